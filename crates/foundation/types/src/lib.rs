@@ -1,1 +1,31 @@
-//! creto-types.
+//! The few types that every layer speaks: typed ids, exact money, injected
+//! time and randomness, canonical JSON, and the evidence that travels with a
+//! change.
+//!
+//! Nothing here knows a product. A crate that needs an id of its own declares
+//! an [`IdKind`] beside the thing it names.
+
+mod canonical;
+mod clock;
+mod evidence;
+mod id;
+#[cfg(feature = "test-util")]
+pub mod memory;
+mod money;
+mod period;
+mod principal;
+mod random;
+mod store;
+
+pub use canonical::{CanonicalError, canonical_json};
+pub use clock::{Clock, ManualClock, SystemClock, unix_millis};
+pub use evidence::{Claim, Commit, Evidence, Idempotency, LeafIndex, Receipt};
+pub use id::{ActionId, ActionKind, Id, IdError, IdKind, IdSource, OrgId, OrgKind, SystemIds};
+pub use money::{Currency, Money, MoneyError};
+pub use period::{Period, PeriodError};
+pub use principal::{PrincipalName, PrincipalNameError};
+pub use random::{Randomness, SeededRandom, SystemRandom};
+pub use store::{StoreError, StoredReply};
+
+/// The instant type of the whole system: UTC, nanosecond resolution.
+pub type Timestamp = jiff::Timestamp;

@@ -1,0 +1,78 @@
+//! What a durable store can answer besides success. Every state port uses this
+//! error, so that a use case reads the same over SQLite, PostgreSQL or memory.
+
+use std::error::Error;
+
+use creto_errors::{Class, Classify};
+
+use crate::LeafIndex;
+
+/// The reply kept for an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredReply {
+    /// SHA-256 over the canonical request that the reply answers.
+    pub request_digest: [u8; 32],
+    /// The response as it was built before its leaves were known.
+    pub response: serde_json::Value,
+    /// The leaves of that commit.
+    pub leaves: Vec<LeafIndex>,
+}
+
+/// A store did not do what was asked; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A commit with this idempotency key is already durable; here is its reply.
+    #[error("this idempotency key was already used")]
+    Replayed(Box<StoredReply>),
+    /// The single-use token was used up before.
+    #[error("the single-use token was already used")]
+    AlreadyClaimed {
+        /// The token.
+        token: String,
+    },
+    /// No such row in this organization.
+    #[error("no such {what}")]
+    NotFound {
+        /// The kind of thing: `delegation`, `oversight request`.
+        what: &'static str,
+    },
+    /// The row exists already, or is no longer in the state the change expects.
+    #[error("{what} was changed by someone else or exists already")]
+    Conflict {
+        /// The kind of thing.
+        what: &'static str,
+    },
+    /// What is stored cannot be read back. Never repaired silently.
+    #[error("stored {what} cannot be read back")]
+    Corrupt {
+        /// The kind of thing.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The engine failed: disk full, closed, I/O.
+    #[error("the state store is unavailable")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl Classify for StoreError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Replayed(_) | Self::NotFound { .. } | Self::Conflict { .. } => Class::Permanent,
+            Self::AlreadyClaimed { .. } | Self::Corrupt { .. } => Class::Security,
+            Self::Unavailable(_) => Class::Transient,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Replayed(_) => "idempotency_replay",
+            Self::AlreadyClaimed { .. } => "already_used",
+            Self::NotFound { .. } => "not_found",
+            Self::Conflict { .. } => "conflict",
+            Self::Corrupt { .. } => "stored_data_corrupt",
+            Self::Unavailable(_) => "store_unavailable",
+        }
+    }
+}
