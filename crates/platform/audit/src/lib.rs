@@ -1,1 +1,5 @@
 //! creto-audit.
+
+mod record;
+
+pub use record::{RecordClass, leaf_bytes};
