@@ -15,6 +15,8 @@ mod money;
 mod period;
 mod principal;
 mod random;
+#[cfg(feature = "schema")]
+mod schema;
 mod store;
 
 pub use canonical::{CanonicalError, canonical_json};
