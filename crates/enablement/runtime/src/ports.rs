@@ -1,0 +1,109 @@
+//! What the runtime needs from outside. Policy, the record and the internal
+//! service are wired in by the composition root; the sandbox itself is a
+//! backend.
+
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use crate::{
+    EgressEvent, EgressRequest, EgressVerdict, ExitReport, RuntimeError, SandboxId, SandboxSpec,
+};
+
+/// Runs programs in sandboxes.
+#[async_trait]
+pub trait SandboxRuntime: Send + Sync {
+    /// Starts the program. When this returns an error, nothing is left running
+    /// and nothing is left behind on the machine.
+    ///
+    /// The sandbox goes on when the returned handle is dropped, and ends with
+    /// this process at the latest: no program outlives the gateway that governs
+    /// it.
+    async fn start(&self, spec: SandboxSpec) -> Result<Arc<dyn RunningSandbox>, RuntimeError>;
+
+    /// Ends and removes what an earlier process left behind, and names those
+    /// sandboxes. Called once, before the first [`SandboxRuntime::start`].
+    async fn cleanup_leftovers(&self) -> Result<Vec<SandboxId>, RuntimeError>;
+}
+
+/// A sandbox that was started.
+#[async_trait]
+pub trait RunningSandbox: Send + Sync {
+    /// Its id.
+    fn id(&self) -> SandboxId;
+
+    /// Waits until the sandbox ended and everything it used on the machine was
+    /// removed. May be called by many callers and more than once; each gets the
+    /// same report.
+    async fn wait(&self) -> Result<ExitReport, RuntimeError>;
+
+    /// Ends the sandbox and returns when nothing of it runs any more. A sandbox
+    /// that ended by itself before is left as it is.
+    async fn kill(&self) -> Result<(), RuntimeError>;
+}
+
+/// Decides what a sandbox may reach.
+#[async_trait]
+pub trait EgressDecision: Send + Sync {
+    /// The decision now. Asked for each name, each HTTP request and each other
+    /// connection anew, so a revocation is felt at the next one. An
+    /// implementation that cannot decide answers `Refuse`.
+    async fn decide(&self, sandbox: SandboxId, request: &EgressRequest) -> EgressVerdict;
+}
+
+/// Answers `http://creto.internal/`.
+#[async_trait]
+pub trait InternalService: Send + Sync {
+    /// Serves one request of the sandbox. Who asks is `sandbox` and nothing in
+    /// the request; the path and query are as the program sent them.
+    async fn serve(
+        &self,
+        sandbox: SandboxId,
+        request: http::Request<Bytes>,
+    ) -> http::Response<Bytes>;
+}
+
+/// Takes the record of every decision of the gateway.
+#[async_trait]
+pub trait EgressLog: Send + Sync {
+    /// Records the decision. The gateway acts on it only when this returns: a
+    /// full log slows the sandbox, it never loses a record.
+    async fn record(&self, sandbox: SandboxId, event: EgressEvent);
+}
+
+/// A name could not be resolved.
+#[derive(Debug, thiserror::Error)]
+#[error("the name could not be resolved")]
+pub struct ResolveError {
+    #[source]
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl ResolveError {
+    /// Wraps the cause.
+    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            source: source.into(),
+        }
+    }
+}
+
+/// Looks up the real addresses of an allowed name. The only place where a name
+/// leaves the machine.
+#[async_trait]
+pub trait Resolver: Send + Sync {
+    /// The name's addresses; empty when it has none.
+    async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError>;
+}
+
+/// Opens connections to the outside for the gateway.
+#[async_trait]
+pub trait Dialer: Send + Sync {
+    /// Connects to exactly this address.
+    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream>;
+}
