@@ -1,1 +1,47 @@
-//! creto-crypto.
+//! Cryptography as a value: one provider, few algorithms, every object naming
+//! its own.
+//!
+//! What this crate promises:
+//!
+//! - **Signatures** are the composite ML-DSA-65 + Ed25519 of
+//!   draft-ietf-lamps-pq-composite-sigs (`id-MLDSA65-Ed25519-SHA512`,
+//!   [`COMPOSITE_OID`]), or plain Ed25519 where a format asks for it. A composite
+//!   signature verifies only if *both* halves do, so a break of either algorithm
+//!   alone forges nothing.
+//! - **Sealing** is AES-256-GCM with a random nonce and bound associated data;
+//!   [`RootKey`] wraps private keys for storage under a fresh key each time.
+//! - **Key agreement** is ML-KEM-768 (FIPS 203).
+//! - Every key, signature and ciphertext carries its algorithm; bytes of the
+//!   wrong length or of another algorithm are refused before any arithmetic.
+//! - Secret bytes are zeroized on drop, never shown by `Debug`, and compared in
+//!   constant time.
+//!
+//! What it is not: a toolbox. There is no raw block cipher, no unauthenticated
+//! mode, and no way to check one half of a composite signature.
+//!
+//! Verification needs public data only and no provider: see
+//! [`VerifyingKey::verify`]. Formats are described in
+//! `docs/formats/keys-and-tokens.md`.
+
+mod aead;
+mod composite;
+mod encoding;
+mod error;
+mod hash;
+mod kem;
+mod provider;
+mod root_key;
+mod secret;
+mod signature;
+mod signer;
+
+pub use aead::{AeadAlgorithm, AeadKey, Sealed};
+pub use composite::COMPOSITE_OID;
+pub use error::{CryptoError, RootKeyError};
+pub use hash::{Digest, HashAlgorithm, sha256, sha512};
+pub use kem::{DecapsulationKey, EncapsulationKey, KemAlgorithm, KemCiphertext};
+pub use provider::{AwsLcProvider, CryptoProvider};
+pub use root_key::{RootKey, WrapAlgorithm, WrappedKey};
+pub use secret::Secret;
+pub use signature::{Signature, SignatureAlgorithm, SigningKey, VerifyingKey};
+pub use signer::{LocalSigner, Signer};

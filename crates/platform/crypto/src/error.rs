@@ -1,0 +1,162 @@
+//! What can go wrong, without ever saying more about a secret than that it did
+//! not fit.
+
+use std::path::PathBuf;
+
+use creto_errors::{Class, Classify};
+
+/// An operation on keys, signatures or ciphertexts was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CryptoError {
+    /// The signature does not belong to this message, context and key.
+    #[error("the signature does not verify")]
+    SignatureInvalid,
+    /// The bytes are not of the length or form the algorithm gives.
+    #[error("malformed {what} for {algorithm}: expected {expected} bytes, got {got}")]
+    Malformed {
+        /// The kind of object.
+        what: &'static str,
+        /// The algorithm it claims.
+        algorithm: &'static str,
+        /// How many bytes that algorithm has.
+        expected: usize,
+        /// How many were given.
+        got: usize,
+    },
+    /// The text is not strict, unpadded base64url.
+    #[error("{what} is not unpadded base64url")]
+    Encoding {
+        /// The kind of object.
+        what: &'static str,
+    },
+    /// Key and object are of two algorithms.
+    #[error("algorithm mismatch: expected {expected}, got {got}")]
+    AlgorithmMismatch {
+        /// What the key is for.
+        expected: &'static str,
+        /// What the object claims.
+        got: &'static str,
+    },
+    /// No such algorithm here.
+    #[error("unknown algorithm `{name}`")]
+    UnknownAlgorithm {
+        /// The name, cut to a loggable length.
+        name: String,
+    },
+    /// Contexts have at most 255 bytes (FIPS 204, section 5.2).
+    #[error("a signature context has at most 255 bytes, got {got}")]
+    ContextTooLong {
+        /// How many were given.
+        got: usize,
+    },
+    /// Plain Ed25519 (RFC 8032) has no context; ignoring one would lose the
+    /// separation it asks for.
+    #[error("{algorithm} takes no context")]
+    ContextUnsupported {
+        /// The algorithm.
+        algorithm: &'static str,
+    },
+    /// Wrong key, wrong associated data, or changed bytes: which one is not
+    /// knowable.
+    #[error("the sealed bytes do not open")]
+    OpenFailed,
+    /// The engine below failed at something that cannot fail for valid input.
+    #[error("the cryptographic engine failed at {operation}")]
+    Engine {
+        /// What it was doing.
+        operation: &'static str,
+    },
+}
+
+impl Classify for CryptoError {
+    fn class(&self) -> Class {
+        match self {
+            Self::SignatureInvalid | Self::AlgorithmMismatch { .. } | Self::OpenFailed => {
+                Class::Security
+            }
+            Self::Malformed { .. }
+            | Self::Encoding { .. }
+            | Self::UnknownAlgorithm { .. }
+            | Self::ContextTooLong { .. }
+            | Self::ContextUnsupported { .. }
+            | Self::Engine { .. } => Class::Permanent,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::SignatureInvalid => "signature_invalid",
+            Self::Malformed { .. } => "malformed_crypto_object",
+            Self::Encoding { .. } => "invalid_base64url",
+            Self::AlgorithmMismatch { .. } => "algorithm_mismatch",
+            Self::UnknownAlgorithm { .. } => "unknown_algorithm",
+            Self::ContextTooLong { .. } => "context_too_long",
+            Self::ContextUnsupported { .. } => "context_unsupported",
+            Self::OpenFailed => "open_failed",
+            Self::Engine { .. } => "crypto_engine_failed",
+        }
+    }
+}
+
+/// The root key cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RootKeyError {
+    /// The file cannot be read or written.
+    #[error("cannot {operation} the root key file {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Others than its owner can read or write the file.
+    #[error(
+        "the root key file {} has mode {mode:04o}; it must be accessible to its owner alone (chmod 600)",
+        path.display()
+    )]
+    Permissions {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The path is a directory, a device or something else.
+    #[error("the root key file {} is not a regular file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The text is not 64 hexadecimal digits.
+    #[error("a root key is 64 hexadecimal digits")]
+    Malformed,
+    /// There is a key already; replacing it would lose everything it wraps.
+    #[error("the root key file {} exists already", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Classify for RootKeyError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Permissions { .. } => Class::Security,
+            Self::Io { .. } | Self::NotAFile { .. } | Self::Malformed | Self::Exists { .. } => {
+                Class::Permanent
+            }
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "root_key_io",
+            Self::Permissions { .. } => "root_key_permissions",
+            Self::NotAFile { .. } => "root_key_not_a_file",
+            Self::Malformed => "root_key_malformed",
+            Self::Exists { .. } => "root_key_exists",
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The one secret that is not in the database: it wraps every private key that
+//! is.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::aead::{self, KEY_LEN, NONCE_LEN};
+use crate::{CryptoError, CryptoProvider, RootKeyError, Secret, encoding};
+
+const ROOT_LEN: usize = 32;
+const SALT_LEN: usize = 16;
+/// Names the construction inside the derivation, so that a later one cannot be
+/// confused with it.
+const DOMAIN: &[u8] = b"creto/wrapped-key/v1\0";
+
+/// How a [`WrappedKey`] was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum WrapAlgorithm {
+    /// HKDF-SHA-256 (RFC 5869) gives each wrap its own AES-256-GCM key and nonce.
+    #[serde(rename = "HKDF-SHA256+A256GCM")]
+    HkdfSha256Aes256Gcm,
+}
+
+impl WrapAlgorithm {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::HkdfSha256Aes256Gcm => "HKDF-SHA256+A256GCM",
+        }
+    }
+}
+
+/// A private key at rest: useless without the root key and the purpose it was
+/// wrapped for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrappedKey {
+    #[serde(rename = "alg")]
+    algorithm: WrapAlgorithm,
+    salt: String,
+    ciphertext: String,
+}
+
+impl WrappedKey {
+    /// How it was wrapped.
+    #[must_use]
+    pub const fn algorithm(&self) -> WrapAlgorithm {
+        self.algorithm
+    }
+}
+
+/// 32 secret bytes from a file that only its owner can read, or from the
+/// environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootKey(Secret);
+
+impl RootKey {
+    /// A key from 64 hexadecimal digits; white space around them is ignored.
+    pub fn from_hex(text: &str) -> Result<Self, RootKeyError> {
+        let digits = text.trim_ascii().as_bytes();
+        if digits.len() != ROOT_LEN * 2 {
+            return Err(RootKeyError::Malformed);
+        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(ROOT_LEN));
+        for pair in digits.chunks_exact(2) {
+            let byte = pair
+                .iter()
+                .try_fold(0_u8, |value, digit| Some((value << 4) | nibble(*digit)?))
+                .ok_or(RootKeyError::Malformed)?;
+            bytes.push(byte);
+        }
+        Ok(Self(Secret::copy_of(&bytes)))
+    }
+
+    /// Reads the key from a file of 64 hexadecimal digits. The file must be a
+    /// regular one without any permission for group or others.
+    pub fn load(path: &Path) -> Result<Self, RootKeyError> {
+        let io = |operation| {
+            move |source| RootKeyError::Io {
+                operation,
+                path: path.to_owned(),
+                source,
+            }
+        };
+        let file = File::open(path).map_err(io("open"))?;
+        // Of the open file, not of the path: what is checked is what is read.
+        let metadata = file.metadata().map_err(io("examine"))?;
+        if !metadata.is_file() {
+            return Err(RootKeyError::NotAFile {
+                path: path.to_owned(),
+            });
+        }
+        let mode = metadata.permissions().mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(RootKeyError::Permissions {
+                path: path.to_owned(),
+                mode,
+            });
+        }
+        let mut text = Zeroizing::new(String::with_capacity(128));
+        file.take(128)
+            .read_to_string(&mut text)
+            .map_err(io("read"))?;
+        Self::from_hex(&text)
+    }
+
+    /// Makes a new key and writes it to `path`, readable by its owner alone. The
+    /// file appears whole or not at all, and an existing one is never replaced.
+    pub fn create_new(path: &Path, provider: &dyn CryptoProvider) -> Result<Self, RootKeyError> {
+        let mut bytes = Zeroizing::new([0_u8; ROOT_LEN]);
+        provider.random(bytes.as_mut());
+        let mut suffix = [0_u8; 8];
+        provider.random(&mut suffix);
+        let temporary = temporary_path(path, u64::from_le_bytes(suffix));
+        let written = write_new(path, &temporary, bytes.as_ref());
+        if written.is_err() {
+            // The error that matters is the one being returned.
+            let _ = std::fs::remove_file(&temporary);
+        }
+        written?;
+        Ok(Self(Secret::copy_of(bytes.as_ref())))
+    }
+
+    /// Encrypts a private key for storage. Only the same `purpose` opens it
+    /// again, so that two stored keys cannot be swapped.
+    pub fn wrap(
+        &self,
+        provider: &dyn CryptoProvider,
+        purpose: &str,
+        secret: &Secret,
+    ) -> Result<WrappedKey, CryptoError> {
+        let mut salt = [0_u8; SALT_LEN];
+        provider.random(&mut salt);
+        let (key, nonce) = self.derive(&salt, purpose)?;
+        let ciphertext = aead::seal(key.as_ref(), nonce, &aad(purpose), secret.expose())?;
+        Ok(WrappedKey {
+            algorithm: WrapAlgorithm::HkdfSha256Aes256Gcm,
+            salt: encoding::encode(&salt),
+            ciphertext: encoding::encode(&ciphertext),
+        })
+    }
+
+    /// Decrypts what [`RootKey::wrap`] made for the same purpose.
+    pub fn unwrap(&self, purpose: &str, wrapped: &WrappedKey) -> Result<Secret, CryptoError> {
+        let salt = encoding::decode("salt", &wrapped.salt)?;
+        let salt: [u8; SALT_LEN] = encoding::fixed("salt", wrapped.algorithm.as_str(), &salt)?;
+        let ciphertext = encoding::decode("wrapped key", &wrapped.ciphertext)?;
+        let (key, nonce) = self.derive(&salt, purpose)?;
+        aead::open(key.as_ref(), nonce, &aad(purpose), ciphertext)
+    }
+
+    /// A key and a nonce for one wrap. The salt makes them unique, so no number
+    /// of wraps wears the root key out.
+    fn derive(
+        &self,
+        salt: &[u8],
+        purpose: &str,
+    ) -> Result<(Zeroizing<[u8; KEY_LEN]>, [u8; NONCE_LEN]), CryptoError> {
+        let engine = |_| CryptoError::Engine {
+            operation: "HKDF-SHA-256",
+        };
+        let info = [DOMAIN, purpose.as_bytes()];
+        let mut okm = Zeroizing::new([0_u8; KEY_LEN + NONCE_LEN]);
+        Salt::new(HKDF_SHA256, salt)
+            .extract(self.0.expose())
+            .expand(&info, OkmLen)
+            .and_then(|output| output.fill(okm.as_mut()))
+            .map_err(engine)?;
+        let (key_part, nonce_part) = okm.split_at(KEY_LEN);
+        let name = WrapAlgorithm::HkdfSha256Aes256Gcm.as_str();
+        Ok((
+            Zeroizing::new(encoding::fixed("key", name, key_part)?),
+            encoding::fixed("nonce", name, nonce_part)?,
+        ))
+    }
+}
+
+struct OkmLen;
+
+impl KeyType for OkmLen {
+    fn len(&self) -> usize {
+        KEY_LEN + NONCE_LEN
+    }
+}
+
+fn aad(purpose: &str) -> Vec<u8> {
+    [DOMAIN, purpose.as_bytes()].concat()
+}
+
+/// The value of one hexadecimal digit, by arithmetic on the digit alone: no
+/// table is indexed with secret data.
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+fn hex_digit(nibble: u8) -> u8 {
+    if nibble < 10 {
+        b'0' + nibble
+    } else {
+        b'a' + (nibble - 10)
+    }
+}
+
+fn temporary_path(path: &Path, suffix: u64) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{suffix:016x}.tmp"));
+    path.with_file_name(name)
+}
+
+fn write_new(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), RootKeyError> {
+    let io = |operation| {
+        move |source| RootKeyError::Io {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
+    };
+    let mut text = Zeroizing::new(Vec::with_capacity(ROOT_LEN * 2 + 1));
+    for byte in bytes {
+        text.push(hex_digit(byte >> 4));
+        text.push(hex_digit(byte & 0x0F));
+    }
+    text.push(b'\n');
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(temporary)
+        .map_err(io("create"))?;
+    file.write_all(&text).map_err(io("write"))?;
+    file.sync_all().map_err(io("flush"))?;
+    // A hard link, unlike a rename, fails when the name is taken.
+    std::fs::hard_link(temporary, path).map_err(|source| {
+        if source.kind() == std::io::ErrorKind::AlreadyExists {
+            RootKeyError::Exists {
+                path: path.to_owned(),
+            }
+        } else {
+            io("create")(source)
+        }
+    })?;
+    std::fs::remove_file(temporary).map_err(io("tidy up beside"))?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(io("flush the directory of"))
+}

@@ -1,0 +1,190 @@
+//! Sealing, key agreement, and what the types show and write.
+
+use std::sync::Arc;
+
+use creto_crypto::{
+    AeadAlgorithm, CryptoError, CryptoProvider, DecapsulationKey, EncapsulationKey, HashAlgorithm,
+    KemAlgorithm, KemCiphertext, LocalSigner, Sealed, Signature, SignatureAlgorithm, Signer,
+    VerifyingKey, sha256,
+};
+
+use crate::{provider, seeded};
+
+#[test]
+fn sealed_bytes_open_with_the_same_key_and_data_only() {
+    let provider = provider();
+    let key = provider
+        .generate_aead_key(AeadAlgorithm::Aes256Gcm)
+        .unwrap();
+    let other = provider
+        .generate_aead_key(AeadAlgorithm::Aes256Gcm)
+        .unwrap();
+    let sealed = provider.seal(&key, b"aad", b"the plaintext").unwrap();
+    assert_eq!(
+        provider.open(&key, b"aad", &sealed).unwrap().expose(),
+        b"the plaintext"
+    );
+    assert_eq!(
+        provider.open(&key, b"AAD", &sealed),
+        Err(CryptoError::OpenFailed)
+    );
+    assert_eq!(
+        provider.open(&other, b"aad", &sealed),
+        Err(CryptoError::OpenFailed)
+    );
+    let again = provider.seal(&key, b"aad", b"the plaintext").unwrap();
+    assert_ne!(sealed, again, "nonces are never repeated");
+}
+
+#[test]
+fn a_sealed_object_names_its_algorithm_and_survives_json() {
+    let provider = provider();
+    let key = provider
+        .generate_aead_key(AeadAlgorithm::Aes256Gcm)
+        .unwrap();
+    let sealed = provider.seal(&key, b"", b"").unwrap();
+    let json = serde_json::to_string(&sealed).unwrap();
+    assert!(json.contains(r#""enc":"A256GCM""#));
+    let back: Sealed = serde_json::from_str(&json).unwrap();
+    assert!(provider.open(&key, b"", &back).unwrap().is_empty());
+    let other = json.replace("A256GCM", "A128CBC");
+    assert!(serde_json::from_str::<Sealed>(&other).is_err());
+}
+
+#[test]
+fn every_changed_ciphertext_byte_is_noticed() {
+    let provider = provider();
+    let key = provider
+        .generate_aead_key(AeadAlgorithm::Aes256Gcm)
+        .unwrap();
+    let sealed = provider.seal(&key, b"aad", b"0123456789").unwrap();
+    let json = serde_json::to_value(&sealed).unwrap();
+    let text = json["ciphertext"].as_str().unwrap().to_owned();
+    for position in 0..text.len() {
+        let mut changed: Vec<char> = text.chars().collect();
+        changed[position] = if changed[position] == 'A' { 'B' } else { 'A' };
+        let mut json = json.clone();
+        json["ciphertext"] = changed.into_iter().collect::<String>().into();
+        let sealed: Sealed = serde_json::from_value(json).unwrap();
+        assert!(
+            provider.open(&key, b"aad", &sealed).is_err(),
+            "character {position}"
+        );
+    }
+}
+
+#[test]
+fn both_sides_of_ml_kem_agree() {
+    let provider = provider();
+    let key = provider.generate_kem_key(KemAlgorithm::MlKem768).unwrap();
+    // Through bytes, as they would be stored and sent.
+    let public =
+        EncapsulationKey::from_bytes(KemAlgorithm::MlKem768, key.encapsulation_key().as_bytes())
+            .unwrap();
+    let stored = DecapsulationKey::from_bytes(
+        KemAlgorithm::MlKem768,
+        key.secret().expose(),
+        public.as_bytes(),
+    )
+    .unwrap();
+    let (ciphertext, sent) = provider.encapsulate(&public).unwrap();
+    let ciphertext =
+        KemCiphertext::from_bytes(ciphertext.algorithm(), ciphertext.as_bytes()).unwrap();
+    assert_eq!(provider.decapsulate(&stored, &ciphertext).unwrap(), sent);
+    assert_eq!(sent.len(), 32);
+}
+
+#[test]
+fn a_changed_ml_kem_ciphertext_gives_another_secret() {
+    let provider = provider();
+    let key = provider.generate_kem_key(KemAlgorithm::MlKem768).unwrap();
+    let (ciphertext, sent) = provider.encapsulate(key.encapsulation_key()).unwrap();
+    let mut bytes = ciphertext.as_bytes().to_vec();
+    bytes[500] ^= 1;
+    let changed = KemCiphertext::from_bytes(KemAlgorithm::MlKem768, &bytes).unwrap();
+    assert_ne!(provider.decapsulate(&key, &changed).unwrap(), sent);
+    assert!(KemCiphertext::from_bytes(KemAlgorithm::MlKem768, &bytes[1..]).is_err());
+    assert!(EncapsulationKey::from_bytes(KemAlgorithm::MlKem768, &bytes).is_err());
+}
+
+#[test]
+fn an_ml_kem_key_out_of_range_is_refused() {
+    let provider = provider();
+    let key = EncapsulationKey::from_bytes(KemAlgorithm::MlKem768, &[0xFF; 1184]).unwrap();
+    assert!(matches!(
+        provider.encapsulate(&key),
+        Err(CryptoError::Engine { .. })
+    ));
+}
+
+#[test]
+fn a_local_signer_signs_with_its_key() {
+    let provider = Arc::new(provider());
+    let key = provider
+        .generate_signing_key(SignatureAlgorithm::MlDsa65Ed25519)
+        .unwrap();
+    let public = key.verifying_key().clone();
+    let signer = LocalSigner::new(key, provider.clone());
+    let signature = signer.sign(b"ctx", b"message").unwrap();
+    assert_eq!(signer.verifying_key(), &public);
+    assert!(
+        provider
+            .verify(&public, b"ctx", b"message", &signature)
+            .is_ok()
+    );
+}
+
+#[test]
+fn keys_and_signatures_survive_json() {
+    let provider = provider();
+    for algorithm in [
+        SignatureAlgorithm::Ed25519,
+        SignatureAlgorithm::MlDsa65Ed25519,
+    ] {
+        let key = provider.generate_signing_key(algorithm).unwrap();
+        let signature = provider.sign(&key, b"", b"m").unwrap();
+        let public = serde_json::to_string(key.verifying_key()).unwrap();
+        assert!(public.starts_with(&format!(r#"{{"alg":"{algorithm}","pub":""#)));
+        let public: VerifyingKey = serde_json::from_str(&public).unwrap();
+        let signature = serde_json::to_string(&signature).unwrap();
+        let signature: Signature = serde_json::from_str(&signature).unwrap();
+        assert!(public.verify(b"", b"m", &signature).is_ok());
+    }
+    let padded = r#"{"alg":"Ed25519","pub":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}"#;
+    assert!(serde_json::from_str::<VerifyingKey>(padded).is_err());
+    let loose_bits = r#"{"alg":"Ed25519","pub":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB"}"#;
+    assert!(serde_json::from_str::<VerifyingKey>(loose_bits).is_err());
+    let unknown = r#"{"alg":"Ed25519","pub":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","x":1}"#;
+    assert!(serde_json::from_str::<VerifyingKey>(unknown).is_err());
+}
+
+#[test]
+fn debug_never_shows_a_secret() {
+    let provider = Arc::new(seeded(7));
+    let key = provider
+        .generate_signing_key(SignatureAlgorithm::MlDsa65Ed25519)
+        .unwrap();
+    let secret = key.secret().expose().to_vec();
+    let kem = provider.generate_kem_key(KemAlgorithm::MlKem768).unwrap();
+    let aead = provider
+        .generate_aead_key(AeadAlgorithm::Aes256Gcm)
+        .unwrap();
+    let shown = format!("{key:?} {:?} {kem:?} {aead:?}", key.secret());
+    let signer = LocalSigner::new(key, provider);
+    let shown = format!("{shown} {signer:?}").to_lowercase();
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let decimal: String = secret
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte}, "))
+        .collect();
+    assert!(!shown.contains(&hex[..16]));
+    assert!(!shown.contains(&decimal));
+}
+
+#[test]
+fn hashing_through_the_provider_is_the_same_hash() {
+    let digest = provider().hash(HashAlgorithm::Sha256, b"abc");
+    assert_eq!(digest.as_bytes(), sha256(b"abc"));
+    assert_eq!(digest.algorithm(), HashAlgorithm::Sha256);
+}

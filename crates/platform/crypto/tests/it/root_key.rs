@@ -1,0 +1,132 @@
+//! The root key's file, and what it wraps.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use creto_crypto::{CryptoError, RootKey, RootKeyError, Secret, WrappedKey};
+
+use crate::{provider, seeded};
+
+#[test]
+fn a_new_file_is_private_whole_and_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("root.key");
+    let key = RootKey::create_new(&path, &provider()).unwrap();
+    let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode, 0o600);
+    assert_eq!(fs::read_to_string(&path).unwrap().len(), 65);
+    assert_eq!(RootKey::load(&path).unwrap(), key);
+    assert!(matches!(
+        RootKey::create_new(&path, &provider()),
+        Err(RootKeyError::Exists { .. })
+    ));
+    assert_eq!(
+        RootKey::load(&path).unwrap(),
+        key,
+        "the first key is still there"
+    );
+    let names: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["root.key"], "no temporary file stays");
+}
+
+#[test]
+fn a_file_that_others_can_read_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("root.key");
+    RootKey::create_new(&path, &provider()).unwrap();
+    for mode in [0o640, 0o604, 0o660, 0o601, 0o644] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(
+            matches!(RootKey::load(&path), Err(RootKeyError::Permissions { mode: m, .. }) if m == mode),
+            "{mode:o}"
+        );
+    }
+    for mode in [0o600, 0o400] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(RootKey::load(&path).is_ok(), "{mode:o}");
+    }
+    assert!(matches!(
+        RootKey::load(dir.path()),
+        Err(RootKeyError::NotAFile { .. })
+    ));
+    let missing = dir.path().join("none");
+    assert!(matches!(
+        RootKey::load(&missing),
+        Err(RootKeyError::Io { .. })
+    ));
+}
+
+#[test]
+fn only_64_hexadecimal_digits_are_a_root_key() {
+    let good = "00".repeat(31) + "fF";
+    assert_eq!(
+        RootKey::from_hex(&good).unwrap(),
+        RootKey::from_hex(&format!(" {good}\n")).unwrap()
+    );
+    for bad in [
+        "",
+        "00",
+        &"0".repeat(63),
+        &"0".repeat(65),
+        &"g0".repeat(32),
+        &"é".repeat(32),
+    ] {
+        assert!(
+            matches!(RootKey::from_hex(bad), Err(RootKeyError::Malformed)),
+            "{bad}"
+        );
+    }
+    assert!(!format!("{:?}", RootKey::from_hex(&good).unwrap()).contains("255"));
+}
+
+#[test]
+fn a_wrapped_key_opens_for_its_purpose_and_root_alone() {
+    let provider = provider();
+    let root = RootKey::from_hex(&"01".repeat(32)).unwrap();
+    let other = RootKey::from_hex(&"02".repeat(32)).unwrap();
+    let secret = Secret::new(vec![9; 64]);
+    let wrapped = root.wrap(&provider, "issuer", &secret).unwrap();
+    assert_eq!(root.unwrap("issuer", &wrapped).unwrap(), secret);
+    assert_eq!(
+        root.unwrap("Issuer", &wrapped),
+        Err(CryptoError::OpenFailed)
+    );
+    assert_eq!(
+        other.unwrap("issuer", &wrapped),
+        Err(CryptoError::OpenFailed)
+    );
+    assert_ne!(root.wrap(&provider, "issuer", &secret).unwrap(), wrapped);
+
+    let json = serde_json::to_string(&wrapped).unwrap();
+    assert!(
+        json.starts_with(r#"{"alg":"HKDF-SHA256+A256GCM","salt":""#),
+        "{json}"
+    );
+    let back: WrappedKey = serde_json::from_str(&json).unwrap();
+    assert_eq!(root.unwrap("issuer", &back).unwrap(), secret);
+}
+
+#[test]
+fn a_mangled_wrapped_key_is_an_error() {
+    let root = RootKey::from_hex(&"01".repeat(32)).unwrap();
+    let wrapped = root
+        .wrap(&seeded(1), "p", &Secret::new(vec![9; 32]))
+        .unwrap();
+    let json = serde_json::to_value(&wrapped).unwrap();
+    for (field, value) in [
+        ("salt", ""),
+        ("salt", "AAAA"),
+        ("salt", "=="),
+        ("ciphertext", ""),
+        ("ciphertext", "AAAA"),
+        ("ciphertext", "!"),
+    ] {
+        let mut json = json.clone();
+        json[field] = value.into();
+        let wrapped: WrappedKey = serde_json::from_value(json).unwrap();
+        assert!(root.unwrap("p", &wrapped).is_err(), "{field}={value}");
+    }
+}
