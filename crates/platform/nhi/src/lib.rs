@@ -1,1 +1,62 @@
-//! creto-nhi.
+//! Who acts, in whose name, and for how long.
+//!
+//! What this crate promises:
+//!
+//! - **Authority starts from a human and only shrinks.** A delegation link gives
+//!   at most what the link above it holds: rights, time, depth and budget, each
+//!   refused with an error of its own ([`EscalationError`]).
+//! - **Every link is signed** by its delegator's own key; a stranger verifies a
+//!   chain from public data alone ([`verify_chain`]). Links read back from the
+//!   store are verified before they give any authority.
+//! - **Revocation is exact.** Once [`Nhi::revoke`] returns, every identity that
+//!   holds the link or one below it is dead in [`AgentIdentity::live`], tokens
+//!   and cached handles included.
+//! - **Tokens are ours or refused.** One algorithm, one header, keys known by
+//!   their thumbprint; nothing in a token chooses how it is checked.
+//! - **Private keys** are made here, one a principal and one a purpose of each
+//!   organization, stored only wrapped under the root key and wiped from memory
+//!   after use.
+//! - **Organizations never mix.** No call reads across them.
+//!
+//! All reads are served from memory; [`Nhi::open`] loads everything. Changes are
+//! drafted first (nothing is changed) and then committed together with their
+//! evidence; memory follows the store, never the other way round.
+//!
+//! This crate decides nothing about actions, counts no budget and keeps no
+//! sessions. Formats: `docs/formats/delegation.md` and
+//! `docs/formats/keys-and-tokens.md`.
+
+mod budget;
+mod chain;
+#[cfg(feature = "test-util")]
+pub mod conformance;
+mod error;
+mod identity;
+mod keys;
+mod link;
+#[cfg(feature = "test-util")]
+pub mod memory;
+mod ports;
+mod principal;
+mod registry;
+mod rights;
+mod service;
+#[cfg(feature = "test-util")]
+pub mod test_util;
+mod token;
+
+pub use budget::{Budget, BudgetPeriod};
+pub use chain::verify_chain;
+pub use error::{ChainError, EscalationError, NhiError};
+pub use identity::{AgentIdentity, IdentityError, TokenId, TokenKind};
+pub use keys::{KeyPurpose, StoredKey, UnknownKeyPurpose};
+pub use link::{
+    DELEGATION_CONTEXT, DelegationLink, Hop, LinkId, LinkKind, LinkStatus, LinkView, MAX_RIGHTS,
+    SignedLink, verify_link,
+};
+pub use ports::{NhiStore, Snapshot, StoredLink, StoredOrganization, StoredPrincipal};
+pub use principal::{Organization, Principal, PrincipalType};
+pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
+pub use service::{
+    DelegationRequest, IssuedToken, Nhi, NhiConfig, OrganizationDraft, PrincipalDraft,
+};

@@ -1,0 +1,104 @@
+//! What a delegation may cost, and in which period.
+
+use std::fmt;
+
+use creto_types::{Money, Period, Timestamp};
+use jiff::ToSpan;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+/// After which time a budget starts anew. Days and months are those of UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetPeriod {
+    /// Never.
+    Total,
+    /// On the first of each month.
+    Month,
+    /// At each midnight.
+    Day,
+}
+
+impl BudgetPeriod {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Total => "total",
+            Self::Month => "month",
+            Self::Day => "day",
+        }
+    }
+
+    /// The calendar period that contains the instant; `None` for a total, which
+    /// has none. At the very end of representable time the last period is cut.
+    #[must_use]
+    pub fn window(self, at: Timestamp) -> Option<Period> {
+        let date = at.to_zoned(TimeZone::UTC).date();
+        let (first, span) = match self {
+            Self::Total => return None,
+            Self::Month => (date.first_of_month(), 1.month()),
+            Self::Day => (date, 1.day()),
+        };
+        let midnight = |date: jiff::civil::Date| {
+            date.to_zoned(TimeZone::UTC)
+                .map(|zoned| zoned.timestamp())
+                .ok()
+        };
+        let start = midnight(first).unwrap_or(Timestamp::MIN);
+        let end = first
+            .checked_add(span)
+            .ok()
+            .and_then(midnight)
+            .unwrap_or(Timestamp::MAX);
+        Period::new(start, end).ok()
+    }
+}
+
+impl fmt::Display for BudgetPeriod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The most that may be spent in a period, by the holder of a delegation and
+/// everyone below together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// The most.
+    pub limit: Money,
+    /// Per what.
+    pub period: BudgetPeriod,
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} per {}", self.limit, self.period)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn windows_are_calendar_periods_of_utc() {
+        let month = BudgetPeriod::Month
+            .window(at("2028-02-29T23:59:59.999Z"))
+            .unwrap();
+        assert_eq!(month.start(), at("2028-02-01T00:00:00Z"));
+        assert_eq!(month.end(), at("2028-03-01T00:00:00Z"));
+        let day = BudgetPeriod::Day
+            .window(at("2026-12-31T00:00:00Z"))
+            .unwrap();
+        assert_eq!(day.start(), at("2026-12-31T00:00:00Z"));
+        assert_eq!(day.end(), at("2027-01-01T00:00:00Z"));
+        assert_eq!(BudgetPeriod::Total.window(at("2026-01-01T00:00:00Z")), None);
+        assert!(BudgetPeriod::Month.window(Timestamp::MAX).is_some());
+    }
+}

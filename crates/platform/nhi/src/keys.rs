@@ -1,0 +1,200 @@
+//! Private keys: what each is for, how it is made and how it is stored.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use creto_crypto::{
+    CryptoError, CryptoProvider, LocalSigner, RootKey, SignatureAlgorithm, Signer, SigningKey,
+    VerifyingKey, WrappedKey, sha256,
+};
+use creto_types::{OrgId, PrincipalName, canonical_json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::NhiError;
+
+/// What a key of an organization signs. Each purpose has a key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyPurpose {
+    /// Tokens.
+    Issuer,
+    /// Checkpoints of the log, with the Ed25519 that today's witnesses know.
+    LogEd25519,
+    /// The same checkpoints, composite.
+    LogComposite,
+    /// Exported evidence.
+    Evidence,
+}
+
+impl KeyPurpose {
+    /// Every purpose.
+    pub const ALL: [Self; 4] = [
+        Self::Issuer,
+        Self::LogEd25519,
+        Self::LogComposite,
+        Self::Evidence,
+    ];
+
+    /// The name in stores.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Issuer => "issuer",
+            Self::LogEd25519 => "log_ed25519",
+            Self::LogComposite => "log_composite",
+            Self::Evidence => "evidence",
+        }
+    }
+
+    /// The algorithm of the purpose's key.
+    #[must_use]
+    pub const fn algorithm(self) -> SignatureAlgorithm {
+        match self {
+            Self::LogEd25519 => SignatureAlgorithm::Ed25519,
+            Self::Issuer | Self::LogComposite | Self::Evidence => {
+                SignatureAlgorithm::MlDsa65Ed25519
+            }
+        }
+    }
+}
+
+impl fmt::Display for KeyPurpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text is not the name of a purpose.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown key purpose")]
+pub struct UnknownKeyPurpose;
+
+impl FromStr for KeyPurpose {
+    type Err = UnknownKeyPurpose;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|purpose| purpose.as_str() == text)
+            .ok_or(UnknownKeyPurpose)
+    }
+}
+
+/// A key pair at rest: the public half readable, the private half wrapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// The public half.
+    pub public: VerifyingKey,
+    /// The private half, of use only with the root key.
+    pub wrapped: WrappedKey,
+}
+
+/// Makes keys, wraps and unwraps them.
+pub(crate) struct KeyMaker {
+    pub(crate) provider: Arc<dyn CryptoProvider>,
+    pub(crate) root: Arc<RootKey>,
+}
+
+/// What a wrapped key is bound to, so that a stored key cannot be moved to
+/// another principal or purpose.
+pub(crate) fn principal_wrapping(org: OrgId, name: &PrincipalName) -> String {
+    format!("creto/nhi/{org}/principal/{name}")
+}
+
+pub(crate) fn organization_wrapping(org: OrgId, purpose: KeyPurpose) -> String {
+    format!("creto/nhi/{org}/organization/{purpose}")
+}
+
+impl KeyMaker {
+    /// A new key, already wrapped; its private half is wiped on return.
+    pub(crate) fn make(
+        &self,
+        algorithm: SignatureAlgorithm,
+        wrapping: &str,
+    ) -> Result<StoredKey, NhiError> {
+        let failed = |source| NhiError::Crypto {
+            operation: "make a signing key",
+            source,
+        };
+        let key = self
+            .provider
+            .generate_signing_key(algorithm)
+            .map_err(failed)?;
+        let wrapped = self
+            .root
+            .wrap(self.provider.as_ref(), wrapping, key.secret())
+            .map_err(failed)?;
+        Ok(StoredKey {
+            public: key.verifying_key().clone(),
+            wrapped,
+        })
+    }
+
+    /// The key, ready to sign. Fails when the root key is another one, or when
+    /// the stored halves do not belong together.
+    pub(crate) fn signer(
+        &self,
+        stored: &StoredKey,
+        wrapping: &str,
+    ) -> Result<LocalSigner, NhiError> {
+        let failed = |source| NhiError::Crypto {
+            operation: "unwrap a stored key",
+            source,
+        };
+        let secret = self
+            .root
+            .unwrap(wrapping, &stored.wrapped)
+            .map_err(failed)?;
+        let key =
+            SigningKey::from_bytes(stored.public.algorithm(), secret.expose()).map_err(failed)?;
+        if key.verifying_key() != &stored.public {
+            return Err(failed(CryptoError::SignatureInvalid));
+        }
+        Ok(LocalSigner::new(key, Arc::clone(&self.provider)))
+    }
+}
+
+/// A signer that is shared.
+pub(crate) type SharedSigner = Arc<dyn Signer>;
+
+/// The JWK thumbprint (RFC 7638) of an AKP key: SHA-256 over the required
+/// members `alg`, `kty` and `pub` in canonical form, as unpadded base64url.
+pub(crate) fn key_id(key: &VerifyingKey) -> Result<String, NhiError> {
+    let members = json!({
+        "alg": key.algorithm().as_str(),
+        "kty": "AKP",
+        "pub": key.to_base64url(),
+    });
+    Ok(URL_SAFE_NO_PAD.encode(sha256(&canonical_json(&members)?)))
+}
+
+/// The key as a JWK for checking tokens.
+pub(crate) fn jwk(key: &VerifyingKey, kid: &str) -> serde_json::Value {
+    json!({
+        "kty": "AKP",
+        "alg": key.algorithm().as_str(),
+        "kid": kid,
+        "use": "sig",
+        "pub": key.to_base64url(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The `kid` of the ML-DSA-65-Ed25519 example of
+    /// draft-ietf-jose-pq-composite-sigs, whose key has all-zero seeds.
+    #[test]
+    fn thumbprint_of_the_jose_example() {
+        let key = SigningKey::from_bytes(SignatureAlgorithm::MlDsa65Ed25519, &[0; 64]).unwrap();
+        assert_eq!(
+            key_id(key.verifying_key()).unwrap(),
+            "87Vn3JTmvTdxvpetv0rA5GwfoLnCkMxBDCJvYgFVuh4"
+        );
+    }
+}

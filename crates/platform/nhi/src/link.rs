@@ -1,0 +1,175 @@
+//! One step of authority: a signed link from a delegator to a delegatee.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use creto_crypto::{Signature, Signer, VerifyingKey};
+use creto_types::{CanonicalError, Id, IdKind, OrgId, PrincipalName, Timestamp, canonical_json};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ChainError;
+use crate::{Budget, Right};
+
+/// The context a link is signed in.
+pub const DELEGATION_CONTEXT: &[u8] = b"creto/delegation/v1";
+
+/// The most rights in one link.
+pub const MAX_RIGHTS: usize = 64;
+
+/// The kind of [`LinkId`].
+#[derive(Debug)]
+pub enum LinkKind {}
+
+impl IdKind for LinkKind {
+    const PREFIX: &'static str = "lnk";
+}
+
+/// One delegation.
+pub type LinkId = Id<LinkKind>;
+
+/// What one principal lets another do in its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DelegationLink {
+    /// Its id.
+    pub id: LinkId,
+    /// Both principals are of this organization.
+    pub org: OrgId,
+    /// Who gives.
+    pub delegator: PrincipalName,
+    /// Who is given.
+    pub delegatee: PrincipalName,
+    /// The link by which the delegator holds what it gives; absent when the
+    /// delegator is a human and the chain starts here.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<LinkId>,
+    /// What is given: any of these.
+    pub rights: Vec<Right>,
+    /// From when on.
+    pub not_before: Timestamp,
+    /// Until when, exclusive.
+    pub expires_at: Timestamp,
+    /// How many links may follow below this one; 0 forbids passing it on.
+    pub max_depth: u8,
+    /// The most it may cost. Without one, the budgets above still hold.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub budget: Option<Budget>,
+    /// When it was made.
+    pub issued_at: Timestamp,
+}
+
+impl DelegationLink {
+    /// The bytes that are signed: RFC 8785.
+    pub fn signing_bytes(&self) -> Result<Vec<u8>, CanonicalError> {
+        canonical_json(self)
+    }
+
+    /// Whether one of the rights allows the action on the resource.
+    #[must_use]
+    pub fn allows(&self, action: &str, resource: &str) -> bool {
+        self.rights
+            .iter()
+            .any(|right| right.matches(action, resource))
+    }
+}
+
+/// A link and its delegator's signature: what is stored, shown and verified
+/// offline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedLink {
+    /// What is signed.
+    pub link: DelegationLink,
+    /// By the delegator's key, in [`DELEGATION_CONTEXT`].
+    pub signature: Signature,
+}
+
+pub(crate) enum SignError {
+    Canonical(CanonicalError),
+    Crypto(creto_crypto::CryptoError),
+}
+
+impl SignedLink {
+    pub(crate) fn sign(link: DelegationLink, signer: &dyn Signer) -> Result<Self, SignError> {
+        let bytes = link.signing_bytes().map_err(SignError::Canonical)?;
+        let signature = signer
+            .sign(DELEGATION_CONTEXT, &bytes)
+            .map_err(SignError::Crypto)?;
+        Ok(Self { link, signature })
+    }
+}
+
+/// Checks the signature of one link by its delegator's key. It says nothing
+/// about the link's place in a chain: see [`crate::verify_chain`].
+pub fn verify_link(signed: &SignedLink, delegator: &VerifyingKey) -> Result<(), ChainError> {
+    let link = signed.link.id;
+    let bytes = signed
+        .link
+        .signing_bytes()
+        .map_err(|source| ChainError::NotCanonical { link, source })?;
+    delegator
+        .verify(DELEGATION_CONTEXT, &bytes, &signed.signature)
+        .map_err(|source| ChainError::Forged { link, source })
+}
+
+/// Whether a link was revoked. Shared by everyone who holds the link, so that a
+/// revocation is seen by the very next check.
+#[derive(Debug, Default)]
+pub struct LinkStatus {
+    revoked: AtomicBool,
+    revoked_at: OnceLock<Timestamp>,
+}
+
+impl LinkStatus {
+    /// Not revoked.
+    #[must_use]
+    pub fn active() -> Self {
+        Self::default()
+    }
+
+    /// Revoked at this time.
+    #[must_use]
+    pub fn revoked(at: Timestamp) -> Self {
+        let status = Self::default();
+        status.revoke(at);
+        status
+    }
+
+    /// Whether it was revoked. True from before [`crate::Nhi::revoke`] returns,
+    /// for ever.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::SeqCst)
+    }
+
+    /// When it was revoked.
+    #[must_use]
+    pub fn revoked_at(&self) -> Option<Timestamp> {
+        self.revoked_at.get().copied()
+    }
+
+    /// The first revocation stands.
+    pub(crate) fn revoke(&self, at: Timestamp) {
+        let _ = self.revoked_at.set(at);
+        self.revoked.store(true, Ordering::SeqCst);
+    }
+}
+
+/// One link of a chain as a check sees it.
+#[derive(Clone, Debug)]
+pub struct Hop {
+    /// The link.
+    pub link: Arc<DelegationLink>,
+    /// Its status, always current.
+    pub status: Arc<LinkStatus>,
+}
+
+/// A link as it stands now.
+#[derive(Clone, Debug)]
+pub struct LinkView {
+    /// The link and its signature.
+    pub signed: Arc<SignedLink>,
+    /// Its own status; it is also dead when a link above it is.
+    pub status: Arc<LinkStatus>,
+}

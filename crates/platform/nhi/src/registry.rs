@@ -1,0 +1,233 @@
+//! Everything in memory: what reads are served from.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use creto_crypto::VerifyingKey;
+use creto_types::{OrgId, PrincipalName, StoreError};
+
+use crate::chain::check_link;
+use crate::keys::{KeyMaker, SharedSigner, key_id, organization_wrapping};
+use crate::ports::{Snapshot, StoredLink, StoredOrganization, StoredPrincipal};
+use crate::{
+    ChainError, DelegationLink, Hop, KeyPurpose, LinkId, LinkStatus, LinkView, NhiError,
+    Organization, Principal, PrincipalType, SignedLink, StoredKey, verify_link,
+};
+
+/// The longest chain there can be: a depth is one byte.
+const LONGEST_CHAIN: usize = 256;
+
+#[derive(Default)]
+pub(crate) struct Registry {
+    pub(crate) orgs: BTreeMap<OrgId, OrgState>,
+    /// Whose issuer key has this `kid`.
+    pub(crate) issuers: HashMap<String, OrgId>,
+}
+
+pub(crate) struct OrgState {
+    pub(crate) organization: Arc<Organization>,
+    pub(crate) keys: BTreeMap<KeyPurpose, SharedSigner>,
+    pub(crate) issuer_kid: String,
+    pub(crate) principals: BTreeMap<PrincipalName, PrincipalEntry>,
+    pub(crate) links: BTreeMap<LinkId, LinkEntry>,
+}
+
+#[derive(Clone)]
+pub(crate) struct PrincipalEntry {
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) key: Arc<StoredKey>,
+}
+
+#[derive(Clone)]
+pub(crate) struct LinkEntry {
+    pub(crate) signed: Arc<SignedLink>,
+    pub(crate) link: Arc<DelegationLink>,
+    pub(crate) status: Arc<LinkStatus>,
+    /// Its signature and its place in its chain were checked in this process.
+    /// Neither ever changes, so once is enough.
+    pub(crate) verified: Arc<AtomicBool>,
+}
+
+/// One link of a chain with what it takes to verify it.
+pub(crate) struct ChainEntry {
+    pub(crate) entry: LinkEntry,
+    delegator: Arc<Principal>,
+}
+
+impl LinkEntry {
+    pub(crate) fn new(signed: SignedLink, status: LinkStatus) -> Self {
+        Self {
+            link: Arc::new(signed.link.clone()),
+            signed: Arc::new(signed),
+            status: Arc::new(status),
+            verified: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    pub(crate) fn view(&self) -> LinkView {
+        LinkView {
+            signed: Arc::clone(&self.signed),
+            status: Arc::clone(&self.status),
+        }
+    }
+
+    fn hop(&self) -> Hop {
+        Hop {
+            link: Arc::clone(&self.link),
+            status: Arc::clone(&self.status),
+        }
+    }
+}
+
+impl OrgState {
+    /// An organization without principals, its keys ready to sign.
+    pub(crate) fn new(stored: &StoredOrganization, keys: &KeyMaker) -> Result<Self, NhiError> {
+        let org = stored.organization.id;
+        let mut signers: BTreeMap<KeyPurpose, SharedSigner> = BTreeMap::new();
+        for (purpose, key) in &stored.keys {
+            if key.public.algorithm() != purpose.algorithm() {
+                return Err(corrupt("organization key", "it is of another algorithm"));
+            }
+            let signer = keys.signer(key, &organization_wrapping(org, *purpose))?;
+            signers.insert(*purpose, Arc::new(signer));
+        }
+        if signers.len() != KeyPurpose::ALL.len() {
+            return Err(corrupt("organization", "it does not have every key"));
+        }
+        let issuer = signers
+            .get(&KeyPurpose::Issuer)
+            .expect("every purpose has a key: counted above");
+        Ok(Self {
+            organization: Arc::new(stored.organization.clone()),
+            issuer_kid: key_id(issuer.verifying_key())?,
+            keys: signers,
+            principals: BTreeMap::new(),
+            links: BTreeMap::new(),
+        })
+    }
+
+    pub(crate) fn add_principal(&mut self, stored: StoredPrincipal) {
+        self.principals.insert(
+            stored.principal.name.clone(),
+            PrincipalEntry {
+                principal: Arc::new(stored.principal),
+                key: Arc::new(stored.key),
+            },
+        );
+    }
+
+    pub(crate) fn principal(&self, name: &PrincipalName) -> Result<&PrincipalEntry, NhiError> {
+        self.principals
+            .get(name)
+            .ok_or_else(|| NhiError::UnknownPrincipal { name: name.clone() })
+    }
+
+    pub(crate) fn signer(&self, purpose: KeyPurpose) -> SharedSigner {
+        let signer = self
+            .keys
+            .get(&purpose)
+            .expect("every purpose has a key: checked by `new`");
+        Arc::clone(signer)
+    }
+
+    /// The chain that ends in this link, root first, unverified.
+    pub(crate) fn chain(&self, id: LinkId) -> Result<Vec<ChainEntry>, NhiError> {
+        let mut chain = Vec::new();
+        let mut next = Some(id);
+        while let Some(id) = next {
+            let entry = match (self.links.get(&id), chain.is_empty()) {
+                (Some(entry), _) if chain.len() < LONGEST_CHAIN => entry,
+                (None, true) => return Err(NhiError::UnknownDelegation { link: id }),
+                _ => return Err(ChainError::NotJoined { link: id }.into()),
+            };
+            next = entry.link.parent;
+            chain.push(ChainEntry {
+                delegator: Arc::clone(&self.principal(&entry.link.delegator)?.principal),
+                entry: entry.clone(),
+            });
+        }
+        chain.reverse();
+        Ok(chain)
+    }
+}
+
+impl Registry {
+    /// Rebuilds everything from the store.
+    pub(crate) fn load(snapshot: Snapshot, keys: &KeyMaker) -> Result<Self, NhiError> {
+        let mut registry = Self::default();
+        for stored in snapshot.organizations {
+            registry.add_organization(OrgState::new(&stored, keys)?);
+        }
+        for stored in snapshot.principals {
+            if stored.principal.verifying_key != stored.key.public {
+                return Err(corrupt("principal", "its two public keys differ"));
+            }
+            registry
+                .orgs
+                .get_mut(&stored.principal.org)
+                .ok_or_else(|| corrupt("principal", "its organization is missing"))?
+                .add_principal(stored);
+        }
+        for StoredLink { signed, revoked_at } in snapshot.links {
+            let status = revoked_at.map_or_else(LinkStatus::active, LinkStatus::revoked);
+            registry
+                .orgs
+                .get_mut(&signed.link.org)
+                .ok_or_else(|| corrupt("delegation", "its organization is missing"))?
+                .links
+                .insert(signed.link.id, LinkEntry::new(signed, status));
+        }
+        Ok(registry)
+    }
+
+    pub(crate) fn add_organization(&mut self, state: OrgState) {
+        let org = state.organization.id;
+        self.issuers.insert(state.issuer_kid.clone(), org);
+        self.orgs.insert(org, state);
+    }
+
+    pub(crate) fn org(&self, org: OrgId) -> Result<&OrgState, NhiError> {
+        self.orgs
+            .get(&org)
+            .ok_or(NhiError::UnknownOrganization { org })
+    }
+}
+
+/// Verifies what was not verified before, and gives the chain as hops. Called
+/// without any lock: a signature takes its time.
+pub(crate) fn verified_hops(chain: &[ChainEntry]) -> Result<Vec<Hop>, NhiError> {
+    let mut above: Vec<&DelegationLink> = Vec::with_capacity(chain.len());
+    for ChainEntry { entry, delegator } in chain {
+        if !entry.verified.load(Ordering::Acquire) {
+            verify_beneath(&entry.signed, &above, delegator)?;
+            entry.verified.store(true, Ordering::Release);
+        }
+        above.push(&entry.link);
+    }
+    Ok(chain.iter().map(|link| link.entry.hop()).collect())
+}
+
+/// Verifies one link given the verified links above it and its delegator.
+pub(crate) fn verify_beneath(
+    signed: &SignedLink,
+    above: &[&DelegationLink],
+    delegator: &Principal,
+) -> Result<(), NhiError> {
+    check_link(&signed.link, above)?;
+    if above.is_empty() && delegator.kind != PrincipalType::Human {
+        return Err(NhiError::NotHuman {
+            name: delegator.name.clone(),
+        });
+    }
+    let key: &VerifyingKey = &delegator.verifying_key;
+    Ok(verify_link(signed, key)?)
+}
+
+pub(crate) fn corrupt(what: &'static str, why: &'static str) -> NhiError {
+    StoreError::Corrupt {
+        what,
+        source: why.into(),
+    }
+    .into()
+}

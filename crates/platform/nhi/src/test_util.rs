@@ -1,0 +1,297 @@
+//! Builders for tests of this crate and of those above it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use creto_crypto::{AwsLcProvider, RootKey};
+use creto_types::{
+    Clock, Commit, Evidence, IdSource, ManualClock, OrgId, PrincipalName, SeededRandom, SystemIds,
+    Timestamp,
+};
+
+use crate::memory::MemoryNhiStore;
+use crate::principal::spiffe_id;
+use crate::{
+    AgentIdentity, Budget, DelegationLink, DelegationRequest, Hop, LinkId, LinkStatus, Nhi,
+    NhiConfig, NhiError, NhiStore, PrincipalType, Right,
+};
+
+/// The trust domain of tests.
+pub const TRUST_DOMAIN: &str = "creto.test";
+
+/// A principal's name from a literal.
+///
+/// # Panics
+///
+/// When the text is not a name.
+#[must_use]
+pub fn name(text: &str) -> PrincipalName {
+    text.parse().expect("a literal in a test is a name")
+}
+
+/// Rights from literals of action and resource patterns.
+///
+/// # Panics
+///
+/// When a text is not a pattern.
+#[must_use]
+pub fn rights(pairs: &[(&str, &str)]) -> Vec<Right> {
+    pairs
+        .iter()
+        .map(|(action, resource)| {
+            Right::parse(action, resource).expect("a literal in a test is a pattern")
+        })
+        .collect()
+}
+
+/// An active link below `parent`, or at the root, with the parent's validity; it
+/// is not signed and not in any store. Valid from the epoch to the year 9999.
+#[must_use]
+pub fn hop(
+    org: OrgId,
+    id: LinkId,
+    parent: Option<&Hop>,
+    delegator: &str,
+    delegatee: &str,
+    rights: Vec<Right>,
+    budget: Option<Budget>,
+) -> Hop {
+    Hop {
+        link: Arc::new(DelegationLink {
+            id,
+            org,
+            delegator: name(delegator),
+            delegatee: name(delegatee),
+            parent: parent.map(|hop| hop.link.id),
+            rights,
+            not_before: Timestamp::UNIX_EPOCH,
+            expires_at: Timestamp::MAX,
+            max_depth: parent.map_or(8, |hop| hop.link.max_depth.saturating_sub(1)),
+            budget,
+            issued_at: Timestamp::UNIX_EPOCH,
+        }),
+        status: Arc::new(LinkStatus::active()),
+    }
+}
+
+/// The identity of the last hop's delegatee.
+///
+/// # Panics
+///
+/// When there is no hop.
+#[must_use]
+pub fn agent(hops: Vec<Hop>) -> Arc<AgentIdentity> {
+    let last = &hops.last().expect("an agent acts by a chain").link;
+    let (org, name) = (last.org, last.delegatee.clone());
+    let expires_at = hops.iter().map(|hop| hop.link.expires_at).min();
+    Arc::new(AgentIdentity {
+        org,
+        kind: PrincipalType::Agent,
+        spiffe_id: spiffe_id(TRUST_DOMAIN, org, PrincipalType::Agent, &name),
+        name,
+        hops,
+        token_id: None,
+        expires_at: expires_at.unwrap_or(Timestamp::MAX),
+    })
+}
+
+/// The identity of a human acting in person.
+#[must_use]
+pub fn human(org: OrgId, human: &str) -> Arc<AgentIdentity> {
+    let name = name(human);
+    Arc::new(AgentIdentity {
+        org,
+        kind: PrincipalType::Human,
+        spiffe_id: spiffe_id(TRUST_DOMAIN, org, PrincipalType::Human, &name),
+        name,
+        hops: Vec::new(),
+        token_id: None,
+        expires_at: Timestamp::MAX,
+    })
+}
+
+/// Revokes a link that no store knows.
+pub fn revoke(status: &LinkStatus, at: Timestamp) {
+    status.revoke(at);
+}
+
+/// A commit with one record about the organization.
+#[must_use]
+pub fn commit(org: OrgId, kind: &str) -> Commit {
+    Commit::of(Evidence {
+        org,
+        kind: kind.to_owned(),
+        at: Timestamp::UNIX_EPOCH,
+        actor: name("tester"),
+        action_id: None,
+        body: serde_json::Value::Null,
+    })
+}
+
+/// An [`Nhi`] with everything it was made of, so that it can be made again.
+pub struct World {
+    /// The service.
+    pub nhi: Arc<Nhi>,
+    /// Its store; open another `Nhi` on it to restart.
+    pub store: Arc<dyn NhiStore>,
+    /// Stands still until told.
+    pub clock: Arc<ManualClock>,
+    /// Ids of this clock and of seeded randomness.
+    pub ids: Arc<dyn IdSource>,
+}
+
+impl World {
+    /// In memory, at the start of 2026.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be opened.
+    pub async fn new() -> Self {
+        Self::on(Arc::new(MemoryNhiStore::new())).await
+    }
+
+    /// On this store, at the start of 2026.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be opened.
+    pub async fn on(store: Arc<dyn NhiStore>) -> Self {
+        let start = "2026-01-01T00:00:00Z"
+            .parse()
+            .expect("the literal is an instant");
+        let clock = Arc::new(ManualClock::new(start));
+        let random = Arc::new(SeededRandom::new(7));
+        let ids: Arc<dyn IdSource> =
+            Arc::new(SystemIds::new(Arc::clone(&clock) as Arc<dyn Clock>, random));
+        let nhi = open(&store, &clock, &ids, 1, '7')
+            .await
+            .expect("an empty store opens");
+        Self {
+            nhi,
+            store,
+            clock,
+            ids,
+        }
+    }
+
+    /// Stops the service and starts it on the same store.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be opened.
+    pub async fn restart(&mut self) {
+        self.nhi = self.reopen('7').await.expect("a store opens again");
+    }
+
+    /// Opens the same store with the root key that repeats this digit; `7` is
+    /// the right one.
+    pub async fn reopen(&self, root_digit: char) -> Result<Arc<Nhi>, NhiError> {
+        open(&self.store, &self.clock, &self.ids, 2, root_digit).await
+    }
+
+    /// The present of this world.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// An instant this many seconds from now.
+    ///
+    /// # Panics
+    ///
+    /// Never for numbers a test would use.
+    #[must_use]
+    pub fn after(&self, seconds: u64) -> Timestamp {
+        self.now()
+            .checked_add(Duration::from_secs(seconds))
+            .expect("a test stays in representable time")
+    }
+
+    /// Founds an organization owned by the human `owner`.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be founded.
+    pub async fn organization(&self, owner: &str) -> OrgId {
+        let draft = self
+            .nhi
+            .draft_organization("Example", name(owner))
+            .expect("the name is valid");
+        let org = draft.organization().id;
+        self.nhi
+            .commit_organization(draft, commit(org, "organization.created"))
+            .await
+            .expect("the store takes it");
+        org
+    }
+
+    /// Adds a principal.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be added.
+    pub async fn principal(&self, org: OrgId, text: &str, kind: PrincipalType) {
+        let draft = self
+            .nhi
+            .draft_principal(org, name(text), kind)
+            .expect("the name is free");
+        self.nhi
+            .commit_principal(draft, commit(org, "principal.created"))
+            .await
+            .expect("the store takes it");
+    }
+
+    /// Drafts and commits a delegation.
+    pub async fn delegate(
+        &self,
+        org: OrgId,
+        request: DelegationRequest,
+    ) -> Result<LinkId, NhiError> {
+        let signed = self.nhi.draft_delegation(org, request)?;
+        let id = signed.link.id;
+        self.nhi
+            .commit_delegation(signed, commit(org, "delegation.granted"))
+            .await?;
+        Ok(id)
+    }
+
+    /// A request for every right for one day, without a budget.
+    #[must_use]
+    pub fn request(
+        &self,
+        delegator: &str,
+        delegatee: &str,
+        parent: Option<LinkId>,
+    ) -> DelegationRequest {
+        DelegationRequest {
+            delegator: name(delegator),
+            delegatee: name(delegatee),
+            parent,
+            rights: rights(&[("*", "*")]),
+            not_before: None,
+            expires_at: self.after(24 * 60 * 60),
+            max_depth: None,
+            budget: None,
+        }
+    }
+}
+
+async fn open(
+    store: &Arc<dyn NhiStore>,
+    clock: &Arc<ManualClock>,
+    ids: &Arc<dyn IdSource>,
+    seed: u64,
+    root_digit: char,
+) -> Result<Arc<Nhi>, NhiError> {
+    let root =
+        RootKey::from_hex(&root_digit.to_string().repeat(64)).expect("64 digits are a root key");
+    Nhi::open(
+        Arc::clone(store),
+        Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(seed)))),
+        Arc::new(root),
+        Arc::clone(ids),
+        Arc::clone(clock) as Arc<dyn Clock>,
+        NhiConfig::new(TRUST_DOMAIN),
+    )
+    .await
+}

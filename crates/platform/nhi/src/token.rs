@@ -1,0 +1,159 @@
+//! Tokens: JWTs (RFC 7519) with one algorithm, one header and a closed set of
+//! claims. The parser accepts what [`encode`] writes and nothing else.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use creto_crypto::{Signature, SignatureAlgorithm, Signer, VerifyingKey};
+use creto_types::OrgId;
+use serde::{Deserialize, Serialize};
+
+use crate::{Hop, LinkId, NhiError, TokenId};
+
+/// The longest token, in bytes: a composite signature is 4.5 KB of base64url,
+/// and the longest chain of names fits three times beside it.
+pub(crate) const MAX_TOKEN_LEN: usize = 16 * 1024;
+
+/// The only audience.
+pub(crate) const AUDIENCE: &str = "creto";
+
+const ALGORITHM: SignatureAlgorithm = SignatureAlgorithm::MlDsa65Ed25519;
+/// Access tokens in the form of RFC 9068.
+const TYPE: &str = "at+jwt";
+/// draft-ietf-jose-pq-composite-sigs: the context of JOSE signatures is empty.
+const CONTEXT: &[u8] = b"";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    alg: String,
+    kid: String,
+    typ: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Claims {
+    pub(crate) iss: String,
+    pub(crate) sub: String,
+    pub(crate) aud: String,
+    pub(crate) iat: i64,
+    pub(crate) exp: i64,
+    pub(crate) jti: TokenId,
+    pub(crate) creto_org: OrgId,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) creto_link: Option<LinkId>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) act: Option<Actor>,
+}
+
+/// One principal above in the chain, and those above it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Actor {
+    sub: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    act: Option<Box<Actor>>,
+}
+
+/// The delegators of the chain, nearest outermost.
+pub(crate) fn actors(
+    hops: &[Hop],
+    spiffe_id: impl Fn(&Hop) -> Result<String, NhiError>,
+) -> Result<Option<Actor>, NhiError> {
+    let mut actor = None;
+    for hop in hops {
+        actor = Some(Actor {
+            sub: spiffe_id(hop)?,
+            act: actor.map(Box::new),
+        });
+    }
+    Ok(actor)
+}
+
+pub(crate) fn encode(signer: &dyn Signer, kid: &str, claims: &Claims) -> Result<String, NhiError> {
+    let header = Header {
+        alg: ALGORITHM.as_str().to_owned(),
+        kid: kid.to_owned(),
+        typ: TYPE.to_owned(),
+    };
+    let mut token = part(&header)?;
+    token.push('.');
+    token.push_str(&part(claims)?);
+    let signature = signer
+        .sign(CONTEXT, token.as_bytes())
+        .map_err(|source| NhiError::Crypto {
+            operation: "sign a token",
+            source,
+        })?;
+    token.push('.');
+    token.push_str(&signature.to_base64url());
+    if token.len() > MAX_TOKEN_LEN {
+        return Err(NhiError::Invalid {
+            field: "delegation",
+            why: format!("has a chain too long for a token of {MAX_TOKEN_LEN} bytes"),
+        });
+    }
+    Ok(token)
+}
+
+fn part<T: Serialize>(value: &T) -> Result<String, NhiError> {
+    Ok(URL_SAFE_NO_PAD.encode(creto_types::canonical_json(value)?))
+}
+
+/// A token taken apart; nothing of it is to be believed yet.
+#[derive(Debug)]
+pub(crate) struct Unverified<'a> {
+    pub(crate) kid: String,
+    signed: &'a str,
+    payload: &'a str,
+    signature: Signature,
+}
+
+pub(crate) fn parse(token: &str) -> Result<Unverified<'_>, NhiError> {
+    if token.len() > MAX_TOKEN_LEN {
+        return Err(invalid("it is too long"));
+    }
+    let (signed, signature) = token
+        .rsplit_once('.')
+        .ok_or_else(|| invalid("it has not three parts"))?;
+    let (header, payload) = signed
+        .split_once('.')
+        .filter(|(_, payload)| !payload.contains('.'))
+        .ok_or_else(|| invalid("it has not three parts"))?;
+    let header: Header = serde_json::from_slice(&decode(header)?)
+        .map_err(|_| invalid("its header is not exactly `alg`, `kid` and `typ`"))?;
+    if header.alg != ALGORITHM.as_str() {
+        return Err(invalid("its algorithm is not ML-DSA-65-Ed25519"));
+    }
+    if header.typ != TYPE {
+        return Err(invalid("its type is not at+jwt"));
+    }
+    let signature = Signature::from_bytes(ALGORITHM, &decode(signature)?)
+        .map_err(|_| invalid("its signature has a wrong length"))?;
+    Ok(Unverified {
+        kid: header.kid,
+        signed,
+        payload,
+        signature,
+    })
+}
+
+impl Unverified<'_> {
+    /// The claims, once the signature holds.
+    pub(crate) fn verify(&self, key: &VerifyingKey) -> Result<Claims, NhiError> {
+        key.verify(CONTEXT, self.signed.as_bytes(), &self.signature)
+            .map_err(NhiError::TokenForged)?;
+        serde_json::from_slice(&decode(self.payload)?)
+            .map_err(|_| invalid("its claims are not those of a Creto token"))
+    }
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, NhiError> {
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| invalid("a part of it is not unpadded base64url"))
+}
+
+pub(crate) fn invalid(why: &'static str) -> NhiError {
+    NhiError::InvalidToken { why }
+}
