@@ -1,1 +1,48 @@
-//! creto-authz.
+//! May this agent do this, now?
+//!
+//! [`Authz::check`] answers with one of five outcomes ([`Decision`]) and keeps
+//! these promises:
+//!
+//! - **Synchronous and in process.** No call leaves the process, nothing is
+//!   awaited. Who asks was authenticated before and arrives as a [`Bound`]
+//!   handle.
+//! - **Authority only shrinks.** An agent may do what each delegation link of
+//!   its chain covers and what policy permits to the agent *and* to every
+//!   principal above it.
+//! - **Exact.** Once [`Authz::publish`] returns, no call that starts later sees
+//!   the old policies. The status of every link is read on each check, so once a
+//!   revocation returns no call that starts later is allowed. Nothing is cached.
+//! - **Fails closed.** A policy that cannot be evaluated, a request that does
+//!   not fit the schema, an organization without policies, a quota that cannot
+//!   answer: each is a denial with a code of its own ([`deny`]).
+//! - **Isolated.** Policies, schema and entities of one organization are never
+//!   seen by a check of another.
+//!
+//! Quota and rate are reserved as the last step, through the [`Quota`] port that
+//! `creto-metering` implements, so a denied request reserves nothing.
+//!
+//! Policies are Cedar text, validated strictly against a schema when they are
+//! loaded; `docs/policies.md` is their manual. What a human must approve is a
+//! `forbid` policy with an `@oversight` annotation; `service.rs` states the rule
+//! that keeps such a policy from turning a plain denial into a request.
+//!
+//! This crate does not issue identities, does not store policies and does not
+//! ask humans.
+
+mod error;
+mod evaluate;
+mod model;
+mod policies;
+mod ports;
+mod schema;
+mod service;
+mod sources;
+
+pub use error::{Finding, PolicyError};
+pub use model::{
+    Approval, CheckRequest, ContextValue, Decision, DenyReason, PolicyId, ResourceRef, deny,
+};
+pub use policies::{CompiledPolicies, LoadReport, PolicyEffect, PolicyInfo};
+pub use ports::{Exceeded, Quota, QuotaDecision, QuotaRequest};
+pub use service::{Authz, Bound, Counters};
+pub use sources::PolicySources;

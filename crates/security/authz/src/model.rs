@@ -1,0 +1,234 @@
+//! What is asked and what is answered.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use creto_types::{ActionId, Money};
+use serde::{Deserialize, Serialize};
+
+use crate::ports::Exceeded;
+
+/// Codes of denials. They are part of the public interface: agents and tests
+/// read them.
+pub mod deny {
+    /// A link of the chain was revoked.
+    pub const DELEGATION_REVOKED: &str = "delegation_revoked";
+    /// A link of the chain has expired.
+    pub const DELEGATION_EXPIRED: &str = "delegation_expired";
+    /// A link of the chain is not valid yet.
+    pub const DELEGATION_NOT_YET_VALID: &str = "delegation_not_yet_valid";
+    /// The links of the chain do not join up, or cross organizations.
+    pub const CHAIN_BROKEN: &str = "chain_broken";
+    /// An agent without a delegation has no authority at all.
+    pub const NO_DELEGATION: &str = "no_delegation";
+    /// A link of the chain does not cover the action on this resource.
+    pub const RIGHT_NOT_DELEGATED: &str = "right_not_delegated";
+    /// The organization has no policies.
+    pub const NO_POLICIES: &str = "no_policies";
+    /// The schema does not know the action.
+    pub const UNKNOWN_ACTION: &str = "unknown_action";
+    /// The request does not fit the schema: resource type or context.
+    pub const INVALID_REQUEST: &str = "invalid_request";
+    /// A policy forbids it.
+    pub const POLICY_FORBIDS: &str = "policy_forbids";
+    /// No policy permits it.
+    pub const NO_POLICY_PERMITS: &str = "no_policy_permits";
+    /// A policy could not be evaluated.
+    pub const POLICY_ERROR: &str = "policy_error";
+    /// Policies ask for different approvals of one action.
+    pub const OVERSIGHT_CONFLICT: &str = "oversight_conflict";
+}
+
+/// The name of a policy: its `@id` annotation, or `policyN` by its position.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct PolicyId(Arc<str>);
+
+impl PolicyId {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for PolicyId {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<String> for PolicyId {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<PolicyId> for String {
+    fn from(id: PolicyId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
+impl Borrow<str> for PolicyId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PolicyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an action is done to: an entity type of the schema and an id.
+///
+/// The rights of delegation links are matched against the id alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceRef {
+    /// The entity type, for example `Creto::Resource`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The id, for example `repo:changelog`.
+    pub id: String,
+}
+
+impl ResourceRef {
+    /// The entity type of anything that needs no type of its own.
+    pub const RESOURCE: &'static str = "Creto::Resource";
+    /// The entity type of network destinations.
+    pub const HOST: &'static str = "Creto::Host";
+
+    /// A resource of the given entity type.
+    #[must_use]
+    pub fn new(kind: impl Into<String>, id: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            id: id.into(),
+        }
+    }
+
+    /// A `Creto::Resource`.
+    #[must_use]
+    pub fn resource(id: impl Into<String>) -> Self {
+        Self::new(Self::RESOURCE, id)
+    }
+
+    /// A `Creto::Host`.
+    #[must_use]
+    pub fn host(name: impl Into<String>) -> Self {
+        Self::new(Self::HOST, name)
+    }
+}
+
+/// One value of a request's context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContextValue<'a> {
+    /// Cedar `Bool`.
+    Bool(bool),
+    /// Cedar `Long`.
+    Long(i64),
+    /// Cedar `String`.
+    Text(&'a str),
+    /// Cedar `Set<String>`.
+    Texts(&'a [&'a str]),
+}
+
+/// A human approved the action that this policy holds back.
+///
+/// Whoever was asked saw these policies and no others, so an approval lifts these
+/// and no others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// What the oversight request named: `policy_id` of the decision
+    /// [`Decision::RequiresOversight`], unchanged.
+    pub policy_id: PolicyId,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckRequest<'a> {
+    /// The governed action that quota is reserved for. `None` makes the check a
+    /// pure question: nothing is reserved and `Allow` carries no cost.
+    pub action_id: Option<ActionId>,
+    /// The action's name in the schema's namespace `Creto`.
+    pub action: &'a str,
+    /// What it is done to.
+    pub resource: &'a ResourceRef,
+    /// How many units it is expected to use; priced and reserved by the quota.
+    pub units: u64,
+    /// Values of the request's context. The name `oversight` is the engine's.
+    pub context: &'a [(&'a str, ContextValue<'a>)],
+    /// The approval that came with the request, already checked against the
+    /// digest of this very action by the caller.
+    pub approval: Option<&'a Approval>,
+}
+
+/// Why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DenyReason {
+    /// One of [`deny`], or a code of the quota.
+    pub code: &'static str,
+    /// One sentence for whoever asked.
+    pub text: String,
+}
+
+/// The five outcomes. `policies` names the determining policies, sorted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It may.
+    Allow {
+        /// The policies that permit it.
+        policies: Vec<PolicyId>,
+        /// What was reserved for it; `None` for a pure question.
+        cost: Option<Money>,
+    },
+    /// It may not.
+    Deny {
+        /// Why.
+        reason: DenyReason,
+        /// The policies that forbid it, when it was they.
+        policies: Vec<PolicyId>,
+    },
+    /// It may once a human approves. Nothing was reserved.
+    RequiresOversight {
+        /// What an approval is bound to: the policy that holds the action back, or
+        /// all of `policies` joined by `+`.
+        policy_id: PolicyId,
+        /// The value of the `@oversight` annotation, which all of them share.
+        oversight: String,
+        /// All policies that hold it back.
+        policies: Vec<PolicyId>,
+    },
+    /// A budget of the chain does not suffice. Nothing was reserved.
+    QuotaExceeded(Exceeded),
+    /// Too many calls. Nothing was reserved.
+    RateLimited {
+        /// The same call fits after this time, if nothing else is asked meanwhile.
+        retry_after: Duration,
+    },
+}
+
+impl Decision {
+    /// The outcome's name on the wire.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Allow { .. } => "allow",
+            Self::Deny { .. } => "deny",
+            Self::RequiresOversight { .. } => "requires_oversight",
+            Self::QuotaExceeded(_) => "quota_exceeded",
+            Self::RateLimited { .. } => "rate_limited",
+        }
+    }
+
+    /// Whether the action may be done now.
+    #[must_use]
+    pub const fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allow { .. })
+    }
+}

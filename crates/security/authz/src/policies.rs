@@ -1,0 +1,356 @@
+//! From policy text to something that can be asked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::str::FromStr as _;
+
+use cedar_policy::{Effect, Policy, PolicyId as CedarId, PolicySet, ValidationMode, Validator};
+use miette::Diagnostic;
+
+use crate::error::{Finding, PolicyError};
+use crate::model::PolicyId;
+use crate::schema::Served;
+use crate::sources::PolicySources;
+
+/// Joins the ids of policies that hold one action back together; so no id
+/// contains it.
+pub(crate) const JOIN: char = '+';
+
+/// The longest `@id`, in bytes.
+const MAX_ID: usize = 128;
+
+/// What a policy does when it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyEffect {
+    /// It permits.
+    Permit,
+    /// It forbids.
+    Forbid,
+}
+
+/// One policy as it was loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyInfo {
+    /// Its name.
+    pub id: PolicyId,
+    /// What it does.
+    pub effect: PolicyEffect,
+    /// The file it stands in.
+    pub file: String,
+    /// The line it starts in, counted from one.
+    pub line: Option<usize>,
+    /// The value of `@oversight` or `@requireApproval`.
+    pub oversight: Option<String>,
+    /// The value of `@reason`: shown to whoever is refused.
+    pub reason: Option<String>,
+}
+
+/// What was loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Every policy, in the order of the files.
+    pub policies: Vec<PolicyInfo>,
+    /// The actions the schema knows, sorted.
+    pub actions: Vec<String>,
+    /// The resource types the schema knows, sorted.
+    pub resources: Vec<String>,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<Finding>,
+}
+
+/// A schema and policies that fit it, ready to be asked.
+pub struct CompiledPolicies {
+    pub(crate) served: Served,
+    pub(crate) set: PolicySet,
+    pub(crate) infos: HashMap<PolicyId, PolicyInfo>,
+    report: LoadReport,
+}
+
+impl std::fmt::Debug for CompiledPolicies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CompiledPolicies")
+            .field("policies", &self.report.policies.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl CompiledPolicies {
+    /// Parses, checks and validates everything, or says all that is wrong in the
+    /// first step that finds something.
+    pub fn compile(sources: &PolicySources) -> Result<Self, PolicyError> {
+        let served = Served::load(&sources.schema)?;
+        let parsed = parse(&sources.policies)?;
+        let (set, infos) = name(parsed)?;
+        let mut report = LoadReport {
+            actions: served.actions(),
+            resources: served.resources(),
+            ..LoadReport::default()
+        };
+        report.warnings = validate(&served, &set, &infos, sources)?;
+        report
+            .warnings
+            .extend(infos.iter().filter_map(|info| unliftable(&set, info)));
+        let by_id = infos
+            .iter()
+            .map(|info| (info.id.clone(), info.clone()))
+            .collect();
+        report.policies = infos;
+        Ok(Self {
+            served,
+            set,
+            infos: by_id,
+            report,
+        })
+    }
+
+    /// What was loaded.
+    #[must_use]
+    pub const fn report(&self) -> &LoadReport {
+        &self.report
+    }
+
+    /// The `@oversight` value of a policy.
+    pub(crate) fn oversight(&self, id: &PolicyId) -> Option<&str> {
+        self.infos.get(id)?.oversight.as_deref()
+    }
+
+    /// The `@reason` of a policy.
+    pub(crate) fn reason(&self, id: &PolicyId) -> Option<&str> {
+        self.infos.get(id)?.reason.as_deref()
+    }
+}
+
+/// The line of an offset into a text, counted from one.
+fn line_at(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().iter().take(offset);
+    1 + before.filter(|byte| **byte == b'\n').count()
+}
+
+/// Where a diagnostic of this text points to.
+pub(crate) fn line_of(diagnostic: &dyn Diagnostic, text: &str) -> Option<usize> {
+    let label = diagnostic.labels()?.next()?;
+    Some(line_at(text, label.offset()))
+}
+
+/// The message of a diagnostic with its help.
+pub(crate) fn message_of(diagnostic: &dyn Diagnostic) -> String {
+    match diagnostic.help() {
+        Some(help) => format!("{diagnostic} ({help})"),
+        None => diagnostic.to_string(),
+    }
+}
+
+struct Parsed {
+    policy: Policy,
+    file: String,
+    line: Option<usize>,
+}
+
+impl Parsed {
+    fn finding(&self, message: impl Into<String>) -> Finding {
+        Finding {
+            file: self.file.clone(),
+            line: self.line,
+            policy: self.policy.annotation("id").map(str::to_owned),
+            message: message.into(),
+        }
+    }
+}
+
+/// Every policy of the files, in order.
+fn parse(files: &[(String, String)]) -> Result<Vec<Parsed>, PolicyError> {
+    let mut parsed = Vec::new();
+    let mut broken = Vec::new();
+    let mut templates = Vec::new();
+    for (file, text) in files {
+        let set = match PolicySet::from_str(text) {
+            Ok(set) => set,
+            Err(errors) => {
+                broken.extend(errors.iter().map(|error| Finding {
+                    file: file.clone(),
+                    line: line_of(error, text),
+                    policy: None,
+                    message: message_of(error),
+                }));
+                continue;
+            }
+        };
+        templates.extend(set.templates().map(|template| {
+            Finding {
+                file: file.clone(),
+                line: template
+                    .as_ref()
+                    .loc()
+                    .map(|loc| line_at(text, loc.span.offset())),
+                policy: template.annotation("id").map(str::to_owned),
+                message: "write one policy for each principal and resource, or use a group"
+                    .to_owned(),
+            }
+        }));
+        let mut here: Vec<_> = set
+            .policies()
+            .map(|policy| {
+                let offset = policy.as_ref().loc().map(|loc| loc.span.offset());
+                (offset, policy.clone())
+            })
+            .collect();
+        here.sort_by_key(|(offset, _)| *offset);
+        parsed.extend(here.into_iter().map(|(offset, policy)| Parsed {
+            policy,
+            file: file.clone(),
+            line: offset.map(|offset| line_at(text, offset)),
+        }));
+    }
+    if !broken.is_empty() {
+        return Err(PolicyError::Syntax(broken));
+    }
+    if !templates.is_empty() {
+        return Err(PolicyError::Template(templates));
+    }
+    Ok(parsed)
+}
+
+/// Gives each policy its name and reads its annotations.
+fn name(parsed: Vec<Parsed>) -> Result<(PolicySet, Vec<PolicyInfo>), PolicyError> {
+    let mut findings = Vec::new();
+    let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    let mut set = PolicySet::new();
+    let mut infos = Vec::new();
+    for (position, parsed) in parsed.into_iter().enumerate() {
+        let id = parsed
+            .policy
+            .annotation("id")
+            .map_or_else(|| format!("policy{position}"), str::to_owned);
+        if let Some(problem) = bad_id(&id) {
+            findings.push(parsed.finding(problem));
+            continue;
+        }
+        if let Some(first) = taken.insert(id.clone(), parsed.file.clone()) {
+            findings.push(parsed.finding(format!(
+                "the id `{id}` is taken by another policy of {first}; ids are unique"
+            )));
+            continue;
+        }
+        let effect = match parsed.policy.effect() {
+            Effect::Permit => PolicyEffect::Permit,
+            Effect::Forbid => PolicyEffect::Forbid,
+        };
+        let oversight = match oversight(&parsed.policy, effect) {
+            Ok(oversight) => oversight,
+            Err(problem) => {
+                findings.push(parsed.finding(problem));
+                continue;
+            }
+        };
+        let policy = parsed.policy.new_id(CedarId::new(&id));
+        infos.push(PolicyInfo {
+            id: PolicyId::from(id),
+            effect,
+            oversight,
+            reason: policy
+                .annotation("reason")
+                .filter(|text| !text.trim().is_empty())
+                .map(str::to_owned),
+            file: parsed.file,
+            line: parsed.line,
+        });
+        if let Err(error) = set.add(policy) {
+            findings.push(Finding {
+                file: String::new(),
+                line: None,
+                policy: None,
+                message: error.to_string(),
+            });
+        }
+    }
+    if findings.is_empty() {
+        Ok((set, infos))
+    } else {
+        Err(PolicyError::Annotation(findings))
+    }
+}
+
+fn bad_id(id: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
+    let good = (1..=MAX_ID).contains(&id.len()) && id.chars().all(plain);
+    (!good).then(|| format!("an @id is 1 to {MAX_ID} letters, digits and `-_.:/`, not {id:?}"))
+}
+
+fn oversight(policy: &Policy, effect: PolicyEffect) -> Result<Option<String>, String> {
+    let named = [
+        ("@oversight", "oversight"),
+        ("@requireApproval", "requireApproval"),
+    ]
+    .map(|(shown, key)| policy.annotation(key).map(|value| (shown, value)));
+    let (shown, value) = match named {
+        [None, None] => return Ok(None),
+        [Some(_), Some(_)] => {
+            return Err("@oversight and @requireApproval mean the same; keep one".to_owned());
+        }
+        [Some(one), None] | [None, Some(one)] => one,
+    };
+    if effect == PolicyEffect::Permit {
+        return Err(format!(
+            "{shown} belongs on a forbid with `unless {{ context.oversight.approved }}`; \
+             a permit holds nothing back"
+        ));
+    }
+    if value.trim().is_empty() {
+        return Err(format!(
+            "{shown} needs a value that names the kind of approval, such as {shown}(\"release\")"
+        ));
+    }
+    Ok(Some(value.to_owned()))
+}
+
+/// An oversight policy that no approval can lift.
+fn unliftable(set: &PolicySet, info: &PolicyInfo) -> Option<Finding> {
+    info.oversight.as_ref()?;
+    let policy = set.policy(&CedarId::new(info.id.as_str()))?;
+    // The printed form of the attribute access; a policy that mentions it in
+    // another way only misses the warning's absence, not its effect.
+    let mentions = policy.to_string().contains("oversight.approved")
+        || policy.to_string().contains("[\"approved\"]");
+    (!mentions).then(|| Finding {
+        file: info.file.clone(),
+        line: info.line,
+        policy: Some(info.id.to_string()),
+        message: "no approval lifts this policy, so it is a plain forbid: add \
+                  `unless { context.oversight.approved }`"
+            .to_owned(),
+    })
+}
+
+/// Strict validation; returns the warnings.
+fn validate(
+    served: &Served,
+    set: &PolicySet,
+    infos: &[PolicyInfo],
+    sources: &PolicySources,
+) -> Result<Vec<Finding>, PolicyError> {
+    let result = Validator::new(served.schema.clone()).validate(set, ValidationMode::Strict);
+    let finding = |id: &CedarId, diagnostic: &dyn Diagnostic| {
+        let id: &str = id.as_ref();
+        let info = infos.iter().find(|info| info.id.as_str() == id);
+        let file = info.map_or("", |info| info.file.as_str());
+        let text = sources.policies.iter().find(|(name, _)| name == file);
+        Finding {
+            file: file.to_owned(),
+            line: text
+                .and_then(|(_, text)| line_of(diagnostic, text))
+                .or(info.and_then(|info| info.line)),
+            policy: Some(id.to_owned()),
+            message: message_of(diagnostic),
+        }
+    };
+    let errors: Vec<Finding> = result
+        .validation_errors()
+        .map(|error| finding(error.policy_id(), error))
+        .collect();
+    if !errors.is_empty() {
+        return Err(PolicyError::Invalid(errors));
+    }
+    Ok(result
+        .validation_warnings()
+        .map(|warning| finding(warning.policy_id(), warning))
+        .collect())
+}
