@@ -1,0 +1,260 @@
+//! A ledger in memory, for tests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use creto_types::memory::MemoryCommits;
+use creto_types::{ActionId, Commit, OrgId, Receipt, StoreError};
+use parking_lot::Mutex;
+
+use crate::model::{Event, EventId, Invoice, InvoiceId, Reservation, Settlement};
+use crate::ports::{Entry, EventQuery, LedgerStore, Spend};
+
+/// Obeys the whole contract of [`LedgerStore`] but durability.
+#[derive(Debug, Default)]
+pub struct MemoryLedger {
+    commits: Arc<MemoryCommits>,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    reservations: BTreeMap<(OrgId, ActionId), (Reservation, State)>,
+    events: BTreeMap<EventId, Event>,
+    invoices: BTreeMap<(OrgId, InvoiceId), Invoice>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Settled(EventId),
+    Released,
+}
+
+impl MemoryLedger {
+    /// An empty ledger over this journal.
+    #[must_use]
+    pub fn new(commits: Arc<MemoryCommits>) -> Self {
+        Self {
+            commits,
+            tables: Mutex::default(),
+        }
+    }
+}
+
+const RESERVATION: &str = "reservation";
+
+impl Tables {
+    fn last_number(&self, org: OrgId) -> u64 {
+        let invoices = self.invoices.values().filter(|i| i.org == org);
+        invoices.map(|invoice| invoice.number).max().unwrap_or(0)
+    }
+
+    fn open(
+        &mut self,
+        org: OrgId,
+        action: ActionId,
+    ) -> Result<&mut (Reservation, State), StoreError> {
+        let row = self
+            .reservations
+            .get_mut(&(org, action))
+            .ok_or(StoreError::NotFound { what: RESERVATION })?;
+        if row.1 == State::Open {
+            Ok(row)
+        } else {
+            Err(StoreError::Conflict { what: RESERVATION })
+        }
+    }
+}
+
+#[async_trait]
+impl LedgerStore for MemoryLedger {
+    async fn spends(&self, after: Option<EventId>, limit: usize) -> Result<Vec<Spend>, StoreError> {
+        let tables = self.tables.lock();
+        Ok(tables
+            .events
+            .values()
+            .map(|event| &event.settlement)
+            .filter(|used| after.is_none_or(|after| used.event_id > after))
+            .take(limit)
+            .map(|used| Spend {
+                event_id: used.event_id,
+                org: used.org,
+                hops: used.hops.clone(),
+                reserved_at: used.reserved_at,
+                cost: used.cost,
+            })
+            .collect())
+    }
+
+    async fn open_reservations(&self) -> Result<Vec<Reservation>, StoreError> {
+        let tables = self.tables.lock();
+        Ok(tables
+            .reservations
+            .values()
+            .filter(|(_, state)| *state == State::Open)
+            .map(|(reservation, _)| reservation.clone())
+            .collect())
+    }
+
+    async fn entry(&self, org: OrgId, action: ActionId) -> Result<Option<Entry>, StoreError> {
+        let tables = self.tables.lock();
+        let Some((_, state)) = tables.reservations.get(&(org, action)) else {
+            return Ok(None);
+        };
+        Ok(Some(match state {
+            State::Open => Entry::Open,
+            State::Released => Entry::Released,
+            State::Settled(event) => Entry::Settled {
+                cost: tables
+                    .events
+                    .get(event)
+                    .ok_or(StoreError::NotFound { what: "event" })?
+                    .settlement
+                    .cost,
+            },
+        }))
+    }
+
+    async fn reserve(
+        &self,
+        reservation: Reservation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut tables = self.tables.lock();
+        let key = (reservation.org, reservation.action_id);
+        if tables.reservations.contains_key(&key) {
+            return Err(StoreError::Conflict { what: RESERVATION });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        tables.reservations.insert(key, (reservation, State::Open));
+        Ok(receipt)
+    }
+
+    async fn settle(&self, settlement: Settlement, commit: Commit) -> Result<Receipt, StoreError> {
+        let mut tables = self.tables.lock();
+        if tables.events.contains_key(&settlement.event_id) {
+            return Err(StoreError::Conflict { what: "event" });
+        }
+        let row = tables.open(settlement.org, settlement.action_id)?;
+        if settlement.units > row.0.units {
+            return Err(StoreError::Conflict { what: RESERVATION });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        let leaf = receipt.leaf().ok_or(StoreError::NotFound {
+            what: "evidence record in the commit",
+        })?;
+        row.1 = State::Settled(settlement.event_id);
+        tables.events.insert(
+            settlement.event_id,
+            Event {
+                settlement,
+                leaf,
+                invoice: None,
+            },
+        );
+        Ok(receipt)
+    }
+
+    async fn release(
+        &self,
+        org: OrgId,
+        action: ActionId,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut tables = self.tables.lock();
+        let row = tables.open(org, action)?;
+        let receipt = self.commits.apply(&commit)?;
+        row.1 = State::Released;
+        Ok(receipt)
+    }
+
+    async fn events(
+        &self,
+        org: OrgId,
+        query: EventQuery,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let tables = self.tables.lock();
+        Ok(tables
+            .events
+            .values()
+            .filter(|event| {
+                let used = &event.settlement;
+                used.org == org
+                    && after.is_none_or(|after| used.event_id > after)
+                    && query.period.contains(used.settled_at)
+                    && query.agent.as_ref().is_none_or(|a| *a == used.agent)
+                    && query.customer.as_ref().is_none_or(|c| *c == used.customer)
+                    && !(query.uninvoiced && event.invoice.is_some())
+            })
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    async fn last_invoice_number(&self, org: OrgId) -> Result<u64, StoreError> {
+        Ok(self.tables.lock().last_number(org))
+    }
+
+    async fn issue(&self, mut invoice: Invoice, commit: Commit) -> Result<Receipt, StoreError> {
+        let mut tables = self.tables.lock();
+        if invoice.number != tables.last_number(invoice.org).saturating_add(1) {
+            return Err(StoreError::Conflict { what: "invoice" });
+        }
+        let events: Vec<EventId> = invoice
+            .lines
+            .iter()
+            .flat_map(|line| line.events.iter().map(|event| event.event_id))
+            .collect();
+        for id in &events {
+            match tables.events.get(id) {
+                Some(event) if event.settlement.org != invoice.org => {
+                    return Err(StoreError::NotFound { what: "event" });
+                }
+                None => return Err(StoreError::NotFound { what: "event" }),
+                Some(event) if event.invoice.is_some() => {
+                    return Err(StoreError::Conflict { what: "event" });
+                }
+                Some(_) => {}
+            }
+        }
+        let mut seen = events.clone();
+        seen.sort_unstable();
+        seen.dedup();
+        if seen.len() != events.len() {
+            return Err(StoreError::Conflict { what: "event" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        for id in &events {
+            if let Some(event) = tables.events.get_mut(id) {
+                event.invoice = Some(invoice.id);
+            }
+        }
+        invoice.leaf = receipt.leaf();
+        tables.invoices.insert((invoice.org, invoice.id), invoice);
+        Ok(receipt)
+    }
+
+    async fn invoice(&self, org: OrgId, id: InvoiceId) -> Result<Option<Invoice>, StoreError> {
+        Ok(self.tables.lock().invoices.get(&(org, id)).cloned())
+    }
+
+    async fn invoices(
+        &self,
+        org: OrgId,
+        after: Option<InvoiceId>,
+        limit: usize,
+    ) -> Result<Vec<Invoice>, StoreError> {
+        let tables = self.tables.lock();
+        Ok(tables
+            .invoices
+            .values()
+            .filter(|invoice| invoice.org == org && after.is_none_or(|after| invoice.id > after))
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+}

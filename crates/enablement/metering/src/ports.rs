@@ -1,0 +1,125 @@
+//! The ledger this crate needs from outside.
+
+use async_trait::async_trait;
+use creto_nhi::LinkId;
+use creto_types::{
+    ActionId, Commit, Money, OrgId, Period, PrincipalName, Receipt, StoreError, Timestamp,
+};
+
+use crate::model::{Event, EventId, Invoice, InvoiceId, Reservation, Settlement};
+
+/// The durable ledger.
+///
+/// A mutation becomes durable together with its [`Commit`], in one transaction,
+/// or nothing is changed. Mutations of one organization take effect one after
+/// the other, and each one checks the state it finds: two callers that close the
+/// same reservation or bill the same event get one success and one
+/// [`StoreError::Conflict`].
+#[async_trait]
+pub trait LedgerStore: Send + Sync + 'static {
+    /// What settled events spent, over all organizations, in the order of their
+    /// ids: at most `limit`, after the given one.
+    async fn spends(&self, after: Option<EventId>, limit: usize) -> Result<Vec<Spend>, StoreError>;
+
+    /// Every reservation that is neither settled nor released.
+    async fn open_reservations(&self) -> Result<Vec<Reservation>, StoreError>;
+
+    /// What became of an action's reservation; `None` when it never was durable.
+    async fn entry(&self, org: OrgId, action: ActionId) -> Result<Option<Entry>, StoreError>;
+
+    /// Adds an open reservation. [`StoreError::Conflict`] when the action has one,
+    /// open or closed.
+    async fn reserve(
+        &self,
+        reservation: Reservation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Closes the reservation and adds the event, which keeps the commit's first
+    /// leaf. [`StoreError::NotFound`] without a reservation,
+    /// [`StoreError::Conflict`] when it is closed or has fewer units. The commit
+    /// has at least one evidence record.
+    async fn settle(&self, settlement: Settlement, commit: Commit) -> Result<Receipt, StoreError>;
+
+    /// Closes the reservation without an event. [`StoreError::NotFound`] without a
+    /// reservation, [`StoreError::Conflict`] when it is closed.
+    async fn release(
+        &self,
+        org: OrgId,
+        action: ActionId,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// The organization's events that match, in the order of their ids: at most
+    /// `limit`, after the given one.
+    async fn events(
+        &self,
+        org: OrgId,
+        query: EventQuery,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError>;
+
+    /// The number of the organization's newest invoice; zero when it has none.
+    async fn last_invoice_number(&self, org: OrgId) -> Result<u64, StoreError>;
+
+    /// Adds the invoice, with the commit's first leaf, and marks its events.
+    /// [`StoreError::Conflict`] when its number is not the next one or one of its
+    /// events is billed, [`StoreError::NotFound`] for an event that does not exist
+    /// in the organization.
+    async fn issue(&self, invoice: Invoice, commit: Commit) -> Result<Receipt, StoreError>;
+
+    /// One invoice of the organization.
+    async fn invoice(&self, org: OrgId, id: InvoiceId) -> Result<Option<Invoice>, StoreError>;
+
+    /// The organization's invoices in the order of their ids: at most `limit`,
+    /// after the given one.
+    async fn invoices(
+        &self,
+        org: OrgId,
+        after: Option<InvoiceId>,
+        limit: usize,
+    ) -> Result<Vec<Invoice>, StoreError>;
+}
+
+/// What one event took from budgets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spend {
+    /// The event.
+    pub event_id: EventId,
+    /// The organization.
+    pub org: OrgId,
+    /// The links it counts against.
+    pub hops: Vec<LinkId>,
+    /// When it was decided.
+    pub reserved_at: Timestamp,
+    /// What it cost.
+    pub cost: Money,
+}
+
+/// What became of a reservation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Nobody closed it yet.
+    Open,
+    /// It became an event with this cost.
+    Settled {
+        /// What was used.
+        cost: Money,
+    },
+    /// It was given back.
+    Released,
+}
+
+/// Which events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventQuery {
+    /// Settled in this period.
+    pub period: Period,
+    /// Of this agent alone.
+    pub agent: Option<PrincipalName>,
+    /// For this customer alone.
+    pub customer: Option<PrincipalName>,
+    /// Only what no invoice bills yet.
+    pub uninvoiced: bool,
+}

@@ -1,0 +1,227 @@
+//! Never one unit over, whoever calls and in whatever order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use creto_authz::QuotaDecision;
+use creto_nhi::BudgetPeriod::{Day, Month, Total};
+use creto_nhi::Hop;
+use creto_types::{Clock as _, Money};
+use proptest::prelude::*;
+
+use crate::world::{World, usd};
+
+/// 64 threads ask for single units under one budget until it is empty.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_callers_spend_exactly_the_budget() {
+    let world = Arc::new(World::new().await);
+    // Two agents below one planner: 1,000 units there, 700 each below.
+    let bot = world.chain(&[
+        ("planner", Some(("1", Total))),
+        ("bot", Some(("0.7", Total))),
+    ]);
+    let other = world.chain(&[("planner", None), ("other", Some(("0.7", Day)))]);
+    let other = vec![bot[0].clone(), other[1].clone()];
+    let granted = Arc::new(AtomicU64::new(0));
+    let handles: Vec<_> = (0..64)
+        .map(|i| {
+            let world = Arc::clone(&world);
+            let granted = Arc::clone(&granted);
+            let hops = if i % 2 == 0 {
+                bot.clone()
+            } else {
+                other.clone()
+            };
+            std::thread::spawn(move || {
+                for _ in 0..40 {
+                    let (id, decision) = world.ask(&hops, "read", 1);
+                    match decision {
+                        QuotaDecision::Granted { .. } => {
+                            granted.fetch_add(1, Ordering::Relaxed);
+                            // Some give back at once what they got.
+                            if i % 8 == 0 {
+                                world.meter.abandon(world.org, id);
+                                granted.fetch_sub(1, Ordering::Relaxed);
+                            }
+                        }
+                        QuotaDecision::Exceeded(_) => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    for handle in handles {
+        handle.join().unwrap();
+    }
+    // Fill up what was given back.
+    while let (_, QuotaDecision::Granted { .. }) = world.ask(&bot, "read", 1) {
+        granted.fetch_add(1, Ordering::Relaxed);
+    }
+    while let (_, QuotaDecision::Granted { .. }) = world.ask(&other, "read", 1) {
+        granted.fetch_add(1, Ordering::Relaxed);
+    }
+    assert_eq!(granted.load(Ordering::Relaxed), 1_000);
+    let [used, reserved, remaining] = world.balance(&world.meter, &bot[0]);
+    assert_eq!([used, reserved, remaining], [usd("0"), usd("1"), usd("0")]);
+}
+
+/// 64 tasks run the whole life of an action: reserve, commit, settle or release.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_whole_lives_agree_with_the_ledger() {
+    let world = Arc::new(World::new().await);
+    let hops = world.chain(&[
+        ("planner", Some(("0.5", Month))),
+        ("bot", Some(("0.3", Total))),
+    ]);
+    let tasks: Vec<_> = (0..64_u64)
+        .map(|i| {
+            let world = Arc::clone(&world);
+            let hops = hops.clone();
+            tokio::spawn(async move {
+                let mut spent = 0;
+                for turn in 0..12 {
+                    let units = 1 + (i + turn) % 4;
+                    let (id, decision) = world.ask(&hops, "read", units);
+                    let QuotaDecision::Granted { .. } = decision else {
+                        continue;
+                    };
+                    let committed = world
+                        .meter
+                        .commit_reservation(world.org, id, world.commit("action.allowed"))
+                        .await;
+                    committed.unwrap();
+                    if (i + turn) % 3 == 0 {
+                        let released = world.meter.release(world.org, id, world.commit("x"));
+                        released.await.unwrap();
+                    } else {
+                        world.settle(id, units - 1).await;
+                        spent += units - 1;
+                    }
+                }
+                spent
+            })
+        })
+        .collect();
+    let mut spent = 0;
+    for task in tasks {
+        spent += task.await.unwrap();
+    }
+    let expected = usd("0.001").checked_mul(spent).unwrap();
+    assert!(spent > 0 && spent <= 300);
+    for hop in &hops {
+        let [used, reserved, _] = world.balance(&world.meter, hop);
+        assert_eq!([used, reserved], [expected, usd("0")]);
+        assert_eq!(world.balance(&world.reopen().await, hop)[0], expected);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Ask { who: usize, units: u64 },
+    Settle { pick: usize, units: u64 },
+    Release { pick: usize },
+    Hours(u64),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0_usize..3, 1_u64..6).prop_map(|(who, units)| Step::Ask { who, units }),
+        3 => (any::<usize>(), 0_u64..6).prop_map(|(pick, units)| Step::Settle { pick, units }),
+        1 => any::<usize>().prop_map(|pick| Step::Release { pick }),
+        1 => (1_u64..30).prop_map(Step::Hours),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// What a budget's window holds by adding up the model's own list.
+fn in_window(hop: &Hop, at: creto_types::Timestamp, list: &[Took]) -> Money {
+    let window = hop.link.budget.unwrap().period.window(at);
+    list.iter()
+        .filter(|took| took.hops.contains(&hop.link.id))
+        .filter(|took| window.is_none_or(|window| window.contains(took.at)))
+        .fold(usd("0"), |sum, took| sum.checked_add(&took.cost).unwrap())
+}
+
+struct Took {
+    id: creto_types::ActionId,
+    hops: Vec<creto_nhi::LinkId>,
+    at: creto_types::Timestamp,
+    units: u64,
+    cost: Money,
+    open: bool,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Against a model that adds everything up anew each time: a grant exactly
+    /// when every budget of the chain has room, and balances that agree, over
+    /// settling, releasing, time and restarts.
+    #[test]
+    fn grants_are_exactly_what_fits(steps in proptest::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new().await;
+            let planner = world.chain(&[("planner", Some(("3", Month)))]);
+            let mut chains = vec![planner.clone()];
+            for budget in [("2", Total), ("1.5", Day)] {
+                let mut chain = planner.clone();
+                chain.push(world.chain(&[("planner", None), ("bot", Some(budget))])[1].clone());
+                chains.push(chain);
+            }
+            let mut model: Vec<Took> = Vec::new();
+            for step in steps {
+                let now = world.clock.now();
+                match step {
+                    Step::Ask { who, units } => {
+                        let hops = &chains[who];
+                        let cost = usd("0.25").checked_mul(units).unwrap();
+                        let fits = hops.iter().all(|hop| {
+                            let sum = in_window(hop, now, &model).checked_add(&cost).unwrap();
+                            sum.at_most(&hop.link.budget.unwrap().limit).unwrap()
+                        });
+                        let (id, decision) = world.ask(hops, "draft", units);
+                        let granted = decision == QuotaDecision::Granted { cost };
+                        assert_eq!(granted, fits, "{decision:?}");
+                        if granted {
+                            let commit = world.commit("action.allowed");
+                            world.meter.commit_reservation(world.org, id, commit).await.unwrap();
+                            let hops = hops.iter().map(|hop| hop.link.id).collect();
+                            model.push(Took { id, hops, at: now, units, cost, open: true });
+                        }
+                    }
+                    Step::Settle { pick, units } => {
+                        let open: Vec<_> = (0..model.len()).filter(|i| model[*i].open).collect();
+                        if open.is_empty() { continue; }
+                        let took = &mut model[open[pick % open.len()]];
+                        let units = units.min(took.units);
+                        world.settle(took.id, units).await;
+                        took.cost = usd("0.25").checked_mul(units).unwrap();
+                        took.open = false;
+                    }
+                    Step::Release { pick } => {
+                        let open: Vec<_> = (0..model.len()).filter(|i| model[*i].open).collect();
+                        if open.is_empty() { continue; }
+                        let took = model.remove(open[pick % open.len()]);
+                        let commit = world.commit("usage.released");
+                        world.meter.release(world.org, took.id, commit).await.unwrap();
+                    }
+                    Step::Hours(hours) => {
+                        world.clock.advance(std::time::Duration::from_secs(hours * 3_600));
+                    }
+                    Step::Reopen => world.meter = world.reopen().await,
+                }
+                let now = world.clock.now();
+                for hop in chains.iter().flatten() {
+                    let [used, reserved, _] = world.balance(&world.meter, hop);
+                    assert_eq!(
+                        used.checked_add(&reserved).unwrap(),
+                        in_window(hop, now, &model)
+                    );
+                }
+            }
+        });
+    }
+}

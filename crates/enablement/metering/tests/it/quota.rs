@@ -1,0 +1,253 @@
+//! Budgets, windows, rates and the life of a reservation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use creto_authz::QuotaDecision;
+use creto_errors::Classify as _;
+use creto_nhi::BudgetPeriod::{Day, Month, Total};
+use creto_types::{Clock as _, Money};
+
+use crate::world::{TTL, World, config, usd};
+
+fn exceeded(decision: QuotaDecision) -> creto_authz::Exceeded {
+    match decision {
+        QuotaDecision::Exceeded(exceeded) => exceeded,
+        other => panic!("expected Exceeded, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_used_is_given_back_on_every_hop() {
+    let world = World::new().await;
+    let hops = world.chain(&[("planner", Some(("5", Total))), ("bot", Some(("1", Total)))]);
+    let action = world.reserve(&hops, "draft", 4).await;
+    for (hop, left) in hops.iter().zip(["4", "0"]) {
+        assert_eq!(
+            world.balance(&world.meter, hop),
+            [usd("0"), usd("1"), usd(left)]
+        );
+    }
+    world.settle(action, 3).await;
+    for (hop, left) in hops.iter().zip(["4.25", "0.25"]) {
+        assert_eq!(
+            world.balance(&world.meter, hop),
+            [usd("0.75"), usd("0"), usd(left)]
+        );
+    }
+    let again = world.meter.draft_settlement(world.org, action, 1);
+    assert_eq!(again.unwrap_err().code(), "reservation_closed");
+    let unknown = world
+        .meter
+        .draft_settlement(world.org, world.next_action(), 1);
+    assert_eq!(unknown.unwrap_err().code(), "reservation_not_found");
+}
+
+#[tokio::test]
+async fn the_refusing_budget_is_named_and_nothing_is_taken() {
+    let world = World::new().await;
+    let hops = world.chain(&[
+        ("planner", Some(("0.5", Total))),
+        ("bot", Some(("1", Month))),
+    ]);
+    let refused = exceeded(world.ask(&hops, "draft", 3).1);
+    assert_eq!(refused.link, hops[0].link.id);
+    assert_eq!(refused.holder, hops[0].link.delegatee);
+    assert_eq!(
+        (refused.limit, refused.used, refused.requested),
+        (usd("0.5"), usd("0"), usd("0.75"))
+    );
+    assert_eq!((refused.resets_at, refused.retry_after), (None, None));
+    for hop in &hops {
+        let [used, reserved, _] = world.balance(&world.meter, hop);
+        assert_eq!([used, reserved], [usd("0"), usd("0")]);
+    }
+
+    let monthly = world.chain(&[("planner", Some(("1", Month)))]);
+    world.reserve(&monthly, "draft", 4).await;
+    let refused = exceeded(world.ask(&monthly, "draft", 1).1);
+    assert_eq!(refused.used, usd("1"));
+    // 2026-03-31T23:00Z: the month ends in an hour.
+    assert_eq!(refused.retry_after, Some(Duration::from_secs(3_600)));
+    assert_eq!(
+        refused.resets_at,
+        Some("2026-04-01T00:00:00Z".parse().unwrap())
+    );
+    let never = exceeded(world.ask(&monthly, "draft", 5).1);
+    assert_eq!(never.retry_after, None, "waiting does not help");
+    world.clock.advance(refused.retry_after.unwrap());
+    let (_, granted) = world.ask(&monthly, "draft", 1);
+    assert!(matches!(granted, QuotaDecision::Granted { .. }));
+}
+
+#[tokio::test]
+async fn a_reservation_counts_in_the_window_of_its_decision() {
+    let world = World::new().await;
+    let hops = world.chain(&[("planner", Some(("1", Day)))]);
+    let action = world.reserve(&hops, "draft", 4).await;
+    world.clock.advance(Duration::from_secs(2 * 3_600));
+    assert_eq!(
+        world.balance(&world.meter, &hops[0]),
+        [usd("0"), usd("0"), usd("1")],
+        "a new day"
+    );
+    world.settle(action, 4).await;
+    assert_eq!(
+        world.balance(&world.meter, &hops[0])[2],
+        usd("1"),
+        "the late settlement belongs to yesterday"
+    );
+}
+
+#[tokio::test]
+async fn rates_are_refused_with_a_true_wait() {
+    let world = World::with(config(2, 3), |store| store).await;
+    let hops = world.chain(&[("bot", Some(("1", Total)))]);
+    for _ in 0..3 {
+        assert!(matches!(
+            world.ask(&hops, "read", 1).1,
+            QuotaDecision::Granted { .. }
+        ));
+    }
+    let QuotaDecision::RateLimited { retry_after } = world.ask(&hops, "read", 1).1 else {
+        panic!("the burst is over");
+    };
+    assert_eq!(retry_after, Duration::from_millis(500));
+    assert_eq!(world.balance(&world.meter, &hops[0])[1], usd("0.003"));
+    world.clock.advance(retry_after - Duration::from_nanos(1));
+    assert!(matches!(
+        world.ask(&hops, "read", 1).1,
+        QuotaDecision::RateLimited { .. }
+    ));
+    world.clock.advance(Duration::from_nanos(1));
+    // Over the budget: the call is refused and does not count as one.
+    exceeded(world.ask(&hops, "draft", 100).1);
+    assert!(matches!(
+        world.ask(&hops, "read", 1).1,
+        QuotaDecision::Granted { .. }
+    ));
+}
+
+#[tokio::test]
+async fn what_cannot_be_counted_is_refused() {
+    let world = World::new().await;
+    let hops = world.chain(&[("bot", None)]);
+    let code = |decision| match decision {
+        QuotaDecision::Refused { code, .. } => code,
+        other => panic!("expected a refusal, got {other:?}"),
+    };
+    assert_eq!(
+        code(world.ask(&hops, "draft", u64::MAX).1),
+        "amount_out_of_range"
+    );
+    assert_eq!(
+        code(world.ask(&hops, "free", u64::MAX).1),
+        "amount_out_of_range"
+    );
+    let action = world.reserve(&hops, "draft", 1).await;
+    assert_eq!(
+        code(world.ask_as(action, &hops, "draft", 1)),
+        "already_reserved"
+    );
+
+    let mut foreign = world.chain(&[("bot", Some(("1", Total)))]);
+    let mut link = (*foreign[0].link).clone();
+    link.budget = link.budget.map(|budget| creto_nhi::Budget {
+        limit: "1 EUR".parse().unwrap(),
+        ..budget
+    });
+    foreign[0].link = Arc::new(link);
+    assert_eq!(code(world.ask(&foreign, "draft", 1).1), "budget_currency");
+}
+
+#[tokio::test]
+async fn free_actions_pass_a_spent_budget() {
+    let world = World::new().await;
+    let hops = world.chain(&[("bot", Some(("0.25", Total)))]);
+    world.reserve(&hops, "draft", 1).await;
+    exceeded(world.ask(&hops, "read", 1).1);
+    let (_, free) = world.ask(&hops, "history", 1_000);
+    let cost = Money::zero(world.meter.prices().currency());
+    assert_eq!(free, QuotaDecision::Granted { cost });
+}
+
+#[tokio::test]
+async fn settling_more_than_was_reserved_is_refused() {
+    let world = World::new().await;
+    let hops = world.chain(&[("bot", Some(("5", Total)))]);
+    let action = world.reserve(&hops, "draft", 2).await;
+    let error = world
+        .meter
+        .draft_settlement(world.org, action, 3)
+        .unwrap_err();
+    assert_eq!(error.code(), "settle_exceeds_reservation");
+    let draft = world.meter.draft_settlement(world.org, action, 2).unwrap();
+    let unproven = world.meter.settle(draft, creto_types::Commit::default());
+    assert_eq!(unproven.await.unwrap_err().code(), "evidence_required");
+    world.settle(action, 2).await;
+}
+
+#[tokio::test]
+async fn abandoned_and_expired_reservations_are_given_back() {
+    let world = World::new().await;
+    let hops = world.chain(&[("bot", Some(("1", Total)))]);
+    let (abandoned, _) = world.ask(&hops, "draft", 1);
+    world.meter.abandon(world.org, abandoned);
+    let kept = world.reserve(&hops, "draft", 1).await;
+    world.meter.abandon(world.org, kept);
+    assert_eq!(
+        world.balance(&world.meter, &hops[0])[1],
+        usd("0.25"),
+        "what is durable is not abandoned"
+    );
+    let (forgotten, _) = world.ask(&hops, "draft", 1);
+
+    assert!(world.meter.expired(world.clock.now(), 10).is_empty());
+    world.clock.advance(TTL);
+    let due = world.meter.expired(world.clock.now(), 10);
+    let ids: Vec<_> = due
+        .iter()
+        .map(|reservation| reservation.action_id)
+        .collect();
+    assert_eq!(ids, [kept]);
+    assert!(world.meter.reservation(world.org, forgotten).is_none());
+    let released = world
+        .meter
+        .release(world.org, kept, world.commit("usage.released"));
+    released.await.unwrap();
+    assert_eq!(
+        world.balance(&world.meter, &hops[0]),
+        [usd("0"), usd("0"), usd("1")]
+    );
+    let late = world
+        .meter
+        .commit_reservation(world.org, forgotten, world.commit("x"));
+    assert_eq!(late.await.unwrap_err().code(), "reservation_not_found");
+}
+
+#[tokio::test]
+async fn a_restart_rebuilds_every_counter() {
+    let world = World::new().await;
+    let hops = world.chain(&[("planner", Some(("5", Month))), ("bot", Some(("1", Total)))]);
+    let settled = world.reserve(&hops, "draft", 2).await;
+    world.settle(settled, 1).await;
+    let open = world.reserve(&hops, "draft", 1).await;
+    let released = world.reserve(&hops, "draft", 1).await;
+    let done = world.meter.release(world.org, released, world.commit("x"));
+    done.await.unwrap();
+    world.ask(&hops, "draft", 1);
+
+    let meter = world.reopen().await;
+    for hop in &hops {
+        let [used, reserved, _] = world.balance(&meter, hop);
+        assert_eq!(
+            [used, reserved],
+            [usd("0.25"), usd("0.25")],
+            "what was not committed is gone, the rest is kept"
+        );
+    }
+    let draft = meter.draft_settlement(world.org, open, 1).unwrap();
+    let settled = meter.settle(draft, world.commit("usage.settled")).await;
+    settled.unwrap();
+    assert_eq!(world.balance(&meter, &hops[1])[2], usd("0.5"));
+}
