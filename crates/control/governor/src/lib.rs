@@ -1,1 +1,56 @@
-//! creto-governor.
+//! The life of one governed action, and everything a caller may ask around it.
+//!
+//! ```text
+//!  authenticate -> decide -> hold -> do -> settle -> prove
+//!      nhi         authz   oversight  |    metering   audit
+//!                    |                +- runtime
+//!                    +-- quota: reserved inside the decision
+//! ```
+//!
+//! The products below know nothing of each other; this crate is where they
+//! meet. It promises, for every method that changes something:
+//!
+//! - **Evidence with the change.** The record of the log, the reply kept for the
+//!   idempotency key and the change itself become durable in one transaction,
+//!   before the method returns.
+//! - **Idempotence.** The same key and request give the same answer again; the
+//!   same key with another request is refused and changes nothing.
+//! - **Authority.** What a caller may do follows from the verified identity
+//!   alone: owners act for the organization, agents within their own link.
+//! - **Fail closed.** An error anywhere is a refusal.
+//!
+//! It is not a transport: `creto-http` maps these calls to a wire.
+
+mod actions;
+mod answers;
+mod billing;
+mod caller;
+mod delegation;
+mod egress;
+mod error;
+mod governor;
+mod idempotency;
+mod oversight;
+mod ports;
+mod records;
+mod sandboxes;
+mod verify;
+
+pub use actions::ActionRequest;
+pub use answers::{
+    ActionAnswer, Answer, BalanceAnswer, BudgetAnswer, DelegationAnswer, DelegationState,
+    HopAnswer, InvoiceAnswer, InvoiceLineAnswer, InvoicedEvent, OutcomeKind, OversightAnswer,
+    OversightNeeded, PrincipalAnswer, QuotaAnswer, ReasonAnswer, RevocationAnswer, RightAnswer,
+    SandboxAnswer, SandboxState, SelfAnswer, SettlementAnswer, TokenAnswer, UsageAnswer, UsageLine,
+};
+pub use billing::{InvoiceRequest, UsageQuery};
+pub use caller::{Caller, Origin};
+pub use delegation::{BudgetRequest, DelegateRequest, PrincipalRequest, TokenRequest};
+pub use egress::GovernedEgress;
+pub use error::GovernError;
+pub use governor::{Governor, GovernorConfig, Parts};
+pub use idempotency::IdempotencyKey;
+pub use ports::{ActionRecords, CommitStore, Replies, SandboxRow, SandboxStore};
+pub use records::OrganizationCreated;
+pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
+pub use verify::RecordChecker;

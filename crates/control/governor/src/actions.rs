@@ -1,0 +1,664 @@
+//! One governed action: decided, perhaps held, settled.
+
+use creto_authz::{Approval, CheckRequest, Decision, DenyReason, Exceeded, PolicyId, ResourceRef};
+use creto_crypto::sha256;
+use creto_errors::Classify as _;
+use creto_metering::MeteringError;
+use creto_oversight::{GrantError, Granted, HeldAction, NewRequest, OversightError};
+use creto_telemetry::{DecisionOutcome, ReservationEvent, record_action};
+use creto_types::{
+    ActionId, Commit, Evidence, LeafIndex, Money, PrincipalName, StoreError, canonical_json,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::idempotency::{Begun, Ticket};
+use crate::records::UsageSettled;
+use crate::{
+    ActionAnswer, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind, OversightNeeded,
+    QuotaAnswer, ReasonAnswer, SettlementAnswer,
+};
+
+/// The most bytes of canonical JSON that an action's arguments may take: they
+/// are stored, shown to a human and digested as a whole.
+const MAX_ARGS_BYTES: usize = 64 * 1024;
+
+/// The most bytes of an action's or a resource's name.
+const MAX_NAME_BYTES: usize = 512;
+
+/// The most units of one action; keeps every price far from overflow.
+const MAX_UNITS: u64 = 1_000_000_000;
+
+/// A governed action, asked for before it is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ActionRequest {
+    /// What, for example `release.publish`.
+    pub action: String,
+    /// To what, for example `repo:creto`.
+    pub resource: String,
+    /// With exactly these arguments; an approval is bound to them.
+    #[serde(default)]
+    pub args: Value,
+    /// How many units it is expected to use; 1 when absent.
+    #[serde(default = "one")]
+    pub units: u64,
+    /// The single-use grant of an approved oversight request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+impl ActionRequest {
+    fn validate(&self) -> Result<(), GovernError> {
+        for (field, text) in [("action", &self.action), ("resource", &self.resource)] {
+            let printable = text.chars().all(|c| !c.is_control());
+            if text.is_empty() || text.len() > MAX_NAME_BYTES || !printable {
+                return Err(GovernError::invalid(
+                    field,
+                    format!("1 to {MAX_NAME_BYTES} bytes without control characters are expected"),
+                ));
+            }
+        }
+        if !(1..=MAX_UNITS).contains(&self.units) {
+            return Err(GovernError::invalid(
+                "units",
+                format!("1 to {MAX_UNITS} units are expected"),
+            ));
+        }
+        let size = canonical_json(&self.args)?.len();
+        if size > MAX_ARGS_BYTES {
+            return Err(GovernError::invalid(
+                "args",
+                format!("{size} bytes as canonical JSON; at most {MAX_ARGS_BYTES} are allowed"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn held(&self, caller: &Caller, policy_id: &str) -> HeldAction {
+        HeldAction {
+            org: caller.org(),
+            agent: caller.name().clone(),
+            action: self.action.clone(),
+            resource: self.resource.clone(),
+            args: self.args.clone(),
+            units: self.units,
+            policy_id: policy_id.to_owned(),
+        }
+    }
+}
+
+/// One decision on its way to the log.
+struct Submission<'a> {
+    caller: &'a Caller,
+    request: &'a ActionRequest,
+    id: ActionId,
+    ticket: &'a Ticket,
+}
+
+impl Governor {
+    /// Decides one action. Every outcome is an answer and a record of the log;
+    /// errors are for requests that could not be judged at all.
+    ///
+    /// An allowed action holds a durable reservation on every budget of the chain
+    /// when this returns.
+    pub async fn submit(
+        &self,
+        caller: &Caller,
+        request: ActionRequest,
+        key: Option<IdempotencyKey>,
+    ) -> Result<ActionAnswer, GovernError> {
+        request.validate()?;
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "action.submit", &request).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let id = self.parts.ids.next();
+        record_action(&id);
+        let submission = Submission {
+            caller,
+            request: &request,
+            id,
+            ticket: &ticket,
+        };
+        let answer = match self.granted(&submission).await? {
+            Ok(grant) => self.decide(&submission, grant.as_ref()).await?,
+            Err(reason) => self.deny(&submission, reason, &[]).await?,
+        };
+        self.parts.metrics.decisions.inc(match answer.outcome {
+            OutcomeKind::Allow => DecisionOutcome::Allow,
+            OutcomeKind::Deny => DecisionOutcome::Deny,
+            OutcomeKind::RequiresOversight => DecisionOutcome::RequiresOversight,
+            OutcomeKind::QuotaExceeded => DecisionOutcome::QuotaExceeded,
+            OutcomeKind::RateLimited => DecisionOutcome::RateLimited,
+        });
+        Ok(answer)
+    }
+
+    /// The grant that came with the request, if it covers exactly this action.
+    async fn granted(
+        &self,
+        submission: &Submission<'_>,
+    ) -> Result<Result<Option<Granted>, DenyReason>, GovernError> {
+        let Some(grant) = &submission.request.grant else {
+            return Ok(Ok(None));
+        };
+        let caller = submission.caller;
+        let held = submission.request.held(caller, "");
+        let checked = self
+            .parts
+            .oversight
+            .check_grant(caller.org(), grant, caller.name(), &held)
+            .await;
+        match checked {
+            Ok(granted) => Ok(Ok(Some(granted))),
+            // The question could not be asked or answered.
+            Err(error @ (GrantError::Action(_) | GrantError::Store(_))) => Err(error.into()),
+            Err(refusal) => Ok(Err(DenyReason {
+                code: refusal.code(),
+                text: refusal.to_string(),
+            })),
+        }
+    }
+
+    async fn decide(
+        &self,
+        submission: &Submission<'_>,
+        grant: Option<&Granted>,
+    ) -> Result<ActionAnswer, GovernError> {
+        let request = submission.request;
+        let resource = ResourceRef::resource(&request.resource);
+        let approval = grant.map(|grant| Approval {
+            policy_id: PolicyId::from(grant.policy_id.as_str()),
+        });
+        let decision = self.parts.authz.check(
+            submission.caller.bound(),
+            &CheckRequest {
+                action_id: Some(submission.id),
+                action: &request.action,
+                resource: &resource,
+                units: request.units,
+                context: &[],
+                approval: approval.as_ref(),
+            },
+        );
+        match decision {
+            Decision::Allow { policies, cost } => {
+                self.allow(submission, &policies, cost, grant).await
+            }
+            Decision::Deny { reason, policies } => self.deny(submission, reason, &policies).await,
+            Decision::RequiresOversight {
+                policy_id,
+                oversight,
+                policies,
+            } => {
+                self.hold(submission, &policy_id, oversight, &policies)
+                    .await
+            }
+            Decision::QuotaExceeded(exceeded) => self.quota(submission, exceeded).await,
+            Decision::RateLimited { retry_after } => {
+                let mut answer = submission.answer(
+                    OutcomeKind::RateLimited,
+                    "rate_limited",
+                    format!("too many actions; try again in {retry_after:?}"),
+                    &[],
+                );
+                answer.retry_after_ms = Some(millis_up(retry_after));
+                self.refuse(submission, answer).await
+            }
+        }
+    }
+
+    /// Makes the reservation durable together with its evidence, the reply and
+    /// the use of the grant.
+    async fn allow(
+        &self,
+        submission: &Submission<'_>,
+        policies: &[PolicyId],
+        cost: Option<Money>,
+        grant: Option<&Granted>,
+    ) -> Result<ActionAnswer, GovernError> {
+        let org = submission.caller.org();
+        let meter = &self.parts.meter;
+        let message = match grant {
+            Some(grant) => format!("permitted, as approved in {}", grant.request_id),
+            None => "permitted".to_owned(),
+        };
+        let mut answer = submission.answer(OutcomeKind::Allow, "permitted", message, policies);
+        answer.cost = cost;
+        answer.reserved_until = meter
+            .reservation(org, submission.id)
+            .map(|reservation| reservation.expires_at);
+        let commit = match self.decision_commit(submission, &answer, grant).await {
+            Ok(commit) => commit,
+            Err(error) => {
+                meter.abandon(org, submission.id);
+                return Err(error);
+            }
+        };
+        match meter.commit_reservation(org, submission.id, commit).await {
+            Ok(receipt) => {
+                let metrics = &self.parts.metrics;
+                metrics.reservations.inc(ReservationEvent::Granted);
+                metrics.reservations_open.inc();
+                answer.leaf = self.committed(org, &receipt);
+                Ok(answer)
+            }
+            Err(MeteringError::Store(StoreError::AlreadyClaimed { .. })) => {
+                let reason = DenyReason {
+                    code: "grant_used",
+                    text: "this grant was already used; ask again for another one".to_owned(),
+                };
+                self.deny(submission, reason, &[]).await
+            }
+            Err(error) => submission.ticket.finish(answer, Err(error.into())),
+        }
+    }
+
+    async fn deny(
+        &self,
+        submission: &Submission<'_>,
+        reason: DenyReason,
+        policies: &[PolicyId],
+    ) -> Result<ActionAnswer, GovernError> {
+        let answer = submission.answer(OutcomeKind::Deny, reason.code, reason.text, policies);
+        self.refuse(submission, answer).await
+    }
+
+    async fn quota(
+        &self,
+        submission: &Submission<'_>,
+        exceeded: Exceeded,
+    ) -> Result<ActionAnswer, GovernError> {
+        let resets = match exceeded.resets_at {
+            Some(at) => format!("it starts anew at {at}"),
+            None => "it does not start anew".to_owned(),
+        };
+        let mut answer = submission.answer(
+            OutcomeKind::QuotaExceeded,
+            "budget_exceeded",
+            format!(
+                "the budget of {} is {}; {} is spent or reserved and this costs {}; {resets}",
+                exceeded.holder, exceeded.limit, exceeded.used, exceeded.requested
+            ),
+            &[],
+        );
+        answer.retry_after_ms = exceeded.retry_after.map(millis_up);
+        answer.quota = Some(QuotaAnswer {
+            delegation: exceeded.link.to_string(),
+            principal: exceeded.holder,
+            limit: exceeded.limit,
+            used: exceeded.used,
+            resets_at: exceeded.resets_at,
+        });
+        self.refuse(submission, answer).await
+    }
+
+    /// Records an outcome that reserves nothing.
+    async fn refuse(
+        &self,
+        submission: &Submission<'_>,
+        answer: ActionAnswer,
+    ) -> Result<ActionAnswer, GovernError> {
+        let org = submission.caller.org();
+        let commit = self.decision_commit(submission, &answer, None).await?;
+        let committed = self.commit(commit).await;
+        submission.ticket.finish(
+            answer,
+            committed.map(|receipt| self.committed(org, &receipt)),
+        )
+    }
+
+    /// Opens a request for a human, or points to the one that already waits for
+    /// the same action.
+    async fn hold(
+        &self,
+        submission: &Submission<'_>,
+        policy_id: &PolicyId,
+        oversight: String,
+        policies: &[PolicyId],
+    ) -> Result<ActionAnswer, GovernError> {
+        let caller = submission.caller;
+        let held = submission.request.held(caller, policy_id.as_str());
+        let digest = held.digest()?;
+        let service = &self.parts.oversight;
+        if let Some(waiting) = service
+            .find_pending(caller.org(), caller.name(), &digest)
+            .await?
+        {
+            let answer = self.needs_human(submission, &waiting, policies);
+            return self.refuse(submission, answer).await;
+        }
+        let request = service.draft_request(NewRequest {
+            action_id: submission.id,
+            held,
+            link: caller.link().map(|link| link.to_string()),
+            chain: caller.chain(),
+            cost: Some(self.price(&submission.request.action, submission.request.units)?),
+            spent: self.spent(caller),
+            oversight,
+        })?;
+        let answer = self.needs_human(submission, &request, policies);
+        let commit = self.decision_commit(submission, &answer, None).await?;
+        match service.create(request, commit).await {
+            Ok(receipt) => {
+                self.requested();
+                submission
+                    .ticket
+                    .finish(answer, Ok(self.committed(caller.org(), &receipt)))
+            }
+            // The same action was held by a concurrent call.
+            Err(OversightError::Store(StoreError::Conflict { .. })) => {
+                let waiting = service
+                    .find_pending(caller.org(), caller.name(), &digest)
+                    .await?
+                    .ok_or(StoreError::Conflict {
+                        what: "oversight request",
+                    })?;
+                let answer = self.needs_human(submission, &waiting, policies);
+                self.refuse(submission, answer).await
+            }
+            Err(error) => submission.ticket.finish(answer, Err(error.into())),
+        }
+    }
+
+    fn needs_human(
+        &self,
+        submission: &Submission<'_>,
+        request: &creto_oversight::OversightRequest,
+        policies: &[PolicyId],
+    ) -> ActionAnswer {
+        let mut answer = submission.answer(
+            OutcomeKind::RequiresOversight,
+            "needs_approval",
+            format!("a human has to approve this; the request is {}", request.id),
+            policies,
+        );
+        answer.oversight = Some(OversightNeeded {
+            request_id: request.id.to_string(),
+            url: format!(
+                "{}/oversight/requests/{}",
+                self.config.public_url, request.id
+            ),
+            digest: request.digest.to_string(),
+            expires_at: request.expires_at,
+        });
+        answer
+    }
+
+    async fn decision_commit(
+        &self,
+        submission: &Submission<'_>,
+        answer: &ActionAnswer,
+        grant: Option<&Granted>,
+    ) -> Result<Commit, GovernError> {
+        let evidence = self.decision_record(submission, answer, grant).await?;
+        let mut commit = Commit::of(evidence).with_idempotency(submission.ticket.record(answer)?);
+        if let Some(grant) = grant {
+            commit = commit.with_claim(grant.claim.clone());
+        }
+        Ok(commit)
+    }
+
+    async fn decision_record(
+        &self,
+        submission: &Submission<'_>,
+        answer: &ActionAnswer,
+        grant: Option<&Granted>,
+    ) -> Result<Evidence, GovernError> {
+        let caller = submission.caller;
+        let request = submission.request;
+        let hops: Vec<String> = caller
+            .identity()
+            .hops
+            .iter()
+            .map(|hop| hop.link.id.to_string())
+            .collect();
+        let body = json!({
+            "action": request.action,
+            "resource": request.resource,
+            "args_sha256": hex::encode(sha256(&canonical_json(&request.args)?)),
+            "units": request.units,
+            "delegations": hops,
+            "outcome": answer.outcome,
+            "reason": answer.reason,
+            "policy_ids": answer.policy_ids,
+            "cost": answer.cost,
+            "oversight_request": grant
+                .map(|grant| grant.request_id.to_string())
+                .or_else(|| answer.oversight.as_ref().map(|needed| needed.request_id.clone())),
+            "action_digest": answer.oversight.as_ref().map(|needed| needed.digest.clone()),
+        });
+        self.record(
+            caller.org(),
+            caller.name(),
+            "action.decided",
+            Some(submission.id),
+            &body,
+        )
+        .await
+    }
+
+    /// Settles an allowed action with what was really used, at most what was
+    /// reserved; the rest goes back to every budget of the chain.
+    pub async fn settle(
+        &self,
+        caller: &Caller,
+        action: ActionId,
+        units: u64,
+        key: Option<IdempotencyKey>,
+    ) -> Result<SettlementAnswer, GovernError> {
+        caller.live(self.now())?;
+        record_action(&action);
+        let replies = self.parts.replies.as_ref();
+        let ticket =
+            match Ticket::begin(replies, caller, key, "action.settle", &(action, units)).await? {
+                Begun::Replay(answer) => return Ok(answer),
+                Begun::Fresh(ticket) => ticket,
+            };
+        self.own_reservation(caller, action)?;
+        let meter = &self.parts.meter;
+        let settlement = meter.draft_settlement(caller.org(), action, units)?;
+        let answer = SettlementAnswer {
+            action_id: action,
+            state: "settled".to_owned(),
+            event_id: Some(settlement.event_id.to_string()),
+            units,
+            cost: settlement.cost,
+            leaf: None,
+        };
+        let evidence = self
+            .record(
+                caller.org(),
+                caller.name(),
+                "usage.settled",
+                Some(action),
+                &UsageSettled::from(&settlement),
+            )
+            .await?;
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let committed = meter.settle(settlement, commit).await;
+        if committed.is_ok() {
+            self.parts
+                .metrics
+                .reservations
+                .inc(ReservationEvent::Settled);
+            self.parts.metrics.reservations_open.dec();
+        }
+        ticket.finish(
+            answer,
+            committed
+                .map(|receipt| self.committed(caller.org(), &receipt))
+                .map_err(GovernError::from),
+        )
+    }
+
+    /// Gives a reservation back: nothing was used.
+    pub async fn release(
+        &self,
+        caller: &Caller,
+        action: ActionId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<SettlementAnswer, GovernError> {
+        caller.live(self.now())?;
+        record_action(&action);
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "action.release", &action).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        self.own_reservation(caller, action)?;
+        let answer = SettlementAnswer {
+            action_id: action,
+            state: "released".to_owned(),
+            event_id: None,
+            units: 0,
+            cost: Money::zero(self.parts.meter.prices().currency()),
+            leaf: None,
+        };
+        let record = ticket.record(&answer)?;
+        let leaf = self
+            .give_back(
+                caller.name(),
+                caller.org(),
+                action,
+                "released by its agent",
+                record,
+            )
+            .await;
+        if leaf.is_ok() {
+            self.parts
+                .metrics
+                .reservations
+                .inc(ReservationEvent::Released);
+        }
+        ticket.finish(answer, leaf)
+    }
+
+    /// Everything the log says about one action, in order.
+    pub async fn action_records(
+        &self,
+        caller: &Caller,
+        action: ActionId,
+    ) -> Result<Vec<(LeafIndex, Value)>, GovernError> {
+        caller.live(self.now())?;
+        let leaves = self.parts.records.records(caller.org(), action).await?;
+        let mut records = Vec::with_capacity(leaves.len());
+        for (leaf, bytes) in leaves {
+            let record: Value = serde_json::from_slice(&bytes).map_err(GovernError::Encoding)?;
+            records.push((leaf, record));
+        }
+        let asked_by = records
+            .first()
+            .and_then(|(_, record)| record.get("actor"))
+            .and_then(Value::as_str);
+        let visible = caller.is_human() || asked_by == Some(caller.name().as_str());
+        if records.is_empty() || !visible {
+            return Err(GovernError::NotFound { what: "action" });
+        }
+        Ok(records)
+    }
+
+    /// Refuses an action that is not the caller's own.
+    fn own_reservation(&self, caller: &Caller, action: ActionId) -> Result<(), GovernError> {
+        match self.parts.meter.reservation(caller.org(), action) {
+            Some(reservation) if !caller.is_human() && reservation.agent != *caller.name() => {
+                Err(GovernError::NotFound { what: "action" })
+            }
+            // Whether it is open is for the meter to say.
+            _ => Ok(()),
+        }
+    }
+
+    async fn give_back(
+        &self,
+        actor: &PrincipalName,
+        org: creto_types::OrgId,
+        action: ActionId,
+        why: &str,
+        record: Option<creto_types::Idempotency>,
+    ) -> Result<Option<LeafIndex>, GovernError> {
+        let evidence = self
+            .record(
+                org,
+                actor,
+                "usage.released",
+                Some(action),
+                &json!({ "why": why }),
+            )
+            .await?;
+        let commit = Commit::of(evidence).with_idempotency(record);
+        let receipt = self.parts.meter.release(org, action, commit).await?;
+        self.parts.metrics.reservations_open.dec();
+        Ok(self.committed(org, &receipt))
+    }
+
+    /// Gives back what nobody settled in time.
+    pub(crate) async fn release_expired(&self) -> Result<(), GovernError> {
+        /// As many as one sweep takes; the next one goes on.
+        const BATCH: usize = 256;
+        for reservation in self.parts.meter.expired(self.now(), BATCH) {
+            let released = self
+                .give_back(
+                    &reservation.agent,
+                    reservation.org,
+                    reservation.action_id,
+                    "not settled in time",
+                    None,
+                )
+                .await;
+            match released {
+                Ok(_) => self
+                    .parts
+                    .metrics
+                    .reservations
+                    .inc(ReservationEvent::Expired),
+                // Settled or released by its agent in this very moment.
+                Err(GovernError::Metering(
+                    MeteringError::ReservationClosed { .. }
+                    | MeteringError::ReservationNotFound { .. }
+                    | MeteringError::Store(StoreError::Conflict { .. }),
+                )) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Submission<'_> {
+    fn answer(
+        &self,
+        outcome: OutcomeKind,
+        code: &str,
+        message: String,
+        policies: &[PolicyId],
+    ) -> ActionAnswer {
+        ActionAnswer {
+            action_id: self.id,
+            outcome,
+            reason: ReasonAnswer {
+                code: code.to_owned(),
+                message,
+            },
+            policy_ids: policies.iter().map(ToString::to_string).collect(),
+            cost: None,
+            reserved_until: None,
+            oversight: None,
+            quota: None,
+            retry_after_ms: None,
+            leaf: None,
+        }
+    }
+}
+
+/// Whole milliseconds, rounded up so that waiting that long is enough.
+fn millis_up(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,449 @@
+//! Principals, delegations and tokens.
+
+use std::time::Duration;
+
+use creto_nhi::{
+    Budget, BudgetPeriod, DelegationRequest, LinkId, LinkView, Pattern, PrincipalType, Right,
+};
+use creto_types::{Commit, Money, PrincipalName, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::idempotency::{Begun, Ticket};
+use crate::{
+    BudgetAnswer, Caller, DelegationAnswer, DelegationState, GovernError, Governor, IdempotencyKey,
+    PrincipalAnswer, RevocationAnswer, RightAnswer, TokenAnswer,
+};
+
+/// A principal to add.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrincipalRequest {
+    /// Unique in the organization.
+    pub name: PrincipalName,
+    /// `agent`; the organization's human is its owner.
+    #[serde(default = "agent")]
+    pub kind: String,
+}
+
+fn agent() -> String {
+    "agent".to_owned()
+}
+
+/// The most a delegation may spend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetRequest {
+    /// The limit.
+    pub limit: Money,
+    /// `total`, `month` or `day`; `total` when absent.
+    #[serde(default = "total")]
+    pub period: String,
+}
+
+fn total() -> String {
+    BudgetPeriod::Total.to_string()
+}
+
+/// A delegation to grant. The delegator is the caller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DelegateRequest {
+    /// To whom.
+    pub delegatee: PrincipalName,
+    /// The link the caller holds; an agent's own when absent.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// What; each right within one of the parent's.
+    pub rights: Vec<RightAnswer>,
+    /// From when; now when absent.
+    #[serde(default)]
+    pub not_before: Option<Timestamp>,
+    /// Until when; not after the parent's.
+    pub expires_at: Timestamp,
+    /// How many further delegations may hang below; all that the parent leaves
+    /// when absent.
+    #[serde(default)]
+    pub max_depth: Option<u8>,
+    /// The most it may spend; at most the parent's.
+    #[serde(default)]
+    pub budget: Option<BudgetRequest>,
+}
+
+/// A token to issue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    /// The link the token acts under; absent for the caller's own credential, if
+    /// the caller is a person.
+    #[serde(default)]
+    pub delegation: Option<String>,
+    /// How long it is valid; the configured time when absent.
+    #[serde(default)]
+    pub ttl_seconds: Option<u64>,
+}
+
+impl Governor {
+    /// Adds an agent to the organization.
+    pub async fn create_principal(
+        &self,
+        caller: &Caller,
+        request: PrincipalRequest,
+        key: Option<IdempotencyKey>,
+    ) -> Result<PrincipalAnswer, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("add principals")?;
+        if request.kind != agent() {
+            return Err(GovernError::invalid(
+                "kind",
+                "only agents can be added; the organization's human is its owner",
+            ));
+        }
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "principal.create", &request).await?
+        {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let nhi = &self.parts.nhi;
+        let draft = nhi.draft_principal(caller.org(), request.name, PrincipalType::Agent)?;
+        let answer = principal_answer(draft.principal());
+        let evidence = self
+            .record(
+                caller.org(),
+                caller.name(),
+                "principal.created",
+                None,
+                draft.principal(),
+            )
+            .await?;
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let committed = nhi.commit_principal(draft, commit).await;
+        ticket.finish(
+            answer,
+            committed
+                .map(|receipt| self.committed(caller.org(), &receipt))
+                .map_err(GovernError::from),
+        )
+    }
+
+    /// The organization's principals after `after`, by name.
+    pub fn principals(
+        &self,
+        caller: &Caller,
+        after: Option<&PrincipalName>,
+        limit: usize,
+    ) -> Result<Vec<PrincipalAnswer>, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("list principals")?;
+        let principals = self.parts.nhi.principals(caller.org(), after, limit);
+        Ok(principals
+            .iter()
+            .map(|principal| principal_answer(principal))
+            .collect())
+    }
+
+    /// Delegates from the caller, signed with the caller's key. What the caller
+    /// does not have it cannot give.
+    pub async fn delegate(
+        &self,
+        caller: &Caller,
+        request: DelegateRequest,
+        key: Option<IdempotencyKey>,
+    ) -> Result<DelegationAnswer, GovernError> {
+        caller.live(self.now())?;
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "delegation.grant", &request).await?
+        {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let parent = match &request.parent {
+            Some(text) => Some(link_id("parent", text)?),
+            None => caller.link(),
+        };
+        if !caller.is_human() && parent != caller.link() {
+            return Err(GovernError::forbidden(
+                "an agent delegates from the delegation it acts under only",
+            ));
+        }
+        let nhi = &self.parts.nhi;
+        let link = nhi.draft_delegation(
+            caller.org(),
+            DelegationRequest {
+                delegator: caller.name().clone(),
+                delegatee: request.delegatee,
+                parent,
+                rights: rights(&request.rights)?,
+                not_before: request.not_before,
+                expires_at: request.expires_at,
+                max_depth: request.max_depth,
+                budget: request.budget.map(budget).transpose()?,
+            },
+        )?;
+        let answer = delegation_answer(&link.link, DelegationState::Active);
+        let evidence = self
+            .record(
+                caller.org(),
+                caller.name(),
+                "delegation.granted",
+                None,
+                &link,
+            )
+            .await?;
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let committed = nhi.commit_delegation(link, commit).await;
+        ticket.finish(
+            answer,
+            committed
+                .map(|receipt| self.committed(caller.org(), &receipt))
+                .map_err(GovernError::from),
+        )
+    }
+
+    /// One delegation. An agent sees those of its own chain and below it.
+    pub fn delegation(&self, caller: &Caller, id: &str) -> Result<DelegationAnswer, GovernError> {
+        caller.live(self.now())?;
+        let view = self.visible_link(caller, link_id("id", id)?)?;
+        Ok(self.view_answer(&view))
+    }
+
+    /// The organization's delegations after `after`, oldest first.
+    pub fn delegations(
+        &self,
+        caller: &Caller,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<DelegationAnswer>, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("list delegations")?;
+        let after = after.map(|text| link_id("after", text)).transpose()?;
+        let views = self.parts.nhi.links(caller.org(), after, limit);
+        Ok(views.iter().map(|view| self.view_answer(view)).collect())
+    }
+
+    /// Revokes a delegation and with it everything below. Once this returns, no
+    /// call that starts later is allowed through it.
+    pub async fn revoke(
+        &self,
+        caller: &Caller,
+        id: &str,
+        key: Option<IdempotencyKey>,
+    ) -> Result<RevocationAnswer, GovernError> {
+        caller.live(self.now())?;
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "delegation.revoke", &id).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let link = link_id("id", id)?;
+        let view = self.visible_link(caller, link)?;
+        let above = caller.is_human() || self.is_below(caller, link)?;
+        if !above {
+            return Err(GovernError::forbidden(
+                "a delegation is revoked by the owner or by an agent above it",
+            ));
+        }
+        let evidence = self
+            .record(
+                caller.org(),
+                caller.name(),
+                "delegation.revoked",
+                None,
+                &json!({ "id": link, "delegatee": view.signed.link.delegatee }),
+            )
+            .await?;
+        let at = evidence.at;
+        let answer = RevocationAnswer {
+            id: link.to_string(),
+            revoked_at: at,
+            leaf: None,
+        };
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let committed = self.parts.nhi.revoke(caller.org(), link, at, commit).await;
+        ticket.finish(
+            answer,
+            committed
+                .map(|receipt| self.committed(caller.org(), &receipt))
+                .map_err(GovernError::from),
+        )
+    }
+
+    /// Issues a token for a delegation that the caller gave, or, to the owner,
+    /// for any; without a delegation it renews a person's own credential.
+    pub async fn issue_token(
+        &self,
+        caller: &Caller,
+        request: TokenRequest,
+        key: Option<IdempotencyKey>,
+    ) -> Result<TokenAnswer, GovernError> {
+        caller.live(self.now())?;
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "token.issue", &request).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let nhi = &self.parts.nhi;
+        let identity = match &request.delegation {
+            Some(text) => {
+                let link = link_id("delegation", text)?;
+                let view = self.visible_link(caller, link)?;
+                if !caller.is_human() && view.signed.link.delegator != *caller.name() {
+                    return Err(GovernError::forbidden(
+                        "a token is issued by the owner or by the agent that delegated",
+                    ));
+                }
+                nhi.identity_for_link(caller.org(), link)?
+            }
+            None => {
+                caller.require_owner("renew a person's credential")?;
+                nhi.identity_for_human(caller.org(), caller.name())?
+            }
+        };
+        identity.live(self.now())?;
+        let ttl = request.ttl_seconds.map(Duration::from_secs);
+        let issued = nhi.issue_token(&identity, ttl)?;
+        let answer = TokenAnswer {
+            token: None,
+            principal: identity.name.clone(),
+            delegation: identity.link().map(|hop| hop.link.id.to_string()),
+            expires_at: issued.expires_at,
+            leaf: None,
+        };
+        let evidence = self
+            .record(
+                caller.org(),
+                caller.name(),
+                "token.issued",
+                None,
+                &json!({
+                    "token_id": issued.id,
+                    "principal": answer.principal,
+                    "delegation": answer.delegation,
+                    "expires_at": issued.expires_at,
+                }),
+            )
+            .await?;
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        match self.commit(commit).await {
+            Ok(receipt) => Ok(TokenAnswer {
+                token: Some(issued.token),
+                leaf: self.committed(caller.org(), &receipt),
+                ..answer
+            }),
+            // The key's first answer; its token was shown then and never stored.
+            Err(error) => ticket.finish(answer, Err(error)),
+        }
+    }
+
+    /// A link that the caller may know of: any for a person; for an agent those of
+    /// its chain and those below its own.
+    fn visible_link(&self, caller: &Caller, id: LinkId) -> Result<LinkView, GovernError> {
+        let missing = GovernError::NotFound { what: "delegation" };
+        let Some(view) = self.parts.nhi.link(caller.org(), id) else {
+            return Err(missing);
+        };
+        let in_chain = caller.identity().hops.iter().any(|hop| hop.link.id == id);
+        if caller.is_human() || in_chain || self.is_below(caller, id)? {
+            Ok(view)
+        } else {
+            Err(missing)
+        }
+    }
+
+    /// Whether the link hangs below the caller's own.
+    fn is_below(&self, caller: &Caller, id: LinkId) -> Result<bool, GovernError> {
+        let Some(own) = caller.link().filter(|own| *own != id) else {
+            return Ok(false);
+        };
+        let chain = self.parts.nhi.chain(caller.org(), id)?;
+        Ok(chain.iter().any(|hop| hop.link.id == own))
+    }
+
+    fn view_answer(&self, view: &LinkView) -> DelegationAnswer {
+        use creto_nhi::IdentityError;
+        let link = &view.signed.link;
+        let live = self
+            .parts
+            .nhi
+            .identity_for_link(link.org, link.id)
+            .map(|identity| identity.live(self.now()));
+        let state = match live {
+            Ok(Ok(())) => DelegationState::Active,
+            Ok(Err(IdentityError::Expired { .. })) => DelegationState::Expired,
+            Ok(Err(IdentityError::NotYetValid { .. })) => DelegationState::NotYetValid,
+            Ok(Err(_)) | Err(_) => DelegationState::Revoked,
+        };
+        delegation_answer(link, state)
+    }
+}
+
+pub(crate) fn link_id(field: &'static str, text: &str) -> Result<LinkId, GovernError> {
+    text.parse()
+        .map_err(|error: creto_types::IdError| GovernError::invalid(field, error.to_string()))
+}
+
+fn rights(given: &[RightAnswer]) -> Result<Vec<Right>, GovernError> {
+    let pattern = |text: &str| {
+        text.parse::<Pattern>()
+            .map_err(|error| GovernError::invalid("rights", error.to_string()))
+    };
+    given
+        .iter()
+        .map(|right| {
+            Ok(Right {
+                action: pattern(&right.action)?,
+                resource: pattern(&right.resource)?,
+            })
+        })
+        .collect()
+}
+
+fn budget(given: BudgetRequest) -> Result<Budget, GovernError> {
+    let period = [BudgetPeriod::Total, BudgetPeriod::Month, BudgetPeriod::Day]
+        .into_iter()
+        .find(|period| period.to_string() == given.period)
+        .ok_or_else(|| GovernError::invalid("budget.period", "`total`, `month` or `day`"))?;
+    Ok(Budget {
+        limit: given.limit,
+        period,
+    })
+}
+
+fn principal_answer(principal: &creto_nhi::Principal) -> PrincipalAnswer {
+    PrincipalAnswer {
+        org: principal.org,
+        name: principal.name.clone(),
+        kind: principal.kind.to_string(),
+        spiffe_id: principal.spiffe_id.clone(),
+        created_at: principal.created_at,
+        leaf: None,
+    }
+}
+
+fn delegation_answer(link: &creto_nhi::DelegationLink, state: DelegationState) -> DelegationAnswer {
+    DelegationAnswer {
+        id: link.id.to_string(),
+        parent: link.parent.map(|parent| parent.to_string()),
+        delegator: link.delegator.clone(),
+        delegatee: link.delegatee.clone(),
+        rights: link
+            .rights
+            .iter()
+            .map(|right| RightAnswer {
+                action: right.action.to_string(),
+                resource: right.resource.to_string(),
+            })
+            .collect(),
+        not_before: link.not_before,
+        expires_at: link.expires_at,
+        max_depth: link.max_depth,
+        budget: link.budget.as_ref().map(|budget| BudgetAnswer {
+            limit: budget.limit,
+            period: budget.period.to_string(),
+        }),
+        state,
+        leaf: None,
+    }
+}

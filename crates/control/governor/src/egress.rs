@@ -1,0 +1,168 @@
+//! What leaves a sandbox is decided like everything else, and recorded.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use creto_audit::Audit;
+use creto_authz::{Authz, Bound, CheckRequest, ContextValue, Decision, ResourceRef};
+use creto_consensus::{TimestampOracle, TimestampOracleExt};
+use creto_runtime::{
+    EgressDecision, EgressEvent, EgressLog, EgressRequest, EgressVerdict, SandboxId,
+};
+use creto_telemetry::{EgressVerdict as VerdictLabel, LeafClass, Metrics};
+use creto_types::Evidence;
+use serde_json::json;
+
+use crate::Bindings;
+
+/// The action that every connection out of a sandbox is judged as.
+const NETWORK_EGRESS: &str = "network_egress";
+
+/// Answers the egress gateway from policy and the sandbox's delegation, and
+/// writes what it did to the log as trace.
+pub struct GovernedEgress {
+    /// Who the running sandboxes are.
+    pub bindings: Arc<Bindings>,
+    /// Decisions.
+    pub authz: Arc<Authz>,
+    /// The log.
+    pub audit: Arc<Audit>,
+    /// The instants of records.
+    pub oracle: Arc<dyn TimestampOracle>,
+    /// What operators see.
+    pub metrics: Arc<Metrics>,
+}
+
+impl GovernedEgress {
+    fn judge(&self, bound: &Bound, request: &EgressRequest) -> EgressVerdict {
+        let host = ResourceRef::host(request.host.as_str());
+        let decision = self.authz.check(
+            bound,
+            &CheckRequest {
+                action_id: None,
+                action: NETWORK_EGRESS,
+                resource: &host,
+                units: 1,
+                context: &[
+                    ("port", ContextValue::Long(i64::from(request.port))),
+                    ("protocol", ContextValue::Text(request.protocol.as_str())),
+                ],
+                approval: None,
+            },
+        );
+        let names = |policies: Vec<creto_authz::PolicyId>| {
+            policies.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let refuse = |code: &str, message: String, policies| EgressVerdict::Refuse {
+            code: code.to_owned(),
+            message,
+            policies,
+        };
+        match decision {
+            Decision::Allow { policies, .. } => EgressVerdict::Allow {
+                policies: names(policies),
+            },
+            Decision::Deny { reason, policies } => {
+                refuse(reason.code, reason.text, names(policies))
+            }
+            // A connection cannot wait for a human: the work behind it is what is
+            // held, as an action.
+            Decision::RequiresOversight { policies, .. } => refuse(
+                "needs_approval",
+                format!("connecting to {} needs an approved action", request.host),
+                names(policies),
+            ),
+            Decision::QuotaExceeded(_) => refuse(
+                "budget_exceeded",
+                "a budget of the chain does not cover it".to_owned(),
+                Vec::new(),
+            ),
+            Decision::RateLimited { .. } => refuse(
+                "rate_limited",
+                "too many connections".to_owned(),
+                Vec::new(),
+            ),
+        }
+    }
+
+    async fn write(&self, sandbox: SandboxId, event: &EgressEvent) {
+        let Some(bound) = self.bindings.get(sandbox) else {
+            // It ended while the gateway was answering it.
+            tracing::warn!(%sandbox, "an egress record of a sandbox that is gone");
+            return;
+        };
+        let identity = bound.identity();
+        let at = match self.oracle.next().await {
+            Ok(at) => at.to_instant(),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "an egress record takes the gateway's own time"
+                );
+                event.at
+            }
+        };
+        let (outcome, reason, policies) = match &event.verdict {
+            EgressVerdict::Allow { policies } => ("allow", None, policies),
+            EgressVerdict::Refuse {
+                code,
+                message,
+                policies,
+            } => (
+                "refuse",
+                Some(json!({ "code": code, "message": message })),
+                policies,
+            ),
+        };
+        let record = Evidence {
+            org: identity.org,
+            kind: "egress.checked".to_owned(),
+            at,
+            actor: identity.name.clone(),
+            action_id: None,
+            body: json!({
+                "sandbox_id": sandbox,
+                "protocol": event.protocol,
+                "destination": event.destination,
+                "port": event.port,
+                "outcome": outcome,
+                "reason": reason,
+                "policy_ids": policies,
+            }),
+        };
+        match self.audit.trace(record).await {
+            Ok(()) => self.metrics.leaves.inc(LeafClass::Trace),
+            Err(error) => tracing::error!(
+                %sandbox,
+                error = &error as &dyn std::error::Error,
+                "an egress record could not be written"
+            ),
+        }
+    }
+}
+
+#[async_trait]
+impl EgressDecision for GovernedEgress {
+    async fn decide(&self, sandbox: SandboxId, request: &EgressRequest) -> EgressVerdict {
+        match self.bindings.get(sandbox) {
+            Some(bound) => self.judge(&bound, request),
+            None => EgressVerdict::Refuse {
+                code: "sandbox_unknown".to_owned(),
+                message: "this sandbox is bound to no agent".to_owned(),
+                policies: Vec::new(),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl EgressLog for GovernedEgress {
+    async fn record(&self, sandbox: SandboxId, event: EgressEvent) {
+        self.metrics.egress.inc(if event.verdict.is_allow() {
+            VerdictLabel::Allowed
+        } else {
+            VerdictLabel::Refused
+        });
+        self.write(sandbox, &event).await;
+    }
+}

@@ -1,0 +1,226 @@
+//! The value that ties the products together.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use creto_audit::{Audit, LeafProof};
+use creto_authz::Authz;
+use creto_consensus::{TimestampOracle, TimestampOracleExt};
+use creto_metering::Meter;
+use creto_nhi::Nhi;
+use creto_oversight::Oversight;
+use creto_runtime::{Limits, SandboxId, SandboxRuntime};
+use creto_telemetry::{LeafClass, Metrics};
+use creto_types::{
+    ActionId, Clock, Commit, Evidence, IdSource, LeafIndex, OrgId, PrincipalName, Receipt,
+    Timestamp,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::caller::{Caller, Origin};
+use crate::ports::{ActionRecords, CommitStore, Replies, SandboxStore};
+use crate::sandboxes::{Bindings, Sandboxes};
+use crate::{GovernError, HopAnswer, SelfAnswer};
+
+/// What the governor ties together.
+pub struct Parts {
+    /// Identities and delegations.
+    pub nhi: Arc<Nhi>,
+    /// The instants of evidence.
+    pub oracle: Arc<dyn TimestampOracle>,
+    /// The log.
+    pub audit: Arc<Audit>,
+    /// Decisions.
+    pub authz: Arc<Authz>,
+    /// Budgets, usage, invoices.
+    pub meter: Arc<Meter>,
+    /// Requests for a human.
+    pub oversight: Arc<Oversight>,
+    /// Sandboxes; `None` where this machine cannot run them.
+    pub runtime: Option<Arc<dyn SandboxRuntime>>,
+    /// Who the running sandboxes are; shared with the egress decision.
+    pub bindings: Arc<Bindings>,
+    /// Evidence without a change of a product's state.
+    pub commits: Arc<dyn CommitStore>,
+    /// Replies kept for idempotency keys.
+    pub replies: Arc<dyn Replies>,
+    /// The journal by action.
+    pub records: Arc<dyn ActionRecords>,
+    /// Sandboxes over a restart.
+    pub sandboxes: Arc<dyn SandboxStore>,
+    /// New ids.
+    pub ids: Arc<dyn IdSource>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What operators see.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What a deployment chooses.
+#[derive(Clone, Debug)]
+pub struct GovernorConfig {
+    /// Where people open `/oversight/requests/{id}`, without a trailing slash.
+    pub public_url: String,
+    /// Directories that sandboxes may mount, by name; always read-only.
+    pub volumes: BTreeMap<String, PathBuf>,
+    /// The limits of a sandbox that asks for none, and the most one may ask for.
+    pub limits: Limits,
+}
+
+/// The governance plane: see the crate's documentation for what it promises.
+pub struct Governor {
+    pub(crate) parts: Parts,
+    pub(crate) config: GovernorConfig,
+    pub(crate) running: Sandboxes,
+}
+
+impl Governor {
+    /// Ties the parts together.
+    #[must_use]
+    pub fn new(parts: Parts, config: GovernorConfig) -> Arc<Self> {
+        Arc::new(Self {
+            parts,
+            config,
+            running: Sandboxes::default(),
+        })
+    }
+
+    /// Verifies a bearer token: signature, validity, the whole chain.
+    pub fn authenticate(&self, token: &str) -> Result<Caller, GovernError> {
+        let identity = self.parts.nhi.verify_token(token)?;
+        Ok(Caller::new(self.parts.authz.bind(identity), Origin::Token))
+    }
+
+    /// The agent that a running sandbox is bound to.
+    #[must_use]
+    pub fn sandbox_caller(&self, sandbox: SandboxId) -> Option<Caller> {
+        let bound = self.parts.bindings.get(sandbox)?;
+        Some(Caller::new(bound, Origin::Sandbox(sandbox)))
+    }
+
+    /// Who the caller is, and what is left of the budgets it acts under.
+    pub fn whoami(&self, caller: &Caller) -> Result<SelfAnswer, GovernError> {
+        let now = self.now();
+        caller.live(now)?;
+        let identity = caller.identity();
+        let chain = identity
+            .hops
+            .iter()
+            .map(|hop| HopAnswer {
+                delegation: hop.link.id.to_string(),
+                delegator: hop.link.delegator.clone(),
+                delegatee: hop.link.delegatee.clone(),
+                balance: self.balance(hop, now),
+            })
+            .collect();
+        Ok(SelfAnswer {
+            org: identity.org,
+            name: identity.name.clone(),
+            kind: identity.kind.to_string(),
+            spiffe_id: identity.spiffe_id.clone(),
+            origin: match caller.origin() {
+                Origin::Token => "token".to_owned(),
+                Origin::Sandbox(_) => "sandbox".to_owned(),
+            },
+            chain,
+        })
+    }
+
+    /// The public keys that tokens are verified with (RFC 7517).
+    #[must_use]
+    pub fn jwks(&self) -> Value {
+        self.parts.nhi.jwks()
+    }
+
+    /// The metrics, for whoever serves them.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.parts.metrics
+    }
+
+    /// The signed checkpoint over everything that is durable now.
+    pub async fn checkpoint(&self, caller: &Caller) -> Result<Vec<u8>, GovernError> {
+        caller.live(self.now())?;
+        Ok(self.parts.audit.checkpoint(caller.org()).await?.note)
+    }
+
+    /// One leaf with the proof that it lies in the tree.
+    pub async fn leaf(&self, caller: &Caller, leaf: LeafIndex) -> Result<LeafProof, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("read the log")?;
+        Ok(self.parts.audit.prove(caller.org(), leaf).await?)
+    }
+
+    /// A file of the log as C2SP tlog-tiles names it: `checkpoint`, `tile/...`.
+    pub async fn log_resource(&self, caller: &Caller, path: &str) -> Result<Vec<u8>, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("read the log")?;
+        self.parts
+            .audit
+            .resource(caller.org(), path)
+            .await?
+            .ok_or(GovernError::NotFound {
+                what: "file of the log",
+            })
+    }
+
+    /// The evidence bundle: relative paths and contents. See
+    /// `docs/formats/evidence-bundle.md`.
+    pub async fn export(&self, caller: &Caller) -> Result<BTreeMap<String, Vec<u8>>, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("export evidence")?;
+        let invoices = self.all_invoices(caller.org()).await?;
+        let mut attachments = Vec::with_capacity(invoices.len());
+        for invoice in invoices {
+            let path = format!("invoices/{}.json", invoice.id);
+            attachments.push((path, creto_types::canonical_json(&invoice)?));
+        }
+        Ok(self.parts.audit.export(caller.org(), attachments).await?)
+    }
+
+    /// What time alone brings about: reservations and requests for a human that
+    /// ran out. Called about once a second.
+    pub async fn sweep(&self) -> Result<(), GovernError> {
+        self.release_expired().await?;
+        self.expire_requests().await
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    /// A record for the log, at the oracle's next instant.
+    pub(crate) async fn record(
+        &self,
+        org: OrgId,
+        actor: &PrincipalName,
+        kind: &str,
+        action_id: Option<ActionId>,
+        body: &impl Serialize,
+    ) -> Result<Evidence, GovernError> {
+        let at = self.parts.oracle.next().await?.to_instant();
+        Ok(Evidence {
+            org,
+            kind: kind.to_owned(),
+            at,
+            actor: actor.clone(),
+            action_id,
+            body: serde_json::to_value(body).map_err(GovernError::Encoding)?,
+        })
+    }
+
+    /// Makes evidence durable that comes without a change of a product's state.
+    pub(crate) async fn commit(&self, commit: Commit) -> Result<Receipt, GovernError> {
+        Ok(self.parts.commits.commit(commit).await?)
+    }
+
+    /// Tells the log about new leaves and returns the first of them.
+    pub(crate) fn committed(&self, org: OrgId, receipt: &Receipt) -> Option<LeafIndex> {
+        let leaves = u64::try_from(receipt.leaves.len()).unwrap_or(u64::MAX);
+        self.parts.metrics.leaves.add(LeafClass::Evidence, leaves);
+        self.parts.audit.notify(org);
+        receipt.leaf()
+    }
+}

@@ -1,0 +1,221 @@
+//! What the records of a log say about each other, checked offline: signatures
+//! of delegations, authority that only shrinks, money that adds up.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use creto_crypto::VerifyingKey;
+use creto_metering::{EventId, Invoice, InvoiceLine};
+use creto_nhi::{LinkId, Principal, SignedLink, verify_chain};
+use creto_types::{ActionId, LeafIndex, Money, PrincipalName};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::records::{OrganizationCreated, UsageSettled};
+
+/// Reads the leaves of one log in order and says what does not hold. Trusts
+/// nothing but the log itself, so whoever verifies the log has verified this.
+#[derive(Default)]
+pub struct RecordChecker {
+    keys: HashMap<PrincipalName, VerifyingKey>,
+    links: HashMap<LinkId, SignedLink>,
+    revoked: HashSet<LinkId>,
+    settled: HashMap<LeafIndex, (ActionId, UsageSettled)>,
+    billed: HashSet<EventId>,
+    invoices: BTreeMap<String, Invoice>,
+}
+
+/// What a leaf holds, as far as it is checked here.
+#[derive(Deserialize)]
+struct Leaf {
+    kind: String,
+    #[serde(default)]
+    action_id: Option<ActionId>,
+    body: Value,
+}
+
+impl RecordChecker {
+    /// Nothing was read yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next leaf, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// Says in one sentence what does not hold.
+    pub fn leaf(&mut self, index: LeafIndex, record: &Value) -> Result<(), String> {
+        let leaf = Leaf::deserialize(record).map_err(|error| error.to_string())?;
+        match leaf.kind.as_str() {
+            "organization.created" => {
+                let body: OrganizationCreated = body(leaf.body)?;
+                self.principal(body.owner)
+            }
+            "principal.created" => self.principal(body(leaf.body)?),
+            "delegation.granted" => self.delegation(body(leaf.body)?),
+            "delegation.revoked" => {
+                #[derive(Deserialize)]
+                struct Revoked {
+                    id: LinkId,
+                }
+                let revoked: Revoked = body(leaf.body)?;
+                if !self.links.contains_key(&revoked.id) {
+                    return Err(format!("revokes {}, which was never granted", revoked.id));
+                }
+                self.revoked.insert(revoked.id);
+                Ok(())
+            }
+            "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
+            "invoice.issued" => self.invoice(index, body(leaf.body)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a file that the bundle carries beside the log.
+    ///
+    /// # Errors
+    ///
+    /// Says in one sentence what does not hold.
+    pub fn attachment(&mut self, path: &str, bytes: &[u8]) -> Result<(), String> {
+        let Some(id) = path
+            .strip_prefix("invoices/")
+            .and_then(|name| name.strip_suffix(".json"))
+        else {
+            return Err("no file of this kind belongs into a bundle".to_owned());
+        };
+        let invoice: Invoice = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let canonical = creto_types::canonical_json(&invoice).map_err(|error| error.to_string())?;
+        if canonical != bytes {
+            return Err("is not canonical JSON (RFC 8785)".to_owned());
+        }
+        match self.invoices.get(id) {
+            Some(issued) if *issued == invoice => Ok(()),
+            Some(_) => Err("differs from the invoice that the log says was issued".to_owned()),
+            None => Err("the log knows no such invoice".to_owned()),
+        }
+    }
+
+    fn principal(&mut self, principal: Principal) -> Result<(), String> {
+        let name = principal.name.clone();
+        match self.keys.insert(name, principal.verifying_key) {
+            None => Ok(()),
+            Some(_) => Err(format!("{} was created before", principal.name)),
+        }
+    }
+
+    fn delegation(&mut self, signed: SignedLink) -> Result<(), String> {
+        let mut chain = vec![signed.clone()];
+        let mut parent = signed.link.parent;
+        while let Some(id) = parent {
+            if self.revoked.contains(&id) {
+                return Err(format!("delegates from {id}, which was revoked"));
+            }
+            let above = self
+                .links
+                .get(&id)
+                .ok_or_else(|| format!("delegates from {id}, which was never granted"))?;
+            parent = above.link.parent;
+            chain.push(above.clone());
+        }
+        chain.reverse();
+        verify_chain(&chain, &|name| self.keys.get(name).cloned())
+            .map_err(|error| creto_errors::chain(&error))?;
+        self.links.insert(signed.link.id, signed);
+        Ok(())
+    }
+
+    fn settlement(
+        &mut self,
+        index: LeafIndex,
+        action: Option<ActionId>,
+        settled: UsageSettled,
+    ) -> Result<(), String> {
+        let action = action.ok_or("a settlement names no action")?;
+        let price = settled
+            .unit_price
+            .checked_mul(settled.units)
+            .map_err(|error| error.to_string())?;
+        if price != settled.cost {
+            return Err(format!(
+                "{} units at {} are {price}, not {}",
+                settled.units, settled.unit_price, settled.cost
+            ));
+        }
+        if let Some(unknown) = settled
+            .delegations
+            .iter()
+            .find(|link| !self.links.contains_key(link))
+        {
+            return Err(format!("is charged to {unknown}, which was never granted"));
+        }
+        self.settled.insert(index, (action, settled));
+        Ok(())
+    }
+
+    fn invoice(&mut self, index: LeafIndex, mut invoice: Invoice) -> Result<(), String> {
+        let mut total = Money::zero(invoice.total.currency());
+        for line in &invoice.lines {
+            self.line(&invoice.customer, line)?;
+            total = total
+                .checked_add(&line.amount)
+                .map_err(|error| error.to_string())?;
+        }
+        if total != invoice.total {
+            return Err(format!(
+                "its lines add up to {total}, not {}",
+                invoice.total
+            ));
+        }
+        invoice.leaf = Some(index);
+        self.invoices.insert(invoice.id.to_string(), invoice);
+        Ok(())
+    }
+
+    fn line(&mut self, customer: &PrincipalName, line: &InvoiceLine) -> Result<(), String> {
+        let mut quantity = 0_u64;
+        for event in &line.events {
+            let (action, settled) = self.settled.get(&event.leaf).ok_or_else(|| {
+                format!(
+                    "{} points to leaf {}, which settles nothing",
+                    event.event_id, event.leaf
+                )
+            })?;
+            let same = *action == event.action_id
+                && settled.event_id == event.event_id
+                && settled.units == event.units
+                && settled.unit_price == line.unit_price
+                && settled.agent == line.agent
+                && settled.action == line.action
+                && settled.customer == *customer;
+            if !same {
+                return Err(format!(
+                    "{} differs from what leaf {} settles",
+                    event.event_id, event.leaf
+                ));
+            }
+            if !self.billed.insert(event.event_id) {
+                return Err(format!("{} is billed twice", event.event_id));
+            }
+            quantity = quantity
+                .checked_add(event.units)
+                .ok_or("a line has too many units")?;
+        }
+        let amount = line
+            .unit_price
+            .checked_mul(line.quantity)
+            .map_err(|error| error.to_string())?
+            .round_to_minor_unit();
+        if quantity != line.quantity || amount != line.amount {
+            return Err(format!(
+                "the line of {} for {} does not add up",
+                line.agent, line.action
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn body<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
