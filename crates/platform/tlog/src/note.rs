@@ -1,0 +1,209 @@
+//! C2SP signed-note: text signed by one or more keys.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::{Hasher, NoteError};
+
+/// A note with sixteen post-quantum signatures is far below this.
+const MAX_NOTE_LEN: usize = 256 * 1024;
+
+const SIGNATURE_PREFIX: &str = "\u{2014} ";
+
+/// The public half of a key as notes name it: a name, an id, and the bytes that
+/// the id is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoteKey {
+    name: String,
+    id: u32,
+    /// Signature type and public key, as verifier keys carry them.
+    encoded: Vec<u8>,
+}
+
+impl NoteKey {
+    /// Signature type of Ed25519.
+    const ED25519: u8 = 0x01;
+    /// Signature types without an assigned byte; a longer identifier follows.
+    const UNASSIGNED: u8 = 0xff;
+
+    /// An Ed25519 key (signature type 0x01).
+    pub fn ed25519(hasher: Hasher, name: &str, public: &[u8; 32]) -> Result<Self, NoteError> {
+        Self::new(hasher, name, [&[Self::ED25519][..], public].concat())
+    }
+
+    /// A key of a type that has no assigned byte: 0xff and an identifier that is
+    /// unlikely to collide.
+    pub fn unassigned(
+        hasher: Hasher,
+        name: &str,
+        identifier: &str,
+        public: &[u8],
+    ) -> Result<Self, NoteError> {
+        let encoded = [&[Self::UNASSIGNED][..], identifier.as_bytes(), public].concat();
+        Self::new(hasher, name, encoded)
+    }
+
+    fn new(hasher: Hasher, name: &str, encoded: Vec<u8>) -> Result<Self, NoteError> {
+        check_name(name)?;
+        let digest = hasher.raw(&[name.as_bytes(), b"\n", encoded.as_slice()].concat());
+        let [a, b, c, d, ..] = *digest.as_bytes();
+        Ok(Self {
+            name: name.to_owned(),
+            id: u32::from_be_bytes([a, b, c, d]),
+            encoded,
+        })
+    }
+
+    /// The key's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key's id.
+    #[must_use]
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+/// The verifier key text that note tools take: `name+id+base64(type || key)`.
+impl fmt::Display for NoteKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let encoded = STANDARD.encode(&self.encoded);
+        write!(f, "{}+{:08x}+{encoded}", self.name, self.id)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), NoteError> {
+    let bad = |c: char| c.is_whitespace() || c == '+' || c.is_ascii_control();
+    if name.is_empty() || name.chars().any(bad) {
+        Err(NoteError::KeyName {
+            name: name.chars().take(80).collect(),
+        })
+    } else {
+        Ok(())
+    }
+}
+
+/// One signature line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoteSignature {
+    /// The key's name.
+    pub name: String,
+    /// The key's id.
+    pub key_id: u32,
+    /// The signature over the note's text.
+    pub signature: Vec<u8>,
+}
+
+/// A text and its signatures.
+///
+/// Whoever reads the text first verifies a signature of a key he trusts; this
+/// type only carries them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    text: String,
+    signatures: Vec<NoteSignature>,
+}
+
+impl Note {
+    /// An unsigned note; the text ends in a newline.
+    pub fn new(text: &str) -> Result<Self, NoteError> {
+        if text.chars().any(|c| c < ' ' && c != '\n') {
+            return Err(NoteError::NotText);
+        }
+        if !text.ends_with('\n') {
+            return Err(NoteError::TextEnd);
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            signatures: Vec::new(),
+        })
+    }
+
+    /// Adds the key's signature over [`Note::text`].
+    pub fn add_signature(&mut self, key: &NoteKey, signature: Vec<u8>) {
+        self.signatures.push(NoteSignature {
+            name: key.name.clone(),
+            key_id: key.id,
+            signature,
+        });
+    }
+
+    /// The text, with its final newline: the bytes that are signed.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Every signature line, in order.
+    #[must_use]
+    pub fn signatures(&self) -> &[NoteSignature] {
+        &self.signatures
+    }
+
+    /// The signatures that name this key, by name and id. To be verified.
+    pub fn signatures_of<'a>(&'a self, key: &'a NoteKey) -> impl Iterator<Item = &'a [u8]> {
+        self.signatures
+            .iter()
+            .filter(|line| line.name == key.name && line.key_id == key.id)
+            .map(|line| line.signature.as_slice())
+    }
+
+    /// Reads a note. What is read encodes back to the same bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, NoteError> {
+        if bytes.len() > MAX_NOTE_LEN {
+            return Err(NoteError::TooLong {
+                len: bytes.len(),
+                limit: MAX_NOTE_LEN,
+            });
+        }
+        let whole = str::from_utf8(bytes).map_err(|_| NoteError::NotText)?;
+        let (text, block) = whole.rsplit_once("\n\n").ok_or(NoteError::NoSignatures)?;
+        let mut note = Self::new(&format!("{text}\n"))?;
+        let lines = block.strip_suffix('\n').ok_or(NoteError::NoSignatures)?;
+        for (number, line) in lines.split('\n').enumerate() {
+            let signature =
+                parse_line(line).ok_or(NoteError::SignatureLine { line: number + 1 })?;
+            note.signatures.push(signature);
+        }
+        Ok(note)
+    }
+
+    /// The note's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        self.to_string().into_bytes()
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.text)?;
+        for line in &self.signatures {
+            let mut bytes = line.key_id.to_be_bytes().to_vec();
+            bytes.extend_from_slice(&line.signature);
+            let encoded = STANDARD.encode(bytes);
+            writeln!(f, "{SIGNATURE_PREFIX}{} {encoded}", line.name)?;
+        }
+        Ok(())
+    }
+}
+
+fn parse_line(line: &str) -> Option<NoteSignature> {
+    let (name, encoded) = line.strip_prefix(SIGNATURE_PREFIX)?.split_once(' ')?;
+    check_name(name).ok()?;
+    let bytes = STANDARD.decode(encoded).ok()?;
+    let (key_id, signature) = bytes.split_first_chunk::<4>()?;
+    if signature.is_empty() {
+        return None;
+    }
+    Some(NoteSignature {
+        name: name.to_owned(),
+        key_id: u32::from_be_bytes(*key_id),
+        signature: signature.to_vec(),
+    })
+}
