@@ -10,9 +10,13 @@
 //! One process owns a database file at a time ([`Database::open`] takes a lock).
 
 mod database;
+mod governor;
+mod oversight;
 mod pool;
 mod replies;
 mod writer;
 
 pub use database::Database;
+pub use governor::SqliteGovernor;
+pub use oversight::SqliteOversight;
 pub use replies::SqliteReplies;
