@@ -1,0 +1,272 @@
+//! The offline verifier, and links altered on their way into force.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use creto_crypto::{AwsLcProvider, CryptoProvider, LocalSigner, SignatureAlgorithm, Signer as _};
+use creto_nhi::test_util::{World, name, rights};
+use creto_nhi::{
+    Budget, BudgetPeriod, ChainError, DELEGATION_CONTEXT, DelegationLink, LinkId, SignedLink,
+    verify_chain, verify_link,
+};
+use creto_types::{OrgId, PrincipalName, SeededRandom};
+use uuid::Uuid;
+
+use crate::{chained, code};
+
+fn signed(world: &World, org: OrgId, ids: &[LinkId]) -> Vec<SignedLink> {
+    ids.iter()
+        .map(|id| world.nhi.link(org, *id).unwrap().signed.as_ref().clone())
+        .collect()
+}
+
+fn verify(world: &World, org: OrgId, links: &[SignedLink]) -> Result<(), ChainError> {
+    verify_chain(links, &|name| {
+        Some(world.nhi.principal(org, name)?.verifying_key.clone())
+    })
+}
+
+#[tokio::test]
+async fn a_stranger_verifies_a_chain_from_its_json() {
+    let (world, org, ids) = chained().await;
+    let text = serde_json::to_string(&signed(&world, org, &ids)).unwrap();
+    let links: Vec<SignedLink> = serde_json::from_str(&text).unwrap();
+    verify(&world, org, &links).unwrap();
+    verify(&world, org, &links[..1]).unwrap();
+
+    let principal = world.nhi.principal(org, &name("alice")).unwrap();
+    let text = serde_json::to_string(principal.as_ref()).unwrap();
+    let again: creto_nhi::Principal = serde_json::from_str(&text).unwrap();
+    assert_eq!(&again, principal.as_ref());
+    verify_link(&links[0], &again.verifying_key).unwrap();
+}
+
+#[tokio::test]
+async fn a_chain_with_a_piece_missing_or_moved_is_refused() {
+    let (world, org, ids) = chained().await;
+    let links = signed(&world, org, &ids);
+    let [a, b, c] = [0, 1, 2].map(|i| links[i].clone());
+    assert_eq!(code(verify(&world, org, &[])), "chain_broken");
+    for broken in [
+        vec![b.clone()],
+        vec![b.clone(), c.clone()],
+        vec![a.clone(), c.clone()],
+        vec![a.clone(), a.clone()],
+        vec![a.clone(), c.clone(), b.clone()],
+    ] {
+        assert_eq!(code(verify(&world, org, &broken)), "chain_broken");
+    }
+    assert_eq!(code(verify_chain(&links, &|_| None)), "unknown_principal");
+}
+
+type Alteration = fn(&mut DelegationLink, &World);
+
+/// Every field of a link, changed to something that is well-formed.
+const ALTERATIONS: &[(&str, Alteration)] = &[
+    ("id", |link, world| link.id = world.ids.next()),
+    ("delegatee", |link, _| link.delegatee = name("helper")),
+    ("rights", |link, _| link.rights = rights(&[("a", "b")])),
+    ("not_before", |link, world| link.not_before = world.after(1)),
+    ("expires_at", |link, world| {
+        link.expires_at = world.after(99)
+    }),
+    ("max_depth", |link, _| link.max_depth = 0),
+    ("issued_at", |link, world| link.issued_at = world.after(1)),
+    ("budget", |link, _| {
+        link.budget = Some(Budget {
+            limit: "1 USD".parse().unwrap(),
+            period: BudgetPeriod::Total,
+        });
+    }),
+];
+
+#[tokio::test]
+async fn an_altered_link_is_refused_by_the_verifier_and_by_the_service() {
+    let (world, org, [root, ..]) = chained().await;
+    let drafted = world
+        .nhi
+        .draft_delegation(org, world.request("planner", "worker", Some(root)))
+        .unwrap();
+    let parent = signed(&world, org, &[root]).remove(0);
+    for (field, alter) in ALTERATIONS {
+        let mut altered = drafted.clone();
+        alter(&mut altered.link, &world);
+        assert_ne!(altered, drafted, "{field} is altered");
+        assert_eq!(
+            code(verify(&world, org, &[parent.clone(), altered.clone()])),
+            "delegation_forged",
+            "{field}"
+        );
+        assert_eq!(
+            code(
+                world
+                    .nhi
+                    .commit_delegation(altered, Default::default())
+                    .await
+            ),
+            "delegation_forged",
+            "{field}"
+        );
+    }
+    assert_eq!(world.nhi.links(org, None, 10).len(), 3, "nothing came in");
+    world
+        .nhi
+        .commit_delegation(drafted, Default::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn another_principals_signature_is_not_the_delegators() {
+    let (world, org, [root, ..]) = chained().await;
+    // Alice signs a root link; presented as if the planner had signed it.
+    let mut forged = world
+        .nhi
+        .draft_delegation(org, world.request("alice", "worker", None))
+        .unwrap();
+    forged.link.delegator = name("planner");
+    forged.link.parent = Some(root);
+    forged.link.max_depth = 0;
+    assert_eq!(
+        code(
+            world
+                .nhi
+                .commit_delegation(forged, Default::default())
+                .await
+        ),
+        "delegation_forged"
+    );
+}
+
+/// Principals that sign whatever they like: no service stands in between.
+struct Rogues {
+    keys: BTreeMap<PrincipalName, LocalSigner>,
+    org: OrgId,
+    next: u128,
+}
+
+impl Rogues {
+    fn new() -> Self {
+        let provider: Arc<dyn CryptoProvider> =
+            Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(3))));
+        let keys = ["alice", "planner", "worker"].map(|who| {
+            let key = provider
+                .generate_signing_key(SignatureAlgorithm::MlDsa65Ed25519)
+                .unwrap();
+            (name(who), LocalSigner::new(key, Arc::clone(&provider)))
+        });
+        Self {
+            keys: keys.into(),
+            org: OrgId::from_uuid(Uuid::from_u128(1)),
+            next: 1,
+        }
+    }
+
+    fn sign(&mut self, change: impl FnOnce(&mut DelegationLink)) -> SignedLink {
+        self.next += 1;
+        let at = |text: &str| text.parse().unwrap();
+        let mut link = DelegationLink {
+            id: LinkId::from_uuid(Uuid::from_u128(self.next)),
+            org: self.org,
+            delegator: name("alice"),
+            delegatee: name("planner"),
+            parent: None,
+            rights: rights(&[("fs.*", "repo:*")]),
+            not_before: at("2026-01-02T00:00:00Z"),
+            expires_at: at("2026-01-03T00:00:00Z"),
+            max_depth: 2,
+            budget: Some(Budget {
+                limit: "5 USD".parse().unwrap(),
+                period: BudgetPeriod::Day,
+            }),
+            issued_at: at("2026-01-01T00:00:00Z"),
+        };
+        change(&mut link);
+        let bytes = link.signing_bytes().unwrap();
+        let signature = self.keys[&link.delegator]
+            .sign(DELEGATION_CONTEXT, &bytes)
+            .unwrap();
+        SignedLink { link, signature }
+    }
+
+    fn verify(&self, links: &[SignedLink]) -> Result<(), ChainError> {
+        verify_chain(links, &|name| {
+            Some(self.keys.get(name)?.verifying_key().clone())
+        })
+    }
+}
+
+#[test]
+fn a_well_signed_escalation_is_refused_offline_too() {
+    let mut rogues = Rogues::new();
+    let root = rogues.sign(|_| ());
+    let id = root.link.id;
+    let mut below = |change: fn(&mut DelegationLink)| {
+        let child = rogues.sign(|link| {
+            link.delegator = name("planner");
+            link.delegatee = name("worker");
+            link.parent = Some(id);
+            link.max_depth = 1;
+            change(link);
+        });
+        rogues.verify(&[root.clone(), child])
+    };
+    below(|_| ()).unwrap();
+    below(|link| link.budget = None).unwrap();
+    type Case = (&'static str, fn(&mut DelegationLink));
+    let cases: [Case; 11] = [
+        ("delegation_rights_exceed_parent", |link| {
+            link.rights = rights(&[("fs.read", "repo:a"), ("*", "repo:a")]);
+        }),
+        ("delegation_outlives_parent", |link| {
+            link.expires_at = "2026-01-03T00:00:00.000000001Z".parse().unwrap();
+        }),
+        ("delegation_precedes_parent", |link| {
+            link.not_before = "2026-01-01T23:59:59.999999999Z".parse().unwrap();
+        }),
+        ("delegation_depth_exceeded", |link| link.max_depth = 2),
+        ("delegation_budget_exceeds_parent", |link| {
+            link.budget = Some(Budget {
+                limit: "5.0000001 USD".parse().unwrap(),
+                period: BudgetPeriod::Day,
+            });
+        }),
+        ("delegation_budget_exceeds_parent", |link| {
+            link.budget = Some(Budget {
+                limit: "5 USD".parse().unwrap(),
+                period: BudgetPeriod::Total,
+            });
+        }),
+        ("chain_broken", |link| link.parent = None),
+        ("chain_broken", |link| {
+            link.org = OrgId::from_uuid(Uuid::from_u128(9));
+        }),
+        ("chain_broken", |link| link.delegator = name("alice")),
+        ("delegation_malformed", |link| link.rights.clear()),
+        ("delegation_malformed", |link| {
+            link.expires_at = link.not_before;
+        }),
+    ];
+    for (expected, change) in cases {
+        assert_eq!(code(below(change)), expected);
+    }
+}
+
+#[test]
+fn what_was_signed_for_something_else_is_no_link() {
+    let mut rogues = Rogues::new();
+    let mut link = rogues.sign(|_| ());
+    let bytes = link.link.signing_bytes().unwrap();
+    link.signature = rogues.keys[&name("alice")]
+        .sign(b"creto/something-else/v1", &bytes)
+        .unwrap();
+    assert_eq!(code(rogues.verify(&[link])), "delegation_forged");
+}
+
+#[test]
+fn unknown_fields_and_bad_patterns_do_not_parse() {
+    let right = r#"{"action":"a*b","resource":"r"}"#;
+    assert!(serde_json::from_str::<creto_nhi::Right>(right).is_err());
+    let right = r#"{"action":"a","resource":"r","also":"x"}"#;
+    assert!(serde_json::from_str::<creto_nhi::Right>(right).is_err());
+}

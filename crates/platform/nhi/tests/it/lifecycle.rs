@@ -1,0 +1,300 @@
+//! Restarts, failing stores, callers that go away, and what is in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use creto_nhi::memory::MemoryNhiStore;
+use creto_nhi::test_util::{World, name, rights};
+use creto_nhi::{
+    KeyPurpose, LinkId, NhiStore, PrincipalType, SignedLink, Snapshot, StoredOrganization,
+    StoredPrincipal,
+};
+use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
+use tokio::sync::Notify;
+
+use crate::{chained, code, crew};
+
+#[tokio::test]
+async fn a_restart_gives_the_same_links_revocations_and_keys() {
+    let (mut world, org, ids) = chained().await;
+    world
+        .nhi
+        .revoke(org, ids[2], world.after(3), Commit::default())
+        .await
+        .unwrap();
+    let identity = world.nhi.identity_for_link(org, ids[1]).unwrap();
+    let token = world.nhi.issue_token(&identity, None).unwrap().token;
+    let seen = |world: &World| {
+        let links: Vec<_> = world
+            .nhi
+            .links(org, None, 10)
+            .into_iter()
+            .map(|view| (view.signed.as_ref().clone(), view.status.revoked_at()))
+            .collect();
+        let keys = KeyPurpose::ALL.map(|purpose| {
+            let signer = world.nhi.signer(org, purpose).unwrap();
+            signer.verifying_key().clone()
+        });
+        let principals = world.nhi.principals(org, None, 10);
+        let organizations = world.nhi.organizations();
+        (links, keys, principals, organizations, world.nhi.jwks())
+    };
+    let before = seen(&world);
+    world.restart().await;
+    assert_eq!(seen(&world), before);
+    world.nhi.verify_token(&token).unwrap();
+    let dead = world.nhi.identity_for_link(org, ids[2]).unwrap();
+    assert_eq!(code(dead.live(world.now())), "delegation_revoked");
+    // The principals' keys came back too.
+    world
+        .delegate(org, world.request("worker", "helper", Some(ids[1])))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn another_root_key_opens_nothing() {
+    let (world, ..) = chained().await;
+    assert_eq!(code(world.reopen('8').await), "open_failed");
+}
+
+#[tokio::test]
+async fn names_are_unique_and_lists_are_paged() {
+    let (world, org) = crew().await;
+    assert_eq!(
+        code(
+            world
+                .nhi
+                .draft_principal(org, name("worker"), PrincipalType::Agent)
+        ),
+        "principal_exists"
+    );
+    let first = world
+        .nhi
+        .draft_principal(org, name("new"), PrincipalType::Agent)
+        .unwrap();
+    let second = world
+        .nhi
+        .draft_principal(org, name("new"), PrincipalType::Agent)
+        .unwrap();
+    world
+        .nhi
+        .commit_principal(first, Commit::default())
+        .await
+        .unwrap();
+    assert_eq!(
+        code(world.nhi.commit_principal(second, Commit::default()).await),
+        "principal_exists"
+    );
+    let names = |after: Option<&str>, limit| -> Vec<String> {
+        let after = after.map(name);
+        world
+            .nhi
+            .principals(org, after.as_ref(), limit)
+            .iter()
+            .map(|principal| principal.name.to_string())
+            .collect()
+    };
+    assert_eq!(names(None, 2), ["alice", "helper"]);
+    assert_eq!(names(Some("helper"), 2), ["new", "planner"]);
+    assert_eq!(names(Some("worker"), 2), [""; 0]);
+    let nowhere = world.ids.next();
+    assert!(world.nhi.principals(nowhere, None, 9).is_empty());
+    assert_eq!(
+        code(
+            world
+                .nhi
+                .draft_principal(nowhere, name("x"), PrincipalType::Agent)
+        ),
+        "unknown_organization"
+    );
+    for bad in ["", " x", "a\nb", &"x".repeat(101)] {
+        assert_eq!(
+            code(world.nhi.draft_organization(bad, name("x"))),
+            "invalid_identity_request"
+        );
+    }
+}
+
+/// A store whose changes can be made to fail, or to wait, and whose content can
+/// be tampered with.
+#[derive(Default)]
+struct Tricky {
+    inner: MemoryNhiStore,
+    failing: AtomicBool,
+    gated: AtomicBool,
+    entered: Notify,
+    gate: Notify,
+    tamper: parking_lot::Mutex<Option<fn(&mut Snapshot)>>,
+}
+
+impl Tricky {
+    async fn before(&self) -> Result<(), StoreError> {
+        if self.gated.load(Ordering::SeqCst) {
+            self.entered.notify_one();
+            self.gate.notified().await;
+        }
+        if self.failing.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("disk full".into()));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl NhiStore for Tricky {
+    async fn load(&self) -> Result<Snapshot, StoreError> {
+        let mut snapshot = self.inner.load().await?;
+        if let Some(tamper) = *self.tamper.lock() {
+            tamper(&mut snapshot);
+        }
+        Ok(snapshot)
+    }
+
+    async fn insert_organization(
+        &self,
+        organization: StoredOrganization,
+        owner: StoredPrincipal,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        self.inner
+            .insert_organization(organization, owner, commit)
+            .await
+    }
+
+    async fn insert_principal(
+        &self,
+        principal: StoredPrincipal,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        self.inner.insert_principal(principal, commit).await
+    }
+
+    async fn insert_link(&self, link: SignedLink, commit: Commit) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        self.inner.insert_link(link, commit).await
+    }
+
+    async fn revoke_link(
+        &self,
+        org: OrgId,
+        link: LinkId,
+        at: Timestamp,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        self.inner.revoke_link(org, link, at, commit).await
+    }
+}
+
+async fn tricky() -> (Arc<Tricky>, World, OrgId, LinkId) {
+    let store = Arc::new(Tricky::default());
+    let world = World::on(Arc::clone(&store) as Arc<dyn NhiStore>).await;
+    let org = world.organization("alice").await;
+    for agent in ["planner", "worker"] {
+        world.principal(org, agent, PrincipalType::Agent).await;
+    }
+    let link = world
+        .delegate(org, world.request("alice", "planner", None))
+        .await
+        .unwrap();
+    (store, world, org, link)
+}
+
+#[tokio::test]
+async fn memory_follows_the_store_and_never_leads() {
+    let (store, world, org, link) = tricky().await;
+    store.failing.store(true, Ordering::SeqCst);
+    let request = world.request("alice", "worker", None);
+    assert_eq!(
+        code(world.delegate(org, request).await),
+        "store_unavailable"
+    );
+    assert_eq!(world.nhi.links(org, None, 10).len(), 1);
+    let revoked = world
+        .nhi
+        .revoke(org, link, world.now(), Commit::default())
+        .await;
+    assert_eq!(code(revoked), "store_unavailable");
+    assert!(!world.nhi.link(org, link).unwrap().status.is_revoked());
+    let draft = world
+        .nhi
+        .draft_principal(org, name("late"), PrincipalType::Agent)
+        .unwrap();
+    let refused = world.nhi.commit_principal(draft, Commit::default()).await;
+    assert_eq!(code(refused), "store_unavailable");
+    assert!(world.nhi.principal(org, &name("late")).is_none());
+}
+
+#[tokio::test]
+async fn a_revocation_whose_caller_went_away_still_takes_effect() {
+    let (store, world, org, link) = tricky().await;
+    let status = world.nhi.link(org, link).unwrap().status;
+    store.gated.store(true, Ordering::SeqCst);
+    let nhi = Arc::clone(&world.nhi);
+    let at = world.now();
+    let caller = tokio::spawn(async move { nhi.revoke(org, link, at, Commit::default()).await });
+    store.entered.notified().await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    assert!(!status.is_revoked(), "the store has not said yes");
+    store.gate.notify_one();
+    for _ in 0..1_000 {
+        if status.is_revoked() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("stored as revoked, alive in memory");
+}
+
+#[tokio::test]
+async fn what_was_altered_in_the_store_gives_no_authority() {
+    let (store, world, org, link) = tricky().await;
+    let with = async |tamper: fn(&mut Snapshot)| {
+        *store.tamper.lock() = Some(tamper);
+        world.reopen('7').await
+    };
+
+    let nhi = with(|snapshot| snapshot.links[0].signed.link.rights = rights(&[("x", "y")]))
+        .await
+        .unwrap();
+    assert_eq!(code(nhi.identity_for_link(org, link)), "delegation_forged");
+    assert_eq!(
+        code(nhi.draft_delegation(org, world.request("planner", "worker", Some(link)))),
+        "delegation_forged"
+    );
+
+    // An agent promoted to a human is not signed, but its SPIFFE id gives it away.
+    let promoted = with(|snapshot| {
+        for row in &mut snapshot.principals {
+            row.principal.kind = PrincipalType::Human;
+        }
+    });
+    assert_eq!(code(promoted.await), "trust_domain_changed");
+
+    let swapped = with(|snapshot| {
+        let keys = &mut snapshot.organizations[0].keys;
+        let evidence = keys[3].1.clone();
+        keys[0].1 = evidence;
+    });
+    assert_eq!(
+        code(swapped.await),
+        "open_failed",
+        "a key is bound to its purpose"
+    );
+
+    let halves = with(|snapshot| {
+        let stranger = snapshot.principals[1].principal.verifying_key.clone();
+        snapshot.principals[0].principal.verifying_key = stranger;
+    });
+    assert_eq!(code(halves.await), "stored_data_corrupt");
+
+    let missing = with(|snapshot| {
+        snapshot.organizations[0].keys.pop();
+    });
+    assert_eq!(code(missing.await), "stored_data_corrupt");
+}
