@@ -1,5 +1,51 @@
-//! creto-audit.
+//! The audit log: what was done, in an order nobody can change afterwards, in a
+//! form that a stranger checks offline.
+//!
+//! What this crate promises:
+//!
+//! - **The journal is the truth.** Records get their place in the transaction
+//!   that makes them durable ([`Journal`]). The tree, its tiles and checkpoints
+//!   follow from it, in the background, and can be made from it again.
+//! - **Two classes.** *Evidence* is durable before its effect: it reaches the
+//!   journal in the transaction of the change it describes, and the log is told
+//!   with [`Audit::notify`]. *Trace* ([`Audit::trace`]) is batched and bounded;
+//!   it slows its producer and refuses, and is never dropped silently.
+//! - **A checkpoint never contradicts an earlier one.** Everything it covers is
+//!   durable before it, and a log whose journal no longer leads to the root that
+//!   was signed is refused when it is opened. Opening reads the whole journal
+//!   once, for that reason.
+//! - **Public formats.** Files are those of C2SP tlog-tiles; checkpoints are
+//!   C2SP signed notes with an Ed25519 and a composite ML-DSA-65 + Ed25519 line;
+//!   proofs are C2SP tlog-proof.
+//! - **Evidence bundles** ([`Audit::export`], [`verify_bundle`]) leave no byte
+//!   free: one that is changed, added or removed anywhere is found and named.
+//!
+//! What it is not: a witness. That two readers are shown the same log is for
+//! cosignatures to show, which these checkpoints can carry but do not yet.
+//!
+//! Formats are described in `docs/formats/log.md` and
+//! `docs/formats/evidence-bundle.md`.
 
+mod bundle;
+#[cfg(feature = "test-util")]
+pub mod conformance;
+mod error;
+mod head;
+mod log;
+#[cfg(feature = "test-util")]
+pub mod memory;
+mod ports;
 mod record;
+mod service;
+mod trace;
+mod tree;
 
+pub use bundle::{
+    AttachmentCheck, BundleReader, DirectoryBundle, Finding, LeafCheck, Trust, VerifyReport,
+    verify_bundle,
+};
+pub use error::{AuditError, LeafError};
+pub use head::Checkpointed;
+pub use ports::{Journal, LogKeySource, LogKeys, TileStore};
 pub use record::{RecordClass, leaf_bytes};
+pub use service::{Audit, AuditConfig, LeafProof};

@@ -1,7 +1,11 @@
 //! One record of the log as the bytes of its leaf.
 
-use creto_types::{CanonicalError, Evidence, LeafIndex, canonical_json};
+use creto_tlog::MAX_ENTRY_LEN;
+use creto_types::{ActionId, Evidence, LeafIndex, OrgId, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
+
+use crate::LeafError;
+use crate::error::LeafFault;
 
 /// How a record becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,10 +43,60 @@ pub fn leaf_bytes(
     index: LeafIndex,
     class: RecordClass,
     record: &Evidence,
-) -> Result<Vec<u8>, CanonicalError> {
-    canonical_json(&Leaf {
+) -> Result<Vec<u8>, LeafError> {
+    let bytes = canonical_json(&Leaf {
         index,
         class,
         record,
-    })
+    })?;
+    if bytes.len() > MAX_ENTRY_LEN {
+        return Err(LeafError::TooLong {
+            len: bytes.len(),
+            limit: MAX_ENTRY_LEN,
+        });
+    }
+    Ok(bytes)
+}
+
+/// A leaf as it is read back: exactly the fields that [`leaf_bytes`] writes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredLeaf {
+    index: u64,
+    #[serde(rename = "class")]
+    _class: RecordClass,
+    org: OrgId,
+    #[serde(rename = "kind")]
+    _kind: String,
+    #[serde(rename = "at")]
+    _at: Timestamp,
+    #[serde(rename = "actor")]
+    _actor: PrincipalName,
+    #[serde(default, rename = "action_id")]
+    _action_id: Option<ActionId>,
+    #[serde(rename = "body")]
+    _body: serde::de::IgnoredAny,
+}
+
+/// Reads a leaf that stands at `index` of this organization's log.
+pub(crate) fn read_leaf(
+    bytes: &[u8],
+    org: OrgId,
+    index: u64,
+) -> Result<serde_json::Value, LeafFault> {
+    let value: serde_json::Value =
+        serde_json::from_slice(bytes).map_err(|e| LeafFault::NotARecord(e.to_string()))?;
+    // A repeated key, a space or another spelling of a number ends here.
+    if canonical_json(&value).ok().as_deref() != Some(bytes) {
+        return Err(LeafFault::NotCanonical);
+    }
+    let leaf: StoredLeaf =
+        serde_json::from_slice(bytes).map_err(|e| LeafFault::NotARecord(e.to_string()))?;
+    if leaf.index != index {
+        return Err(LeafFault::OtherIndex(leaf.index));
+    }
+    if leaf.org != org {
+        return Err(LeafFault::OtherOrg(leaf.org.to_string()));
+    }
+    Ok(value)
 }

@@ -1,21 +1,33 @@
-//! When: timestamps that order everything.
+//! Timestamps that order everything: a hybrid of wall time and a counter, each
+//! greater than every one handed out before.
 //!
-//! A [`TimestampOracle`] gives out [`HybridTimestamp`]s (46 bits of milliseconds,
-//! 18 bits of counter) and promises that they strictly increase: over all callers
-//! of the process, over restarts and kills, and over steps of the wall clock. A
-//! step back within the tolerance is bridged by the counter; a larger one is
-//! refused loudly.
+//! What this crate promises:
 //!
-//! [`LocalOracle`] does this without I/O per timestamp: it stores an upper bound
-//! *before* it gives out anything below it, and after a restart goes on at the
-//! bound. What it is not: a consensus protocol between machines.
+//! - **Strictly increasing**, across concurrent callers, restarts, kills and
+//!   steps of the wall clock. A bound is made durable *before* any timestamp
+//!   below it is handed out ([`WindowStore`]), and a process starts above the
+//!   bound of the one before it.
+//! - **Close to wall time.** The wall part follows the clock. When the clock
+//!   steps back a little the oracle stays where it is and counts on; when it
+//!   steps back further than `max_backward_step` the oracle refuses loudly
+//!   ([`OracleError::ClockStepped`]), because timestamps would then be far from
+//!   any wall time.
+//! - **No I/O on the fast path**: one durable write per window of time.
+//!
+//! What it is not: a consensus protocol. [`LocalOracle`] orders the events of
+//! one process; a [`WindowStore`] shared by two processes at a time is not
+//! supported, which its backends prevent by owning their file.
 
-mod oracle;
+#[cfg(feature = "test-util")]
+pub mod conformance;
+mod error;
+mod local;
+#[cfg(feature = "test-util")]
+pub mod memory;
 mod ports;
 mod timestamp;
 
-pub use oracle::{
-    LocalOracle, OracleConfig, OracleError, TimestampOracle, TimestampOracleExt, TimestampRange,
-};
-pub use ports::WindowStore;
-pub use timestamp::HybridTimestamp;
+pub use error::OracleError;
+pub use local::{LocalOracle, OracleConfig};
+pub use ports::{TimestampOracle, TimestampOracleExt, WindowStore};
+pub use timestamp::{HybridTimestamp, TimestampRange};

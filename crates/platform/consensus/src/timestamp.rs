@@ -1,95 +1,120 @@
-//! One instant of the order: wall time and a counter in 64 bits.
+//! One timestamp in 64 bits.
 
 use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use creto_types::Timestamp;
 
-/// Bits of the counter.
-const LOGICAL_BITS: u32 = 18;
-
-/// The largest counter: 262,143, so as nanoseconds it stays below a millisecond.
-const MAX_LOGICAL: u64 = (1 << LOGICAL_BITS) - 1;
-
-/// A hybrid logical timestamp: 46 bits of milliseconds since the Unix epoch (up
-/// to the year 4199) and 18 bits that count within one.
+/// Milliseconds since the Unix epoch in the upper 46 bits, a counter within the
+/// millisecond in the lower 18. Their order is the order of the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HybridTimestamp(u64);
 
 impl HybridTimestamp {
-    /// How many timestamps one millisecond holds.
-    pub const PER_MILLISECOND: u64 = MAX_LOGICAL + 1;
+    /// Bits of the counter.
+    pub(crate) const LOGICAL_BITS: u32 = 18;
+    /// Counter values in a millisecond: 262,144, fewer than its 10^6
+    /// nanoseconds.
+    pub(crate) const PER_MILLI: u64 = 1 << Self::LOGICAL_BITS;
+    /// The last millisecond that both this and [`Timestamp`] can say: the year
+    /// 4199.
+    pub(crate) const MAX_MILLIS: u64 = u64::MAX >> Self::LOGICAL_BITS;
 
-    /// The timestamp with this packed form.
+    /// The timestamp with these parts, when each fits.
     #[must_use]
-    pub const fn from_packed(packed: u64) -> Self {
-        Self(packed)
-    }
-
-    /// The first timestamp of a millisecond; `None` past 46 bits.
-    #[must_use]
-    pub const fn first_of(millis: u64) -> Option<Self> {
-        if millis >> (u64::BITS - LOGICAL_BITS) == 0 {
-            Some(Self(millis << LOGICAL_BITS))
+    pub const fn from_parts(millis: u64, logical: u32) -> Option<Self> {
+        if millis <= Self::MAX_MILLIS && (logical as u64) < Self::PER_MILLI {
+            Some(Self(millis << Self::LOGICAL_BITS | logical as u64))
         } else {
             None
         }
     }
 
-    /// Both parts in one number that orders like the timestamp.
+    /// The timestamp with this number.
     #[must_use]
-    pub const fn packed(self) -> u64 {
+    pub const fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
         self.0
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// The wall part: milliseconds since the Unix epoch.
     #[must_use]
     pub const fn millis(self) -> u64 {
-        self.0 >> LOGICAL_BITS
+        self.0 >> Self::LOGICAL_BITS
     }
 
     /// The counter within the millisecond.
     #[must_use]
-    pub const fn logical(self) -> u64 {
-        self.0 & MAX_LOGICAL
+    pub const fn logical(self) -> u32 {
+        // The remainder of 2^18 fits 32 bits.
+        (self.0 % Self::PER_MILLI) as u32
     }
 
-    /// The timestamp as an instant: the counter becomes nanoseconds, which loses
-    /// nothing and keeps the order, because it is always below a million.
+    /// The instant: the wall part and one nanosecond per count. Distinct
+    /// timestamps give distinct instants, in the same order.
     #[must_use]
     pub fn to_instant(self) -> Timestamp {
-        let millis = i64::try_from(self.millis()).unwrap_or(i64::MAX);
-        let nanos = i64::try_from(self.logical()).unwrap_or(0);
-        Timestamp::from_millisecond(millis)
-            .and_then(|at| at.checked_add(std::time::Duration::from_nanos(nanos.unsigned_abs())))
-            .unwrap_or(Timestamp::MAX)
+        let since_epoch =
+            Duration::from_millis(self.millis()) + Duration::from_nanos(self.logical().into());
+        Timestamp::UNIX_EPOCH
+            .checked_add(since_epoch)
+            .expect("46 bits of milliseconds end in the year 4199, before the last instant")
     }
 }
 
 impl fmt::Display for HybridTimestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.millis(), self.logical())
+        write!(f, "{}+{}", self.millis(), self.logical())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// Consecutive timestamps handed out together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimestampRange {
+    first: u64,
+    count: NonZeroU32,
+}
 
-    proptest! {
-        #[test]
-        fn instants_order_like_timestamps(a in 0..(1_u64 << 60), b in 0..(1_u64 << 60)) {
-            let (a, b) = (HybridTimestamp(a), HybridTimestamp(b));
-            prop_assert_eq!(a.cmp(&b), a.to_instant().cmp(&b.to_instant()));
+impl TimestampRange {
+    /// The range that starts here; none when it would run past the last
+    /// timestamp.
+    #[must_use]
+    pub const fn new(first: HybridTimestamp, count: NonZeroU32) -> Option<Self> {
+        match first.0.checked_add(count.get() as u64 - 1) {
+            Some(_) => Some(Self {
+                first: first.0,
+                count,
+            }),
+            None => None,
         }
     }
 
-    #[test]
-    fn both_parts_survive() {
-        let at = HybridTimestamp::first_of(1_764_000_000_123).map(|t| HybridTimestamp(t.0 + 7));
-        let at = at.expect("46 bits");
-        assert_eq!((at.millis(), at.logical()), (1_764_000_000_123, 7));
-        assert_eq!(at.to_instant().as_nanosecond(), 1_764_000_000_123_000_007);
-        assert!(HybridTimestamp::first_of(1 << 46).is_none());
+    /// The first.
+    #[must_use]
+    pub const fn first(&self) -> HybridTimestamp {
+        HybridTimestamp(self.first)
+    }
+
+    /// The last.
+    #[must_use]
+    pub const fn last(&self) -> HybridTimestamp {
+        HybridTimestamp(self.first + (self.count.get() as u64 - 1))
+    }
+
+    /// How many.
+    #[must_use]
+    pub const fn count(&self) -> NonZeroU32 {
+        self.count
+    }
+
+    /// Each, in order.
+    pub fn iter(&self) -> impl Iterator<Item = HybridTimestamp> + use<> {
+        (self.first..=self.last().0).map(HybridTimestamp)
     }
 }

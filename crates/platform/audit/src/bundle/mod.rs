@@ -1,0 +1,72 @@
+//! Evidence bundles: a log and what its leaves refer to, as files that a
+//! stranger checks offline. `docs/formats/evidence-bundle.md` describes them.
+
+mod export;
+mod keys;
+mod leaves;
+mod manifest;
+mod reader;
+mod verify;
+
+use std::fmt;
+
+use creto_crypto::SignatureAlgorithm;
+
+pub(crate) use export::{Source, export};
+pub use reader::{BundleReader, DirectoryBundle};
+pub use verify::{AttachmentCheck, LeafCheck, Trust, VerifyReport, verify_bundle};
+
+use crate::head::expect;
+use crate::{AuditError, LogKeys};
+
+pub(crate) const CHECKPOINT: &str = "checkpoint";
+pub(crate) const KEYS: &str = "keys.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
+pub(crate) const ATTACHMENTS: &str = "attachments/";
+
+/// Something in a bundle is not as it was exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is about: `leaf 7`, `checkpoint signature ed25519`,
+    /// `manifest signature`, or the path of a file.
+    pub place: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl Finding {
+    pub(crate) fn new(place: impl ToString, message: impl ToString) -> Self {
+        Self {
+            place: place.to_string(),
+            message: message.to_string(),
+        }
+    }
+
+    pub(crate) fn leaf(index: u64, message: impl ToString) -> Self {
+        Self::new(format_args!("leaf {index}"), message)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+pub(crate) fn check_evidence_key(keys: &LogKeys) -> Result<(), AuditError> {
+    expect(
+        "evidence",
+        SignatureAlgorithm::MlDsa65Ed25519,
+        keys.evidence.verifying_key(),
+    )
+    .map_err(|e| e.into_audit(""))
+}
+
+/// Whether this is a plain relative path that every file system takes.
+pub(crate) fn is_attachment_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.len() <= 200
+        && name
+            .split('/')
+            .all(|part| !part.is_empty() && !part.starts_with('.') && part.chars().all(plain))
+}

@@ -1,0 +1,295 @@
+//! Checking a bundle, offline and with public keys alone.
+
+use std::collections::BTreeMap;
+
+use creto_crypto::sha256;
+use creto_tlog::{Checkpoint, TILE_WIDTH};
+use creto_types::LeafIndex;
+
+use super::keys::{self, BundleKeys};
+use super::manifest::{self, Manifest};
+use super::{
+    ATTACHMENTS, BundleReader, CHECKPOINT, Finding, KEYS, MANIFEST, is_attachment_name, leaves,
+};
+use crate::head::{COMPOSITE_PLACE, ED25519_PLACE};
+
+/// Whose keys a bundle is believed by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// The SHA-256 of `keys.json`, known from elsewhere: shows that this log is
+    /// the one of that organization.
+    Pinned(Vec<u8>),
+    /// The keys in the bundle: shows that the bundle is whole and unchanged
+    /// since somebody with these keys signed it, not who that was.
+    BundleKeys,
+}
+
+/// What a bundle that verified says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// The log.
+    pub origin: String,
+    /// Its size.
+    pub size: u64,
+    /// Its root.
+    pub root: [u8; 32],
+    /// The leaves that were checked: all.
+    pub leaves: u64,
+    /// The signatures that verified, each with its key's id.
+    pub signatures: Vec<String>,
+    /// SHA-256 of `keys.json`, to compare with what is known from elsewhere.
+    pub keys_digest: [u8; 32],
+}
+
+/// Judges a leaf by what it means; an error becomes a finding that names it.
+pub type LeafCheck<'a> = dyn FnMut(LeafIndex, &serde_json::Value) -> Result<(), String> + 'a;
+
+/// Judges an attachment by its name, without `attachments/`, and its bytes.
+pub type AttachmentCheck<'a> = dyn FnMut(&str, &[u8]) -> Result<(), String> + 'a;
+
+/// Checks a whole bundle: that it has exactly the files its manifest lists, that
+/// each is in its one encoding, every signature, every leaf and the tree over
+/// them. `check_leaf` and `check_attachment` (which gets the name without
+/// `attachments/`) add what leaves and attachments mean.
+///
+/// All that is wrong is returned, what names its place most exactly first. The
+/// bundle is held in memory.
+pub fn verify_bundle(
+    files: &dyn BundleReader,
+    trust: &Trust,
+    check_leaf: &mut LeafCheck<'_>,
+    check_attachment: &mut AttachmentCheck<'_>,
+) -> Result<VerifyReport, Vec<Finding>> {
+    let mut check = Check {
+        exact: Vec::new(),
+        whole_files: Vec::new(),
+    };
+    let files = check.read(files);
+    let keys = check.keys(&files, trust);
+    let manifest = check.manifest(&files, keys.as_ref());
+    if let Some(manifest) = &manifest {
+        check.listed(&files, manifest);
+    }
+    let head = keys.as_ref().and_then(|keys| check.head(&files, keys));
+    if let (Some(keys), Some(head)) = (&keys, &head) {
+        let found = leaves::check(&files, keys.org, head, check_leaf);
+        // Leaves before everything that follows from them.
+        check.exact.splice(0..0, found);
+        check.unexpected(&files, head);
+    }
+    check.attachments(&files, check_attachment);
+    let (Some((manifest, key_id)), Some(keys), Some(head)) = (
+        manifest.and_then(|(manifest, key_id)| Some((manifest, key_id?))),
+        keys,
+        head,
+    ) else {
+        return Err(check.findings());
+    };
+    check.about(&manifest, &keys, &head);
+    if !check.exact.is_empty() || !check.whole_files.is_empty() {
+        return Err(check.findings());
+    }
+    let note_id = |key: &creto_tlog::NoteKey| format!("{:08x}", key.id());
+    Ok(VerifyReport {
+        origin: head.origin,
+        size: head.size,
+        root: *head.root.as_bytes(),
+        leaves: head.size,
+        signatures: vec![
+            format!(
+                "{ED25519_PLACE} ({})",
+                note_id(keys.head.ed25519_note_key())
+            ),
+            format!(
+                "{COMPOSITE_PLACE} ({})",
+                note_id(keys.head.composite_note_key())
+            ),
+            format!("{} ({key_id})", manifest::SIGNATURE_PLACE),
+        ],
+        keys_digest: files
+            .get(KEYS)
+            .map(|bytes| sha256(bytes))
+            .unwrap_or_default(),
+    })
+}
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+struct Check {
+    /// Findings that say which leaf, signature or line.
+    exact: Vec<Finding>,
+    /// Findings that only say which file.
+    whole_files: Vec<Finding>,
+}
+
+impl Check {
+    fn findings(mut self) -> Vec<Finding> {
+        if self.exact.is_empty() && self.whole_files.is_empty() {
+            // Every way here has left a finding; a bundle never fails silently
+            // and never passes by mistake.
+            self.exact
+                .push(Finding::new(MANIFEST, "the bundle cannot be checked"));
+        }
+        self.exact.append(&mut self.whole_files);
+        self.exact
+    }
+
+    fn exact(&mut self, place: impl ToString, message: impl ToString) {
+        self.exact.push(Finding::new(place, message));
+    }
+
+    fn file(&mut self, path: impl ToString, message: impl ToString) {
+        self.whole_files.push(Finding::new(path, message));
+    }
+
+    /// Reads every file once, so that what is hashed is what is checked.
+    fn read(&mut self, reader: &dyn BundleReader) -> Files {
+        let paths = match reader.paths() {
+            Ok(paths) => paths,
+            Err(error) => {
+                self.exact(".", format!("the bundle cannot be listed: {error}"));
+                return Files::new();
+            }
+        };
+        let mut files = Files::new();
+        for path in paths {
+            match reader.read(&path) {
+                Ok(bytes) => {
+                    files.insert(path, bytes);
+                }
+                Err(error) => self.file(path, format!("it cannot be read: {error}")),
+            }
+        }
+        files
+    }
+
+    fn keys(&mut self, files: &Files, trust: &Trust) -> Option<BundleKeys> {
+        let Some(bytes) = files.get(KEYS) else {
+            self.file(KEYS, "the file is missing");
+            return None;
+        };
+        if let Trust::Pinned(expected) = trust
+            && expected.as_slice() != sha256(bytes)
+        {
+            let message = format!(
+                "these are not the pinned keys: its SHA-256 is {}",
+                manifest::digest(bytes)
+            );
+            self.exact(KEYS, message);
+        }
+        match keys::parse(bytes) {
+            Ok(keys) => Some(keys),
+            Err(message) => {
+                self.exact(KEYS, message);
+                None
+            }
+        }
+    }
+
+    fn manifest(
+        &mut self,
+        files: &Files,
+        keys: Option<&BundleKeys>,
+    ) -> Option<(Manifest, Option<String>)> {
+        let Some(bytes) = files.get(MANIFEST) else {
+            self.file(MANIFEST, "the file is missing");
+            return None;
+        };
+        let manifest = match manifest::parse(bytes) {
+            Ok(manifest) => manifest,
+            Err(finding) => {
+                self.exact.push(finding);
+                return None;
+            }
+        };
+        let key_id = keys.and_then(|keys| match manifest.verify(&keys.evidence) {
+            Ok(key_id) => Some(key_id),
+            Err(finding) => {
+                self.exact.push(finding);
+                None
+            }
+        });
+        Some((manifest, key_id))
+    }
+
+    /// Every file is listed, every listed file is there, and they are equal.
+    fn listed(&mut self, files: &Files, (manifest, _): &(Manifest, Option<String>)) {
+        for (path, expected) in &manifest.digests {
+            match files.get(path) {
+                Some(bytes) if manifest::digest(bytes) == *expected => {}
+                Some(_) => self.file(path, "its SHA-256 is not the one in the manifest"),
+                None => self.file(path, "the file is missing"),
+            }
+        }
+        for path in files.keys() {
+            if path != MANIFEST && !manifest.digests.contains_key(path) {
+                self.file(path, "the manifest does not list it");
+            }
+        }
+    }
+
+    fn head(&mut self, files: &Files, keys: &BundleKeys) -> Option<Checkpoint> {
+        let Some(bytes) = files.get(CHECKPOINT) else {
+            self.file(CHECKPOINT, "the file is missing");
+            return None;
+        };
+        let (head, mut findings) = keys.head.check(bytes);
+        self.exact.append(&mut findings);
+        let head = head?;
+        // A size that the files cannot hold is not worth walking through.
+        let bundles = files
+            .keys()
+            .filter(|path| path.starts_with("tile/entries/"))
+            .count() as u64;
+        if head.size.div_ceil(TILE_WIDTH) > bundles {
+            let message = format!(
+                "it covers {} leaves, the bundle has {bundles} files of entries",
+                head.size
+            );
+            self.exact(CHECKPOINT, message);
+            return None;
+        }
+        Some(head)
+    }
+
+    /// A bundle has no file besides those of its log and its attachments.
+    fn unexpected(&mut self, files: &Files, head: &Checkpoint) {
+        let mut expected = leaves::paths(head.size);
+        for path in &expected {
+            if !files.contains_key(path) {
+                self.file(path, "the file is missing");
+            }
+        }
+        expected.extend([CHECKPOINT, KEYS, MANIFEST].map(str::to_owned));
+        for path in files.keys() {
+            if !expected.contains(path) && !path.starts_with(ATTACHMENTS) {
+                self.file(path, "a bundle of this log has no such file");
+            }
+        }
+    }
+
+    fn attachments(&mut self, files: &Files, check_attachment: &mut AttachmentCheck<'_>) {
+        for (path, bytes) in files {
+            let Some(name) = path.strip_prefix(ATTACHMENTS) else {
+                continue;
+            };
+            if !is_attachment_name(name) {
+                self.file(path, "it is not a name of an attachment");
+            } else if let Err(message) = check_attachment(name, bytes) {
+                self.exact(path, message);
+            }
+        }
+    }
+
+    /// Manifest, keys and checkpoint are about the same log.
+    fn about(&mut self, manifest: &Manifest, keys: &BundleKeys, head: &Checkpoint) {
+        let about = &manifest.predicate;
+        let same = about.org == keys.org
+            && about.origin == keys.head.origin()
+            && about.size == head.size
+            && about.root == hex::encode(head.root.as_bytes());
+        if !same {
+            self.exact(MANIFEST, "it is about another log or another checkpoint");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The contracts of [`Journal`] and [`TileStore`] as tests. Every backend runs
+//! them on an empty store.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a conformance suite is test code: it fails by panicking"
+)]
+
+use std::sync::Arc;
+
+use creto_types::{Evidence, LeafIndex, OrgId, Timestamp};
+
+use crate::{Journal, RecordClass, TileStore, leaf_bytes};
+
+/// The organization with this number.
+#[must_use]
+pub fn org(n: u8) -> OrgId {
+    format!("org_{:032x}", 0x0192_0000_u64 + u64::from(n))
+        .parse()
+        .unwrap()
+}
+
+/// A record of that organization.
+#[must_use]
+pub fn record(org: OrgId, n: u64) -> Evidence {
+    Evidence {
+        org,
+        kind: "resource.read".to_owned(),
+        at: Timestamp::from_second(1_700_000_000).unwrap(),
+        actor: "release-bot".parse().unwrap(),
+        action_id: None,
+        body: serde_json::json!({ "n": n, "resource": "doc/é" }),
+    }
+}
+
+/// Places count up per organization, a batch is one transaction, and reading
+/// gives back the leaves.
+pub async fn journal_keeps_order(journal: &dyn Journal) {
+    assert_eq!(journal.organizations().await.unwrap(), []);
+    assert_eq!(journal.size(org(1)).await.unwrap(), 0);
+    assert!(journal.read(org(1), 0, 10).await.unwrap().is_empty());
+    let batch = vec![record(org(1), 0), record(org(2), 1), record(org(1), 2)];
+    let places = journal.append(RecordClass::Trace, batch).await.unwrap();
+    assert_eq!(places, [0, 0, 1].map(LeafIndex));
+    let places = journal
+        .append(RecordClass::Evidence, vec![record(org(1), 3)])
+        .await
+        .unwrap();
+    assert_eq!(places, [LeafIndex(2)]);
+    assert_eq!(
+        journal.append(RecordClass::Trace, vec![]).await.unwrap(),
+        []
+    );
+    assert_eq!(journal.size(org(1)).await.unwrap(), 3);
+    assert_eq!(journal.size(org(2)).await.unwrap(), 1);
+    assert_eq!(journal.organizations().await.unwrap(), [org(1), org(2)]);
+    let expected = [
+        leaf_bytes(LeafIndex(0), RecordClass::Trace, &record(org(1), 0)).unwrap(),
+        leaf_bytes(LeafIndex(1), RecordClass::Trace, &record(org(1), 2)).unwrap(),
+        leaf_bytes(LeafIndex(2), RecordClass::Evidence, &record(org(1), 3)).unwrap(),
+    ];
+    assert_eq!(journal.read(org(1), 0, 10).await.unwrap(), expected);
+    assert_eq!(journal.read(org(1), 1, 1).await.unwrap(), expected[1..2]);
+    assert!(journal.read(org(1), 3, 10).await.unwrap().is_empty());
+    assert!(journal.read(org(1), u64::MAX, 10).await.unwrap().is_empty());
+}
+
+/// A record that cannot be a leaf takes its batch with it.
+pub async fn journal_batch_is_atomic(journal: &dyn Journal) {
+    let mut long = record(org(1), 1);
+    long.body = serde_json::Value::String("x".repeat(70_000));
+    let batch = vec![record(org(1), 0), long];
+    assert!(journal.append(RecordClass::Trace, batch).await.is_err());
+    assert_eq!(journal.size(org(1)).await.unwrap(), 0);
+}
+
+/// Concurrent appends leave no gap and no place twice.
+pub async fn journal_concurrent_appends(journal: Arc<dyn Journal>) {
+    let tasks: Vec<_> = (0..40_u64)
+        .map(|n| {
+            let journal = Arc::clone(&journal);
+            tokio::spawn(async move {
+                let batch = vec![record(org(1), n), record(org(1), n)];
+                journal.append(RecordClass::Trace, batch).await.unwrap()
+            })
+        })
+        .collect();
+    let mut places = Vec::new();
+    for task in tasks {
+        let pair = task.await.unwrap();
+        assert!(pair.is_sorted());
+        places.extend(pair);
+    }
+    places.sort();
+    let expected: Vec<_> = (0..80).map(LeafIndex).collect();
+    assert_eq!(places, expected);
+}
+
+/// Files are kept apart by organization, replaced whole, and partial versions
+/// go on request.
+pub async fn tiles_are_kept(tiles: &dyn TileStore) {
+    assert_eq!(tiles.get(org(1), "checkpoint").await.unwrap(), None);
+    for (owner, path, text) in [
+        (1, "checkpoint", "one"),
+        (2, "checkpoint", "two"),
+        (1, "tile/0/000.p/7", "partial"),
+        (1, "tile/0/000.p/8", "wider"),
+        (1, "tile/0/001.p/1", "next"),
+        (2, "tile/0/000.p/7", "other"),
+        (1, "tile/0/000", "full"),
+        (1, "tile/entries/x001/234.p/3", "deep"),
+        (1, "checkpoint", "three"),
+        (1, "tile/0/002", ""),
+    ] {
+        tiles
+            .put(org(owner), path, text.as_bytes().to_vec())
+            .await
+            .unwrap();
+    }
+    tiles.remove_partials(org(1), "tile/0/000").await.unwrap();
+    tiles.remove_partials(org(1), "tile/0/000").await.unwrap();
+    tiles.remove_partials(org(1), "tile/3/777").await.unwrap();
+    for (owner, path, expected) in [
+        (1, "checkpoint", Some("three")),
+        (2, "checkpoint", Some("two")),
+        (1, "tile/0/000", Some("full")),
+        (1, "tile/0/000.p/7", None),
+        (1, "tile/0/000.p/8", None),
+        (1, "tile/0/001.p/1", Some("next")),
+        (2, "tile/0/000.p/7", Some("other")),
+        (1, "tile/entries/x001/234.p/3", Some("deep")),
+        (1, "tile/0/002", Some("")),
+        (3, "checkpoint", None),
+        (1, "tile/0", None),
+    ] {
+        let found = tiles.get(org(owner), path).await.unwrap();
+        let expected = expected.map(|text| text.as_bytes().to_vec());
+        assert_eq!(found, expected, "{path}");
+    }
+}

@@ -1,0 +1,206 @@
+//! One organization's log: from the journal to the public files.
+
+use std::sync::Arc;
+
+use creto_tlog::{Checkpoint, Resource};
+use creto_types::OrgId;
+
+use crate::error::corrupt;
+use crate::head::HeadKeys;
+use crate::tree::{LogFile, LogTree};
+use crate::{AuditError, Checkpointed, Journal, LogKeys, TileStore};
+
+/// Leaves read from the journal at a time.
+const CHUNK: usize = 512;
+
+/// The stores behind every log.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) tiles: Arc<dyn TileStore>,
+}
+
+pub(crate) struct Log {
+    org: OrgId,
+    keys: LogKeys,
+    head: HeadKeys,
+    tree: LogTree,
+    published: Option<Checkpointed>,
+}
+
+impl Log {
+    /// Rebuilds the log from the journal and compares it with every file that
+    /// the published checkpoint covers. Files that are missing are made again;
+    /// one that differs, or a checkpoint with another root, is a contradiction.
+    pub(crate) async fn open(
+        org: OrgId,
+        keys: LogKeys,
+        head: HeadKeys,
+        stores: &Stores,
+    ) -> Result<Self, AuditError> {
+        let mut log = Self {
+            org,
+            keys,
+            head,
+            tree: LogTree::new(org),
+            published: None,
+        };
+        if let Some(note) = stores.tiles.get(org, "checkpoint").await? {
+            let checkpoint = log.read_checkpoint(&note)?;
+            log.rebuild(&checkpoint, stores).await?;
+            log.published = Some(Checkpointed::of(&checkpoint, note));
+        }
+        Ok(log)
+    }
+
+    fn read_checkpoint(&self, note: &[u8]) -> Result<Checkpoint, AuditError> {
+        let (checkpoint, findings) = self.head.check(note);
+        match (checkpoint, findings.into_iter().next()) {
+            (Some(checkpoint), None) => Ok(checkpoint),
+            (_, Some(finding)) => Err(corrupt(self.org, finding.place, finding.message)),
+            (None, None) => Err(corrupt(self.org, "checkpoint", "it says nothing")),
+        }
+    }
+
+    async fn rebuild(
+        &mut self,
+        checkpoint: &Checkpoint,
+        stores: &Stores,
+    ) -> Result<(), AuditError> {
+        let stored = stores.journal.size(self.org).await?;
+        if stored < checkpoint.size {
+            let detail = format!(
+                "the journal has {stored} leaves, the checkpoint covers {}",
+                checkpoint.size
+            );
+            return Err(corrupt(self.org, "journal", detail));
+        }
+        let mut missing = Vec::new();
+        while self.tree.size() < checkpoint.size {
+            let left = usize::try_from(checkpoint.size - self.tree.size()).unwrap_or(CHUNK);
+            let leaves = stores
+                .journal
+                .read(self.org, self.tree.size(), left.min(CHUNK))
+                .await?;
+            if leaves.is_empty() {
+                let place = format!("leaf {}", self.tree.size());
+                return Err(corrupt(self.org, place, "the journal does not have it"));
+            }
+            for leaf in leaves {
+                for file in self.tree.push(leaf)? {
+                    self.compare(file, stores, &mut missing).await?;
+                }
+            }
+        }
+        for file in self.tree.partials()? {
+            self.compare(file, stores, &mut missing).await?;
+        }
+        if self.tree.root() != checkpoint.root {
+            let detail = format!(
+                "the journal leads to the root {}, the checkpoint says {}",
+                self.tree.root(),
+                checkpoint.root
+            );
+            return Err(corrupt(self.org, "checkpoint", detail));
+        }
+        // Only now is it known that the journal is the one that was signed.
+        for file in missing {
+            tracing::warn!(org = %self.org, file = %file.resource, "a file of the log is missing; it is made again from the journal");
+            put(self.org, file, stores).await?;
+        }
+        Ok(())
+    }
+
+    async fn compare(
+        &self,
+        file: LogFile,
+        stores: &Stores,
+        missing: &mut Vec<LogFile>,
+    ) -> Result<(), AuditError> {
+        match stores
+            .tiles
+            .get(self.org, &file.resource.to_string())
+            .await?
+        {
+            Some(bytes) if bytes == file.bytes => Ok(()),
+            Some(_) => Err(corrupt(
+                self.org,
+                file.resource,
+                "it is not what the journal leads to",
+            )),
+            None => {
+                missing.push(file);
+                Ok(())
+            }
+        }
+    }
+
+    /// Brings every leaf of the journal into the tree and publishes a
+    /// checkpoint over them, when there is anything new.
+    ///
+    /// Everything that a checkpoint covers is durable before it. When this
+    /// fails, the state in memory is the one before it; files that were already
+    /// written have the bytes they will be written with again.
+    pub(crate) async fn advance(&mut self, stores: &Stores) -> Result<Checkpointed, AuditError> {
+        let mut leaves = self.next_leaves(&self.tree, stores).await?;
+        if leaves.is_empty()
+            && let Some(published) = &self.published
+        {
+            return Ok(published.clone());
+        }
+        let mut next = self.tree.clone();
+        let mut filled = Vec::new();
+        while !leaves.is_empty() {
+            for leaf in leaves {
+                for file in next.push(leaf)? {
+                    filled.push(file.resource);
+                    put(self.org, file, stores).await?;
+                }
+            }
+            leaves = self.next_leaves(&next, stores).await?;
+        }
+        for file in next.partials()? {
+            put(self.org, file, stores).await?;
+        }
+        let signed = self.head.sign(&self.keys, next.size(), next.root())?;
+        stores
+            .tiles
+            .put(self.org, "checkpoint", signed.note.clone())
+            .await?;
+        self.tree = next;
+        self.published = Some(signed.clone());
+        self.remove_partials(&filled, stores).await;
+        Ok(signed)
+    }
+
+    async fn next_leaves(
+        &self,
+        tree: &LogTree,
+        stores: &Stores,
+    ) -> Result<Vec<Vec<u8>>, AuditError> {
+        Ok(stores.journal.read(self.org, tree.size(), CHUNK).await?)
+    }
+
+    /// Frees the space of partial files whose full one is published. Failing is
+    /// harmless: they only stay.
+    async fn remove_partials(&self, filled: &[Resource], stores: &Stores) {
+        for resource in filled {
+            let full = resource.to_string();
+            if let Err(error) = stores.tiles.remove_partials(self.org, &full).await {
+                tracing::warn!(
+                    org = %self.org, file = full, error = &error as &dyn std::error::Error,
+                    "cannot remove the partial versions of a full tile"
+                );
+            }
+        }
+    }
+
+    pub(crate) fn published(&self) -> Option<&Checkpointed> {
+        self.published.as_ref()
+    }
+}
+
+async fn put(org: OrgId, file: LogFile, stores: &Stores) -> Result<(), AuditError> {
+    let path = file.resource.to_string();
+    Ok(stores.tiles.put(org, &path, file.bytes).await?)
+}

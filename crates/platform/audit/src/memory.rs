@@ -1,0 +1,184 @@
+//! Backends in memory that obey the full contract of the ports; for tests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use creto_types::{Evidence, LeafIndex, OrgId, StoreError};
+use parking_lot::Mutex;
+
+use crate::{Journal, RecordClass, TileStore, leaf_bytes};
+
+/// A journal in memory.
+#[derive(Debug, Default)]
+pub struct MemoryJournal {
+    logs: Mutex<HashMap<OrgId, Vec<Vec<u8>>>>,
+    failures: Failures,
+}
+
+/// Files in memory.
+#[derive(Debug, Default)]
+pub struct MemoryTiles {
+    files: Mutex<BTreeMap<(OrgId, String), Vec<u8>>>,
+    failures: Failures,
+}
+
+/// Writes that are made to fail.
+#[derive(Debug, Default)]
+struct Failures {
+    /// Writes that succeed before.
+    after: AtomicUsize,
+    count: AtomicUsize,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("this write was made to fail")]
+struct Injected;
+
+impl Failures {
+    fn set(&self, after: usize, count: usize) {
+        self.after.store(after, Ordering::SeqCst);
+        self.count.store(count, Ordering::SeqCst);
+    }
+
+    fn pass(&self) -> Result<(), StoreError> {
+        let take = |counter: &AtomicUsize| {
+            counter
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                .is_ok()
+        };
+        if self.count.load(Ordering::SeqCst) == 0 || take(&self.after) {
+            return Ok(());
+        }
+        take(&self.count);
+        Err(StoreError::Unavailable(Box::new(Injected)))
+    }
+}
+
+impl MemoryJournal {
+    /// An empty journal.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets `after` appends succeed, then fails `count` of them.
+    pub fn fail_appends(&self, after: usize, count: usize) {
+        self.failures.set(after, count);
+    }
+
+    /// Changes what is stored, as a broken or hostile machine would.
+    pub fn tamper(&self, org: OrgId, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
+        change(self.logs.lock().entry(org).or_default());
+    }
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn append(
+        &self,
+        class: RecordClass,
+        records: Vec<Evidence>,
+    ) -> Result<Vec<LeafIndex>, StoreError> {
+        self.failures.pass()?;
+        let mut logs = self.logs.lock();
+        let mut grown: HashMap<OrgId, Vec<Vec<u8>>> = HashMap::new();
+        let mut places = Vec::with_capacity(records.len());
+        for record in &records {
+            let before = logs.get(&record.org).map_or(0, Vec::len);
+            let tail = grown.entry(record.org).or_default();
+            let place = LeafIndex((before + tail.len()) as u64);
+            let bytes = leaf_bytes(place, class, record).map_err(|e| StoreError::Corrupt {
+                what: "evidence",
+                source: Box::new(e),
+            })?;
+            tail.push(bytes);
+            places.push(place);
+        }
+        for (org, tail) in grown {
+            logs.entry(org).or_default().extend(tail);
+        }
+        Ok(places)
+    }
+
+    async fn read(&self, org: OrgId, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        Ok(self
+            .logs
+            .lock()
+            .get(&org)
+            .map(|log| log.iter().skip(from).take(max).cloned().collect())
+            .unwrap_or_default())
+    }
+
+    async fn size(&self, org: OrgId) -> Result<u64, StoreError> {
+        Ok(self.logs.lock().get(&org).map_or(0, |log| log.len() as u64))
+    }
+
+    async fn organizations(&self) -> Result<Vec<OrgId>, StoreError> {
+        let logs = self.logs.lock();
+        let mut orgs: Vec<OrgId> = logs
+            .iter()
+            .filter(|(_, log)| !log.is_empty())
+            .map(|(org, _)| *org)
+            .collect();
+        orgs.sort();
+        Ok(orgs)
+    }
+}
+
+impl MemoryTiles {
+    /// No files.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets `after` writes succeed, then fails `count` of them.
+    pub fn fail_puts(&self, after: usize, count: usize) {
+        self.failures.set(after, count);
+    }
+
+    /// Every path of an organization.
+    #[must_use]
+    pub fn paths(&self, org: OrgId) -> Vec<String> {
+        let files = self.files.lock();
+        files
+            .keys()
+            .filter(|(owner, _)| *owner == org)
+            .map(|(_, path)| path.clone())
+            .collect()
+    }
+
+    /// Changes or removes a stored file, as a broken or hostile machine would.
+    pub fn tamper(&self, org: OrgId, path: &str, change: impl FnOnce(&mut Option<Vec<u8>>)) {
+        let mut files = self.files.lock();
+        let key = (org, path.to_owned());
+        let mut file = files.remove(&key);
+        change(&mut file);
+        if let Some(bytes) = file {
+            files.insert(key, bytes);
+        }
+    }
+}
+
+#[async_trait]
+impl TileStore for MemoryTiles {
+    async fn put(&self, org: OrgId, path: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+        self.failures.pass()?;
+        self.files.lock().insert((org, path.to_owned()), bytes);
+        Ok(())
+    }
+
+    async fn get(&self, org: OrgId, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.files.lock().get(&(org, path.to_owned())).cloned())
+    }
+
+    async fn remove_partials(&self, org: OrgId, full: &str) -> Result<(), StoreError> {
+        let partials = format!("{full}.p/");
+        self.files
+            .lock()
+            .retain(|(owner, path), _| *owner != org || !path.starts_with(&partials));
+        Ok(())
+    }
+}

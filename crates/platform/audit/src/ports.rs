@@ -1,0 +1,80 @@
+//! What the log needs from outside.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use creto_crypto::Signer;
+use creto_types::{Evidence, LeafIndex, OrgId, StoreError};
+
+use crate::{AuditError, RecordClass};
+
+/// The records of every organization, in the order in which they became
+/// durable. It is the truth; tiles and checkpoints are made from it and can be
+/// made again.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// Appends the records in one transaction and returns the place of each.
+    /// Durable on return. Each organization's places count up from zero without
+    /// a gap, also under concurrent calls.
+    async fn append(
+        &self,
+        class: RecordClass,
+        records: Vec<Evidence>,
+    ) -> Result<Vec<LeafIndex>, StoreError>;
+
+    /// Up to `max` leaves from the place `from` on, in order. Each is what
+    /// [`crate::leaf_bytes`] gave when it was appended.
+    async fn read(&self, org: OrgId, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// The number of leaves.
+    async fn size(&self, org: OrgId) -> Result<u64, StoreError>;
+
+    /// Every organization that has a leaf.
+    async fn organizations(&self) -> Result<Vec<OrgId>, StoreError>;
+}
+
+/// The public files of each organization's log, by the paths of C2SP
+/// tlog-tiles.
+#[async_trait]
+pub trait TileStore: Send + Sync {
+    /// Writes the file, replacing what was there. Atomic: a reader, and a
+    /// process that starts after a crash, sees the old bytes or the new ones.
+    /// Durable on return.
+    async fn put(&self, org: OrgId, path: &str, bytes: Vec<u8>) -> Result<(), StoreError>;
+
+    /// The file's bytes.
+    async fn get(&self, org: OrgId, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Removes the partial versions (`<full>.p/<W>`) of a full tile or bundle,
+    /// which C2SP tlog-tiles allows once the full one is there. Nothing to
+    /// remove is no error.
+    async fn remove_partials(&self, org: OrgId, full: &str) -> Result<(), StoreError>;
+}
+
+/// The keys that sign for one organization's log.
+#[derive(Clone)]
+pub struct LogKeys {
+    /// Signs checkpoints for tools that know C2SP signature type 0x01. Ed25519.
+    pub ed25519: Arc<dyn Signer>,
+    /// Signs checkpoints too. Composite ML-DSA-65 + Ed25519.
+    pub composite: Arc<dyn Signer>,
+    /// Signs evidence bundles. Composite ML-DSA-65 + Ed25519.
+    pub evidence: Arc<dyn Signer>,
+}
+
+impl fmt::Debug for LogKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogKeys")
+            .field("ed25519", self.ed25519.verifying_key())
+            .field("composite", self.composite.verifying_key())
+            .field("evidence", self.evidence.verifying_key())
+            .finish()
+    }
+}
+
+/// Where the keys come from.
+pub trait LogKeySource: Send + Sync {
+    /// The organization's log keys; the same ones on every call.
+    fn keys(&self, org: OrgId) -> Result<LogKeys, AuditError>;
+}

@@ -1,0 +1,203 @@
+//! The oracle of one process.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use creto_types::{Clock, StoreError};
+use parking_lot::Mutex;
+
+use crate::{HybridTimestamp, OracleError, TimestampOracle, TimestampRange, WindowStore};
+
+/// How the oracle is run.
+#[derive(Clone, Debug)]
+pub struct OracleConfig {
+    /// How far ahead of the clock the bound is made durable: one write per
+    /// window. After a restart timestamps are ahead of the clock by at most
+    /// what was left of it, until the clock has caught up.
+    pub window: Duration,
+    /// How far the wall clock may be behind the last timestamp. At least the
+    /// window, which a restart can leave it behind by itself.
+    pub max_backward_step: Duration,
+}
+
+impl Default for OracleConfig {
+    /// One second of window, ten of backward step.
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(1),
+            max_backward_step: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Timestamps from this process's clock and a durable bound.
+pub struct LocalOracle {
+    store: Arc<dyn WindowStore>,
+    clock: Arc<dyn Clock>,
+    window_ms: u64,
+    max_backward: Duration,
+    state: Mutex<State>,
+    /// The highest bound that was tried, durable or not. One caller raises it;
+    /// the others wait for it.
+    raising: tokio::sync::Mutex<u64>,
+}
+
+struct State {
+    /// The number of the next timestamp, at least.
+    next: u64,
+    /// No timestamp of this millisecond or later is handed out.
+    bound_ms: u64,
+}
+
+impl std::fmt::Debug for LocalOracle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalOracle").finish_non_exhaustive()
+    }
+}
+
+enum Attempt {
+    Done(TimestampRange),
+    /// The bound has to be above this millisecond first.
+    Raise {
+        above_ms: u64,
+    },
+}
+
+impl LocalOracle {
+    /// Starts above everything that was ever handed out below the store's
+    /// bound.
+    ///
+    /// Refuses when the clock is further behind that bound than
+    /// `max_backward_step`.
+    pub async fn open(
+        store: Arc<dyn WindowStore>,
+        clock: Arc<dyn Clock>,
+        config: OracleConfig,
+    ) -> Result<Self, OracleError> {
+        let window_ms =
+            u64::try_from(config.window.as_millis()).map_err(|_| OracleError::Config {
+                field: "window",
+                problem: "is too long",
+            })?;
+        if window_ms == 0 {
+            return Err(OracleError::Config {
+                field: "window",
+                problem: "must be at least a millisecond",
+            });
+        }
+        if config.max_backward_step < config.window {
+            return Err(OracleError::Config {
+                field: "max_backward_step",
+                problem: "must be at least the window",
+            });
+        }
+        let bound_ms = store.upper_bound().await?.unwrap_or(0);
+        let next = HybridTimestamp::from_parts(bound_ms, 0)
+            .ok_or_else(|| unreadable(bound_ms))?
+            .as_u64();
+        let oracle = Self {
+            store,
+            clock,
+            window_ms,
+            max_backward: config.max_backward_step,
+            state: Mutex::new(State { next, bound_ms }),
+            raising: tokio::sync::Mutex::new(bound_ms),
+        };
+        oracle.start_for(next, oracle.now_ms()?)?;
+        Ok(oracle)
+    }
+
+    fn now_ms(&self) -> Result<u64, OracleError> {
+        u64::try_from(self.clock.now().as_millisecond())
+            .ok()
+            .filter(|ms| *ms <= HybridTimestamp::MAX_MILLIS)
+            .ok_or(OracleError::ClockOutOfRange)
+    }
+
+    /// The number to hand out next at this wall time: the clock's, or the one
+    /// after the last when the clock is not past it.
+    fn start_for(&self, next: u64, now_ms: u64) -> Result<u64, OracleError> {
+        let wall = HybridTimestamp::from_parts(now_ms, 0)
+            .ok_or(OracleError::ClockOutOfRange)?
+            .as_u64();
+        let next_ms = HybridTimestamp::from_u64(next).millis();
+        let behind = Duration::from_millis(next_ms.saturating_sub(now_ms));
+        if behind > self.max_backward {
+            return Err(OracleError::ClockStepped {
+                behind,
+                limit: self.max_backward,
+            });
+        }
+        Ok(wall.max(next))
+    }
+
+    /// Takes the range from what is below the bound; no I/O.
+    fn try_take(&self, count: NonZeroU32) -> Result<Attempt, OracleError> {
+        // The clock is read under the lock, so that no caller brings an older
+        // reading than one before it.
+        let mut state = self.state.lock();
+        let first = self.start_for(state.next, self.now_ms()?)?;
+        let range = TimestampRange::new(HybridTimestamp::from_u64(first), count)
+            .ok_or(OracleError::ClockOutOfRange)?;
+        let last = range.last();
+        if last.millis() >= state.bound_ms {
+            return Ok(Attempt::Raise {
+                above_ms: last.millis(),
+            });
+        }
+        state.next = last
+            .as_u64()
+            .checked_add(1)
+            .ok_or(OracleError::ClockOutOfRange)?;
+        Ok(Attempt::Done(range))
+    }
+
+    /// Makes a bound above this millisecond durable, unless another caller did.
+    async fn raise_above(&self, above_ms: u64) -> Result<(), OracleError> {
+        let mut tried = self.raising.lock().await;
+        if self.state.lock().bound_ms > above_ms {
+            return Ok(());
+        }
+        // A window from the clock, not from the last timestamp: restarts in
+        // quick succession do not run away from the clock.
+        let from_clock = self.now_ms()?.saturating_add(self.window_ms);
+        let to_ms = from_clock.max(above_ms.saturating_add(1)).max(*tried);
+        if to_ms > HybridTimestamp::MAX_MILLIS {
+            return Err(OracleError::ClockOutOfRange);
+        }
+        *tried = to_ms;
+        match self.store.raise(to_ms).await {
+            Ok(()) => {}
+            // An earlier attempt failed, but was applied.
+            Err(StoreError::Conflict { .. }) if self.store.upper_bound().await? == Some(to_ms) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.state.lock().bound_ms = to_ms;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl TimestampOracle for LocalOracle {
+    async fn reserve(&self, count: NonZeroU32) -> Result<TimestampRange, OracleError> {
+        loop {
+            match self.try_take(count)? {
+                Attempt::Done(range) => return Ok(range),
+                Attempt::Raise { above_ms } => self.raise_above(above_ms).await?,
+            }
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the bound {0} ms is beyond the last timestamp")]
+struct BoundTooHigh(u64);
+
+fn unreadable(bound_ms: u64) -> OracleError {
+    OracleError::Store(StoreError::Corrupt {
+        what: "timestamp bound",
+        source: Box::new(BoundTooHigh(bound_ms)),
+    })
+}
