@@ -16,6 +16,7 @@ use crate::writer::Writer;
 /// this list is its version (`PRAGMA user_version`).
 const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_commits", include_str!("../migrations/0001_commits.sql")),
+    ("0002_nhi", include_str!("../migrations/0002_nhi.sql")),
     ("0005_oversight", include_str!("../migrations/0005_oversight.sql")),
     ("0006_sandboxes", include_str!("../migrations/0006_sandboxes.sql")),
 ];

@@ -11,6 +11,7 @@
 
 mod database;
 mod governor;
+mod nhi;
 mod oversight;
 mod pool;
 mod replies;
@@ -18,5 +19,6 @@ mod writer;
 
 pub use database::Database;
 pub use governor::SqliteGovernor;
+pub use nhi::SqliteNhi;
 pub use oversight::SqliteOversight;
 pub use replies::SqliteReplies;

@@ -7,4 +7,5 @@
 )]
 
 mod database;
+mod nhi;
 mod oversight;

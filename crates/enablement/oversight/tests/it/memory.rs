@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 async fn conformance() {
     // "After a restart" means the same memory.
     let stores: Mutex<HashMap<&str, Arc<MemoryOversightStore>>> = Mutex::default();
-    conformance::run(async |name| -> Arc<dyn OversightStore> {
+    conformance::run(async |name| {
         let mut stores = stores.lock();
         let store = stores
             .entry(name)
