@@ -35,10 +35,11 @@ pub(super) async fn serve(session: Arc<Session>, socket: UdpSocket) {
         let Some(query) = buffer.get(..length) else {
             continue;
         };
-        if let Some(answer) = answer(&session, query).await {
-            if let Err(error) = socket.send_to(&answer, peer).await {
-                tracing::debug!(sandbox = %session.sandbox, %error, "dns send failed");
-            }
+        let Some(answer) = answer(&session, query).await else {
+            continue;
+        };
+        if let Err(error) = socket.send_to(&answer, peer).await {
+            tracing::debug!(sandbox = %session.sandbox, %error, "dns send failed");
         }
     }
 }
