@@ -112,7 +112,8 @@ async fn sixty_four_whole_lives_agree_with_the_ledger() {
     for hop in &hops {
         let [used, reserved, _] = world.balance(&world.meter, hop);
         assert_eq!([used, reserved], [expected, usd("0")]);
-        assert_eq!(world.balance(&world.reopen().await, hop)[0], expected);
+        let reopened = world.reopen().await;
+        assert_eq!(world.balance(&reopened, hop)[0], expected);
     }
 }
 

@@ -14,30 +14,30 @@ use creto_types::{
     SeededRandom, SystemIds, Timestamp,
 };
 
-pub struct World {
-    pub clock: Arc<ManualClock>,
-    pub ids: Arc<dyn IdSource>,
-    pub org: OrgId,
-    pub store: Arc<dyn LedgerStore>,
-    pub commits: Arc<MemoryCommits>,
-    pub meter: Arc<Meter>,
+pub(crate) struct World {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) org: OrgId,
+    pub(crate) store: Arc<dyn LedgerStore>,
+    pub(crate) commits: Arc<MemoryCommits>,
+    pub(crate) meter: Arc<Meter>,
 }
 
-pub fn name(text: &str) -> PrincipalName {
+pub(crate) fn name(text: &str) -> PrincipalName {
     text.parse().unwrap()
 }
 
-pub fn usd(amount: &str) -> Money {
+pub(crate) fn usd(amount: &str) -> Money {
     format!("{amount} USD").parse().unwrap()
 }
 
-pub fn at(text: &str) -> Timestamp {
+pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-pub const TTL: Duration = Duration::from_secs(60);
+pub(crate) const TTL: Duration = Duration::from_secs(60);
 
-pub fn config(per_second: u32, burst: u32) -> MeterConfig {
+pub(crate) fn config(per_second: u32, burst: u32) -> MeterConfig {
     MeterConfig {
         reservation_ttl: TTL,
         rate: RateLimit {
@@ -47,11 +47,11 @@ pub fn config(per_second: u32, burst: u32) -> MeterConfig {
     }
 }
 
-pub fn no_rate() -> MeterConfig {
+pub(crate) fn no_rate() -> MeterConfig {
     config(1_000_000_000, u32::MAX)
 }
 
-pub fn prices() -> PriceBook {
+pub(crate) fn prices() -> PriceBook {
     let prices = [("draft", "0.25"), ("read", "0.001"), ("odd", "0.333333333")];
     PriceBook::new(
         Currency::USD,
@@ -61,11 +61,11 @@ pub fn prices() -> PriceBook {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(no_rate(), |store| store).await
     }
 
-    pub async fn with(
+    pub(crate) async fn with(
         config: MeterConfig,
         wrap: impl FnOnce(Arc<dyn LedgerStore>) -> Arc<dyn LedgerStore>,
     ) -> Self {
@@ -97,7 +97,7 @@ impl World {
     }
 
     /// The meter as after a restart.
-    pub async fn reopen(&self) -> Arc<Meter> {
+    pub(crate) async fn reopen(&self) -> Arc<Meter> {
         Meter::open(
             Arc::clone(&self.store),
             prices(),
@@ -110,7 +110,7 @@ impl World {
     }
 
     /// A chain from the owner through the names, with their budgets.
-    pub fn chain(&self, links: &[(&str, Option<(&str, BudgetPeriod)>)]) -> Vec<Hop> {
+    pub(crate) fn chain(&self, links: &[(&str, Option<(&str, BudgetPeriod)>)]) -> Vec<Hop> {
         let mut above = name("owner");
         let mut hops: Vec<Hop> = Vec::new();
         for (delegatee, budget) in links {
@@ -139,16 +139,16 @@ impl World {
         hops
     }
 
-    pub fn next_action(&self) -> ActionId {
+    pub(crate) fn next_action(&self) -> ActionId {
         self.ids.next()
     }
 
-    pub fn ask(&self, hops: &[Hop], action: &str, units: u64) -> (ActionId, QuotaDecision) {
+    pub(crate) fn ask(&self, hops: &[Hop], action: &str, units: u64) -> (ActionId, QuotaDecision) {
         let id = self.next_action();
         (id, self.ask_as(id, hops, action, units))
     }
 
-    pub fn ask_as(
+    pub(crate) fn ask_as(
         &self,
         action_id: ActionId,
         hops: &[Hop],
@@ -167,7 +167,7 @@ impl World {
     }
 
     /// Reserves and commits.
-    pub async fn reserve(&self, hops: &[Hop], action: &str, units: u64) -> ActionId {
+    pub(crate) async fn reserve(&self, hops: &[Hop], action: &str, units: u64) -> ActionId {
         let (id, decision) = self.ask(hops, action, units);
         assert!(
             matches!(decision, QuotaDecision::Granted { .. }),
@@ -179,7 +179,7 @@ impl World {
         id
     }
 
-    pub async fn settle(&self, action: ActionId, units: u64) {
+    pub(crate) async fn settle(&self, action: ActionId, units: u64) {
         let draft = self
             .meter
             .draft_settlement(self.org, action, units)
@@ -188,7 +188,7 @@ impl World {
         self.meter.settle(draft, commit).await.unwrap();
     }
 
-    pub fn commit(&self, kind: &str) -> Commit {
+    pub(crate) fn commit(&self, kind: &str) -> Commit {
         Commit::of(Evidence {
             org: self.org,
             kind: kind.to_owned(),
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// used, reserved, remaining.
-    pub fn balance(&self, meter: &Meter, hop: &Hop) -> [Money; 3] {
+    pub(crate) fn balance(&self, meter: &Meter, hop: &Hop) -> [Money; 3] {
         use creto_types::Clock as _;
         let balance = meter.balance(hop, self.clock.now()).unwrap();
         [balance.used, balance.reserved, balance.remaining]
