@@ -6,11 +6,14 @@ else to read. Each command prints one JSON object.
 
 import argparse
 import collections
+import errno
 import hashlib
 import json
+import os
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -138,11 +141,83 @@ def publish(options):
     }
 
 
+def patiently(action, args):
+    """Asks for one action, and again later when told to slow down."""
+    while True:
+        answer = creto.submit(action, REPOSITORY, args)
+        if answer.get("outcome") != "rate_limited":
+            return answer
+        time.sleep(answer["retry_after_ms"] / 1000)
+
+
+def misuse(options):
+    """Tries to stretch a grant: for another version, or once more."""
+    request = creto.call("GET", "/v1/oversight/requests/" + options.request)
+    args = release_args(options)
+    answer = creto.submit("release.publish", REPOSITORY, args, grant=request["grant"])
+    return {"state": request["state"], "args": args, "answer": answer}
+
+
+def outside(options):
+    """Asks for the same work on a repository that was not delegated."""
+    return creto.submit("changelog.draft", "repo:elsewhere", {"ref": "HEAD"})
+
+
+def rush(options):
+    """Asks as fast as it can, using nothing, until it is told to slow down."""
+    allowed = 0
+    while allowed < 1000:
+        answer = creto.submit("history.read", REPOSITORY, {"ref": "HEAD"})
+        if answer.get("outcome") != "allow":
+            break
+        creto.call("POST", "/v1/actions/" + answer["action_id"] + "/release", {})
+        allowed += 1
+    return {"allowed": allowed, "stopped": answer}
+
+
+def watch(options):
+    """Reads the history again and again until it is stopped."""
+    allowed = []
+    while len(allowed) < 45:
+        answer = patiently("history.read", {"ref": "HEAD"})
+        if answer.get("outcome") != "allow":
+            return {"allowed": allowed, "stopped": answer}
+        allowed.append(answer["action_id"])
+        creto.call("POST", "/v1/actions/" + answer["action_id"] + "/settle", {"units": 1})
+        time.sleep(0.25)
+    return {"allowed": allowed, "stopped": None}
+
+
+def walls(options):
+    """Tries what the sandbox does not let it do, and lists what it can see."""
+    writes = {}
+    for path in ["/", HISTORY, "/release-bot", "/usr", "/etc"]:
+        try:
+            with open(os.path.join(path, "creto-was-here"), "w", encoding="utf-8"):
+                writes[path] = "written"
+        except OSError as error:
+            writes[path] = errno.errorcode.get(error.errno, str(error.errno))
+    return {
+        "writes": writes,
+        "environment": sorted(os.environ),
+        "interfaces": sorted(name for _, name in socket.if_nameindex()),
+        "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+        "me": creto.call("GET", "/v1/self"),
+    }
+
+
+def hog(options):
+    """Takes memory until it is stopped."""
+    taken = []
+    while True:
+        taken.append(b"\xff" * (1 << 20))
+
+
 def spend(options):
     """Works until the budget is gone and reports the answer that said so."""
     allowed = []
     while True:
-        answer = creto.submit("changelog.draft", REPOSITORY, {"round": len(allowed)})
+        answer = patiently("changelog.draft", {"round": len(allowed)})
         if answer.get("outcome") != "allow":
             return {"allowed": allowed, "stopped": answer}
         path = "/v1/actions/" + answer["action_id"]
@@ -159,7 +234,13 @@ COMMANDS = {
     "probe": probe,
     "request-publish": request_publish,
     "publish": publish,
+    "misuse": misuse,
+    "outside": outside,
+    "rush": rush,
     "spend": spend,
+    "watch": watch,
+    "walls": walls,
+    "hog": hog,
     "once": once,
 }
 
