@@ -1,0 +1,278 @@
+//! A server in a directory of its own, and whoever calls it.
+
+use std::fs::{File, OpenOptions};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use creto_client::{Client, ClientError, ServerAddress, read_credential};
+use creto_config::Secret;
+use creto_types::{Clock, SystemClock, Timestamp};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use toml::Table;
+
+/// The built program: `CRETO_BIN`, or the one beside this test's own binary.
+pub(crate) fn program() -> PathBuf {
+    if let Some(named) = std::env::var_os("CRETO_BIN") {
+        return named.into();
+    }
+    let own = std::env::current_exe().unwrap();
+    // <target>/<profile>/deps/e2e-<hash>
+    let built = own.parent().unwrap().parent().unwrap().join("creto");
+    assert!(
+        built.is_file(),
+        "{} is missing; run `cargo build -p creto` first",
+        built.display()
+    );
+    built
+}
+
+/// Runs the program to its end, without anything of this process's settings.
+pub(crate) fn creto(dir: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(program());
+    for name in ["CRETO_CONFIG", "CRETO_SERVER", "CRETO_CREDENTIAL_FILE"] {
+        command.env_remove(name);
+    }
+    command
+        .current_dir(dir)
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// What the program printed on either stream.
+pub(crate) fn said(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+pub(crate) fn now() -> Timestamp {
+    SystemClock::new().now()
+}
+
+/// An instant that lies ahead, as text.
+pub(crate) fn in_seconds(seconds: u64) -> String {
+    (now() + Duration::from_secs(seconds)).to_string()
+}
+
+/// An organization with its configuration, without a running server.
+pub(crate) struct Site {
+    dir: TempDir,
+    address: ServerAddress,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let output = creto(dir.path(), &["init", "--org", "Test", "--owner", "owner"]);
+        assert!(output.status.success(), "{}", said(&output));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = ServerAddress::new(listener.local_addr().unwrap()).unwrap();
+        let site = Self { dir, address };
+        site.configure(|table| {
+            set(table, &["server", "listen"], address.socket().to_string());
+            // Nothing here needs a sandbox, so it runs where none can.
+            set(table, &["runtime", "enabled"], false);
+            // Load tests mean the budget, not the rate.
+            set(table, &["metering", "rate_per_second"], 1_000_000);
+            set(table, &["metering", "burst"], 1_000_000);
+            set(table, &["metering", "prices", "changelog.draft"], "0.01");
+        });
+        site
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Table)) {
+        let path = self.path().join("creto.toml");
+        let mut table: Table = toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut table);
+        std::fs::write(&path, toml::to_string(&table).unwrap()).unwrap();
+    }
+
+    pub(crate) fn credential(&self) -> PathBuf {
+        self.path().join("data/owner.credential")
+    }
+
+    pub(crate) fn start(self) -> Server {
+        let child = self.spawn();
+        let server = Server {
+            site: self,
+            child: Some(child),
+        };
+        server.until_ready();
+        server
+    }
+
+    fn spawn(&self) -> Child {
+        let log = self.log();
+        let mut command = Command::new(program());
+        for name in ["CRETO_CONFIG", "CRETO_SERVER", "CRETO_CREDENTIAL_FILE"] {
+            command.env_remove(name);
+        }
+        command
+            .current_dir(self.path())
+            .arg("serve")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+
+    fn log(&self) -> File {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path().join("server.log"))
+            .unwrap()
+    }
+}
+
+pub(crate) fn set(table: &mut Table, path: &[&str], value: impl Into<toml::Value>) {
+    let (key, above) = path.split_last().unwrap();
+    let mut inner = table;
+    for name in above {
+        inner = inner
+            .entry((*name).to_owned())
+            .or_insert_with(|| toml::Value::Table(Table::new()))
+            .as_table_mut()
+            .unwrap();
+    }
+    inner.insert((*key).to_owned(), value.into());
+}
+
+/// A running server; it ends with this value.
+pub(crate) struct Server {
+    site: Site,
+    child: Option<Child>,
+}
+
+impl Server {
+    pub(crate) fn fresh() -> Self {
+        Site::new().start()
+    }
+
+    fn until_ready(&self) {
+        for _ in 0..1200 {
+            if self.stranger().get_bytes("/readyz").is_ok() {
+                return;
+            }
+            sleep(Duration::from_millis(25));
+        }
+        let log = std::fs::read_to_string(self.site.path().join("server.log")).unwrap();
+        panic!("the server did not come up:\n{log}");
+    }
+
+    /// SIGKILL, and a new start on the same data.
+    pub(crate) fn kill_and_restart(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        self.child = Some(self.site.spawn());
+        self.until_ready();
+    }
+
+    /// SIGTERM; it has to end well.
+    pub(crate) fn stop(&mut self) {
+        let mut child = self.child.take().unwrap();
+        let id = i32::try_from(child.id()).unwrap();
+        kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.site.path()
+    }
+
+    /// Somebody without a credential.
+    pub(crate) fn stranger(&self) -> Client {
+        Client::new(self.site.address)
+    }
+
+    pub(crate) fn owner(&self) -> Client {
+        let credential = read_credential(&self.site.credential()).unwrap();
+        self.stranger().with_credential(credential).unwrap()
+    }
+
+    /// The agent that acts under a delegation.
+    pub(crate) fn agent(&self, delegation: &str) -> Client {
+        let body = json!({"delegation": delegation});
+        let issued = self.owner().post("/v1/tokens", &body).unwrap();
+        let token = issued["token"].as_str().unwrap().to_owned();
+        self.stranger()
+            .with_credential(Secret::new(token).unwrap())
+            .unwrap()
+    }
+
+    pub(crate) fn make_agent(&self, name: &str) {
+        let body = json!({"name": name, "kind": "agent"});
+        self.owner().post("/v1/principals", &body).unwrap();
+    }
+
+    /// An owner, a planner with 5.00 USD and a worker below it with this budget;
+    /// gives the two delegations.
+    pub(crate) fn chain(&self, budget: &str) -> (String, String) {
+        self.make_agent("planner");
+        self.make_agent("worker");
+        let planner = granted(&self.owner(), &delegation("planner", "5.00"));
+        let worker = granted(&self.agent(&planner), &delegation("worker", budget));
+        (planner, worker)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A request for a delegation of all work on repositories.
+pub(crate) fn delegation(to: &str, budget: &str) -> Value {
+    json!({
+        "delegatee": to,
+        "rights": [
+            {"action": "history.read", "resource": "repo:*"},
+            {"action": "changelog.draft", "resource": "repo:*"},
+            {"action": "release.publish", "resource": "repo:*"},
+        ],
+        "expires_at": in_seconds(if to == "planner" { 7_200 } else { 3_600 }),
+        "budget": {"limit": {"amount": budget, "currency": "USD"}, "period": "total"},
+    })
+}
+
+/// Delegates, and gives the new delegation.
+pub(crate) fn granted(delegator: &Client, body: &Value) -> String {
+    let answer = delegator.post("/v1/delegations", body).unwrap();
+    answer["id"].as_str().unwrap().to_owned()
+}
+
+/// One unit of the work that costs a cent.
+pub(crate) fn draft(agent: &Client) -> Result<Value, ClientError> {
+    let body = json!({
+        "action": "changelog.draft", "resource": "repo:creto", "args": {}, "units": 1,
+    });
+    agent.post("/v1/actions", &body)
+}
+
+/// The server's code of a refusal.
+pub(crate) fn code(result: Result<Value, ClientError>) -> String {
+    match result {
+        Ok(answer) => panic!("expected a refusal, got {answer}"),
+        Err(error) => error.reported_code().to_owned(),
+    }
+}

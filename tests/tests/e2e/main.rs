@@ -1,0 +1,17 @@
+//! The real program from outside: started, called, killed, and called again.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod access;
+mod budget;
+mod delegation;
+mod demo;
+mod evidence;
+mod harness;
+mod restart;
+mod revocation;
+mod start;
