@@ -113,7 +113,14 @@ impl HeadKeys {
         let mut findings = Vec::new();
         let note = match Note::parse(bytes) {
             Ok(note) => note,
-            Err(error) => return (None, vec![Finding::new("checkpoint", error)]),
+            Err(error) => {
+                let place = match error {
+                    NoteError::SignatureLine { line: 1 } => ED25519_PLACE,
+                    NoteError::SignatureLine { line: 2 } => COMPOSITE_PLACE,
+                    _ => "checkpoint",
+                };
+                return (None, vec![Finding::new(place, error)]);
+            }
         };
         if note.encode() != bytes {
             findings.push(Finding::new("checkpoint", "it is not in its one encoding"));

@@ -1,7 +1,7 @@
 //! Backends in memory that obey the full contract of the ports; for tests.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use creto_types::{Evidence, LeafIndex, OrgId, StoreError};
@@ -29,6 +29,8 @@ struct Failures {
     /// Writes that succeed before.
     after: AtomicUsize,
     count: AtomicUsize,
+    /// Whether a failing write is applied all the same.
+    applied: AtomicBool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +38,8 @@ struct Failures {
 struct Injected;
 
 impl Failures {
-    fn set(&self, after: usize, count: usize) {
+    fn set(&self, after: usize, count: usize, applied: bool) {
+        self.applied.store(applied, Ordering::SeqCst);
         self.after.store(after, Ordering::SeqCst);
         self.count.store(count, Ordering::SeqCst);
     }
@@ -62,9 +65,10 @@ impl MemoryJournal {
         Self::default()
     }
 
-    /// Lets `after` appends succeed, then fails `count` of them.
+    /// Lets `after` appends succeed, then fails `count` of them, which are not
+    /// applied.
     pub fn fail_appends(&self, after: usize, count: usize) {
-        self.failures.set(after, count);
+        self.failures.set(after, count, false);
     }
 
     /// Changes what is stored, as a broken or hostile machine would.
@@ -134,9 +138,10 @@ impl MemoryTiles {
         Self::default()
     }
 
-    /// Lets `after` writes succeed, then fails `count` of them.
-    pub fn fail_puts(&self, after: usize, count: usize) {
-        self.failures.set(after, count);
+    /// Lets `after` writes succeed, then fails `count` of them, which are
+    /// applied all the same or not.
+    pub fn fail_puts(&self, after: usize, count: usize, applied: bool) {
+        self.failures.set(after, count, applied);
     }
 
     /// Every path of an organization.
@@ -165,9 +170,11 @@ impl MemoryTiles {
 #[async_trait]
 impl TileStore for MemoryTiles {
     async fn put(&self, org: OrgId, path: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
-        self.failures.pass()?;
-        self.files.lock().insert((org, path.to_owned()), bytes);
-        Ok(())
+        let outcome = self.failures.pass();
+        if outcome.is_ok() || self.failures.applied.load(Ordering::SeqCst) {
+            self.files.lock().insert((org, path.to_owned()), bytes);
+        }
+        outcome
     }
 
     async fn get(&self, org: OrgId, path: &str) -> Result<Option<Vec<u8>>, StoreError> {

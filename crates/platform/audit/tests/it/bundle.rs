@@ -1,0 +1,339 @@
+//! Evidence bundles: whole ones verify, and not one byte of them is free.
+
+use std::collections::BTreeMap;
+
+use creto_audit::conformance::org;
+use creto_audit::{DirectoryBundle, Finding, Trust, VerifyReport, verify_bundle};
+use creto_crypto::sha256;
+use creto_errors::Classify as _;
+
+use crate::World;
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+const ATTACHMENT: &str = "policies/spending.cedar";
+
+async fn export(world: &World) -> Files {
+    let audit = world.open().await.unwrap();
+    let attachments = vec![(ATTACHMENT.to_owned(), b"permit(principal);".to_vec())];
+    audit.export(org(1), attachments).await.unwrap()
+}
+
+async fn bundle(leaves: u64) -> Files {
+    let world = World::new();
+    world.commit(org(1), leaves).await;
+    export(&world).await
+}
+
+fn verify(files: &Files) -> Result<VerifyReport, Vec<Finding>> {
+    verify_as(files, &Trust::BundleKeys)
+}
+
+fn verify_as(files: &Files, trust: &Trust) -> Result<VerifyReport, Vec<Finding>> {
+    verify_bundle(files, trust, &mut |_, _| Ok(()), &mut |_, _| Ok(()))
+}
+
+fn places(files: &Files) -> Vec<String> {
+    let findings = verify(files).expect_err("this bundle must be refused");
+    findings.into_iter().map(|finding| finding.place).collect()
+}
+
+/// The bundle with one file changed.
+fn with(files: &Files, path: &str, change: impl FnOnce(&mut Vec<u8>)) -> Files {
+    let mut files = files.clone();
+    change(files.get_mut(path).unwrap());
+    files
+}
+
+#[tokio::test]
+async fn a_whole_bundle_verifies() {
+    for leaves in [0, 1, 5, 256, 300] {
+        let files = bundle(leaves).await;
+        let mut seen = Vec::new();
+        let mut attachments = Vec::new();
+        let digest = sha256(&files["keys.json"]);
+        let report = verify_bundle(
+            &files,
+            &Trust::Pinned(digest.to_vec()),
+            &mut |index, leaf| {
+                assert_eq!(leaf["body"]["n"], index.0);
+                seen.push(index.0);
+                Ok(())
+            },
+            &mut |name, bytes| {
+                attachments.push((name.to_owned(), bytes.to_vec()));
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(seen, (0..leaves).collect::<Vec<_>>());
+        assert_eq!(attachments[0].0, ATTACHMENT);
+        assert_eq!((report.size, report.leaves), (leaves, leaves));
+        assert_eq!(report.origin, format!("creto.example/log/{}", org(1)));
+        assert_eq!(report.keys_digest, digest);
+        assert_eq!(report.signatures.len(), 3);
+    }
+}
+
+/// Where a changed byte of a file has to be found.
+fn expected_place(files: &Files, path: &str, at: usize) -> String {
+    if path.starts_with("tile/entries/") {
+        // Which leaf the byte belongs to, with its length before it.
+        let bytes = &files[path];
+        let (mut leaf, mut end) = (0, 0);
+        loop {
+            end += 2 + usize::from(u16::from_be_bytes([bytes[end], bytes[end + 1]]));
+            if at < end {
+                return format!("leaf {leaf}");
+            }
+            leaf += 1;
+        }
+    }
+    path.to_owned()
+}
+
+/// Fails unless the first finding names the place.
+fn expect_found(files: &Files, path: &str, at: usize, changed: &Files) {
+    let findings = verify(changed).expect_err("a changed byte must be found");
+    let first = &findings[0].place;
+    let expected = expected_place(files, path, at);
+    let named = match path {
+        "checkpoint" => first.starts_with("checkpoint"),
+        "manifest.json" => first == "manifest signature" || first == "manifest.json",
+        // Other keys verify nothing: the file is named among what follows.
+        "keys.json" => findings.iter().any(|finding| finding.place == expected),
+        _ => *first == expected,
+    };
+    assert!(named, "{path} byte {at}: {findings:?}");
+}
+
+/// Every byte of a small bundle, each on its own, and each bit of some.
+#[tokio::test]
+async fn not_one_byte_is_free() {
+    let files = bundle(3).await;
+    let mut work = Vec::new();
+    for (path, bytes) in &files {
+        for at in 0..bytes.len() {
+            work.push((path.clone(), at, 1_u8 << (at % 8)));
+            if at % 97 == 0 {
+                work.extend((0..8).map(|bit| (path.clone(), at, 1 << bit)));
+            }
+        }
+    }
+    std::thread::scope(|scope| {
+        for half in work.chunks(work.len().div_ceil(2)) {
+            let files = &files;
+            scope.spawn(move || {
+                for (path, at, mask) in half {
+                    let changed = with(files, path, |bytes| bytes[*at] ^= mask);
+                    expect_found(files, path, *at, &changed);
+                }
+            });
+        }
+    });
+}
+
+#[tokio::test]
+async fn cut_and_lengthened_files_are_named() {
+    let files = bundle(300).await;
+    for (path, bytes) in &files {
+        for cut in [bytes.len() - 1, bytes.len() / 2, 0] {
+            let changed = with(&files, path, |bytes| bytes.truncate(cut));
+            let found = places(&changed);
+            assert!(
+                found.iter().any(|place| place.starts_with(path.as_str())),
+                "{path} {cut}: {found:?}"
+            );
+        }
+        for extra in [&b"\n"[..], b" ", b"\0", b"\0\0", b"="] {
+            let changed = with(&files, path, |bytes| bytes.extend_from_slice(extra));
+            let found = places(&changed);
+            assert!(
+                found.iter().any(|place| place.starts_with(path.as_str())),
+                "{path}: {found:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn added_and_removed_files_are_named() {
+    let files = bundle(300).await;
+    for path in files.keys() {
+        let mut changed = files.clone();
+        changed.remove(path);
+        assert!(places(&changed).contains(path), "{path}");
+    }
+    for path in [
+        "README",
+        "attachments/another",
+        "attachments/../escape",
+        "tile/0/002",
+        "tile/0/001.p/43",
+        "tile/entries/002.p/1",
+        "checkpoint.bak",
+        ".hidden",
+    ] {
+        let mut changed = files.clone();
+        changed.insert(path.to_owned(), Vec::new());
+        assert!(places(&changed).contains(&path.to_owned()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_tile_and_the_leaf_below_it_are_told_apart() {
+    let files = bundle(300).await;
+    let tile = with(&files, "tile/0/001.p/44", |bytes| bytes[40] ^= 1);
+    assert_eq!(places(&tile)[0], "tile/0/001.p/44");
+    let above = with(&files, "tile/1/000.p/1", |bytes| bytes[0] ^= 1);
+    assert_eq!(places(&above)[0], "tile/1/000.p/1");
+    let mut both = with(&files, "tile/0/001.p/44", |bytes| bytes[40] ^= 1);
+    let last = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
+    last(both.get_mut("tile/entries/001.p/44").unwrap());
+    let found = places(&both);
+    assert!(found.contains(&"leaf 299".to_owned()), "{found:?}");
+    assert!(found.contains(&"tile/0/001.p/44".to_owned()), "{found:?}");
+}
+
+#[tokio::test]
+async fn the_parts_of_a_checkpoint_are_named() {
+    let files = bundle(5).await;
+    let note = String::from_utf8(files["checkpoint"].clone()).unwrap();
+    let line = |number: usize| {
+        let start: usize = note.split_inclusive('\n').take(number).map(str::len).sum();
+        let length = note.split('\n').nth(number).unwrap().len();
+        (start, start + length)
+    };
+    // Within the signature: after the key id, before the padding.
+    let (_, end) = line(4);
+    let changed = with(&files, "checkpoint", |bytes| bytes[end - 20] ^= 1);
+    assert_eq!(places(&changed)[0], "checkpoint signature ed25519");
+    // The first half of the composite signature and its second.
+    let (start, end) = line(5);
+    for at in [start + 120, end - 20] {
+        let changed = with(&files, "checkpoint", |bytes| bytes[at] ^= 1);
+        assert_eq!(places(&changed)[0], "checkpoint signature composite");
+    }
+    // One line alone is not enough, nor is a third.
+    let cut = with(&files, "checkpoint", |bytes| bytes.truncate(start));
+    assert!(places(&cut).contains(&"checkpoint signature composite".to_owned()));
+    let more = with(&files, "checkpoint", |bytes| {
+        bytes.extend_from_within(start..)
+    });
+    assert!(places(&more).contains(&"checkpoint".to_owned()));
+    // A size without end is not walked.
+    let huge = note.replacen("\n5\n", "\n18446744073709551615\n", 1);
+    let changed = with(&files, "checkpoint", |bytes| *bytes = huge.into_bytes());
+    assert!(places(&changed).contains(&"checkpoint".to_owned()));
+}
+
+/// The keys in a bundle show that it is whole, not whose it is.
+#[tokio::test]
+async fn another_logs_bundle_fails_only_when_keys_are_pinned() {
+    let mine = bundle(5).await;
+    let mut world = World::new();
+    world.keys = crate::Keys::new(9);
+    world.commit(org(1), 5).await;
+    let forged = export(&world).await;
+    verify(&forged).unwrap();
+    let pinned = Trust::Pinned(sha256(&mine["keys.json"]).to_vec());
+    verify_as(&mine, &pinned).unwrap();
+    let findings = verify_as(&forged, &pinned).unwrap_err();
+    assert_eq!(findings[0].place, "keys.json");
+    assert!(verify_as(&mine, &Trust::Pinned(Vec::new())).is_err());
+    // Nor does any file of one fit into the other.
+    for path in ["checkpoint", "keys.json", "manifest.json"] {
+        let mixed = with(&mine, path, |bytes| bytes.clone_from(&forged[path]));
+        verify(&mixed).unwrap_err();
+    }
+}
+
+/// Whoever holds the evidence key alone cannot change the log.
+#[tokio::test]
+async fn a_manifest_of_an_older_export_does_not_cover_a_newer_log() {
+    let world = World::new();
+    world.commit(org(1), 5).await;
+    let older = export(&world).await;
+    world.commit(org(1), 1).await;
+    let newer = export(&world).await;
+    verify(&newer).unwrap();
+    let mixed = with(&newer, "manifest.json", |bytes| {
+        bytes.clone_from(&older["manifest.json"]);
+    });
+    let found = places(&mixed);
+    assert!(found.contains(&"checkpoint".to_owned()), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_leaves_and_attachments_mean_is_judged_by_the_caller() {
+    let files = bundle(5).await;
+    let findings = verify_bundle(
+        &files,
+        &Trust::BundleKeys,
+        &mut |index, _| {
+            if index.0 == 3 {
+                Err("its signature does not verify".to_owned())
+            } else {
+                Ok(())
+            }
+        },
+        &mut |name, _| Err(format!("{name} is unknown")),
+    )
+    .unwrap_err();
+    let found: Vec<_> = findings.iter().map(|f| f.place.as_str()).collect();
+    assert_eq!(found, ["leaf 3", "attachments/policies/spending.cedar"]);
+}
+
+#[tokio::test]
+async fn attachments_have_plain_names() {
+    let world = World::new();
+    let audit = world.open().await.unwrap();
+    for names in [
+        vec![""],
+        vec!["a//b"],
+        vec!["../a"],
+        vec!["/a"],
+        vec!["a/"],
+        vec![".a"],
+        vec!["a b"],
+        vec!["a\\b"],
+        vec!["same", "same"],
+    ] {
+        let attachments = names.iter().map(|n| ((*n).to_owned(), vec![])).collect();
+        let error = audit.export(org(1), attachments).await.unwrap_err();
+        assert_eq!(error.code(), "attachment_name_invalid", "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_is_read_as_it_is() {
+    let files = bundle(300).await;
+    let dir = tempfile::tempdir().unwrap();
+    for (path, bytes) in &files {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let check = || {
+        let reader = DirectoryBundle(dir.path().to_owned());
+        verify_bundle(
+            &reader,
+            &Trust::BundleKeys,
+            &mut |_, _| Ok(()),
+            &mut |_, _| Ok(()),
+        )
+    };
+    assert_eq!(check().unwrap().size, 300);
+    let link = dir.path().join("attachments/link");
+    std::os::unix::fs::symlink(dir.path().join("keys.json"), &link).unwrap();
+    assert_eq!(check().unwrap_err()[0].place, "attachments/link");
+    std::fs::remove_file(link).unwrap();
+    let gone = DirectoryBundle(dir.path().join("nowhere"));
+    verify_bundle(
+        &gone,
+        &Trust::BundleKeys,
+        &mut |_, _| Ok(()),
+        &mut |_, _| Ok(()),
+    )
+    .unwrap_err();
+}

@@ -1,0 +1,112 @@
+//! The audit log from outside, over stores that can be made to fail and lie.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
+
+mod bundle;
+mod contracts;
+mod log;
+mod trace;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use creto_audit::conformance::record;
+use creto_audit::memory::{MemoryJournal, MemoryTiles};
+use creto_audit::{Audit, AuditConfig, AuditError, Journal, LogKeySource, LogKeys, RecordClass};
+use creto_crypto::{AwsLcProvider, CryptoProvider, LocalSigner, SignatureAlgorithm, Signer};
+use creto_types::{ManualClock, OrgId, SeededRandom, Timestamp};
+use parking_lot::Mutex;
+
+/// Keys made on first use and kept.
+pub(crate) struct Keys {
+    provider: Arc<AwsLcProvider>,
+    made: Mutex<HashMap<OrgId, LogKeys>>,
+}
+
+impl Keys {
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            provider: Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(seed)))),
+            made: Mutex::default(),
+        })
+    }
+
+    fn signer(&self, algorithm: SignatureAlgorithm) -> Arc<dyn Signer> {
+        let key = self.provider.generate_signing_key(algorithm).unwrap();
+        Arc::new(LocalSigner::new(key, self.provider.clone()))
+    }
+}
+
+impl LogKeySource for Keys {
+    fn keys(&self, org: OrgId) -> Result<LogKeys, AuditError> {
+        let mut made = self.made.lock();
+        let keys = made.entry(org).or_insert_with(|| LogKeys {
+            ed25519: self.signer(SignatureAlgorithm::Ed25519),
+            composite: self.signer(SignatureAlgorithm::MlDsa65Ed25519),
+            evidence: self.signer(SignatureAlgorithm::MlDsa65Ed25519),
+        });
+        Ok(keys.clone())
+    }
+}
+
+/// What outlives a process, and the process.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) journal: Arc<MemoryJournal>,
+    pub(crate) tiles: Arc<MemoryTiles>,
+    pub(crate) keys: Arc<Keys>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            journal: Arc::new(MemoryJournal::new()),
+            tiles: Arc::new(MemoryTiles::new()),
+            keys: Keys::new(7),
+        }
+    }
+
+    pub(crate) async fn open(&self) -> Result<Arc<Audit>, AuditError> {
+        self.open_over(self.journal.clone(), config()).await
+    }
+
+    pub(crate) async fn open_over(
+        &self,
+        journal: Arc<dyn Journal>,
+        config: AuditConfig,
+    ) -> Result<Arc<Audit>, AuditError> {
+        let clock = ManualClock::new(Timestamp::from_second(1_700_000_000).unwrap());
+        Audit::open(
+            journal,
+            self.tiles.clone(),
+            self.keys.clone(),
+            Arc::new(clock),
+            config,
+        )
+        .await
+    }
+
+    /// Commits evidence as a state store's transaction would.
+    pub(crate) async fn commit(&self, org: OrgId, count: u64) {
+        let size = self.journal.size(org).await.unwrap();
+        let records = (size..size + count).map(|n| record(org, n)).collect();
+        self.journal
+            .append(RecordClass::Evidence, records)
+            .await
+            .unwrap();
+    }
+}
+
+pub(crate) fn config() -> AuditConfig {
+    AuditConfig {
+        origin_prefix: "creto.example/log".to_owned(),
+        batch_size: 4,
+        flush_interval: Duration::from_millis(5),
+    }
+}

@@ -1,0 +1,203 @@
+//! What the oracle promises, case by case.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use creto_consensus::memory::{Failure, MemoryWindow};
+use creto_consensus::{
+    LocalOracle, OracleConfig, OracleError, TimestampOracle as _, TimestampOracleExt as _,
+    WindowStore as _, conformance,
+};
+use creto_errors::{Class, Classify as _};
+
+use crate::{START_MS, World, config, instant};
+
+#[tokio::test]
+async fn memory_keeps_the_contract() {
+    conformance::bound_only_rises(&MemoryWindow::new()).await;
+}
+
+#[tokio::test]
+async fn the_bound_is_durable_before_a_timestamp_below_it_is_out() {
+    let world = World::new();
+    let oracle = world.open().await.unwrap();
+    let first = oracle.next().await.unwrap();
+    assert_eq!((first.millis(), first.logical()), (START_MS, 0));
+    let bound = world.store.upper_bound().await.unwrap();
+    assert_eq!(bound, Some(START_MS + 1_000));
+    // No write until the window is used up.
+    for _ in 0..999 {
+        world.clock.advance(Duration::from_millis(1));
+        oracle.next().await.unwrap();
+    }
+    assert_eq!(world.store.raises(), 1);
+    world.clock.advance(Duration::from_millis(1));
+    let next = oracle.next().await.unwrap();
+    assert_eq!(next.millis(), START_MS + 1_000);
+    assert_eq!(world.store.raises(), 2);
+    assert!(world.store.upper_bound().await.unwrap() > Some(next.millis()));
+}
+
+#[tokio::test]
+async fn a_failed_write_gives_no_timestamp_and_is_tried_again() {
+    for failure in [Failure::NotApplied, Failure::Applied] {
+        let world = World::new();
+        let oracle = world.open().await.unwrap();
+        world.store.fail_next(failure);
+        assert!(matches!(oracle.next().await, Err(OracleError::Store(_))));
+        // The clock may have stepped between the two.
+        world.clock.step_wall_to(instant(START_MS - 3));
+        let first = oracle.next().await.unwrap();
+        assert!(Some(first.millis()) < world.store.upper_bound().await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn restarts_rise_and_do_not_run_away_from_the_clock() {
+    let world = World::new();
+    let mut last = None;
+    for _ in 0..100 {
+        let oracle = world.open().await.unwrap();
+        let next = oracle.next().await.unwrap();
+        assert!(Some(next) > last);
+        last = Some(next);
+        world.clock.advance(Duration::from_millis(1));
+    }
+    let now = START_MS + 100;
+    assert!(last.unwrap().millis() <= now + 1_000 + 100);
+    world.clock.advance(Duration::from_secs(2));
+    let oracle = world.open().await.unwrap();
+    assert_eq!(oracle.next().await.unwrap().millis(), now + 2_000);
+}
+
+#[tokio::test]
+async fn a_small_step_back_freezes_the_wall_part() {
+    let world = World::new();
+    let oracle = world.open().await.unwrap();
+    let before = oracle.next().await.unwrap();
+    world.clock.step_wall_to(instant(START_MS - 4_000));
+    for n in 1..1_000_u32 {
+        let next = oracle.next().await.unwrap();
+        assert_eq!((next.millis(), next.logical()), (before.millis(), n));
+    }
+    world.clock.step_wall_to(instant(START_MS + 1));
+    assert_eq!(oracle.next().await.unwrap().millis(), START_MS + 1);
+}
+
+#[tokio::test]
+async fn a_large_step_back_is_refused_until_the_clock_is_right_again() {
+    let world = World::new();
+    let oracle = world.open().await.unwrap();
+    oracle.next().await.unwrap();
+    world.clock.step_wall_to(instant(START_MS - 6_000));
+    let error = oracle.next().await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.class()),
+        ("clock_stepped_back", Class::Security)
+    );
+    // A restart is no way around it.
+    assert!(matches!(
+        world.open().await,
+        Err(OracleError::ClockStepped { .. })
+    ));
+    world.clock.step_wall_to(instant(START_MS));
+    oracle.next().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_millisecond_that_runs_out_flows_into_the_next() {
+    let world = World::new();
+    let oracle = world.open().await.unwrap();
+    let most = NonZeroU32::new((1 << 18) - 1).unwrap();
+    let first = oracle.reserve(most).await.unwrap();
+    assert_eq!(first.count(), most);
+    let across = oracle.reserve(NonZeroU32::new(3).unwrap()).await.unwrap();
+    let parts: Vec<_> = across.iter().map(|t| (t.millis(), t.logical())).collect();
+    assert_eq!(
+        parts,
+        [
+            (START_MS, (1 << 18) - 1),
+            (START_MS + 1, 0),
+            (START_MS + 1, 1)
+        ]
+    );
+    // More than a whole window at once.
+    let huge = oracle.reserve(NonZeroU32::new(u32::MAX).unwrap()).await;
+    // 16,384 milliseconds: further ahead than a step back may be.
+    let range = huge.unwrap();
+    assert_eq!(range.iter().take(2).count(), 2);
+    assert!(matches!(
+        oracle.next().await,
+        Err(OracleError::ClockStepped { .. })
+    ));
+}
+
+#[tokio::test]
+async fn clocks_and_bounds_out_of_range_are_refused() {
+    let world = World::new();
+    world.clock.step_wall_to(creto_types::Timestamp::MIN);
+    assert!(matches!(
+        world.open().await,
+        Err(OracleError::ClockOutOfRange)
+    ));
+    let world = World::new();
+    world.store.raise(u64::MAX).await.unwrap();
+    assert!(world.open().await.is_err());
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_work_is_refused() {
+    let world = World::new();
+    for config in [
+        OracleConfig {
+            window: Duration::from_micros(1),
+            ..config()
+        },
+        OracleConfig {
+            window: Duration::MAX,
+            ..config()
+        },
+        OracleConfig {
+            max_backward_step: Duration::from_millis(999),
+            ..config()
+        },
+    ] {
+        let opened = LocalOracle::open(world.store.clone(), world.clock.clone(), config).await;
+        assert!(matches!(opened, Err(OracleError::Config { .. })));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_callers_get_distinct_rising_timestamps() {
+    let world = World::new();
+    let oracle = Arc::new(world.open().await.unwrap());
+    let tasks: Vec<_> = (0..16_u32)
+        .map(|caller| {
+            let (oracle, clock) = (oracle.clone(), world.clock.clone());
+            tokio::spawn(async move {
+                let mut mine = Vec::new();
+                for n in 0..500_u32 {
+                    if caller == 0 {
+                        clock.advance(Duration::from_millis(7));
+                    }
+                    let count = NonZeroU32::new(1 + n % 3).unwrap();
+                    mine.extend(oracle.reserve(count).await.unwrap().iter());
+                }
+                assert!(mine.is_sorted_by(|a, b| a < b));
+                mine
+            })
+        })
+        .collect();
+    let mut all = BTreeSet::new();
+    let mut handed_out = 0;
+    for task in tasks {
+        let mine = task.await.unwrap();
+        handed_out += mine.len();
+        all.extend(mine);
+    }
+    assert_eq!(all.len(), handed_out);
+    let bound = world.store.upper_bound().await.unwrap().unwrap();
+    assert!(all.last().unwrap().millis() < bound);
+}

@@ -1,0 +1,32 @@
+//! One timestamp and its instant.
+
+use std::num::NonZeroU32;
+
+use creto_consensus::{HybridTimestamp, TimestampRange};
+use proptest::prelude::*;
+
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    assert!(HybridTimestamp::from_parts(1 << 46, 0).is_none());
+    assert!(HybridTimestamp::from_parts(0, 1 << 18).is_none());
+    let last = HybridTimestamp::from_parts((1 << 46) - 1, (1 << 18) - 1).unwrap();
+    assert_eq!(last.as_u64(), u64::MAX);
+    assert_eq!(
+        last.to_instant().to_string(),
+        "4199-11-24T01:22:57.663262143Z"
+    );
+    assert!(TimestampRange::new(last, NonZeroU32::new(2).unwrap()).is_none());
+    assert_eq!(
+        TimestampRange::new(last, NonZeroU32::MIN).unwrap().last(),
+        last
+    );
+}
+
+proptest! {
+    #[test]
+    fn instants_keep_the_order_and_lose_nothing(a in any::<u64>(), b in any::<u64>()) {
+        let (x, y) = (HybridTimestamp::from_u64(a), HybridTimestamp::from_u64(b));
+        prop_assert_eq!(a.cmp(&b), x.to_instant().cmp(&y.to_instant()));
+        prop_assert_eq!(HybridTimestamp::from_parts(x.millis(), x.logical()), Some(x));
+    }
+}
