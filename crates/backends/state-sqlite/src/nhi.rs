@@ -1,0 +1,364 @@
+//! Organizations, principals, keys and delegations.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use creto_nhi::{
+    LinkId, NhiStore, Organization, Principal, PrincipalType, SignedLink, Snapshot, StoredKey,
+    StoredLink, StoredOrganization, StoredPrincipal,
+};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Database;
+use crate::database::{apply_commit, corrupt, sql};
+
+/// Identities in this database.
+#[derive(Clone, Debug)]
+pub struct SqliteNhi {
+    db: Arc<Database>,
+}
+
+impl SqliteNhi {
+    /// Identities in this database.
+    #[must_use]
+    pub fn new(db: Arc<Database>) -> Self {
+        Self { db }
+    }
+}
+
+#[async_trait]
+impl NhiStore for SqliteNhi {
+    async fn load(&self) -> Result<Snapshot, StoreError> {
+        self.db
+            .read(|connection| {
+                // One transaction, so that the three lists are of one moment.
+                let tx = connection.unchecked_transaction().map_err(sql)?;
+                Ok(Snapshot {
+                    organizations: load_organizations(&tx)?,
+                    principals: load_principals(&tx)?,
+                    links: load_links(&tx)?,
+                })
+            })
+            .await
+    }
+
+    async fn insert_organization(
+        &self,
+        organization: StoredOrganization,
+        owner: StoredPrincipal,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                let StoredOrganization { organization, keys } = organization;
+                let added = tx
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO organizations (id, name, created_at)
+                         VALUES (?1, ?2, ?3)",
+                    )
+                    .and_then(|mut s| {
+                        s.execute(params![
+                            organization.id.to_string(),
+                            organization.name,
+                            organization.created_at.to_string(),
+                        ])
+                    })
+                    .map_err(sql)?;
+                one(added, "organization")?;
+                for (purpose, key) in &keys {
+                    tx.prepare_cached(
+                        "INSERT INTO organization_keys (org, purpose, public, private)
+                         VALUES (?1, ?2, ?3, ?4)",
+                    )
+                    .map_err(sql)?
+                    .execute(params![
+                        organization.id.to_string(),
+                        purpose.as_str(),
+                        json(&key.public)?,
+                        json(&key.wrapped)?,
+                    ])
+                    .map_err(sql)?;
+                }
+                add_principal(tx, &owner)?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn insert_principal(
+        &self,
+        principal: StoredPrincipal,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                let org = principal.principal.org.to_string();
+                let known = exists(tx, "SELECT 1 FROM organizations WHERE id = ?1", [&org])?;
+                found(known, "organization")?;
+                add_principal(tx, &principal)?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn insert_link(&self, signed: SignedLink, commit: Commit) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                let link = &signed.link;
+                let org = link.org.to_string();
+                for name in [&link.delegator, &link.delegatee] {
+                    let known = exists(
+                        tx,
+                        "SELECT 1 FROM principals WHERE org = ?1 AND name = ?2",
+                        params![org, name.as_str()],
+                    )?;
+                    found(known, "principal")?;
+                }
+                if let Some(parent) = link.parent
+                    && is_revoked(tx, &org, parent)?
+                {
+                    return Err(StoreError::Conflict {
+                        what: "parent delegation",
+                    });
+                }
+                let added = tx
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO delegations
+                             (org, id, delegator, delegatee, parent, signed)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    )
+                    .map_err(sql)?
+                    .execute(params![
+                        org,
+                        link.id.to_string(),
+                        link.delegator.as_str(),
+                        link.delegatee.as_str(),
+                        link.parent.map(|id| id.to_string()),
+                        json(&signed)?,
+                    ])
+                    .map_err(sql)?;
+                one(added, "delegation")?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn revoke_link(
+        &self,
+        org: OrgId,
+        link: LinkId,
+        at: Timestamp,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                let org = org.to_string();
+                if is_revoked(tx, &org, link)? {
+                    return Err(StoreError::Conflict { what: "delegation" });
+                }
+                tx.prepare_cached(
+                    "UPDATE delegations SET revoked_at = ?3 WHERE org = ?1 AND id = ?2",
+                )
+                .and_then(|mut s| s.execute(params![org, link.to_string(), at.to_string()]))
+                .map_err(sql)?;
+                Ok(receipt)
+            })
+            .await
+    }
+}
+
+fn add_principal(tx: &Transaction<'_>, stored: &StoredPrincipal) -> Result<(), StoreError> {
+    let StoredPrincipal { principal, key } = stored;
+    let added = tx
+        .prepare_cached(
+            "INSERT OR IGNORE INTO principals
+                 (org, name, kind, spiffe_id, created_at, public, private)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )
+        .map_err(sql)?
+        .execute(params![
+            principal.org.to_string(),
+            principal.name.as_str(),
+            principal.kind.as_str(),
+            principal.spiffe_id,
+            principal.created_at.to_string(),
+            json(&key.public)?,
+            json(&key.wrapped)?,
+        ])
+        .map_err(sql)?;
+    one(added, "principal")
+}
+
+/// Whether the organization's link is revoked; `NotFound` when there is none.
+fn is_revoked(tx: &Transaction<'_>, org: &str, link: LinkId) -> Result<bool, StoreError> {
+    tx.prepare_cached("SELECT revoked_at IS NOT NULL FROM delegations WHERE org = ?1 AND id = ?2")
+        .and_then(|mut s| {
+            s.query_row(params![org, link.to_string()], |row| row.get(0))
+                .optional()
+        })
+        .map_err(sql)?
+        .ok_or(StoreError::NotFound { what: "delegation" })
+}
+
+fn exists<P: rusqlite::Params>(
+    tx: &Transaction<'_>,
+    query: &str,
+    params: P,
+) -> Result<bool, StoreError> {
+    tx.prepare_cached(query)
+        .and_then(|mut s| s.exists(params))
+        .map_err(sql)
+}
+
+fn found(known: bool, what: &'static str) -> Result<(), StoreError> {
+    known.then_some(()).ok_or(StoreError::NotFound { what })
+}
+
+/// An insert that ignored its row met one that was there.
+fn one(added: usize, what: &'static str) -> Result<(), StoreError> {
+    if added == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict { what })
+    }
+}
+
+fn load_organizations(connection: &Connection) -> Result<Vec<StoredOrganization>, StoreError> {
+    let rows = query(
+        connection,
+        "SELECT id, name, created_at FROM organizations ORDER BY id",
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
+    rows.into_iter()
+        .map(|(id, name, created_at): (String, String, String)| {
+            let mut keys = Vec::new();
+            let mut statement = connection
+                .prepare_cached(
+                    "SELECT purpose, public, private FROM organization_keys
+                     WHERE org = ?1 ORDER BY purpose",
+                )
+                .map_err(sql)?;
+            let mut rows = statement.query([&id]).map_err(sql)?;
+            while let Some(row) = rows.next().map_err(sql)? {
+                let purpose: String = row.get(0).map_err(sql)?;
+                let purpose = purpose
+                    .parse()
+                    .map_err(|e| corrupt("organization key", e))?;
+                keys.push((purpose, stored_key(row, 1)?));
+            }
+            Ok(StoredOrganization {
+                organization: Organization {
+                    id: parsed("organization", &id)?,
+                    name,
+                    created_at: parsed("organization", &created_at)?,
+                },
+                keys,
+            })
+        })
+        .collect()
+}
+
+fn load_principals(connection: &Connection) -> Result<Vec<StoredPrincipal>, StoreError> {
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT org, name, kind, spiffe_id, created_at, public, private
+             FROM principals ORDER BY org, name",
+        )
+        .map_err(sql)?;
+    let mut rows = statement.query([]).map_err(sql)?;
+    let mut principals = Vec::new();
+    while let Some(row) = rows.next().map_err(sql)? {
+        let key = stored_key(row, 5)?;
+        principals.push(StoredPrincipal {
+            principal: Principal {
+                org: field::<OrgId>(row, 0, "principal")?,
+                name: field::<PrincipalName>(row, 1, "principal")?,
+                kind: kind(row)?,
+                spiffe_id: row.get(3).map_err(sql)?,
+                created_at: field::<Timestamp>(row, 4, "principal")?,
+                verifying_key: key.public.clone(),
+            },
+            key,
+        });
+    }
+    Ok(principals)
+}
+
+fn load_links(connection: &Connection) -> Result<Vec<StoredLink>, StoreError> {
+    let rows = query(
+        connection,
+        "SELECT org, id, signed, revoked_at FROM delegations ORDER BY position",
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+    )?;
+    rows.into_iter()
+        .map(
+            |(org, id, signed, revoked_at): (String, String, String, Option<String>)| {
+                let signed: SignedLink = from_json("delegation", &signed)?;
+                if signed.link.org.to_string() != org || signed.link.id.to_string() != id {
+                    return Err(corrupt("delegation", "its columns are of another link"));
+                }
+                let revoked_at = revoked_at.map(|at| parsed("delegation", &at)).transpose()?;
+                Ok(StoredLink { signed, revoked_at })
+            },
+        )
+        .collect()
+}
+
+fn query<T>(
+    connection: &Connection,
+    text: &str,
+    row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement = connection.prepare_cached(text).map_err(sql)?;
+    let rows = statement.query_map([], row).map_err(sql)?;
+    rows.collect::<Result<_, _>>().map_err(sql)
+}
+
+/// The key whose halves stand in this column and the next.
+fn stored_key(row: &Row<'_>, column: usize) -> Result<StoredKey, StoreError> {
+    let public: String = row.get(column).map_err(sql)?;
+    let private: String = row.get(column + 1).map_err(sql)?;
+    Ok(StoredKey {
+        public: from_json("public key", &public)?,
+        wrapped: from_json("wrapped key", &private)?,
+    })
+}
+
+fn kind(row: &Row<'_>) -> Result<PrincipalType, StoreError> {
+    let text: String = row.get(2).map_err(sql)?;
+    [PrincipalType::Human, PrincipalType::Agent]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
+        .ok_or_else(|| corrupt("principal", "its kind is unknown"))
+}
+
+fn field<T: FromStr>(row: &Row<'_>, column: usize, what: &'static str) -> Result<T, StoreError>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: String = row.get(column).map_err(sql)?;
+    parsed(what, &text)
+}
+
+fn parsed<T: FromStr>(what: &'static str, text: &str) -> Result<T, StoreError>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    text.parse().map_err(|error| corrupt(what, error))
+}
+
+fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| corrupt("value", error))
+}
+
+fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| corrupt(what, error))
+}

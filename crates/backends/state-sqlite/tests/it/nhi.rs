@@ -1,0 +1,88 @@
+//! Identities: the port's contract, and a restart on a real file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use creto_nhi::test_util::World;
+use creto_nhi::{NhiStore, PrincipalType, conformance};
+use creto_state_sqlite::{Database, SqliteNhi};
+use creto_types::{Commit, StoreError};
+
+fn store(path: &Path) -> Arc<dyn NhiStore> {
+    Arc::new(SqliteNhi::new(Database::open(path).unwrap()))
+}
+
+#[tokio::test]
+async fn sqlite_store_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    conformance::all(store(&dir.path().join("state.db"))).await;
+}
+
+#[tokio::test]
+async fn identities_survive_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let mut world = World::on(store(&path)).await;
+    let org = world.organization("alice").await;
+    world.principal(org, "planner", PrincipalType::Agent).await;
+    world.principal(org, "worker", PrincipalType::Agent).await;
+    let root = world
+        .delegate(org, world.request("alice", "planner", None))
+        .await
+        .unwrap();
+    let below = world
+        .delegate(org, world.request("planner", "worker", Some(root)))
+        .await
+        .unwrap();
+    let token = |link| {
+        let identity = world.nhi.identity_for_link(org, link).unwrap();
+        world.nhi.issue_token(&identity, None).unwrap().token
+    };
+    let (live, dead) = (token(root), token(below));
+    let at = world.after(1);
+    world
+        .nhi
+        .revoke(org, below, at, Commit::default())
+        .await
+        .unwrap();
+    let before = world.store.load().await.unwrap();
+    assert_eq!(before.links[1].revoked_at, Some(at));
+    let keys = world.nhi.jwks();
+
+    // Everything that holds the file is dropped, as at the end of a process.
+    world.store = Arc::new(creto_nhi::memory::MemoryNhiStore::new());
+    world.restart().await;
+    world.store = store(&path);
+    world.restart().await;
+
+    assert_eq!(world.store.load().await.unwrap(), before);
+    assert_eq!(world.nhi.jwks(), keys);
+    world.nhi.verify_token(&live).unwrap();
+    assert!(world.nhi.verify_token(&dead).is_err());
+    assert!(!std::fs::read(&path).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_row_of_another_link_is_corrupt() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let db = Database::open(&path).unwrap();
+    let world = World::on(Arc::new(SqliteNhi::new(Arc::clone(&db)))).await;
+    let org = world.organization("alice").await;
+    world.principal(org, "planner", PrincipalType::Agent).await;
+    world
+        .delegate(org, world.request("alice", "planner", None))
+        .await
+        .unwrap();
+    db.write(|tx| {
+        tx.execute("UPDATE delegations SET id = 'lnk_other'", [])
+            .map(|_| ())
+            .map_err(|e| StoreError::Unavailable(Box::new(e)))
+    })
+    .await
+    .unwrap();
+    assert!(matches!(
+        world.store.load().await,
+        Err(StoreError::Corrupt { .. })
+    ));
+}
