@@ -1,0 +1,40 @@
+//! What every handler shares.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use creto_governor::Governor;
+use creto_types::{Clock, IdSource, Randomness};
+
+use crate::sessions::Sessions;
+
+/// The state behind the router.
+pub(crate) struct App {
+    pub(crate) governor: Arc<Governor>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Randomness>,
+    pub(crate) sessions: Sessions,
+    pub(crate) description: Bytes,
+}
+
+pub(crate) type Shared = Arc<App>;
+
+impl App {
+    pub(crate) fn new(
+        governor: Arc<Governor>,
+        ids: Arc<dyn IdSource>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Randomness>,
+    ) -> Shared {
+        let sessions = Sessions::new(Arc::clone(&clock), Arc::clone(&random));
+        Arc::new(Self {
+            governor,
+            ids,
+            clock,
+            random,
+            sessions,
+            description: Bytes::from(crate::openapi::document().to_string()),
+        })
+    }
+}

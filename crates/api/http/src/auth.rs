@@ -1,0 +1,123 @@
+//! Who asks. Runs before every handler that is not public.
+
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use creto_governor::Caller;
+
+use crate::app::{App, Shared};
+use crate::error::ApiError;
+use crate::pages::{self, Visitor};
+use crate::sessions;
+
+/// A bearer token, or the sandbox that the request came from.
+pub(crate) async fn credential(
+    State(app): State<Shared>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let bound = request.extensions().get::<Caller>().is_some();
+    match (bound, bearer(request.headers())?) {
+        // A token that reached a sandbox would widen what the sandbox may do.
+        (true, Some(_)) => return Err(ApiError::CredentialInSandbox),
+        (true, None) => {}
+        (false, Some(token)) => {
+            let caller = authenticate(&app, token)?;
+            request.extensions_mut().insert(caller);
+        }
+        (false, None) => return Err(ApiError::Unauthenticated),
+    }
+    Ok(next.run(request).await)
+}
+
+/// A person: by the cookie of a session, or by a bearer token.
+pub(crate) async fn page(
+    State(app): State<Shared>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    if request.extensions().get::<Caller>().is_some() {
+        return Err(ApiError::PageInSandbox);
+    }
+    let visitor = match bearer(request.headers())? {
+        Some(token) => Visitor {
+            caller: authenticate(&app, token)?,
+            session: None,
+        },
+        None => match session(&app, request.headers())? {
+            Some(visitor) => visitor,
+            None => {
+                let path = if request.method() == Method::GET {
+                    request.uri().path()
+                } else {
+                    pages::HOME
+                };
+                return Ok(pages::login_needed(&app, request.headers(), path, None));
+            }
+        },
+    };
+    if !visitor.caller.is_human() {
+        let name = visitor.caller.name().to_string();
+        return Err(ApiError::PageForPeople { name });
+    }
+    request.extensions_mut().insert(visitor);
+    Ok(next.run(request).await)
+}
+
+/// The login form's target: the credential is in the body.
+pub(crate) async fn login(request: Request, next: Next) -> Response {
+    if request.extensions().get::<Caller>().is_some() {
+        return ApiError::PageInSandbox.into_response();
+    }
+    next.run(request).await
+}
+
+pub(crate) fn authenticate(app: &App, token: &str) -> Result<Caller, ApiError> {
+    app.governor
+        .authenticate(token)
+        .map_err(ApiError::Credential)
+}
+
+/// The session's credential is verified again at every request, so a session
+/// never outlives it.
+fn session(app: &App, headers: &HeaderMap) -> Result<Option<Visitor>, ApiError> {
+    let Some(id) = sessions::cookie(headers, sessions::COOKIE) else {
+        return Ok(None);
+    };
+    let Some(session) = app.sessions.get(id) else {
+        return Ok(None);
+    };
+    match authenticate(app, session.credential()) {
+        Ok(caller) => Ok(Some(Visitor {
+            caller,
+            session: Some(session),
+        })),
+        Err(error) if creto_errors::Classify::class(&error) == creto_errors::Class::Transient => {
+            Err(error)
+        }
+        Err(_) => {
+            app.sessions.remove(id);
+            Ok(None)
+        }
+    }
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750, section 2.1).
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(ApiError::Unauthenticated);
+    }
+    let token = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    token.map(Some).ok_or(ApiError::Unauthenticated)
+}

@@ -1,0 +1,104 @@
+//! What can be wrong with a request before or besides what the governor says.
+
+use creto_errors::{Class, Classify};
+use creto_governor::GovernError;
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error("a credential is needed: `Authorization: Bearer <token>`")]
+    Unauthenticated,
+    /// The credential is there and does not hold.
+    #[error(transparent)]
+    Credential(GovernError),
+    #[error("a sandbox is its own credential and may not bring another one")]
+    CredentialInSandbox,
+    #[error("the pages are for people; a sandbox uses the API")]
+    PageInSandbox,
+    #[error("the pages are for people; {name} is an agent")]
+    PageForPeople { name: String },
+    #[error("there is no such path")]
+    RouteNotFound,
+    #[error("this path has no such method; the `Allow` header names those it has")]
+    MethodNotAllowed,
+    #[error("a body has at most {limit} bytes")]
+    BodyTooLarge { limit: usize },
+    #[error("the body could not be read")]
+    BodyUnreadable,
+    #[error("`Content-Type: {expected}` is expected")]
+    MediaType { expected: &'static str },
+    #[error("{message}")]
+    InvalidBody { field: String, message: String },
+    #[error("{message}")]
+    InvalidQuery { message: String },
+    #[error("`{field}`: {message}")]
+    InvalidValue {
+        field: &'static str,
+        message: String,
+    },
+    #[error("the form is stale or was not made by this server; load the page again")]
+    Forgery,
+    #[error("the request is not the one that the page showed; load the page again")]
+    ApprovalMismatch,
+    #[error("the request took too long; a change it asked for may still happen")]
+    TimedOut,
+    #[error("an internal error; the server's log has it under this request's id")]
+    Internal,
+    #[error(transparent)]
+    Govern(#[from] GovernError),
+}
+
+impl ApiError {
+    pub(crate) fn value(field: &'static str, message: impl Into<String>) -> Self {
+        Self::InvalidValue {
+            field,
+            message: message.into(),
+        }
+    }
+}
+
+impl Classify for ApiError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Unauthenticated
+            | Self::CredentialInSandbox
+            | Self::PageInSandbox
+            | Self::PageForPeople { .. }
+            | Self::Forgery
+            | Self::ApprovalMismatch => Class::Security,
+            Self::RouteNotFound
+            | Self::MethodNotAllowed
+            | Self::BodyTooLarge { .. }
+            | Self::BodyUnreadable
+            | Self::MediaType { .. }
+            | Self::InvalidBody { .. }
+            | Self::InvalidQuery { .. }
+            | Self::InvalidValue { .. }
+            | Self::Internal => Class::Permanent,
+            Self::TimedOut => Class::Transient,
+            Self::Credential(error) | Self::Govern(error) => error.class(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::CredentialInSandbox => "credential_in_sandbox",
+            Self::PageInSandbox => "page_in_sandbox",
+            Self::PageForPeople { .. } => "page_for_people",
+            Self::RouteNotFound => "route_not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyUnreadable => "body_unreadable",
+            Self::MediaType { .. } => "unsupported_media_type",
+            Self::InvalidBody { .. } => "invalid_body",
+            Self::InvalidQuery { .. } => "invalid_query",
+            Self::InvalidValue { .. } => "invalid_request",
+            Self::Forgery => "form_refused",
+            Self::ApprovalMismatch => "approval_mismatch",
+            Self::TimedOut => "request_timeout",
+            Self::Internal => "internal_error",
+            Self::Credential(error) | Self::Govern(error) => error.code(),
+        }
+    }
+}

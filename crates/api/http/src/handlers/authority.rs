@@ -1,0 +1,93 @@
+//! Principals, delegations, tokens.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use creto_governor::{
+    DelegateRequest, DelegationAnswer, PrincipalAnswer, PrincipalRequest, RevocationAnswer,
+    SelfAnswer, TokenAnswer, TokenRequest,
+};
+
+use crate::app::Shared;
+use crate::extract::{Authenticated, Document, Key, List, ListQuery, Name, Params, parse_after};
+use crate::handlers::system::Nothing;
+use crate::handlers::{Created, Reply};
+
+pub(crate) async fn whoami(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+) -> Reply<SelfAnswer> {
+    Ok(Json(app.governor.whoami(&caller)?))
+}
+
+pub(crate) async fn create_principal(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Key(key): Key,
+    Document(request): Document<PrincipalRequest>,
+) -> Created<PrincipalAnswer> {
+    let answer = app.governor.create_principal(&caller, request, key).await?;
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+pub(crate) async fn principals(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Params(query): Params<ListQuery>,
+) -> Reply<List<PrincipalAnswer>> {
+    let limit = query.limit()?;
+    let after = parse_after(query.after.as_deref())?;
+    let items = app
+        .governor
+        .principals(&caller, after.as_ref(), limit + 1)?;
+    Ok(Json(List::cut(items, limit, |item| item.name.to_string())))
+}
+
+pub(crate) async fn delegate(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Key(key): Key,
+    Document(request): Document<DelegateRequest>,
+) -> Created<DelegationAnswer> {
+    let answer = app.governor.delegate(&caller, request, key).await?;
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+pub(crate) async fn delegations(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Params(query): Params<ListQuery>,
+) -> Reply<List<DelegationAnswer>> {
+    let limit = query.limit()?;
+    let after = query.after.as_deref();
+    let items = app.governor.delegations(&caller, after, limit + 1)?;
+    Ok(Json(List::cut(items, limit, |item| item.id.clone())))
+}
+
+pub(crate) async fn delegation(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(id): Name<String>,
+) -> Reply<DelegationAnswer> {
+    Ok(Json(app.governor.delegation(&caller, &id)?))
+}
+
+pub(crate) async fn revoke(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(id): Name<String>,
+    Key(key): Key,
+    Document(Nothing {}): Document<Nothing>,
+) -> Reply<RevocationAnswer> {
+    Ok(Json(app.governor.revoke(&caller, &id, key).await?))
+}
+
+pub(crate) async fn issue_token(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Key(key): Key,
+    Document(request): Document<TokenRequest>,
+) -> Created<TokenAnswer> {
+    let answer = app.governor.issue_token(&caller, request, key).await?;
+    Ok((StatusCode::CREATED, Json(answer)))
+}

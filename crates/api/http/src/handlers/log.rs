@@ -1,0 +1,85 @@
+//! The log: leaves, proofs, files, and the bundle to take away.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use creto_governor::GovernError;
+use creto_types::LeafIndex;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::app::Shared;
+use crate::error::ApiError;
+use crate::extract::{Authenticated, Name};
+use crate::handlers::Reply;
+
+/// One leaf and its proof.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LeafAnswer {
+    /// Its place.
+    index: LeafIndex,
+    /// The leaf; its RFC 8785 form is what was hashed.
+    record: Value,
+    /// C2SP tlog-proof.
+    proof: String,
+    /// The signed checkpoint that the proof leads to.
+    checkpoint: String,
+}
+
+/// An evidence bundle.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ExportAnswer {
+    /// Relative paths, and contents in base64.
+    files: BTreeMap<String, String>,
+}
+
+pub(crate) async fn checkpoint(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+) -> Result<Response, ApiError> {
+    let note = app.governor.checkpoint(&caller).await?;
+    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], note).into_response())
+}
+
+pub(crate) async fn leaf(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(index): Name<u64>,
+) -> Reply<LeafAnswer> {
+    let proof = app.governor.leaf(&caller, LeafIndex(index)).await?;
+    let record = serde_json::from_slice(&proof.bytes).map_err(GovernError::Encoding)?;
+    Ok(Json(LeafAnswer {
+        index: proof.index,
+        record,
+        proof: proof.proof,
+        checkpoint: String::from_utf8_lossy(&proof.checkpoint).into_owned(),
+    }))
+}
+
+pub(crate) async fn tile(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Path(path): Path<String>,
+) -> Result<Response, ApiError> {
+    let path = format!("tile/{path}");
+    let bytes = app.governor.log_resource(&caller, &path).await?;
+    Ok(([(CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+pub(crate) async fn export(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+) -> Reply<ExportAnswer> {
+    let files = app.governor.export(&caller).await?;
+    let encoded = files
+        .into_iter()
+        .map(|(path, bytes)| (path, STANDARD.encode(bytes)))
+        .collect();
+    Ok(Json(ExportAnswer { files: encoded }))
+}

@@ -1,0 +1,551 @@
+//! The one list of routes: the router and the description are both made of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use creto_governor::{
+    ActionAnswer, ActionRequest, DelegateRequest, DelegationAnswer, InvoiceAnswer, InvoiceRequest,
+    OversightAnswer, PrincipalAnswer, PrincipalRequest, RevocationAnswer, SandboxAnswer,
+    SandboxRequest, SelfAnswer, SettlementAnswer, TokenAnswer, TokenRequest, UsageAnswer,
+    UsageQuery,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use crate::app::Shared;
+use crate::extract::{List, ListQuery};
+use crate::handlers::{actions, authority, billing, log, oversight, sandboxes, system};
+use crate::{auth, observe, pages};
+
+/// What a route asks of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Nothing.
+    Public,
+    /// A bearer token, or the sandbox that the request comes from.
+    Credential,
+    /// A person's session or bearer token.
+    Page,
+    /// A person's credential in the body.
+    Login,
+}
+
+/// What is told about a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// With parameters in braces.
+    pub path: &'static str,
+    /// The operation's name in the description.
+    pub operation: &'static str,
+    /// What it asks of its caller.
+    pub auth: Auth,
+    /// Whether it takes an `Idempotency-Key`.
+    pub idempotent: bool,
+}
+
+/// Every route there is.
+#[must_use]
+pub fn routes() -> Vec<RouteInfo> {
+    table().iter().map(|route| route.info).collect()
+}
+
+pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// The body of a successful answer.
+#[derive(Clone, Copy)]
+pub(crate) enum Body {
+    Json(SchemaOf),
+    /// Of this media type.
+    Other(&'static str),
+    /// None: the answer leads elsewhere.
+    None,
+}
+
+pub(crate) struct Route {
+    pub(crate) info: RouteInfo,
+    pub(crate) summary: &'static str,
+    pub(crate) query: Option<SchemaOf>,
+    pub(crate) request: Option<SchemaOf>,
+    /// Whether the request is an HTML form.
+    pub(crate) form: bool,
+    pub(crate) answer: Body,
+    pub(crate) status: u16,
+    limit: Duration,
+    mount: Mount,
+}
+
+type Mount = fn(MethodFilter) -> MethodRouter<Shared>;
+
+/// Enough for anything but what waits or walks the whole log.
+const USUAL: Duration = Duration::from_secs(30);
+
+/// Longer than the longest wait that may be asked for.
+const WAITS: Duration = Duration::from_secs(60);
+
+/// An export reads every leaf.
+const EXPORT: Duration = Duration::from_secs(280);
+
+fn schema<T: JsonSchema>() -> SchemaOf {
+    |generator| generator.subschema_for::<T>()
+}
+
+impl Route {
+    fn new(
+        method: &'static str,
+        path: &'static str,
+        operation: &'static str,
+        summary: &'static str,
+        mount: Mount,
+    ) -> Self {
+        Self {
+            info: RouteInfo {
+                method,
+                path,
+                operation,
+                auth: Auth::Credential,
+                idempotent: method == "POST",
+            },
+            summary,
+            query: None,
+            request: None,
+            form: false,
+            answer: Body::None,
+            status: 200,
+            limit: USUAL,
+            mount,
+        }
+    }
+
+    fn get(
+        path: &'static str,
+        operation: &'static str,
+        summary: &'static str,
+        mount: Mount,
+    ) -> Self {
+        Self::new("GET", path, operation, summary, mount)
+    }
+
+    fn post(
+        path: &'static str,
+        operation: &'static str,
+        summary: &'static str,
+        mount: Mount,
+    ) -> Self {
+        Self::new("POST", path, operation, summary, mount)
+    }
+
+    fn takes<T: JsonSchema>(mut self) -> Self {
+        self.request = Some(schema::<T>());
+        self
+    }
+
+    fn query<T: JsonSchema>(mut self) -> Self {
+        self.query = Some(schema::<T>());
+        self
+    }
+
+    fn gives<T: JsonSchema>(mut self) -> Self {
+        self.answer = Body::Json(schema::<T>());
+        self
+    }
+
+    fn gives_other(mut self, media_type: &'static str) -> Self {
+        self.answer = Body::Other(media_type);
+        self
+    }
+
+    /// Something new exists afterwards.
+    fn created(mut self) -> Self {
+        self.status = 201;
+        self
+    }
+
+    fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    fn public(mut self) -> Self {
+        self.info.auth = Auth::Public;
+        self
+    }
+
+    fn page(mut self) -> Self {
+        self.info.auth = Auth::Page;
+        self.answer = Body::Other("text/html");
+        self
+    }
+
+    /// A form whose answer leads to a page.
+    fn form<T: JsonSchema>(mut self, auth: Auth) -> Self {
+        self.info.auth = auth;
+        self.info.idempotent = false;
+        self.request = Some(schema::<T>());
+        self.form = true;
+        self.status = 303;
+        self
+    }
+}
+
+/// The router; what all routes share is put around it by `observe.rs`.
+pub(crate) fn router(app: &Shared) -> Router<Shared> {
+    table().into_iter().fold(Router::new(), |router, route| {
+        let filter = match route.info.method {
+            "GET" => MethodFilter::GET,
+            _ => MethodFilter::POST,
+        };
+        let mounted = (route.mount)(filter);
+        let state = || Arc::clone(app);
+        let guarded = match route.info.auth {
+            Auth::Public => mounted,
+            Auth::Credential => {
+                mounted.route_layer(middleware::from_fn_with_state(state(), auth::credential))
+            }
+            Auth::Page => mounted.route_layer(middleware::from_fn_with_state(state(), auth::page)),
+            Auth::Login => mounted.route_layer(middleware::from_fn(auth::login)),
+        };
+        let limit = route.limit;
+        let bounded =
+            guarded.route_layer(middleware::from_fn(move |request: Request, next: Next| {
+                observe::deadline(limit, request, next)
+            }));
+        router.route(route.info.path, bounded)
+    })
+}
+
+pub(crate) fn table() -> Vec<Route> {
+    let mut table = Vec::new();
+    table.extend(system_routes());
+    table.extend(authority_routes());
+    table.extend(action_routes());
+    table.extend(billing_routes());
+    table.extend(sandbox_routes());
+    table.extend(log_routes());
+    table.extend(page_routes());
+    table
+}
+
+fn system_routes() -> [Route; 5] {
+    [
+        Route::get("/healthz", "health", "Whether the process answers", |f| {
+            on(f, system::health)
+        })
+        .gives::<system::Status>()
+        .public(),
+        Route::get("/readyz", "readiness", "Whether requests are served", |f| {
+            on(f, system::ready)
+        })
+        .gives::<system::Status>()
+        .public(),
+        Route::get("/openapi.json", "describe", "This description", |f| {
+            on(f, system::description)
+        })
+        .gives_other("application/json")
+        .public(),
+        Route::get(
+            "/.well-known/jwks.json",
+            "jwks",
+            "The public keys that tokens are verified with (RFC 7517)",
+            |f| on(f, system::jwks),
+        )
+        .gives_other("application/jwk-set+json")
+        .public(),
+        Route::get("/metrics", "metrics", "OpenMetrics; for the owner", |f| {
+            on(f, system::metrics)
+        })
+        .gives_other("application/openmetrics-text"),
+    ]
+}
+
+fn authority_routes() -> [Route; 8] {
+    [
+        Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
+            on(f, authority::whoami)
+        })
+        .gives::<SelfAnswer>(),
+        Route::post("/v1/principals", "create_principal", "Add an agent", |f| {
+            on(f, authority::create_principal)
+        })
+        .takes::<PrincipalRequest>()
+        .gives::<PrincipalAnswer>()
+        .created(),
+        Route::get(
+            "/v1/principals",
+            "list_principals",
+            "Principals, by name",
+            |f| on(f, authority::principals),
+        )
+        .query::<ListQuery>()
+        .gives::<List<PrincipalAnswer>>(),
+        Route::post(
+            "/v1/delegations",
+            "delegate",
+            "Delegate part of what one has",
+            |f| on(f, authority::delegate),
+        )
+        .takes::<DelegateRequest>()
+        .gives::<DelegationAnswer>()
+        .created(),
+        Route::get(
+            "/v1/delegations",
+            "list_delegations",
+            "Delegations, oldest first",
+            |f| on(f, authority::delegations),
+        )
+        .query::<ListQuery>()
+        .gives::<List<DelegationAnswer>>(),
+        Route::get(
+            "/v1/delegations/{id}",
+            "get_delegation",
+            "One delegation",
+            |f| on(f, authority::delegation),
+        )
+        .gives::<DelegationAnswer>(),
+        Route::post(
+            "/v1/delegations/{id}/revoke",
+            "revoke_delegation",
+            "Revoke a delegation and everything below it",
+            |f| on(f, authority::revoke),
+        )
+        .takes::<system::Nothing>()
+        .gives::<RevocationAnswer>(),
+        Route::post(
+            "/v1/tokens",
+            "issue_token",
+            "Issue a bearer token; it is shown once",
+            |f| on(f, authority::issue_token),
+        )
+        .takes::<TokenRequest>()
+        .gives::<TokenAnswer>()
+        .created(),
+    ]
+}
+
+fn action_routes() -> [Route; 8] {
+    [
+        Route::post(
+            "/v1/actions",
+            "submit_action",
+            "Ask before doing something; all five outcomes are answers",
+            |f| on(f, actions::submit),
+        )
+        .takes::<ActionRequest>()
+        .gives::<ActionAnswer>(),
+        Route::get(
+            "/v1/actions/{id}",
+            "get_action",
+            "Every record of one action, in log order",
+            |f| on(f, actions::records),
+        )
+        .gives::<List<actions::ActionRecord>>(),
+        Route::post(
+            "/v1/actions/{id}/settle",
+            "settle_action",
+            "Say what was really used; the rest of the reservation is given back",
+            |f| on(f, actions::settle),
+        )
+        .takes::<actions::SettleRequest>()
+        .gives::<SettlementAnswer>(),
+        Route::post(
+            "/v1/actions/{id}/release",
+            "release_action",
+            "Give the whole reservation back",
+            |f| on(f, actions::release),
+        )
+        .takes::<system::Nothing>()
+        .gives::<SettlementAnswer>(),
+        Route::get(
+            "/v1/oversight/requests",
+            "list_oversight_requests",
+            "Requests for a human, oldest first; an agent sees its own",
+            |f| on(f, oversight::list),
+        )
+        .query::<oversight::RequestsQuery>()
+        .gives::<List<OversightAnswer>>(),
+        Route::get(
+            "/v1/oversight/requests/{id}",
+            "get_oversight_request",
+            "One request; waits for a decision when asked to",
+            |f| on(f, oversight::get),
+        )
+        .query::<system::WaitQuery>()
+        .gives::<OversightAnswer>()
+        .within(WAITS),
+        Route::post(
+            "/v1/oversight/requests/{id}/approve",
+            "approve_oversight_request",
+            "Approve exactly what the request shows",
+            |f| on(f, oversight::approve),
+        )
+        .takes::<oversight::DecisionRequest>()
+        .gives::<OversightAnswer>(),
+        Route::post(
+            "/v1/oversight/requests/{id}/deny",
+            "deny_oversight_request",
+            "Deny it",
+            |f| on(f, oversight::deny),
+        )
+        .takes::<oversight::DecisionRequest>()
+        .gives::<OversightAnswer>(),
+    ]
+}
+
+fn billing_routes() -> [Route; 4] {
+    [
+        Route::get(
+            "/v1/usage",
+            "get_usage",
+            "Settled usage by agent and action",
+            |f| on(f, billing::usage),
+        )
+        .query::<UsageQuery>()
+        .gives::<UsageAnswer>(),
+        Route::post(
+            "/v1/invoices",
+            "issue_invoice",
+            "Invoice everything of a period that no invoice holds yet",
+            |f| on(f, billing::issue),
+        )
+        .takes::<InvoiceRequest>()
+        .gives::<InvoiceAnswer>()
+        .created(),
+        Route::get(
+            "/v1/invoices",
+            "list_invoices",
+            "Invoices, oldest first",
+            |f| on(f, billing::list),
+        )
+        .query::<ListQuery>()
+        .gives::<List<InvoiceAnswer>>(),
+        Route::get("/v1/invoices/{id}", "get_invoice", "One invoice", |f| {
+            on(f, billing::get)
+        })
+        .gives::<InvoiceAnswer>(),
+    ]
+}
+
+fn sandbox_routes() -> [Route; 4] {
+    [
+        Route::post(
+            "/v1/sandboxes",
+            "launch_sandbox",
+            "Run a program as the agent of a delegation",
+            |f| on(f, sandboxes::launch),
+        )
+        .takes::<SandboxRequest>()
+        .gives::<SandboxAnswer>()
+        .created(),
+        Route::get(
+            "/v1/sandboxes",
+            "list_sandboxes",
+            "Sandboxes, oldest first",
+            |f| on(f, sandboxes::list),
+        )
+        .query::<ListQuery>()
+        .gives::<List<SandboxAnswer>>(),
+        Route::get(
+            "/v1/sandboxes/{id}",
+            "get_sandbox",
+            "One sandbox; waits for its end when asked to",
+            |f| on(f, sandboxes::get),
+        )
+        .query::<system::WaitQuery>()
+        .gives::<SandboxAnswer>()
+        .within(WAITS),
+        Route::post(
+            "/v1/sandboxes/{id}/kill",
+            "kill_sandbox",
+            "End a sandbox",
+            |f| on(f, sandboxes::kill),
+        )
+        .takes::<system::Nothing>()
+        .gives::<SandboxAnswer>(),
+    ]
+}
+
+fn log_routes() -> [Route; 4] {
+    [
+        Route::get(
+            "/v1/audit/checkpoint",
+            "get_checkpoint",
+            "The signed checkpoint over everything that is durable now (C2SP tlog-checkpoint)",
+            |f| on(f, log::checkpoint),
+        )
+        .gives_other("text/plain"),
+        Route::get(
+            "/v1/audit/leaves/{index}",
+            "get_leaf",
+            "One leaf, with the proof that it lies in the tree",
+            |f| on(f, log::leaf),
+        )
+        .gives::<log::LeafAnswer>(),
+        Route::get(
+            "/v1/audit/tile/{*path}",
+            "get_tile",
+            "A file of the log (C2SP tlog-tiles)",
+            |f| on(f, log::tile),
+        )
+        .gives_other("application/octet-stream"),
+        Route::get(
+            "/v1/audit/export",
+            "export_evidence",
+            "The evidence bundle that `creto verify` checks offline",
+            |f| on(f, log::export),
+        )
+        .gives::<log::ExportAnswer>()
+        .within(EXPORT),
+    ]
+}
+
+fn page_routes() -> [Route; 6] {
+    [
+        Route::get(
+            "/oversight",
+            "requests_page",
+            "What waits for a person",
+            |f| on(f, pages::list),
+        )
+        .query::<pages::ListPageQuery>()
+        .page(),
+        Route::get(
+            "/oversight/requests/{id}",
+            "request_page",
+            "One request, with the forms to decide it",
+            |f| on(f, pages::request),
+        )
+        .page(),
+        Route::post(
+            "/oversight/requests/{id}/approve",
+            "approve_form",
+            "The approval form's target",
+            |f| on(f, pages::approve),
+        )
+        .form::<pages::DecisionForm>(Auth::Page),
+        Route::post(
+            "/oversight/requests/{id}/deny",
+            "deny_form",
+            "The denial form's target",
+            |f| on(f, pages::deny),
+        )
+        .form::<pages::DecisionForm>(Auth::Page),
+        Route::post(
+            "/oversight/login",
+            "login_form",
+            "The login form's target",
+            |f| on(f, pages::login),
+        )
+        .form::<pages::LoginForm>(Auth::Login),
+        Route::post(
+            "/oversight/logout",
+            "logout_form",
+            "Ends the session",
+            |f| on(f, pages::logout),
+        )
+        .form::<pages::LogoutForm>(Auth::Page),
+    ]
+}
