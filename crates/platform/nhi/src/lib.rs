@@ -30,6 +30,7 @@ mod budget;
 mod chain;
 #[cfg(feature = "test-util")]
 pub mod conformance;
+mod drafts;
 mod error;
 mod identity;
 mod keys;
@@ -44,9 +45,11 @@ mod service;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod token;
+mod tokens;
 
 pub use budget::{Budget, BudgetPeriod};
 pub use chain::verify_chain;
+pub use drafts::{DelegationRequest, IssuedToken, NhiConfig, OrganizationDraft, PrincipalDraft};
 pub use error::{ChainError, EscalationError, NhiError};
 pub use identity::{AgentIdentity, IdentityError, TokenId, TokenKind};
 pub use keys::{KeyPurpose, StoredKey, UnknownKeyPurpose};
@@ -57,6 +60,4 @@ pub use link::{
 pub use ports::{NhiStore, Snapshot, StoredLink, StoredOrganization, StoredPrincipal};
 pub use principal::{Organization, Principal, PrincipalType};
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
-pub use service::{
-    DelegationRequest, IssuedToken, Nhi, NhiConfig, OrganizationDraft, PrincipalDraft,
-};
+pub use service::Nhi;

@@ -152,6 +152,11 @@ impl LinkStatus {
     /// The first revocation stands.
     pub(crate) fn revoke(&self, at: Timestamp) {
         let _ = self.revoked_at.set(at);
+        self.kill();
+    }
+
+    /// Revoked at an instant that somebody else is about to tell.
+    pub(crate) fn kill(&self) {
         self.revoked.store(true, Ordering::SeqCst);
     }
 }

@@ -1,154 +1,42 @@
-//! The use cases. Everything that gives or takes authority is in this file.
+//! The use cases of organizations, principals and delegations. Those of tokens
+//! are in `tokens.rs`.
 
 use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 
 use creto_crypto::{CryptoProvider, RootKey, SignatureAlgorithm, Signer};
 use creto_types::{Clock, Commit, IdSource, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::RwLock;
 
 use crate::chain::{depth_within, shrinks, well_formed};
-use crate::keys::{KeyMaker, jwk, organization_wrapping, principal_wrapping};
+use crate::drafts::check_config;
+use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping};
 use crate::link::SignError;
 use crate::ports::{StoredOrganization, StoredPrincipal};
-use crate::principal::{is_trust_domain, organization_id, spiffe_id};
+use crate::principal::spiffe_id;
 use crate::registry::{LinkEntry, OrgState, Registry, verified_hops, verify_beneath};
-use crate::token::{self, Claims, invalid};
 use crate::{
-    AgentIdentity, Budget, DelegationLink, Hop, KeyPurpose, LinkId, LinkStatus, LinkView, NhiError,
-    NhiStore, Organization, Principal, PrincipalType, Right, SignedLink, TokenId,
+    AgentIdentity, DelegationLink, DelegationRequest, Hop, KeyPurpose, LinkId, LinkStatus,
+    LinkView, NhiConfig, NhiError, NhiStore, Organization, OrganizationDraft, Principal,
+    PrincipalDraft, PrincipalType, SignedLink,
 };
-
-/// A token's `iat` may lie this far ahead: the wall clock may have been stepped
-/// back since it was issued.
-const CLOCK_STEP: Duration = Duration::from_secs(60);
 
 /// The longest name of an organization, in characters.
 const MAX_ORGANIZATION_NAME: usize = 100;
 
-/// Limits and names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NhiConfig {
-    /// The SPIFFE trust domain. It is part of every stored identity and cannot
-    /// be changed later.
-    pub trust_domain: String,
-    /// The longest life of a token.
-    pub token_ttl: Duration,
-    /// The longest chain, in links.
-    pub max_depth: u8,
-}
-
-impl NhiConfig {
-    /// The default limits: tokens of one hour, chains of eight links.
-    #[must_use]
-    pub fn new(trust_domain: impl Into<String>) -> Self {
-        Self {
-            trust_domain: trust_domain.into(),
-            token_ttl: Duration::from_secs(60 * 60),
-            max_depth: 8,
-        }
-    }
-}
-
-/// What a delegation is asked to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DelegationRequest {
-    /// Who gives: a human, or the holder of `parent`.
-    pub delegator: PrincipalName,
-    /// The agent who is given.
-    pub delegatee: PrincipalName,
-    /// The link by which the delegator holds what it gives.
-    pub parent: Option<LinkId>,
-    /// What is given.
-    pub rights: Vec<Right>,
-    /// From when on; the earliest possible instant when absent.
-    pub not_before: Option<Timestamp>,
-    /// Until when, exclusive.
-    pub expires_at: Timestamp,
-    /// How many links may follow below; the most that is allowed when absent.
-    pub max_depth: Option<u8>,
-    /// The most it may cost. Without one, the budgets above still hold.
-    pub budget: Option<Budget>,
-}
-
-/// A token and what its caller needs to know about it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct IssuedToken {
-    /// The token: a credential.
-    pub token: String,
-    /// Its `jti`.
-    pub id: TokenId,
-    /// Its `exp`.
-    pub expires_at: Timestamp,
-}
-
-impl std::fmt::Debug for IssuedToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("IssuedToken")
-            .field("id", &self.id)
-            .field("expires_at", &self.expires_at)
-            .finish_non_exhaustive()
-    }
-}
-
-/// An organization that is not founded yet.
-pub struct OrganizationDraft {
-    stored: StoredOrganization,
-    owner: StoredPrincipal,
-    state: OrgState,
-}
-
-impl OrganizationDraft {
-    /// The organization.
-    #[must_use]
-    pub const fn organization(&self) -> &Organization {
-        &self.stored.organization
-    }
-
-    /// Its first human.
-    #[must_use]
-    pub const fn owner(&self) -> &Principal {
-        &self.owner.principal
-    }
-}
-
-impl std::fmt::Debug for OrganizationDraft {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("OrganizationDraft")
-            .field(self.organization())
-            .field(self.owner())
-            .finish()
-    }
-}
-
-/// A principal that is not added yet.
-#[derive(Debug)]
-pub struct PrincipalDraft {
-    stored: StoredPrincipal,
-}
-
-impl PrincipalDraft {
-    /// The principal.
-    #[must_use]
-    pub const fn principal(&self) -> &Principal {
-        &self.stored.principal
-    }
-}
-
 /// Identities of non-humans, and of the humans they act for.
 pub struct Nhi {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     store: Arc<dyn NhiStore>,
     keys: KeyMaker,
-    ids: Arc<dyn IdSource>,
-    clock: Arc<dyn Clock>,
-    config: NhiConfig,
-    registry: RwLock<Registry>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: NhiConfig,
+    pub(crate) registry: RwLock<Registry>,
 }
 
 impl std::fmt::Debug for Nhi {
@@ -328,12 +216,7 @@ impl Nhi {
             let registry = inner.registry.read();
             let state = registry.org(org)?;
             let delegator = state.principal(&request.delegator)?.clone();
-            let delegatee = state.principal(&request.delegatee)?;
-            if delegatee.principal.kind != PrincipalType::Agent {
-                return Err(NhiError::DelegateeNotAgent {
-                    name: request.delegatee,
-                });
-            }
+            must_be_agent(&state.principal(&request.delegatee)?.principal)?;
             let above = request.parent.map(|id| state.chain(id)).transpose()?;
             (delegator, above.unwrap_or_default())
         };
@@ -409,7 +292,7 @@ impl Nhi {
         let (delegator, above) = {
             let registry = self.inner.registry.read();
             let state = registry.org(link.org)?;
-            state.principal(&link.delegatee)?;
+            must_be_agent(&state.principal(&link.delegatee)?.principal)?;
             let delegator = state.principal(&link.delegator)?.clone();
             let above = link.parent.map(|id| state.chain(id)).transpose()?;
             (delegator, above.unwrap_or_default())
@@ -418,6 +301,9 @@ impl Nhi {
         let now = self.inner.clock.now();
         self.inner
             .may_delegate(link.org, &delegator.principal, &above, now)?;
+        if above.is_empty() {
+            depth_within(link.max_depth, self.inner.config.max_depth.checked_sub(1))?;
+        }
         verify_beneath(signed, &links(&above), &delegator.principal)
     }
 
@@ -445,7 +331,11 @@ impl Nhi {
                 .revoke_link(org, link, at, commit)
                 .await
                 .map_err(|error| match error {
-                    StoreError::Conflict { .. } => NhiError::AlreadyRevoked { link },
+                    StoreError::Conflict { .. } => {
+                        // Another call revoked it and may not have got to memory.
+                        status.kill();
+                        NhiError::AlreadyRevoked { link }
+                    }
                     other => other.into(),
                 })?;
             status.revoke(at);
@@ -553,121 +443,6 @@ impl Nhi {
         self.inner.human(org, name).map(Arc::new)
     }
 
-    /// Issues a token for an identity that is live now. It lives for `ttl`, at
-    /// most as long as the configuration allows and as the chain holds.
-    pub fn issue_token(
-        &self,
-        identity: &AgentIdentity,
-        ttl: Option<Duration>,
-    ) -> Result<IssuedToken, NhiError> {
-        let inner = &self.inner;
-        let longest = inner.config.token_ttl;
-        let ttl = ttl.unwrap_or(longest);
-        if ttl < Duration::from_secs(1) || ttl > longest {
-            return Err(NhiError::Invalid {
-                field: "ttl_seconds",
-                why: format!("must be 1 to {}", longest.as_secs()),
-            });
-        }
-        // What is signed comes from here, not from the caller's copy.
-        let org = identity.org;
-        let fresh = match identity.link() {
-            Some(hop) => inner.identity_of(org, hop.link.id)?,
-            None => inner.human(org, &identity.name)?,
-        };
-        let now = inner.clock.now();
-        fresh.live(now)?;
-        let until = now
-            .saturating_add(ttl)
-            .unwrap_or(Timestamp::MAX)
-            .min(fresh.expires_at);
-        let claims = Claims {
-            iss: organization_id(&inner.config.trust_domain, org),
-            sub: fresh.spiffe_id.clone(),
-            aud: token::AUDIENCE.to_owned(),
-            iat: now.as_second(),
-            exp: until.as_second(),
-            jti: inner.ids.next(),
-            creto_org: org,
-            creto_link: fresh.link().map(|hop| hop.link.id),
-            act: token::actors(&fresh.hops, |hop| inner.delegator_id(hop))?,
-        };
-        let expires_at = instant(claims.exp)?;
-        if expires_at <= now {
-            return Err(NhiError::TokenExpired { at: expires_at });
-        }
-        let (signer, kid) = {
-            let registry = inner.registry.read();
-            let state = registry.org(org)?;
-            (state.signer(KeyPurpose::Issuer), state.issuer_kid.clone())
-        };
-        Ok(IssuedToken {
-            token: token::encode(signer.as_ref(), &kid, &claims)?,
-            id: claims.jti,
-            expires_at,
-        })
-    }
-
-    /// Checks a token and the whole chain behind it.
-    pub fn verify_token(&self, token: &str) -> Result<Arc<AgentIdentity>, NhiError> {
-        let inner = &self.inner;
-        let unverified = token::parse(token)?;
-        let (org, key) = {
-            let registry = inner.registry.read();
-            let org = registry
-                .issuers
-                .get(&unverified.kid)
-                .copied()
-                .ok_or_else(|| invalid("its key is not known"))?;
-            let signer = registry.org(org)?.signer(KeyPurpose::Issuer);
-            (org, signer.verifying_key().clone())
-        };
-        let claims = unverified.verify(&key)?;
-        if claims.creto_org != org || claims.iss != organization_id(&inner.config.trust_domain, org)
-        {
-            return Err(invalid("its key belongs to another organization"));
-        }
-        if claims.aud != token::AUDIENCE {
-            return Err(invalid("it is for another audience"));
-        }
-        let now = inner.clock.now();
-        let expires_at = instant(claims.exp)?;
-        if now >= expires_at {
-            return Err(NhiError::TokenExpired { at: expires_at });
-        }
-        let latest = now.saturating_add(CLOCK_STEP).unwrap_or(Timestamp::MAX);
-        if instant(claims.iat)? > latest {
-            return Err(invalid("it was issued in the future"));
-        }
-        let mut identity = match claims.creto_link {
-            Some(link) => inner.identity_of(org, link)?,
-            None => inner.human_by_spiffe_id(org, &claims.sub)?,
-        };
-        let actors = token::actors(&identity.hops, |hop| inner.delegator_id(hop))?;
-        if identity.spiffe_id != claims.sub || actors != claims.act {
-            return Err(invalid("it does not describe its delegation"));
-        }
-        identity.token_id = Some(claims.jti);
-        identity.expires_at = identity.expires_at.min(expires_at);
-        identity.live(now)?;
-        Ok(Arc::new(identity))
-    }
-
-    /// The keys that tokens are checked with, as a JWK set.
-    #[must_use]
-    pub fn jwks(&self) -> serde_json::Value {
-        let registry = self.inner.registry.read();
-        let keys: Vec<serde_json::Value> = registry
-            .orgs
-            .values()
-            .map(|state| {
-                let signer = state.signer(KeyPurpose::Issuer);
-                jwk(signer.verifying_key(), &state.issuer_kid)
-            })
-            .collect();
-        serde_json::json!({ "keys": keys })
-    }
-
     /// Signs with one of an organization's keys.
     pub fn signer(&self, org: OrgId, purpose: KeyPurpose) -> Result<Arc<dyn Signer>, NhiError> {
         let registry = self.inner.registry.read();
@@ -729,7 +504,7 @@ impl Inner {
         }
     }
 
-    fn identity_of(&self, org: OrgId, id: LinkId) -> Result<AgentIdentity, NhiError> {
+    pub(crate) fn identity_of(&self, org: OrgId, id: LinkId) -> Result<AgentIdentity, NhiError> {
         let (chain, holder) = {
             let registry = self.registry.read();
             let state = registry.org(org)?;
@@ -752,7 +527,11 @@ impl Inner {
         })
     }
 
-    fn human(&self, org: OrgId, name: &PrincipalName) -> Result<AgentIdentity, NhiError> {
+    pub(crate) fn human(
+        &self,
+        org: OrgId,
+        name: &PrincipalName,
+    ) -> Result<AgentIdentity, NhiError> {
         let registry = self.registry.read();
         let principal = &registry.org(org)?.principal(name)?.principal;
         if principal.kind != PrincipalType::Human {
@@ -768,51 +547,19 @@ impl Inner {
             expires_at: Timestamp::MAX,
         })
     }
+}
 
-    fn human_by_spiffe_id(&self, org: OrgId, id: &str) -> Result<AgentIdentity, NhiError> {
-        let name = id
-            .rsplit('/')
-            .next()
-            .and_then(|name| name.parse::<PrincipalName>().ok())
-            .ok_or_else(|| invalid("its subject is not a principal"))?;
-        self.human(org, &name)
-    }
-
-    fn delegator_id(&self, hop: &Hop) -> Result<String, NhiError> {
-        let registry = self.registry.read();
-        let entry = registry.org(hop.link.org)?.principal(&hop.link.delegator)?;
-        Ok(entry.principal.spiffe_id.clone())
+fn must_be_agent(principal: &Principal) -> Result<(), NhiError> {
+    match principal.kind {
+        PrincipalType::Agent => Ok(()),
+        PrincipalType::Human => Err(NhiError::DelegateeNotAgent {
+            name: principal.name.clone(),
+        }),
     }
 }
 
 fn links(hops: &[Hop]) -> Vec<&DelegationLink> {
     hops.iter().map(|hop| hop.link.as_ref()).collect()
-}
-
-fn instant(second: i64) -> Result<Timestamp, NhiError> {
-    Timestamp::from_second(second).map_err(|_| invalid("an instant in it is out of range"))
-}
-
-fn check_config(config: &NhiConfig) -> Result<(), NhiError> {
-    let invalid = |field, why: &str| {
-        Err(NhiError::Invalid {
-            field,
-            why: why.to_owned(),
-        })
-    };
-    if !is_trust_domain(&config.trust_domain) {
-        return invalid(
-            "trust_domain",
-            "must be 1 to 255 of a-z, 0-9, `.`, `-` and `_`",
-        );
-    }
-    if config.token_ttl < Duration::from_secs(1) {
-        return invalid("token_ttl", "must be at least one second");
-    }
-    if config.max_depth == 0 {
-        return invalid("max_depth", "must be at least 1");
-    }
-    Ok(())
 }
 
 /// Runs a change to its end even when the caller goes away in the middle:

@@ -117,6 +117,29 @@ async fn an_altered_link_is_refused_by_the_verifier_and_by_the_service() {
 }
 
 #[tokio::test]
+async fn a_revoke_that_comes_second_finds_it_dead() {
+    let (world, org, [root, ..]) = chained().await;
+    let status = world.nhi.link(org, root).unwrap().status;
+    // The store knows already, memory does not yet.
+    world
+        .store
+        .revoke_link(org, root, world.now(), Default::default())
+        .await
+        .unwrap();
+    assert!(!status.is_revoked());
+    assert_eq!(
+        code(
+            world
+                .nhi
+                .revoke(org, root, world.now(), Default::default())
+                .await
+        ),
+        "delegation_already_revoked"
+    );
+    assert!(status.is_revoked());
+}
+
+#[tokio::test]
 async fn another_principals_signature_is_not_the_delegators() {
     let (world, org, [root, ..]) = chained().await;
     // Alice signs a root link; presented as if the planner had signed it.
