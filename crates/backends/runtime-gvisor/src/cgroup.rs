@@ -87,6 +87,25 @@ impl Hierarchy {
             .map(|(place, ..)| Self::V2 { root: place.into() })
     }
 
+    /// Makes the controllers available below our own group, which version 2 asks
+    /// for. The message of an error says what to do.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        let Self::V2 { root } = self else {
+            return Ok(());
+        };
+        let parent = root.join(PARENT);
+        fs::create_dir_all(&parent)?;
+        for folder in [root, &parent] {
+            let controllers = if self.has_cpu() {
+                "+memory +pids +cpu"
+            } else {
+                "+memory +pids"
+            };
+            write(folder, "cgroup.subtree_control", controllers)?;
+        }
+        Ok(())
+    }
+
     /// In words, for `creto doctor`.
     pub(crate) fn describe(&self) -> String {
         match self {
@@ -137,7 +156,7 @@ impl Cgroup {
     pub(crate) fn create(&self, limits: &Limits) -> io::Result<()> {
         match &self.hierarchy {
             Hierarchy::V1 { cpu, .. } => self.create_v1(limits, cpu.is_some()),
-            Hierarchy::V2 { root } => self.create_v2(limits, root),
+            Hierarchy::V2 { .. } => self.create_v2(limits),
         }
     }
 
@@ -163,17 +182,8 @@ impl Cgroup {
         Ok(())
     }
 
-    fn create_v2(&self, limits: &Limits, root: &Path) -> io::Result<()> {
+    fn create_v2(&self, limits: &Limits) -> io::Result<()> {
         let quota = cpu_quota(limits);
-        let parent = root.join(PARENT);
-        fs::create_dir_all(&parent)?;
-        for folder in [root, &parent] {
-            write(folder, "cgroup.subtree_control", "+memory")?;
-            write(folder, "cgroup.subtree_control", "+pids")?;
-            if quota.is_some() {
-                write(folder, "cgroup.subtree_control", "+cpu")?;
-            }
-        }
         let folder = self.folder(0)?;
         make(folder)?;
         write(folder, "memory.max", &limits.memory_bytes.to_string())?;

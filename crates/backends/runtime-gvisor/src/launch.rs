@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use crate::command::SYSTEM_PATH;
 
 /// Enters the cgroups named before `--`, covers `/proc/sys/net` and becomes the
-/// command after it. The mount namespace is private, so only runsc sees the
-/// cover: some kernels show entries there that runsc refuses to start with.
+/// command after it. Only runsc's own mount namespace has the cover: some kernels
+/// show entries there that runsc refuses to start with. The namespace follows the
+/// host's unmounts, or it would keep the removed networks of other sandboxes alive.
 const SCRIPT: &str = r#"set -eu
 while [ "$1" != "--" ]; do echo 0 > "$1"; shift; done
 shift
@@ -59,7 +60,7 @@ pub(crate) async fn launch(
             let child = Command::new(&tools.setpriv)
                 .args(["--pdeathsig", "KILL", "--"])
                 .arg(&tools.unshare)
-                .args(["--mount", "--propagation", "private", "--"])
+                .args(["--mount", "--propagation", "slave", "--"])
                 .arg(&tools.sh)
                 .args(["-c", SCRIPT, "creto-sandbox"])
                 .args(cgroup_entrances)

@@ -95,6 +95,13 @@ impl GvisorRuntime {
         let hierarchy = Hierarchy::discover().map_err(|what| {
             unsupported(what, "Mount the memory and pids controllers of cgroups.")
         })?;
+        hierarchy.prepare().map_err(|error| {
+            unsupported(
+                format!("the cgroup controllers cannot be passed on: {error}"),
+                "Run where the root of the cgroup tree can be written: on the machine itself, \
+                 or in a container whose cgroup root holds no process.",
+            )
+        })?;
         let network = NetworkTools {
             ip: tool("ip")?,
             nft: tool("nft")?,

@@ -14,4 +14,5 @@ mod egress;
 mod leftovers;
 mod life;
 mod limits;
+mod resolve;
 mod world;

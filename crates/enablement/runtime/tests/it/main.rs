@@ -1,0 +1,13 @@
+//! The gateway on loopback sockets: no root, no sandbox. What a program would
+//! dial is what the test says it dialled.
+
+#![expect(
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail like tests"
+)]
+
+mod dns;
+mod http;
+mod tls;
+mod world;

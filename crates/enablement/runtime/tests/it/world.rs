@@ -1,0 +1,276 @@
+//! A gateway with visible surroundings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{Request, Response};
+use async_trait::async_trait;
+use bytes::Bytes;
+use creto_runtime::{
+    AddressGuard, Dialer, EgressDecision, EgressEvent, EgressLog, EgressProtocol, EgressRequest,
+    EgressVerdict, Gateway, GatewayConfig, GatewayServices, GatewaySession, Incoming,
+    InternalService, ResolveError, Resolver, SandboxId,
+};
+use creto_types::SystemClock;
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+pub(crate) const SANDBOX: &str = "sbx_0192f0c4a5e77b3c8d1e2f3a4b5c6d7e";
+
+/// Policy, log, resolver and internal service in one.
+#[derive(Default)]
+pub(crate) struct Surroundings {
+    pub(crate) allowed: Mutex<BTreeSet<String>>,
+    pub(crate) addresses: Mutex<BTreeMap<String, IpAddr>>,
+    pub(crate) resolved: Mutex<Vec<String>>,
+    pub(crate) events: Mutex<Vec<EgressEvent>>,
+}
+
+#[async_trait]
+impl EgressDecision for Surroundings {
+    async fn decide(&self, _: SandboxId, request: &EgressRequest) -> EgressVerdict {
+        if self.allowed.lock().contains(&request.host) {
+            EgressVerdict::Allow {
+                policies: Vec::new(),
+            }
+        } else {
+            EgressVerdict::Refuse {
+                code: "egress_not_allowed".into(),
+                message: format!("no policy allows {}", request.host),
+                policies: Vec::new(),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl EgressLog for Surroundings {
+    async fn record(&self, _: SandboxId, event: EgressEvent) {
+        self.events.lock().push(event);
+    }
+}
+
+#[async_trait]
+impl Resolver for Surroundings {
+    async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        self.resolved.lock().push(host.to_owned());
+        Ok(self
+            .addresses
+            .lock()
+            .get(host)
+            .copied()
+            .into_iter()
+            .collect())
+    }
+}
+
+#[async_trait]
+impl InternalService for Surroundings {
+    async fn serve(&self, sandbox: SandboxId, request: Request<Bytes>) -> Response<Bytes> {
+        let text = format!("{sandbox} {} {}", request.uri(), request.body().len());
+        Response::new(text.into())
+    }
+}
+
+struct LocalDialer;
+
+#[async_trait]
+impl Dialer for LocalDialer {
+    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        TcpStream::connect(address).await
+    }
+}
+
+/// Connections that the test hands over, each with the address it "dialled".
+struct HandedOver(mpsc::Receiver<(TcpStream, SocketAddr)>);
+
+#[async_trait]
+impl Incoming for HandedOver {
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self.0.recv().await {
+            Some(connection) => Ok(connection),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) surroundings: Arc<Surroundings>,
+    pub(crate) session: GatewaySession,
+    hand_over: mpsc::Sender<(TcpStream, SocketAddr)>,
+    dns: SocketAddr,
+}
+
+impl World {
+    /// A gateway that lets the named hosts lead to loopback.
+    pub(crate) async fn new(allowed: &[&str]) -> Self {
+        Self::with(allowed, true, GatewayConfig::default()).await
+    }
+
+    pub(crate) async fn with(allowed: &[&str], connect: bool, config: GatewayConfig) -> Self {
+        let surroundings = Arc::new(Surroundings::default());
+        for name in allowed {
+            surroundings.allowed.lock().insert((*name).to_owned());
+            surroundings
+                .addresses
+                .lock()
+                .insert((*name).to_owned(), Ipv4Addr::LOCALHOST.into());
+        }
+        let gateway = Gateway::new(
+            GatewayConfig {
+                guard: AddressGuard::allowing(["127.0.0.1".parse().expect("a network")]),
+                sniff_timeout: Duration::from_millis(200),
+                recheck_interval: Duration::from_millis(50),
+                ..config
+            },
+            Arc::clone(&surroundings) as Arc<dyn Resolver>,
+            Arc::new(LocalDialer),
+            Arc::new(SystemClock::new()),
+        );
+        if connect {
+            let services = GatewayServices {
+                decision: Arc::clone(&surroundings) as Arc<dyn EgressDecision>,
+                internal: Arc::clone(&surroundings) as Arc<dyn InternalService>,
+                log: Arc::clone(&surroundings) as Arc<dyn EgressLog>,
+            };
+            assert!(gateway.connect(services.clone()));
+            assert!(!gateway.connect(services), "only once");
+        }
+        let dns = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let address = dns.local_addr().expect("an address");
+        let (hand_over, incoming) = mpsc::channel(8);
+        let session = gateway.serve(SANDBOX.parse().expect("an id"), dns, HandedOver(incoming));
+        Self {
+            surroundings,
+            session,
+            hand_over,
+            dns: address,
+        }
+    }
+
+    /// Sends these bytes to the resolver and returns its answer, if any.
+    pub(crate) async fn datagram(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        socket.send_to(bytes, self.dns).await.expect("sent");
+        let mut buffer = vec![0_u8; 2048];
+        let length = timeout(Duration::from_millis(300), socket.recv(&mut buffer))
+            .await
+            .ok()?
+            .expect("received");
+        buffer.truncate(length);
+        Some(buffer)
+    }
+
+    pub(crate) async fn query(
+        &self,
+        name: &str,
+        kind: RecordType,
+    ) -> (ResponseCode, Vec<Ipv4Addr>) {
+        let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+        message.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
+        let bytes = message.to_vec().expect("bytes");
+        let answer = self.datagram(&bytes).await.expect("an answer");
+        let answer = Message::from_vec(&answer).expect("a message");
+        assert_eq!(answer.metadata.id, 7);
+        let addresses = answer
+            .answers
+            .iter()
+            .map(|record| match &record.data {
+                RData::A(address) => address.0,
+                other => panic!("unexpected {other:?}"),
+            })
+            .collect();
+        (answer.metadata.response_code, addresses)
+    }
+
+    /// The made-up address of an allowed name.
+    pub(crate) async fn address(&self, name: &str) -> Ipv4Addr {
+        let (code, addresses) = self.query(name, RecordType::A).await;
+        assert_eq!(code, ResponseCode::NoError);
+        addresses[0]
+    }
+
+    /// A connection as if the program had dialled this address.
+    pub(crate) async fn dial(&self, address: impl Into<IpAddr>, port: u16) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = listener.local_addr().expect("an address");
+        let (client, accepted) = tokio::join!(TcpStream::connect(to), listener.accept());
+        let (gateway_end, _) = accepted.expect("a connection");
+        let destination = SocketAddr::new(address.into(), port);
+        self.hand_over
+            .send((gateway_end, destination))
+            .await
+            .expect("taken");
+        client.expect("a connection")
+    }
+
+    /// Dials, sends, and reads to the end.
+    pub(crate) async fn exchange(
+        &self,
+        address: impl Into<IpAddr>,
+        port: u16,
+        bytes: &[u8],
+    ) -> String {
+        let mut stream = self.dial(address, port).await;
+        stream.write_all(bytes).await.expect("sent");
+        read_all(&mut stream).await
+    }
+
+    /// The codes of the refusals in the record, with their protocols.
+    pub(crate) fn refusals(&self) -> Vec<(EgressProtocol, String)> {
+        self.surroundings
+            .events
+            .lock()
+            .iter()
+            .filter_map(|event| match &event.verdict {
+                EgressVerdict::Refuse { code, .. } => Some((event.protocol, code.clone())),
+                EgressVerdict::Allow { .. } => None,
+            })
+            .collect()
+    }
+}
+
+/// Everything until the end; a reset reads as `<reset>`.
+pub(crate) async fn read_all(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let result = timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes))
+        .await
+        .expect("an end in time");
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    if result.is_err() {
+        text.push_str("<reset>");
+    }
+    text
+}
+
+/// A server that reads once, answers with `answer` (or what it read) and closes.
+pub(crate) async fn server(answer: Option<&'static str>) -> (u16, mpsc::Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let (tell, told) = mpsc::channel(16);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let tell = tell.clone();
+            tokio::spawn(async move {
+                let mut buffer = vec![0_u8; 65_536];
+                while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                    let read = buffer[..length].to_vec();
+                    let reply = answer.map_or(read.clone(), |text| text.as_bytes().to_vec());
+                    let _ = tell.send(read).await;
+                    if stream.write_all(&reply).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (port, told)
+}
