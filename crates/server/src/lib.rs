@@ -1,1 +1,64 @@
-//! creto-server.
+//! The composition root: the only place that knows every product and every
+//! backend. It reads the configuration, wires the parts, and starts and stops
+//! them in order; it decides nothing by itself.
+//!
+//! Offline commands live here too, because they open the same files: [`init`],
+//! [`renew_credential`], [`check_config`], [`verify`], [`doctor`].
+
+mod config;
+mod evidence;
+mod init;
+mod internal;
+mod platform;
+mod sandboxes;
+mod serve;
+
+use std::path::Path;
+
+use creto_runtime_gvisor::GvisorConfig;
+
+pub use config::{RuntimeConfig, ServerConfig, ServerConfigError};
+pub use creto_audit::{Finding, Trust, VerifyReport};
+pub use creto_runtime_gvisor::doctor::Check;
+pub use evidence::verify;
+pub use init::{InitError, InitOptions, InitReport, init, renew_credential};
+pub use serve::{ServeError, serve};
+
+/// What `creto config check` says about a file that is accepted.
+#[derive(Clone, Debug)]
+pub struct ConfigReport {
+    /// One fact a line.
+    pub lines: Vec<String>,
+}
+
+/// Reads a configuration and everything it names, and starts nothing.
+pub fn check_config(path: &Path) -> Result<ConfigReport, ServerConfigError> {
+    let config = ServerConfig::load(path)?;
+    let mut lines = vec![
+        format!("listens on {}", config.listen),
+        format!("keeps its data in {}", config.data_dir.display()),
+        format!("reads policies from {}", config.policy_dir.display()),
+        format!("names agents under spiffe://{}", config.trust_domain),
+        format!("counts money in {}", config.prices.currency()),
+    ];
+    match &config.runtime {
+        Some(runtime) => lines.push(format!(
+            "runs sandboxes with {} volumes",
+            runtime.volumes.len()
+        )),
+        None => lines.push("runs no sandboxes".to_owned()),
+    }
+    lines.extend(config.notes().into_iter().map(|note| format!("note: {note}")));
+    Ok(ConfigReport { lines })
+}
+
+/// What this machine has and lacks for running sandboxes, and what to do.
+#[must_use]
+pub fn doctor(config: Option<&ServerConfig>) -> Vec<Check> {
+    let configured = config.and_then(|config| {
+        let runtime = config.runtime.as_ref()?;
+        Some(sandboxes::backend(runtime, &config.data_dir))
+    });
+    let backend = configured.unwrap_or_else(|| GvisorConfig::new(std::env::temp_dir()));
+    creto_runtime_gvisor::doctor::doctor(&backend)
+}

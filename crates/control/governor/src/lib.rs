@@ -25,11 +25,15 @@ mod actions;
 mod answers;
 mod billing;
 mod caller;
+#[cfg(feature = "test-util")]
+pub mod conformance;
 mod delegation;
 mod egress;
 mod error;
 mod governor;
 mod idempotency;
+#[cfg(feature = "test-util")]
+pub mod memory;
 mod oversight;
 mod ports;
 mod records;

@@ -15,19 +15,22 @@ pub struct NhiConfig {
     /// The SPIFFE trust domain. It is part of every stored identity and cannot
     /// be changed later.
     pub trust_domain: String,
-    /// The longest life of a token.
+    /// The life of a token when nobody asks for another.
     pub token_ttl: Duration,
+    /// The longest life of a token.
+    pub max_token_ttl: Duration,
     /// The longest chain, in links.
     pub max_depth: u8,
 }
 
 impl NhiConfig {
-    /// The default limits: tokens of one hour, chains of eight links.
+    /// The default limits: tokens of one hour, at most a day, chains of eight links.
     #[must_use]
     pub fn new(trust_domain: impl Into<String>) -> Self {
         Self {
             trust_domain: trust_domain.into(),
             token_ttl: Duration::from_secs(60 * 60),
+            max_token_ttl: Duration::from_secs(24 * 60 * 60),
             max_depth: 8,
         }
     }
@@ -134,6 +137,9 @@ pub(crate) fn check_config(config: &NhiConfig) -> Result<(), NhiError> {
     }
     if config.token_ttl < Duration::from_secs(1) {
         return invalid("token_ttl", "must be at least one second");
+    }
+    if config.max_token_ttl < config.token_ttl {
+        return invalid("max_token_ttl", "must not be less than `token_ttl`");
     }
     if config.max_depth == 0 {
         return invalid("max_depth", "must be at least 1");

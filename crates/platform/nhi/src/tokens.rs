@@ -24,8 +24,8 @@ impl Nhi {
         ttl: Option<Duration>,
     ) -> Result<IssuedToken, NhiError> {
         let inner = &self.inner;
-        let longest = inner.config.token_ttl;
-        let ttl = ttl.unwrap_or(longest);
+        let longest = inner.config.max_token_ttl;
+        let ttl = ttl.unwrap_or(inner.config.token_ttl);
         if ttl < Duration::from_secs(1) || ttl > longest {
             return Err(NhiError::Invalid {
                 field: "ttl_seconds",

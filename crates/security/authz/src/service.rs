@@ -106,10 +106,10 @@ impl Authz {
 
     /// Puts policies in force for one organization, in place of what was. No
     /// check that starts after this returns sees the old ones.
-    pub fn publish(&self, org: OrgId, policies: CompiledPolicies) {
+    pub fn publish(&self, org: OrgId, policies: impl Into<Arc<CompiledPolicies>>) {
         let _one_at_a_time = self.publishing.lock();
         let mut next = Published::clone(&self.published.load());
-        next.insert(org, Arc::new(policies));
+        next.insert(org, policies.into());
         self.published.store(Arc::new(next));
     }
 

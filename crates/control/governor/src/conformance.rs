@@ -1,0 +1,221 @@
+//! The contract of the governor's ports as a test suite. A backend passes it or
+//! does not ship.
+
+use std::sync::Arc;
+
+use creto_types::{
+    ActionId, Claim, Commit, Evidence, IdSource, Idempotency, LeafIndex, ManualClock, OrgId,
+    SeededRandom, StoreError, SystemIds, Timestamp,
+};
+use serde_json::json;
+
+use crate::{
+    ActionRecords, CommitStore, Replies, SandboxAnswer, SandboxRow, SandboxState, SandboxStore,
+};
+
+/// One backend behind all of the governor's ports.
+#[derive(Clone)]
+pub struct Backend {
+    /// Evidence without a change of state.
+    pub commits: Arc<dyn CommitStore>,
+    /// Replies kept for idempotency keys.
+    pub replies: Arc<dyn Replies>,
+    /// The journal by action.
+    pub records: Arc<dyn ActionRecords>,
+    /// Sandboxes.
+    pub sandboxes: Arc<dyn SandboxStore>,
+}
+
+/// Runs every check on a backend that holds nothing.
+///
+/// # Panics
+///
+/// When the backend breaks the contract.
+pub async fn run(backend: Backend) {
+    let world = World::new();
+    a_commit_is_all_or_nothing(&backend, &world).await;
+    a_reply_is_found_by_its_caller_alone(&backend, &world).await;
+    an_action_is_found_in_its_organization_alone(&backend, &world).await;
+    a_sandbox_is_replaced_and_listed(&backend, &world).await;
+}
+
+struct World {
+    ids: SystemIds,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        Self {
+            ids: SystemIds::new(clock, Arc::new(SeededRandom::new(11))),
+        }
+    }
+
+    fn ids(&self) -> &dyn IdSource {
+        &self.ids
+    }
+
+    fn org(&self) -> OrgId {
+        self.ids().next()
+    }
+}
+
+fn evidence(org: OrgId, action_id: Option<ActionId>) -> Evidence {
+    Evidence {
+        org,
+        kind: "test.happened".to_owned(),
+        at: Timestamp::UNIX_EPOCH,
+        actor: "planner".parse().expect("a name"),
+        action_id,
+        body: json!({ "n": 1 }),
+    }
+}
+
+fn reply(org: OrgId, key: &str) -> Idempotency {
+    Idempotency {
+        org,
+        caller: "planner".parse().expect("a name"),
+        key: key.to_owned(),
+        request_digest: [7; 32],
+        response: json!({ "answer": 42 }),
+    }
+}
+
+async fn a_commit_is_all_or_nothing(backend: &Backend, world: &World) {
+    let org = world.org();
+    let claim = Claim {
+        org,
+        token: "grt_once".to_owned(),
+    };
+    let first = Commit::of(evidence(org, None))
+        .with_idempotency(Some(reply(org, "k1")))
+        .with_claim(claim.clone());
+    let receipt = backend.commits.commit(first).await.expect("commits");
+    assert_eq!(receipt.leaves, vec![LeafIndex(0)]);
+
+    let again = Commit::of(evidence(org, None))
+        .with_idempotency(Some(reply(org, "k2")))
+        .with_claim(claim);
+    let refused = backend.commits.commit(again).await;
+    assert!(matches!(refused, Err(StoreError::AlreadyClaimed { .. })));
+    let caller = "planner".parse().expect("a name");
+    let found = backend.replies.find(org, &caller, "k2").await;
+    assert_eq!(found.expect("reads"), None, "nothing of it was kept");
+
+    let replayed = Commit::of(evidence(org, None)).with_idempotency(Some(reply(org, "k1")));
+    let stored = match backend.commits.commit(replayed).await {
+        Err(StoreError::Replayed(stored)) => Some(*stored),
+        _ => None,
+    };
+    let stored = stored.expect("a used key gives its reply");
+    assert_eq!(stored.leaves, vec![LeafIndex(0)]);
+    assert_eq!(stored.response, json!({ "answer": 42 }));
+    let next = backend
+        .commits
+        .commit(Commit::of(evidence(org, None)))
+        .await;
+    assert_eq!(
+        next.expect("commits").leaves,
+        vec![LeafIndex(1)],
+        "what was refused took no leaf"
+    );
+}
+
+async fn a_reply_is_found_by_its_caller_alone(backend: &Backend, world: &World) {
+    let (org, other) = (world.org(), world.org());
+    let commit = Commit::default().with_idempotency(Some(reply(org, "k")));
+    backend.commits.commit(commit).await.expect("commits");
+    let caller = "planner".parse().expect("a name");
+    let stranger = "stranger".parse().expect("a name");
+    let replies = &backend.replies;
+    assert!(
+        replies
+            .find(org, &caller, "k")
+            .await
+            .expect("reads")
+            .is_some()
+    );
+    assert!(
+        replies
+            .find(other, &caller, "k")
+            .await
+            .expect("reads")
+            .is_none()
+    );
+    assert!(
+        replies
+            .find(org, &stranger, "k")
+            .await
+            .expect("reads")
+            .is_none()
+    );
+}
+
+async fn an_action_is_found_in_its_organization_alone(backend: &Backend, world: &World) {
+    let (org, other) = (world.org(), world.org());
+    let action: ActionId = world.ids().next();
+    for about in [Some(action), None, Some(action)] {
+        let commit = Commit::of(evidence(org, about));
+        backend.commits.commit(commit).await.expect("commits");
+    }
+    let found = backend.records.records(org, action).await.expect("reads");
+    let leaves: Vec<LeafIndex> = found.iter().map(|(leaf, _)| *leaf).collect();
+    assert_eq!(leaves, vec![LeafIndex(0), LeafIndex(2)]);
+    for (leaf, bytes) in found {
+        let record: serde_json::Value = serde_json::from_slice(&bytes).expect("a leaf is JSON");
+        assert_eq!(record.get("index"), Some(&json!(leaf)));
+        assert_eq!(record.get("kind"), Some(&json!("test.happened")));
+    }
+    let elsewhere = backend.records.records(other, action).await;
+    assert_eq!(elsewhere.expect("reads"), vec![]);
+}
+
+async fn a_sandbox_is_replaced_and_listed(backend: &Backend, world: &World) {
+    let (org, other) = (world.org(), world.org());
+    let row = |id: &str, state| SandboxRow {
+        org,
+        answer: SandboxAnswer {
+            id: id.to_owned(),
+            agent: "release-bot".parse().expect("a name"),
+            delegation: "lnk_1".to_owned(),
+            argv: vec!["true".to_owned()],
+            state,
+            exit: None,
+            exit_code: None,
+            stdout: None,
+            stderr: None,
+            started_at: Timestamp::UNIX_EPOCH,
+            ended_at: None,
+            leaf: None,
+        },
+    };
+    let store = &backend.sandboxes;
+    for id in ["sbx_1", "sbx_2", "sbx_3"] {
+        let commit = Commit::of(evidence(org, None));
+        let stored = store.put(row(id, SandboxState::Running), commit).await;
+        stored.expect("stores");
+    }
+    let ended = row("sbx_2", SandboxState::Exited);
+    let commit = Commit::of(evidence(org, None));
+    store.put(ended.clone(), commit).await.expect("replaces");
+
+    let mut expected = ended;
+    expected.answer.leaf = Some(LeafIndex(3));
+    assert_eq!(
+        store.get(org, "sbx_2").await.expect("reads"),
+        Some(expected)
+    );
+    assert_eq!(store.get(other, "sbx_2").await.expect("reads"), None);
+    assert_eq!(store.get(org, "sbx_9").await.expect("reads"), None);
+
+    let ids = |rows: Vec<SandboxRow>| -> Vec<String> {
+        rows.into_iter().map(|row| row.answer.id).collect()
+    };
+    let running = store.running().await.expect("reads");
+    assert_eq!(ids(running), ["sbx_1", "sbx_3"]);
+    let page = store.list(org, Some("sbx_1"), 1).await.expect("reads");
+    assert_eq!(ids(page), ["sbx_2"]);
+    let all = store.list(org, None, 10).await.expect("reads");
+    assert_eq!(ids(all), ["sbx_1", "sbx_2", "sbx_3"]);
+    assert_eq!(store.list(other, None, 10).await.expect("reads"), vec![]);
+}

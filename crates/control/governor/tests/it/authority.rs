@@ -1,0 +1,187 @@
+use creto_errors::Classify as _;
+use creto_governor::{DelegationState, OutcomeKind, PrincipalRequest, TokenRequest};
+
+use crate::world::{World, action, delegate, right, usd};
+
+#[tokio::test]
+async fn nobody_gives_what_it_does_not_have() {
+    let world = World::new().await;
+    let expires = "2026-03-02T12:00:00Z".parse().expect("an instant");
+    let links = world
+        .governor
+        .delegations(&world.owner, None, 100)
+        .expect("lists")
+        .len();
+    let base = delegate("release-bot", "1.00", expires);
+
+    let mut more_money = base.clone();
+    more_money.budget.as_mut().expect("a budget").limit = usd("5.01");
+    let mut more_rights = base.clone();
+    more_rights.rights.push(right("payroll.run", "*"));
+    let mut longer = base.clone();
+    longer.expires_at = "2026-04-01T00:00:00Z".parse().expect("an instant");
+    let mut deeper = base.clone();
+    deeper.max_depth = Some(200);
+    for (request, code) in [
+        (more_money, "delegation_budget_exceeds_parent"),
+        (more_rights, "delegation_rights_exceed_parent"),
+        (longer, "delegation_outlives_parent"),
+        (deeper, "delegation_depth_exceeded"),
+    ] {
+        let refused = world.governor.delegate(&world.planner, request, None).await;
+        assert_eq!(refused.expect_err("is refused").code(), code);
+    }
+    let mut anothers = base;
+    anothers.parent = Some(world.planner_link.clone());
+    let refused = world.governor.delegate(&world.bot, anothers, None).await;
+    assert_eq!(refused.expect_err("not its own link").code(), "forbidden");
+    let after = world
+        .governor
+        .delegations(&world.owner, None, 100)
+        .expect("lists")
+        .len();
+    assert_eq!(after, links, "nothing was changed");
+}
+
+#[tokio::test]
+async fn a_revocation_stops_everything_below() {
+    let world = World::new().await;
+    let before = world
+        .governor
+        .submit(&world.bot, action("history.read"), None)
+        .await;
+    assert_eq!(before.expect("answers").outcome, OutcomeKind::Allow);
+    let by_bot = world
+        .governor
+        .revoke(&world.bot, &world.planner_link, None)
+        .await;
+    assert_eq!(by_bot.expect_err("not above it").code(), "forbidden");
+
+    let revoked = world
+        .governor
+        .revoke(&world.owner, &world.planner_link, None)
+        .await;
+    assert!(revoked.expect("revokes").leaf.is_some());
+    let after = world
+        .governor
+        .submit(&world.bot, action("history.read"), None)
+        .await;
+    let after = after.expect("answers");
+    assert_eq!(after.outcome, OutcomeKind::Deny);
+    assert_eq!(after.reason.code, "delegation_revoked");
+    let other = world.governor.whoami(&world.bot);
+    assert_eq!(
+        other.expect_err("no call at all").code(),
+        "delegation_revoked"
+    );
+    let request = TokenRequest {
+        delegation: Some(world.bot_link.clone()),
+        ttl_seconds: None,
+    };
+    let token = world
+        .governor
+        .issue_token(&world.owner, request, None)
+        .await;
+    assert_eq!(
+        token.expect_err("no new token").code(),
+        "delegation_revoked"
+    );
+    let shown = world.governor.delegation(&world.owner, &world.bot_link);
+    assert_eq!(shown.expect("reads").state, DelegationState::Revoked);
+    world.check_records().expect("the records hold");
+}
+
+#[tokio::test]
+async fn a_planner_revokes_what_it_gave() {
+    let world = World::new().await;
+    let revoked = world
+        .governor
+        .revoke(&world.planner, &world.bot_link, None)
+        .await;
+    revoked.expect("it is above");
+    let planner = world
+        .governor
+        .submit(&world.planner, action("history.read"), None)
+        .await;
+    assert_eq!(planner.expect("answers").outcome, OutcomeKind::Allow);
+    let bot = world
+        .governor
+        .submit(&world.bot, action("history.read"), None)
+        .await;
+    assert_eq!(bot.expect("answers").outcome, OutcomeKind::Deny);
+}
+
+#[tokio::test]
+async fn agents_do_not_administer() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let request = PrincipalRequest {
+        name: "mallory".parse().expect("a name"),
+        kind: "agent".to_owned(),
+    };
+    let made = governor
+        .create_principal(&world.planner, request, None)
+        .await;
+    assert_eq!(made.expect_err("owner's work").code(), "forbidden");
+    let own = TokenRequest {
+        delegation: Some(world.planner_link.clone()),
+        ttl_seconds: None,
+    };
+    let token = governor.issue_token(&world.planner, own, None).await;
+    assert_eq!(token.expect_err("not below it").code(), "forbidden");
+    assert!(governor.principals(&world.bot, None, 10).is_err());
+    assert!(governor.export(&world.bot).await.is_err());
+    let above = governor.delegation(&world.planner, &world.bot_link);
+    assert_eq!(
+        above.expect("its own subtree").delegatee.as_str(),
+        "release-bot"
+    );
+}
+
+#[tokio::test]
+async fn a_repeated_token_is_not_shown_again() {
+    let world = World::new().await;
+    let key = || Some(creto_governor::IdempotencyKey::new("once").expect("a key"));
+    let request = TokenRequest {
+        delegation: Some(world.bot_link.clone()),
+        ttl_seconds: Some(60),
+    };
+    let first = world
+        .governor
+        .issue_token(&world.owner, request.clone(), key())
+        .await;
+    assert!(first.expect("issues").token.is_some());
+    let second = world
+        .governor
+        .issue_token(&world.owner, request, key())
+        .await;
+    assert_eq!(second.expect("repeats").token, None);
+}
+
+#[tokio::test]
+async fn organizations_do_not_meet() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let answer = governor
+        .submit(&world.bot, action("history.read"), None)
+        .await;
+    let action_id = answer.expect("answers").action_id;
+    let stranger = world.stranger().await;
+    assert_ne!(stranger.org(), world.owner.org());
+
+    let link = governor.delegation(&stranger, &world.bot_link);
+    assert_eq!(link.expect_err("another's").code(), "not_found");
+    let revoked = governor.revoke(&stranger, &world.bot_link, None).await;
+    assert_eq!(revoked.expect_err("another's").code(), "not_found");
+    let records = governor.action_records(&stranger, action_id).await;
+    assert_eq!(records.expect_err("another's").code(), "not_found");
+    let settled = governor.settle(&stranger, action_id, 1, None).await;
+    assert_eq!(
+        settled.expect_err("another's").code(),
+        "reservation_not_found"
+    );
+    let listed = governor.delegations(&stranger, None, 100).expect("lists");
+    assert_eq!(listed, vec![]);
+    let principals = governor.principals(&stranger, None, 100).expect("lists");
+    assert_eq!(principals.len(), 1, "itself alone");
+}

@@ -1,0 +1,8 @@
+//! The use cases over in-memory backends and a clock that stands still.
+
+mod actions;
+mod authority;
+mod billing;
+mod ports;
+mod sandboxes;
+mod world;

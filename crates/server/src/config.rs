@@ -1,0 +1,446 @@
+//! The configuration file: read strictly, checked whole, before anything is
+//! opened. `docs/formats/configuration.md` is its reference.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use creto_authz::{CompiledPolicies, PolicyError, PolicySources};
+use creto_config::{
+    Bounded, ConfigError, Integrations, IntegrationsSection, ProcessEnvironment, Seconds, Unserved,
+    UnservedKind, load_file,
+};
+use creto_errors::{Class, Classify};
+use creto_metering::{MeterConfig, PriceBook, PriceBookError, RateLimit};
+use creto_oversight::OversightConfig;
+use creto_runtime::{Limits, Network, NetworkError, SpecError};
+use creto_telemetry::{LogConfig, LogFormat, LogFormatError};
+use creto_types::{Currency, Money};
+use rust_decimal::Decimal;
+use serde::Deserialize;
+
+/// Ports that this product is not known to share with anything common.
+const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7180);
+
+/// Up to a year.
+type Ttl = Seconds<1, 31_536_000>;
+
+/// The file as it is written. Every section may be absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    server: ServerSection,
+    identity: IdentitySection,
+    authz: AuthzSection,
+    metering: MeteringSection,
+    oversight: OversightSection,
+    runtime: RuntimeSection,
+    integrations: IntegrationsSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ServerSection {
+    listen: Option<SocketAddr>,
+    data_dir: Option<PathBuf>,
+    log_format: Option<String>,
+    log_filter: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct IdentitySection {
+    trust_domain: Option<String>,
+    root_key_file: Option<PathBuf>,
+    token_ttl_seconds: Option<Ttl>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct AuthzSection {
+    policy_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct MeteringSection {
+    currency: Option<Currency>,
+    prices: BTreeMap<String, Decimal>,
+    rate_per_second: Option<Bounded<1, 1_000_000>>,
+    burst: Option<Bounded<1, 1_000_000>>,
+    reservation_ttl_seconds: Option<Ttl>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct OversightSection {
+    request_ttl_seconds: Option<Ttl>,
+    grant_ttl_seconds: Option<Ttl>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RuntimeSection {
+    enabled: Option<bool>,
+    runsc: Option<PathBuf>,
+    volumes: BTreeMap<String, PathBuf>,
+    limits: LimitsSection,
+    egress: EgressSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LimitsSection {
+    memory_bytes: Option<u64>,
+    processes: Option<u32>,
+    wall_seconds: Option<u64>,
+    output_bytes: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct EgressSection {
+    nameserver: Option<SocketAddr>,
+    allow_networks: Vec<String>,
+}
+
+/// A configuration that this build can serve.
+#[derive(Debug)]
+pub struct ServerConfig {
+    /// Where the API listens; always a loopback address.
+    pub listen: SocketAddr,
+    /// Where everything durable lies.
+    pub data_dir: PathBuf,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which are kept.
+    pub log_filter: String,
+    /// The SPIFFE trust domain.
+    pub trust_domain: String,
+    /// The key under which all other keys are stored.
+    pub root_key_file: PathBuf,
+    /// How long a token is valid when nobody says otherwise.
+    pub token_ttl: Duration,
+    /// The policies, compiled and validated.
+    pub policies: Arc<CompiledPolicies>,
+    /// Where they came from.
+    pub policy_dir: PathBuf,
+    /// Prices by action.
+    pub prices: PriceBook,
+    /// Reservations and rates.
+    pub metering: MeterConfig,
+    /// Requests for a human.
+    pub oversight: OversightConfig,
+    /// Sandboxes; `None` when switched off.
+    pub runtime: Option<RuntimeConfig>,
+    /// How the platform systems are reached; all of them embedded.
+    pub integrations: Integrations,
+}
+
+/// How sandboxes run.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// The `runsc` program; found on the path when absent.
+    pub runsc: Option<PathBuf>,
+    /// Directories that sandboxes may mount, by name.
+    pub volumes: BTreeMap<String, PathBuf>,
+    /// The most a sandbox may use.
+    pub limits: Limits,
+    /// The name server for allowed names; the system's when absent.
+    pub nameserver: Option<SocketAddr>,
+    /// Networks besides the public ones that allowed names may lead to.
+    pub allow_networks: Vec<Network>,
+}
+
+/// A configuration was not accepted; nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerConfigError {
+    /// The file cannot be read, or says something it must not.
+    #[error(transparent)]
+    File(#[from] ConfigError),
+    /// The file asks for what this build cannot do.
+    #[error("this build cannot serve: {}", list(.0))]
+    Unserved(Vec<Unserved>),
+    /// The address is not loopback.
+    #[error(
+        "`server.listen` is {listen}: only loopback addresses are served; \
+         put a proxy that terminates TLS in front to reach it from elsewhere"
+    )]
+    NotLoopback {
+        /// What the file says.
+        listen: SocketAddr,
+    },
+    /// A value cannot be used.
+    #[error("`{key}` {why}")]
+    Invalid {
+        /// Its full name.
+        key: String,
+        /// What is expected.
+        why: String,
+    },
+    /// The log format is unknown.
+    #[error("`server.log_format`: {0}")]
+    LogFormat(#[from] LogFormatError),
+    /// The policies are not valid.
+    #[error(transparent)]
+    Policies(#[from] PolicyError),
+    /// The prices are not valid.
+    #[error(transparent)]
+    Prices(#[from] PriceBookError),
+    /// A network is not written as one.
+    #[error("`runtime.egress.allow_networks`: {0}")]
+    Network(#[from] NetworkError),
+    /// The limits are not valid.
+    #[error("`runtime`: {0}")]
+    Limits(#[from] SpecError),
+}
+
+impl Classify for ServerConfigError {
+    fn class(&self) -> Class {
+        match self {
+            Self::File(error) => error.class(),
+            Self::Policies(error) => error.class(),
+            Self::Prices(error) => error.class(),
+            Self::LogFormat(error) => error.class(),
+            Self::Limits(error) => error.class(),
+            Self::Network(error) => error.class(),
+            Self::Unserved(_) | Self::NotLoopback { .. } | Self::Invalid { .. } => Class::Permanent,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::File(error) => error.code(),
+            Self::Policies(error) => error.code(),
+            Self::Prices(error) => error.code(),
+            Self::LogFormat(error) => error.code(),
+            Self::Limits(error) => error.code(),
+            Self::Network(error) => error.code(),
+            Self::Unserved(_) => "config_unserved",
+            Self::NotLoopback { .. } => "listen_not_loopback",
+            Self::Invalid { .. } => "config_value",
+        }
+    }
+}
+
+fn list(unserved: &[Unserved]) -> String {
+    let lines: Vec<String> = unserved.iter().map(describe).collect();
+    lines.join("; ")
+}
+
+fn describe(unserved: &Unserved) -> String {
+    format!(
+        "{} = {}: {}; use {}",
+        unserved.key, unserved.value, unserved.why, unserved.instead
+    )
+}
+
+impl ServerConfig {
+    /// Reads and checks a file, the policies it names included. Relative paths
+    /// start at the file's directory.
+    pub fn load(path: &Path) -> Result<Self, ServerConfigError> {
+        let file: File = load_file(path, &ProcessEnvironment)?;
+        let base = path.parent().unwrap_or_else(|| Path::new(""));
+        file.validate(base)
+    }
+
+    /// Remarks about settings that have no effect here.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let unserved = self.integrations.unserved().iter();
+        unserved
+            .filter(|item| item.kind == UnservedKind::Note)
+            .map(|item| {
+                format!(
+                    "{} = {}: {}; {}",
+                    item.key, item.value, item.why, item.instead
+                )
+            })
+            .collect()
+    }
+
+    /// The SQLite file.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.data_dir.join("creto.db")
+    }
+
+    /// The owner's credential as `creto init` writes it.
+    #[must_use]
+    pub fn owner_credential(&self) -> PathBuf {
+        self.data_dir.join("owner.credential")
+    }
+}
+
+impl File {
+    fn validate(self, base: &Path) -> Result<ServerConfig, ServerConfigError> {
+        let integrations = self.integrations.validate()?;
+        let refused: Vec<Unserved> = integrations
+            .unserved()
+            .iter()
+            .filter(|item| item.kind == UnservedKind::Refused)
+            .cloned()
+            .collect();
+        if !refused.is_empty() {
+            return Err(ServerConfigError::Unserved(refused));
+        }
+        let listen = self.server.listen.unwrap_or(DEFAULT_LISTEN);
+        if !listen.ip().is_loopback() {
+            return Err(ServerConfigError::NotLoopback { listen });
+        }
+        let data_dir = base.join(
+            self.server
+                .data_dir
+                .unwrap_or_else(|| PathBuf::from("/var/lib/creto")),
+        );
+        let policy_dir = base.join(
+            self.authz
+                .policy_dir
+                .unwrap_or_else(|| PathBuf::from("policies")),
+        );
+        let policies = CompiledPolicies::compile(&PolicySources::from_dir(&policy_dir)?)?;
+        let root_key_file = match self.identity.root_key_file {
+            Some(path) => base.join(path),
+            None => data_dir.join("root.key"),
+        };
+        Ok(ServerConfig {
+            listen,
+            log_format: match &self.server.log_format {
+                Some(text) => text.parse()?,
+                None => LogFormat::default(),
+            },
+            log_filter: self
+                .server
+                .log_filter
+                .unwrap_or_else(|| LogConfig::default().filter),
+            trust_domain: trust_domain(self.identity.trust_domain)?,
+            root_key_file,
+            token_ttl: seconds(self.identity.token_ttl_seconds, 3_600),
+            policies: Arc::new(policies),
+            policy_dir,
+            prices: self.metering.price_book()?,
+            metering: self.metering.meter_config()?,
+            oversight: OversightConfig {
+                request_ttl: seconds(self.oversight.request_ttl_seconds, 3_600),
+                grant_ttl: seconds(self.oversight.grant_ttl_seconds, 900),
+            },
+            runtime: self.runtime.validate(base)?,
+            integrations,
+            data_dir,
+        })
+    }
+}
+
+impl MeteringSection {
+    fn currency(&self) -> Result<Currency, ServerConfigError> {
+        match self.currency {
+            Some(currency) => Ok(currency),
+            None => "USD".parse().map_err(|_| invalid("metering.currency", "is not in ISO 4217")),
+        }
+    }
+
+    fn price_book(&self) -> Result<PriceBook, ServerConfigError> {
+        let currency = self.currency()?;
+        let prices = self
+            .prices
+            .iter()
+            .map(|(action, amount)| (action.clone(), Money::new(*amount, currency)));
+        Ok(PriceBook::new(currency, prices)?)
+    }
+
+    fn meter_config(&self) -> Result<MeterConfig, ServerConfigError> {
+        let whole = |key: &str, value: Option<Bounded<1, 1_000_000>>, default: u32| match value {
+            None => NonZeroU32::new(default).ok_or_else(|| invalid(key, "must not be zero")),
+            Some(value) => u32::try_from(value.get())
+                .ok()
+                .and_then(NonZeroU32::new)
+                .ok_or_else(|| invalid(key, "must be from 1 to 1000000")),
+        };
+        Ok(MeterConfig {
+            reservation_ttl: seconds(self.reservation_ttl_seconds, 300),
+            rate: RateLimit {
+                per_second: whole("metering.rate_per_second", self.rate_per_second, 50)?,
+                burst: whole("metering.burst", self.burst, 100)?,
+            },
+        })
+    }
+}
+
+impl RuntimeSection {
+    fn validate(self, base: &Path) -> Result<Option<RuntimeConfig>, ServerConfigError> {
+        if self.enabled == Some(false) {
+            return Ok(None);
+        }
+        let mut limits = Limits::default();
+        if let Some(bytes) = self.limits.memory_bytes {
+            limits.memory_bytes = bytes;
+        }
+        if let Some(processes) = self.limits.processes {
+            limits.processes = processes;
+        }
+        if let Some(wall) = self.limits.wall_seconds {
+            limits.wall_time = Duration::from_secs(wall);
+        }
+        if let Some(bytes) = self.limits.output_bytes {
+            limits.output_bytes = bytes;
+        }
+        limits.validate()?;
+        let mut volumes = BTreeMap::new();
+        for (name, path) in self.volumes {
+            let path = base.join(path);
+            let real = path.canonicalize().map_err(|error| {
+                invalid(
+                    &format!("runtime.volumes.{name}"),
+                    &format!("is {}: {error}", path.display()),
+                )
+            })?;
+            volumes.insert(name, real);
+        }
+        Ok(Some(RuntimeConfig {
+            runsc: self.runsc,
+            volumes,
+            limits,
+            nameserver: self.egress.nameserver,
+            allow_networks: self
+                .egress
+                .allow_networks
+                .iter()
+                .map(|text| text.parse::<Network>())
+                .collect::<Result<_, _>>()?,
+        }))
+    }
+}
+
+/// A SPIFFE trust domain (SPIFFE-ID, section 2.1): lower-case letters, digits,
+/// `-`, `_` and `.`, at most 255 bytes.
+fn trust_domain(given: Option<String>) -> Result<String, ServerConfigError> {
+    let name = given.unwrap_or_else(|| "creto.local".to_owned());
+    let allowed =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+    if (1..=255).contains(&name.len()) && name.bytes().all(allowed) {
+        Ok(name)
+    } else {
+        Err(invalid(
+            "identity.trust_domain",
+            "is not a SPIFFE trust domain: 1 to 255 of a-z, 0-9, `-`, `_` and `.`",
+        ))
+    }
+}
+
+fn seconds<const MIN: u64, const MAX: u64>(
+    given: Option<Seconds<MIN, MAX>>,
+    default: u64,
+) -> Duration {
+    Duration::from_secs(given.map_or(default, |value| value.get()))
+}
+
+fn invalid(key: &str, why: &str) -> ServerConfigError {
+    ServerConfigError::Invalid {
+        key: key.to_owned(),
+        why: why.to_owned(),
+    }
+}

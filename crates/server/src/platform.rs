@@ -1,0 +1,90 @@
+//! What both the server and the offline commands stand on: the database, the
+//! keys, identities and time.
+
+use std::sync::Arc;
+
+use creto_audit::{AuditError, LogKeySource, LogKeys};
+use creto_consensus::{LocalOracle, OracleConfig, TimestampOracle};
+use creto_crypto::{AwsLcProvider, CryptoProvider, RootKey};
+use creto_nhi::{KeyPurpose, Nhi, NhiConfig};
+use creto_state_sqlite::{Database, SqliteNhi, SqliteWindow};
+use creto_types::{Clock, IdSource, OrgId, Randomness, SystemClock, SystemIds, SystemRandom};
+
+use crate::config::ServerConfig;
+use crate::init::{InitError, OWNER_CREDENTIAL_TTL};
+
+/// The deepest delegation chain.
+const MAX_CHAIN: u8 = 8;
+
+pub(crate) struct Platform {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Randomness>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) database: Arc<Database>,
+    pub(crate) nhi: Arc<Nhi>,
+    pub(crate) oracle: Arc<dyn TimestampOracle>,
+}
+
+pub(crate) fn provider() -> Arc<dyn CryptoProvider> {
+    Arc::new(AwsLcProvider::new(Arc::new(SystemRandom)))
+}
+
+impl Platform {
+    pub(crate) async fn open(config: &ServerConfig) -> Result<Self, InitError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let random: Arc<dyn Randomness> = Arc::new(SystemRandom);
+        let ids: Arc<dyn IdSource> =
+            Arc::new(SystemIds::new(Arc::clone(&clock), Arc::clone(&random)));
+        let root = Arc::new(RootKey::load(&config.root_key_file)?);
+        let database = Database::open(&config.database())?;
+        let nhi = Nhi::open(
+            Arc::new(SqliteNhi::new(Arc::clone(&database))),
+            provider(),
+            root,
+            Arc::clone(&ids),
+            Arc::clone(&clock),
+            NhiConfig {
+                trust_domain: config.trust_domain.clone(),
+                token_ttl: config.token_ttl,
+                max_token_ttl: OWNER_CREDENTIAL_TTL.max(config.token_ttl),
+                max_depth: MAX_CHAIN,
+            },
+        )
+        .await?;
+        let oracle = LocalOracle::open(
+            Arc::new(SqliteWindow::new(Arc::clone(&database))),
+            Arc::clone(&clock),
+            OracleConfig::default(),
+        )
+        .await?;
+        Ok(Self {
+            clock,
+            random,
+            ids,
+            database,
+            nhi,
+            oracle: Arc::new(oracle),
+        })
+    }
+}
+
+/// The log's keys come from the identity system.
+pub(crate) struct NhiLogKeys(pub(crate) Arc<Nhi>);
+
+impl LogKeySource for NhiLogKeys {
+    fn keys(&self, org: OrgId) -> Result<LogKeys, AuditError> {
+        let signer = |purpose| {
+            self.0
+                .signer(org, purpose)
+                .map_err(|error| AuditError::Keys {
+                    org,
+                    source: Box::new(error),
+                })
+        };
+        Ok(LogKeys {
+            ed25519: signer(KeyPurpose::LogEd25519)?,
+            composite: signer(KeyPurpose::LogComposite)?,
+            evidence: signer(KeyPurpose::Evidence)?,
+        })
+    }
+}

@@ -1,0 +1,323 @@
+//! The running server: everything wired, started and stopped in order.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use creto_audit::{Audit, AuditConfig, AuditError};
+use creto_authz::Authz;
+use creto_errors::{Class, Classify};
+use creto_governor::{Bindings, GovernError, GovernedEgress, Governor, GovernorConfig, Parts};
+use creto_metering::{Meter, MeteringError};
+use creto_oversight::Oversight;
+use creto_runtime::{GatewayServices, Limits, RuntimeError};
+use creto_state_sqlite::{
+    SqliteGovernor, SqliteJournal, SqliteLedger, SqliteOversight, SqliteReplies,
+};
+use creto_telemetry::{LogConfig, Metrics, TelemetryError};
+use creto_tiles_fs::FsTiles;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::Instrument as _;
+
+use crate::config::{ServerConfig, ServerConfigError};
+use crate::init::InitError;
+use crate::internal::SandboxApi;
+use crate::platform::{NhiLogKeys, Platform};
+
+/// How often time alone is looked at: reservations and requests that run out.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long open requests may take once the server was told to stop.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// The server did not start, or stopped for this reason.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ServerConfigError),
+    /// `creto init` was not run, or what it made cannot be opened.
+    #[error(transparent)]
+    Open(#[from] InitError),
+    /// There is no organization to serve.
+    #[error("the data directory holds no organization; run `creto init` first")]
+    NotInitialized,
+    /// Logs.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The ledger.
+    #[error(transparent)]
+    Metering(#[from] MeteringError),
+    /// Recovery of what an earlier process left.
+    #[error(transparent)]
+    Recover(#[from] GovernError),
+    /// Sandboxes.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The tiles' directory.
+    #[error("cannot open the log's directory")]
+    Tiles(#[source] creto_types::StoreError),
+    /// The address cannot be used.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The listener failed.
+    #[error("the server failed")]
+    Io(#[source] io::Error),
+}
+
+impl Classify for ServeError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Config(error) => error.class(),
+            Self::Open(error) => error.class(),
+            Self::Telemetry(error) => error.class(),
+            Self::Audit(error) => error.class(),
+            Self::Metering(error) => error.class(),
+            Self::Recover(error) => error.class(),
+            Self::Runtime(error) => error.class(),
+            Self::Tiles(error) => error.class(),
+            Self::NotInitialized => Class::Permanent,
+            Self::Listen { .. } | Self::Io(_) => Class::Transient,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Config(error) => error.code(),
+            Self::Open(error) => error.code(),
+            Self::Telemetry(error) => error.code(),
+            Self::Audit(error) => error.code(),
+            Self::Metering(error) => error.code(),
+            Self::Recover(error) => error.code(),
+            Self::Runtime(error) => error.code(),
+            Self::Tiles(error) => error.code(),
+            Self::NotInitialized => "not_initialized",
+            Self::Listen { .. } => "listen_failed",
+            Self::Io(_) => "server_failed",
+        }
+    }
+}
+
+/// Serves until the process is told to stop (SIGINT or SIGTERM). `ready` is
+/// called once requests are answered.
+pub async fn serve(
+    config_path: &Path,
+    ready: impl FnOnce(SocketAddr) + Send,
+) -> Result<(), ServeError> {
+    let config = ServerConfig::load(config_path)?;
+    let platform = Platform::open(&config).await?;
+    creto_telemetry::init(
+        &LogConfig {
+            format: config.log_format,
+            filter: config.log_filter.clone(),
+        },
+        Arc::clone(&platform.clock),
+    )?;
+    for note in config.notes() {
+        tracing::info!(note, "configuration");
+    }
+    if platform.nhi.organizations().is_empty() {
+        return Err(ServeError::NotInitialized);
+    }
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| ServeError::Listen {
+            address: config.listen,
+            source,
+        })?;
+    let address = listener.local_addr().map_err(ServeError::Io)?;
+    let (governor, audit, router) = assemble(config, &platform, address).await?;
+    governor.recover().await?;
+
+    let (stop, stopping) = watch::channel(());
+    let sweeper = tokio::spawn(sweep(Arc::clone(&governor), stopping));
+    tracing::info!(%address, "serving");
+    ready(address);
+    let result = run(listener, router, stop_signal()).await;
+    drop(stop);
+    // The sweeper ends with the channel; its last round is finished first.
+    let _ = sweeper.await;
+    governor.kill_all().await;
+    audit.flush().await?;
+    tracing::info!("stopped");
+    result
+}
+
+async fn assemble(
+    config: ServerConfig,
+    platform: &Platform,
+    address: SocketAddr,
+) -> Result<(Arc<Governor>, Arc<Audit>, Router), ServeError> {
+    let database = &platform.database;
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let tiles = FsTiles::open(&config.data_dir.join("log")).map_err(ServeError::Tiles)?;
+    let audit = Audit::open(
+        Arc::new(SqliteJournal::new(Arc::clone(database))),
+        Arc::new(tiles),
+        Arc::new(NhiLogKeys(Arc::clone(&platform.nhi))),
+        Arc::clone(&platform.clock),
+        AuditConfig {
+            origin_prefix: format!("{}/log", config.trust_domain),
+            batch_size: usize::try_from(config.integrations.audit.batch_size.get())
+                .unwrap_or(usize::MAX),
+            flush_interval: Duration::from_millis(
+                config.integrations.audit.flush_interval_ms.get(),
+            ),
+        },
+    )
+    .await?;
+    let meter = Meter::open(
+        Arc::new(SqliteLedger::new(Arc::clone(database))),
+        config.prices,
+        config.metering,
+        Arc::clone(&platform.ids),
+        Arc::clone(&platform.clock),
+    )
+    .await?;
+    let authz = Arc::new(Authz::new(
+        Arc::clone(&meter) as Arc<dyn creto_authz::Quota>,
+        Arc::clone(&platform.clock),
+    ));
+    for organization in platform.nhi.organizations() {
+        authz.publish(organization.id, Arc::clone(&config.policies));
+    }
+    let oversight = Oversight::new(
+        Arc::new(SqliteOversight::new(Arc::clone(database))),
+        Arc::clone(&platform.ids),
+        Arc::clone(&platform.clock),
+        Arc::clone(&platform.random),
+        config.oversight,
+    );
+    let bindings = Arc::new(Bindings::new());
+    let egress = Arc::new(GovernedEgress {
+        bindings: Arc::clone(&bindings),
+        authz: Arc::clone(&authz),
+        audit: Arc::clone(&audit),
+        oracle: Arc::clone(&platform.oracle),
+        metrics: Arc::clone(&metrics),
+    });
+    let sandboxes = match &config.runtime {
+        Some(runtime) => Some(crate::sandboxes::open(
+            runtime,
+            &config.data_dir,
+            &platform.clock,
+        )?),
+        None => None,
+    };
+    let (volumes, limits) = match config.runtime {
+        Some(runtime) => (runtime.volumes, runtime.limits),
+        None => (BTreeMap::new(), Limits::default()),
+    };
+    let state = Arc::new(SqliteGovernor::new(Arc::clone(database)));
+    let governor = Governor::new(
+        Parts {
+            nhi: Arc::clone(&platform.nhi),
+            oracle: Arc::clone(&platform.oracle),
+            audit: Arc::clone(&audit),
+            authz,
+            meter,
+            oversight,
+            runtime: sandboxes.as_ref().and_then(|s| s.runtime.clone()),
+            bindings,
+            commits: Arc::clone(&state) as _,
+            replies: Arc::new(SqliteReplies::new(Arc::clone(database))),
+            records: Arc::clone(&state) as _,
+            sandboxes: state,
+            ids: Arc::clone(&platform.ids),
+            clock: Arc::clone(&platform.clock),
+            metrics,
+        },
+        GovernorConfig {
+            public_url: format!("http://{address}"),
+            volumes,
+            limits,
+        },
+    );
+    let router = creto_http::router(
+        Arc::clone(&governor),
+        Arc::clone(&platform.ids),
+        Arc::clone(&platform.clock),
+        Arc::clone(&platform.random),
+    );
+    if let Some(sandboxes) = sandboxes {
+        sandboxes.gateway.connect(GatewayServices {
+            decision: Arc::clone(&egress) as _,
+            internal: Arc::new(SandboxApi::new(Arc::clone(&governor), router.clone())),
+            log: egress,
+        });
+    }
+    Ok((governor, audit, router))
+}
+
+async fn sweep(governor: Arc<Governor>, mut stopping: watch::Receiver<()>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_INTERVAL) => {}
+            // The channel closes, nothing is ever sent.
+            _ = stopping.changed() => return,
+        }
+        if let Err(error) = governor.sweep().await {
+            tracing::error!(
+                code = error.code(),
+                error = &error as &dyn std::error::Error,
+                "a sweep failed; the next one tries again"
+            );
+        }
+    }
+}
+
+async fn run(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let (told, mut stopping) = watch::channel(());
+    let graceful = axum::serve(listener, router).with_graceful_shutdown(
+        async move {
+            stop.await;
+            drop(told);
+        }
+        .in_current_span(),
+    );
+    tokio::select! {
+        served = async { graceful.await } => served.map_err(ServeError::Io),
+        () = async {
+            // Closed when the signal came.
+            let _ = stopping.changed().await;
+            tokio::time::sleep(SHUTDOWN_GRACE).await;
+        } => {
+            tracing::warn!("requests were still open when the server stopped");
+            Ok(())
+        }
+    }
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        tracing::error!("signals cannot be received; only SIGKILL stops this server");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
