@@ -183,6 +183,11 @@ async fn a_refused_commit_changes_nothing(store: Arc<dyn LedgerStore>) {
     );
 
     let replayed = world.commit("x").with_idempotency(Some(idempotency));
+    let result = store.reserve(first.clone(), replayed.clone()).await;
+    assert!(
+        matches!(result, Err(StoreError::Replayed(_))),
+        "a repeated call is a replay, not a conflict"
+    );
     let result = store.settle(settlement.clone(), replayed).await;
     let leaves = match result {
         Err(StoreError::Replayed(reply)) => reply.leaves,

@@ -38,6 +38,8 @@ mod prices;
 mod rate;
 mod service;
 
+/// The port of `creto-authz` that [`Meter`] serves.
+pub use creto_authz::{Exceeded, Quota, QuotaDecision, QuotaRequest};
 pub use error::{MeteringError, PriceBookError};
 pub use model::{
     Balance, Event, EventId, EventKind, Invoice, InvoiceId, InvoiceKind, InvoiceLine,

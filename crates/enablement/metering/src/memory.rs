@@ -43,6 +43,19 @@ impl MemoryLedger {
     }
 }
 
+impl MemoryLedger {
+    /// A repeated commit is answered before the state it would find is judged.
+    fn not_replayed(&self, commit: &Commit) -> Result<(), StoreError> {
+        let Some(record) = &commit.idempotency else {
+            return Ok(());
+        };
+        match self.commits.reply(record.org, &record.caller, &record.key) {
+            Some(reply) => Err(StoreError::Replayed(Box::new(reply))),
+            None => Ok(()),
+        }
+    }
+}
+
 const RESERVATION: &str = "reservation";
 
 impl Tables {
@@ -123,6 +136,7 @@ impl LedgerStore for MemoryLedger {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let mut tables = self.tables.lock();
+        self.not_replayed(&commit)?;
         let key = (reservation.org, reservation.action_id);
         if tables.reservations.contains_key(&key) {
             return Err(StoreError::Conflict { what: RESERVATION });
@@ -134,6 +148,7 @@ impl LedgerStore for MemoryLedger {
 
     async fn settle(&self, settlement: Settlement, commit: Commit) -> Result<Receipt, StoreError> {
         let mut tables = self.tables.lock();
+        self.not_replayed(&commit)?;
         if tables.events.contains_key(&settlement.event_id) {
             return Err(StoreError::Conflict { what: "event" });
         }
@@ -164,6 +179,7 @@ impl LedgerStore for MemoryLedger {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let mut tables = self.tables.lock();
+        self.not_replayed(&commit)?;
         let row = tables.open(org, action)?;
         let receipt = self.commits.apply(&commit)?;
         row.1 = State::Released;
@@ -201,6 +217,7 @@ impl LedgerStore for MemoryLedger {
 
     async fn issue(&self, mut invoice: Invoice, commit: Commit) -> Result<Receipt, StoreError> {
         let mut tables = self.tables.lock();
+        self.not_replayed(&commit)?;
         if invoice.number != tables.last_number(invoice.org).saturating_add(1) {
             return Err(StoreError::Conflict { what: "invoice" });
         }

@@ -14,7 +14,8 @@ use crate::model::{Event, EventId, Invoice, InvoiceId, Reservation, Settlement};
 /// or nothing is changed. Mutations of one organization take effect one after
 /// the other, and each one checks the state it finds: two callers that close the
 /// same reservation or bill the same event get one success and one
-/// [`StoreError::Conflict`].
+/// [`StoreError::Conflict`]. A commit whose idempotency key was used before is
+/// answered with [`StoreError::Replayed`] whatever state it would find.
 #[async_trait]
 pub trait LedgerStore: Send + Sync + 'static {
     /// What settled events spent, over all organizations, in the order of their

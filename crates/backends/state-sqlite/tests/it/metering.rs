@@ -1,0 +1,260 @@
+//! The ledger under its port's contract, and the meter over a kill.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use creto_metering::{LedgerStore, Meter, MeterConfig, PriceBook, RateLimit, conformance};
+use creto_nhi::{Budget, BudgetPeriod, DelegationLink, Hop, LinkStatus, Right};
+use creto_state_sqlite::{Database, SqliteLedger};
+use creto_types::{
+    ActionId, Clock, Commit, Currency, Evidence, IdSource, ManualClock, Money, OrgId, Period,
+    SeededRandom, SystemIds, Timestamp,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conformance() {
+    let dir = tempfile::tempdir().unwrap();
+    conformance::run(async |name| {
+        let db = Database::open(&dir.path().join(name)).unwrap();
+        Arc::new(SqliteLedger::new(db)) as Arc<dyn LedgerStore>
+    })
+    .await;
+}
+
+fn usd(amount: &str) -> Money {
+    format!("{amount} USD").parse().unwrap()
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// One meter over one file; ids and clock live on over a restart.
+struct World {
+    ids: Arc<dyn IdSource>,
+    clock: Arc<ManualClock>,
+    org: OrgId,
+    hops: Vec<Hop>,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::new(at("2026-05-31T23:59:00Z")));
+        let ids: Arc<dyn IdSource> = Arc::new(SystemIds::new(
+            Arc::<ManualClock>::clone(&clock),
+            Arc::new(SeededRandom::new(5)),
+        ));
+        let org = ids.next();
+        let mut world = Self {
+            ids,
+            clock,
+            org,
+            hops: Vec::new(),
+        };
+        for (delegator, delegatee, limit, period) in [
+            ("owner", "planner", "5", BudgetPeriod::Month),
+            ("planner", "bot", "1", BudgetPeriod::Total),
+        ] {
+            let link = DelegationLink {
+                id: world.ids.next(),
+                org,
+                delegator: delegator.parse().unwrap(),
+                delegatee: delegatee.parse().unwrap(),
+                parent: world.hops.last().map(|hop| hop.link.id),
+                rights: vec![Right::parse("*", "*").unwrap()],
+                not_before: at("2026-01-01T00:00:00Z"),
+                expires_at: at("2027-01-01T00:00:00Z"),
+                max_depth: 3,
+                budget: Some(Budget {
+                    limit: usd(limit),
+                    period,
+                }),
+                issued_at: at("2026-01-01T00:00:00Z"),
+            };
+            world.hops.push(Hop {
+                link: Arc::new(link),
+                status: Arc::new(LinkStatus::active()),
+            });
+        }
+        world
+    }
+
+    async fn open(&self, path: &Path) -> Arc<Meter> {
+        let store = SqliteLedger::new(Database::open(path).unwrap());
+        let prices = [("draft".to_owned(), usd("0.25"))];
+        Meter::open(
+            Arc::new(store),
+            PriceBook::new(Currency::USD, prices).unwrap(),
+            MeterConfig {
+                reservation_ttl: Duration::from_secs(60),
+                rate: RateLimit {
+                    per_second: NonZeroU32::MAX,
+                    burst: NonZeroU32::MAX,
+                },
+            },
+            Arc::clone(&self.ids),
+            Arc::<ManualClock>::clone(&self.clock),
+        )
+        .await
+        .unwrap()
+    }
+
+    fn commit(&self, kind: &str) -> Commit {
+        Commit::of(Evidence {
+            org: self.org,
+            kind: kind.to_owned(),
+            at: self.clock.now(),
+            actor: "bot".parse().unwrap(),
+            action_id: None,
+            body: serde_json::json!({}),
+        })
+    }
+
+    fn ask(&self, meter: &Meter, units: u64) -> Option<ActionId> {
+        use creto_metering::{Quota as _, QuotaDecision, QuotaRequest};
+        let action_id = self.ids.next();
+        let decision = meter.reserve(&QuotaRequest {
+            action_id,
+            org: self.org,
+            agent: &"bot".parse().unwrap(),
+            hops: &self.hops,
+            action: "draft",
+            units,
+        });
+        matches!(decision, QuotaDecision::Granted { .. }).then_some(action_id)
+    }
+
+    async fn reserve(&self, meter: &Meter, units: u64) -> ActionId {
+        let id = self.ask(meter, units).expect("there is room");
+        let commit = self.commit("action.allowed");
+        meter
+            .commit_reservation(self.org, id, commit)
+            .await
+            .unwrap();
+        id
+    }
+
+    async fn settle(&self, meter: &Meter, id: ActionId, units: u64) {
+        let draft = meter.draft_settlement(self.org, id, units).unwrap();
+        let commit = self.commit("usage.settled");
+        meter.settle(draft, commit).await.unwrap();
+    }
+
+    /// used and reserved of each hop.
+    fn tallies(&self, meter: &Meter) -> Vec<(Money, Money)> {
+        self.hops
+            .iter()
+            .map(|hop| meter.balance(hop, self.clock.now()).unwrap())
+            .map(|balance| (balance.used, balance.reserved))
+            .collect()
+    }
+}
+
+/// Copies what a kill at this moment would leave behind: the file and its log.
+fn killed(path: &Path, copy: &Path) {
+    for suffix in ["", "-wal"] {
+        let name = |path: &Path| format!("{}{suffix}", path.display());
+        if Path::new(&name(path)).exists() {
+            std::fs::copy(name(path), name(copy)).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_kill_the_counters_equal_the_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let world = World::new();
+    let meter = world.open(&path).await;
+    let settled = world.reserve(&meter, 2).await;
+    world.settle(&meter, settled, 1).await;
+    let open = world.reserve(&meter, 1).await;
+    let released = world.reserve(&meter, 1).await;
+    meter
+        .release(world.org, released, world.commit("usage.released"))
+        .await
+        .unwrap();
+    world.ask(&meter, 1).expect("reserved in memory alone");
+
+    let copy = dir.path().join("killed.db");
+    killed(&path, &copy);
+    let meter = world.open(&copy).await;
+    let expected = (usd("0.25"), usd("0.25"));
+    assert_eq!(world.tallies(&meter), [expected, expected]);
+
+    // The whole budget is 1.00: two more fit, and not one unit more.
+    world.reserve(&meter, 1).await;
+    world.reserve(&meter, 1).await;
+    assert_eq!(world.ask(&meter, 1), None);
+    world.settle(&meter, open, 1).await;
+
+    // The month of the planner's budget is over; the bot's total is not.
+    world.clock.advance(Duration::from_secs(61));
+    assert_eq!(meter.expired(world.clock.now(), 10).len(), 2);
+    let again = dir.path().join("again.db");
+    killed(&copy, &again);
+    let meter = world.open(&again).await;
+    assert_eq!(
+        world.tallies(&meter),
+        [(usd("0"), usd("0")), (usd("0.5"), usd("0.5"))]
+    );
+
+    let may = Period::new(at("2026-05-01T00:00:00Z"), at("2026-06-01T00:00:00Z")).unwrap();
+    let owner = "owner".parse().unwrap();
+    let invoice = meter.draft_invoice(world.org, may, owner).await.unwrap();
+    assert_eq!(invoice.total, usd("0.50"));
+    let usage = meter.usage(world.org, may, None).await.unwrap();
+    assert_eq!(usage[0].cost, usd("0.5"));
+    meter
+        .issue_invoice(invoice.clone(), world.commit("invoice.issued"))
+        .await
+        .unwrap();
+    let stored = meter.invoices(world.org, None, 10).await.unwrap();
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[0].lines, invoice.lines);
+}
+
+/// 64 tasks, whole lives over the real ledger, and a restart: never a unit over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_callers_over_the_real_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let world = Arc::new(World::new());
+    let meter = world.open(&path).await;
+    let tasks: Vec<_> = (0..64_u64)
+        .map(|i| {
+            let (world, meter) = (Arc::clone(&world), Arc::clone(&meter));
+            tokio::spawn(async move {
+                let Some(id) = world.ask(&meter, 1) else {
+                    return 0;
+                };
+                let commit = world.commit("action.allowed");
+                meter
+                    .commit_reservation(world.org, id, commit)
+                    .await
+                    .unwrap();
+                if i % 4 == 0 {
+                    let release = meter.release(world.org, id, world.commit("usage.released"));
+                    release.await.unwrap();
+                    return 0;
+                }
+                world.settle(&meter, id, 1).await;
+                1
+            })
+        })
+        .collect();
+    let mut settled = 0;
+    for task in tasks {
+        settled += task.await.unwrap();
+    }
+    // 1.00 at 0.25 each.
+    assert!(settled <= 4);
+    let spent = usd("0.25").checked_mul(settled).unwrap();
+    let expected = vec![(spent, usd("0")); 2];
+    assert_eq!(world.tallies(&meter), expected);
+    drop(meter);
+    let meter = world.open(&path).await;
+    assert_eq!(world.tallies(&meter), expected);
+}
