@@ -383,8 +383,8 @@ fn publishing_is_exact_under_load() {
                 while !stop.load(Ordering::SeqCst) {
                     let before = epoch.load(Ordering::SeqCst);
                     let decision = check();
-                    if before % 2 == 0 && before == epoch.load(Ordering::SeqCst) {
-                        assert_eq!(decision.is_allowed(), before % 4 == 0);
+                    if before.is_multiple_of(2) && before == epoch.load(Ordering::SeqCst) {
+                        assert_eq!(decision.is_allowed(), before.is_multiple_of(4));
                         judged.fetch_add(1, Ordering::SeqCst);
                     }
                 }
@@ -395,7 +395,7 @@ fn publishing_is_exact_under_load() {
                 epoch.fetch_add(1, Ordering::SeqCst);
                 world.publish(world.org, policies);
                 let settled = epoch.fetch_add(1, Ordering::SeqCst) + 1;
-                assert_eq!(check().is_allowed(), settled % 4 == 0);
+                assert_eq!(check().is_allowed(), settled.is_multiple_of(4));
                 let target = judged.load(Ordering::SeqCst) + 2;
                 while judged.load(Ordering::SeqCst) < target {
                     std::thread::yield_now();
