@@ -14,7 +14,7 @@ use creto_types::{OrgId, PrincipalName, canonical_json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::NhiError;
+use crate::{NhiError, Principal, PrincipalType};
 
 /// What a key of an organization signs. Each purpose has a key of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -100,9 +100,13 @@ pub(crate) struct KeyMaker {
 }
 
 /// What a wrapped key is bound to, so that a stored key cannot be moved to
-/// another principal or purpose.
-pub(crate) fn principal_wrapping(org: OrgId, name: &PrincipalName) -> String {
-    format!("creto/nhi/{org}/principal/{name}")
+/// another principal or purpose, nor a stored agent be made a human.
+pub(crate) fn principal_wrapping(org: OrgId, kind: PrincipalType, name: &PrincipalName) -> String {
+    format!("creto/nhi/{org}/principal/{kind}/{name}")
+}
+
+pub(crate) fn wrapping_of(principal: &Principal) -> String {
+    principal_wrapping(principal.org, principal.kind, &principal.name)
 }
 
 pub(crate) fn organization_wrapping(org: OrgId, purpose: KeyPurpose) -> String {

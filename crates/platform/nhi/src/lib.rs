@@ -7,7 +7,9 @@
 //!   refused with an error of its own ([`EscalationError`]).
 //! - **Every link is signed** by its delegator's own key; a stranger verifies a
 //!   chain from public data alone ([`verify_chain`]). Links read back from the
-//!   store are verified before they give any authority.
+//!   store are verified before they give any authority, by public keys that the
+//!   wrapped private ones vouch for. (That a store forgot a revocation is not
+//!   seen here: that it was made is in the log.)
 //! - **Revocation is exact.** Once [`Nhi::revoke`] returns, every identity that
 //!   holds the link or one below it is dead in [`AgentIdentity::live`], tokens
 //!   and cached handles included.

@@ -143,7 +143,8 @@ impl LinkStatus {
         self.revoked.load(Ordering::SeqCst)
     }
 
-    /// When it was revoked.
+    /// When it was revoked. `None` for a dead link only as long as the store has
+    /// not told.
     #[must_use]
     pub fn revoked_at(&self) -> Option<Timestamp> {
         self.revoked_at.get().copied()
@@ -155,7 +156,7 @@ impl LinkStatus {
         self.kill();
     }
 
-    /// Revoked at an instant that somebody else is about to tell.
+    /// Dead from now on; the instant is still to be told.
     pub(crate) fn kill(&self) {
         self.revoked.store(true, Ordering::SeqCst);
     }

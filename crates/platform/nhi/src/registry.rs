@@ -8,7 +8,7 @@ use creto_crypto::VerifyingKey;
 use creto_types::{OrgId, PrincipalName, StoreError};
 
 use crate::chain::check_link;
-use crate::keys::{KeyMaker, SharedSigner, key_id, organization_wrapping};
+use crate::keys::{KeyMaker, SharedSigner, key_id, organization_wrapping, wrapping_of};
 use crate::ports::{Snapshot, StoredLink, StoredOrganization, StoredPrincipal};
 use crate::{
     ChainError, DelegationLink, Hop, KeyPurpose, LinkId, LinkStatus, LinkView, NhiError,
@@ -163,6 +163,9 @@ impl Registry {
             if stored.principal.verifying_key != stored.key.public {
                 return Err(corrupt("principal", "its two public keys differ"));
             }
+            // Links are believed by these public keys, and kinds by nothing else:
+            // both are what the wrapped key says, not what the row says.
+            keys.signer(&stored.key, &wrapping_of(&stored.principal))?;
             registry
                 .orgs
                 .get_mut(&stored.principal.org)

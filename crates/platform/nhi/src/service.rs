@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use crate::chain::{depth_within, shrinks, well_formed};
 use crate::drafts::check_config;
-use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping};
+use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping, wrapping_of};
 use crate::link::SignError;
 use crate::ports::{StoredOrganization, StoredPrincipal};
 use crate::principal::spiffe_id;
@@ -257,7 +257,7 @@ impl Nhi {
         shrinks(&link, &links(&above))?;
         let signer = inner
             .keys
-            .signer(&delegator.key, &principal_wrapping(org, &link.delegator))?;
+            .signer(&delegator.key, &wrapping_of(&delegator.principal))?;
         SignedLink::sign(link, &signer).map_err(|error| match error {
             SignError::Canonical(error) => error.into(),
             SignError::Crypto(source) => NhiError::Crypto {
@@ -309,6 +309,10 @@ impl Nhi {
 
     /// Ends a delegation and, with it, every one below. On return no identity
     /// that holds it is live.
+    ///
+    /// When the store fails, memory takes the delegation for what the store then
+    /// says it is; for dead, when it cannot say. Either way the call may be
+    /// repeated.
     pub async fn revoke(
         &self,
         org: OrgId,
@@ -321,25 +325,30 @@ impl Nhi {
             let entry = registry.org(org)?.links.get(&link);
             Arc::clone(&entry.ok_or(NhiError::UnknownDelegation { link })?.status)
         };
-        if status.is_revoked() {
+        if status.revoked_at().is_some() {
             return Err(NhiError::AlreadyRevoked { link });
         }
         let inner = Arc::clone(&self.inner);
         to_completion(async move {
-            let receipt = inner
-                .store
-                .revoke_link(org, link, at, commit)
-                .await
-                .map_err(|error| match error {
-                    StoreError::Conflict { .. } => {
-                        // Another call revoked it and may not have got to memory.
-                        status.kill();
-                        NhiError::AlreadyRevoked { link }
-                    }
-                    other => other.into(),
-                })?;
-            status.revoke(at);
-            Ok(receipt)
+            match inner.store.revoke_link(org, link, at, commit).await {
+                Ok(receipt) => {
+                    status.revoke(at);
+                    Ok(receipt)
+                }
+                Err(StoreError::Conflict { .. }) => {
+                    // Another call revoked it and may never get to memory.
+                    status.kill();
+                    inner.learn_revocation(org, link, &status).await;
+                    Err(NhiError::AlreadyRevoked { link })
+                }
+                // It may be durable all the same: the answer was lost, or it is
+                // the answer of a call that was made before.
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Replayed(_))) => {
+                    inner.learn_revocation(org, link, &status).await;
+                    Err(error.into())
+                }
+                Err(error) => Err(error.into()),
+            }
         })
         .await
     }
@@ -459,7 +468,7 @@ impl Inner {
     ) -> Result<StoredPrincipal, NhiError> {
         let key = self.keys.make(
             SignatureAlgorithm::MlDsa65Ed25519,
-            &principal_wrapping(org, &name),
+            &principal_wrapping(org, kind, &name),
         )?;
         Ok(StoredPrincipal {
             principal: Principal {
@@ -472,6 +481,21 @@ impl Inner {
             },
             key,
         })
+    }
+
+    /// Takes over what the store knows of a link's revocation. The links below
+    /// share its status.
+    async fn learn_revocation(&self, org: OrgId, link: LinkId, status: &LinkStatus) {
+        let Ok(snapshot) = self.store.load().await else {
+            return status.kill();
+        };
+        let stored = snapshot
+            .links
+            .iter()
+            .find(|stored| stored.signed.link.org == org && stored.signed.link.id == link);
+        if let Some(at) = stored.and_then(|stored| stored.revoked_at) {
+            status.revoke(at);
+        }
     }
 
     /// Whether the delegator holds the chain it wants to pass on, now.

@@ -1,16 +1,18 @@
 //! Tokens: JWTs (RFC 7519) with one algorithm, one header and a closed set of
-//! claims. The parser accepts what [`encode`] writes and nothing else.
+//! claims. The parser accepts what [`encode`] writes, byte for byte, and nothing
+//! else.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_crypto::{Signature, SignatureAlgorithm, Signer, VerifyingKey};
 use creto_types::OrgId;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Hop, LinkId, NhiError, TokenId};
+use crate::{LinkId, NhiError, TokenId};
 
 /// The longest token, in bytes: a composite signature is 4.5 KB of base64url,
-/// and the longest chain of names fits three times beside it.
+/// and eight links of the longest names fit twice beside it.
 pub(crate) const MAX_TOKEN_LEN: usize = 16 * 1024;
 
 /// The only audience.
@@ -34,6 +36,7 @@ struct Header {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Claims {
     pub(crate) iss: String,
+    /// On whose behalf: the human at the root, also of an agent's token.
     pub(crate) sub: String,
     pub(crate) aud: String,
     pub(crate) iat: i64,
@@ -43,10 +46,12 @@ pub(crate) struct Claims {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) creto_link: Option<LinkId>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// Who acts; nobody but `sub` when absent.
     pub(crate) act: Option<Actor>,
 }
 
-/// One principal above in the chain, and those above it.
+/// An actor, and within it the actors before it, the most recent outermost
+/// (RFC 8693, section 4.1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Actor {
@@ -55,19 +60,16 @@ pub(crate) struct Actor {
     act: Option<Box<Actor>>,
 }
 
-/// The delegators of the chain, nearest outermost.
-pub(crate) fn actors(
-    hops: &[Hop],
-    spiffe_id: impl Fn(&Hop) -> Result<String, NhiError>,
-) -> Result<Option<Actor>, NhiError> {
-    let mut actor = None;
-    for hop in hops {
-        actor = Some(Actor {
-            sub: spiffe_id(hop)?,
-            act: actor.map(Box::new),
-        });
+impl Actor {
+    /// The actors of a chain, given as SPIFFE ids, root first.
+    pub(crate) fn nested(ids: impl IntoIterator<Item = String>) -> Option<Self> {
+        ids.into_iter().fold(None, |prior, sub| {
+            Some(Self {
+                sub,
+                act: prior.map(Box::new),
+            })
+        })
     }
-    Ok(actor)
 }
 
 pub(crate) fn encode(signer: &dyn Signer, kid: &str, claims: &Claims) -> Result<String, NhiError> {
@@ -120,8 +122,10 @@ pub(crate) fn parse(token: &str) -> Result<Unverified<'_>, NhiError> {
         .split_once('.')
         .filter(|(_, payload)| !payload.contains('.'))
         .ok_or_else(|| invalid("it has not three parts"))?;
-    let header: Header = serde_json::from_slice(&decode(header)?)
-        .map_err(|_| invalid("its header is not exactly `alg`, `kid` and `typ`"))?;
+    let header: Header = exact(
+        &decode(header)?,
+        "its header is not exactly `alg`, `kid` and `typ`",
+    )?;
     if header.alg != ALGORITHM.as_str() {
         return Err(invalid("its algorithm is not ML-DSA-65-Ed25519"));
     }
@@ -143,8 +147,21 @@ impl Unverified<'_> {
     pub(crate) fn verify(&self, key: &VerifyingKey) -> Result<Claims, NhiError> {
         key.verify(CONTEXT, self.signed.as_bytes(), &self.signature)
             .map_err(NhiError::TokenForged)?;
-        serde_json::from_slice(&decode(self.payload)?)
-            .map_err(|_| invalid("its claims are not those of a Creto token"))
+        exact(
+            &decode(self.payload)?,
+            "its claims are not those of a Creto token",
+        )
+    }
+}
+
+/// The value, if these bytes are the ones [`encode`] writes for it. A struct is
+/// also read from a JSON array, and an absent member from `null`: here they are
+/// not.
+fn exact<T: Serialize + DeserializeOwned>(bytes: &[u8], why: &'static str) -> Result<T, NhiError> {
+    let value: T = serde_json::from_slice(bytes).map_err(|_| invalid(why))?;
+    match creto_types::canonical_json(&value) {
+        Ok(written) if written == bytes => Ok(value),
+        _ => Err(invalid(why)),
     }
 }
 

@@ -8,8 +8,8 @@ use creto_types::{OrgId, PrincipalName, Timestamp};
 use crate::keys::jwk;
 use crate::principal::organization_id;
 use crate::service::Inner;
-use crate::token::{self, Claims, invalid};
-use crate::{AgentIdentity, Hop, IssuedToken, KeyPurpose, Nhi, NhiError};
+use crate::token::{self, Actor, Claims, invalid};
+use crate::{AgentIdentity, IssuedToken, KeyPurpose, Nhi, NhiError};
 
 /// A token's `iat` may lie this far ahead: the wall clock may have been stepped
 /// back since it was issued.
@@ -44,16 +44,17 @@ impl Nhi {
             .saturating_add(ttl)
             .unwrap_or(Timestamp::MAX)
             .min(fresh.expires_at);
+        let (sub, act) = inner.subject_and_actor(&fresh)?;
         let claims = Claims {
             iss: organization_id(&inner.config.trust_domain, org),
-            sub: fresh.spiffe_id.clone(),
+            sub,
             aud: token::AUDIENCE.to_owned(),
             iat: now.as_second(),
             exp: until.as_second(),
             jti: inner.ids.next(),
             creto_org: org,
             creto_link: fresh.link().map(|hop| hop.link.id),
-            act: token::actors(&fresh.hops, |hop| inner.delegator_id(hop))?,
+            act,
         };
         let expires_at = instant(claims.exp)?;
         if expires_at <= now {
@@ -106,8 +107,7 @@ impl Nhi {
             Some(link) => inner.identity_of(org, link)?,
             None => inner.human_by_spiffe_id(org, &claims.sub)?,
         };
-        let actors = token::actors(&identity.hops, |hop| inner.delegator_id(hop))?;
-        if identity.spiffe_id != claims.sub || actors != claims.act {
+        if inner.subject_and_actor(&identity)? != (claims.sub, claims.act) {
             return Err(invalid("it does not describe its delegation"));
         }
         identity.token_id = Some(claims.jti);
@@ -142,10 +142,21 @@ impl Inner {
         self.human(org, &name)
     }
 
-    fn delegator_id(&self, hop: &Hop) -> Result<String, NhiError> {
+    /// RFC 8693, section 4.1: the principal on whose behalf is acted, which is the
+    /// root of the chain, and the actor, which is its end, with those between.
+    fn subject_and_actor(
+        &self,
+        identity: &AgentIdentity,
+    ) -> Result<(String, Option<Actor>), NhiError> {
         let registry = self.registry.read();
-        let entry = registry.org(hop.link.org)?.principal(&hop.link.delegator)?;
-        Ok(entry.principal.spiffe_id.clone())
+        let state = registry.org(identity.org)?;
+        let id = |name: &PrincipalName| -> Result<String, NhiError> {
+            Ok(state.principal(name)?.principal.spiffe_id.clone())
+        };
+        let subject = id(identity.root())?;
+        let delegatees = identity.hops.iter().map(|hop| id(&hop.link.delegatee));
+        let delegatees = delegatees.collect::<Result<Vec<_>, _>>()?;
+        Ok((subject, Actor::nested(delegatees)))
     }
 }
 

@@ -123,6 +123,9 @@ async fn names_are_unique_and_lists_are_paged() {
 struct Tricky {
     inner: MemoryNhiStore,
     failing: AtomicBool,
+    /// Revocations are made, but their answers are lost.
+    mute: AtomicBool,
+    unreadable: AtomicBool,
     gated: AtomicBool,
     entered: Notify,
     gate: Notify,
@@ -145,6 +148,9 @@ impl Tricky {
 #[async_trait]
 impl NhiStore for Tricky {
     async fn load(&self) -> Result<Snapshot, StoreError> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("disk gone".into()));
+        }
         let mut snapshot = self.inner.load().await?;
         if let Some(tamper) = *self.tamper.lock() {
             tamper(&mut snapshot);
@@ -186,7 +192,11 @@ impl NhiStore for Tricky {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         self.before().await?;
-        self.inner.revoke_link(org, link, at, commit).await
+        let receipt = self.inner.revoke_link(org, link, at, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
     }
 }
 
@@ -227,6 +237,38 @@ async fn memory_follows_the_store_and_never_leads() {
     let refused = world.nhi.commit_principal(draft, Commit::default()).await;
     assert_eq!(code(refused), "store_unavailable");
     assert!(world.nhi.principal(org, &name("late")).is_none());
+}
+
+#[tokio::test]
+async fn a_revocation_whose_answer_was_lost_takes_effect() {
+    let (store, world, org, link) = tricky().await;
+    let identity = world.nhi.identity_for_link(org, link).unwrap();
+    let revoke = async |at| world.nhi.revoke(org, link, at, Commit::default()).await;
+    store.mute.store(true, Ordering::SeqCst);
+    let at = world.after(5);
+    assert_eq!(code(revoke(at).await), "store_unavailable");
+    assert_eq!(code(identity.live(world.now())), "delegation_revoked");
+    assert_eq!(identity.hops[0].status.revoked_at(), Some(at));
+    assert_eq!(code(revoke(at).await), "delegation_already_revoked");
+}
+
+#[tokio::test]
+async fn a_revocation_that_nobody_can_tell_of_counts_as_made_and_may_be_repeated() {
+    let (store, world, org, link) = tricky().await;
+    let status = world.nhi.link(org, link).unwrap().status;
+    let revoke = async |at| world.nhi.revoke(org, link, at, Commit::default()).await;
+    store.failing.store(true, Ordering::SeqCst);
+    store.unreadable.store(true, Ordering::SeqCst);
+    assert_eq!(code(revoke(world.now()).await), "store_unavailable");
+    assert!(status.is_revoked());
+    assert_eq!(status.revoked_at(), None);
+    store.failing.store(false, Ordering::SeqCst);
+    let at = world.after(9);
+    revoke(at).await.unwrap();
+    assert_eq!(status.revoked_at(), Some(at));
+    store.unreadable.store(false, Ordering::SeqCst);
+    let stored = world.store.load().await.unwrap();
+    assert_eq!(stored.links[0].revoked_at, Some(at));
 }
 
 #[tokio::test]
@@ -275,6 +317,28 @@ async fn what_was_altered_in_the_store_gives_no_authority() {
         }
     });
     assert_eq!(code(promoted.await), "trust_domain_changed");
+
+    // Nor does a matching SPIFFE id help: the wrapped key is bound to the kind.
+    let disguised = with(|snapshot| {
+        let row = snapshot
+            .principals
+            .iter_mut()
+            .find(|row| row.principal.name.as_str() == "planner")
+            .unwrap();
+        row.principal.kind = PrincipalType::Human;
+        row.principal.spiffe_id = row.principal.spiffe_id.replace("/agent/", "/human/");
+    });
+    assert_eq!(code(disguised.await), "open_failed");
+
+    // A public key of somebody else's in both places would verify links that
+    // its owner signed.
+    let planted = with(|snapshot| {
+        let stranger = snapshot.principals[1].key.public.clone();
+        let row = &mut snapshot.principals[0];
+        row.principal.verifying_key = stranger.clone();
+        row.key.public = stranger;
+    });
+    assert_eq!(code(planted.await), "signature_invalid");
 
     let swapped = with(|snapshot| {
         let keys = &mut snapshot.organizations[0].keys;

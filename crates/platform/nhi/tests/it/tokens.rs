@@ -1,12 +1,13 @@
 //! Tokens: what they carry, and everything that is not one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_errors::{Class, Classify};
 use creto_nhi::test_util::{World, name};
-use creto_nhi::{KeyPurpose, LinkId};
+use creto_nhi::{KeyPurpose, LinkId, PrincipalType};
 use creto_types::OrgId;
 use serde_json::{Value, json};
 
@@ -20,6 +21,18 @@ fn token(world: &World, org: OrgId, link: LinkId) -> String {
 fn part(token: &str, index: usize) -> Value {
     let text = token.split('.').nth(index).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap()
+}
+
+/// The object with its members in canonical order, so that nothing but their
+/// values can be wrong. What is nested stays as it is.
+fn sorted(object: &Value) -> String {
+    let members: BTreeMap<String, &Value> = object
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(key, value)| (key.clone(), value))
+        .collect();
+    serde_json::to_string(&members).unwrap()
 }
 
 /// A token of any header and claims, signed by one of the organization's keys.
@@ -50,14 +63,14 @@ async fn a_token_carries_the_chain() {
     let claims = part(&issued.token, 1);
     let id = |kind: &str, name: &str| format!("spiffe://creto.test/org/{org}/{kind}/{name}");
     assert_eq!(claims["iss"], format!("spiffe://creto.test/org/{org}"));
-    assert_eq!(claims["sub"], id("agent", "helper"));
+    assert_eq!(claims["sub"], id("human", "alice"));
     assert_eq!(claims["aud"], "creto");
     assert_eq!(claims["creto_link"], last.to_string());
     assert_eq!(
         claims["act"],
         json!({
-            "sub": id("agent", "worker"),
-            "act": { "sub": id("agent", "planner"), "act": { "sub": id("human", "alice") } }
+            "sub": id("agent", "helper"),
+            "act": { "sub": id("agent", "worker"), "act": { "sub": id("agent", "planner") } }
         })
     );
 
@@ -71,12 +84,56 @@ async fn a_token_carries_the_chain() {
     assert!(!format!("{issued:?}").contains(&issued.token));
 }
 
+/// RFC 8693, section 4.1, for alice -> planner -> release-bot.
+#[tokio::test]
+async fn the_exact_claims_of_a_chain_of_two() {
+    let (world, org) = crate::crew().await;
+    world
+        .principal(org, "release-bot", PrincipalType::Agent)
+        .await;
+    let planner = world
+        .delegate(org, world.request("alice", "planner", None))
+        .await
+        .unwrap();
+    let bot = world
+        .delegate(org, world.request("planner", "release-bot", Some(planner)))
+        .await
+        .unwrap();
+    let identity = world.nhi.identity_for_link(org, bot).unwrap();
+    let issued = world.nhi.issue_token(&identity, None).unwrap();
+    let payload = issued.token.split('.').nth(1).unwrap();
+    let payload = String::from_utf8(URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    let base = format!("spiffe://creto.test/org/{org}");
+    assert_eq!(
+        payload,
+        format!(
+            concat!(
+                r#"{{"act":{{"act":{{"sub":"{base}/agent/planner"}},"#,
+                r#""sub":"{base}/agent/release-bot"}},"aud":"creto","#,
+                r#""creto_link":"{bot}","creto_org":"{org}","exp":1767229200,"#,
+                r#""iat":1767225600,"iss":"{base}","jti":"{jti}","#,
+                r#""sub":"{base}/human/alice"}}"#,
+            ),
+            base = base,
+            bot = bot,
+            org = org,
+            jti = issued.id,
+        )
+    );
+}
+
 #[tokio::test]
 async fn a_human_has_a_token_without_a_chain() {
     let (world, org, _) = chained().await;
     let identity = world.nhi.identity_for_human(org, &name("alice")).unwrap();
     let issued = world.nhi.issue_token(&identity, None).unwrap();
-    assert!(part(&issued.token, 1).get("act").is_none());
+    let claims = part(&issued.token, 1);
+    assert_eq!(
+        claims["sub"],
+        format!("spiffe://creto.test/org/{org}/human/alice")
+    );
+    assert!(claims.get("act").is_none());
+    assert!(claims.get("creto_link").is_none());
     let verified = world.nhi.verify_token(&issued.token).unwrap();
     assert_eq!(verified.name, name("alice"));
     assert!(verified.hops.is_empty());
@@ -115,7 +172,7 @@ async fn tokens_expire_with_themselves_and_with_their_chain() {
 async fn a_life_out_of_its_limits_is_refused() {
     let (world, org, [root, ..]) = chained().await;
     let identity = world.nhi.identity_for_link(org, root).unwrap();
-    for seconds in [0, 3_601] {
+    for seconds in [0, 24 * 60 * 60 + 1] {
         assert_eq!(
             code(
                 world
@@ -201,12 +258,12 @@ async fn the_header_decides_nothing() {
     let with = |key: &str, value: Value| {
         let mut header = header.clone();
         header[key] = value;
-        header.to_string()
+        sorted(&header)
     };
     let without = |key: &str| {
         let mut header = header.clone();
         header.as_object_mut().unwrap().remove(key);
-        header.to_string()
+        sorted(&header)
     };
     let refused = [
         with("alg", json!("none")),
@@ -227,6 +284,9 @@ async fn the_header_decides_nothing() {
         without("typ"),
         format!(r#"{{"alg":"none","alg":"ML-DSA-65-Ed25519","kid":"{kid}","typ":"at+jwt"}}"#),
         "[]".to_owned(),
+        format!(r#"["ML-DSA-65-Ed25519","{kid}","at+jwt"]"#),
+        format!(r#"{{"kid":"{kid}","alg":"ML-DSA-65-Ed25519","typ":"at+jwt"}}"#),
+        format!("{header} "),
         String::new(),
     ];
     for header in refused {
@@ -259,22 +319,43 @@ async fn well_signed_claims_must_describe_the_registry() {
     let header = part(&good, 0).to_string();
     let claims = part(&good, 1);
     let verify = |claims: &Value| {
-        let token = forge(
-            &world,
-            org,
-            KeyPurpose::Issuer,
-            &header,
-            &claims.to_string(),
-        );
+        let token = forge(&world, org, KeyPurpose::Issuer, &header, &sorted(claims));
         world.nhi.verify_token(&token)
     };
     verify(&claims).unwrap();
     let future = world.after(61).as_second();
+    let agent = |name: &str| format!("spiffe://creto.test/org/{org}/agent/{name}");
+    let alice = format!("spiffe://creto.test/org/{org}/human/alice");
     let changes = [
+        ("sub", json!(agent("worker"))),
+        ("sub", json!(agent("planner"))),
         (
             "sub",
-            json!(format!("spiffe://creto.test/org/{org}/human/alice")),
+            json!(format!("spiffe://creto.test/org/{other}/human/mallory")),
         ),
+        // The chain cut, lengthened, out of order, or from its giver's side.
+        ("act", json!({ "sub": agent("worker") })),
+        ("act", json!({ "sub": agent("planner") })),
+        (
+            "act",
+            json!({ "act": { "sub": agent("worker") }, "sub": agent("planner") }),
+        ),
+        (
+            "act",
+            json!({
+                "act": { "act": { "sub": alice }, "sub": agent("planner") },
+                "sub": agent("worker")
+            }),
+        ),
+        (
+            "act",
+            json!({ "act": { "sub": alice }, "sub": agent("planner") }),
+        ),
+        (
+            "act",
+            json!({ "act": { "act": null, "sub": agent("planner") }, "sub": agent("worker") }),
+        ),
+        ("act", json!([agent("worker"), { "sub": agent("planner") }])),
         ("iss", json!(format!("spiffe://creto.test/org/{other}"))),
         ("iss", json!("https://issuer.example")),
         ("aud", json!("someone-else")),
@@ -294,11 +375,38 @@ async fn well_signed_claims_must_describe_the_registry() {
         changed[claim] = value;
         assert_eq!(code(verify(&changed)), "invalid_token", "{claim}");
     }
+    for claim in ["act", "creto_link"] {
+        let mut without = claims.clone();
+        without.as_object_mut().unwrap().remove(claim);
+        assert_eq!(code(verify(&without)), "invalid_token", "{claim}");
+    }
     // An agent without its link is nobody.
     let mut bare = claims.clone();
     bare.as_object_mut().unwrap().remove("creto_link");
     bare.as_object_mut().unwrap().remove("act");
+    bare["sub"] = json!(agent("worker"));
     assert_eq!(code(verify(&bare)), "principal_not_human");
+}
+
+#[tokio::test]
+async fn a_human_without_a_chain_has_no_actor_not_even_itself() {
+    let (world, org, [root, ..]) = chained().await;
+    let identity = world.nhi.identity_for_human(org, &name("alice")).unwrap();
+    let good = world.nhi.issue_token(&identity, None).unwrap().token;
+    let header = part(&good, 0).to_string();
+    let alice = part(&good, 1)["sub"].clone();
+    for (claim, value) in [
+        ("act", json!({ "sub": alice })),
+        ("act", Value::Null),
+        ("creto_link", json!(root)),
+        ("creto_link", Value::Null),
+    ] {
+        let mut claims = part(&good, 1);
+        claims[claim] = value;
+        let claims = sorted(&claims);
+        let token = forge(&world, org, KeyPurpose::Issuer, &header, &claims);
+        assert_eq!(code(world.nhi.verify_token(&token)), "invalid_token");
+    }
 }
 
 #[tokio::test]
@@ -344,10 +452,8 @@ async fn what_is_signed_comes_from_the_registry_not_from_the_caller() {
     dressed_up.name = name("alice");
     dressed_up.spiffe_id = "spiffe://creto.test/root".to_owned();
     let issued = world.nhi.issue_token(&dressed_up, None).unwrap();
-    assert_eq!(
-        part(&issued.token, 1)["sub"].as_str(),
-        Some(genuine.spiffe_id.as_str())
-    );
+    let claims = part(&issued.token, 1);
+    assert_eq!(claims["act"], json!({ "sub": genuine.spiffe_id }));
 }
 
 #[tokio::test]
