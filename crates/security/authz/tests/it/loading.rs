@@ -247,3 +247,31 @@ fn a_directory_is_read_in_the_order_of_names() {
     let missing = PolicySources::from_dir(&dir.path().join("nowhere")).unwrap_err();
     assert_eq!(missing.code(), "policies_unreadable");
 }
+
+/// Every example of the manual is accepted, and gives no warning.
+#[test]
+fn the_manual_s_examples_load() {
+    let manual = include_str!("../../../../../docs/policies.md");
+    let mut set = sources("");
+    let mut examples = 0;
+    for block in manual.split("```cedar\n").skip(1) {
+        let text = block.split("```").next().unwrap().to_owned();
+        examples += 1;
+        let name = format!("example{examples}");
+        if text.starts_with("namespace") {
+            set.schema.push((name, text));
+        } else if !text.contains("publish-needs-a-human") {
+            set.policies.push((name, text));
+        }
+    }
+    assert_eq!(examples, 5);
+    let compiled = CompiledPolicies::compile(&set).unwrap();
+    assert_eq!(compiled.report().warnings, []);
+    assert_eq!(compiled.report().policies.len(), 3);
+    assert!(
+        compiled
+            .report()
+            .actions
+            .contains(&"ticket.close".to_owned())
+    );
+}
