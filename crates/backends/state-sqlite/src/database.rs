@@ -15,10 +15,27 @@ use crate::writer::Writer;
 /// Every migration, oldest first. A released one never changes; its place in
 /// this list is its version (`PRAGMA user_version`).
 const MIGRATIONS: &[(&str, &str)] = &[
-    ("0001_commits", include_str!("../migrations/0001_commits.sql")),
+    (
+        "0001_commits",
+        include_str!("../migrations/0001_commits.sql"),
+    ),
     ("0002_nhi", include_str!("../migrations/0002_nhi.sql")),
-    ("0005_oversight", include_str!("../migrations/0005_oversight.sql")),
-    ("0006_sandboxes", include_str!("../migrations/0006_sandboxes.sql")),
+    (
+        "0003_consensus",
+        include_str!("../migrations/0003_consensus.sql"),
+    ),
+    (
+        "0004_metering",
+        include_str!("../migrations/0004_metering.sql"),
+    ),
+    (
+        "0005_oversight",
+        include_str!("../migrations/0005_oversight.sql"),
+    ),
+    (
+        "0006_sandboxes",
+        include_str!("../migrations/0006_sandboxes.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.

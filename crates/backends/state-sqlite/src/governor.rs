@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use creto_governor::{
-    ActionRecords, CommitStore, Replies, SandboxRow, SandboxState, SandboxStore,
-};
+use creto_governor::{ActionRecords, CommitStore, Replies, SandboxRow, SandboxState, SandboxStore};
 use creto_types::{
     ActionId, Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply,
 };

@@ -9,16 +9,22 @@
 //!
 //! One process owns a database file at a time ([`Database::open`] takes a lock).
 
+mod audit;
+mod consensus;
 mod database;
 mod governor;
+mod metering;
 mod nhi;
 mod oversight;
 mod pool;
 mod replies;
 mod writer;
 
+pub use audit::SqliteJournal;
+pub use consensus::SqliteWindow;
 pub use database::Database;
 pub use governor::SqliteGovernor;
+pub use metering::SqliteLedger;
 pub use nhi::SqliteNhi;
 pub use oversight::SqliteOversight;
 pub use replies::SqliteReplies;

@@ -9,9 +9,7 @@ use creto_oversight::{
     ActionDigest, Filter, Grant, HeldAction, OversightRequest, OversightStore, RequestId, State,
     StateName,
 };
-use creto_types::{
-    Commit, LeafIndex, Money, OrgId, PrincipalName, Receipt, StoreError, Timestamp,
-};
+use creto_types::{Commit, LeafIndex, Money, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use rusqlite::{Connection, Params, Row, Transaction, named_params, params};
 
 use crate::Database;

@@ -6,6 +6,9 @@
     reason = "tests"
 )]
 
+mod audit;
+mod consensus;
 mod database;
+mod metering;
 mod nhi;
 mod oversight;
