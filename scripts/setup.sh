@@ -233,11 +233,19 @@ fi
 
 # --- tools for the tests --------------------------------------------------
 
+# On a terminal cargo shows its progress; in a log its lines would only fill it.
+quiet=--quiet
+[ -t 2 ] && quiet=
+
 for tool in "${test_tools[@]}"; do
   command -v cargo >/dev/null 2>&1 ||
     fail "cargo is missing; install a Rust toolchain first (rustup.rs), then run this again."
   say "building $tool (some minutes, once)"
-  cargo install --locked --quiet "$tool" ||
+  # These tools run for seconds, so the minutes that their own release profiles
+  # spend on optimisation across crates are not worth it.
+  CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+    cargo install --locked ${quiet:+"$quiet"} "$tool" ||
     fail "cargo could not install $tool." \
       "Without a network, put the $tool program on the PATH by hand."
 done
