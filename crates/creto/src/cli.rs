@@ -1,0 +1,365 @@
+//! What can be typed. The help texts are the manual.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use creto_types::{Money, PrincipalName};
+
+use crate::arguments::{ExpiresIn, Instant, MountArgument, RightArgument, VariableArgument};
+
+/// Creto, the governance plane for AI agents.
+///
+/// It stands outside the agents' processes: for everything an agent wants to do it
+/// decides, holds, runs, meters and proves. This one program is the server, every
+/// administrative command and the offline verifier.
+#[derive(Debug, Parser)]
+#[command(name = "creto", version, max_term_width = 100, after_help = FIRST_STEPS)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  creto doctor                                what this machine still lacks
+  creto demo                                  one governed action, end to end
+  creto init --org 'Example' --owner alice    an organization of your own
+  creto serve                                 run it
+  creto self                                  who you are to it
+
+Exit status: 0 done, 1 refused or failed, 2 wrong usage.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Print one JSON document instead of text for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// The configuration file [default: ./creto.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "CRETO_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The server, on this machine's loopback, for example http://127.0.0.1:7180
+    /// [default: the address the configuration listens on]
+    #[arg(long, global = true, value_name = "URL", env = "CRETO_SERVER")]
+    pub(crate) server: Option<String>,
+
+    /// The file with your credential; nobody but you may be able to read it
+    /// [default: the one `creto init` wrote beside the configuration]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "CRETO_CREDENTIAL_FILE"
+    )]
+    pub(crate) credential: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server until it is told to stop (SIGTERM or Ctrl-C)
+    Serve,
+    /// Make an organization, its keys, a human owner, and a configuration
+    Init(InitArgs),
+    /// Run the whole scenario in ./demo-run and check every step of it
+    Demo(DemoArgs),
+    /// Check an exported evidence bundle, offline, with public keys alone
+    Verify(VerifyArgs),
+    /// Say what this machine lacks, and what to do about it
+    Doctor,
+    /// Work with the configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make agents, list them, give them tokens, run programs as them
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// Delegate authority: rights, an expiry and a budget
+    #[command(subcommand)]
+    Delegate(DelegateCommand),
+    /// Take a delegation back, and everything delegated below it, at once
+    Revoke {
+        /// The delegation, for example lnk_0192...
+        delegation: String,
+    },
+    /// Approve what an agent asks for; look at it first: creto oversight show
+    Approve(DecisionArgs),
+    /// Deny what an agent asks for
+    Deny(DecisionArgs),
+    /// See what waits for a human, and what was decided
+    #[command(subcommand)]
+    Oversight(OversightCommand),
+    /// See what was used, by agent and action
+    Usage(UsageArgs),
+    /// Issue invoices and read them
+    #[command(subcommand)]
+    Invoice(InvoiceCommand),
+    /// Read the log: its head, its leaves, one action's records, the evidence
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Say who your credential makes you, and what is left of your budgets
+    #[command(name = "self")]
+    Whoami,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The organization's name, for people
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present = "renew_credential"
+    )]
+    pub(crate) org: Option<String>,
+    /// The human who owns it
+    #[arg(long, value_name = "NAME", default_value = "owner")]
+    pub(crate) owner: PrincipalName,
+    /// Where keys, state and log are kept [default: `data` beside the configuration]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Make nothing; write a new credential for the owner of what is there
+    ///
+    /// For a credential that has expired or is lost. Stop the server first.
+    #[arg(long, conflicts_with_all = ["org", "data_dir"])]
+    pub(crate) renew_credential: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// The repository whose history the agent reads [default: the one around here]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) repo: Option<PathBuf>,
+    /// Where to run; removed and made anew when it is a demo's directory
+    #[arg(long, value_name = "DIR", default_value = "demo-run")]
+    pub(crate) dir: PathBuf,
+    /// Kill the server (SIGKILL) between every two steps and start it again
+    #[arg(long)]
+    pub(crate) kill_between_steps: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The bundle that `creto audit export` wrote
+    pub(crate) bundle: PathBuf,
+    /// Trust these keys only: the SHA-256 of the bundle's key file, as you learned it
+    /// from a source other than the bundle. Without it the bundle is checked against
+    /// the keys it carries itself.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) keys_digest: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check the configuration and say what the server would do with it
+    Check,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// Make an agent; it may do nothing until something is delegated to it
+    Create {
+        /// Its name: a-z, 0-9, `-`, `_`, `.`
+        name: PrincipalName,
+    },
+    /// List everyone in the organization, agents and humans
+    List,
+    /// Issue a bearer token for an agent that runs outside a sandbox
+    ///
+    /// The token goes to a file that only you may read. An agent inside a sandbox
+    /// needs none: the sandbox itself is its identity.
+    Token(TokenArgs),
+    /// Run a program in a sandbox as an agent, wait for it and show its output
+    ///
+    /// Example: creto agent run lnk_0192... --mount history=/history
+    /// -- /usr/bin/git -C /history log
+    Run(RunArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// The delegation it acts under, for example lnk_0192...; its delegatee is the agent
+    pub(crate) delegation: String,
+    /// How many seconds it is good for; never longer than the delegation
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) ttl_seconds: Option<u64>,
+    /// The file to write; it must not exist
+    #[arg(long, value_name = "FILE", required_unless_present = "stdout")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the token instead
+    #[arg(long, conflicts_with = "out")]
+    pub(crate) stdout: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The delegation the program acts under, for example lnk_0192...
+    pub(crate) delegation: String,
+    /// Mount a volume of the configuration, read-only
+    #[arg(long = "mount", value_name = "VOLUME=/PATH")]
+    pub(crate) mounts: Vec<MountArgument>,
+    /// Set a variable of the program's environment; nothing of yours reaches it
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    pub(crate) environment: Vec<VariableArgument>,
+    /// Most bytes of memory
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory_bytes: Option<u64>,
+    /// Most processes and threads
+    #[arg(long, value_name = "N")]
+    pub(crate) processes: Option<u64>,
+    /// Longest time it may run
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wall_seconds: Option<u64>,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub(crate) argv: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DelegateCommand {
+    /// Delegate to an agent; never more than you have
+    ///
+    /// You delegate as whoever the credential says: an agent with its token delegates
+    /// a part of what it was given.
+    ///
+    /// Example: creto delegate create planner --right 'release.* on repo:*'
+    /// --expires-in 30d --budget '5.00 USD'
+    Create(DelegateArgs),
+    /// List the delegations
+    List,
+    /// Show one delegation
+    Show {
+        /// The delegation, for example lnk_0192...
+        delegation: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DelegateArgs {
+    /// To whom
+    pub(crate) delegatee: PrincipalName,
+    /// What: an action on a resource, each exact or a prefix that ends in `*`
+    #[arg(long = "right", value_name = "ACTION on RESOURCE", required = true)]
+    pub(crate) rights: Vec<RightArgument>,
+    /// For how long from now: 30d, 12h, 45m or 90s
+    #[arg(long, value_name = "TIME", required_unless_present = "expires_at")]
+    pub(crate) expires_in: Option<ExpiresIn>,
+    /// Until when: 2030-01-31 or 2030-01-31T12:00:00Z
+    #[arg(long, value_name = "WHEN", conflicts_with = "expires_in")]
+    pub(crate) expires_at: Option<Instant>,
+    /// The delegation to hand on a part of; an agent hands on its own
+    #[arg(long, value_name = "ID")]
+    pub(crate) parent: Option<String>,
+    /// The most it may spend, for example '5.00 USD'
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) budget: Option<Money>,
+    /// When the budget starts anew
+    #[arg(long, value_enum, default_value_t = PeriodArgument::Total, requires = "budget")]
+    pub(crate) budget_period: PeriodArgument,
+    /// How many delegations may hang below this one
+    #[arg(long, value_name = "N")]
+    pub(crate) max_depth: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PeriodArgument {
+    /// Never
+    Total,
+    /// With each month, UTC
+    Month,
+    /// With each day, UTC
+    Day,
+}
+
+impl PeriodArgument {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Total => "total",
+            Self::Month => "month",
+            Self::Day => "day",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DecisionArgs {
+    /// The request, for example ovr_0192...
+    pub(crate) request: String,
+    /// Why; the agent can read it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OversightCommand {
+    /// List the requests
+    List {
+        /// Only those in this state: pending, approved, denied or expired
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
+    },
+    /// Show one request with the exact arguments that would be approved
+    Show {
+        /// The request, for example ovr_0192...
+        request: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeriodArgs {
+    /// First instant inside [default: the first day of this month, UTC]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) from: Option<Instant>,
+    /// First instant after it [default: now]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) to: Option<Instant>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    #[command(flatten)]
+    pub(crate) period: PeriodArgs,
+    /// Only this agent's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<PrincipalName>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum InvoiceCommand {
+    /// Invoice what was used in a period and is on no invoice yet
+    Issue {
+        #[command(flatten)]
+        period: PeriodArgs,
+        /// Whose delegations were spent [default: you]
+        #[arg(long, value_name = "NAME")]
+        customer: Option<PrincipalName>,
+    },
+    /// List the invoices
+    List,
+    /// Show one invoice with its lines
+    Show {
+        /// The invoice, for example inv_0192...
+        invoice: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Print the log's signed head
+    Checkpoint,
+    /// Print one leaf with its proof
+    Leaf {
+        /// Its index, from zero
+        index: u64,
+    },
+    /// Write the evidence bundle, for `creto verify`
+    Export {
+        /// The directory to write; it must not exist
+        dir: PathBuf,
+    },
+    /// Print every record of one action, from the decision to the settlement
+    Action {
+        /// The action, for example act_0192...
+        action: String,
+    },
+}

@@ -1,0 +1,165 @@
+//! `creto agent`.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use creto_client::{Client, encode};
+use serde_json::{Map, Value, json};
+
+use crate::cli::{AgentCommand, RunArgs, TokenArgs};
+use crate::context::{Context, file_error};
+use crate::error::CliError;
+use crate::output::{Reply, at, fields, printable, table};
+
+/// How long one call waits for the sandbox to end before the next one does.
+const WAIT_SECONDS: u32 = 20;
+
+pub(crate) fn run(context: &Context, command: AgentCommand) -> Result<Reply, CliError> {
+    let client = context.client()?;
+    match command {
+        AgentCommand::Create { name } => {
+            let body = json!({"name": name, "kind": "agent"});
+            let answer = client.post("/v1/principals", &body)?;
+            let text = format!(
+                "{}\nIt may do nothing yet. Delegate something to it: creto delegate create {name}\n",
+                fields(&[
+                    ("agent", at(&answer, "/name")),
+                    ("spiffe id", at(&answer, "/spiffe_id")),
+                    ("leaf", at(&answer, "/leaf")),
+                ])
+            );
+            Ok(Reply::new(text, answer))
+        }
+        AgentCommand::List => {
+            let items: Vec<Value> = client.pages("/v1/principals").collect::<Result<_, _>>()?;
+            let rows: Vec<_> = items
+                .iter()
+                .map(|item| vec![at(item, "/name"), at(item, "/kind"), at(item, "/spiffe_id")])
+                .collect();
+            let mut text = table(&["NAME", "KIND", "SPIFFE ID"], &rows);
+            if !items.iter().any(|item| at(item, "/kind") == "agent") {
+                text.push_str("\nNo agents yet. Make one: creto agent create NAME\n");
+            }
+            Ok(Reply::new(text, json!({ "items": items })))
+        }
+        AgentCommand::Token(args) => token(&client, &args),
+        AgentCommand::Run(args) => run_program(&client, args),
+    }
+}
+
+fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {
+    if let Some(path) = args.out.as_deref().filter(|path| path.exists()) {
+        return Err(CliError::Exists {
+            path: path.to_owned(),
+        });
+    }
+    let mut body = json!({ "delegation": args.delegation });
+    if let (Some(ttl), Value::Object(fields)) = (args.ttl_seconds, &mut body) {
+        fields.insert("ttl_seconds".to_owned(), json!(ttl));
+    }
+    let mut answer = client.post("/v1/tokens", &body)?;
+    let token = at(&answer, "/token");
+    if token.is_empty() {
+        return Err(CliError::Answer { what: "token" });
+    }
+    let Some(path) = &args.out else {
+        return Ok(Reply::new(format!("{token}\n"), answer));
+    };
+    write_secret(path, &token)?;
+    if let Value::Object(fields) = &mut answer {
+        fields.remove("token");
+        fields.insert("file".to_owned(), json!(path));
+    }
+    let text = fields(&[
+        ("agent", at(&answer, "/principal")),
+        ("token", path.display().to_string()),
+        ("expires", at(&answer, "/expires_at")),
+        ("leaf", at(&answer, "/leaf")),
+    ]);
+    Ok(Reply::new(text, answer))
+}
+
+/// A new file that nobody but its owner can ever read.
+fn write_secret(path: &Path, text: &str) -> Result<(), CliError> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()
+        })
+        .map_err(file_error("write", path))
+}
+
+/// The body of `POST /v1/sandboxes`.
+fn sandbox_body(args: RunArgs) -> Value {
+    let mut body = json!({"delegation": args.delegation, "argv": args.argv});
+    let limits: Map<String, Value> = [
+        ("memory_bytes", args.memory_bytes),
+        ("processes", args.processes),
+        ("wall_seconds", args.wall_seconds),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), json!(value?))))
+    .collect();
+    let mounts: Vec<Value> = args
+        .mounts
+        .iter()
+        .map(|mount| json!({"name": mount.name, "target": mount.target}))
+        .collect();
+    let environment: Map<String, Value> = args
+        .environment
+        .into_iter()
+        .map(|variable| (variable.name, Value::String(variable.value)))
+        .collect();
+    if let Value::Object(fields) = &mut body {
+        if !environment.is_empty() {
+            fields.insert("env".to_owned(), Value::Object(environment));
+        }
+        if !limits.is_empty() {
+            fields.insert("limits".to_owned(), Value::Object(limits));
+        }
+        if !mounts.is_empty() {
+            fields.insert("mounts".to_owned(), Value::Array(mounts));
+        }
+    }
+    body
+}
+
+fn run_program(client: &Client, args: RunArgs) -> Result<Reply, CliError> {
+    let started = client.post("/v1/sandboxes", &sandbox_body(args))?;
+    let id = at(&started, "/id");
+    if id.is_empty() {
+        return Err(CliError::Answer { what: "id" });
+    }
+    let path = format!("/v1/sandboxes/{}?wait_seconds={WAIT_SECONDS}", encode(&id));
+    let ended = loop {
+        let answer = client.get(&path)?;
+        if at(&answer, "/state") != "running" {
+            break answer;
+        }
+    };
+    let mut text = String::new();
+    for stream in ["/stdout", "/stderr"] {
+        for line in at(&ended, stream).lines() {
+            text.push_str(&printable(line));
+            text.push('\n');
+        }
+    }
+    text.push_str(&fields(&[
+        ("sandbox", at(&ended, "/id")),
+        ("agent", at(&ended, "/agent")),
+        ("exit", at(&ended, "/exit")),
+        ("exit code", at(&ended, "/exit_code")),
+        ("leaf", at(&ended, "/leaf")),
+    ]));
+    let good = at(&ended, "/exit") == "exited" && at(&ended, "/exit_code") == "0";
+    Ok(Reply {
+        good,
+        ..Reply::new(text, ended)
+    })
+}

@@ -1,0 +1,135 @@
+//! `creto audit`.
+
+use std::path::{Component, Path};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use creto_client::{Client, encode};
+use serde_json::{Value, json};
+
+use crate::cli::AuditCommand;
+use crate::context::{Context, file_error};
+use crate::error::CliError;
+use crate::output::{Reply, at, fields, printable, table};
+
+pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, CliError> {
+    let client = context.client()?;
+    match command {
+        AuditCommand::Checkpoint => {
+            let note = client.get_bytes("/v1/audit/checkpoint")?;
+            let note = String::from_utf8_lossy(&note).into_owned();
+            Ok(Reply::new(note.clone(), json!({ "checkpoint": note })))
+        }
+        AuditCommand::Leaf { index } => {
+            let answer = client.get(&format!("/v1/audit/leaves/{index}"))?;
+            let record = answer.get("record").unwrap_or(&Value::Null);
+            let text = format!(
+                "{}\n{}",
+                printable_lines(&format!("{record:#}")),
+                printable_lines(&at(&answer, "/proof"))
+            );
+            Ok(Reply::new(text, answer))
+        }
+        AuditCommand::Export { dir } => export(&client, &dir),
+        AuditCommand::Action { action } => {
+            let answer = client.get(&format!("/v1/actions/{}", encode(&action)))?;
+            let items = answer.pointer("/items").and_then(Value::as_array);
+            let rows: Vec<_> = items
+                .into_iter()
+                .flatten()
+                .map(|item| {
+                    vec![
+                        at(item, "/leaf"),
+                        at(item, "/record/at"),
+                        at(item, "/record/kind"),
+                        at(item, "/record/actor"),
+                        at(item, "/record/body"),
+                    ]
+                })
+                .collect();
+            let headers = ["LEAF", "AT", "WHAT", "WHO", "DETAIL"];
+            Ok(Reply::new(table(&headers, &rows), answer))
+        }
+    }
+}
+
+/// Writes the bundle beside its place and moves it there whole.
+fn export(client: &Client, dir: &Path) -> Result<Reply, CliError> {
+    if dir.exists() {
+        return Err(CliError::Exists {
+            path: dir.to_owned(),
+        });
+    }
+    let answer = client.get("/v1/audit/export")?;
+    let files = answer
+        .pointer("/files")
+        .and_then(Value::as_object)
+        .ok_or(CliError::Answer { what: "files" })?;
+    let mut name = dir.as_os_str().to_owned();
+    name.push(".partial");
+    let partial = Path::new(&name);
+    if partial.exists() {
+        std::fs::remove_dir_all(partial).map_err(file_error("remove", partial))?;
+    }
+    let mut bytes_written = 0_usize;
+    for (name, content) in files {
+        let path = partial.join(inside(name)?);
+        let bytes = content
+            .as_str()
+            .and_then(|text| STANDARD.decode(text).ok())
+            .ok_or(CliError::Answer { what: "files" })?;
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(file_error("make", parent))?;
+        }
+        std::fs::write(&path, &bytes).map_err(file_error("write", &path))?;
+        bytes_written += bytes.len();
+    }
+    std::fs::rename(partial, dir).map_err(file_error("write", dir))?;
+    let text = format!(
+        "{}\nCheck it anywhere, offline: creto verify {}\n",
+        fields(&[
+            ("bundle", dir.display().to_string()),
+            ("files", files.len().to_string()),
+            ("bytes", bytes_written.to_string()),
+        ]),
+        dir.display()
+    );
+    let json = json!({"bundle": dir, "files": files.len(), "bytes": bytes_written});
+    Ok(Reply::new(text, json))
+}
+
+/// The name, if it stays inside the directory it is joined to.
+fn inside(name: &str) -> Result<&Path, CliError> {
+    let path = Path::new(name);
+    let plain = path
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    if plain && !name.is_empty() {
+        Ok(path)
+    } else {
+        Err(CliError::UnsafeName {
+            name: name.to_owned(),
+        })
+    }
+}
+
+fn printable_lines(text: &str) -> String {
+    text.lines()
+        .map(|line| format!("{}\n", printable(line)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_cannot_write_outside_its_directory() {
+        for good in ["checkpoint", "tile/0/x001/000.p/7"] {
+            assert!(inside(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/etc/passwd", "../x", "a/../../x", "./a"] {
+            assert!(inside(bad).is_err(), "{bad}");
+        }
+    }
+}

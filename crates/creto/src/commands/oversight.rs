@@ -1,0 +1,102 @@
+//! `creto oversight`, `creto approve` and `creto deny`.
+
+use creto_client::encode;
+use serde_json::{Value, json};
+
+use crate::cli::{DecisionArgs, OversightCommand};
+use crate::context::Context;
+use crate::error::CliError;
+use crate::output::{Reply, at, fields, money, table};
+
+pub(crate) fn run(context: &Context, command: OversightCommand) -> Result<Reply, CliError> {
+    let client = context.client()?;
+    match command {
+        OversightCommand::List { state } => {
+            let path = match &state {
+                Some(state) => format!("/v1/oversight/requests?state={}", encode(state)),
+                None => "/v1/oversight/requests".to_owned(),
+            };
+            let items: Vec<Value> = client.pages(&path).collect::<Result<_, _>>()?;
+            if items.is_empty() {
+                let text = "Nothing here. A request appears when a policy says that a human has \
+                            to look first.\n";
+                return Ok(Reply::new(text, json!({ "items": items })));
+            }
+            let rows: Vec<_> = items
+                .iter()
+                .map(|item| {
+                    vec![
+                        at(item, "/id"),
+                        at(item, "/state"),
+                        at(item, "/agent"),
+                        at(item, "/action"),
+                        at(item, "/resource"),
+                        money(item, "/cost"),
+                        at(item, "/expires_at"),
+                    ]
+                })
+                .collect();
+            let headers = [
+                "REQUEST", "STATE", "AGENT", "ACTION", "RESOURCE", "COST", "EXPIRES",
+            ];
+            Ok(Reply::new(
+                table(&headers, &rows),
+                json!({ "items": items }),
+            ))
+        }
+        OversightCommand::Show { request } => {
+            let answer = client.get(&format!("/v1/oversight/requests/{}", encode(&request)))?;
+            let mut text = shown(&answer);
+            if at(&answer, "/state") == "pending" {
+                text.push_str(&format!(
+                    "\nDecide with: creto approve {request}   or: creto deny {request} --reason TEXT\n"
+                ));
+            }
+            Ok(Reply::new(text, answer))
+        }
+    }
+}
+
+pub(crate) fn decide(
+    context: &Context,
+    verdict: &str,
+    args: &DecisionArgs,
+) -> Result<Reply, CliError> {
+    let path = format!("/v1/oversight/requests/{}/{verdict}", encode(&args.request));
+    let body = match &args.reason {
+        Some(reason) => json!({ "reason": reason }),
+        None => json!({}),
+    };
+    let answer = context.client()?.post(&path, &body)?;
+    Ok(Reply::new(shown(&answer), answer))
+}
+
+fn shown(answer: &Value) -> String {
+    let chain: Vec<String> = answer
+        .pointer("/chain")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect();
+    fields(&[
+        ("request", at(answer, "/id")),
+        ("state", at(answer, "/state")),
+        ("agent", at(answer, "/agent")),
+        ("chain", chain.join(" > ")),
+        ("action", at(answer, "/action")),
+        ("resource", at(answer, "/resource")),
+        ("arguments", at(answer, "/args")),
+        ("units", at(answer, "/units")),
+        ("would cost", money(answer, "/cost")),
+        ("spent so far", money(answer, "/spent")),
+        ("digest", at(answer, "/digest")),
+        ("policy", at(answer, "/policy_id")),
+        ("asked", at(answer, "/created_at")),
+        ("expires", at(answer, "/expires_at")),
+        ("decided by", at(answer, "/decided_by")),
+        ("decided", at(answer, "/decided_at")),
+        ("reason", at(answer, "/decision_reason")),
+        ("leaf", at(answer, "/leaf")),
+    ])
+}

@@ -1,0 +1,38 @@
+//! The scenario, chapter by chapter.
+
+mod budget;
+mod evidence;
+mod invoice;
+mod organization;
+mod oversight;
+mod work;
+
+use super::step::Step;
+
+/// Every step, in order.
+pub(crate) fn scenario() -> Vec<Step> {
+    let chapters = [
+        organization::STEPS,
+        work::STEPS,
+        oversight::STEPS,
+        budget::STEPS,
+        invoice::STEPS,
+        evidence::STEPS,
+    ];
+    chapters
+        .into_iter()
+        .flatten()
+        .map(|(name, expected, run)| Step {
+            name,
+            expected,
+            run: *run,
+        })
+        .collect()
+}
+
+/// Name, expected outcome, what to do.
+type Row = (
+    &'static str,
+    &'static str,
+    fn(&mut super::world::World) -> Result<super::step::Done, super::error::DemoError>,
+);

@@ -1,0 +1,190 @@
+//! Why a command did not do what was asked.
+
+use std::path::PathBuf;
+
+use creto_client::ClientError;
+use creto_errors::{Class, Classify};
+use serde_json::{Value, json};
+
+use crate::demo::DemoError;
+
+/// Anything that ends a command early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// A call to the server did not succeed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// There is no credential to call with.
+    #[error(
+        "there is no credential at {path}; name one with --credential or CRETO_CREDENTIAL_FILE, \
+         or run this where `creto init` wrote its configuration"
+    )]
+    NoCredential {
+        /// Where one was expected.
+        path: PathBuf,
+    },
+    /// Nothing says where the server is.
+    #[error(
+        "there is no configuration at {path}; name one with --config, or the server with \
+         --server and your credential with --credential"
+    )]
+    NoConfig {
+        /// Where one was expected.
+        path: PathBuf,
+    },
+    /// A file or directory cannot be used.
+    #[error("cannot {what} {path}")]
+    File {
+        /// Read, write, make.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something is there already and would be overwritten.
+    #[error("{path} exists already, and is left alone")]
+    Exists {
+        /// What.
+        path: PathBuf,
+    },
+    /// The terminal or pipe refused the output.
+    #[error("cannot write the output")]
+    Output(#[source] std::io::Error),
+    /// The server's answer lacks what this command needs.
+    #[error("the server's answer has no usable `{what}`; are both of one version?")]
+    Answer {
+        /// What is missing.
+        what: &'static str,
+    },
+    /// A bundle names a file outside its directory.
+    #[error("the server's bundle names a file outside of it: {name}")]
+    UnsafeName {
+        /// The name.
+        name: String,
+    },
+    /// The digest is not one.
+    #[error("--keys-digest is not hexadecimal")]
+    KeysDigest,
+    /// The time given cannot be represented.
+    #[error("that time is out of range")]
+    Time(#[source] jiff::Error),
+    /// The process cannot run tasks.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] std::io::Error),
+    /// The demo could not go on.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// The server's own part of this program refused.
+    #[error("{text}")]
+    Server {
+        /// Its code.
+        code: &'static str,
+        /// Its class.
+        class: Class,
+        /// The text with every cause.
+        text: String,
+        /// The error itself.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl CliError {
+    /// Keeps code, class and causes of an error of `creto-server`.
+    pub(crate) fn server<E: Classify + Send + Sync + 'static>(error: E) -> Self {
+        Self::Server {
+            code: error.code(),
+            class: error.class(),
+            text: error.to_string(),
+            source: Box::new(error),
+        }
+    }
+
+    /// The code to show: the server's own when it was the server that refused.
+    pub(crate) fn shown_code(&self) -> &str {
+        match self {
+            Self::Client(error) => error.reported_code(),
+            other => other.code(),
+        }
+    }
+
+    /// For people: what went wrong, its code, and how to find it in the log.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("creto: {}\n", crate::output::printable(&self.message()));
+        text.push_str(&format!("  code: {}\n", self.shown_code()));
+        if let Some(id) = self.request_id() {
+            text.push_str(&format!("  request: {id}\n"));
+        }
+        text
+    }
+
+    /// For programs.
+    pub(crate) fn json(&self) -> Value {
+        let problem = match self {
+            Self::Client(error) => error.problem(),
+            _ => None,
+        };
+        json!({ "error": {
+            "code": self.shown_code(),
+            "class": self.class().as_str(),
+            "message": self.message(),
+            "problem": problem,
+        }})
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Client(ClientError::Refused(problem)) if problem.detail.is_empty() => {
+                problem.title.clone()
+            }
+            Self::Client(ClientError::Refused(problem)) => problem.detail.clone(),
+            other => creto_errors::chain(other),
+        }
+    }
+
+    fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Client(error) => error.problem()?.request_id.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+impl Classify for CliError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Client(error) => error.class(),
+            Self::Server { class, .. } => *class,
+            Self::Demo(error) => error.class(),
+            Self::Runtime(_) | Self::Output(_) => Class::Transient,
+            Self::UnsafeName { .. } => Class::Security,
+            Self::NoCredential { .. }
+            | Self::NoConfig { .. }
+            | Self::File { .. }
+            | Self::Exists { .. }
+            | Self::Answer { .. }
+            | Self::KeysDigest
+            | Self::Time(_) => Class::Permanent,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Client(error) => error.code(),
+            Self::Server { code, .. } => code,
+            Self::Demo(error) => error.code(),
+            Self::NoCredential { .. } => "credential_missing",
+            Self::NoConfig { .. } => "config_missing",
+            Self::File { .. } => "file_unusable",
+            Self::Exists { .. } => "file_exists",
+            Self::Output(_) => "output_failed",
+            Self::Answer { .. } => "answer_incomplete",
+            Self::UnsafeName { .. } => "bundle_name_unsafe",
+            Self::KeysDigest => "keys_digest_malformed",
+            Self::Time(_) => "time_out_of_range",
+            Self::Runtime(_) => "runtime_unavailable",
+        }
+    }
+}
