@@ -9,6 +9,7 @@
 mod audit;
 mod consensus;
 mod database;
+mod governor;
 mod metering;
 mod nhi;
 mod oversight;

@@ -1,1 +1,0 @@
-//! creto-bench.
