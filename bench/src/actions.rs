@@ -6,7 +6,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use creto_authz::{Authz, CheckRequest, CompiledPolicies, Decision, PolicySources, Quota, ResourceRef};
+use creto_authz::{
+    Authz, CheckRequest, CompiledPolicies, Decision, PolicySources, Quota, ResourceRef,
+};
 use creto_metering::{Meter, MeterConfig, PriceBook, RateLimit};
 use creto_nhi::test_util::{agent, hop, rights};
 use creto_state_sqlite::{Database, SqliteLedger};
@@ -33,7 +35,10 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
         let rate = NonZeroU32::new(1_000_000).ok_or("not zero")?;
         let meter = Meter::open(
             Arc::new(SqliteLedger::new(database)),
-            PriceBook::new(currency, [("history.read".to_owned(), Money::zero(currency))])?,
+            PriceBook::new(
+                currency,
+                [("history.read".to_owned(), Money::zero(currency))],
+            )?,
             MeterConfig {
                 reservation_ttl: Duration::from_secs(600),
                 rate: RateLimit {

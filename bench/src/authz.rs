@@ -32,7 +32,10 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let rate = NonZeroU32::new(1_000_000).ok_or("not zero")?;
     let meter = tokio::runtime::Runtime::new()?.block_on(Meter::open(
         Arc::new(MemoryLedger::new(Arc::new(MemoryCommits::new()))),
-        PriceBook::new(currency, [("history.read".to_owned(), Money::zero(currency))])?,
+        PriceBook::new(
+            currency,
+            [("history.read".to_owned(), Money::zero(currency))],
+        )?,
         MeterConfig {
             reservation_ttl: Duration::from_secs(60),
             rate: RateLimit {
@@ -54,7 +57,15 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     });
     let all = || rights(&[("*", "*")]);
     let first = hop(org, ids.next(), None, "alice", "planner", all(), budget);
-    let second = hop(org, ids.next(), Some(&first), "planner", "lead", all(), budget);
+    let second = hop(
+        org,
+        ids.next(),
+        Some(&first),
+        "planner",
+        "lead",
+        all(),
+        budget,
+    );
     let third = hop(org, ids.next(), Some(&second), "lead", "bot", all(), budget);
     let bound = authz.bind(agent(vec![first, second, third]));
     let resource = ResourceRef::resource("repo:creto");
@@ -95,11 +106,8 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
             uid("Creto::Agent::\"bot\""),
             uid("Creto::Action::\"history.read\""),
             uid("Creto::Resource::\"repo:creto\""),
-            Context::from_json_value(
-                serde_json::json!({"oversight": {"approved": false}}),
-                None,
-            )
-            .expect("a context"),
+            Context::from_json_value(serde_json::json!({"oversight": {"approved": false}}), None)
+                .expect("a context"),
             None,
         )
         .expect("a request");

@@ -23,8 +23,7 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 
 /// Ports that this product is not known to share with anything common.
-const DEFAULT_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7180);
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7180);
 
 /// Up to a year.
 type Ttl = Seconds<1, 31_536_000>;
@@ -339,7 +338,9 @@ impl MeteringSection {
     fn currency(&self) -> Result<Currency, ServerConfigError> {
         match self.currency {
             Some(currency) => Ok(currency),
-            None => "USD".parse().map_err(|_| invalid("metering.currency", "is not in ISO 4217")),
+            None => "USD"
+                .parse()
+                .map_err(|_| invalid("metering.currency", "is not in ISO 4217")),
         }
     }
 

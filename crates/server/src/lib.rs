@@ -48,7 +48,12 @@ pub fn check_config(path: &Path) -> Result<ConfigReport, ServerConfigError> {
         )),
         None => lines.push("runs no sandboxes".to_owned()),
     }
-    lines.extend(config.notes().into_iter().map(|note| format!("note: {note}")));
+    lines.extend(
+        config
+            .notes()
+            .into_iter()
+            .map(|note| format!("note: {note}")),
+    );
     Ok(ConfigReport { lines })
 }
 

@@ -4,9 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use creto_errors::Classify as _;
-use creto_runtime::{
-    AddressGuard, Gateway, GatewayConfig, Resolver, RuntimeError, SandboxRuntime,
-};
+use creto_runtime::{AddressGuard, Gateway, GatewayConfig, Resolver, RuntimeError, SandboxRuntime};
 use creto_runtime_gvisor::{GvisorConfig, GvisorRuntime, NameServers, TcpDialer};
 use creto_types::Clock;
 
