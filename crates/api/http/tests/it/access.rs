@@ -1,0 +1,126 @@
+//! Nothing without a credential.
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use creto_http::{Auth, RouteInfo, routes};
+use serde_json::json;
+
+use crate::world::World;
+
+fn path(route: &RouteInfo) -> String {
+    let parts = route.path.split('/').map(|part| match part {
+        "{index}" => "0",
+        "{*path}" => "0/000",
+        part if part.starts_with('{') => "some-id",
+        part => part,
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+fn request(route: &RouteInfo) -> axum::http::request::Builder {
+    Request::builder()
+        .method(route.method.parse::<Method>().unwrap())
+        .uri(path(route))
+}
+
+#[tokio::test]
+async fn every_route_that_is_not_public_answers_401() {
+    let world = World::new().await;
+    let mut public = Vec::new();
+    for route in routes() {
+        if route.auth == Auth::Public {
+            public.push(route.path);
+            let answer = world
+                .send(request(&route).body(Body::empty()).unwrap())
+                .await;
+            assert_eq!(answer.status, StatusCode::OK, "{route:?}");
+            continue;
+        }
+        for credential in [
+            None,
+            Some("Bearer nonsense"),
+            Some("Basic YTpi"),
+            Some("Bearer "),
+        ] {
+            let mut request = request(&route);
+            if let Some(credential) = credential {
+                request = request.header(header::AUTHORIZATION, credential);
+            }
+            let answer = world.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(
+                answer.status,
+                StatusCode::UNAUTHORIZED,
+                "{route:?} {credential:?}"
+            );
+            let challenge = answer.header(header::WWW_AUTHENTICATE);
+            assert_eq!(challenge, "Bearer realm=\"creto\"", "{route:?}");
+        }
+    }
+    assert_eq!(
+        public,
+        [
+            "/healthz",
+            "/readyz",
+            "/openapi.json",
+            "/.well-known/jwks.json"
+        ],
+        "what is public grows only on purpose"
+    );
+}
+
+#[tokio::test]
+async fn a_sandbox_is_its_own_credential_and_brings_no_other() {
+    let world = World::new().await;
+    let caller = world.governor.authenticate(&world.agent).unwrap();
+    let bound = |path: &str| Request::get(path).extension(caller.clone());
+
+    let answer = world
+        .send(bound("/v1/self").body(Body::empty()).unwrap())
+        .await;
+    assert_eq!(answer.json()["name"], "bot");
+
+    // The owner's token reached the sandbox: it opens nothing there.
+    let stolen = format!("Bearer {}", world.owner);
+    let request = bound("/v1/self").header(header::AUTHORIZATION, &stolen);
+    let answer = world.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.problem(), (403, "credential_in_sandbox".to_owned()));
+
+    for path in ["/oversight", "/oversight/requests/x"] {
+        let request = bound(path).header(header::AUTHORIZATION, &stolen);
+        let answer = world.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN);
+        assert!(answer.body.contains("page_in_sandbox"), "{}", answer.body);
+    }
+    let form = format!("credential={}", world.owner);
+    let request = Request::post("/oversight/login")
+        .extension(caller.clone())
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let answer = world.send(request.body(Body::from(form)).unwrap()).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert!(answer.headers.get(header::SET_COOKIE).is_none());
+}
+
+#[tokio::test]
+async fn a_revoked_delegation_ends_its_tokens_at_once() {
+    let world = World::new().await;
+    assert_eq!(
+        world.get("/v1/self", &world.agent).await.status,
+        StatusCode::OK
+    );
+    let path = format!("/v1/delegations/{}/revoke", world.link);
+    let answer = world.post(&path, &world.owner, json!({})).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    let answer = world.get("/v1/self", &world.agent).await;
+    assert_eq!(answer.problem(), (401, "delegation_revoked".to_owned()));
+}
+
+#[tokio::test]
+async fn metrics_are_for_the_owner() {
+    let world = World::new().await;
+    let answer = world.get("/metrics", &world.agent).await;
+    assert_eq!(answer.problem(), (403, "forbidden".to_owned()));
+    let answer = world.get("/metrics", &world.owner).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(answer.body.contains("/v1/principals"), "{}", answer.body);
+    assert!(answer.body.ends_with("# EOF\n"));
+}

@@ -1,0 +1,15 @@
+//! The interface as its callers see it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod access;
+mod api;
+mod description;
+mod pages;
+mod problems;
+mod world;
