@@ -17,11 +17,13 @@ pub(crate) enum DemoError {
     /// There is no repository to read the history of.
     #[error(
         "{path} is not inside a checkout of Creto with its history and `examples/`; \
-         run the demo there, or name one with --repo"
+         run the demo there, or name one with --repo{}", git_said(.git)
     )]
     NoRepository {
         /// Where it was looked for.
         path: PathBuf,
+        /// What git said about it.
+        git: String,
     },
     /// The directory is not a demo's.
     #[error(
@@ -91,6 +93,14 @@ pub(crate) enum DemoError {
     /// The configuration cannot be written.
     #[error("the demo's configuration cannot be written as TOML")]
     ConfigText(#[from] toml::ser::Error),
+}
+
+fn git_said(text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!(" ({text})")
+    }
 }
 
 impl Classify for DemoError {

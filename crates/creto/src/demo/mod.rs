@@ -90,7 +90,7 @@ fn reply(world: &World, dir: &Path, entries: &[Entry]) -> Reply {
         .iter()
         .map(|entry| {
             vec![
-                if entry.passed() { "ok" } else { "FAILED" }.to_owned(),
+                mark(entry).to_owned(),
                 entry.name.to_owned(),
                 entry.outcome.clone(),
                 shorten(&entry.detail),
@@ -127,6 +127,14 @@ fn reply(world: &World, dir: &Path, entries: &[Entry]) -> Reply {
         text,
         json: json!({ "steps": entries, "root": world.root }),
         good: failed.is_none(),
+    }
+}
+
+fn mark(entry: &Entry) -> &'static str {
+    match (entry.passed(), entry.outcome.as_str()) {
+        (true, _) => "ok",
+        (false, "not_run") => "-",
+        (false, _) => "FAILED",
     }
 }
 

@@ -70,8 +70,9 @@ impl Workspace {
 /// The checkout whose history the agent reads.
 pub(crate) fn find_repository(named: Option<&Path>) -> Result<PathBuf, DemoError> {
     let start = named.unwrap_or_else(|| Path::new("."));
-    let missing = || DemoError::NoRepository {
+    let missing = |git: &[u8]| DemoError::NoRepository {
         path: start.to_owned(),
+        git: String::from_utf8_lossy(git).trim().to_owned(),
     };
     let found = output(
         Command::new("git")
@@ -80,7 +81,7 @@ pub(crate) fn find_repository(named: Option<&Path>) -> Result<PathBuf, DemoError
             .args(["rev-parse", "--show-toplevel"]),
     )?;
     if !found.status.success() {
-        return Err(missing());
+        return Err(missing(&found.stderr));
     }
     let root = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
     let complete = [
@@ -93,7 +94,7 @@ pub(crate) fn find_repository(named: Option<&Path>) -> Result<PathBuf, DemoError
     if complete && committed.status.success() {
         Ok(root)
     } else {
-        Err(missing())
+        Err(missing(&committed.stderr))
     }
 }
 

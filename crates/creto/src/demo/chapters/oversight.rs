@@ -37,6 +37,9 @@ pub(super) const STEPS: &[Row] = &[
     ("nobody decides about 1.3.0 in time", "expired", expire),
 ];
 
+/// The policy that wants a human to look, in `policies/release.cedar`.
+const POLICY: &str = "publish-needs-a-human";
+
 /// Asks to publish a version, and keeps the request's id.
 fn request(world: &mut World, version: &str) -> Result<Value, DemoError> {
     let answer = world.run_bot(&["request-publish", "--version", version])?;
@@ -95,7 +98,7 @@ fn versions_are(world: &World, expected: &[&str]) -> Result<(), DemoError> {
 fn ask(world: &mut World) -> Result<Done, DemoError> {
     let answer = request(world, "1.0.0")?;
     let policies = list(&answer, "/policy_ids")?;
-    ensure(policies.contains(&json!("publish-needs-human")), || {
+    ensure(policies.contains(&json!(POLICY)), || {
         format!("the policy is not named: {answer}")
     })?;
 
@@ -124,18 +127,16 @@ fn ask(world: &mut World) -> Result<Done, DemoError> {
         "resource": "repo:creto",
         "args": args,
         "units": 1,
-        "policy_id": "publish-needs-human",
+        "policy_id": POLICY,
     });
-    let canonical = canonical_json(&held)
-        .map_err(|error| DemoError::Fact(format!("the action has no canonical form: {error}")))?;
-    let digest = hex::encode(sha256(&canonical));
+    let digest = hex::encode(sha256(&canonical(&held)?));
     same("the digest", digest.as_str(), text(&shown, "/digest")?)?;
     same(
         "the digest told to the agent",
         digest.as_str(),
         text(&answer, "/oversight/digest")?,
     )?;
-    let detail = format!("publish-needs-human; would cost {cost}");
+    let detail = format!("{POLICY}; would cost {cost}");
     Ok(Done::new(text(&answer, "/outcome")?, detail).at(leaf(&answer)?))
 }
 
@@ -201,23 +202,41 @@ fn published(world: &World, version: &str) -> Result<Done, DemoError> {
         "used",
         text(&show(world)?, "/state")?,
     )?;
-    let detail = "decision, approval, effect and usage under one action id";
-    action_is_whole(world, text(answer, "/action_id")?)?;
+    follows_approval(world, answer, version)?;
+    let detail = format!(
+        "as approved in {}; it arrived, and is in the ledger",
+        world.request
+    );
     Ok(Done::new(text(answer, "/outcome")?, detail)
         .costing(cost)
         .at(leaf(value(answer, "/settlement")?)?))
 }
 
-/// The action's own records say what was decided and what was used.
-fn action_is_whole(world: &World, action: &str) -> Result<(), DemoError> {
-    let records = world.creto(&["audit", "action", action])?;
-    let kinds: Vec<&str> = list(&records, "/items")?
-        .iter()
-        .map(|item| text(item, "/record/kind"))
-        .collect::<Result<_, _>>()?;
-    ensure(kinds.len() >= 2 && kinds.contains(&"usage.settled"), || {
-        format!("the action's records are {kinds:?}")
-    })
+/// The action's own records name the approval and these very arguments, and lead
+/// to what was used.
+fn follows_approval(world: &World, answer: &Value, version: &str) -> Result<(), DemoError> {
+    let records = world.creto(&["audit", "action", text(answer, "/action_id")?])?;
+    let [decided, settled] = list(&records, "/items")? else {
+        return Err(DemoError::Fact(format!(
+            "the action has other records than a decision and a settlement: {records}"
+        )));
+    };
+    let approval = text(decided, "/record/body/oversight_request")?;
+    same("the approval in the log", world.request.as_str(), approval)?;
+    let args = canonical(&json!({"version": version, "head": world.head}))?;
+    let digest = hex::encode(sha256(&args));
+    let logged = text(decided, "/record/body/args_sha256")?;
+    same("the arguments in the log", digest.as_str(), logged)?;
+    same(
+        "the last record",
+        "usage.settled",
+        text(settled, "/record/kind")?,
+    )
+}
+
+fn canonical(document: &Value) -> Result<Vec<u8>, DemoError> {
+    canonical_json(document)
+        .map_err(|error| DemoError::Fact(format!("it has no canonical form: {error}")))
 }
 
 fn second_use(world: &mut World) -> Result<Done, DemoError> {

@@ -1,5 +1,8 @@
 //! The agent at work in its sandbox, and against its walls.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use creto_crypto::sha256;
 use serde_json::{Value, json};
 
@@ -125,7 +128,36 @@ fn probe(world: &mut World) -> Result<Done, DemoError> {
         "the name server was never asked at all, so its log proves nothing".to_owned()
     })?;
     let detail = "unlisted host, IP literal, UDP: refused with reasons; no DNS query leaked";
-    Ok(Done::new("refused", detail))
+    Ok(Done::new("refused", detail).at(refusal_leaf(world)?))
+}
+
+/// Where the log says that the unlisted name was refused. Such records are
+/// written in batches, so the newest leaves are looked at until it is there.
+fn refusal_leaf(world: &World) -> Result<u64, DemoError> {
+    const NEWEST: u64 = 40;
+    let owner = world.owner()?;
+    for _ in 0..50 {
+        let note = owner.get_bytes("/v1/audit/checkpoint")?;
+        let note = String::from_utf8_lossy(&note);
+        let size: u64 = note
+            .lines()
+            .nth(1)
+            .and_then(|line| line.parse().ok())
+            .ok_or_else(|| DemoError::Fact(format!("the checkpoint has no size: {note}")))?;
+        for index in (size.saturating_sub(NEWEST)..size).rev() {
+            let answer = owner.get(&format!("/v1/audit/leaves/{index}"))?;
+            let record = value(&answer, "/record")?;
+            let refused = record.pointer("/body/destination") == Some(&json!(UNLISTED))
+                && record.pointer("/body/outcome") == Some(&json!("refuse"));
+            if refused {
+                return Ok(index);
+            }
+        }
+        sleep(Duration::from_millis(100));
+    }
+    Err(DemoError::Fact(
+        "the refusal of the unlisted name is not in the log".to_owned(),
+    ))
 }
 
 fn walls(world: &mut World) -> Result<Done, DemoError> {
@@ -149,7 +181,8 @@ fn walls(world: &mut World) -> Result<Done, DemoError> {
             fields.insert("limits".to_owned(), limit);
         }
         let ended = world.await_sandbox(&world.launch(&body)?)?;
-        same(name, expected, text(&ended, "/exit")?)
+        same(name, expected, text(&ended, "/exit")?)?;
+        leaf(&ended)
     };
     limited(
         "a program past its time",
@@ -157,7 +190,7 @@ fn walls(world: &mut World) -> Result<Done, DemoError> {
         &["/usr/bin/sleep", "60"],
         "timed_out",
     )?;
-    limited(
+    let stopped = limited(
         "a program past its memory",
         json!({"memory_bytes": 192 * 1024 * 1024}),
         &world.bot_argv(&["hog"]),
@@ -166,7 +199,8 @@ fn walls(world: &mut World) -> Result<Done, DemoError> {
     Ok(Done::new(
         "contained",
         "read-only everywhere, no credential inside, stopped at its time and memory limits",
-    ))
+    )
+    .at(stopped))
 }
 
 fn outside(world: &mut World) -> Result<Done, DemoError> {
