@@ -1,4 +1,10 @@
 //! The client against a scripted server on the loopback.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
