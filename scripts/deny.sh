@@ -5,10 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo deny --all-features check bans licenses sources
+cargo deny --all-features --log-level error check bans licenses sources
 
 if timeout 120 cargo deny --all-features fetch db >/dev/null 2>&1; then
-  cargo deny --all-features check advisories
+  cargo deny --all-features --log-level error check advisories
 else
   echo "deny: the advisory database cannot be reached from here; advisories were not checked" >&2
 fi

@@ -134,6 +134,14 @@ impl Governor {
         self.parts.nhi.jwks()
     }
 
+    /// Whether the state can be read and written: the two things without which
+    /// every decision would be a refusal.
+    pub async fn ready(&self) -> Result<(), GovernError> {
+        self.parts.sandboxes.running().await?;
+        self.parts.oracle.next().await?;
+        Ok(())
+    }
+
     /// The metrics, for whoever serves them.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {

@@ -38,10 +38,9 @@ pub(crate) async fn health() -> Json<Status> {
     Json(Status { status: "ok" })
 }
 
-/// The router is put up after the state was opened and recovered, so whoever is
-/// answered at all is served.
-pub(crate) async fn ready() -> Json<Status> {
-    Json(Status { status: "ok" })
+pub(crate) async fn ready(State(app): State<Shared>) -> Result<Json<Status>, ApiError> {
+    app.governor.ready().await?;
+    Ok(Json(Status { status: "ok" }))
 }
 
 pub(crate) async fn description(State(app): State<Shared>) -> Response {
