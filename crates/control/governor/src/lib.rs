@@ -38,6 +38,7 @@ mod oversight;
 mod ports;
 mod records;
 mod sandboxes;
+mod settlement;
 mod verify;
 
 pub use actions::ActionRequest;

@@ -1,0 +1,201 @@
+//! What became of an allowed action: settled, released, or given back because its
+//! time ran out.
+
+use creto_metering::MeteringError;
+use creto_telemetry::{ReservationEvent, record_action};
+use creto_types::{
+    ActionId, Commit, Idempotency, LeafIndex, Money, OrgId, PrincipalName, StoreError,
+};
+use serde_json::{Value, json};
+
+use crate::idempotency::{Begun, Ticket};
+use crate::records::UsageSettled;
+use crate::{Caller, GovernError, Governor, IdempotencyKey, SettlementAnswer};
+
+impl Governor {
+    /// Settles an allowed action with what was really used, at most what was
+    /// reserved; the rest goes back to every budget of the chain.
+    pub async fn settle(
+        &self,
+        caller: &Caller,
+        action: ActionId,
+        units: u64,
+        key: Option<IdempotencyKey>,
+    ) -> Result<SettlementAnswer, GovernError> {
+        caller.live(self.now())?;
+        record_action(&action);
+        let replies = self.parts.replies.as_ref();
+        let ticket =
+            match Ticket::begin(replies, caller, key, "action.settle", &(action, units)).await? {
+                Begun::Replay(answer) => return Ok(answer),
+                Begun::Fresh(ticket) => ticket,
+            };
+        self.own_reservation(caller, action)?;
+        let meter = &self.parts.meter;
+        let settlement = meter.draft_settlement(caller.org(), action, units)?;
+        let answer = SettlementAnswer {
+            action_id: action,
+            state: "settled".to_owned(),
+            event_id: Some(settlement.event_id.to_string()),
+            units,
+            cost: settlement.cost,
+            leaf: None,
+        };
+        let evidence = self
+            .record(
+                caller.org(),
+                caller.name(),
+                "usage.settled",
+                Some(action),
+                &UsageSettled::from(&settlement),
+            )
+            .await?;
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let committed = meter.settle(settlement, commit).await;
+        if committed.is_ok() {
+            self.parts
+                .metrics
+                .reservations
+                .inc(ReservationEvent::Settled);
+            self.parts.metrics.reservations_open.dec();
+        }
+        ticket.finish(
+            answer,
+            committed
+                .map(|receipt| self.committed(caller.org(), &receipt))
+                .map_err(GovernError::from),
+        )
+    }
+
+    /// Gives a reservation back: nothing was used.
+    pub async fn release(
+        &self,
+        caller: &Caller,
+        action: ActionId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<SettlementAnswer, GovernError> {
+        caller.live(self.now())?;
+        record_action(&action);
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "action.release", &action).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        self.own_reservation(caller, action)?;
+        let answer = SettlementAnswer {
+            action_id: action,
+            state: "released".to_owned(),
+            event_id: None,
+            units: 0,
+            cost: Money::zero(self.parts.meter.prices().currency()),
+            leaf: None,
+        };
+        let record = ticket.record(&answer)?;
+        let leaf = self
+            .give_back(
+                caller.name(),
+                caller.org(),
+                action,
+                "released by its agent",
+                record,
+            )
+            .await;
+        if leaf.is_ok() {
+            self.parts
+                .metrics
+                .reservations
+                .inc(ReservationEvent::Released);
+        }
+        ticket.finish(answer, leaf)
+    }
+
+    /// Everything the log says about one action, in order.
+    pub async fn action_records(
+        &self,
+        caller: &Caller,
+        action: ActionId,
+    ) -> Result<Vec<(LeafIndex, Value)>, GovernError> {
+        caller.live(self.now())?;
+        let leaves = self.parts.records.records(caller.org(), action).await?;
+        let mut records = Vec::with_capacity(leaves.len());
+        for (leaf, bytes) in leaves {
+            let record: Value = serde_json::from_slice(&bytes).map_err(GovernError::Encoding)?;
+            records.push((leaf, record));
+        }
+        let asked_by = records
+            .first()
+            .and_then(|(_, record)| record.get("actor"))
+            .and_then(Value::as_str);
+        let visible = caller.is_human() || asked_by == Some(caller.name().as_str());
+        if records.is_empty() || !visible {
+            return Err(GovernError::NotFound { what: "action" });
+        }
+        Ok(records)
+    }
+
+    /// Refuses an action that is not the caller's own.
+    fn own_reservation(&self, caller: &Caller, action: ActionId) -> Result<(), GovernError> {
+        match self.parts.meter.reservation(caller.org(), action) {
+            Some(reservation) if !caller.is_human() && reservation.agent != *caller.name() => {
+                Err(GovernError::NotFound { what: "action" })
+            }
+            // Whether it is open is for the meter to say.
+            _ => Ok(()),
+        }
+    }
+
+    async fn give_back(
+        &self,
+        actor: &PrincipalName,
+        org: OrgId,
+        action: ActionId,
+        why: &str,
+        record: Option<Idempotency>,
+    ) -> Result<Option<LeafIndex>, GovernError> {
+        let evidence = self
+            .record(
+                org,
+                actor,
+                "usage.released",
+                Some(action),
+                &json!({ "why": why }),
+            )
+            .await?;
+        let commit = Commit::of(evidence).with_idempotency(record);
+        let receipt = self.parts.meter.release(org, action, commit).await?;
+        self.parts.metrics.reservations_open.dec();
+        Ok(self.committed(org, &receipt))
+    }
+
+    /// Gives back what nobody settled in time.
+    pub(crate) async fn release_expired(&self) -> Result<(), GovernError> {
+        /// As many as one sweep takes; the next one goes on.
+        const BATCH: usize = 256;
+        for reservation in self.parts.meter.expired(self.now(), BATCH) {
+            let released = self
+                .give_back(
+                    &reservation.agent,
+                    reservation.org,
+                    reservation.action_id,
+                    "not settled in time",
+                    None,
+                )
+                .await;
+            match released {
+                Ok(_) => self
+                    .parts
+                    .metrics
+                    .reservations
+                    .inc(ReservationEvent::Expired),
+                // Settled or released by its agent in this very moment.
+                Err(GovernError::Metering(
+                    MeteringError::ReservationClosed { .. }
+                    | MeteringError::ReservationNotFound { .. }
+                    | MeteringError::Store(StoreError::Conflict { .. }),
+                )) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
