@@ -7,7 +7,7 @@ use creto_audit::Audit;
 use creto_authz::{Authz, Bound, CheckRequest, ContextValue, Decision, ResourceRef};
 use creto_consensus::{TimestampOracle, TimestampOracleExt};
 use creto_runtime::{
-    EgressDecision, EgressEvent, EgressLog, EgressRequest, EgressVerdict, SandboxId,
+    EgressDecision, EgressEvent, EgressLog, EgressLogError, EgressRequest, EgressVerdict, SandboxId,
 };
 use creto_telemetry::{EgressVerdict as VerdictLabel, LeafClass, Metrics};
 use creto_types::Evidence;
@@ -85,12 +85,12 @@ impl GovernedEgress {
         }
     }
 
-    async fn write(&self, sandbox: SandboxId, event: &EgressEvent) {
-        let Some(bound) = self.bindings.get(sandbox) else {
-            // It ended while the gateway was answering it.
-            tracing::warn!(%sandbox, "an egress record of a sandbox that is gone");
-            return;
-        };
+    async fn write(&self, sandbox: SandboxId, event: &EgressEvent) -> Result<(), EgressLogError> {
+        // None: it ended while the gateway was answering it.
+        let bound = self
+            .bindings
+            .get(sandbox)
+            .ok_or(EgressLogError::UnknownSandbox)?;
         let identity = bound.identity();
         let at = match self.oracle.next().await {
             Ok(at) => at.to_instant(),
@@ -130,14 +130,12 @@ impl GovernedEgress {
                 "policy_ids": policies,
             }),
         };
-        match self.audit.trace(record).await {
-            Ok(()) => self.metrics.leaves.inc(LeafClass::Trace),
-            Err(error) => tracing::error!(
-                %sandbox,
-                error = &error as &dyn std::error::Error,
-                "an egress record could not be written"
-            ),
-        }
+        self.audit
+            .trace(record)
+            .await
+            .map_err(EgressLogError::unavailable)?;
+        self.metrics.leaves.inc(LeafClass::Trace);
+        Ok(())
     }
 }
 
@@ -157,12 +155,15 @@ impl EgressDecision for GovernedEgress {
 
 #[async_trait]
 impl EgressLog for GovernedEgress {
-    async fn record(&self, sandbox: SandboxId, event: EgressEvent) {
-        self.metrics.egress.inc(if event.verdict.is_allow() {
+    async fn record(&self, sandbox: SandboxId, event: EgressEvent) -> Result<(), EgressLogError> {
+        let written = self.write(sandbox, &event).await;
+        // What is not on record does not pass.
+        let passes = event.verdict.is_allow() && written.is_ok();
+        self.metrics.egress.inc(if passes {
             VerdictLabel::Allowed
         } else {
             VerdictLabel::Refused
         });
-        self.write(sandbox, &event).await;
+        written
     }
 }

@@ -51,8 +51,8 @@ pub use model::{
     Refusal,
 };
 pub use ports::{
-    Dialer, EgressDecision, EgressLog, InternalService, ResolveError, Resolver, RunningSandbox,
-    SandboxRuntime,
+    Dialer, EgressDecision, EgressLog, EgressLogError, InternalService, ResolveError, Resolver,
+    RunningSandbox, SandboxRuntime,
 };
 pub use spec::{
     ExitReason, ExitReport, Limits, Mount, SandboxId, SandboxKind, SandboxSpec, SpecError,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use creto_errors::{Class, Classify};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -71,9 +72,50 @@ pub trait InternalService: Send + Sync {
 /// Takes the record of every decision of the gateway.
 #[async_trait]
 pub trait EgressLog: Send + Sync {
-    /// Records the decision. The gateway acts on it only when this returns: a
-    /// full log slows the sandbox, it never loses a record.
-    async fn record(&self, sandbox: SandboxId, event: EgressEvent);
+    /// Takes the record over. The gateway acts on the decision only when this
+    /// returned: a full log slows the sandbox. After an error nothing passes: an
+    /// `Allow` becomes a refusal with the error's code.
+    async fn record(&self, sandbox: SandboxId, event: EgressEvent) -> Result<(), EgressLogError>;
+}
+
+/// A decision of the gateway could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressLogError {
+    /// The log does not take it.
+    #[error("the log does not take records at the moment")]
+    Unavailable {
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Nobody can be named as its author.
+    #[error("this sandbox is bound to no agent")]
+    UnknownSandbox,
+}
+
+impl EgressLogError {
+    /// The log does not take the record, and why.
+    pub fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unavailable {
+            source: source.into(),
+        }
+    }
+}
+
+impl Classify for EgressLogError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Unavailable { .. } => Class::Transient,
+            Self::UnknownSandbox => Class::Security,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "trace_unavailable",
+            Self::UnknownSandbox => "sandbox_unknown",
+        }
+    }
 }
 
 /// A name could not be resolved.

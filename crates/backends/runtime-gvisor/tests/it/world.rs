@@ -9,9 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use creto_runtime::{
-    AddressGuard, EgressDecision, EgressEvent, EgressLog, EgressRequest, EgressVerdict, ExitReason,
-    ExitReport, Gateway, GatewayConfig, GatewayServices, InternalService, Limits, ResolveError,
-    Resolver, RunningSandbox, SandboxId, SandboxRuntime, SandboxSpec,
+    AddressGuard, EgressDecision, EgressEvent, EgressLog, EgressLogError, EgressRequest,
+    EgressVerdict, ExitReason, ExitReport, Gateway, GatewayConfig, GatewayServices,
+    InternalService, Limits, ResolveError, Resolver, RunningSandbox, SandboxId, SandboxRuntime,
+    SandboxSpec,
 };
 use creto_runtime_gvisor::{GvisorConfig, GvisorRuntime, TcpDialer};
 use creto_types::{Clock, IdSource, SystemClock, SystemIds, SystemRandom};
@@ -47,8 +48,9 @@ impl EgressDecision for Surroundings {
 
 #[async_trait]
 impl EgressLog for Surroundings {
-    async fn record(&self, sandbox: SandboxId, event: EgressEvent) {
+    async fn record(&self, sandbox: SandboxId, event: EgressEvent) -> Result<(), EgressLogError> {
         self.events.lock().push((sandbox, event));
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use creto_errors::Classify;
 use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
@@ -32,17 +33,12 @@ impl Session {
         self.gateway.services.get()
     }
 
-    /// Asks policy and records the answer.
+    /// Asks policy and records the answer. What it returns is what holds: an
+    /// `Allow` that could not be recorded is a refusal.
     pub(crate) async fn decide(&self, request: &EgressRequest) -> EgressVerdict {
         let verdict = self.ask(request).await;
-        self.record(
-            request.protocol,
-            &request.host,
-            request.port,
-            verdict.clone(),
-        )
-        .await;
-        verdict
+        self.record(request.protocol, &request.host, request.port, verdict)
+            .await
     }
 
     /// Asks policy again about something that is in the record already; only a
@@ -60,10 +56,7 @@ impl Session {
     async fn ask(&self, request: &EgressRequest) -> EgressVerdict {
         match self.services() {
             Some(services) => services.decision.decide(self.sandbox, request).await,
-            None => EgressVerdict::refuse(
-                "egress_not_ready",
-                "the gateway is not connected to policy yet",
-            ),
+            None => not_ready(),
         }
     }
 
@@ -77,18 +70,28 @@ impl Session {
         message: impl Into<String>,
     ) -> EgressVerdict {
         let verdict = EgressVerdict::refuse(code, message);
-        self.record(protocol, destination, port, verdict.clone())
-            .await;
-        verdict
+        self.record(protocol, destination, port, verdict).await
     }
 
-    pub(crate) async fn record(
+    /// Records the verdict and returns the one that holds.
+    async fn record(
         &self,
         protocol: EgressProtocol,
         destination: &str,
         port: u16,
         verdict: EgressVerdict,
-    ) {
+    ) -> EgressVerdict {
+        let event = EgressEvent {
+            at: self.gateway.clock.now(),
+            protocol,
+            destination: destination.to_owned(),
+            port,
+            verdict: verdict.clone(),
+        };
+        let verdict = match self.write(event).await {
+            Err(refusal) if verdict.is_allow() => refusal,
+            _ => verdict,
+        };
         if let EgressVerdict::Refuse { code, message, .. } = &verdict {
             tracing::info!(
                 sandbox = %self.sandbox, %protocol, destination, port, code, "egress refused"
@@ -101,22 +104,42 @@ impl Session {
                 count: 1,
             });
         }
-        if let Some(services) = self.services() {
-            let event = EgressEvent {
-                at: self.gateway.clock.now(),
-                protocol,
-                destination: destination.to_owned(),
-                port,
-                verdict,
-            };
-            services.log.record(self.sandbox, event).await;
-        }
+        verdict
+    }
+
+    /// Hands the event to the log. The error is what an `Allow` turns into.
+    async fn write(&self, event: EgressEvent) -> Result<(), EgressVerdict> {
+        // Without services nothing is allowed either: see `ask`.
+        let services = self.services().ok_or_else(not_ready)?;
+        services
+            .log
+            .record(self.sandbox, event)
+            .await
+            .map_err(|error| {
+                tracing::error!(
+                    sandbox = %self.sandbox,
+                    code = error.code(),
+                    error = &error as &dyn std::error::Error,
+                    "an egress decision could not be recorded"
+                );
+                EgressVerdict::refuse(
+                    error.code(),
+                    format!("nothing passes without a record, and {error}"),
+                )
+            })
     }
 
     /// The name that the program was told this address stands for.
     pub(crate) fn name_of(&self, address: IpAddr) -> Option<Arc<str>> {
         self.names.lock().name(address)
     }
+}
+
+fn not_ready() -> EgressVerdict {
+    EgressVerdict::refuse(
+        "egress_not_ready",
+        "the gateway is not connected to policy yet",
+    )
 }
 
 fn destination_text(destination: &str, port: u16) -> String {

@@ -9,5 +9,6 @@
 
 mod dns;
 mod http;
+mod record;
 mod tls;
 mod world;

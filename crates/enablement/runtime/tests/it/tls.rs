@@ -5,39 +5,7 @@ use std::time::Duration;
 use creto_runtime::EgressProtocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::world::{World, read_all, server};
-
-/// A `ClientHello` (RFC 8446, section 4.1.2) with this server name, in one
-/// record.
-fn client_hello(server_name: Option<&str>) -> Vec<u8> {
-    let vector = |width: usize, content: &[u8]| {
-        let length = u32::try_from(content.len()).expect("short").to_be_bytes();
-        [&length[4 - width..], content].concat()
-    };
-    let extension =
-        |kind: u16, content: &[u8]| [&kind.to_be_bytes()[..], &vector(2, content)].concat();
-    let mut extensions = Vec::new();
-    if let Some(name) = server_name {
-        let entry = [&[0][..], &vector(2, name.as_bytes())].concat();
-        extensions.extend(extension(0, &vector(2, &entry)));
-    }
-    extensions.extend(extension(13, &vector(2, &[4, 3, 8, 4]))); // signature algorithms
-    extensions.extend(extension(43, &vector(1, &[3, 4]))); // versions: TLS 1.3
-    extensions.extend(extension(10, &vector(2, &[0, 29]))); // groups: X25519
-    let share = [&[0, 29][..], &vector(2, &[9; 32])].concat();
-    extensions.extend(extension(51, &vector(2, &share)));
-    let hello = [
-        &[3, 3][..],
-        &[7; 32],
-        &vector(1, &[]),
-        &vector(2, &[0x13, 0x01]),
-        &vector(1, &[0]),
-        &vector(2, &extensions),
-    ]
-    .concat();
-    let handshake = [&[1][..], &vector(3, &hello)].concat();
-    [&[0x16, 3, 1][..], &vector(2, &handshake)].concat()
-}
+use crate::world::{World, client_hello, read_all, server};
 
 #[tokio::test]
 async fn a_hello_for_the_right_name_is_passed_on_byte_for_byte() {

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::http::{Request, Response};
 use async_trait::async_trait;
 use bytes::Bytes;
 use creto_runtime::{
-    AddressGuard, Dialer, EgressDecision, EgressEvent, EgressLog, EgressProtocol, EgressRequest,
-    EgressVerdict, Gateway, GatewayConfig, GatewayServices, GatewaySession, Incoming,
-    InternalService, ResolveError, Resolver, SandboxId,
+    AddressGuard, Dialer, EgressDecision, EgressEvent, EgressLog, EgressLogError, EgressProtocol,
+    EgressRequest, EgressVerdict, Gateway, GatewayConfig, GatewayServices, GatewaySession,
+    Incoming, InternalService, ResolveError, Resolver, SandboxId,
 };
 use creto_types::SystemClock;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
@@ -32,6 +33,8 @@ pub(crate) struct Surroundings {
     pub(crate) addresses: Mutex<BTreeMap<String, IpAddr>>,
     pub(crate) resolved: Mutex<Vec<String>>,
     pub(crate) events: Mutex<Vec<EgressEvent>>,
+    /// Nothing can be recorded.
+    pub(crate) log_is_full: AtomicBool,
 }
 
 #[async_trait]
@@ -53,8 +56,12 @@ impl EgressDecision for Surroundings {
 
 #[async_trait]
 impl EgressLog for Surroundings {
-    async fn record(&self, _: SandboxId, event: EgressEvent) {
+    async fn record(&self, _: SandboxId, event: EgressEvent) -> Result<(), EgressLogError> {
+        if self.log_is_full.load(Ordering::SeqCst) {
+            return Err(EgressLogError::unavailable("no space left"));
+        }
         self.events.lock().push(event);
+        Ok(())
     }
 }
 
@@ -273,4 +280,36 @@ pub(crate) async fn server(answer: Option<&'static str>) -> (u16, mpsc::Receiver
         }
     });
     (port, told)
+}
+
+/// A `ClientHello` (RFC 8446, section 4.1.2) with this server name, in one
+/// record.
+pub(crate) fn client_hello(server_name: Option<&str>) -> Vec<u8> {
+    let vector = |width: usize, content: &[u8]| {
+        let length = u32::try_from(content.len()).expect("short").to_be_bytes();
+        [&length[4 - width..], content].concat()
+    };
+    let extension =
+        |kind: u16, content: &[u8]| [&kind.to_be_bytes()[..], &vector(2, content)].concat();
+    let mut extensions = Vec::new();
+    if let Some(name) = server_name {
+        let entry = [&[0][..], &vector(2, name.as_bytes())].concat();
+        extensions.extend(extension(0, &vector(2, &entry)));
+    }
+    extensions.extend(extension(13, &vector(2, &[4, 3, 8, 4]))); // signature algorithms
+    extensions.extend(extension(43, &vector(1, &[3, 4]))); // versions: TLS 1.3
+    extensions.extend(extension(10, &vector(2, &[0, 29]))); // groups: X25519
+    let share = [&[0, 29][..], &vector(2, &[9; 32])].concat();
+    extensions.extend(extension(51, &vector(2, &share)));
+    let hello = [
+        &[3, 3][..],
+        &[7; 32],
+        &vector(1, &[]),
+        &vector(2, &[0x13, 0x01]),
+        &vector(1, &[0]),
+        &vector(2, &extensions),
+    ]
+    .concat();
+    let handshake = [&[1][..], &vector(3, &hello)].concat();
+    [&[0x16, 3, 1][..], &vector(2, &handshake)].concat()
 }
