@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::config::{ServerConfig, ServerConfigError};
 use crate::platform::Platform;
 
-/// How long the owner's credential is valid: 90 days, then `creto init
+/// How long the owner's credential is valid: 90 days, or until `creto init
 /// --renew-credential` writes another.
 pub(crate) const OWNER_CREDENTIAL_TTL: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
@@ -52,6 +52,9 @@ pub struct InitReport {
     pub policy_dir: PathBuf,
     /// Until when the credential is valid.
     pub expires_at: Timestamp,
+    /// When every earlier credential of the owner was superseded; `None` when
+    /// there was none.
+    pub superseded_at: Option<Timestamp>,
 }
 
 /// Nothing usable was made.
@@ -193,11 +196,15 @@ pub async fn init(options: InitOptions) -> Result<InitReport, InitError> {
         config_path: options.config_path,
         policy_dir,
         expires_at,
+        superseded_at: None,
     })
 }
 
-/// Writes a new credential for the owner of the data directory, whoever holds the
-/// root key being its owner. The server must not be running.
+/// Supersedes every credential of the owner of the data directory and writes a new
+/// one, whoever holds the root key being its owner. The server must not be running.
+///
+/// The old ones end first: a run that was interrupted leaves the owner without a
+/// credential that works, and the next one makes it.
 pub async fn renew_credential(config_path: &Path) -> Result<InitReport, InitError> {
     let config = ServerConfig::load(config_path)?;
     let platform = Platform::open(&config).await?;
@@ -209,6 +216,7 @@ pub async fn renew_credential(config_path: &Path) -> Result<InitReport, InitErro
     };
     let org = organization.id;
     let owner = owner_of(&platform.nhi, org).ok_or(StoreError::NotFound { what: "owner" })?;
+    let superseded_at = supersede_credentials(&platform, org, &owner).await?;
     let expires_at = write_credential(&platform, &config, org, &owner).await?;
     Ok(InitReport {
         org,
@@ -217,7 +225,29 @@ pub async fn renew_credential(config_path: &Path) -> Result<InitReport, InitErro
         config_path: config_path.to_owned(),
         policy_dir: config.policy_dir.clone(),
         expires_at,
+        superseded_at: Some(superseded_at),
     })
+}
+
+async fn supersede_credentials(
+    platform: &Platform,
+    org: OrgId,
+    owner: &PrincipalName,
+) -> Result<Timestamp, InitError> {
+    let at = instant(&platform.oracle).await?;
+    let evidence = Evidence {
+        org,
+        kind: "credentials.superseded".to_owned(),
+        at,
+        actor: owner.clone(),
+        action_id: None,
+        body: json!({ "principal": owner }),
+    };
+    platform
+        .nhi
+        .supersede_credentials(org, owner, at, Commit::of(evidence))
+        .await?;
+    Ok(at)
 }
 
 async fn write_credential(

@@ -1,10 +1,10 @@
 //! Nothing works without a credential, and each works for its holder only.
 
-use creto_client::ClientError;
+use creto_client::{ClientError, read_credential};
 use creto_config::Secret;
 use serde_json::json;
 
-use crate::harness::{Server, creto, said};
+use crate::harness::{Server, Site, creto, said};
 
 const READS: [&str; 12] = [
     "/v1/self",
@@ -73,6 +73,27 @@ fn nothing_works_without_a_credential() {
     ] {
         assert!(server.stranger().get_bytes(open).is_ok(), "{open}");
     }
+}
+
+#[test]
+fn a_renewed_credential_ends_every_earlier_one() {
+    let site = Site::new();
+    let renewed = || {
+        let before = read_credential(&site.credential()).unwrap();
+        let output = creto(site.path(), &["init", "--renew-credential"]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        before
+    };
+    // At once, so that the tokens may well be of the same second.
+    let earlier = [renewed(), renewed()];
+    let server = site.start();
+    for old in earlier {
+        let old = server.stranger().with_credential(old).unwrap();
+        let refused = old.get("/v1/self").unwrap_err();
+        assert_eq!(refused.problem().map(|problem| problem.status), Some(401));
+        assert_eq!(refused.reported_code(), "token_superseded");
+    }
+    assert_eq!(server.owner().get("/v1/self").unwrap()["kind"], "human");
 }
 
 #[test]

@@ -167,11 +167,13 @@ fn nhi(error: &NhiError) -> StatusCode {
         NhiError::NotHuman { .. }
         | NhiError::DelegateeNotAgent { .. }
         | NhiError::ParentNotHeld { .. }
+        | NhiError::DelegationLoops { .. }
         | NhiError::Escalation(_)
         | NhiError::Identity(_) => StatusCode::FORBIDDEN,
         NhiError::InvalidToken { .. }
         | NhiError::TokenForged(_)
-        | NhiError::TokenExpired { .. } => StatusCode::UNAUTHORIZED,
+        | NhiError::TokenExpired { .. }
+        | NhiError::TokenSuperseded { .. } => StatusCode::UNAUTHORIZED,
         NhiError::Chain(_) | NhiError::TrustDomainChanged { .. } | NhiError::Crypto { .. } => {
             StatusCode::INTERNAL_SERVER_ERROR
         }

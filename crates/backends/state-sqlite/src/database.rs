@@ -36,6 +36,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0006_sandboxes",
         include_str!("../migrations/0006_sandboxes.sql"),
     ),
+    (
+        "0007_credentials",
+        include_str!("../migrations/0007_credentials.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.

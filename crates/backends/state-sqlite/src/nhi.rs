@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use creto_nhi::{
-    LinkId, NhiStore, Organization, Principal, PrincipalType, SignedLink, Snapshot, StoredKey,
-    StoredLink, StoredOrganization, StoredPrincipal,
+    LinkId, NhiStore, Organization, Principal, PrincipalType, SignedLink, Snapshot, StoredEpoch,
+    StoredKey, StoredLink, StoredOrganization, StoredPrincipal,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -35,12 +35,13 @@ impl NhiStore for SqliteNhi {
     async fn load(&self) -> Result<Snapshot, StoreError> {
         self.db
             .read(|connection| {
-                // One transaction, so that the three lists are of one moment.
+                // One transaction, so that the lists are of one moment.
                 let tx = connection.unchecked_transaction().map_err(sql)?;
                 Ok(Snapshot {
                     organizations: load_organizations(&tx)?,
                     principals: load_principals(&tx)?,
                     links: load_links(&tx)?,
+                    epochs: load_epochs(&tx)?,
                 })
             })
             .await
@@ -169,6 +170,40 @@ impl NhiStore for SqliteNhi {
                 )
                 .and_then(|mut s| s.execute(params![org, link.to_string(), at.to_string()]))
                 .map_err(sql)?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn insert_epoch(
+        &self,
+        epoch: StoredEpoch,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                let org = epoch.org.to_string();
+                let known = exists(
+                    tx,
+                    "SELECT 1 FROM principals WHERE org = ?1 AND name = ?2 AND kind = 'human'",
+                    params![org, epoch.human.as_str()],
+                )?;
+                found(known, "human")?;
+                let added = tx
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO credential_epochs (org, human, epoch, since)
+                         VALUES (?1, ?2, ?3, ?4)",
+                    )
+                    .map_err(sql)?
+                    .execute(params![
+                        org,
+                        epoch.human.as_str(),
+                        epoch.epoch.to_string(),
+                        epoch.since.to_string(),
+                    ])
+                    .map_err(sql)?;
+                one(added, "epoch")?;
                 Ok(receipt)
             })
             .await
@@ -310,6 +345,23 @@ fn load_links(connection: &Connection) -> Result<Vec<StoredLink>, StoreError> {
             },
         )
         .collect()
+}
+
+fn load_epochs(connection: &Connection) -> Result<Vec<StoredEpoch>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT org, human, epoch, since FROM credential_epochs ORDER BY position")
+        .map_err(sql)?;
+    let mut rows = statement.query([]).map_err(sql)?;
+    let mut epochs = Vec::new();
+    while let Some(row) = rows.next().map_err(sql)? {
+        epochs.push(StoredEpoch {
+            org: field(row, 0, "credential epoch")?,
+            human: field(row, 1, "credential epoch")?,
+            epoch: field(row, 2, "credential epoch")?,
+            since: field(row, 3, "credential epoch")?,
+        });
+    }
+    Ok(epochs)
 }
 
 fn query<T>(

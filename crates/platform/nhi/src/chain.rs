@@ -6,7 +6,7 @@ use creto_types::PrincipalName;
 
 use crate::error::{ChainError, EscalationError};
 use crate::link::MAX_RIGHTS;
-use crate::{Budget, DelegationLink, LinkId, SignedLink, verify_link};
+use crate::{Budget, DelegationLink, Hop, LinkId, NhiError, SignedLink, verify_link};
 
 /// Verifies a chain, root first, from public data alone: every link is signed by
 /// its delegator, continues the one before it, and holds at most what that one
@@ -119,6 +119,26 @@ pub(crate) fn shrinks(
         }
         _ => Ok(()),
     }
+}
+
+/// Authority goes to somebody new. A link back to one who is in the chain gives
+/// nothing it did not have, but a second hold on it that outlives whatever the
+/// first was bound to.
+pub(crate) fn no_loop(
+    delegator: &PrincipalName,
+    delegatee: &PrincipalName,
+    above: &[Hop],
+) -> Result<(), NhiError> {
+    let mut chain = above
+        .iter()
+        .flat_map(|hop| [&hop.link.delegator, &hop.link.delegatee])
+        .chain([delegator]);
+    if chain.any(|name| name == delegatee) {
+        return Err(NhiError::DelegationLoops {
+            delegatee: delegatee.clone(),
+        });
+    }
+    Ok(())
 }
 
 pub(crate) fn depth_within(requested: u8, allowed: Option<u8>) -> Result<(), EscalationError> {

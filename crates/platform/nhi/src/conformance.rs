@@ -10,7 +10,7 @@ use std::sync::Arc;
 use creto_types::{Claim, Commit, Idempotency, OrgId, StoreError};
 use serde_json::json;
 
-use crate::ports::{StoredLink, StoredPrincipal};
+use crate::ports::{StoredEpoch, StoredLink, StoredPrincipal};
 use crate::test_util::{World, commit, name};
 use crate::{LinkId, NhiStore, PrincipalType, SignedLink};
 
@@ -22,6 +22,7 @@ pub async fn all(store: Arc<dyn NhiStore>) {
     principals(&world, acme, other).await;
     links(&world, acme, other).await;
     commits(&world, acme).await;
+    epochs(&world, acme, other).await;
     loaded_again(&world).await;
 }
 
@@ -203,6 +204,64 @@ async fn commits(world: &World, acme: OrgId) {
         now.map(|leaf| leaf.0),
         last.map(|leaf| leaf.0 + 1),
         "what was refused took no leaf"
+    );
+}
+
+async fn epochs(world: &World, acme: OrgId, other: OrgId) {
+    let store = &world.store;
+    assert!(store.load().await.expect("it loads").epochs.is_empty());
+    let epoch = |org, human: &str, seconds| StoredEpoch {
+        org,
+        human: name(human),
+        epoch: world.ids.next(),
+        since: world.after(seconds),
+    };
+    let first = epoch(acme, "alice", 5);
+    let receipt = store
+        .insert_epoch(first.clone(), commit(acme, "credentials.superseded"))
+        .await
+        .expect("the human is there");
+    assert_eq!(receipt.leaves.len(), 1);
+
+    let taken = StoredEpoch {
+        since: world.after(6),
+        ..first.clone()
+    };
+    conflict(&store.insert_epoch(taken, commit(acme, "refused")).await);
+    for (org, human) in [
+        (acme, "nobody"),
+        (acme, "planner"),
+        (other, "nobody"),
+        (world.ids.next(), "alice"),
+    ] {
+        let missing = epoch(org, human, 7);
+        not_found(&store.insert_epoch(missing, commit(org, "refused")).await);
+    }
+    let claim = Claim {
+        org: acme,
+        token: "once".to_owned(),
+    };
+    let claimed = commit(acme, "refused").with_claim(claim);
+    let refused = store.insert_epoch(epoch(acme, "alice", 8), claimed).await;
+    assert!(
+        matches!(refused, Err(StoreError::AlreadyClaimed { .. })),
+        "{refused:?}"
+    );
+
+    // Earlier by its instant, later all the same.
+    let second = epoch(acme, "alice", 1);
+    let elsewhere = epoch(other, "mallory", 9);
+    for next in [&elsewhere, &second] {
+        store
+            .insert_epoch(next.clone(), commit(next.org, "credentials.superseded"))
+            .await
+            .expect("it is new");
+    }
+    let stored = store.load().await.expect("it loads").epochs;
+    assert_eq!(
+        stored,
+        [first, elsewhere, second],
+        "in the order they began"
     );
 }
 

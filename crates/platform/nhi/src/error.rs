@@ -210,6 +210,12 @@ pub enum NhiError {
         /// Whose link it is.
         holder: PrincipalName,
     },
+    /// Authority goes to somebody new, never back into the chain it came by.
+    #[error("`{delegatee}` is already in the chain; a delegation goes to somebody who is not")]
+    DelegationLoops {
+        /// Who was to be given what it has.
+        delegatee: PrincipalName,
+    },
     /// The link asks for more than its parent holds.
     #[error(transparent)]
     Escalation(#[from] EscalationError),
@@ -238,6 +244,12 @@ pub enum NhiError {
     #[error("the token expired at {at}")]
     TokenExpired {
         /// When.
+        at: Timestamp,
+    },
+    /// The human's credentials were superseded after this one was issued.
+    #[error("the token was superseded at {at}")]
+    TokenSuperseded {
+        /// When they were superseded last.
         at: Timestamp,
     },
     /// The stored principals belong to another trust domain than the configured
@@ -279,9 +291,11 @@ impl Classify for NhiError {
             | Self::TrustDomainChanged { .. } => Class::Permanent,
             Self::NotHuman { .. }
             | Self::ParentNotHeld { .. }
+            | Self::DelegationLoops { .. }
             | Self::InvalidToken { .. }
             | Self::TokenForged(_)
-            | Self::TokenExpired { .. } => Class::Security,
+            | Self::TokenExpired { .. }
+            | Self::TokenSuperseded { .. } => Class::Security,
             Self::Escalation(error) => error.class(),
             Self::Identity(error) => error.class(),
             Self::Chain(error) => error.class(),
@@ -301,12 +315,14 @@ impl Classify for NhiError {
             Self::DelegateeNotAgent { .. } => "delegatee_not_agent",
             Self::UnknownDelegation { .. } => "unknown_delegation",
             Self::ParentNotHeld { .. } => "delegation_parent_not_held",
+            Self::DelegationLoops { .. } => "delegation_loops",
             Self::Escalation(error) => error.code(),
             Self::AlreadyRevoked { .. } => "delegation_already_revoked",
             Self::Identity(error) => error.code(),
             Self::Chain(error) => error.code(),
             Self::InvalidToken { .. } | Self::TokenForged(_) => "invalid_token",
             Self::TokenExpired { .. } => "token_expired",
+            Self::TokenSuperseded { .. } => "token_superseded",
             Self::TrustDomainChanged { .. } => "trust_domain_changed",
             Self::Crypto { source, .. } => source.code(),
             Self::Canonical(error) => error.code(),

@@ -13,6 +13,8 @@
 //! - **Revocation is exact.** Once [`Nhi::revoke`] returns, every identity that
 //!   holds the link or one below it is dead in [`AgentIdentity::live`], tokens
 //!   and cached handles included.
+//! - **So is superseding.** Once [`Nhi::supersede_credentials`] returns, no token
+//!   that was issued to that human before verifies, and every later one does.
 //! - **Tokens are ours or refused.** One algorithm, one header, keys known by
 //!   their thumbprint; nothing in a token chooses how it is checked.
 //! - **Private keys** are made here, one a principal and one a purpose of each
@@ -32,6 +34,7 @@ mod budget;
 mod chain;
 #[cfg(feature = "test-util")]
 pub mod conformance;
+mod credentials;
 mod drafts;
 mod error;
 mod identity;
@@ -51,6 +54,7 @@ mod tokens;
 
 pub use budget::{Budget, BudgetPeriod};
 pub use chain::verify_chain;
+pub use credentials::{EpochId, EpochKind};
 pub use drafts::{DelegationRequest, IssuedToken, NhiConfig, OrganizationDraft, PrincipalDraft};
 pub use error::{ChainError, EscalationError, NhiError};
 pub use identity::{AgentIdentity, IdentityError, TokenId, TokenKind};
@@ -59,7 +63,7 @@ pub use link::{
     DELEGATION_CONTEXT, DelegationLink, Hop, LinkId, LinkKind, LinkStatus, LinkView, MAX_RIGHTS,
     SignedLink, verify_link,
 };
-pub use ports::{NhiStore, Snapshot, StoredLink, StoredOrganization, StoredPrincipal};
+pub use ports::{NhiStore, Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal};
 pub use principal::{Organization, Principal, PrincipalType};
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
 pub use service::Nhi;

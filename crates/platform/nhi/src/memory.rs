@@ -9,8 +9,8 @@ use creto_types::memory::MemoryCommits;
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
 
-use crate::ports::{Snapshot, StoredLink, StoredOrganization, StoredPrincipal};
-use crate::{LinkId, NhiStore, SignedLink};
+use crate::ports::{Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal};
+use crate::{LinkId, NhiStore, PrincipalType, SignedLink};
 
 /// Identities in memory. Opening a second `Nhi` on the same store is a restart.
 #[derive(Debug, Default)]
@@ -24,6 +24,7 @@ struct Rows {
     organizations: BTreeMap<OrgId, StoredOrganization>,
     principals: BTreeMap<(OrgId, PrincipalName), StoredPrincipal>,
     links: Vec<StoredLink>,
+    epochs: Vec<StoredEpoch>,
 }
 
 impl Rows {
@@ -66,6 +67,7 @@ impl NhiStore for MemoryNhiStore {
             organizations: rows.organizations.values().cloned().collect(),
             principals: rows.principals.values().cloned().collect(),
             links: rows.links.clone(),
+            epochs: rows.epochs.clone(),
         })
     }
 
@@ -149,6 +151,27 @@ impl NhiStore for MemoryNhiStore {
         }
         let receipt = self.commits.apply(&commit)?;
         row.revoked_at = Some(at);
+        Ok(receipt)
+    }
+
+    async fn insert_epoch(
+        &self,
+        epoch: StoredEpoch,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let of_human = rows
+            .principals
+            .get(&(epoch.org, epoch.human.clone()))
+            .is_some_and(|row| row.principal.kind == PrincipalType::Human);
+        if !of_human {
+            return Err(StoreError::NotFound { what: "human" });
+        }
+        if rows.epochs.iter().any(|row| row.epoch == epoch.epoch) {
+            return Err(StoreError::Conflict { what: "epoch" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        rows.epochs.push(epoch);
         Ok(receipt)
     }
 }

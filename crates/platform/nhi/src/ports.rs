@@ -1,9 +1,9 @@
 //! What this crate needs from outside: a durable store.
 
 use async_trait::async_trait;
-use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
-use crate::{KeyPurpose, LinkId, Organization, Principal, SignedLink, StoredKey};
+use crate::{EpochId, KeyPurpose, LinkId, Organization, Principal, SignedLink, StoredKey};
 
 /// An organization with its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,19 @@ pub struct StoredLink {
     pub revoked_at: Option<Timestamp>,
 }
 
+/// The credentials of a human that were issued before are superseded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEpoch {
+    /// The human's organization.
+    pub org: OrgId,
+    /// Whose credentials.
+    pub human: PrincipalName,
+    /// The epoch that begins; credentials name it.
+    pub epoch: EpochId,
+    /// When it began. For people: no token is compared with it.
+    pub since: Timestamp,
+}
+
 /// Everything that is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -41,6 +54,9 @@ pub struct Snapshot {
     pub principals: Vec<StoredPrincipal>,
     /// All links of all organizations, each after its parent.
     pub links: Vec<StoredLink>,
+    /// All epochs of credentials, in the order in which they began: the last one
+    /// of a human counts.
+    pub epochs: Vec<StoredEpoch>,
 }
 
 /// Keeps identities.
@@ -85,4 +101,9 @@ pub trait NhiStore: Send + Sync + 'static {
         at: Timestamp,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
+
+    /// Begins an epoch of a human's credentials. `Conflict` when its id is taken,
+    /// `NotFound` when the organization has no such human.
+    async fn insert_epoch(&self, epoch: StoredEpoch, commit: Commit)
+    -> Result<Receipt, StoreError>;
 }

@@ -8,8 +8,9 @@ use creto_crypto::VerifyingKey;
 use creto_types::{OrgId, PrincipalName, StoreError};
 
 use crate::chain::check_link;
+use crate::credentials::Epoch;
 use crate::keys::{KeyMaker, SharedSigner, key_id, organization_wrapping, wrapping_of};
-use crate::ports::{Snapshot, StoredLink, StoredOrganization, StoredPrincipal};
+use crate::ports::{Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal};
 use crate::{
     ChainError, DelegationLink, Hop, KeyPurpose, LinkId, LinkStatus, LinkView, NhiError,
     Organization, Principal, PrincipalType, SignedLink, StoredKey, verify_link,
@@ -31,6 +32,8 @@ pub(crate) struct OrgState {
     pub(crate) issuer_kid: String,
     pub(crate) principals: BTreeMap<PrincipalName, PrincipalEntry>,
     pub(crate) links: BTreeMap<LinkId, LinkEntry>,
+    /// Of the humans whose credentials were ever superseded.
+    pub(crate) epochs: BTreeMap<PrincipalName, Epoch>,
 }
 
 #[derive(Clone)]
@@ -104,6 +107,7 @@ impl OrgState {
             keys: signers,
             principals: BTreeMap::new(),
             links: BTreeMap::new(),
+            epochs: BTreeMap::new(),
         })
     }
 
@@ -181,6 +185,9 @@ impl Registry {
                 .links
                 .insert(signed.link.id, LinkEntry::new(signed, status));
         }
+        for stored in snapshot.epochs {
+            registry.begin_epoch(stored)?;
+        }
         Ok(registry)
     }
 
@@ -188,6 +195,20 @@ impl Registry {
         let org = state.organization.id;
         self.issuers.insert(state.issuer_kid.clone(), org);
         self.orgs.insert(org, state);
+    }
+
+    pub(crate) fn begin_epoch(&mut self, stored: StoredEpoch) -> Result<(), NhiError> {
+        let state = self
+            .orgs
+            .get_mut(&stored.org)
+            .filter(|state| state.principals.contains_key(&stored.human))
+            .ok_or_else(|| corrupt("credential epoch", "its human is missing"))?;
+        let epoch = Epoch {
+            id: stored.epoch,
+            since: stored.since,
+        };
+        state.epochs.insert(stored.human, epoch);
+        Ok(())
     }
 
     pub(crate) fn org(&self, org: OrgId) -> Result<&OrgState, NhiError> {

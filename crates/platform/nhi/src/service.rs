@@ -9,7 +9,7 @@ use creto_crypto::{CryptoProvider, RootKey, SignatureAlgorithm, Signer};
 use creto_types::{Clock, Commit, IdSource, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::RwLock;
 
-use crate::chain::{depth_within, shrinks, well_formed};
+use crate::chain::{depth_within, no_loop, shrinks, well_formed};
 use crate::drafts::check_config;
 use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping, wrapping_of};
 use crate::link::SignError;
@@ -31,12 +31,14 @@ pub struct Nhi {
 }
 
 pub(crate) struct Inner {
-    store: Arc<dyn NhiStore>,
+    pub(crate) store: Arc<dyn NhiStore>,
     keys: KeyMaker,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: NhiConfig,
     pub(crate) registry: RwLock<Registry>,
+    /// Held while credentials are superseded.
+    pub(crate) superseding: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Nhi {
@@ -85,6 +87,7 @@ impl Nhi {
                 clock,
                 config,
                 registry,
+                superseding: tokio::sync::Mutex::default(),
             }),
         }))
     }
@@ -222,6 +225,7 @@ impl Nhi {
         };
         let above = verified_hops(&above)?;
         inner.may_delegate(org, &delegator.principal, &above, now)?;
+        no_loop(&request.delegator, &request.delegatee, &above)?;
 
         let parent = above.last().map(|hop| hop.link.as_ref());
         let earliest = parent.map_or(now, |parent| parent.not_before.max(now));
@@ -301,6 +305,7 @@ impl Nhi {
         let now = self.inner.clock.now();
         self.inner
             .may_delegate(link.org, &delegator.principal, &above, now)?;
+        no_loop(&link.delegator, &link.delegatee, &above)?;
         if above.is_empty() {
             depth_within(link.max_depth, self.inner.config.max_depth.checked_sub(1))?;
         }
@@ -588,7 +593,7 @@ fn links(hops: &[Hop]) -> Vec<&DelegationLink> {
 
 /// Runs a change to its end even when the caller goes away in the middle:
 /// between the store's yes and memory's update there is no place to stop.
-async fn to_completion<T: Send + 'static>(
+pub(crate) async fn to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, NhiError>> + Send + 'static,
 ) -> Result<T, NhiError> {
     match tokio::spawn(work).await {

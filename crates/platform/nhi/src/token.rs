@@ -9,7 +9,7 @@ use creto_types::OrgId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{LinkId, NhiError, TokenId};
+use crate::{EpochId, LinkId, NhiError, TokenId};
 
 /// The longest token, in bytes: a composite signature is 4.5 KB of base64url,
 /// and eight links of the longest names fit twice beside it.
@@ -45,6 +45,9 @@ pub(crate) struct Claims {
     pub(crate) creto_org: OrgId,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) creto_link: Option<LinkId>,
+    /// The epoch of a human's credentials it is of; absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) creto_epoch: Option<EpochId>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     /// Who acts; nobody but `sub` when absent.
     pub(crate) act: Option<Actor>,

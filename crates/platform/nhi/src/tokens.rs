@@ -45,6 +45,16 @@ impl Nhi {
             .unwrap_or(Timestamp::MAX)
             .min(fresh.expires_at);
         let (sub, act) = inner.subject_and_actor(&fresh)?;
+        let (signer, kid, epoch) = {
+            let registry = inner.registry.read();
+            let state = registry.org(org)?;
+            let epoch = match fresh.link() {
+                Some(_) => None,
+                None => state.epochs.get(&fresh.name).map(|epoch| epoch.id),
+            };
+            let signer = state.signer(KeyPurpose::Issuer);
+            (signer, state.issuer_kid.clone(), epoch)
+        };
         let claims = Claims {
             iss: organization_id(&inner.config.trust_domain, org),
             sub,
@@ -54,17 +64,13 @@ impl Nhi {
             jti: inner.ids.next(),
             creto_org: org,
             creto_link: fresh.link().map(|hop| hop.link.id),
+            creto_epoch: epoch,
             act,
         };
         let expires_at = instant(claims.exp)?;
         if expires_at <= now {
             return Err(NhiError::TokenExpired { at: expires_at });
         }
-        let (signer, kid) = {
-            let registry = inner.registry.read();
-            let state = registry.org(org)?;
-            (state.signer(KeyPurpose::Issuer), state.issuer_kid.clone())
-        };
         Ok(IssuedToken {
             token: token::encode(signer.as_ref(), &kid, &claims)?,
             id: claims.jti,
@@ -109,6 +115,11 @@ impl Nhi {
         };
         if inner.subject_and_actor(&identity)? != (claims.sub, claims.act) {
             return Err(invalid("it does not describe its delegation"));
+        }
+        match (claims.creto_link, claims.creto_epoch) {
+            (None, epoch) => inner.check_epoch(&identity, epoch)?,
+            (Some(_), None) => {}
+            (Some(_), Some(_)) => return Err(invalid("an epoch is of a human's own token")),
         }
         identity.token_id = Some(claims.jti);
         identity.expires_at = identity.expires_at.min(expires_at);

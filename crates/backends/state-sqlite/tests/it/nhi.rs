@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use creto_nhi::test_util::World;
+use creto_errors::Classify as _;
+use creto_nhi::test_util::{World, name};
 use creto_nhi::{NhiStore, PrincipalType, conformance};
 use creto_state_sqlite::{Database, SqliteNhi};
 use creto_types::{Commit, StoreError};
@@ -45,6 +46,17 @@ async fn identities_survive_the_process() {
         .revoke(org, below, at, Commit::default())
         .await
         .unwrap();
+    let alices = || {
+        let identity = world.nhi.identity_for_human(org, &name("alice")).unwrap();
+        world.nhi.issue_token(&identity, None).unwrap().token
+    };
+    let superseded = alices();
+    world
+        .nhi
+        .supersede_credentials(org, &name("alice"), world.now(), Commit::default())
+        .await
+        .unwrap();
+    let renewed = alices();
     let before = world.store.load().await.unwrap();
     assert_eq!(before.links[1].revoked_at, Some(at));
     let keys = world.nhi.jwks();
@@ -59,7 +71,39 @@ async fn identities_survive_the_process() {
     assert_eq!(world.nhi.jwks(), keys);
     world.nhi.verify_token(&live).unwrap();
     assert!(world.nhi.verify_token(&dead).is_err());
+    world.nhi.verify_token(&renewed).unwrap();
+    let refused = world.nhi.verify_token(&superseded).unwrap_err();
+    assert_eq!(refused.code(), "token_superseded");
     assert!(!std::fs::read(&path).unwrap().is_empty());
+}
+
+/// A file from before credentials could be superseded: its tokens stay valid until
+/// they are.
+#[tokio::test]
+async fn an_older_file_learns_to_supersede() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let mut world = World::on(store(&path)).await;
+    let org = world.organization("alice").await;
+    let identity = world.nhi.identity_for_human(org, &name("alice")).unwrap();
+    let token = world.nhi.issue_token(&identity, None).unwrap().token;
+    world.store = Arc::new(creto_nhi::memory::MemoryNhiStore::new());
+    world.restart().await;
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute_batch("DROP TABLE credential_epochs; PRAGMA user_version = 6;")
+        .unwrap();
+    drop(raw);
+
+    world.store = store(&path);
+    world.restart().await;
+    world.nhi.verify_token(&token).unwrap();
+    world
+        .nhi
+        .supersede_credentials(org, &name("alice"), world.now(), Commit::default())
+        .await
+        .unwrap();
+    let refused = world.nhi.verify_token(&token).unwrap_err();
+    assert_eq!(refused.code(), "token_superseded");
 }
 
 #[tokio::test]

@@ -242,6 +242,52 @@ async fn only_a_human_starts_a_chain_and_only_a_holder_continues_it() {
 }
 
 #[tokio::test]
+async fn authority_does_not_go_back_into_its_chain() {
+    let (world, org, [root, middle, last]) = chained().await;
+    for (from, to, parent) in [
+        ("planner", "planner", root),
+        ("worker", "worker", middle),
+        ("worker", "planner", middle),
+        ("helper", "planner", last),
+        ("helper", "worker", last),
+        ("helper", "helper", last),
+    ] {
+        let request = world.request(from, to, Some(parent));
+        let error = world.nhi.draft_delegation(org, request).unwrap_err();
+        assert_eq!(error.code(), "delegation_loops", "{from} to {to}");
+        assert_eq!(error.class(), Class::Security);
+        assert!(error.to_string().contains(&format!("`{to}`")), "{error}");
+    }
+    // The human it starts from is in the chain too, and no agent at all.
+    assert_eq!(
+        code(
+            world
+                .nhi
+                .draft_delegation(org, world.request("helper", "alice", Some(last)))
+        ),
+        "delegatee_not_agent"
+    );
+    // Nor by a link that was drafted as another.
+    let mut turned = world
+        .nhi
+        .draft_delegation(org, world.request("planner", "helper", Some(root)))
+        .unwrap();
+    turned.link.delegatee = name("planner");
+    let refused = world.nhi.commit_delegation(turned, Default::default());
+    assert_eq!(code(refused.await), "delegation_loops");
+    assert_eq!(world.nhi.links(org, None, 10).len(), 3);
+    // Who is in another chain of the same human is somebody new in this one.
+    let apart = world
+        .delegate(org, world.request("alice", "helper", None))
+        .await
+        .unwrap();
+    world
+        .delegate(org, world.request("helper", "planner", Some(apart)))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_dead_parent_gives_nothing() {
     let (world, org, [root, middle, _]) = chained().await;
     let drafted = world

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use creto_nhi::memory::MemoryNhiStore;
 use creto_nhi::test_util::{World, name, rights};
 use creto_nhi::{
-    KeyPurpose, LinkId, NhiStore, PrincipalType, SignedLink, Snapshot, StoredOrganization,
-    StoredPrincipal,
+    KeyPurpose, LinkId, NhiStore, PrincipalType, SignedLink, Snapshot, StoredEpoch,
+    StoredOrganization, StoredPrincipal,
 };
 use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
 use tokio::sync::Notify;
@@ -120,12 +120,12 @@ async fn names_are_unique_and_lists_are_paged() {
 /// A store whose changes can be made to fail, or to wait, and whose content can
 /// be tampered with.
 #[derive(Default)]
-struct Tricky {
+pub(crate) struct Tricky {
     inner: MemoryNhiStore,
-    failing: AtomicBool,
-    /// Revocations are made, but their answers are lost.
-    mute: AtomicBool,
-    unreadable: AtomicBool,
+    pub(crate) failing: AtomicBool,
+    /// Revocations and epochs are made, but their answers are lost.
+    pub(crate) mute: AtomicBool,
+    pub(crate) unreadable: AtomicBool,
     gated: AtomicBool,
     entered: Notify,
     gate: Notify,
@@ -198,9 +198,22 @@ impl NhiStore for Tricky {
         }
         Ok(receipt)
     }
+
+    async fn insert_epoch(
+        &self,
+        epoch: StoredEpoch,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        let receipt = self.inner.insert_epoch(epoch, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
+    }
 }
 
-async fn tricky() -> (Arc<Tricky>, World, OrgId, LinkId) {
+pub(crate) async fn tricky() -> (Arc<Tricky>, World, OrgId, LinkId) {
     let store = Arc::new(Tricky::default());
     let world = World::on(Arc::clone(&store) as Arc<dyn NhiStore>).await;
     let org = world.organization("alice").await;

@@ -7,6 +7,7 @@
 )]
 
 mod chains;
+mod credentials;
 mod delegations;
 mod lifecycle;
 mod properties;

@@ -18,14 +18,14 @@ fn token(world: &World, org: OrgId, link: LinkId) -> String {
     world.nhi.issue_token(&identity, None).unwrap().token
 }
 
-fn part(token: &str, index: usize) -> Value {
+pub(crate) fn part(token: &str, index: usize) -> Value {
     let text = token.split('.').nth(index).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap()
 }
 
 /// The object with its members in canonical order, so that nothing but their
 /// values can be wrong. What is nested stays as it is.
-fn sorted(object: &Value) -> String {
+pub(crate) fn sorted(object: &Value) -> String {
     let members: BTreeMap<String, &Value> = object
         .as_object()
         .unwrap()
@@ -36,7 +36,13 @@ fn sorted(object: &Value) -> String {
 }
 
 /// A token of any header and claims, signed by one of the organization's keys.
-fn forge(world: &World, org: OrgId, purpose: KeyPurpose, header: &str, claims: &str) -> String {
+pub(crate) fn forge(
+    world: &World,
+    org: OrgId,
+    purpose: KeyPurpose,
+    header: &str,
+    claims: &str,
+) -> String {
     let input = format!(
         "{}.{}",
         URL_SAFE_NO_PAD.encode(header),

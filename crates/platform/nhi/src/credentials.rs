@@ -1,0 +1,120 @@
+//! Superseding a person's credentials: every token issued before is dead.
+//!
+//! A token's `iat` has whole seconds and follows a clock that may be stepped, so
+//! no instant tells exactly which tokens came before. Instead each supersession
+//! begins an epoch with an id of its own; a token names the epoch it was issued
+//! in, and is refused when another has begun.
+
+use std::sync::Arc;
+
+use creto_types::{Commit, Id, IdKind, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
+
+use crate::ports::StoredEpoch;
+use crate::service::{Inner, to_completion};
+use crate::{AgentIdentity, Nhi, NhiError};
+
+/// The kind of [`EpochId`].
+#[derive(Debug)]
+pub enum EpochKind {}
+
+impl IdKind for EpochKind {
+    const PREFIX: &'static str = "epo";
+}
+
+/// The time between two supersessions of one human's credentials.
+pub type EpochId = Id<EpochKind>;
+
+/// The epoch a human's credentials are of now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Epoch {
+    pub(crate) id: EpochId,
+    pub(crate) since: Timestamp,
+}
+
+impl Nhi {
+    /// Supersedes every credential of a human. On return no token issued to that
+    /// human before verifies, after a restart neither; every one issued from now
+    /// on does, in the same second too. Delegations the human made stay: each is
+    /// revoked by itself.
+    ///
+    /// When the store fails, memory takes over what the store then says; the
+    /// credentials count as superseded when it cannot say. Either way the call
+    /// may be repeated.
+    pub async fn supersede_credentials(
+        &self,
+        org: OrgId,
+        human: &PrincipalName,
+        at: Timestamp,
+        commit: Commit,
+    ) -> Result<Receipt, NhiError> {
+        let inner = Arc::clone(&self.inner);
+        let human = inner.human(org, human)?.name;
+        let next = StoredEpoch {
+            org,
+            human,
+            epoch: inner.ids.next(),
+            since: at,
+        };
+        to_completion(async move {
+            // Memory has to take epochs in the order in which the store did.
+            let _turn = inner.superseding.lock().await;
+            match inner.store.insert_epoch(next.clone(), commit).await {
+                Ok(receipt) => {
+                    inner.registry.write().begin_epoch(next)?;
+                    Ok(receipt)
+                }
+                // It may be durable all the same: the answer was lost, or it is
+                // the answer of a call that was made before.
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Replayed(_))) => {
+                    inner.learn_epoch(next).await?;
+                    Err(error.into())
+                }
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+}
+
+impl Inner {
+    /// Takes over which epoch the store says the human's credentials are of.
+    async fn learn_epoch(&self, attempted: StoredEpoch) -> Result<(), NhiError> {
+        let Ok(snapshot) = self.store.load().await else {
+            return self.registry.write().begin_epoch(attempted);
+        };
+        let (org, human) = (attempted.org, attempted.human);
+        let last = snapshot
+            .epochs
+            .into_iter()
+            .rfind(|stored| stored.org == org && stored.human == human);
+        let mut registry = self.registry.write();
+        match last {
+            Some(stored) => registry.begin_epoch(stored),
+            None => {
+                if let Some(state) = registry.orgs.get_mut(&org) {
+                    state.epochs.remove(&human);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a token of this epoch still counts for this human.
+    pub(crate) fn check_epoch(
+        &self,
+        human: &AgentIdentity,
+        epoch: Option<EpochId>,
+    ) -> Result<(), NhiError> {
+        let registry = self.registry.read();
+        let current = registry.org(human.org)?.epochs.get(&human.name);
+        match current {
+            Some(current) if epoch != Some(current.id) => {
+                Err(NhiError::TokenSuperseded { at: current.since })
+            }
+            None if epoch.is_some() => Err(NhiError::InvalidToken {
+                why: "it is newer than what is stored about its subject",
+            }),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Superseding a person's credentials: exactly those issued before are dead.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use creto_errors::{Class, Classify};
+use creto_nhi::test_util::{World, commit, name};
+use creto_nhi::{EpochId, KeyPurpose, PrincipalType};
+use creto_types::{Commit, OrgId};
+use serde_json::json;
+
+use crate::lifecycle::tricky;
+use crate::tokens::{forge, part, sorted};
+use crate::{chained, code};
+
+fn token_of(world: &World, org: OrgId, human: &str) -> String {
+    let identity = world.nhi.identity_for_human(org, &name(human)).unwrap();
+    world.nhi.issue_token(&identity, None).unwrap().token
+}
+
+async fn supersede(world: &World, org: OrgId) {
+    let record = commit(org, "credentials.superseded");
+    let receipt = world
+        .nhi
+        .supersede_credentials(org, &name("alice"), world.now(), record)
+        .await
+        .unwrap();
+    assert_eq!(receipt.leaves.len(), 1);
+}
+
+#[tokio::test]
+async fn every_earlier_token_dies_and_every_later_one_lives_within_one_second() {
+    let (mut world, org, [link, ..]) = chained().await;
+    world.principal(org, "bob", PrincipalType::Human).await;
+    let other = world.organization("alice").await;
+    let agents = world.nhi.identity_for_link(org, link).unwrap();
+    let untouched = [
+        token_of(&world, org, "bob"),
+        token_of(&world, other, "alice"),
+        world.nhi.issue_token(&agents, None).unwrap().token,
+    ];
+
+    // The clock stands still, so all of them have the same `iat`.
+    let first = token_of(&world, org, "alice");
+    assert!(part(&first, 1).get("creto_epoch").is_none());
+    supersede(&world, org).await;
+    let error = world.nhi.verify_token(&first).unwrap_err();
+    assert_eq!(
+        (error.code(), error.class()),
+        ("token_superseded", Class::Security)
+    );
+    assert!(
+        error.to_string().contains(&world.now().to_string()),
+        "{error}"
+    );
+    let second = token_of(&world, org, "alice");
+    let verified = world.nhi.verify_token(&second).unwrap();
+    assert_eq!(verified.name, name("alice"));
+    supersede(&world, org).await;
+    let third = token_of(&world, org, "alice");
+    assert_eq!(part(&first, 1)["iat"], part(&third, 1)["iat"]);
+
+    for _ in 0..2 {
+        for dead in [&first, &second] {
+            assert_eq!(code(world.nhi.verify_token(dead)), "token_superseded");
+        }
+        world.nhi.verify_token(&third).unwrap();
+        for other in &untouched {
+            world.nhi.verify_token(other).unwrap();
+        }
+        world.restart().await;
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_stepped_revives_nothing_and_kills_nothing() {
+    let (world, org, _) = chained().await;
+    world.clock.advance(Duration::from_secs(50));
+    let ahead = token_of(&world, org, "alice");
+    let start = "2026-01-01T00:00:00Z".parse().unwrap();
+    world.clock.step_wall_to(start);
+    supersede(&world, org).await;
+    let behind = token_of(&world, org, "alice");
+    assert!(part(&behind, 1)["iat"].as_i64() < part(&ahead, 1)["iat"].as_i64());
+    assert_eq!(code(world.nhi.verify_token(&ahead)), "token_superseded");
+    world.clock.advance(Duration::from_secs(100));
+    assert_eq!(code(world.nhi.verify_token(&ahead)), "token_superseded");
+    world.nhi.verify_token(&behind).unwrap();
+}
+
+#[tokio::test]
+async fn only_a_humans_credentials_are_superseded() {
+    let (world, org, _) = chained().await;
+    let at = world.now();
+    let nhi = &world.nhi;
+    let supersede = async |org, who| {
+        let refused = nhi
+            .supersede_credentials(org, &name(who), at, Commit::default())
+            .await;
+        code(refused)
+    };
+    assert_eq!(supersede(org, "planner").await, "principal_not_human");
+    assert_eq!(supersede(org, "nobody").await, "unknown_principal");
+    assert_eq!(
+        supersede(world.ids.next(), "alice").await,
+        "unknown_organization"
+    );
+}
+
+#[tokio::test]
+async fn an_epoch_is_the_current_one_of_the_subject_or_the_token_is_refused() {
+    let (world, org, [link, ..]) = chained().await;
+    let agents = world.nhi.identity_for_link(org, link).unwrap();
+    let agents = world.nhi.issue_token(&agents, None).unwrap().token;
+    let with_epoch = |token: &str, epoch: EpochId| {
+        let mut claims = part(token, 1);
+        claims["creto_epoch"] = json!(epoch);
+        let header = part(token, 0).to_string();
+        let token = forge(&world, org, KeyPurpose::Issuer, &header, &sorted(&claims));
+        code(world.nhi.verify_token(&token))
+    };
+    let made_up: EpochId = world.ids.next();
+    let before = token_of(&world, org, "alice");
+    assert_eq!(with_epoch(&before, made_up), "invalid_token");
+    assert_eq!(with_epoch(&agents, made_up), "invalid_token");
+    supersede(&world, org).await;
+    let after = token_of(&world, org, "alice");
+    assert_eq!(with_epoch(&after, made_up), "token_superseded");
+    let current = part(&after, 1)["creto_epoch"].as_str().unwrap().parse();
+    assert_eq!(with_epoch(&agents, current.unwrap()), "invalid_token");
+}
+
+#[tokio::test]
+async fn memory_follows_what_the_store_says_of_credentials() {
+    let (store, world, org, _) = tricky().await;
+    let attempt = async || {
+        let result = world
+            .nhi
+            .supersede_credentials(org, &name("alice"), world.now(), Commit::default())
+            .await;
+        code(result)
+    };
+    let first = token_of(&world, org, "alice");
+    store.failing.store(true, Ordering::SeqCst);
+    assert_eq!(attempt().await, "store_unavailable");
+    world.nhi.verify_token(&first).unwrap();
+
+    // The store cannot say: dead. It says that nothing was made: alive again.
+    store.unreadable.store(true, Ordering::SeqCst);
+    assert_eq!(attempt().await, "store_unavailable");
+    assert_eq!(code(world.nhi.verify_token(&first)), "token_superseded");
+    store.unreadable.store(false, Ordering::SeqCst);
+    assert_eq!(attempt().await, "store_unavailable");
+    world.nhi.verify_token(&first).unwrap();
+
+    // Made, but the answer was lost.
+    store.failing.store(false, Ordering::SeqCst);
+    store.mute.store(true, Ordering::SeqCst);
+    assert_eq!(attempt().await, "store_unavailable");
+    assert_eq!(code(world.nhi.verify_token(&first)), "token_superseded");
+    let second = token_of(&world, org, "alice");
+    let reopened = world.reopen('7').await.unwrap();
+    reopened.verify_token(&second).unwrap();
+}
