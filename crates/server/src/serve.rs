@@ -250,6 +250,7 @@ async fn assemble(
     );
     let router = creto_http::router(
         Arc::clone(&governor),
+        creto_http::Hosts::of(address),
         Arc::clone(&platform.ids),
         Arc::clone(&platform.clock),
         Arc::clone(&platform.random),

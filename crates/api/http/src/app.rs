@@ -6,11 +6,13 @@ use bytes::Bytes;
 use creto_governor::Governor;
 use creto_types::{Clock, IdSource, Randomness};
 
+use crate::hosts::Hosts;
 use crate::sessions::Sessions;
 
 /// The state behind the router.
 pub(crate) struct App {
     pub(crate) governor: Arc<Governor>,
+    pub(crate) hosts: Hosts,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Randomness>,
@@ -23,6 +25,7 @@ pub(crate) type Shared = Arc<App>;
 impl App {
     pub(crate) fn new(
         governor: Arc<Governor>,
+        hosts: Hosts,
         ids: Arc<dyn IdSource>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Randomness>,
@@ -30,6 +33,7 @@ impl App {
         let sessions = Sessions::new(Arc::clone(&clock), Arc::clone(&random));
         Arc::new(Self {
             governor,
+            hosts,
             ids,
             clock,
             random,

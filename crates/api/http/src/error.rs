@@ -17,6 +17,8 @@ pub(crate) enum ApiError {
     PageInSandbox,
     #[error("the pages are for people; {name} is an agent")]
     PageForPeople { name: String },
+    #[error("the request names a host that is not this server's")]
+    Misdirected,
     #[error("there is no such path")]
     RouteNotFound,
     #[error("this path has no such method; the `Allow` header names those it has")]
@@ -64,6 +66,7 @@ impl Classify for ApiError {
             | Self::CredentialInSandbox
             | Self::PageInSandbox
             | Self::PageForPeople { .. }
+            | Self::Misdirected
             | Self::Forgery
             | Self::ApprovalMismatch => Class::Security,
             Self::RouteNotFound
@@ -86,6 +89,7 @@ impl Classify for ApiError {
             Self::CredentialInSandbox => "credential_in_sandbox",
             Self::PageInSandbox => "page_in_sandbox",
             Self::PageForPeople { .. } => "page_for_people",
+            Self::Misdirected => "misdirected_request",
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTooLarge { .. } => "body_too_large",

@@ -80,7 +80,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
     }
 }
 
-async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+/// The whole body, up to the limit.
+pub(crate) async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     Bytes::from_request(request, state).await.map_err(|error| {
         if error.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
             ApiError::BodyTooLarge { limit: BODY_LIMIT }
@@ -182,18 +183,19 @@ pub(crate) struct ListQuery {
 
 impl ListQuery {
     pub(crate) fn limit(&self) -> Result<usize, ApiError> {
-        limit(self.limit)
+        limit(self.limit, 500)
     }
 }
 
-pub(crate) fn limit(asked: Option<usize>) -> Result<usize, ApiError> {
-    match asked.unwrap_or(50) {
-        limit @ 1..=500 => Ok(limit),
-        other => Err(ApiError::value(
-            "limit",
-            format!("1 to 500 are expected, not {other}"),
-        )),
+pub(crate) fn limit(asked: Option<usize>, most: usize) -> Result<usize, ApiError> {
+    let limit = asked.unwrap_or(50);
+    if (1..=most).contains(&limit) {
+        return Ok(limit);
     }
+    Err(ApiError::value(
+        "limit",
+        format!("1 to {most} are expected, not {limit}"),
+    ))
 }
 
 /// Reads an optional id of the query.

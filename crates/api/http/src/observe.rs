@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use creto_errors::Classify as _;
@@ -16,7 +16,8 @@ use tracing::Instrument as _;
 
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::extract::BODY_LIMIT;
+use crate::extract::{self, BODY_LIMIT};
+use crate::hosts;
 use crate::pages;
 use crate::problem::{self, Problem};
 
@@ -28,24 +29,37 @@ pub(crate) fn finish(routes: Router<Shared>, app: &Shared) -> Router {
         .fallback(async || ApiError::RouteNotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(app),
+            hosts::check,
+        ))
         .layer(middleware::from_fn_with_state(Arc::clone(app), observe))
         .with_state(Arc::clone(app))
 }
 
-/// Bounds the time of a route. A change runs on by itself: neither a caller that
-/// goes away nor the deadline stops it half way.
+/// Bounds the time of a route.
 pub(crate) async fn deadline(limit: Duration, request: Request, next: Next) -> Response {
-    let changes = request.method() == Method::POST;
-    let run = next.run(request);
-    let finished = if changes {
-        let task = tokio::spawn(run.in_current_span());
-        tokio::time::timeout(limit, task)
-            .await
-            .map(|joined| joined.unwrap_or_else(|_panic| ApiError::Internal.into_response()))
-    } else {
-        tokio::time::timeout(limit, run).await
+    tokio::time::timeout(limit, next.run(request))
+        .await
+        .unwrap_or_else(|_elapsed| ApiError::TimedOut.into_response())
+}
+
+/// A change runs on by itself: neither a caller that goes away nor the deadline
+/// stops it half way. Its body is read before it begins, so what runs on never
+/// waits for a caller.
+pub(crate) async fn change(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut unread = Request::new(body);
+    // They carry the limit of the body.
+    unread.extensions_mut().clone_from(&parts.extensions);
+    let body = match extract::body(unread, &()).await {
+        Ok(body) => body,
+        Err(error) => return error.into_response(),
     };
-    finished.unwrap_or_else(|_elapsed| ApiError::TimedOut.into_response())
+    let run = next.run(Request::from_parts(parts, Body::from(body)));
+    tokio::spawn(run.in_current_span())
+        .await
+        .unwrap_or_else(|_panic| ApiError::Internal.into_response())
 }
 
 async fn observe(State(app): State<Shared>, request: Request, next: Next) -> Response {
@@ -127,4 +141,74 @@ fn explain(
         HeaderValue::from_static(problem::MEDIA_TYPE),
     );
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::http::{HeaderMap, StatusCode};
+    use axum::routing::post;
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Full};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(50);
+
+    fn route(handler: axum::routing::MethodRouter) -> Router {
+        Router::new().route(
+            "/",
+            handler
+                .route_layer(middleware::from_fn(change))
+                .route_layer(middleware::from_fn(|request: Request, next: Next| {
+                    deadline(LIMIT, request, next)
+                })),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_is_let_go_at_the_deadline() {
+        let held = Arc::new(());
+        let guard = Arc::clone(&held);
+        let endless = Full::new(Bytes::from("{")).with_trailers(async move {
+            let _held = guard;
+            std::future::pending::<Option<Result<HeaderMap, Infallible>>>().await
+        });
+        let router = route(post(async |_: Bytes| ()));
+        let request = Request::post("/").body(Body::new(endless)).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&held), 1, "nobody waits for it any more");
+    }
+
+    #[tokio::test]
+    async fn a_change_that_began_is_finished() {
+        let done = Arc::new(AtomicBool::new(false));
+        let set = Arc::clone(&done);
+        let router = route(post(async move |body: Bytes| {
+            tokio::time::sleep(2 * LIMIT).await;
+            set.store(body == "{}", Ordering::Relaxed);
+        }));
+        let request = Request::post("/").body(Body::from("{}")).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(!done.load(Ordering::Relaxed));
+        tokio::time::sleep(4 * LIMIT).await;
+        assert!(done.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn a_change_has_a_largest_body() {
+        let router = route(post(async |_: Bytes| ())).layer(DefaultBodyLimit::max(3));
+        let send = async |body: &'static str| {
+            let request = Request::post("/").body(Body::from(body)).unwrap();
+            router.clone().oneshot(request).await.unwrap().status()
+        };
+        assert_eq!(send("123").await, StatusCode::OK);
+        assert_eq!(send("1234").await, StatusCode::PAYLOAD_TOO_LARGE);
+    }
 }

@@ -123,6 +123,7 @@ fn status(error: &ApiError) -> StatusCode {
         | ApiError::PageInSandbox
         | ApiError::PageForPeople { .. }
         | ApiError::Forgery => StatusCode::FORBIDDEN,
+        ApiError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         ApiError::RouteNotFound => StatusCode::NOT_FOUND,
         ApiError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ApiError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -205,6 +206,7 @@ fn oversight(error: &OversightError) -> StatusCode {
         }
         OversightError::Expired { .. } => StatusCode::GONE,
         OversightError::SelfDecision { .. } => StatusCode::FORBIDDEN,
+        OversightError::TooManyPending { .. } => StatusCode::TOO_MANY_REQUESTS,
         OversightError::NoDecision { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         OversightError::ReasonTooLong { .. }
         | OversightError::InexactNumber { .. }
@@ -217,6 +219,7 @@ fn grant(error: &GrantError) -> StatusCode {
     match error {
         GrantError::Unknown
         | GrantError::NotYours
+        | GrantError::OtherDelegation
         | GrantError::ActionMismatch { .. }
         | GrantError::Expired { .. }
         | GrantError::Used => StatusCode::FORBIDDEN,

@@ -199,7 +199,10 @@ pub(crate) fn router(app: &Shared) -> Router<Shared> {
             "GET" => MethodFilter::GET,
             _ => MethodFilter::POST,
         };
-        let mounted = (route.mount)(filter);
+        let mut mounted = (route.mount)(filter);
+        if route.info.method == "POST" {
+            mounted = mounted.route_layer(middleware::from_fn(observe::change));
+        }
         let state = || Arc::clone(app);
         let guarded = match route.info.auth {
             Auth::Public => mounted,

@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use creto_oversight::{
-    ActionDigest, Filter, Grant, HeldAction, OversightRequest, OversightStore, RequestId, State,
-    StateName,
+    ActionDigest, Filter, Grant, HeldAction, OversightError, OversightRequest, OversightStore,
+    PENDING_LIMIT, RequestId, State, StateName,
 };
 use creto_types::{Commit, LeafIndex, Money, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use rusqlite::{Connection, Params, Row, Transaction, named_params, params};
@@ -42,14 +43,34 @@ impl OversightStore for SqliteOversight {
         &self,
         request: OversightRequest,
         commit: Commit,
-    ) -> Result<Receipt, StoreError> {
-        self.db
+    ) -> Result<Receipt, OversightError> {
+        let agent = request.held.agent.clone();
+        // A job that changes nothing ends with a store's error; that there was no
+        // room is told beside it.
+        let full = Arc::new(AtomicBool::new(false));
+        let found_full = Arc::clone(&full);
+        let outcome = self
+            .db
             .write(move |tx| {
                 let receipt = apply_commit(tx, &commit)?;
+                refuse_second(tx, &request)?;
+                if count_pending(tx, &request)? >= rows_at_most(PENDING_LIMIT) {
+                    found_full.store(true, Ordering::Release);
+                    return Err(StoreError::Conflict { what: WHAT });
+                }
                 insert(tx, &request, receipt.leaf())?;
                 Ok(receipt)
             })
-            .await
+            .await;
+        match outcome {
+            Err(StoreError::Conflict { .. }) if full.load(Ordering::Acquire) => {
+                Err(OversightError::TooManyPending {
+                    agent,
+                    limit: PENDING_LIMIT,
+                })
+            }
+            outcome => Ok(outcome?),
+        }
     }
 
     async fn decide(&self, next: OversightRequest, commit: Commit) -> Result<Receipt, StoreError> {
@@ -75,17 +96,19 @@ impl OversightStore for SqliteOversight {
         &self,
         org: OrgId,
         agent: &PrincipalName,
+        link: Option<&str>,
         digest: &ActionDigest,
         now: Timestamp,
     ) -> Result<Option<OversightRequest>, StoreError> {
         let (agent, digest) = (agent.to_string(), digest.to_string());
+        let link = link.map(ToOwned::to_owned);
         self.db
             .read(move |connection| {
                 one(
                     connection,
                     "WHERE r.org = ?1 AND r.agent = ?2 AND r.digest = ?3
-                       AND r.state = 'pending' AND r.expires_ns > ?4",
-                    params![org.to_string(), agent, digest, nanoseconds(now)],
+                       AND r.state = 'pending' AND r.expires_ns > ?4 AND r.link IS ?5",
+                    params![org.to_string(), agent, digest, nanoseconds(now), link],
                 )
             })
             .await
@@ -177,27 +200,24 @@ impl OversightStore for SqliteOversight {
     }
 }
 
-fn insert(
-    tx: &Transaction<'_>,
-    request: &OversightRequest,
-    leaf: Option<LeafIndex>,
-) -> Result<(), StoreError> {
-    let org = request.org.to_string();
+/// Refuses a request whose id exists or that the same agent waits for already.
+fn refuse_second(tx: &Transaction<'_>, request: &OversightRequest) -> Result<(), StoreError> {
     let taken: bool = tx
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM oversight_requests WHERE org = ?1 AND id = ?2)
                  OR EXISTS (SELECT 1 FROM oversight_requests
                      WHERE org = ?1 AND agent = ?3 AND digest = ?4
-                       AND state = 'pending' AND expires_ns > ?5)",
+                       AND state = 'pending' AND expires_ns > ?5 AND link IS ?6)",
         )
         .and_then(|mut statement| {
             statement.query_row(
                 params![
-                    org,
+                    request.org.to_string(),
                     request.id.to_string(),
                     request.held.agent.as_str(),
                     request.digest.to_string(),
                     nanoseconds(request.created_at),
+                    request.link,
                 ],
                 |row| row.get(0),
             )
@@ -206,6 +226,29 @@ fn insert(
     if taken || request.state != State::Pending {
         return Err(StoreError::Conflict { what: WHAT });
     }
+    Ok(())
+}
+
+/// How many requests of the agent a human can still decide when this one is made.
+fn count_pending(tx: &Transaction<'_>, request: &OversightRequest) -> Result<i64, StoreError> {
+    tx.prepare_cached(
+        "SELECT count(*) FROM oversight_requests
+         WHERE org = ?1 AND agent = ?2 AND state = 'pending' AND expires_ns > ?3",
+    )
+    .and_then(|mut statement| {
+        let org = request.org.to_string();
+        let agent = request.held.agent.as_str();
+        let made = nanoseconds(request.created_at);
+        statement.query_row(params![org, agent, made], |row| row.get(0))
+    })
+    .map_err(sql)
+}
+
+fn insert(
+    tx: &Transaction<'_>,
+    request: &OversightRequest,
+    leaf: Option<LeafIndex>,
+) -> Result<(), StoreError> {
     let chain = serde_json::to_string(&request.chain).map_err(|e| corrupt(WHAT, e))?;
     let units = i64::try_from(request.held.units).map_err(|e| corrupt(WHAT, e))?;
     tx.prepare_cached(
@@ -218,7 +261,7 @@ fn insert(
     )
     .and_then(|mut statement| {
         statement.execute(named_params! {
-            ":org": org,
+            ":org": request.org.to_string(),
             ":id": request.id.to_string(),
             ":action_id": request.action_id.to_string(),
             ":agent": request.held.agent.as_str(),

@@ -151,7 +151,13 @@ impl Governor {
         let checked = self
             .parts
             .oversight
-            .check_grant(caller.org(), grant, caller.name(), &held)
+            .check_grant(
+                caller.org(),
+                grant,
+                caller.name(),
+                caller.link().map(|link| link.to_string()).as_deref(),
+                &held,
+            )
             .await;
         match checked {
             Ok(granted) => Ok(Ok(Some(granted))),
@@ -325,8 +331,9 @@ impl Governor {
         let held = submission.request.held(caller, policy_id.as_str());
         let digest = held.digest()?;
         let service = &self.parts.oversight;
+        let link = caller.link().map(|link| link.to_string());
         if let Some(waiting) = service
-            .find_pending(caller.org(), caller.name(), &digest)
+            .find_pending(caller.org(), caller.name(), link.as_deref(), &digest)
             .await?
         {
             let answer = self.needs_human(submission, &waiting, policies);
@@ -335,7 +342,7 @@ impl Governor {
         let request = service.draft_request(NewRequest {
             action_id: submission.id,
             held,
-            link: caller.link().map(|link| link.to_string()),
+            link: link.clone(),
             chain: caller.chain(),
             cost: Some(self.price(&submission.request.action, submission.request.units)?),
             spent: self.spent(caller),
@@ -353,7 +360,7 @@ impl Governor {
             // The same action was held by a concurrent call.
             Err(OversightError::Store(StoreError::Conflict { .. })) => {
                 let waiting = service
-                    .find_pending(caller.org(), caller.name(), &digest)
+                    .find_pending(caller.org(), caller.name(), link.as_deref(), &digest)
                     .await?
                     .ok_or(StoreError::Conflict {
                         what: "oversight request",

@@ -9,7 +9,8 @@ use creto_types::{
 };
 
 use crate::{
-    Filter, Grant, HeldAction, OversightRequest, OversightStore, RequestId, State, StateName,
+    Filter, Grant, HeldAction, OversightError, OversightRequest, OversightStore, PENDING_LIMIT,
+    RequestId, State, StateName,
 };
 
 /// Runs every check, each on stores from `open`: two calls with one name give the
@@ -26,6 +27,8 @@ where
     reads_give_what_was_written(open("reads").await).await;
     a_decision_is_taken_once(open("once").await).await;
     one_pending_request_per_digest(open("pending").await).await;
+    delegations_wait_apart(open("links").await).await;
+    an_agent_waits_for_so_many_and_no_more(open("limit").await).await;
     use_is_derived_from_the_claims(open("claims").await).await;
     a_refused_commit_changes_nothing(open("refused").await).await;
     organizations_do_not_meet(open("orgs").await).await;
@@ -221,7 +224,12 @@ async fn one_pending_request_per_digest(store: Arc<dyn OversightStore>) {
     let first = world.request("bot", "a");
     let insert = |request: OversightRequest| store.insert(request, Commit::default());
     insert(first.clone()).await.expect("inserts");
-    let conflict = |outcome| matches!(outcome, Err(StoreError::Conflict { .. }));
+    let conflict = |outcome| {
+        matches!(
+            outcome,
+            Err(OversightError::Store(StoreError::Conflict { .. }))
+        )
+    };
     assert!(conflict(insert(first.clone()).await), "the same id");
     assert!(conflict(insert(world.request("bot", "a")).await));
     insert(world.request("bot", "b"))
@@ -232,8 +240,9 @@ async fn one_pending_request_per_digest(store: Arc<dyn OversightStore>) {
         .expect("another agent");
 
     let find = async |now| {
+        let (agent, link) = (&first.held.agent, first.link.as_deref());
         store
-            .find_pending(world.org, &first.held.agent, &first.digest, now)
+            .find_pending(world.org, agent, link, &first.digest, now)
             .await
             .expect("reads")
     };
@@ -255,6 +264,131 @@ async fn one_pending_request_per_digest(store: Arc<dyn OversightStore>) {
         .await
         .expect("decides");
     assert_eq!(find(at(150)).await.map(|row| row.id), Some(later.id));
+}
+
+async fn delegations_wait_apart(store: Arc<dyn OversightStore>) {
+    let world = World::new();
+    let one = world.request("bot", "a");
+    let mut two = world.request("bot", "a");
+    two.link = Some("lnk_0192f0c4a5e77b3c8d1e2f3a4b5c6d7f".to_owned());
+    let mut none = world.request("bot", "a");
+    none.link = None;
+    for request in [&one, &two, &none] {
+        assert_eq!(request.digest, one.digest);
+        store
+            .insert(request.clone(), Commit::default())
+            .await
+            .expect("another delegation");
+        let mut again = request.clone();
+        again.id = world.ids().next();
+        let again = store.insert(again, Commit::default()).await;
+        assert!(
+            matches!(
+                again,
+                Err(OversightError::Store(StoreError::Conflict { .. }))
+            ),
+            "no link equals no link"
+        );
+    }
+    for request in [&one, &two, &none] {
+        let (agent, link) = (&request.held.agent, request.link.as_deref());
+        let found = store
+            .find_pending(world.org, agent, link, &request.digest, at(1))
+            .await
+            .expect("reads");
+        assert_eq!(found.map(|row| row.id), Some(request.id));
+    }
+}
+
+async fn an_agent_waits_for_so_many_and_no_more(store: Arc<dyn OversightStore>) {
+    let world = World::new();
+    let asked = PENDING_LIMIT + 8;
+    // Everybody at once; whatever the order, so many of them go through.
+    let attempts: Vec<_> = (0..asked)
+        .map(|n| {
+            let request = world.request("bot", &format!("r{n}"));
+            let commit = world.commit("oversight.requested");
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { (request.clone(), store.insert(request, commit).await) })
+        })
+        .collect();
+    let mut waiting = Vec::new();
+    for attempt in attempts {
+        match attempt.await.expect("joins") {
+            (request, Ok(_)) => waiting.push(request),
+            (request, Err(error)) => {
+                assert!(
+                    matches!(&error, OversightError::TooManyPending { agent, limit }
+                        if *agent == request.held.agent && *limit == PENDING_LIMIT),
+                    "{error}"
+                );
+                let found = store.get(world.org, request.id).await.expect("reads");
+                assert_eq!(found, None, "a refused one is not there");
+            }
+        }
+    }
+    assert_eq!(waiting.len(), PENDING_LIMIT);
+
+    let refused = async |resource: &str, second| {
+        let mut request = world.request("bot", resource);
+        request.created_at = at(second);
+        request.expires_at = at(second + 100);
+        let outcome = store
+            .insert(request, world.commit("oversight.requested"))
+            .await;
+        match outcome {
+            Ok(receipt) => Ok(receipt.leaf().map(|leaf| leaf.0)),
+            Err(error) => {
+                let full = matches!(error, OversightError::TooManyPending { .. });
+                assert!(full, "{error}");
+                Err(())
+            }
+        }
+    };
+    assert_eq!(refused("more", 99).await, Err(()));
+    // Another delegation of the agent does not widen it; another agent or
+    // organization is not concerned.
+    let mut elsewhere = world.request("bot", "elsewhere");
+    elsewhere.link = None;
+    let outcome = store.insert(elsewhere.clone(), Commit::default()).await;
+    assert!(matches!(
+        outcome,
+        Err(OversightError::TooManyPending { .. })
+    ));
+    elsewhere.org = world.ids().next();
+    for other in [world.request("other", "a"), elsewhere] {
+        store
+            .insert(other, Commit::default())
+            .await
+            .expect("its own");
+    }
+    // The one that waits already is what a second question is pointed to.
+    let first = waiting.first().expect("so many");
+    let mut again = first.clone();
+    again.id = world.ids().next();
+    let again = store.insert(again, Commit::default()).await;
+    assert!(matches!(
+        again,
+        Err(OversightError::Store(StoreError::Conflict { .. }))
+    ));
+
+    // A decision makes room for one, and refused ones left no leaf.
+    let denied = first
+        .clone()
+        .deny(name("owner"), at(6), None)
+        .expect("pending");
+    store
+        .decide(denied, world.commit("oversight.decided"))
+        .await
+        .expect("decides");
+    let leaves = u64::try_from(PENDING_LIMIT).expect("small") + 1;
+    assert_eq!(refused("room", 99).await, Ok(Some(leaves)));
+    assert_eq!(refused("no room", 99).await, Err(()));
+    // So does time, recorded or not: all of those are due, and one is not.
+    for n in 0..PENDING_LIMIT - 1 {
+        assert!(refused(&format!("later{n}"), 100).await.is_ok());
+    }
+    assert_eq!(refused("too late", 100).await, Err(()));
 }
 
 async fn use_is_derived_from_the_claims(store: Arc<dyn OversightStore>) {
@@ -296,7 +430,10 @@ async fn use_is_derived_from_the_claims(store: Arc<dyn OversightStore>) {
             world.commit("action.decided").with_claim(claim.clone()),
         )
         .await;
-    assert!(matches!(refused, Err(StoreError::AlreadyClaimed { token }) if token == claim.token));
+    assert!(
+        matches!(&refused, Err(OversightError::Store(StoreError::AlreadyClaimed { token }))
+            if *token == claim.token)
+    );
     assert_eq!(store.get(world.org, id).await.expect("reads"), None);
 }
 
@@ -319,7 +456,9 @@ async fn a_refused_commit_changes_nothing(store: Arc<dyn OversightStore>) {
         .expect("inserts");
     // The very same call again gives the reply, not a conflict.
     let replayed = |outcome| match outcome {
-        Err(StoreError::Replayed(reply)) => reply.leaves.first().map(|leaf| leaf.0) == Some(0),
+        Err(OversightError::Store(StoreError::Replayed(reply))) => {
+            reply.leaves.first().map(|leaf| leaf.0) == Some(0)
+        }
         _ => false,
     };
     assert!(replayed(
@@ -330,7 +469,8 @@ async fn a_refused_commit_changes_nothing(store: Arc<dyn OversightStore>) {
         .clone()
         .deny(name("owner"), at(6), None)
         .expect("pending");
-    assert!(replayed(store.decide(denied.clone(), commit).await));
+    let decided = store.decide(denied.clone(), commit).await;
+    assert!(replayed(decided.map_err(OversightError::from)));
     let found = store.get(world.org, request.id).await.expect("reads");
     assert_eq!(found.map(|row| row.state), Some(State::Pending));
     let receipt = store
@@ -354,7 +494,13 @@ async fn organizations_do_not_meet(store: Arc<dyn OversightStore>) {
         .await
         .expect("inserts");
     let find = store
-        .find_pending(other, &request.held.agent, &request.digest, at(1))
+        .find_pending(
+            other,
+            &request.held.agent,
+            request.link.as_deref(),
+            &request.digest,
+            at(1),
+        )
         .await;
     assert_eq!(find.expect("reads"), None);
     let mut foreign = approved(request.clone(), grant.clone());

@@ -60,6 +60,17 @@ pub enum OversightError {
         /// What was given.
         length: usize,
     },
+    /// As many requests of the agent wait for a human as may.
+    #[error(
+        "{limit} requests of {agent} wait for a decision, and no more may; \
+         wait until one is decided or expires"
+    )]
+    TooManyPending {
+        /// The agent.
+        agent: PrincipalName,
+        /// The most.
+        limit: usize,
+    },
     /// An integer is too large to be written exactly in the canonical form.
     #[error("`{place}` is an integer beyond 2^53 - 1; send it as a string")]
     InexactNumber {
@@ -84,6 +95,7 @@ impl Classify for OversightError {
             | Self::NoDecision { .. }
             | Self::ReasonTooLong { .. }
             | Self::InexactNumber { .. } => Class::Permanent,
+            Self::TooManyPending { .. } => Class::Transient,
             Self::SelfDecision { .. } => Class::Security,
             Self::Canonical(error) => error.class(),
             Self::Store(error) => error.class(),
@@ -99,6 +111,7 @@ impl Classify for OversightError {
             Self::NotDue { .. } => "oversight_not_due",
             Self::NoDecision { .. } => "oversight_no_decision",
             Self::ReasonTooLong { .. } => "oversight_reason_too_long",
+            Self::TooManyPending { .. } => "oversight_too_many_pending",
             Self::InexactNumber { .. } => "number_not_exact",
             Self::Canonical(error) => error.code(),
             Self::Store(error) => error.code(),
@@ -116,6 +129,9 @@ pub enum GrantError {
     /// It was given to another agent.
     #[error("this grant was given to another agent")]
     NotYours,
+    /// It was given for another delegation of the agent.
+    #[error("this grant was given for another delegation than the one acted under")]
+    OtherDelegation,
     /// The action differs from the approved one.
     #[error("this grant approves another action than the one asked for")]
     ActionMismatch {
@@ -144,6 +160,7 @@ impl Classify for GrantError {
         match self {
             Self::Unknown
             | Self::NotYours
+            | Self::OtherDelegation
             | Self::ActionMismatch { .. }
             | Self::Expired { .. }
             | Self::Used => Class::Security,
@@ -156,6 +173,7 @@ impl Classify for GrantError {
         match self {
             Self::Unknown => "grant_unknown",
             Self::NotYours => "grant_not_yours",
+            Self::OtherDelegation => "grant_other_delegation",
             Self::ActionMismatch { .. } => "grant_action_mismatch",
             Self::Expired { .. } => "grant_expired",
             Self::Used => "grant_used",

@@ -8,7 +8,10 @@ use creto_types::memory::MemoryCommits;
 use creto_types::{Claim, Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
 
-use crate::{ActionDigest, Filter, Grant, OversightRequest, OversightStore, RequestId, State};
+use crate::{
+    ActionDigest, Filter, Grant, OversightError, OversightRequest, OversightStore, PENDING_LIMIT,
+    RequestId, State,
+};
 
 const WHAT: &str = "oversight request";
 
@@ -85,20 +88,28 @@ impl OversightStore for MemoryOversightStore {
         &self,
         request: OversightRequest,
         commit: Commit,
-    ) -> Result<Receipt, StoreError> {
+    ) -> Result<Receipt, OversightError> {
         let mut rows = self.rows.lock();
         self.refuse_replay(&commit)?;
         let key = (request.org, request.id);
-        let taken = rows.contains_key(&key)
-            || rows.values().any(|row| {
+        let waiting = || {
+            rows.values().filter(|row| {
                 row.org == request.org
                     && row.held.agent == request.held.agent
-                    && row.digest == request.digest
                     && row.state == State::Pending
                     && row.expires_at > request.created_at
-            });
+            })
+        };
+        let taken = rows.contains_key(&key)
+            || waiting().any(|row| row.digest == request.digest && row.link == request.link);
         if taken {
-            return Err(StoreError::Conflict { what: WHAT });
+            return Err(StoreError::Conflict { what: WHAT }.into());
+        }
+        if waiting().count() >= PENDING_LIMIT {
+            return Err(OversightError::TooManyPending {
+                agent: request.held.agent,
+                limit: PENDING_LIMIT,
+            });
         }
         let receipt = self.commits.apply(&commit)?;
         let leaf = receipt.leaf();
@@ -129,12 +140,14 @@ impl OversightStore for MemoryOversightStore {
         &self,
         org: OrgId,
         agent: &PrincipalName,
+        link: Option<&str>,
         digest: &ActionDigest,
         now: Timestamp,
     ) -> Result<Option<OversightRequest>, StoreError> {
         Ok(self.find(|row| {
             row.org == org
                 && row.held.agent == *agent
+                && row.link.as_deref() == link
                 && row.digest == *digest
                 && row.state == State::Pending
                 && row.expires_at > now

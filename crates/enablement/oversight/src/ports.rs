@@ -3,7 +3,11 @@
 use async_trait::async_trait;
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
-use crate::{ActionDigest, Filter, Grant, OversightRequest, RequestId};
+use crate::{ActionDigest, Filter, Grant, OversightError, OversightRequest, RequestId};
+
+/// The most requests of one agent that wait for a human at a time. More than a
+/// person can tell apart, and few enough that what waits stays small.
+pub const PENDING_LIMIT: usize = 32;
 
 /// Keeps oversight requests.
 ///
@@ -19,14 +23,16 @@ use crate::{ActionDigest, Filter, Grant, OversightRequest, RequestId};
 pub trait OversightStore: Send + Sync {
     /// Adds a pending request.
     ///
-    /// [`StoreError::Conflict`] when the id exists, or when a pending request of
-    /// the same organization, agent and digest does not expire before or at the
-    /// new one's `created_at`.
+    /// A pending request whose expiry lies after the new one's `created_at` is in
+    /// its way: [`StoreError::Conflict`] when there is one of the same
+    /// organization, agent, link and digest, or when the id exists;
+    /// [`OversightError::TooManyPending`] when there are [`PENDING_LIMIT`] of the
+    /// same organization and agent. Concurrent calls do not get past either.
     async fn insert(
         &self,
         request: OversightRequest,
         commit: Commit,
-    ) -> Result<Receipt, StoreError>;
+    ) -> Result<Receipt, OversightError>;
 
     /// Replaces the state of a pending request; nothing else of it changes.
     ///
@@ -37,11 +43,12 @@ pub trait OversightStore: Send + Sync {
     /// One request of the organization.
     async fn get(&self, org: OrgId, id: RequestId) -> Result<Option<OversightRequest>, StoreError>;
 
-    /// The pending request of this agent and digest that expires after `now`.
+    /// The pending request of this agent, link and digest that expires after `now`.
     async fn find_pending(
         &self,
         org: OrgId,
         agent: &PrincipalName,
+        link: Option<&str>,
         digest: &ActionDigest,
         now: Timestamp,
     ) -> Result<Option<OversightRequest>, StoreError>;

@@ -97,24 +97,28 @@ impl Oversight {
     }
 
     /// Stores a drafted request. [`StoreError::Conflict`] when the same agent
-    /// already waits for a decision on the same digest.
+    /// already waits, under the same delegation, for a decision on the same digest;
+    /// [`OversightError::TooManyPending`] when it waits for too many others.
     pub async fn create(
         &self,
         request: OversightRequest,
         commit: Commit,
     ) -> Result<Receipt, OversightError> {
-        Ok(self.store.insert(request, commit).await?)
+        self.store.insert(request, commit).await
     }
 
-    /// The request of this agent and digest that a human can still decide.
+    /// The request of this agent, delegation and digest that a human can still
+    /// decide.
     pub async fn find_pending(
         &self,
         org: OrgId,
         agent: &PrincipalName,
+        link: Option<&str>,
         digest: &ActionDigest,
     ) -> Result<Option<OversightRequest>, OversightError> {
         let now = self.clock.now();
-        Ok(self.store.find_pending(org, agent, digest, now).await?)
+        let found = self.store.find_pending(org, agent, link, digest, now).await;
+        Ok(found?)
     }
 
     /// The request as it would be after this verdict; nothing is stored.
@@ -256,8 +260,9 @@ impl Oversight {
         }
     }
 
-    /// Whether this grant opens exactly this action of this agent, now. The
-    /// policy id of `held` is ignored: it is the one of the approved request.
+    /// Whether this grant opens exactly this action of this agent under this
+    /// delegation, now. The policy id of `held` is ignored: it is the one of the
+    /// approved request.
     ///
     /// The answer is advice until the [`Granted::claim`] is committed: of two
     /// callers that both got it, one commit goes through.
@@ -266,6 +271,7 @@ impl Oversight {
         org: OrgId,
         grant: &str,
         agent: &PrincipalName,
+        link: Option<&str>,
         held: &HeldAction,
     ) -> Result<Granted, GrantError> {
         let grant: Grant = grant.parse().map_err(|_| GrantError::Unknown)?;
@@ -282,6 +288,9 @@ impl Oversight {
         };
         if request.held.agent != *agent {
             return Err(GrantError::NotYours);
+        }
+        if request.link.as_deref() != link {
+            return Err(GrantError::OtherDelegation);
         }
         let asked = HeldAction {
             policy_id: request.held.policy_id.clone(),

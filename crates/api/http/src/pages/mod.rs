@@ -20,7 +20,7 @@ use crate::app::{App, Shared};
 use crate::auth;
 use crate::error::ApiError;
 use crate::extract::{Form, Name, Params, parse_after};
-use crate::handlers::oversight::state;
+use crate::handlers::oversight::{state, walk};
 use crate::problem::Problem;
 use crate::sessions::{self, Session};
 
@@ -131,12 +131,21 @@ pub(crate) async fn list(
     let shown = query.state.as_deref().unwrap_or("pending");
     let wanted = state(Some(shown).filter(|shown| *shown != "all"))?;
     let after = parse_after(query.after.as_deref())?;
-    let mut items = app
-        .governor
-        .oversight_requests(&visitor.caller, wanted, after, PAGE_LENGTH + 1)
-        .await?;
-    let more = items.len() > PAGE_LENGTH;
-    items.truncate(PAGE_LENGTH);
+    let mut items = Vec::new();
+    let more = walk(
+        &app,
+        &visitor.caller,
+        wanted,
+        after,
+        PAGE_LENGTH,
+        |mut item| {
+            // The list does not show them, and they may be large.
+            item.args = serde_json::Value::Null;
+            items.push(item);
+            Ok(true)
+        },
+    )
+    .await?;
     let next = items.last().filter(|_| more).map(|item| item.id.clone());
     let body = show::list(&visitor, &items, shown, next.as_deref(), app.clock.now());
     Ok(layout::page(&app, "Requests", &body))

@@ -101,6 +101,45 @@ async fn a_sandbox_is_its_own_credential_and_brings_no_other() {
 }
 
 #[tokio::test]
+async fn a_request_that_means_another_server_is_refused() {
+    let world = World::new().await;
+    let ask = |path: &str, host: &str| {
+        Request::get(path)
+            .header(header::HOST, host)
+            .header(header::AUTHORIZATION, format!("Bearer {}", world.owner))
+    };
+    for path in ["/v1/self", "/healthz", "/openapi.json", "/v1/nothing"] {
+        let request = ask(path, "evil.example:1").body(Body::empty()).unwrap();
+        let answer = world.send(request).await;
+        assert_eq!(
+            answer.problem(),
+            (421, "misdirected_request".to_owned()),
+            "{path}"
+        );
+    }
+    let page = ask("/oversight", "evil.example:1");
+    let answer = world.send(page.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status, StatusCode::MISDIRECTED_REQUEST);
+    assert!(answer.headers.get(header::SET_COOKIE).is_none());
+
+    for host in ["127.0.0.1:1", "localhost:1", "[::1]:1"] {
+        let request = ask("/v1/self", host).body(Body::empty()).unwrap();
+        assert_eq!(world.send(request).await.status, StatusCode::OK, "{host}");
+    }
+    let nameless = Request::get("/healthz").body(Body::empty()).unwrap();
+    let answer = world.send_unchanged(nameless).await;
+    assert_eq!(answer.status, StatusCode::MISDIRECTED_REQUEST);
+
+    // A sandbox reaches the API by a name of its own.
+    let caller = world.governor.authenticate(&world.agent).unwrap();
+    let request = Request::get("/v1/self")
+        .header(header::HOST, "creto.internal")
+        .extension(caller);
+    let answer = world.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.json()["name"], "bot");
+}
+
+#[tokio::test]
 async fn a_revoked_delegation_ends_its_tokens_at_once() {
     let world = World::new().await;
     assert_eq!(

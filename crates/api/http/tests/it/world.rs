@@ -31,6 +31,9 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+/// Where the server listens.
+pub(crate) const HOST: &str = "127.0.0.1:1";
+
 pub(crate) struct World {
     pub(crate) governor: Arc<Governor>,
     pub(crate) router: Router,
@@ -174,12 +177,18 @@ impl World {
                 metrics: Arc::new(Metrics::new("test")),
             },
             GovernorConfig {
-                public_url: "http://127.0.0.1:1".to_owned(),
+                public_url: format!("http://{HOST}"),
                 volumes: BTreeMap::new(),
                 limits: Limits::default(),
             },
         );
-        let router = creto_http::router(governor.clone(), ids, clock.clone(), random);
+        let router = creto_http::router(
+            governor.clone(),
+            creto_http::Hosts::of(HOST.parse().unwrap()),
+            ids,
+            clock.clone(),
+            random,
+        );
         let mut world = Self {
             governor,
             router,
@@ -214,7 +223,16 @@ impl World {
         self.agent = made.json()["token"].as_str().unwrap().to_owned();
     }
 
-    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+    /// To the host that the request names, this server's when it names none.
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
+        request
+            .headers_mut()
+            .entry(header::HOST)
+            .or_insert(header::HeaderValue::from_static(HOST));
+        self.send_unchanged(request).await
+    }
+
+    pub(crate) async fn send_unchanged(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();

@@ -19,6 +19,9 @@ use serde_json::json;
 const REQUEST_TTL: Duration = Duration::from_secs(600);
 const GRANT_TTL: Duration = Duration::from_secs(60);
 
+/// The delegation that everything is asked under.
+const LINK: &str = "lnk_0192f0c4a5e77b3c8d1e2f3a4b5c6d7e";
+
 struct World {
     oversight: Arc<Oversight>,
     commits: Arc<MemoryCommits>,
@@ -73,7 +76,7 @@ impl World {
             .draft_request(NewRequest {
                 action_id: (self.ids.as_ref() as &dyn IdSource).next(),
                 held: self.held(),
-                link: None,
+                link: Some(LINK.to_owned()),
                 chain: vec![name("owner"), name("release-bot")],
                 cost: None,
                 spent: None,
@@ -114,7 +117,7 @@ impl World {
 
     async fn check(&self, grant: &Grant, held: &HeldAction) -> Result<String, &'static str> {
         self.oversight
-            .check_grant(self.org, grant.as_str(), &held.agent, held)
+            .check_grant(self.org, grant.as_str(), &held.agent, Some(LINK), held)
             .await
             .map(|granted| granted.policy_id)
             .map_err(|error| error.code())
@@ -293,14 +296,14 @@ async fn a_grant_opens_the_approved_action_and_no_other() {
     let foreign = (world.ids.as_ref() as &dyn IdSource).next();
     let error = world
         .oversight
-        .check_grant(foreign, grant.as_str(), &held.agent, &held)
+        .check_grant(foreign, grant.as_str(), &held.agent, Some(LINK), &held)
         .await
         .unwrap_err();
     assert!(matches!(error, GrantError::Unknown));
     for text in ["", "grt_", "grt_AAAA", &grant.as_str()[1..]] {
         let error = world
             .oversight
-            .check_grant(world.org, text, &held.agent, &held)
+            .check_grant(world.org, text, &held.agent, Some(LINK), &held)
             .await
             .unwrap_err();
         assert_eq!(
@@ -308,6 +311,25 @@ async fn a_grant_opens_the_approved_action_and_no_other() {
             ("grant_unknown", Class::Security)
         );
     }
+}
+
+#[tokio::test]
+async fn a_grant_holds_for_the_delegation_that_the_approver_saw() {
+    let world = World::new();
+    let request = world.request().await;
+    let grant = world.approve(&request).await;
+    let held = world.held();
+    let check = async |link| {
+        let checked = world
+            .oversight
+            .check_grant(world.org, grant.as_str(), &held.agent, link, &held)
+            .await;
+        checked.map(|_| ()).map_err(|error| error.code())
+    };
+    let other = "lnk_0192f0c4a5e77b3c8d1e2f3a4b5c6d7f";
+    assert_eq!(check(Some(other)).await, Err("grant_other_delegation"));
+    assert_eq!(check(None).await, Err("grant_other_delegation"));
+    assert_eq!(check(Some(LINK)).await, Ok(()));
 }
 
 #[tokio::test]
@@ -333,9 +355,10 @@ async fn a_grant_is_used_once() {
     let held = world.held();
     // Two callers got the same answer; the commit decides between them.
     let check = || {
+        let (grant, agent) = (grant.as_str(), &held.agent);
         world
             .oversight
-            .check_grant(world.org, grant.as_str(), &held.agent, &held)
+            .check_grant(world.org, grant, agent, Some(LINK), &held)
     };
     let (one, two) = (check().await.unwrap(), check().await.unwrap());
     assert_eq!(one.request_id, request.id);
@@ -378,7 +401,7 @@ async fn the_same_action_is_asked_once_at_a_time() {
         .draft_request(NewRequest {
             action_id: (world.ids.as_ref() as &dyn IdSource).next(),
             held: world.held(),
-            link: None,
+            link: Some(LINK.to_owned()),
             chain: vec![],
             cost: None,
             spent: None,
@@ -397,7 +420,7 @@ async fn the_same_action_is_asked_once_at_a_time() {
     let pending = || {
         world
             .oversight
-            .find_pending(world.org, &first.held.agent, &first.digest)
+            .find_pending(world.org, &first.held.agent, Some(LINK), &first.digest)
     };
     assert_eq!(pending().await.unwrap().map(|r| r.id), Some(first.id));
     let next = world.draft(&first, Verdict::Deny).await.unwrap();
