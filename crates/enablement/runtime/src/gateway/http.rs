@@ -15,13 +15,15 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, Heade
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::connect::{ConnectError, connect};
-use super::names::normal_name;
+use super::names::{normal_name, quoted};
 use super::session::Session;
 use super::sniff::Replayed;
+use super::tcp::rechecks;
 use crate::{EgressRequest, EgressVerdict, INTERNAL_HOST, REFUSALS_PATH};
 
 /// The most bytes of a request's or answer's head.
@@ -63,11 +65,22 @@ pub(super) async fn proxy(
         session,
         destination: request,
         upstream: Mutex::new(None),
+        open: parking_lot::Mutex::new(JoinSet::new()),
+        cut: parking_lot::Mutex::new(None),
     };
-    run(session, stream, |request| async {
+    let serving = run(session, stream, |request| async {
         Ok(proxy.forward(request).await)
-    })
-    .await
+    });
+    tokio::pin!(serving);
+    let mut recheck = rechecks(session);
+    recheck.tick().await;
+    loop {
+        tokio::select! {
+            result = &mut serving => return result,
+            // The program is not served while this goes on.
+            _ = recheck.tick() => proxy.recheck().await,
+        }
+    }
 }
 
 /// Answers every request on the connection with the refusal.
@@ -108,6 +121,10 @@ async fn internal(session: &Session, request: Request<Incoming>) -> Reply {
     if request.uri().path() == REFUSALS_PATH {
         return refusals(session, request.method());
     }
+    let slot = Arc::clone(&session.internal)
+        .acquire_owned()
+        .await
+        .expect("it is never closed");
     let Some(services) = session.services() else {
         return problem_reply(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -151,9 +168,22 @@ async fn internal(session: &Session, request: Request<Incoming>) -> Reply {
         .internal
         .serve(session.sandbox, Request::from_parts(head, body))
         .await;
-    let mut answer = answer.map(full);
+    let mut answer = answer.map(|bytes| full(Bytes::from_owner(Held { bytes, _slot: slot })));
     strip_hop_by_hop(answer.headers_mut());
     answer
+}
+
+/// The bytes of an answer. Its place is free again when they are sent and gone,
+/// so a program that does not read cannot make answers pile up.
+struct Held {
+    bytes: Bytes,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 fn refusals(session: &Session, method: &Method) -> Reply {
@@ -180,9 +210,31 @@ struct Proxy<'a> {
     /// Requests of one connection come one after the other, so the lock is never
     /// contended.
     upstream: Mutex<Option<SendRequest<Incoming>>>,
+    /// The tasks that move the bytes to and from the real server. Dropping them
+    /// closes its connection, in the midst of a request or an answer too.
+    open: parking_lot::Mutex<JoinSet<()>>,
+    /// Why the exchange under way was ended.
+    cut: parking_lot::Mutex<Option<EgressVerdict>>,
 }
 
 impl Proxy<'_> {
+    /// Asks policy again while a connection is open, and closes it when the
+    /// answer has changed.
+    async fn recheck(&self) {
+        {
+            let mut open = self.open.lock();
+            while open.try_join_next().is_some() {}
+            if open.is_empty() {
+                return;
+            }
+        }
+        if let Some(verdict) = self.session.no_longer(&self.destination).await {
+            self.open.lock().abort_all();
+            let verdict = self.session.changed(&self.destination, verdict).await;
+            *self.cut.lock() = Some(verdict);
+        }
+    }
+
     async fn forward(&self, mut request: Request<Incoming>) -> Reply {
         let EgressRequest {
             host,
@@ -216,6 +268,7 @@ impl Proxy<'_> {
         if let Err(problem) = prepare(&mut request, host, *port) {
             return problem_reply(StatusCode::BAD_REQUEST, "request_target_invalid", &problem);
         }
+        *self.cut.lock() = None;
         let mut upstream = self.upstream.lock().await;
         let mut sender = match upstream.take() {
             Some(sender) if sender.is_ready() => sender,
@@ -232,11 +285,14 @@ impl Proxy<'_> {
                 strip_hop_by_hop(answer.headers_mut());
                 answer
             }
-            Ok(Err(error)) => problem_reply(
-                StatusCode::BAD_GATEWAY,
-                "upstream_failed",
-                &format!("{host} broke off: {}", chain(&error)),
-            ),
+            Ok(Err(error)) => match self.cut.lock().take() {
+                Some(verdict) => refusal(&verdict),
+                None => problem_reply(
+                    StatusCode::BAD_GATEWAY,
+                    "upstream_failed",
+                    &format!("{host} broke off: {}", chain(&error)),
+                ),
+            },
             Err(_) => problem_reply(
                 StatusCode::GATEWAY_TIMEOUT,
                 "upstream_timeout",
@@ -265,7 +321,7 @@ impl Proxy<'_> {
             .await
             .map_err(|error| bad_gateway("upstream_failed", &chain(&error)))?;
         // Ends with the sender: hyper closes an idle connection nobody can use.
-        tokio::spawn(async move {
+        self.open.lock().spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "upstream connection ended");
             }
@@ -291,7 +347,8 @@ fn check_host(request: &Request<Incoming>, host: &str, port: u16) -> Result<(), 
     for given in std::iter::once(header).chain(authority.as_deref()) {
         if !names(given, host, port) {
             return Err(format!(
-                "the request names {given}, but the connection was made for {host} port {port}"
+                "the request names {}, but the connection was made for {host} port {port}",
+                quoted(given)
             ));
         }
     }

@@ -4,6 +4,7 @@ mod connect;
 mod dns;
 mod http;
 mod names;
+mod pace;
 mod refusals;
 mod session;
 mod sniff;
@@ -36,12 +37,16 @@ pub struct GatewayConfig {
     pub max_refusals: usize,
     /// Bytes of a request body to `creto.internal`.
     pub max_internal_body: usize,
+    /// Requests of one sandbox to `creto.internal` at a time, from before the
+    /// body is read until the answer is sent; more wait.
+    pub max_internal_requests: usize,
     /// How long resolving and connecting may each take.
     pub connect_timeout: Duration,
     /// How long a request's or a `ClientHello`'s head may take to arrive.
     pub head_timeout: Duration,
     /// How long a connection may be silent before it is taken for a protocol in
-    /// which the other side speaks first.
+    /// which the other side may speak first. What the program says then is still
+    /// looked at before it passes.
     pub sniff_timeout: Duration,
     /// How long a server may take before its answer's head.
     pub response_timeout: Duration,
@@ -57,6 +62,7 @@ impl Default for GatewayConfig {
             max_names: 4096,
             max_refusals: 256,
             max_internal_body: 1024 * 1024,
+            max_internal_requests: 8,
             connect_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
             sniff_timeout: Duration::from_secs(1),

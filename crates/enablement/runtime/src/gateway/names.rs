@@ -78,9 +78,27 @@ pub(crate) fn normal_name(text: &str) -> String {
     text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase()
 }
 
+/// What a program sent, for a message or the record: no longer than a name can
+/// be, so that a record of it always fits.
+pub(crate) fn quoted(text: &str) -> String {
+    const MOST: usize = 253;
+    match text.char_indices().nth(MOST) {
+        None => text.to_owned(),
+        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_quoted_has_at_most_253_characters() {
+        assert_eq!(quoted("a.test"), "a.test");
+        let exact = "é".repeat(253);
+        assert_eq!(quoted(&exact), exact);
+        assert_eq!(quoted(&"é".repeat(254)), exact);
+    }
 
     #[test]
     fn an_address_leads_back_to_its_name_only() {

@@ -9,7 +9,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::names::NameTable;
+use super::names::{NameTable, quoted};
+use super::pace::Pace;
 use super::refusals::RefusalList;
 use super::tcp::{self, Incoming};
 use super::{Gateway, GatewayConfig, GatewayServices, dns};
@@ -22,6 +23,9 @@ pub(crate) struct Session {
     pub(crate) names: Mutex<NameTable>,
     pub(crate) refusals: Mutex<RefusalList>,
     pub(crate) connections: Arc<Semaphore>,
+    /// Requests to `creto.internal` that may still begin.
+    pub(crate) internal: Arc<Semaphore>,
+    pace: Pace,
 }
 
 impl Session {
@@ -36,21 +40,29 @@ impl Session {
     /// Asks policy and records the answer. What it returns is what holds: an
     /// `Allow` that could not be recorded is a refusal.
     pub(crate) async fn decide(&self, request: &EgressRequest) -> EgressVerdict {
+        self.pace.turn().await;
         let verdict = self.ask(request).await;
         self.record(request.protocol, &request.host, request.port, verdict)
             .await
     }
 
-    /// Asks policy again about something that is in the record already; only a
-    /// change of mind is recorded.
-    pub(crate) async fn still_allowed(&self, request: &EgressRequest) -> bool {
+    /// Asks policy again about something that is in the record already. A change
+    /// of mind is returned: it is for the caller to stop what is under way and
+    /// then to have it recorded by [`Session::changed`].
+    pub(crate) async fn no_longer(&self, request: &EgressRequest) -> Option<EgressVerdict> {
         let verdict = self.ask(request).await;
-        if verdict.is_allow() {
-            return true;
-        }
+        (!verdict.is_allow()).then_some(verdict)
+    }
+
+    /// Records a change of mind.
+    pub(crate) async fn changed(
+        &self,
+        request: &EgressRequest,
+        verdict: EgressVerdict,
+    ) -> EgressVerdict {
+        self.pace.turn().await;
         self.record(request.protocol, &request.host, request.port, verdict)
-            .await;
-        false
+            .await
     }
 
     async fn ask(&self, request: &EgressRequest) -> EgressVerdict {
@@ -69,6 +81,7 @@ impl Session {
         code: &str,
         message: impl Into<String>,
     ) -> EgressVerdict {
+        self.pace.turn().await;
         let verdict = EgressVerdict::refuse(code, message);
         self.record(protocol, destination, port, verdict).await
     }
@@ -81,10 +94,11 @@ impl Session {
         port: u16,
         verdict: EgressVerdict,
     ) -> EgressVerdict {
+        let destination = quoted(destination);
         let event = EgressEvent {
             at: self.gateway.clock.now(),
             protocol,
-            destination: destination.to_owned(),
+            destination: destination.clone(),
             port,
             verdict: verdict.clone(),
         };
@@ -98,7 +112,7 @@ impl Session {
             );
             self.refusals.lock().push(Refusal {
                 protocol,
-                destination: destination_text(destination, port),
+                destination: destination_text(&destination, port),
                 code: code.clone(),
                 message: message.clone(),
                 count: 1,
@@ -177,6 +191,8 @@ impl GatewaySession {
             names: Mutex::new(NameTable::new(gateway.config.max_names)),
             refusals: Mutex::new(RefusalList::new(gateway.config.max_refusals)),
             connections: Arc::new(Semaphore::new(gateway.config.max_connections)),
+            internal: Arc::new(Semaphore::new(gateway.config.max_internal_requests)),
+            pace: Pace::new(),
             gateway,
         });
         let mut tasks = JoinSet::new();

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rustls::server::Acceptor;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use super::connect::connect;
 use super::http;
-use super::names::normal_name;
+use super::names::{normal_name, quoted};
 use super::session::Session;
-use super::sniff::{Replayed, Spoken, sniff};
+use super::sniff::{Replayed, Spoken, Watched, sniff};
 use crate::{EgressProtocol, EgressRequest, INTERNAL_HOST};
 
 /// A `ClientHello` is one or a few TLS records of at most 16 KiB; post-quantum
@@ -105,29 +105,97 @@ async fn connection(
 
 /// A connection to a name that the sandbox's resolver has answered.
 async fn named(session: &Arc<Session>, stream: TcpStream, name: &str, port: u16) -> io::Result<()> {
-    let (spoken, stream) = sniff(stream, session.config().sniff_timeout).await?;
+    let config = session.config();
+    // On port 80 the HTTP parser says what is wrong with anything else.
+    let patience = match port {
+        80 => config.sniff_timeout,
+        _ => config.head_timeout,
+    };
+    let (spoken, stream) = sniff(stream, config.sniff_timeout, patience).await?;
     let request = |protocol| EgressRequest {
         host: name.to_owned(),
         port,
         protocol,
     };
     match spoken {
-        Spoken::Http => http::proxy(session, stream, request(EgressProtocol::Http)).await,
-        Spoken::Other if port == 80 => {
-            // The HTTP server's own parser says what is wrong with it.
-            http::proxy(session, stream, request(EgressProtocol::Http)).await
-        }
         Spoken::Tls => tls(session, stream, request(EgressProtocol::Tls)).await,
+        _ if port == 80 => http::proxy(session, stream, request(EgressProtocol::Http)).await,
+        Spoken::Http => http::proxy(session, stream, request(EgressProtocol::Http)).await,
         Spoken::Other => {
             let request = request(EgressProtocol::Tcp);
-            let (first, stream) = stream.into_parts();
+            let (first, mut stream) = stream.into_parts();
             if !session.decide(&request).await.is_allow() {
                 reset(&stream);
                 return Ok(());
             }
-            splice(session, first, stream, &request).await
+            let end = splice(session, &first, &mut stream, &request).await?;
+            finish(end, &stream);
+            Ok(())
+        }
+        Spoken::Silent => {
+            silent(session, stream.into_parts().1, request(EgressProtocol::Tcp)).await
+        }
+        Spoken::Unclear => {
+            unclear(
+                session,
+                &stream.into_parts().1,
+                &request(EgressProtocol::Tcp),
+            )
+            .await;
+            Ok(())
         }
     }
+}
+
+/// The server may be the one that speaks first. When it is the program after
+/// all, HTTP and TLS begin anew, on a connection that is checked as theirs.
+async fn silent(
+    session: &Arc<Session>,
+    stream: TcpStream,
+    request: EgressRequest,
+) -> io::Result<()> {
+    if !session.decide(&request).await.is_allow() {
+        reset(&stream);
+        return Ok(());
+    }
+    let mut watched = Watched::new(stream, session.config().head_timeout);
+    let end = splice(session, &[], &mut watched, &request).await;
+    let (found, first, stream) = watched.into_parts();
+    let spoken_as = |protocol| EgressRequest {
+        protocol,
+        ..request.clone()
+    };
+    match found {
+        Some(Spoken::Http) => {
+            let stream = Replayed::new(first, stream);
+            http::proxy(session, stream, spoken_as(EgressProtocol::Http)).await
+        }
+        Some(Spoken::Tls) => {
+            let stream = Replayed::new(first, stream);
+            tls(session, stream, spoken_as(EgressProtocol::Tls)).await
+        }
+        Some(_) => {
+            unclear(session, &stream, &request).await;
+            Ok(())
+        }
+        None => {
+            finish(end?, &stream);
+            Ok(())
+        }
+    }
+}
+
+async fn unclear(session: &Session, stream: &TcpStream, request: &EgressRequest) {
+    session
+        .refuse(
+            request.protocol,
+            &request.host,
+            request.port,
+            "egress_protocol_unclear",
+            "what was sent first could become an HTTP request, and did not go on",
+        )
+        .await;
+    reset(stream);
 }
 
 /// A connection to an address that no resolver of ours has given out.
@@ -136,11 +204,12 @@ async fn literal(
     stream: TcpStream,
     destination: SocketAddr,
 ) -> io::Result<()> {
-    let (spoken, stream) = sniff(stream, session.config().sniff_timeout).await?;
+    let wait = session.config().sniff_timeout;
+    let (spoken, stream) = sniff(stream, wait, wait).await?;
     let protocol = match spoken {
         Spoken::Http => EgressProtocol::Http,
         Spoken::Tls => EgressProtocol::Tls,
-        Spoken::Other => EgressProtocol::Tcp,
+        Spoken::Other | Spoken::Silent | Spoken::Unclear => EgressProtocol::Tcp,
     };
     let verdict = session
         .refuse(
@@ -154,7 +223,7 @@ async fn literal(
     match spoken {
         Spoken::Http => http::refuse(session, stream, verdict).await,
         Spoken::Tls => deny_tls(stream.into_parts().1).await,
-        Spoken::Other => {
+        Spoken::Other | Spoken::Silent | Spoken::Unclear => {
             reset(&stream.into_parts().1);
             Ok(())
         }
@@ -175,7 +244,8 @@ async fn tls(session: &Arc<Session>, stream: Replayed, request: EgressRequest) -
         Ok(Ok(Some(name))) => Some((
             "egress_name_mismatch",
             format!(
-                "the TLS server name is {name}, but the connection was made for {}",
+                "the TLS server name is {}, but the connection was made for {}",
+                quoted(&name),
                 request.host
             ),
         )),
@@ -201,7 +271,9 @@ async fn tls(session: &Arc<Session>, stream: Replayed, request: EgressRequest) -
     if !session.decide(&request).await.is_allow() {
         return deny_tls(stream).await;
     }
-    splice(session, first, stream, &request).await
+    let end = splice(session, &first, &mut stream, &request).await?;
+    finish(end, &stream);
+    Ok(())
 }
 
 /// Reads on until the `ClientHello` is whole and returns its server name.
@@ -235,44 +307,63 @@ async fn server_name(first: &mut Vec<u8>, stream: &mut TcpStream) -> io::Result<
     }
 }
 
+/// How a spliced connection ended.
+enum End {
+    /// By one of its sides.
+    Closed,
+    /// Policy, the guard or the network does not let it be.
+    Cut,
+}
+
 /// Connects both sides and asks policy again from time to time, so that a
 /// revocation also ends what is already open.
 async fn splice(
     session: &Arc<Session>,
-    first: Vec<u8>,
-    mut inside: TcpStream,
+    first: &[u8],
+    inside: &mut (impl AsyncRead + AsyncWrite + Unpin),
     request: &EgressRequest,
-) -> io::Result<()> {
+) -> io::Result<End> {
     let Ok(mut outside) = connect(session, request).await else {
-        reset(&inside);
-        return Ok(());
+        return Ok(End::Cut);
     };
-    outside.write_all(&first).await?;
-    let mut recheck = interval(session.config().recheck_interval);
-    recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    outside.write_all(first).await?;
+    let mut recheck = rechecks(session);
     recheck.tick().await;
-    let cut = {
-        let copying = copy_bidirectional(&mut inside, &mut outside);
+    {
+        let copying = copy_bidirectional(inside, &mut outside);
         tokio::pin!(copying);
         loop {
             tokio::select! {
                 result = &mut copying => {
                     result?;
-                    break false;
+                    return Ok(End::Closed);
                 }
                 _ = recheck.tick() => {
-                    if !session.still_allowed(request).await {
-                        break true;
+                    if let Some(verdict) = session.no_longer(request).await {
+                        // Nothing is copied any more.
+                        session.changed(request, verdict).await;
+                        break;
                     }
                 }
             }
         }
-    };
-    if cut {
-        reset(&inside);
-        reset(&outside);
     }
-    Ok(())
+    reset(&outside);
+    Ok(End::Cut)
+}
+
+/// When policy is asked again; the first tick comes at once.
+pub(super) fn rechecks(session: &Session) -> Interval {
+    let mut recheck = interval(session.config().recheck_interval);
+    recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    recheck
+}
+
+fn finish(end: End, inside: &TcpStream) {
+    match end {
+        End::Closed => {}
+        End::Cut => reset(inside),
+    }
 }
 
 async fn deny_tls(mut stream: TcpStream) -> io::Result<()> {

@@ -7,8 +7,10 @@
     reason = "helpers of tests fail like tests"
 )]
 
+mod bounds;
 mod dns;
 mod http;
+mod late;
 mod record;
 mod tls;
 mod world;

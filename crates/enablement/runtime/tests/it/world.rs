@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ::http::{Request, Response};
@@ -21,13 +21,12 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 pub(crate) const SANDBOX: &str = "sbx_0192f0c4a5e77b3c8d1e2f3a4b5c6d7e";
 
 /// Policy, log, resolver and internal service in one.
-#[derive(Default)]
 pub(crate) struct Surroundings {
     pub(crate) allowed: Mutex<BTreeSet<String>>,
     pub(crate) addresses: Mutex<BTreeMap<String, IpAddr>>,
@@ -35,6 +34,24 @@ pub(crate) struct Surroundings {
     pub(crate) events: Mutex<Vec<EgressEvent>>,
     /// Nothing can be recorded.
     pub(crate) log_is_full: AtomicBool,
+    /// How many requests the internal service was given.
+    pub(crate) serving: AtomicUsize,
+    /// How many requests of `/wait` may be answered.
+    pub(crate) go_on: Semaphore,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            allowed: Mutex::default(),
+            addresses: Mutex::default(),
+            resolved: Mutex::default(),
+            events: Mutex::default(),
+            log_is_full: AtomicBool::new(false),
+            serving: AtomicUsize::new(0),
+            go_on: Semaphore::new(0),
+        }
+    }
 }
 
 #[async_trait]
@@ -82,6 +99,13 @@ impl Resolver for Surroundings {
 #[async_trait]
 impl InternalService for Surroundings {
     async fn serve(&self, sandbox: SandboxId, request: Request<Bytes>) -> Response<Bytes> {
+        self.serving.fetch_add(1, Ordering::SeqCst);
+        match request.uri().path() {
+            "/wait" => self.go_on.acquire().await.expect("open").forget(),
+            // More than the buffers of a connection hold.
+            "/large" => return Response::new(vec![b'x'; 32 * 1024 * 1024].into()),
+            _ => {}
+        }
         let text = format!("{sandbox} {} {}", request.uri(), request.body().len());
         Response::new(text.into())
     }
