@@ -14,22 +14,24 @@
 //!     with a made-up address (198.18.0.0/15, RFC 2544) that means something in
 //!     that sandbox only, and any other name with NXDOMAIN. The real address is
 //!     looked up when a connection is made, by the [`Resolver`] port;
-//!   - a connection goes where its name says: the HTTP `Host` and the TLS server
-//!     name must be the name that the connection was made for. An address that
+//!   - a connection goes where its name says: when it begins with HTTP or TLS,
+//!     however late, the `Host` and the server name must be the name that the
+//!     connection was made for. An address that
 //!     the gateway did not make up is refused, and so is every datagram;
 //!   - an allowed name cannot be pointed inwards: what it resolves to must be a
 //!     public address unless the operator listed the network ([`AddressGuard`]);
 //!   - TLS is passed on unread: the server name is taken from the `ClientHello`,
 //!     the rest is between the program and its peer;
-//!   - every decision is recorded ([`EgressLog`]) before its effect, and each
-//!     refusal can be read by the program at
-//!     `http://creto.internal/v1/egress/refusals`;
+//!   - nothing passes before the log took over its record ([`EgressLog`]), and
+//!     what cannot be recorded is refused. Each refusal can be read by the program
+//!     at `http://creto.internal/v1/egress/refusals`;
 //!   - `http://creto.internal/` is served by [`InternalService`] with the id of
 //!     the sandbox that the connection came from. The id follows from the
 //!     listener, never from what was sent;
 //!   - whatever the program sends is bounded: headers, bodies to
-//!     `creto.internal`, connections, names, remembered refusals, and the time
-//!     each step may take. When something fails, the answer is a refusal.
+//!     `creto.internal` and how many of them at a time, connections, names,
+//!     remembered refusals, how fast decisions are made, and the time each step
+//!     may take. When something fails, the answer is a refusal.
 //!
 //! What it does not do: read or change TLS, cap the volume of an allowed
 //! connection, or hide from an allowed peer what the program tells it.
