@@ -68,10 +68,25 @@ struct AuthzSection {
 #[serde(default, deny_unknown_fields)]
 struct MeteringSection {
     currency: Option<Currency>,
-    prices: BTreeMap<String, Decimal>,
+    prices: BTreeMap<String, DecimalText>,
     rate_per_second: Option<Bounded<1, 1_000_000>>,
     burst: Option<Bounded<1, 1_000_000>>,
     reservation_ttl_seconds: Option<Ttl>,
+}
+
+/// An amount as text: a TOML float would have been rounded before it got here.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct DecimalText(Decimal);
+
+impl TryFrom<String> for DecimalText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Decimal::from_str_exact(&text)
+            .map(Self)
+            .map_err(|error| format!("`{text}` is not a decimal number: {error}"))
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -162,7 +177,7 @@ pub enum ServerConfigError {
     #[error(transparent)]
     File(#[from] ConfigError),
     /// The file asks for what this build cannot do.
-    #[error("this build cannot serve: {}", list(.0))]
+    #[error("the file is valid, but this build cannot serve what it asks for:\n  {}", list(.0))]
     Unserved(Vec<Unserved>),
     /// The address is not loopback.
     #[error(
@@ -228,12 +243,12 @@ impl Classify for ServerConfigError {
 
 fn list(unserved: &[Unserved]) -> String {
     let lines: Vec<String> = unserved.iter().map(describe).collect();
-    lines.join("; ")
+    lines.join("\n  ")
 }
 
 fn describe(unserved: &Unserved) -> String {
     format!(
-        "{} = {}: {}; use {}",
+        "{} = {}: {}; instead: {}",
         unserved.key, unserved.value, unserved.why, unserved.instead
     )
 }
@@ -247,18 +262,22 @@ impl ServerConfig {
         file.validate(base)
     }
 
-    /// Remarks about settings that have no effect here.
+    /// Remarks about settings that have no effect here, and about policies that are
+    /// valid but look wrong.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let unserved = self.integrations.unserved().iter();
-        unserved
+        let settings = unserved
             .filter(|item| item.kind == UnservedKind::Note)
             .map(|item| {
                 format!(
                     "{} = {}: {}; {}",
                     item.key, item.value, item.why, item.instead
                 )
-            })
+            });
+        let policies = self.policies.report().warnings.iter();
+        settings
+            .chain(policies.map(|finding| format!("policy {finding}")))
             .collect()
     }
 
@@ -349,7 +368,7 @@ impl MeteringSection {
         let prices = self
             .prices
             .iter()
-            .map(|(action, amount)| (action.clone(), Money::new(*amount, currency)));
+            .map(|(action, amount)| (action.clone(), Money::new(amount.0, currency)));
         Ok(PriceBook::new(currency, prices)?)
     }
 

@@ -11,10 +11,21 @@ use creto_governor::RecordChecker;
 /// signature, and that invoices add up to the settlements they point to.
 pub fn verify(directory: &Path, trust: &Trust) -> Result<VerifyReport, Vec<Finding>> {
     let checker = RefCell::new(RecordChecker::new());
-    verify_bundle(
+    let report = verify_bundle(
         &DirectoryBundle(directory.to_owned()),
         trust,
         &mut |leaf, record| checker.borrow_mut().leaf(leaf, record),
         &mut |path, bytes| checker.borrow_mut().attachment(path, bytes),
-    )
+    )?;
+    let missing: Vec<Finding> = checker
+        .into_inner()
+        .missing()
+        .into_iter()
+        .map(|(place, message)| Finding { place, message })
+        .collect();
+    if missing.is_empty() {
+        Ok(report)
+    } else {
+        Err(missing)
+    }
 }

@@ -34,6 +34,11 @@ pub(crate) fn program() -> PathBuf {
 
 /// Runs the program to its end, without anything of this process's settings.
 pub(crate) fn creto(dir: &Path, words: &[&str]) -> Output {
+    creto_with(dir, words, &[])
+}
+
+/// The same with variables of the environment.
+pub(crate) fn creto_with(dir: &Path, words: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(program());
     for name in ["CRETO_CONFIG", "CRETO_SERVER", "CRETO_CREDENTIAL_FILE"] {
         command.env_remove(name);
@@ -41,6 +46,7 @@ pub(crate) fn creto(dir: &Path, words: &[&str]) -> Output {
     command
         .current_dir(dir)
         .args(words)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .output()
         .unwrap()

@@ -1,6 +1,6 @@
 //! What `creto init` and `creto serve` refuse.
 
-use crate::harness::{Site, creto, said, set};
+use crate::harness::{Site, creto, creto_with, said, set};
 
 #[test]
 fn a_second_init_changes_nothing() {
@@ -67,6 +67,83 @@ fn what_is_not_served_is_refused_by_name() {
             );
         }
     }
+}
+
+/// The integrations as the design has them, word for word.
+const DESIGN: &str = include_str!("../../../crates/foundation/config/tests/it/enablement.toml");
+
+#[test]
+fn the_design_s_file_is_valid_and_every_unserved_part_is_named() {
+    let site = Site::new();
+    std::fs::write(site.path().join("creto.toml"), DESIGN).unwrap();
+    let lacking = creto(site.path(), &["config", "check"]);
+    assert_eq!(lacking.status.code(), Some(1));
+    assert!(said(&lacking).contains("SLACK_"), "{}", said(&lacking));
+
+    let checked = creto_with(
+        site.path(),
+        &["config", "check"],
+        &[("SLACK_SIGNING_SECRET", "s"), ("SLACK_BOT_TOKEN", "t")],
+    );
+    assert_eq!(checked.status.code(), Some(1));
+    let text = said(&checked);
+    for part in [
+        "the file is valid",
+        "integrations.nhi.endpoint",
+        "integrations.authz.endpoint",
+        "integrations.audit.endpoint",
+        "integrations.slack.enabled",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(!text.contains("stripe"), "it is switched off: {text}");
+
+    let served = DESIGN
+        .replace("grpc://nhi.creto-platform.svc:50051", "embedded")
+        .replace("grpc://authz.creto-security.svc:50051", "embedded")
+        .replace("grpc://audit.creto-platform.svc:50051", "embedded")
+        .replacen("enabled = true", "enabled = false", 1);
+    std::fs::write(site.path().join("creto.toml"), served).unwrap();
+    let accepted = creto(site.path(), &["config", "check"]);
+    assert_eq!(accepted.status.code(), Some(0), "{}", said(&accepted));
+    assert!(
+        said(&accepted).contains("cache_ttl_seconds"),
+        "{}",
+        said(&accepted)
+    );
+}
+
+#[test]
+fn a_price_is_text_and_never_a_float() {
+    let site = Site::new();
+    site.configure(|table| set(table, &["metering", "prices", "history.read"], 0.05));
+    let refused = creto(site.path(), &["config", "check"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        said(&refused).contains("metering.prices"),
+        "{}",
+        said(&refused)
+    );
+}
+
+#[test]
+fn a_second_server_says_that_the_data_is_in_use() {
+    let site = Site::new();
+    let server = site.start();
+    let second = creto(server.path(), &["serve"]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(said(&second).contains("store_in_use"), "{}", said(&second));
+}
+
+#[test]
+fn a_doubtful_policy_is_pointed_out() {
+    let site = Site::new();
+    let doubtful = "@id(\"always-held\") @oversight(\"x\") forbid (principal, \
+                    action == Creto::Action::\"history.read\", resource);";
+    std::fs::write(site.path().join("policies/doubtful.cedar"), doubtful).unwrap();
+    let checked = creto(site.path(), &["config", "check"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", said(&checked));
+    assert!(said(&checked).contains("always-held"), "{}", said(&checked));
 }
 
 #[test]

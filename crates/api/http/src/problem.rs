@@ -268,7 +268,8 @@ fn store(error: &StoreError) -> StatusCode {
         StoreError::Replayed(_) | StoreError::Conflict { .. } => StatusCode::CONFLICT,
         StoreError::AlreadyClaimed { .. } => StatusCode::FORBIDDEN,
         StoreError::NotFound { .. } => StatusCode::NOT_FOUND,
+        StoreError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         StoreError::Corrupt { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        StoreError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        StoreError::Unavailable(_) | StoreError::InUse { .. } => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

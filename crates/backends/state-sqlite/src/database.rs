@@ -116,8 +116,8 @@ fn lock_file(path: &Path) -> Result<File, StoreError> {
         .map_err(unavailable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Conflict {
-            what: "the database file is in use by another process and",
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
+            what: "the database file",
         }),
         Err(TryLockError::Error(error)) => Err(unavailable(error)),
     }
@@ -219,8 +219,14 @@ pub(crate) fn append_leaf(
         .map_err(sql)?;
     let next = last.map_or(0, |leaf| leaf.saturating_add(1));
     let leaf = LeafIndex(u64::try_from(next).map_err(|e| corrupt("leaf index", e))?);
-    let bytes =
-        creto_audit::leaf_bytes(leaf, class, evidence).map_err(|e| corrupt("evidence", e))?;
+    let bytes = creto_audit::leaf_bytes(leaf, class, evidence).map_err(|error| match error {
+        creto_audit::LeafError::TooLong { len, limit } => StoreError::TooLarge {
+            what: "evidence record",
+            size: len,
+            limit,
+        },
+        creto_audit::LeafError::Canonical(error) => corrupt("evidence", error),
+    })?;
     tx.prepare_cached(
         "INSERT INTO journal (org, leaf, class, kind, at, actor, action_id, bytes)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",

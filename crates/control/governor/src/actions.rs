@@ -1,5 +1,7 @@
 //! One governed action: decided, and held when a human must look.
 
+use std::time::Duration;
+
 use creto_authz::{Approval, CheckRequest, Decision, DenyReason, Exceeded, PolicyId, ResourceRef};
 use creto_crypto::sha256;
 use creto_errors::Classify as _;
@@ -111,6 +113,12 @@ impl Governor {
         key: Option<IdempotencyKey>,
     ) -> Result<ActionAnswer, GovernError> {
         request.validate()?;
+        if let Err(wait) = self.parts.meter.admit(caller.org(), caller.name()) {
+            return Ok(self.unheard(wait));
+        }
+        // A reply that was an allow once is not repeated to whoever lost its
+        // authority since.
+        let key = key.filter(|_| caller.live(self.now()).is_ok());
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "action.submit", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
@@ -135,7 +143,37 @@ impl Governor {
             OutcomeKind::QuotaExceeded => DecisionOutcome::QuotaExceeded,
             OutcomeKind::RateLimited => DecisionOutcome::RateLimited,
         });
+        tracing::info!(
+            action_id = %answer.action_id,
+            outcome = answer.outcome.as_str(),
+            code = answer.reason.code,
+            "action decided"
+        );
         Ok(answer)
+    }
+
+    /// The answer to a caller that asks too often to be judged: it costs no
+    /// record, or asking alone could fill the disk.
+    fn unheard(&self, wait: Duration) -> ActionAnswer {
+        self.parts
+            .metrics
+            .decisions
+            .inc(DecisionOutcome::RateLimited);
+        ActionAnswer {
+            action_id: self.parts.ids.next(),
+            outcome: OutcomeKind::RateLimited,
+            reason: ReasonAnswer {
+                code: "too_many_questions".to_owned(),
+                message: format!("too many questions, whatever the answers; try again in {wait:?}"),
+            },
+            policy_ids: Vec::new(),
+            cost: None,
+            reserved_until: None,
+            oversight: None,
+            quota: None,
+            retry_after_ms: Some(millis_up(wait)),
+            leaf: None,
+        }
     }
 
     /// The grant that came with the request, if it covers exactly this action.
@@ -155,7 +193,7 @@ impl Governor {
                 caller.org(),
                 grant,
                 caller.name(),
-                caller.link().map(|link| link.to_string()).as_deref(),
+                caller.link_text().as_deref(),
                 &held,
             )
             .await;
@@ -204,13 +242,18 @@ impl Governor {
                 self.hold(submission, &policy_id, oversight, &policies)
                     .await
             }
-            Decision::QuotaExceeded(exceeded) => self.quota(submission, exceeded).await,
-            Decision::RateLimited { retry_after } => {
+            Decision::QuotaExceeded { exceeded, policies } => {
+                self.quota(submission, exceeded, &policies).await
+            }
+            Decision::RateLimited {
+                retry_after,
+                policies,
+            } => {
                 let mut answer = submission.answer(
                     OutcomeKind::RateLimited,
                     "rate_limited",
                     format!("too many actions; try again in {retry_after:?}"),
-                    &[],
+                    &policies,
                 );
                 answer.retry_after_ms = Some(millis_up(retry_after));
                 self.refuse(submission, answer).await
@@ -278,6 +321,7 @@ impl Governor {
         &self,
         submission: &Submission<'_>,
         exceeded: Exceeded,
+        policies: &[PolicyId],
     ) -> Result<ActionAnswer, GovernError> {
         let resets = match exceeded.resets_at {
             Some(at) => format!("it starts anew at {at}"),
@@ -290,7 +334,7 @@ impl Governor {
                 "the budget of {} is {}; {} is spent or reserved and this costs {}; {resets}",
                 exceeded.holder, exceeded.limit, exceeded.used, exceeded.requested
             ),
-            &[],
+            policies,
         );
         answer.retry_after_ms = exceeded.retry_after.map(millis_up);
         answer.quota = Some(QuotaAnswer {
@@ -331,9 +375,13 @@ impl Governor {
         let held = submission.request.held(caller, policy_id.as_str());
         let digest = held.digest()?;
         let service = &self.parts.oversight;
-        let link = caller.link().map(|link| link.to_string());
         if let Some(waiting) = service
-            .find_pending(caller.org(), caller.name(), link.as_deref(), &digest)
+            .find_pending(
+                caller.org(),
+                caller.name(),
+                caller.link_text().as_deref(),
+                &digest,
+            )
             .await?
         {
             let answer = self.needs_human(submission, &waiting, policies);
@@ -342,7 +390,7 @@ impl Governor {
         let request = service.draft_request(NewRequest {
             action_id: submission.id,
             held,
-            link: link.clone(),
+            link: caller.link_text(),
             chain: caller.chain(),
             cost: Some(self.price(&submission.request.action, submission.request.units)?),
             spent: self.spent(caller),
@@ -360,7 +408,12 @@ impl Governor {
             // The same action was held by a concurrent call.
             Err(OversightError::Store(StoreError::Conflict { .. })) => {
                 let waiting = service
-                    .find_pending(caller.org(), caller.name(), link.as_deref(), &digest)
+                    .find_pending(
+                        caller.org(),
+                        caller.name(),
+                        caller.link_text().as_deref(),
+                        &digest,
+                    )
                     .await?
                     .ok_or(StoreError::Conflict {
                         what: "oversight request",
@@ -477,6 +530,6 @@ impl Submission<'_> {
 }
 
 /// Whole milliseconds, rounded up so that waiting that long is enough.
-fn millis_up(duration: std::time::Duration) -> u64 {
+fn millis_up(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::idempotency::{Begun, Ticket};
+use crate::records::InvoiceIssued;
 use crate::{
     BalanceAnswer, Caller, GovernError, Governor, IdempotencyKey, InvoiceAnswer, InvoiceLineAnswer,
     InvoicedEvent, UsageAnswer, UsageLine,
@@ -114,7 +115,7 @@ impl Governor {
                 caller.name(),
                 "invoice.issued",
                 None,
-                &invoice,
+                &InvoiceIssued::of(&invoice)?,
             )
             .await?;
         let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);

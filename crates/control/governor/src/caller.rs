@@ -70,6 +70,11 @@ impl Caller {
         self.identity().link().map(|hop| hop.link.id)
     }
 
+    /// The same as text.
+    pub(crate) fn link_text(&self) -> Option<String> {
+        self.link().map(|link| link.to_string())
+    }
+
     /// From the owner down to the caller, each once.
     #[must_use]
     pub fn chain(&self) -> Vec<PrincipalName> {

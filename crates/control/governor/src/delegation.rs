@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::caller::Origin;
 use crate::idempotency::{Begun, Ticket};
 use crate::{
     BudgetAnswer, Caller, DelegationAnswer, DelegationState, GovernError, Governor, IdempotencyKey,
@@ -168,6 +169,14 @@ impl Governor {
                 "an agent delegates from the delegation it acts under only",
             ));
         }
+        let budget = request.budget.map(budget).transpose()?;
+        let currency = self.parts.meter.prices().currency();
+        if budget.is_some_and(|budget| budget.limit.currency() != currency) {
+            return Err(GovernError::invalid(
+                "budget.limit",
+                format!("the ledger counts in {currency}, so nothing could be spent of it"),
+            ));
+        }
         let nhi = &self.parts.nhi;
         let link = nhi.draft_delegation(
             caller.org(),
@@ -179,7 +188,7 @@ impl Governor {
                 not_before: request.not_before,
                 expires_at: request.expires_at,
                 max_depth: request.max_depth,
-                budget: request.budget.map(budget).transpose()?,
+                budget,
             },
         )?;
         let answer = delegation_answer(&link.link, DelegationState::Active);
@@ -279,6 +288,12 @@ impl Governor {
         key: Option<IdempotencyKey>,
     ) -> Result<TokenAnswer, GovernError> {
         caller.live(self.now())?;
+        if let Origin::Sandbox(_) = caller.origin() {
+            return Err(GovernError::forbidden(
+                "tokens are not issued into sandboxes: a program there needs none, and one \
+                 that left it would outlive it",
+            ));
+        }
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "token.issue", &request).await? {
             Begun::Replay(answer) => return Ok(answer),

@@ -72,7 +72,7 @@ impl GovernedEgress {
                 format!("connecting to {} needs an approved action", request.host),
                 names(policies),
             ),
-            Decision::QuotaExceeded(_) => refuse(
+            Decision::QuotaExceeded { .. } => refuse(
                 "budget_exceeded",
                 "a budget of the chain does not cover it".to_owned(),
                 Vec::new(),

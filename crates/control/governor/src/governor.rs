@@ -22,6 +22,7 @@ use serde_json::Value;
 use crate::caller::{Caller, Origin};
 use crate::ports::{ActionRecords, CommitStore, Replies, SandboxStore};
 use crate::sandboxes::{Bindings, Sandboxes};
+use crate::verify::invoice_path;
 use crate::{GovernError, HopAnswer, SelfAnswer};
 
 /// What the governor ties together.
@@ -182,7 +183,7 @@ impl Governor {
         let invoices = self.all_invoices(caller.org()).await?;
         let mut attachments = Vec::with_capacity(invoices.len());
         for invoice in invoices {
-            let path = format!("invoices/{}.json", invoice.id);
+            let path = invoice_path(invoice.id);
             attachments.push((path, creto_types::canonical_json(&invoice)?));
         }
         Ok(self.parts.audit.export(caller.org(), attachments).await?)

@@ -43,7 +43,8 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Looks the key up. A key that stands for another request is refused.
+    /// Looks the key up. A key that stands for another request is refused; the
+    /// same words under another delegation are another request.
     pub(crate) async fn begin<T: Answer>(
         replies: &dyn Replies,
         caller: &Caller,
@@ -51,7 +52,7 @@ impl Ticket {
         operation: &str,
         request: &impl Serialize,
     ) -> Result<Begun<T>, GovernError> {
-        let digest = sha256(&canonical_json(&(operation, request))?);
+        let digest = sha256(&canonical_json(&(operation, caller.link(), request))?);
         let ticket = Self {
             org: caller.org(),
             caller: caller.name().clone(),

@@ -155,6 +155,30 @@ impl Governor {
         )
     }
 
+    /// Shows operators how many requests wait, from the store.
+    pub(crate) async fn count_pending(&self) -> Result<(), GovernError> {
+        const PAGE: usize = 256;
+        let mut pending = 0_u64;
+        for organization in self.parts.nhi.organizations() {
+            let mut after = None;
+            loop {
+                let filter = Filter {
+                    agent: None,
+                    state: Some(StateName::Pending),
+                };
+                let service = &self.parts.oversight;
+                let page = service.list(organization.id, filter, after, PAGE).await?;
+                pending = pending.saturating_add(u64::try_from(page.len()).unwrap_or(u64::MAX));
+                after = page.last().map(|request| request.id);
+                if page.is_empty() {
+                    break;
+                }
+            }
+        }
+        self.parts.metrics.oversight_pending.set(pending);
+        Ok(())
+    }
+
     pub(crate) fn requested(&self) {
         self.parts.metrics.oversight.inc(OversightState::Pending);
         self.parts.metrics.oversight_pending.inc();

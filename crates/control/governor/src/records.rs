@@ -1,8 +1,9 @@
 //! The bodies of records that are read back when evidence is verified.
 
-use creto_metering::{EventId, Settlement};
+use creto_crypto::sha256;
+use creto_metering::{EventId, Invoice, InvoiceId, Settlement};
 use creto_nhi::{LinkId, Organization, Principal};
-use creto_types::{Money, PrincipalName, Timestamp};
+use creto_types::{CanonicalError, Money, Period, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
 
 /// `organization.created`.
@@ -13,6 +14,37 @@ pub struct OrganizationCreated {
     pub organization: Organization,
     /// Its human.
     pub owner: Principal,
+}
+
+/// `invoice.issued`. The invoice itself lies beside the log: it may be longer than
+/// a leaf, and its digest binds every byte of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InvoiceIssued {
+    pub(crate) id: InvoiceId,
+    pub(crate) number: u64,
+    pub(crate) customer: PrincipalName,
+    pub(crate) period: Period,
+    pub(crate) total: Money,
+    /// SHA-256 of the invoice's canonical JSON, without its leaf; hexadecimal.
+    pub(crate) invoice_sha256: String,
+}
+
+impl InvoiceIssued {
+    pub(crate) fn of(invoice: &Invoice) -> Result<Self, CanonicalError> {
+        let unplaced = Invoice {
+            leaf: None,
+            ..invoice.clone()
+        };
+        Ok(Self {
+            id: invoice.id,
+            number: invoice.number,
+            customer: invoice.customer.clone(),
+            period: invoice.period,
+            total: invoice.total,
+            invoice_sha256: hex::encode(sha256(&canonical_json(&unplaced)?)),
+        })
+    }
 }
 
 /// `usage.settled`.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use creto_authz::Bound;
+use creto_crypto::sha256;
 use creto_errors::Classify;
 use creto_runtime::{
     ExitReason, ExitReport, Limits, Mount, RunningSandbox, RuntimeError, SandboxId, SandboxRuntime,
     SandboxSpec,
 };
 use creto_telemetry::SandboxExit;
-use creto_types::{Commit, Evidence, OrgId};
+use creto_types::{Commit, Evidence, OrgId, canonical_json};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -158,8 +159,9 @@ impl Governor {
                     "sandbox_id": spec.id,
                     "agent": identity.name,
                     "delegation": link,
-                    "argv": request.argv,
-                    "mounts": request.mounts,
+                    "program": request.argv.first().map(|name| shortened(name)),
+                    "argv_sha256": hex::encode(sha256(&canonical_json(&request.argv)?)),
+                    "volumes": request.mounts.iter().map(|m| &m.name).collect::<Vec<_>>(),
                 }),
             )
             .await?;
@@ -360,6 +362,11 @@ impl Governor {
     /// Ends and accounts for what an earlier process left behind. Called once,
     /// before the first request.
     pub async fn recover(&self) -> Result<(), GovernError> {
+        self.parts
+            .metrics
+            .reservations_open
+            .set(self.parts.meter.open_reservations());
+        self.count_pending().await?;
         if let Some(runtime) = &self.parts.runtime {
             for lost in runtime.cleanup_leftovers().await? {
                 tracing::warn!(sandbox = %lost, "removed a sandbox of an earlier process");
@@ -492,4 +499,9 @@ impl Governor {
         }
         Ok(limits)
     }
+}
+
+/// Enough of a program's name to recognise it; the digest beside it is exact.
+fn shortened(name: &str) -> String {
+    name.chars().take(256).collect()
 }

@@ -58,6 +58,7 @@ impl Governor {
                 .reservations
                 .inc(ReservationEvent::Settled);
             self.parts.metrics.reservations_open.dec();
+            tracing::info!(action_id = %action, units, "action settled");
         }
         ticket.finish(
             answer,
@@ -133,10 +134,15 @@ impl Governor {
         Ok(records)
     }
 
-    /// Refuses an action that is not the caller's own.
+    /// Refuses an action that is not the caller's own, under the delegation it acts
+    /// under now.
     fn own_reservation(&self, caller: &Caller, action: ActionId) -> Result<(), GovernError> {
         match self.parts.meter.reservation(caller.org(), action) {
-            Some(reservation) if !caller.is_human() && reservation.agent != *caller.name() => {
+            Some(reservation)
+                if !caller.is_human()
+                    && (reservation.agent != *caller.name()
+                        || reservation.hops.last().copied() != caller.link()) =>
+            {
                 Err(GovernError::NotFound { what: "action" })
             }
             // Whether it is open is for the meter to say.

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use creto_crypto::VerifyingKey;
-use creto_metering::{EventId, Invoice, InvoiceLine};
+use creto_metering::{EventId, Invoice, InvoiceId, InvoiceLine};
 use creto_nhi::{LinkId, Principal, SignedLink, verify_chain};
-use creto_types::{ActionId, LeafIndex, Money, PrincipalName};
+use creto_types::{ActionId, LeafIndex, Money, PrincipalName, canonical_json};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::records::{OrganizationCreated, UsageSettled};
+use crate::records::{InvoiceIssued, OrganizationCreated, UsageSettled};
 
 /// Reads the leaves of one log in order and says what does not hold. Trusts
 /// nothing but the log itself, so whoever verifies the log has verified this.
@@ -21,7 +21,8 @@ pub struct RecordChecker {
     revoked: HashSet<LinkId>,
     settled: HashMap<LeafIndex, (ActionId, UsageSettled)>,
     billed: HashSet<EventId>,
-    invoices: BTreeMap<String, Invoice>,
+    /// Issued invoices whose file was not read yet.
+    issued: BTreeMap<InvoiceId, (LeafIndex, InvoiceIssued)>,
 }
 
 /// What a leaf holds, as far as it is checked here.
@@ -67,7 +68,11 @@ impl RecordChecker {
                 Ok(())
             }
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
-            "invoice.issued" => self.invoice(index, body(leaf.body)?),
+            "invoice.issued" => {
+                let issued: InvoiceIssued = body(leaf.body)?;
+                self.issued.insert(issued.id, (index, issued));
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -85,15 +90,32 @@ impl RecordChecker {
             return Err("no file of this kind belongs into a bundle".to_owned());
         };
         let invoice: Invoice = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let canonical = creto_types::canonical_json(&invoice).map_err(|error| error.to_string())?;
-        if canonical != bytes {
-            return Err("is not canonical JSON (RFC 8785)".to_owned());
+        let canonical = canonical_json(&invoice).map_err(|error| error.to_string())?;
+        if canonical != bytes || invoice.id.to_string() != id {
+            return Err("is not the canonical JSON (RFC 8785) of that invoice".to_owned());
         }
-        match self.invoices.get(id) {
-            Some(issued) if *issued == invoice => Ok(()),
-            Some(_) => Err("differs from the invoice that the log says was issued".to_owned()),
-            None => Err("the log knows no such invoice".to_owned()),
+        let (leaf, issued) = self
+            .issued
+            .remove(&invoice.id)
+            .ok_or("the log knows no such invoice")?;
+        let found = InvoiceIssued::of(&invoice).map_err(|error| error.to_string())?;
+        if invoice.leaf != Some(leaf) || found != issued {
+            return Err(format!("differs from the invoice that leaf {leaf} issues"));
         }
+        self.invoice(&invoice)
+    }
+
+    /// What the log mentions and the bundle does not carry: file and reason. Asked
+    /// once everything was read.
+    #[must_use]
+    pub fn missing(&self) -> Vec<(String, String)> {
+        let missing = self.issued.values().map(|(leaf, issued)| {
+            (
+                format!("attachments/{}", invoice_path(issued.id)),
+                format!("the invoice that leaf {leaf} issues is not here"),
+            )
+        });
+        missing.collect()
     }
 
     fn principal(&mut self, principal: Principal) -> Result<(), String> {
@@ -153,7 +175,7 @@ impl RecordChecker {
         Ok(())
     }
 
-    fn invoice(&mut self, index: LeafIndex, mut invoice: Invoice) -> Result<(), String> {
+    fn invoice(&mut self, invoice: &Invoice) -> Result<(), String> {
         let mut total = Money::zero(invoice.total.currency());
         for line in &invoice.lines {
             self.line(&invoice.customer, line)?;
@@ -167,8 +189,6 @@ impl RecordChecker {
                 invoice.total
             ));
         }
-        invoice.leaf = Some(index);
-        self.invoices.insert(invoice.id.to_string(), invoice);
         Ok(())
     }
 
@@ -214,6 +234,11 @@ impl RecordChecker {
         }
         Ok(())
     }
+}
+
+/// Where a bundle carries an invoice.
+pub(crate) fn invoice_path(id: InvoiceId) -> String {
+    format!("invoices/{id}.json")
 }
 
 fn body<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, String> {

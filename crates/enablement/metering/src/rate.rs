@@ -25,6 +25,14 @@ pub(crate) struct Pace {
 }
 
 impl RateLimit {
+    /// So many times as often.
+    pub(crate) const fn times(self, factor: NonZeroU32) -> Self {
+        Self {
+            per_second: self.per_second.saturating_mul(factor),
+            burst: self.burst.saturating_mul(factor),
+        }
+    }
+
     /// The state after a call now, or how long to wait before one.
     pub(crate) fn call(&self, pace: Pace, now: Duration) -> Result<Pace, Duration> {
         let per_second = u128::from(self.per_second.get());

@@ -7,6 +7,7 @@
 //! store has answered, and which a caller that goes away does not stop.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,9 +38,13 @@ const REMEMBERED: usize = 16_384;
 pub struct MeterConfig {
     /// How long a reservation may stay open.
     pub reservation_ttl: Duration,
-    /// How often an agent may call.
+    /// How often an agent may do something.
     pub rate: RateLimit,
 }
+
+/// How many times its rate an agent may ask, whatever the answers are. What is
+/// refused costs a record too, so asking has a bound of its own.
+const QUESTIONS_PER_ACTION: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
 
 /// Quota, ledger, usage and invoices. See the crate's documentation.
 pub struct Meter {
@@ -60,6 +65,7 @@ struct Org {
     counters: Counters,
     held: HashMap<ActionId, Held>,
     paces: HashMap<PrincipalName, Pace>,
+    questions: HashMap<PrincipalName, Pace>,
     closed: Recent,
 }
 
@@ -313,6 +319,26 @@ impl Meter {
         due.sort_by_key(|reservation| (reservation.expires_at, reservation.action_id));
         due.truncate(limit);
         due
+    }
+
+    /// How many reservations are neither settled nor given back.
+    #[must_use]
+    pub fn open_reservations(&self) -> u64 {
+        let orgs: Vec<_> = self.core.orgs.read().values().cloned().collect();
+        let open = orgs.iter().map(|org| org.lock().held.len()).sum::<usize>();
+        u64::try_from(open).unwrap_or(u64::MAX)
+    }
+
+    /// Counts one question of an agent, or says how long to wait before the next.
+    /// The bound is a multiple of the configured rate.
+    pub fn admit(&self, org: OrgId, agent: &PrincipalName) -> Result<(), Duration> {
+        let limit = self.core.config.rate.times(QUESTIONS_PER_ACTION);
+        let org = self.core.org(org);
+        let mut org = org.lock();
+        let pace = org.questions.get(agent).copied().unwrap_or_default();
+        let pace = limit.call(pace, self.core.clock.monotonic())?;
+        org.questions.insert(agent.clone(), pace);
+        Ok(())
     }
 
     /// What is left of the hop's budget; `None` when it has none.

@@ -311,6 +311,16 @@ impl IntegrationsSection {
             }
         }
 
+        if self.audit.async_writes == Some(false) {
+            list.push(Unserved {
+                kind: UnservedKind::Refused,
+                key: "integrations.audit.async_writes",
+                value: "false".to_owned(),
+                why: "evidence is never written behind, trace records always are",
+                instead: "leave it out; flush_interval_ms bounds how long a trace record waits",
+            });
+        }
+
         let mut note = |key, value: Option<String>, why, instead| {
             if let Some(value) = value {
                 list.push(Unserved {

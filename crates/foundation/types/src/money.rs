@@ -120,13 +120,12 @@ impl Money {
         Self { amount, currency }
     }
 
-    /// Nothing, in this currency.
+    /// Nothing, in this currency, with the digits of its minor unit: `0.00`.
     #[must_use]
-    pub const fn zero(currency: Currency) -> Self {
-        Self {
-            amount: Decimal::ZERO,
-            currency,
-        }
+    pub fn zero(currency: Currency) -> Self {
+        let mut amount = Decimal::ZERO;
+        amount.rescale(currency.minor_digits());
+        Self { amount, currency }
     }
 
     /// The exact amount.
@@ -243,6 +242,8 @@ mod tests {
         assert_eq!(usd("5").to_string(), "5.00 USD");
         assert_eq!(usd("0.001").to_string(), "0.001 USD");
         assert_eq!("7 JPY".parse::<Money>().unwrap().to_string(), "7 JPY");
+        let zero = serde_json::to_value(Money::zero(Currency::USD)).unwrap();
+        assert_eq!(zero["amount"], "0.00");
     }
 
     #[test]

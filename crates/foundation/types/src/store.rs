@@ -42,6 +42,22 @@ pub enum StoreError {
         /// The kind of thing.
         what: &'static str,
     },
+    /// Another process owns it.
+    #[error("{what} is in use by another process")]
+    InUse {
+        /// The kind of thing.
+        what: &'static str,
+    },
+    /// A record is larger than its place allows.
+    #[error("{what} is too large to be stored: {size} bytes, at most {limit} are possible")]
+    TooLarge {
+        /// The kind of thing.
+        what: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The largest possible.
+        limit: usize,
+    },
     /// What is stored cannot be read back. Never repaired silently.
     #[error("stored {what} cannot be read back")]
     Corrupt {
@@ -59,9 +75,12 @@ pub enum StoreError {
 impl Classify for StoreError {
     fn class(&self) -> Class {
         match self {
-            Self::Replayed(_) | Self::NotFound { .. } | Self::Conflict { .. } => Class::Permanent,
+            Self::Replayed(_)
+            | Self::NotFound { .. }
+            | Self::Conflict { .. }
+            | Self::TooLarge { .. } => Class::Permanent,
             Self::AlreadyClaimed { .. } | Self::Corrupt { .. } => Class::Security,
-            Self::Unavailable(_) => Class::Transient,
+            Self::Unavailable(_) | Self::InUse { .. } => Class::Transient,
         }
     }
 
@@ -71,6 +90,8 @@ impl Classify for StoreError {
             Self::AlreadyClaimed { .. } => "already_used",
             Self::NotFound { .. } => "not_found",
             Self::Conflict { .. } => "conflict",
+            Self::InUse { .. } => "store_in_use",
+            Self::TooLarge { .. } => "record_too_large",
             Self::Corrupt { .. } => "stored_data_corrupt",
             Self::Unavailable(_) => "store_unavailable",
         }

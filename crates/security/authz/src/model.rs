@@ -205,11 +205,18 @@ pub enum Decision {
         policies: Vec<PolicyId>,
     },
     /// A budget of the chain does not suffice. Nothing was reserved.
-    QuotaExceeded(Exceeded),
+    QuotaExceeded {
+        /// The budget.
+        exceeded: Exceeded,
+        /// The policies that permit the action itself.
+        policies: Vec<PolicyId>,
+    },
     /// Too many calls. Nothing was reserved.
     RateLimited {
         /// The same call fits after this time, if nothing else is asked meanwhile.
         retry_after: Duration,
+        /// The policies that permit the action itself.
+        policies: Vec<PolicyId>,
     },
 }
 
@@ -221,7 +228,7 @@ impl Decision {
             Self::Allow { .. } => "allow",
             Self::Deny { .. } => "deny",
             Self::RequiresOversight { .. } => "requires_oversight",
-            Self::QuotaExceeded(_) => "quota_exceeded",
+            Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::RateLimited { .. } => "rate_limited",
         }
     }

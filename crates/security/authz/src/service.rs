@@ -83,7 +83,7 @@ impl Counts {
                 &self.denied
             }
             Decision::RequiresOversight { .. } => &self.requires_oversight,
-            Decision::QuotaExceeded(_) => &self.quota_exceeded,
+            Decision::QuotaExceeded { .. } => &self.quota_exceeded,
             Decision::RateLimited { .. } => &self.rate_limited,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -184,8 +184,14 @@ impl Authz {
                 policies: permits,
                 cost: Some(cost),
             },
-            QuotaDecision::Exceeded(exceeded) => Decision::QuotaExceeded(exceeded),
-            QuotaDecision::RateLimited { retry_after } => Decision::RateLimited { retry_after },
+            QuotaDecision::Exceeded(exceeded) => Decision::QuotaExceeded {
+                exceeded,
+                policies: permits,
+            },
+            QuotaDecision::RateLimited { retry_after } => Decision::RateLimited {
+                retry_after,
+                policies: permits,
+            },
             QuotaDecision::Refused { code, text } => denied(code, text, Vec::new()),
         }
     }

@@ -61,7 +61,7 @@ async fn a_second_owner_is_refused_and_a_later_one_finds_everything() {
     insert(&db, 7).await.unwrap();
     assert!(matches!(
         Database::open(&path),
-        Err(StoreError::Conflict { .. })
+        Err(StoreError::InUse { .. })
     ));
     drop(db);
     assert_eq!(count(&Database::open(&path).unwrap()).await, 1);

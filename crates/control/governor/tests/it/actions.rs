@@ -66,7 +66,7 @@ async fn an_allowed_action_is_charged_to_every_hop_and_settled() {
         .map(|(_, record)| record["kind"].clone())
         .collect();
     assert_eq!(kinds, [json!("action.decided"), json!("usage.settled")]);
-    world.check_records().expect("the records hold");
+    world.check_records().await.expect("the records hold");
 }
 
 #[tokio::test]
@@ -148,6 +148,7 @@ async fn a_budget_runs_out_and_says_whose() {
     assert_eq!(quota.principal.as_str(), "release-bot");
     assert_eq!((quota.limit, quota.used), (usd("1.00"), usd("0.90")));
     assert_eq!(quota.resets_at, None, "a total never resets");
+    assert_eq!(answer.policy_ids, ["release-work"]);
 }
 
 #[tokio::test]
@@ -164,7 +165,7 @@ async fn what_nobody_settles_is_given_back() {
     let late = world.governor.settle(&world.bot, id, 1, None).await;
     assert!(late.is_err(), "too late");
     assert!(world.kinds().contains(&"usage.released".to_owned()));
-    world.check_records().expect("the records hold");
+    world.check_records().await.expect("the records hold");
 }
 
 #[tokio::test]
@@ -335,4 +336,53 @@ async fn what_cannot_be_judged_is_refused_by_field() {
     for (case, field) in cases.iter().zip(["action", "resource", "units", "args"]) {
         assert!(case.starts_with(&format!("`{field}`")), "{case}");
     }
+}
+
+#[tokio::test]
+async fn asking_alone_has_a_bound_and_costs_no_record() {
+    let world = World::new().await;
+    let mut denied = action("history.read");
+    denied.resource = "payroll".to_owned();
+    let records = || world.kinds().len();
+    let mut unheard = 0;
+    // Four times the burst of a hundred, and a few more.
+    for _ in 0..410 {
+        let before = records();
+        let answer = world
+            .governor
+            .submit(&world.bot, denied.clone(), None)
+            .await
+            .expect("answers");
+        if answer.reason.code == "too_many_questions" {
+            assert_eq!(answer.outcome, OutcomeKind::RateLimited);
+            assert!(answer.retry_after_ms.is_some());
+            assert_eq!(records(), before, "no record");
+            unheard += 1;
+        }
+    }
+    assert_eq!(unheard, 10);
+}
+
+#[tokio::test]
+async fn gauges_start_from_what_is_there() {
+    let world = World::new().await;
+    let submitted = world
+        .governor
+        .submit(&world.bot, action("history.read"), None)
+        .await;
+    let id = submitted.expect("answers").action_id;
+    request_id(&world.governor, &world.bot).await;
+    let metrics = world.governor.metrics();
+    // As a process that was just started knows nothing.
+    metrics.reservations_open.set(0);
+    metrics.oversight_pending.set(0);
+    world.governor.recover().await.expect("recovers");
+    assert_eq!(metrics.reservations_open.get(), 1);
+    assert_eq!(metrics.oversight_pending.get(), 1);
+    world
+        .governor
+        .settle(&world.bot, id, 1, None)
+        .await
+        .expect("settles");
+    assert_eq!(metrics.reservations_open.get(), 0);
 }

@@ -31,6 +31,19 @@ async fn nobody_gives_what_it_does_not_have() {
         let refused = world.governor.delegate(&world.planner, request, None).await;
         assert_eq!(refused.expect_err("is refused").code(), code);
     }
+    let mut other_money = base.clone();
+    other_money.budget.as_mut().expect("a budget").limit = creto_types::Money::new(
+        "1.00".parse().expect("a decimal"),
+        "EUR".parse().expect("a currency"),
+    );
+    let refused = world
+        .governor
+        .delegate(&world.planner, other_money, None)
+        .await;
+    assert_eq!(
+        refused.expect_err("not its money").code(),
+        "invalid_request"
+    );
     let mut anothers = base;
     anothers.parent = Some(world.planner_link.clone());
     let refused = world.governor.delegate(&world.bot, anothers, None).await;
@@ -88,7 +101,7 @@ async fn a_revocation_stops_everything_below() {
     );
     let shown = world.governor.delegation(&world.owner, &world.bot_link);
     assert_eq!(shown.expect("reads").state, DelegationState::Revoked);
-    world.check_records().expect("the records hold");
+    world.check_records().await.expect("the records hold");
 }
 
 #[tokio::test]
@@ -184,4 +197,80 @@ async fn organizations_do_not_meet() {
     assert_eq!(listed, vec![]);
     let principals = governor.principals(&stranger, None, 100).expect("lists");
     assert_eq!(principals.len(), 1, "itself alone");
+}
+
+#[tokio::test]
+async fn an_answer_is_not_repeated_to_who_lost_its_authority() {
+    let world = World::new().await;
+    let key = || Some(creto_governor::IdempotencyKey::new("k").expect("a key"));
+    let before = world
+        .governor
+        .submit(&world.bot, action("history.read"), key())
+        .await;
+    assert_eq!(before.expect("answers").outcome, OutcomeKind::Allow);
+    let revoked = world
+        .governor
+        .revoke(&world.owner, &world.planner_link, None)
+        .await;
+    revoked.expect("revokes");
+    let after = world
+        .governor
+        .submit(&world.bot, action("history.read"), key())
+        .await;
+    assert_eq!(after.expect("answers").outcome, OutcomeKind::Deny);
+}
+
+#[tokio::test]
+async fn another_delegation_of_the_same_agent_is_another_caller() {
+    let world = World::new().await;
+    let expires = "2026-03-02T12:00:00Z".parse().expect("an instant");
+    let direct = world
+        .governor
+        .delegate(&world.owner, delegate("release-bot", "2.00", expires), None)
+        .await
+        .expect("delegates");
+    let other = crate::world::enter(&world.governor, &world.owner, &direct.id).await;
+    let key = || Some(creto_governor::IdempotencyKey::new("k").expect("a key"));
+    let submitted = world
+        .governor
+        .submit(&world.bot, action("history.read"), key())
+        .await;
+    let id = submitted.expect("answers").action_id;
+    let replayed = world
+        .governor
+        .submit(&other, action("history.read"), key())
+        .await;
+    assert_eq!(
+        replayed.expect_err("another request").code(),
+        "idempotency_key_reused"
+    );
+    let settled = world.governor.settle(&other, id, 0, None).await;
+    assert_eq!(settled.expect_err("not its own").code(), "not_found");
+}
+
+#[tokio::test]
+async fn no_token_is_issued_into_a_sandbox() {
+    let world = World::new().await;
+    let expires = "2026-03-02T12:00:00Z".parse().expect("an instant");
+    let agent = PrincipalRequest {
+        name: "helper".parse().expect("a name"),
+        kind: "agent".to_owned(),
+    };
+    let made = world
+        .governor
+        .create_principal(&world.owner, agent, None)
+        .await;
+    made.expect("is made");
+    let inside = world.inside_a_sandbox().await;
+    let below = world
+        .governor
+        .delegate(&inside, delegate("helper", "0.50", expires), None)
+        .await
+        .expect("delegating works there");
+    let request = TokenRequest {
+        delegation: Some(below.id),
+        ttl_seconds: None,
+    };
+    let token = world.governor.issue_token(&inside, request, None).await;
+    assert_eq!(token.expect_err("never").code(), "forbidden");
 }

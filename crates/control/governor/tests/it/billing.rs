@@ -50,7 +50,7 @@ async fn an_invoice_is_the_ledger_and_bills_once() {
         again.expect_err("all is billed").code(),
         "nothing_to_invoice"
     );
-    world.check_records().expect("the records hold");
+    world.check_records().await.expect("the records hold");
 
     let listed = world
         .governor
@@ -87,4 +87,30 @@ async fn an_agent_reads_its_own_usage() {
     };
     let refused = world.governor.usage(&world.planner, others).await;
     assert_eq!(refused.expect_err("another's").code(), "forbidden");
+}
+
+#[tokio::test]
+async fn an_invoice_cannot_be_altered_or_left_out() {
+    let world = World::new().await;
+    work(&world, "changelog.draft").await;
+    world.clock.advance(Duration::from_secs(1));
+    let issued = world
+        .governor
+        .issue_invoice(&world.owner, everything(), None)
+        .await;
+    issued.expect("issues");
+    let (path, bytes) = world.invoice_files().await.remove(0);
+    let text = String::from_utf8(bytes).expect("JSON");
+
+    let cheaper = text.replace("0.30", "0.20");
+    assert_ne!(cheaper, text);
+    let mut checker = world.after_the_leaves();
+    let refused = checker.attachment(&path, cheaper.as_bytes());
+    assert!(refused.expect_err("altered").contains("differs"));
+
+    let checker = world.after_the_leaves();
+    assert_eq!(checker.missing().len(), 1, "it is missed");
+    let mut checker = world.after_the_leaves();
+    checker.attachment(&path, text.as_bytes()).expect("holds");
+    assert_eq!(checker.missing(), vec![]);
 }

@@ -39,6 +39,7 @@ use tokio::sync::Notify;
 pub(crate) struct World {
     pub(crate) governor: Arc<Governor>,
     nhi: Arc<Nhi>,
+    meter: Arc<Meter>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) commits: Arc<MemoryCommits>,
     pub(crate) owner: Caller,
@@ -165,8 +166,8 @@ impl World {
             MeterConfig {
                 reservation_ttl: Duration::from_secs(60),
                 rate: RateLimit {
-                    per_second: NonZeroU32::new(1000).expect("not zero"),
-                    burst: NonZeroU32::new(1000).expect("not zero"),
+                    per_second: NonZeroU32::new(100).expect("not zero"),
+                    burst: NonZeroU32::new(100).expect("not zero"),
                 },
             },
             Arc::clone(&ids),
@@ -199,7 +200,7 @@ impl World {
                 oracle: Arc::clone(&oracle),
                 audit: Arc::clone(&audit),
                 authz: Arc::clone(&authz),
-                meter,
+                meter: Arc::clone(&meter),
                 oversight,
                 runtime: Some(runtime.clone()),
                 bindings: Arc::clone(&bindings),
@@ -242,6 +243,7 @@ impl World {
         Self {
             governor,
             nhi,
+            meter,
             clock,
             commits,
             owner,
@@ -264,14 +266,57 @@ impl World {
     }
 
     /// Every record of the organization, checked as an offline verifier would.
-    pub(crate) fn check_records(&self) -> Result<(), String> {
+    pub(crate) async fn check_records(&self) -> Result<(), String> {
         let mut checker = RecordChecker::new();
         let evidence = self.commits.evidence(self.owner.org());
         for (record, index) in evidence.iter().zip(0_u64..) {
             let value = serde_json::to_value(record).expect("a record is JSON");
             checker.leaf(LeafIndex(index), &value)?;
         }
-        Ok(())
+        for (path, bytes) in self.invoice_files().await {
+            checker.attachment(&path, &bytes)?;
+        }
+        match checker.missing().as_slice() {
+            [] => Ok(()),
+            missing => Err(format!("{missing:?}")),
+        }
+    }
+
+    /// The release bot, as a program in its sandbox.
+    pub(crate) async fn inside_a_sandbox(&self) -> Caller {
+        let request = creto_governor::SandboxRequest {
+            delegation: self.bot_link.clone(),
+            argv: vec!["true".to_owned()],
+            env: BTreeMap::new(),
+            mounts: Vec::new(),
+            limits: creto_governor::LimitsRequest::default(),
+        };
+        let started = self.governor.launch(&self.owner, request, None).await;
+        let id = started.expect("starts").id.parse().expect("an id");
+        self.governor.sandbox_caller(id).expect("is bound")
+    }
+
+    /// Invoices as an evidence bundle carries them.
+    pub(crate) async fn invoice_files(&self) -> Vec<(String, Vec<u8>)> {
+        let invoices = self.meter.invoices(self.owner.org(), None, 100).await;
+        let invoices = invoices.expect("lists").into_iter();
+        invoices
+            .map(|invoice| {
+                let bytes = creto_types::canonical_json(&invoice).expect("canonical");
+                (format!("invoices/{}.json", invoice.id), bytes)
+            })
+            .collect()
+    }
+
+    /// A reader that has read every leaf and no invoice yet.
+    pub(crate) fn after_the_leaves(&self) -> RecordChecker {
+        let mut checker = RecordChecker::new();
+        let evidence = self.commits.evidence(self.owner.org());
+        for (record, index) in evidence.iter().zip(0_u64..) {
+            let value = serde_json::to_value(record).expect("a record is JSON");
+            checker.leaf(LeafIndex(index), &value).expect("holds");
+        }
+        checker
     }
 
     pub(crate) fn kinds(&self) -> Vec<String> {

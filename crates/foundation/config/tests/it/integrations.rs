@@ -176,3 +176,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn evidence_cannot_be_asked_to_wait_or_trace_not_to() {
+    let text = "[integrations.audit]\nasync_writes = false";
+    let integrations = Integrations::from_toml(text, &BTreeMap::new()).expect("is valid");
+    let refused = integrations.unserved();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].kind, UnservedKind::Refused);
+    assert_eq!(refused[0].key, "integrations.audit.async_writes");
+}

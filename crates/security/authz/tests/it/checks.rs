@@ -330,14 +330,21 @@ fn quota_is_asked_last_and_only_for_an_action() {
         retry_after: None,
     };
     let retry_after = std::time::Duration::from_millis(7);
+    let permitting = vec![creto_authz::PolicyId::from("release-work")];
     let answers = [
         (
             QuotaDecision::Exceeded(exceeded.clone()),
-            Decision::QuotaExceeded(exceeded),
+            Decision::QuotaExceeded {
+                exceeded,
+                policies: permitting.clone(),
+            },
         ),
         (
             QuotaDecision::RateLimited { retry_after },
-            Decision::RateLimited { retry_after },
+            Decision::RateLimited {
+                retry_after,
+                policies: permitting,
+            },
         ),
     ];
     for (answer, expected) in answers {
