@@ -15,6 +15,9 @@ pub(crate) const CHECKPOINT_CONTEXT: &[u8] = b"creto/checkpoint/v1";
 pub(crate) const ED25519_PLACE: &str = "checkpoint signature ed25519";
 pub(crate) const COMPOSITE_PLACE: &str = "checkpoint signature composite";
 
+/// The purpose of the key of the Ed25519 line.
+pub(crate) const LOG_ED25519: &str = "log_ed25519";
+
 /// A signed tree head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpointed {
@@ -50,7 +53,7 @@ impl HeadKeys {
         ed25519: &VerifyingKey,
         composite: &VerifyingKey,
     ) -> Result<Self, HeadKeyError> {
-        expect("log_ed25519", SignatureAlgorithm::Ed25519, ed25519)?;
+        expect(LOG_ED25519, SignatureAlgorithm::Ed25519, ed25519)?;
         expect(
             "log_composite",
             SignatureAlgorithm::MlDsa65Ed25519,
@@ -119,7 +122,14 @@ impl HeadKeys {
                     NoteError::SignatureLine { line: 2 } => COMPOSITE_PLACE,
                     _ => "checkpoint",
                 };
-                return (None, vec![Finding::new(place, error)]);
+                findings.push(Finding::new(place, error));
+                for other in [ED25519_PLACE, COMPOSITE_PLACE] {
+                    if other != place {
+                        let message = "it cannot be checked: the checkpoint cannot be read";
+                        findings.push(Finding::new(other, message));
+                    }
+                }
+                return (None, findings);
             }
         };
         if note.encode() != bytes {

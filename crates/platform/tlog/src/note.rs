@@ -145,14 +145,6 @@ impl Note {
         &self.signatures
     }
 
-    /// The signatures that name this key, by name and id. To be verified.
-    pub fn signatures_of<'a>(&'a self, key: &'a NoteKey) -> impl Iterator<Item = &'a [u8]> {
-        self.signatures
-            .iter()
-            .filter(|line| line.name == key.name && line.key_id == key.id)
-            .map(|line| line.signature.as_slice())
-    }
-
     /// Reads a note. What is read encodes back to the same bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, NoteError> {
         if bytes.len() > MAX_NOTE_LEN {

@@ -168,14 +168,6 @@ pub enum Resource {
     Entries(Entries),
 }
 
-impl Resource {
-    /// Whether the file's content is fixed once it exists.
-    #[must_use]
-    pub const fn is_immutable(&self) -> bool {
-        !matches!(self, Self::Checkpoint)
-    }
-}
-
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

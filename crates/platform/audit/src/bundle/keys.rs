@@ -1,12 +1,12 @@
 //! `keys.json`: the public keys that a bundle is checked with.
 
-use creto_crypto::VerifyingKey;
+use creto_crypto::{SignatureAlgorithm, VerifyingKey};
 use creto_types::{OrgId, canonical_json};
 use serde::{Deserialize, Serialize};
 
+use super::manifest::SIGNATURE_PLACE;
 use crate::LogKeys;
-use crate::head::{HeadKeys, expect};
-use creto_crypto::SignatureAlgorithm;
+use crate::head::{COMPOSITE_PLACE, ED25519_PLACE, HeadKeyError, HeadKeys, LOG_ED25519, expect};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,28 +44,28 @@ pub(crate) struct BundleKeys {
 }
 
 pub(crate) fn encode(org: OrgId, head: &HeadKeys, keys: &LogKeys) -> Vec<u8> {
-    encode_parts(
+    encode_file(&file_of(
         org,
         head,
         keys.ed25519.verifying_key(),
         keys.composite.verifying_key(),
         keys.evidence.verifying_key(),
-    )
+    ))
 }
 
-fn encode_parts(
+fn file_of(
     org: OrgId,
     head: &HeadKeys,
     ed25519: &VerifyingKey,
     composite: &VerifyingKey,
     evidence: &VerifyingKey,
-) -> Vec<u8> {
+) -> KeysFile {
     let entry = |purpose, key: &VerifyingKey, note_key: Option<String>| KeyEntry {
         purpose,
         key: key.clone(),
         note_key,
     };
-    let file = KeysFile {
+    KeysFile {
         org,
         origin: head.origin().to_owned(),
         keys: [
@@ -81,25 +81,84 @@ fn encode_parts(
             ),
             entry(Purpose::Evidence, evidence, None),
         ],
-    };
-    canonical_json(&file).expect("strings alone always have a canonical form")
+    }
 }
 
-/// Reads the file in its one form.
+fn encode_file(file: &KeysFile) -> Vec<u8> {
+    canonical_json(file).expect("strings alone always have a canonical form")
+}
+
+fn of_key(place: &str, why: impl std::fmt::Display) -> String {
+    format!("the key of {place}: {why}")
+}
+
+/// The signature whose key a file cannot be read at. In its one form an entry
+/// ends with its purpose.
+fn place_at(bytes: &[u8], error: &serde_json::Error) -> Option<&'static str> {
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let before = lines.take(error.line().saturating_sub(1));
+    let position = before.map(<[u8]>::len).sum::<usize>() + error.column();
+    let mut from = 0;
+    for (place, purpose) in PLACES
+        .into_iter()
+        .zip([LOG_ED25519, "log_composite", "evidence"])
+    {
+        let end = format!("\"purpose\":\"{purpose}\"}}");
+        let rest = bytes.get(from..)?;
+        let Some(offset) = rest.windows(end.len()).position(|w| w == end.as_bytes()) else {
+            // That end itself was changed, or cut off.
+            return Some(place);
+        };
+        from += offset + end.len();
+        if position <= from {
+            return Some(place);
+        }
+    }
+    None
+}
+
+/// The signatures that the keys are for, in the order of the file.
+pub(crate) const PLACES: [&str; 3] = [ED25519_PLACE, COMPOSITE_PLACE, SIGNATURE_PLACE];
+
+/// Reads the file in its one form. What is wrong says whose key it is wrong
+/// with, where that shows.
 pub(crate) fn parse(bytes: &[u8]) -> Result<BundleKeys, String> {
-    let file: KeysFile =
-        serde_json::from_slice(bytes).map_err(|e| format!("it cannot be read: {e}"))?;
+    let file: KeysFile = serde_json::from_slice(bytes).map_err(|error| {
+        let why = format!("it cannot be read: {error}");
+        match place_at(bytes, &error) {
+            Some(place) => of_key(place, why),
+            None => why,
+        }
+    })?;
     let [ed25519, composite, evidence] = &file.keys;
     let head =
-        HeadKeys::new(&file.origin, &ed25519.key, &composite.key).map_err(|e| e.to_string())?;
+        HeadKeys::new(&file.origin, &ed25519.key, &composite.key).map_err(
+            |error| match &error {
+                HeadKeyError::Algorithm { purpose, .. } if *purpose == LOG_ED25519 => {
+                    of_key(ED25519_PLACE, error)
+                }
+                HeadKeyError::Algorithm { .. } => of_key(COMPOSITE_PLACE, error),
+                HeadKeyError::Name(_) => error.to_string(),
+            },
+        )?;
     expect(
         "evidence",
         SignatureAlgorithm::MlDsa65Ed25519,
         &evidence.key,
     )
-    .map_err(|e| e.to_string())?;
-    let again = encode_parts(file.org, &head, &ed25519.key, &composite.key, &evidence.key);
-    if again != bytes {
+    .map_err(|error| of_key(SIGNATURE_PLACE, error))?;
+    let again = file_of(file.org, &head, &ed25519.key, &composite.key, &evidence.key);
+    let altered: Vec<&str> = PLACES
+        .into_iter()
+        .zip(file.keys.iter().zip(&again.keys))
+        .filter(|(_, (found, expected))| found != expected)
+        .map(|(place, _)| place)
+        .collect();
+    if !altered.is_empty() {
+        let why = "its purpose, its note key and the origin do not go together";
+        return Err(of_key(&altered.join(" and of "), why));
+    }
+    if encode_file(&again) != bytes {
         return Err("it is not in its one form".to_owned());
     }
     if !file.origin.ends_with(&format!("/{}", file.org)) {

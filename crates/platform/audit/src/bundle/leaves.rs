@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use creto_tlog::{Checkpoint, Entries, EntryError, Frontier, Hash, Tile, parse_entries};
+use creto_tlog::{
+    Checkpoint, Entries, EntryError, Frontier, Hash, TILE_WIDTH, Tile, parse_entries,
+};
 use creto_types::{LeafIndex, OrgId};
 
 use super::{CHECKPOINT, Finding, LeafCheck};
@@ -119,7 +121,10 @@ impl Pass<'_> {
                     && stored != expected
                 {
                     let message = match first_difference(stored, expected) {
-                        Some(place) => format!("its hash {place} is not that of the leaves"),
+                        Some(place) => {
+                            let leaves = leaves_below(tile, place, head.size);
+                            format!("its hash {place} is not that of {leaves}")
+                        }
                         None => "it is not as long as its name says".to_owned(),
                     };
                     self.findings.push(Finding::new(path, message));
@@ -136,6 +141,21 @@ impl Pass<'_> {
             .into_iter()
             .map(|index| Finding::leaf(index, "its hash is not the one in the tree"));
         suspects.chain(self.findings).collect()
+    }
+}
+
+/// Which leaves the hash at this place of a tile is over.
+fn leaves_below(tile: &Tile, place: usize, size: u64) -> String {
+    let hash = (tile.index() * TILE_WIDTH).saturating_add(place as u64);
+    // A hash of level 0 is over one leaf, one of each further level over as many
+    // leaves as a tile has hashes times those of the level below.
+    let span = TILE_WIDTH.saturating_pow(tile.level());
+    let first = hash.saturating_mul(span);
+    let last = first.saturating_add(span - 1).min(size.saturating_sub(1));
+    if first == last {
+        format!("leaf {first}")
+    } else {
+        format!("leaves {first} to {last}")
     }
 }
 

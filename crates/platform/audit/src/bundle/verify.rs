@@ -60,10 +60,7 @@ pub fn verify_bundle(
     check_leaf: &mut LeafCheck<'_>,
     check_attachment: &mut AttachmentCheck<'_>,
 ) -> Result<VerifyReport, Vec<Finding>> {
-    let mut check = Check {
-        exact: Vec::new(),
-        whole_files: Vec::new(),
-    };
+    let mut check = Check::default();
     let files = check.read(files);
     let keys = check.keys(&files, trust);
     let manifest = check.manifest(&files, keys.as_ref());
@@ -72,7 +69,13 @@ pub fn verify_bundle(
     }
     let head = keys.as_ref().and_then(|keys| check.head(&files, keys));
     if let (Some(keys), Some(head)) = (&keys, &head) {
-        let found = leaves::check(&files, keys.org, head, check_leaf);
+        let listed = manifest.iter().flat_map(|(m, _)| m.digests.keys());
+        let mut records = Records::of(files.keys().chain(listed));
+        let found = leaves::check(&files, keys.org, head, &mut |index, leaf| {
+            records.leaf(index, leaf);
+            check_leaf(index, leaf)
+        });
+        check.records = records;
         // Leaves before everything that follows from them.
         check.exact.splice(0..0, found);
         check.unexpected(&files, head);
@@ -115,7 +118,37 @@ pub fn verify_bundle(
 
 type Files = BTreeMap<String, Vec<u8>>;
 
+/// The leaves that record attachments: an attachment is named by the id of what
+/// its leaf is about.
+#[derive(Default)]
+struct Records(BTreeMap<String, Option<LeafIndex>>);
+
+impl Records {
+    fn of<'a>(paths: impl Iterator<Item = &'a String>) -> Self {
+        let ids = paths.filter_map(|path| Self::id(path));
+        Self(ids.map(|id| (id.to_owned(), None)).collect())
+    }
+
+    fn id(path: &str) -> Option<&str> {
+        let name = path.strip_prefix(ATTACHMENTS)?.rsplit('/').next()?;
+        Some(name.split_once('.').map_or(name, |(id, _)| id))
+    }
+
+    fn leaf(&mut self, index: LeafIndex, leaf: &serde_json::Value) {
+        let id = leaf.pointer("/body/id").and_then(serde_json::Value::as_str);
+        if let Some(record) = id.and_then(|id| self.0.get_mut(id)) {
+            record.get_or_insert(index);
+        }
+    }
+
+    fn of_attachment(&self, path: &str) -> Option<LeafIndex> {
+        *self.0.get(Self::id(path)?)?
+    }
+}
+
+#[derive(Default)]
 struct Check {
+    records: Records,
     /// Findings that say which leaf, signature or line.
     exact: Vec<Finding>,
     /// Findings that only say which file.
@@ -131,7 +164,21 @@ impl Check {
                 .push(Finding::new(MANIFEST, "the bundle cannot be checked"));
         }
         self.exact.append(&mut self.whole_files);
+        for finding in &mut self.exact {
+            if let Some(leaf) = self.records.of_attachment(&finding.place) {
+                finding
+                    .message
+                    .push_str(&format!("; its record is leaf {leaf}"));
+            }
+        }
         self.exact
+    }
+
+    /// Says which signatures nothing can be said about.
+    fn unchecked(&mut self, places: &[&str], why: &str) {
+        for place in places {
+            self.exact(place, format!("it cannot be checked: {why}"));
+        }
     }
 
     fn exact(&mut self, place: impl ToString, message: impl ToString) {
@@ -166,6 +213,7 @@ impl Check {
     fn keys(&mut self, files: &Files, trust: &Trust) -> Option<BundleKeys> {
         let Some(bytes) = files.get(KEYS) else {
             self.file(KEYS, "the file is missing");
+            self.unchecked(&keys::PLACES, "keys.json is missing");
             return None;
         };
         if let Trust::Pinned(expected) = trust
@@ -181,6 +229,7 @@ impl Check {
             Ok(keys) => Some(keys),
             Err(message) => {
                 self.exact(KEYS, message);
+                self.unchecked(&keys::PLACES, "keys.json cannot be used");
                 None
             }
         }
@@ -193,12 +242,17 @@ impl Check {
     ) -> Option<(Manifest, Option<String>)> {
         let Some(bytes) = files.get(MANIFEST) else {
             self.file(MANIFEST, "the file is missing");
+            self.unchecked(&[manifest::SIGNATURE_PLACE], "the manifest is missing");
             return None;
         };
         let manifest = match manifest::parse(bytes) {
             Ok(manifest) => manifest,
             Err(finding) => {
                 self.exact.push(finding);
+                self.unchecked(
+                    &[manifest::SIGNATURE_PLACE],
+                    "the manifest is not what was signed",
+                );
                 return None;
             }
         };

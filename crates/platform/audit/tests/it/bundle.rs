@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use creto_audit::conformance::org;
-use creto_audit::{DirectoryBundle, Finding, Trust, VerifyReport, verify_bundle};
+use creto_audit::conformance::{org, record};
+use creto_audit::{
+    DirectoryBundle, Finding, Journal as _, RecordClass, Trust, VerifyReport, verify_bundle,
+};
 use creto_crypto::sha256;
 use creto_errors::Classify as _;
 
@@ -105,6 +107,34 @@ fn expect_found(files: &Files, path: &str, at: usize, changed: &Files) {
         _ => *first == expected,
     };
     assert!(named, "{path} byte {at}: {findings:?}");
+    let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let names = |what: &str| said.iter().any(|text| text.contains(what));
+    let what = match path {
+        "keys.json" => expected_key(files, at).unwrap_or("signature"),
+        "checkpoint" | "manifest.json" => "signature",
+        // No leaf records this one.
+        _ if path.starts_with("attachments/") => return,
+        _ => "lea",
+    };
+    assert!(names(what), "{path} byte {at}: {findings:?}");
+}
+
+/// The signature whose key this byte of `keys.json` is about.
+fn expected_key(files: &Files, at: usize) -> Option<&'static str> {
+    let text = str::from_utf8(&files["keys.json"]).unwrap();
+    let mut from = text.find('[').unwrap() + 2;
+    for (place, purpose) in [
+        ("the key of checkpoint signature ed25519", "log_ed25519"),
+        ("the key of checkpoint signature composite", "log_composite"),
+        ("manifest signature", "evidence"),
+    ] {
+        let end = from + text[from..].find(purpose).unwrap() + purpose.len() + 1;
+        if (from..end).contains(&at) {
+            return Some(place);
+        }
+        from = end + 2;
+    }
+    None
 }
 
 /// Every byte of a small bundle, each on its own, and each bit of some.
@@ -184,9 +214,11 @@ async fn added_and_removed_files_are_named() {
 async fn a_tile_and_the_leaf_below_it_are_told_apart() {
     let files = bundle(300).await;
     let tile = with(&files, "tile/0/001.p/44", |bytes| bytes[40] ^= 1);
-    assert_eq!(places(&tile)[0], "tile/0/001.p/44");
+    let message = "tile/0/001.p/44: its hash 1 is not that of leaf 257";
+    assert_eq!(verify(&tile).unwrap_err()[0].to_string(), message);
     let above = with(&files, "tile/1/000.p/1", |bytes| bytes[0] ^= 1);
-    assert_eq!(places(&above)[0], "tile/1/000.p/1");
+    let message = "tile/1/000.p/1: its hash 0 is not that of leaves 0 to 255";
+    assert_eq!(verify(&above).unwrap_err()[0].to_string(), message);
     let mut both = with(&files, "tile/0/001.p/44", |bytes| bytes[40] ^= 1);
     let last = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
     last(both.get_mut("tile/entries/001.p/44").unwrap());
@@ -282,6 +314,28 @@ async fn what_leaves_and_attachments_mean_is_judged_by_the_caller() {
     .unwrap_err();
     let found: Vec<_> = findings.iter().map(|f| f.place.as_str()).collect();
     assert_eq!(found, ["leaf 3", "attachments/policies/spending.cedar"]);
+}
+
+#[tokio::test]
+async fn an_attachment_is_named_with_the_leaf_that_records_it() {
+    let world = World::new();
+    world.commit(org(1), 3).await;
+    let mut issued = record(org(1), 3);
+    issued.body = serde_json::json!({"id": "inv_7"});
+    let append = world.journal.append(RecordClass::Evidence, vec![issued]);
+    append.await.unwrap();
+    let audit = world.open().await.unwrap();
+    let attachments = vec![("invoices/inv_7.json".to_owned(), b"{}".to_vec())];
+    let files = audit.export(org(1), attachments).await.unwrap();
+    verify(&files).unwrap();
+    let path = "attachments/invoices/inv_7.json";
+    let changed = with(&files, path, |bytes| bytes[0] ^= 1);
+    let finding = verify(&changed).unwrap_err().remove(0);
+    assert_eq!(finding.place, path);
+    assert!(
+        finding.message.ends_with("; its record is leaf 3"),
+        "{finding}"
+    );
 }
 
 #[tokio::test]

@@ -56,8 +56,13 @@ async fn every_leaf_is_proved_to_a_stranger() {
         let plain = keys.ed25519.verifying_key();
         let note_key =
             NoteKey::ed25519(HASHER, &origin, plain.as_bytes().try_into().unwrap()).unwrap();
-        let line: Vec<_> = proof.checkpoint.signatures_of(&note_key).collect();
-        let signature = Signature::from_bytes(SignatureAlgorithm::Ed25519, line[0]).unwrap();
+        let line = &proof.checkpoint.signatures()[0];
+        assert_eq!(
+            (line.name.as_str(), line.key_id),
+            (note_key.name(), note_key.id())
+        );
+        let signature =
+            Signature::from_bytes(SignatureAlgorithm::Ed25519, &line.signature).unwrap();
         plain.verify(b"", text.as_bytes(), &signature).unwrap();
         assert_eq!(proof.checkpoint.signatures().len(), 2);
         let checkpoint: Checkpoint = text.parse().unwrap();

@@ -75,10 +75,12 @@ fn a_note_of_the_reference_implementation_verifies() {
     let key = NoteKey::ed25519(HASHER, "PeterNeumann", &public).unwrap();
     assert_eq!(key.id(), 0xc74f_20a3);
     assert_eq!(key.to_string(), verifier);
-    let signatures: Vec<&[u8]> = note.signatures_of(&key).collect();
-    assert_eq!(signatures.len(), 1);
+    let [line] = note.signatures() else {
+        panic!("one signature, not {:?}", note.signatures());
+    };
+    assert_eq!((line.name.as_str(), line.key_id), (key.name(), key.id()));
     UnparsedPublicKey::new(&ED25519, public)
-        .verify(note.text().as_bytes(), signatures[0])
+        .verify(note.text().as_bytes(), &line.signature)
         .unwrap();
 }
 
