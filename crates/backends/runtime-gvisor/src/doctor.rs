@@ -44,21 +44,31 @@ impl Check {
     }
 }
 
+const ROOT: &str = "Run as root (sudo): sandboxes need namespaces and cgroups.";
+
+const KERNEL_FEATURES: [&str; 4] = [
+    "kernel: network namespaces",
+    "kernel: veth",
+    "kernel: nftables TPROXY",
+    "kernel: transparent sockets",
+];
+
 const SETUP: &str = "Run scripts/setup.sh, or install it with your package manager.";
 
 /// Looks at everything that sandboxes need. Changes nothing: kernel features are
 /// tried in a network namespace that ends with the check.
 #[must_use]
 pub fn doctor(config: &GvisorConfig) -> Vec<Check> {
+    let root = nix::unistd::geteuid().is_root();
     let mut checks = vec![
         Check::of(
             "root",
-            if nix::unistd::geteuid().is_root() {
+            if root {
                 Ok("running as root".to_owned())
             } else {
                 Err("not running as root".to_owned())
             },
-            "Run as root (sudo): sandboxes need namespaces and cgroups.",
+            ROOT,
         ),
         Check::of(
             "runsc (gVisor)",
@@ -91,7 +101,13 @@ pub fn doctor(config: &GvisorConfig) -> Vec<Check> {
         "Mount the memory and pids controllers of cgroups (version 1 or 2); in a container, \
          let it have its own cgroup namespace, writable.",
     ));
-    checks.extend(kernel_checks());
+    if root {
+        checks.extend(kernel_checks());
+    } else {
+        // Refused to anybody else, which says nothing about the kernel.
+        let untried = || Err("not tried: needs root".to_owned());
+        checks.extend(KERNEL_FEATURES.map(|name| Check::of(name, untried(), ROOT)));
+    }
     checks
 }
 
@@ -152,12 +168,12 @@ fn kernel_checks() -> Vec<Check> {
                 .and_then(|socket| socket.set_ip_transparent_v4(true))
                 .map(|()| "works".to_owned())
                 .map_err(|error| error.to_string());
-            vec![
-                Check::of("kernel: network namespaces", namespace, KERNEL),
-                Check::of("kernel: veth", veth, KERNEL),
-                Check::of("kernel: nftables TPROXY", tproxy, KERNEL),
-                Check::of("kernel: transparent sockets", transparent, KERNEL),
-            ]
+            let found = [namespace, veth, tproxy, transparent];
+            KERNEL_FEATURES
+                .into_iter()
+                .zip(found)
+                .map(|(name, found)| Check::of(name, found, KERNEL))
+                .collect()
         })
         .map(thread::JoinHandle::join);
     match trial {

@@ -322,6 +322,14 @@ impl Inner {
         )));
         tasks.session = Some(session);
 
+        let program: String = spec
+            .argv
+            .iter()
+            .take(1)
+            .flat_map(|p| p.chars())
+            .take(120)
+            .collect();
+        let running = format!("running {program}");
         let launched = launch(
             &self.machine.launch,
             places.cgroup.entrances(),
@@ -349,10 +357,10 @@ impl Inner {
                 let said = output.collect().await.stderr;
                 let said = String::from_utf8_lossy(&said.bytes);
                 let reason = reason.unwrap_or_else(|| said.trim().chars().take(500).collect());
-                Err(RuntimeError::start("running the program", reason))
+                Err(RuntimeError::start(running, reason))
             }
             Err(_) => Err(RuntimeError::start(
-                "running the program",
+                running,
                 format!(
                     "the program did not run within {} seconds",
                     self.config.start_timeout.as_secs()

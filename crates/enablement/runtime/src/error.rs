@@ -1,5 +1,6 @@
 //! Why a sandbox could not be run.
 
+use std::borrow::Cow;
 use std::error::Error;
 
 use creto_errors::{Class, Classify};
@@ -26,7 +27,7 @@ pub enum RuntimeError {
     #[error("the sandbox could not be started: {step} failed")]
     Start {
         /// The step.
-        step: &'static str,
+        step: Cow<'static, str>,
         /// Why.
         #[source]
         source: Source,
@@ -50,9 +51,9 @@ pub enum RuntimeError {
 
 impl RuntimeError {
     /// A failed step of a start.
-    pub fn start(step: &'static str, source: impl Into<Source>) -> Self {
+    pub fn start(step: impl Into<Cow<'static, str>>, source: impl Into<Source>) -> Self {
         Self::Start {
-            step,
+            step: step.into(),
             source: source.into(),
         }
     }

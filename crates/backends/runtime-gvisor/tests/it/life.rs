@@ -97,12 +97,16 @@ async fn a_failed_start_says_why_and_leaves_nothing() {
     });
     let ids = [missing.id, nowhere.id];
     for (spec, step, word) in [
-        (missing, "running the program", "no-such-program"),
+        (
+            missing,
+            "running /usr/bin/no-such-program",
+            "no-such-program",
+        ),
         (nowhere, "writing the bundle", "/no/such/folder"),
     ] {
         let error = world.runtime.start(spec).await.err().expect("refused");
         assert!(
-            matches!(error, RuntimeError::Start { step: known, .. } if known == step),
+            matches!(&error, RuntimeError::Start { step: known, .. } if known == step),
             "{error}"
         );
         let chain = creto_errors::chain(&error);
