@@ -7,6 +7,7 @@ use creto_errors::{Class, Classify};
 use serde_json::{Value, json};
 
 use crate::demo::DemoError;
+use crate::output::{printable, printable_lines};
 
 /// Anything that ends a command early.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,12 @@ pub(crate) enum CliError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// What should be a directory is not there, or is a file.
+    #[error("{path}: no such directory")]
+    NoDirectory {
+        /// Which.
+        path: PathBuf,
     },
     /// Something is there already and would be overwritten.
     #[error("{path} exists already, and is left alone")]
@@ -112,7 +119,12 @@ impl CliError {
 
     /// For people: what went wrong, its code, and how to find it in the log.
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("creto: {}\n", crate::output::printable(&self.message()));
+        // What we say ourselves may have lines; what a server says is one.
+        let message = match self {
+            Self::Client(_) | Self::Demo(DemoError::Client(_)) => printable(&self.message()),
+            _ => printable_lines(&self.message()),
+        };
+        let mut text = format!("creto: {message}\n");
         text.push_str(&format!("  code: {}\n", self.shown_code()));
         if let Some(id) = self.request_id() {
             text.push_str(&format!("  request: {id}\n"));
@@ -163,6 +175,7 @@ impl Classify for CliError {
             Self::NoCredential { .. }
             | Self::NoConfig { .. }
             | Self::File { .. }
+            | Self::NoDirectory { .. }
             | Self::Exists { .. }
             | Self::Answer { .. }
             | Self::KeysDigest
@@ -177,7 +190,7 @@ impl Classify for CliError {
             Self::Demo(error) => error.code(),
             Self::NoCredential { .. } => "credential_missing",
             Self::NoConfig { .. } => "config_missing",
-            Self::File { .. } => "file_unusable",
+            Self::File { .. } | Self::NoDirectory { .. } => "file_unusable",
             Self::Exists { .. } => "file_exists",
             Self::Output(_) => "output_failed",
             Self::Answer { .. } => "answer_incomplete",
@@ -186,5 +199,18 @@ impl Classify for CliError {
             Self::Time(_) => "time_out_of_range",
             Self::Runtime(_) => "runtime_unavailable",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_of_our_own_stand_on_lines_of_their_own() {
+        let missing = vec!["  root: no".to_owned(), "  nft: no\u{1b}".to_owned()];
+        let error = CliError::from(DemoError::Machine { missing });
+        let text = "creto: this machine lacks what the demo needs:\n  root: no\n  nft: no\\u{1b}\n";
+        assert!(error.text().starts_with(text), "{}", error.text());
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use creto_types::Timestamp;
 use serde_json::Value;
 
 /// The result of a command, both ways.
@@ -109,6 +110,56 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
+/// The same for text of several lines, which stay lines.
+pub(crate) fn printable_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(printable).collect();
+    lines.join("\n")
+}
+
+/// The instant at a JSON pointer; empty when there is none.
+pub(crate) fn instant(document: &Value, pointer: &str) -> String {
+    let text = at(document, pointer);
+    text.parse().map_or(text, shown_instant)
+}
+
+/// An instant as people read it: `2026-12-23 03:09:29Z`. Programs get every
+/// digit.
+pub(crate) fn shown_instant(instant: Timestamp) -> String {
+    instant.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// Text in lines of at most this many characters, broken between words where
+/// there are any. At least one line.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        let start = if used == 0 { 0 } else { used + 1 };
+        if start + length <= width {
+            if let Some(line) = lines.last_mut() {
+                if used > 0 {
+                    line.push(' ');
+                }
+                line.push_str(word);
+            }
+            used = start + length;
+            continue;
+        }
+        let letters: Vec<char> = word.chars().collect();
+        for piece in letters.chunks(width.max(1)) {
+            if used > 0 {
+                lines.push(String::new());
+            }
+            if let Some(line) = lines.last_mut() {
+                line.extend(piece);
+            }
+            used = piece.len();
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +172,28 @@ mod tests {
             "{shown:?}"
         );
         assert!(shown.contains("\\u{1b}[2Jok"), "{shown}");
+    }
+
+    #[test]
+    fn lines_stay_lines_and_nothing_else_steers() {
+        assert_eq!(printable_lines("a\n\u{1b}b\r\n"), "a\n\\u{1b}b\\u{d}\n");
+        assert_eq!(printable("a\nb"), "a\\u{a}b");
+    }
+
+    #[test]
+    fn people_see_seconds() {
+        let document = serde_json::json!({"at": "2026-12-23T03:09:29.123456789Z", "no": "soon"});
+        assert_eq!(instant(&document, "/at"), "2026-12-23 03:09:29Z");
+        assert_eq!(instant(&document, "/no"), "soon");
+        assert_eq!(instant(&document, "/none"), "");
+    }
+
+    #[test]
+    fn nothing_is_lost_when_a_text_is_wrapped() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("a abcdefgh b", 3), ["a", "abc", "def", "gh", "b"]);
+        assert_eq!(wrapped("exactly", 7), ["exactly"]);
+        assert_eq!(wrapped("", 7), [""]);
     }
 
     #[test]

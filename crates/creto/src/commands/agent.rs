@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{AgentCommand, RunArgs, TokenArgs};
 use crate::context::{Context, file_error};
 use crate::error::CliError;
-use crate::output::{Reply, at, fields, printable, table};
+use crate::output::{Reply, at, fields, instant, printable, table};
 
 /// How long one call waits for the sandbox to end before the next one does.
 const WAIT_SECONDS: u32 = 20;
@@ -74,7 +74,7 @@ fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {
     let text = fields(&[
         ("agent", at(&answer, "/principal")),
         ("token", path.display().to_string()),
-        ("expires", at(&answer, "/expires_at")),
+        ("expires", instant(&answer, "/expires_at")),
         ("leaf", at(&answer, "/leaf")),
     ]);
     Ok(Reply::new(text, answer))

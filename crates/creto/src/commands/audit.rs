@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::cli::AuditCommand;
 use crate::context::{Context, file_error};
 use crate::error::CliError;
-use crate::output::{Reply, at, fields, printable, table};
+use crate::output::{Reply, at, fields, instant, printable_lines, table};
 
 pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, CliError> {
     let client = context.client()?;
@@ -24,9 +24,9 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
             let answer = client.get(&format!("/v1/audit/leaves/{index}"))?;
             let record = answer.get("record").unwrap_or(&Value::Null);
             let text = format!(
-                "{}\n{}",
+                "{}\n\n{}\n",
                 printable_lines(&format!("{record:#}")),
-                printable_lines(&at(&answer, "/proof"))
+                printable_lines(at(&answer, "/proof").trim_end())
             );
             Ok(Reply::new(text, answer))
         }
@@ -40,7 +40,7 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
                 .map(|item| {
                     vec![
                         at(item, "/leaf"),
-                        at(item, "/record/at"),
+                        instant(item, "/record/at"),
                         at(item, "/record/kind"),
                         at(item, "/record/actor"),
                         at(item, "/record/body"),
@@ -111,12 +111,6 @@ fn inside(name: &str) -> Result<&Path, CliError> {
             name: name.to_owned(),
         })
     }
-}
-
-fn printable_lines(text: &str) -> String {
-    text.lines()
-        .map(|line| format!("{}\n", printable(line)))
-        .collect()
 }
 
 #[cfg(test)]

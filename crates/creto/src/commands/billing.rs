@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::{InvoiceCommand, PeriodArgs, UsageArgs};
 use crate::context::{Context, now};
 use crate::error::CliError;
-use crate::output::{Reply, at, fields, money, table};
+use crate::output::{Reply, at, fields, instant, money, shown_instant, table};
 
 /// The period asked for; by default this month so far, UTC.
 fn period(args: &PeriodArgs) -> Result<(Timestamp, Timestamp), CliError> {
@@ -47,7 +47,11 @@ pub(crate) fn usage(context: &Context, args: &UsageArgs) -> Result<Reply, CliErr
         })
         .collect();
     let text = if rows.is_empty() {
-        format!("Nothing was used from {from} to {to}.\n")
+        format!(
+            "Nothing was used from {} to {}.\n",
+            shown_instant(from),
+            shown_instant(to)
+        )
     } else {
         format!(
             "{}\ntotal  {}\n",
@@ -94,8 +98,8 @@ fn list(client: &Client) -> Result<Reply, CliError> {
                 at(item, "/number"),
                 at(item, "/id"),
                 at(item, "/customer"),
-                at(item, "/from"),
-                at(item, "/to"),
+                instant(item, "/from"),
+                instant(item, "/to"),
                 money(item, "/total"),
             ]
         })
@@ -134,9 +138,9 @@ fn shown(answer: &Value) -> String {
             ("invoice", at(answer, "/id")),
             ("number", at(answer, "/number")),
             ("customer", at(answer, "/customer")),
-            ("from", at(answer, "/from")),
-            ("to", at(answer, "/to")),
-            ("issued", at(answer, "/issued_at")),
+            ("from", instant(answer, "/from")),
+            ("to", instant(answer, "/to")),
+            ("issued", instant(answer, "/issued_at")),
             ("leaf", at(answer, "/leaf")),
         ]),
         table(&headers, &rows),

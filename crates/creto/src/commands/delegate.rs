@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{DelegateArgs, DelegateCommand};
 use crate::context::{Context, now};
 use crate::error::CliError;
-use crate::output::{Reply, at, fields, money, table};
+use crate::output::{Reply, at, fields, instant, money, table};
 
 pub(crate) fn run(context: &Context, command: DelegateCommand) -> Result<Reply, CliError> {
     let client = context.client()?;
@@ -30,7 +30,7 @@ pub(crate) fn run(context: &Context, command: DelegateCommand) -> Result<Reply, 
                         at(item, "/delegatee"),
                         at(item, "/state"),
                         budget(item),
-                        at(item, "/expires_at"),
+                        instant(item, "/expires_at"),
                     ]
                 })
                 .collect();
@@ -54,7 +54,7 @@ pub(crate) fn revoke(context: &Context, delegation: &str) -> Result<Reply, CliEr
         "{}\nFrom this moment no call is allowed through it, nor through anything below it.\n",
         fields(&[
             ("delegation", at(&answer, "/id")),
-            ("revoked", at(&answer, "/revoked_at")),
+            ("revoked", instant(&answer, "/revoked_at")),
             ("leaf", at(&answer, "/leaf")),
         ])
     );
@@ -117,8 +117,8 @@ fn shown(answer: &Value) -> String {
         ("parent", at(answer, "/parent")),
         ("rights", rights.join(", ")),
         ("budget", budget(answer)),
-        ("not before", at(answer, "/not_before")),
-        ("expires", at(answer, "/expires_at")),
+        ("not before", instant(answer, "/not_before")),
+        ("expires", instant(answer, "/expires_at")),
         ("depth left", at(answer, "/max_depth")),
         ("state", at(answer, "/state")),
         ("leaf", at(answer, "/leaf")),

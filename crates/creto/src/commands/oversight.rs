@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::{DecisionArgs, OversightCommand};
 use crate::context::Context;
 use crate::error::CliError;
-use crate::output::{Reply, at, fields, money, table};
+use crate::output::{Reply, at, fields, instant, money, table};
 
 pub(crate) fn run(context: &Context, command: OversightCommand) -> Result<Reply, CliError> {
     let client = context.client()?;
@@ -32,7 +32,7 @@ pub(crate) fn run(context: &Context, command: OversightCommand) -> Result<Reply,
                         at(item, "/action"),
                         at(item, "/resource"),
                         money(item, "/cost"),
-                        at(item, "/expires_at"),
+                        instant(item, "/expires_at"),
                     ]
                 })
                 .collect();
@@ -92,10 +92,10 @@ fn shown(answer: &Value) -> String {
         ("spent so far", money(answer, "/spent")),
         ("digest", at(answer, "/digest")),
         ("policy", at(answer, "/policy_id")),
-        ("asked", at(answer, "/created_at")),
-        ("expires", at(answer, "/expires_at")),
+        ("asked", instant(answer, "/created_at")),
+        ("expires", instant(answer, "/expires_at")),
         ("decided by", at(answer, "/decided_by")),
-        ("decided", at(answer, "/decided_at")),
+        ("decided", instant(answer, "/decided_at")),
         ("reason", at(answer, "/decision_reason")),
         ("leaf", at(answer, "/leaf")),
     ])

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use crate::cli::{ConfigCommand, InitArgs, VerifyArgs};
 use crate::context::Context;
 use crate::error::CliError;
-use crate::output::{Reply, fields, table};
+use crate::output::{Reply, fields, printable, shown_instant, table};
 
 /// Where the owner's credential lies according to a configuration.
 pub(crate) fn owner_credential_path(config: &Path) -> Result<PathBuf, CliError> {
@@ -63,7 +63,7 @@ pub(crate) fn init(context: &Context, args: InitArgs) -> Result<Reply, CliError>
         let text = fields(&[
             ("credential", report.credential_path.display().to_string()),
             ("of", report.owner.to_string()),
-            ("valid until", report.expires_at.to_string()),
+            ("valid until", shown_instant(report.expires_at)),
         ]);
         return Ok(Reply::new(text, init_json(&report)));
     }
@@ -85,7 +85,7 @@ pub(crate) fn init(context: &Context, args: InitArgs) -> Result<Reply, CliError>
             ("configuration", report.config_path.display().to_string()),
             ("policies", report.policy_dir.display().to_string()),
             ("credential", report.credential_path.display().to_string()),
-            ("valid until", report.expires_at.to_string()),
+            ("valid until", shown_instant(report.expires_at)),
         ])
     );
     Ok(Reply::new(text, init_json(&report)))
@@ -163,10 +163,8 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<Reply, CliError> {
         Some(text) => Trust::Pinned(hex::decode(text).map_err(|_| CliError::KeysDigest)?),
     };
     if !args.bundle.is_dir() {
-        return Err(CliError::File {
-            what: "read",
+        return Err(CliError::NoDirectory {
             path: args.bundle.clone(),
-            source: std::io::ErrorKind::NotFound.into(),
         });
     }
     match creto_server::verify(&args.bundle, &trust) {
@@ -204,7 +202,7 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<Reply, CliError> {
         Err(findings) => {
             let mut text = "NOT verified\n".to_owned();
             for finding in &findings {
-                text.push_str(&crate::output::printable(&format!(
+                text.push_str(&printable(&format!(
                     "{}: {}",
                     finding.place, finding.message
                 )));

@@ -21,6 +21,12 @@ pub(crate) fn text<'a>(document: &'a Value, pointer: &str) -> Result<&'a str, De
         .ok_or_else(|| DemoError::Fact(format!("`{pointer}` is not text in {document}")))
 }
 
+/// An instant, as people read it.
+pub(crate) fn instant(document: &Value, pointer: &str) -> Result<String, DemoError> {
+    text(document, pointer)?;
+    Ok(crate::output::instant(document, pointer))
+}
+
 pub(crate) fn number(document: &Value, pointer: &str) -> Result<u64, DemoError> {
     value(document, pointer)?
         .as_u64()

@@ -29,7 +29,7 @@ use self::world::World;
 use crate::cli::DemoArgs;
 use crate::commands::server;
 use crate::error::CliError;
-use crate::output::{Reply, printable, table};
+use crate::output::{Reply, printable_lines, table, wrapped};
 
 /// Runs the scenario. The reply is bad when a step did not end as it should.
 pub(crate) fn run(args: DemoArgs) -> Result<Reply, CliError> {
@@ -86,19 +86,7 @@ fn write_report(path: &Path, entries: &[Entry], root: &str) -> Result<(), DemoEr
 }
 
 fn reply(world: &World, dir: &Path, entries: &[Entry]) -> Reply {
-    let rows: Vec<Vec<String>> = entries
-        .iter()
-        .map(|entry| {
-            vec![
-                mark(entry).to_owned(),
-                entry.name.to_owned(),
-                entry.outcome.clone(),
-                shorten(&entry.detail),
-                entry.cost.clone(),
-                entry.leaf.map_or_else(String::new, |leaf| leaf.to_string()),
-            ]
-        })
-        .collect();
+    let rows: Vec<Vec<String>> = entries.iter().flat_map(rows).collect();
     let headers = ["", "STEP", "DECISION", "WHY", "COST", "LEAF"];
     let mut text = table(&headers, &rows);
     let failed = entries.iter().find(|entry| !entry.passed());
@@ -108,7 +96,7 @@ fn reply(world: &World, dir: &Path, entries: &[Entry]) -> Reply {
             failed.name,
             failed.expected,
             failed.outcome,
-            printable(&failed.detail)
+            printable_lines(&failed.detail)
         ));
         let log = world.space.log("server");
         text.push_str(&format!(
@@ -138,13 +126,19 @@ fn mark(entry: &Entry) -> &'static str {
     }
 }
 
-/// One line of a table; `report.json` has all of it.
-fn shorten(text: &str) -> String {
-    const WIDTH: usize = 76;
-    if text.chars().count() <= WIDTH {
-        return text.to_owned();
-    }
-    let mut short: String = text.chars().take(WIDTH - 3).collect();
-    short.push_str("...");
-    short
+/// The row of a step, and below it what of its reason does not fit beside the
+/// rest.
+fn rows(entry: &Entry) -> Vec<Vec<String>> {
+    const WHY_WIDTH: usize = 64;
+    let mut lines = wrapped(&entry.detail, WHY_WIDTH).into_iter();
+    let first = vec![
+        mark(entry).to_owned(),
+        entry.name.to_owned(),
+        entry.outcome.clone(),
+        lines.next().unwrap_or_default(),
+        entry.cost.clone(),
+        entry.leaf.map_or_else(String::new, |leaf| leaf.to_string()),
+    ];
+    let further = lines.map(|line| vec![String::new(), String::new(), String::new(), line]);
+    std::iter::once(first).chain(further).collect()
 }

@@ -8,7 +8,9 @@ use creto_types::{Currency, Money};
 use serde_json::Value;
 
 use super::Row;
-use crate::demo::documents::{difference, ensure, leaf, list, money, same, sum, text, value};
+use crate::demo::documents::{
+    difference, ensure, instant, leaf, list, money, same, sum, text, value,
+};
 use crate::demo::error::DemoError;
 use crate::demo::step::Done;
 use crate::demo::world::{World, report};
@@ -36,7 +38,7 @@ fn spend(world: &mut World) -> Result<Done, DemoError> {
     )?;
     same("used of the budget", used, money(stopped, "/quota/used")?)?;
     let limit = money(stopped, "/quota/limit")?;
-    let resets = text(stopped, "/quota/resets_at")?;
+    let resets = instant(stopped, "/quota/resets_at")?;
 
     let planner = world.planner_client()?.get("/v1/self")?;
     let all = money(&planner, "/chain/0/balance/limit")?;
@@ -89,7 +91,7 @@ fn revoke(world: &mut World) -> Result<Done, DemoError> {
     let detail = format!(
         "{} allowed before, none after {}",
         list(&done, "/allowed")?.len(),
-        text(&revoked, "/revoked_at")?
+        instant(&revoked, "/revoked_at")?
     );
     Ok(Done::new(text(stopped, "/outcome")?, detail).at(leaf(&revoked)?))
 }
