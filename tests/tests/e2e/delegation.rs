@@ -54,7 +54,7 @@ fn nobody_hands_on_more_than_it_has() {
             with(body.clone(), "budget", money("5.01", "USD", "total")),
         ),
         (
-            "delegation_budget_exceeds_parent",
+            "invalid_request",
             with(body.clone(), "budget", money("1.00", "EUR", "total")),
         ),
         (
