@@ -4,14 +4,29 @@ CARGO ?= cargo
 # A shared target folder keeps what one command compiled for the next.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test bench setup setup-test lint unit
+.PHONY: demo test bench setup setup-test lint unit may-be-root is-root
 
-demo: setup
+# Sandboxes need root: the demo asks sudo for it, the tests do not, for they would
+# leave a target folder of root's.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+
+demo: may-be-root setup
 	@echo "building creto (release); the first time takes minutes"
 	$(CARGO) build --locked --release -p creto
-	$(TARGET)/release/creto demo
+	@$(if $(AS_ROOT),echo "not root: running the demo through sudo",:)
+	$(AS_ROOT) $(TARGET)/release/creto demo
 
-test: setup-test lint unit
+test: is-root setup-test lint unit
+
+may-be-root:
+	@[ -z "$(AS_ROOT)" ] || command -v sudo >/dev/null || \
+	  { echo "make: sandboxes need root. Run this as root, or install sudo." >&2; exit 1; }
+
+is-root:
+	@[ -z "$(AS_ROOT)" ] || \
+	  { echo "make: the tests start sandboxes, which need root." >&2; \
+	    echo "Run this as root, or all that needs none:" >&2; \
+	    echo "  make lint && cargo nextest run --workspace --exclude creto-e2e --exclude creto-runtime-gvisor" >&2; exit 1; }
 
 bench: setup
 	$(CARGO) build --locked --release -p creto-bench
@@ -30,6 +45,6 @@ lint:
 	scripts/deny.sh
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 
-unit:
+unit: is-root
 	$(CARGO) build --locked -p creto
 	$(CARGO) nextest run --locked --workspace --all-features

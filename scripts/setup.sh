@@ -3,10 +3,10 @@
 #
 #   gVisor's runsc, nftables, iproute2, util-linux   the sandbox and its network
 #   git, python3                                     used by the demo and its agent
-#   gcc, make, ca-certificates                       used by the build
+#   gcc, libc6-dev, make, ca-certificates            used by the build
 #
 #   scripts/setup.sh           install what is missing
-#   scripts/setup.sh --test    the same, and cargo-nextest and cargo-deny for the tests
+#   scripts/setup.sh --test    the same, and rustfmt, clippy, cargo-nextest and cargo-deny
 #   scripts/setup.sh --check   only say what is missing; exit 1 if anything is
 #
 # Needs root or sudo only when something is missing. Running it again when
@@ -71,7 +71,9 @@ want ip iproute2
 want unshare util-linux
 want git git
 want python3 python3
-want gcc gcc
+want cc gcc
+# Only recommended by gcc, so a compiler may be there without it.
+PATH="$SYSTEM_PATH" cc -E -include stdio.h -x c /dev/null >/dev/null 2>&1 || packages+=(libc6-dev)
 want make make
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 
@@ -86,14 +88,17 @@ elif [ "$(runsc_date)" -lt "$RUNSC_WANTED" ] && dpkg -s runsc >/dev/null 2>&1; t
 fi
 
 test_tools=()
+components=()
 if [ "$with_test_tools" = yes ]; then
+  cargo fmt --version >/dev/null 2>&1 || components+=(rustfmt)
+  cargo clippy --version >/dev/null 2>&1 || components+=(clippy)
   cargo nextest --version >/dev/null 2>&1 || test_tools+=(cargo-nextest)
   cargo deny --version >/dev/null 2>&1 || test_tools+=(cargo-deny)
 fi
 
 if [ "$mode" = check ]; then
   [ "$runsc" = present ] || packages+=("runsc ($runsc)")
-  missing=("${packages[@]}" "${test_tools[@]}")
+  missing=("${packages[@]}" "${components[@]}" "${test_tools[@]}")
   if [ "${#missing[@]}" -eq 0 ]; then
     say "everything is installed"
     exit 0
@@ -237,9 +242,21 @@ fi
 quiet=--quiet
 [ -t 2 ] && quiet=
 
-for tool in "${test_tools[@]}"; do
+if [ "${#components[@]}" -gt 0 ] || [ "${#test_tools[@]}" -gt 0 ]; then
   command -v cargo >/dev/null 2>&1 ||
     fail "cargo is missing; install a Rust toolchain first (rustup.rs), then run this again."
+fi
+
+if [ "${#components[@]}" -gt 0 ]; then
+  command -v rustup >/dev/null 2>&1 ||
+    fail "missing: ${components[*]}, and there is no rustup to add them." \
+      "Install them the way the Rust toolchain was installed, then run this again."
+  say "adding ${components[*]} to the Rust toolchain"
+  rustup component add "${components[@]}" ||
+    fail "rustup could not add ${components[*]}." "Its own message stands above."
+fi
+
+for tool in "${test_tools[@]}"; do
   say "building $tool (some minutes, once)"
   # These tools run for seconds, so the minutes that their own release profiles
   # spend on optimisation across crates are not worth it.
