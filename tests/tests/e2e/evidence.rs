@@ -1,5 +1,6 @@
 //! A flipped byte anywhere in the exported evidence is found and named.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use creto_types::{Randomness, SeededRandom};
@@ -52,23 +53,51 @@ fn bundle(server: &mut Server) -> PathBuf {
     server.path().join("evidence")
 }
 
-/// The places that verification names, empty when it passes.
+/// What verification says, `PLACE: MESSAGE` each; empty when it passes.
 fn findings(dir: &Path) -> Vec<String> {
     let result = creto(dir, &["--json", "verify", "evidence"]);
     let document: Value =
         serde_json::from_slice(&result.stdout).unwrap_or_else(|_| panic!("{}", said(&result)));
-    let places: Vec<String> = document["findings"]
+    let said: Vec<String> = document["findings"]
         .as_array()
         .into_iter()
         .flatten()
-        .map(|finding| finding["place"].as_str().unwrap().to_owned())
+        .map(|finding| {
+            let [place, message] = ["place", "message"].map(|key| finding[key].as_str().unwrap());
+            assert!(!place.is_empty() && !message.is_empty(), "{finding}");
+            format!("{place}: {message}")
+        })
         .collect();
     assert_eq!(
         result.status.code(),
-        Some(i32::from(!places.is_empty())),
+        Some(i32::from(!said.is_empty())),
         "{document}"
     );
-    places
+    said
+}
+
+/// Whether a finding names the leaf or signature that a file of this kind is of.
+fn names(path: &str, finding: &str) -> bool {
+    let signature = |of: &str| finding.contains(&format!("{of} signature"));
+    if path.starts_with("tile/entries/") {
+        finding.starts_with("leaf ")
+    } else if let Some(tile) = path.strip_prefix("tile/") {
+        let what = if tile.starts_with("0/") {
+            "leaf "
+        } else {
+            "leaves "
+        };
+        finding.starts_with(path) && finding.contains(&format!("is not that of {what}"))
+    } else if path.starts_with("attachments/") {
+        finding.starts_with(path) && finding.contains("leaf ")
+    } else {
+        match path {
+            "checkpoint" => signature("checkpoint"),
+            "manifest.json" => signature("manifest"),
+            "keys.json" => signature("checkpoint") || signature("manifest"),
+            other => panic!("{other} is a file of an unknown kind"),
+        }
+    }
 }
 
 #[test]
@@ -81,8 +110,7 @@ fn any_flipped_byte_is_found_and_named() {
     let random = SeededRandom::new(SEED);
     let files = files_below(&bundle);
     assert!(files.len() >= 4, "{files:?}");
-    let mut named_leaf = false;
-    let mut named_signature = false;
+    let mut kinds = BTreeSet::new();
     for file in files {
         let original = std::fs::read(&file).unwrap();
         for flip in 0..FLIPS.min(original.len()) {
@@ -98,23 +126,25 @@ fn any_flipped_byte_is_found_and_named() {
             let mut changed = original.clone();
             changed[position] ^= 1 << (bytes[7] % 8);
             std::fs::write(&file, &changed).unwrap();
-            let places = findings(dir);
-            let shown = file.strip_prefix(&bundle).unwrap().display().to_string();
+            let said = findings(dir);
+            let path = file.strip_prefix(&bundle).unwrap().to_str().unwrap();
             assert!(
-                !places.is_empty(),
-                "{shown}: byte {position} was flipped unnoticed"
+                said.iter().any(|finding| names(path, finding)),
+                "{path}, byte {position}: {said:?}"
             );
-            assert!(
-                places.iter().all(|place| !place.is_empty()),
-                "{shown}: {places:?}"
-            );
-            named_leaf |= places.iter().any(|place| place.contains("leaf"));
-            named_signature |= places.iter().any(|place| place.contains("signature"));
+            kinds.insert(path.split('/').take(2).collect::<Vec<_>>().join("/"));
         }
         std::fs::write(&file, &original).unwrap();
     }
-    assert!(named_leaf, "no flip named a leaf");
-    assert!(named_signature, "no flip named a signature");
+    let expected = [
+        "attachments/invoices",
+        "checkpoint",
+        "keys.json",
+        "manifest.json",
+        "tile/0",
+        "tile/entries",
+    ];
+    assert!(kinds.iter().eq(expected), "{kinds:?}");
     assert_eq!(
         findings(dir),
         Vec::<String>::new(),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Server, code, delegation};
 
-/// The answer without what a repeated answer may leave out.
+/// The whole answer to a call with this idempotency key.
 fn again(agent: &Client, path: &str, body: &Value, key: &str) -> Value {
     agent.post_with_key(path, body, key).unwrap()
 }
