@@ -213,6 +213,7 @@ where
 
 /// A part of a list.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "{T}List")]
 pub(crate) struct List<T> {
     /// In order.
     pub(crate) items: Vec<T>,
