@@ -2,8 +2,8 @@
 //!
 //! - [`layers`]: the dependency rule of `docs/architecture.md`, read from every
 //!   manifest, every kind of dependency.
-//! - [`tidy`]: nothing left over, nothing unexplained, a page for each error
-//!   code.
+//! - [`tidy`]: nothing left over, nothing unexplained, no unused dependency, a
+//!   page for each error code.
 //!
 //! Both read the tree they are pointed at and change nothing, so the tests point
 //! them at trees that break each rule.
@@ -12,6 +12,7 @@ pub mod layers;
 mod manifest;
 mod source;
 pub mod tidy;
+mod unused;
 
 use std::fmt;
 use std::io;

@@ -8,7 +8,8 @@ use xtask::{CheckError, Finding, layers, tidy};
 const USAGE: &str = "usage: cargo xtask <check-layers | tidy> [ROOT]
 
   check-layers  dependencies point down, in every manifest
-  tidy          nothing left over, nothing unexplained, a page for each error code";
+  tidy          nothing left over, nothing unexplained, no unused dependency, a page for
+                each error code";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

@@ -19,6 +19,10 @@ pub(crate) struct Package {
 /// One line of a dependency table.
 #[derive(Debug)]
 pub(crate) struct Dependency {
+    /// The key it stands under, which is its name in the code.
+    pub(crate) name: String,
+    /// Whether the root manifest says what it is.
+    pub(crate) inherited: bool,
     /// The package it resolves to; the key when it is not renamed.
     pub(crate) package: String,
     /// The folder it points at, relative to the root, when it has a path.
@@ -63,6 +67,16 @@ pub(crate) fn packages(root: &Path) -> Result<Vec<Package>, CheckError> {
         packages.push(package(root, folder, &shared)?);
     }
     Ok(packages)
+}
+
+/// The dependencies that the root manifest offers its members.
+pub(crate) fn shared(root: &Path) -> Result<Vec<String>, CheckError> {
+    let manifest = parse(&root.join("Cargo.toml"))?;
+    let shared = manifest
+        .get("workspace")
+        .and_then(|workspace| workspace.get("dependencies"))
+        .and_then(Value::as_table);
+    Ok(shared.into_iter().flat_map(Table::keys).cloned().collect())
 }
 
 fn package(root: &Path, folder: &str, shared: &Table) -> Result<Package, CheckError> {
@@ -119,6 +133,8 @@ fn collect(
                     .and_then(Value::as_str)
             };
             dependencies.push(Dependency {
+                name: key.clone(),
+                inherited,
                 package: text("package").unwrap_or(key).to_owned(),
                 folder: text("path").map(|path| normalize(&format!("{base}/{path}"))),
                 table: format!("{prefix}{table}"),

@@ -1,10 +1,11 @@
-//! Nothing left over, nothing unexplained, a page for each error code.
+//! Nothing left over, nothing unexplained, no unused dependency, a page for each
+//! error code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::source::{self, Source};
-use crate::{CheckError, Finding};
+use crate::{CheckError, Finding, unused};
 
 /// A longer file wants to be two rooms.
 const LINE_LIMIT: usize = 800;
@@ -44,6 +45,10 @@ pub fn check(root: &Path) -> Result<Vec<Finding>, CheckError> {
     }
     check_modules(&sources, &mut findings);
     check_pages(&sources, &mut findings);
+    // Whether there has to be a manifest is for the check of layers to say.
+    if root.join("Cargo.toml").exists() {
+        unused::check(root, &sources, &mut findings)?;
+    }
     findings.sort();
     Ok(findings)
 }

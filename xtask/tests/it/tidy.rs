@@ -140,6 +140,41 @@ fn every_code_has_a_page_and_every_page_a_code() {
 }
 
 #[test]
+fn a_dependency_is_named_in_the_code() {
+    let root = "[workspace]\nmembers = [\"x\"]\n[workspace.dependencies]\n\
+                a-b = \"1\"\nspare = \"1\"\n";
+    let manifest = "[package]\nname = \"x\"\n[dependencies]\na-b.workspace = true\n\
+                    late = \"1\"\nold = { package = \"new\", version = \"1\" }\n\
+                    [dev-dependencies]\nx = { path = \".\" }\nprobe = \"1\"\n";
+    let lib = "use a_b::A;\nuse old::B;\n#[cfg(test)]\nmod tests { use late::C; }\n";
+    let findings = tree(&[
+        ("Cargo.toml", root),
+        ("x/Cargo.toml", manifest),
+        ("x/src/lib.rs", lib),
+        ("x/tests/it/main.rs", "// probes\n"),
+    ]);
+    assert_eq!(
+        findings,
+        [
+            "Cargo.toml: no member takes `spare`: remove it",
+            "x/Cargo.toml: no source file of x names `probe` of [dev-dependencies]: remove it",
+            "x/Cargo.toml: only tests name `late`: it belongs into [dev-dependencies]",
+        ]
+    );
+    let findings = tree(&[
+        ("Cargo.toml", &root.replace("spare = \"1\"\n", "")),
+        (
+            "x/Cargo.toml",
+            &manifest
+                .replace("late = \"1\"\n", "")
+                .replace("probe", "late"),
+        ),
+        ("x/src/lib.rs", lib),
+    ]);
+    assert_eq!(findings, [""; 0]);
+}
+
+#[test]
 fn a_tree_without_a_manifest_is_an_error_and_not_a_pass() {
     let dir = tempfile::tempdir().unwrap();
     assert!(xtask::layers::check(dir.path()).is_err());
