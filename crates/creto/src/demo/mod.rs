@@ -129,7 +129,8 @@ fn mark(entry: &Entry) -> &'static str {
 /// The row of a step, and below it what of its reason does not fit beside the
 /// rest.
 fn rows(entry: &Entry) -> Vec<Vec<String>> {
-    const WHY_WIDTH: usize = 64;
+    // Wide enough for the address of a page, so that it can be copied.
+    const WHY_WIDTH: usize = 80;
     let mut lines = wrapped(&entry.detail, WHY_WIDTH).into_iter();
     let first = vec![
         mark(entry).to_owned(),
