@@ -88,7 +88,13 @@ fn check_text(source: &Source, findings: &mut Vec<Finding>) {
     if source.is_under("data") {
         return;
     }
+    let page = source.path.extension().is_some_and(|end| end == "md");
     for (number, line) in text.lines().enumerate() {
+        let bare = line.trim();
+        if page && bare.starts_with("<!--") && bare.ends_with("-->") {
+            let message = "a comment where a reader expects text: write it or remove it";
+            findings.push(Finding::new(&source.path, message).at(number + 1));
+        }
         if line.ends_with([' ', '\t']) {
             let finding = Finding::new(&source.path, "white space at the end of the line");
             findings.push(finding.at(number + 1));

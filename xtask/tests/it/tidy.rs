@@ -64,6 +64,10 @@ fn leftovers_are_found_and_lookalikes_are_not() {
             "a.md:1: white space at the end of the line",
         ]
     );
+    assert_eq!(
+        tree(&[("a.md", "one\n<!-- figures -->\ntwo <!-- aside -->\n")]),
+        ["a.md:2: a comment where a reader expects text: write it or remove it"]
+    );
     let generated = format!("target/{MARKER}.md");
     assert_eq!(tree(&[(&generated, MARKER)]), [""; 0]);
 }
