@@ -15,3 +15,4 @@ mod harness;
 mod restart;
 mod revocation;
 mod start;
+mod watching;

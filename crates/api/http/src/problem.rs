@@ -144,6 +144,7 @@ fn govern(error: &GovernError) -> StatusCode {
         GovernError::Invalid { .. } | GovernError::Canonical(_) => StatusCode::BAD_REQUEST,
         GovernError::Forbidden { .. } | GovernError::Identity(_) => StatusCode::FORBIDDEN,
         GovernError::NotFound { .. } => StatusCode::NOT_FOUND,
+        GovernError::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
         GovernError::Unsupported { .. } => StatusCode::NOT_IMPLEMENTED,
         GovernError::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         GovernError::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -244,7 +245,9 @@ fn audit(error: &AuditError) -> StatusCode {
 
 fn oracle(error: &OracleError) -> StatusCode {
     match error {
-        OracleError::ClockStepped { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        OracleError::ClockStepped { .. } | OracleError::Interrupted(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         OracleError::ClockOutOfRange | OracleError::Config { .. } => {
             StatusCode::INTERNAL_SERVER_ERROR
         }

@@ -154,6 +154,7 @@ impl Governor {
         key: Option<IdempotencyKey>,
     ) -> Result<DelegationAnswer, GovernError> {
         caller.live(self.now())?;
+        self.admit(caller)?;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "delegation.grant", &request).await?
         {
@@ -241,6 +242,7 @@ impl Governor {
         key: Option<IdempotencyKey>,
     ) -> Result<RevocationAnswer, GovernError> {
         caller.live(self.now())?;
+        self.admit(caller)?;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "delegation.revoke", &id).await? {
             Begun::Replay(answer) => return Ok(answer),
@@ -288,6 +290,7 @@ impl Governor {
         key: Option<IdempotencyKey>,
     ) -> Result<TokenAnswer, GovernError> {
         caller.live(self.now())?;
+        self.admit(caller)?;
         if let Origin::Sandbox(_) = caller.origin() {
             return Err(GovernError::forbidden(
                 "tokens are not issued into sandboxes: a program there needs none, and one \

@@ -38,6 +38,12 @@ pub enum GovernError {
         /// What is missing and how to get it.
         message: String,
     },
+    /// The caller asks too often.
+    #[error("too many requests; try again in {retry_after:?}")]
+    TooManyRequests {
+        /// When the next one is heard.
+        retry_after: std::time::Duration,
+    },
     /// The idempotency key already stands for another request.
     #[error("this Idempotency-Key was used for a different request")]
     IdempotencyKeyReused,
@@ -111,6 +117,7 @@ impl Classify for GovernError {
             | Self::Unsupported { .. }
             | Self::IdempotencyKeyReused => Class::Permanent,
             Self::Forbidden { .. } => Class::Security,
+            Self::TooManyRequests { .. } => Class::Transient,
             Self::Identity(error) => error.class(),
             Self::Nhi(error) => error.class(),
             Self::Metering(error) => error.class(),
@@ -131,6 +138,7 @@ impl Classify for GovernError {
             Self::Forbidden { .. } => "forbidden",
             Self::NotFound { .. } => "not_found",
             Self::Unsupported { .. } => "unsupported",
+            Self::TooManyRequests { .. } => "too_many_requests",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::Identity(error) => error.code(),
             Self::Nhi(error) => error.code(),

@@ -200,6 +200,18 @@ impl Governor {
         self.parts.clock.now()
     }
 
+    /// Refuses an agent that asks too often to be heard: what it asks for costs
+    /// records, and the disk is everybody's.
+    pub(crate) fn admit(&self, caller: &Caller) -> Result<(), GovernError> {
+        if caller.is_human() {
+            return Ok(());
+        }
+        self.parts
+            .meter
+            .admit(caller.org(), caller.name())
+            .map_err(|retry_after| GovernError::TooManyRequests { retry_after })
+    }
+
     /// A record for the log, at the oracle's next instant.
     pub(crate) async fn record(
         &self,

@@ -157,7 +157,8 @@ impl Governor {
 
     /// Shows operators how many requests wait, from the store.
     pub(crate) async fn count_pending(&self) -> Result<(), GovernError> {
-        const PAGE: usize = 256;
+        /// Each may carry 64 KiB of arguments.
+        const PAGE: usize = 16;
         let mut pending = 0_u64;
         for organization in self.parts.nhi.organizations() {
             let mut after = None;
@@ -186,8 +187,9 @@ impl Governor {
 
     /// Expires what nobody decided in time.
     pub(crate) async fn expire_requests(&self) -> Result<(), GovernError> {
-        /// As many as one sweep takes; the next one goes on.
-        const BATCH: usize = 256;
+        /// As many as one sweep takes; the next one goes on. Each may carry 64 KiB
+        /// of arguments.
+        const BATCH: usize = 32;
         let service = &self.parts.oversight;
         for request in service.due(self.now(), BATCH).await? {
             let evidence = self

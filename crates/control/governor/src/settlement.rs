@@ -23,6 +23,7 @@ impl Governor {
         key: Option<IdempotencyKey>,
     ) -> Result<SettlementAnswer, GovernError> {
         caller.live(self.now())?;
+        self.admit(caller)?;
         record_action(&action);
         let replies = self.parts.replies.as_ref();
         let ticket =
@@ -76,6 +77,7 @@ impl Governor {
         key: Option<IdempotencyKey>,
     ) -> Result<SettlementAnswer, GovernError> {
         caller.live(self.now())?;
+        self.admit(caller)?;
         record_action(&action);
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "action.release", &action).await? {

@@ -70,8 +70,10 @@ impl RecordChecker {
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
                 let issued: InvoiceIssued = body(leaf.body)?;
-                self.issued.insert(issued.id, (index, issued));
-                Ok(())
+                match self.issued.insert(issued.id, (index, issued)) {
+                    None => Ok(()),
+                    Some((first, _)) => Err(format!("leaf {first} issues the same invoice")),
+                }
             }
             _ => Ok(()),
         }
@@ -102,7 +104,7 @@ impl RecordChecker {
         if invoice.leaf != Some(leaf) || found != issued {
             return Err(format!("differs from the invoice that leaf {leaf} issues"));
         }
-        self.invoice(&invoice)
+        self.invoice(leaf, &invoice)
     }
 
     /// What the log mentions and the bundle does not carry: file and reason. Asked
@@ -175,10 +177,10 @@ impl RecordChecker {
         Ok(())
     }
 
-    fn invoice(&mut self, invoice: &Invoice) -> Result<(), String> {
+    fn invoice(&mut self, leaf: LeafIndex, invoice: &Invoice) -> Result<(), String> {
         let mut total = Money::zero(invoice.total.currency());
         for line in &invoice.lines {
-            self.line(&invoice.customer, line)?;
+            self.line(leaf, &invoice.customer, line)?;
             total = total
                 .checked_add(&line.amount)
                 .map_err(|error| error.to_string())?;
@@ -192,7 +194,12 @@ impl RecordChecker {
         Ok(())
     }
 
-    fn line(&mut self, customer: &PrincipalName, line: &InvoiceLine) -> Result<(), String> {
+    fn line(
+        &mut self,
+        issued: LeafIndex,
+        customer: &PrincipalName,
+        line: &InvoiceLine,
+    ) -> Result<(), String> {
         let mut quantity = 0_u64;
         for event in &line.events {
             let (action, settled) = self.settled.get(&event.leaf).ok_or_else(|| {
@@ -201,7 +208,8 @@ impl RecordChecker {
                     event.event_id, event.leaf
                 )
             })?;
-            let same = *action == event.action_id
+            let same = event.leaf < issued
+                && *action == event.action_id
                 && settled.event_id == event.event_id
                 && settled.units == event.units
                 && settled.unit_price == line.unit_price

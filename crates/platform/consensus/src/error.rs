@@ -24,6 +24,9 @@ pub enum OracleError {
     /// The clock is before 1970 or beyond what a timestamp can say.
     #[error("the wall clock is outside the range of timestamps")]
     ClockOutOfRange,
+    /// The task that makes the bound durable was stopped, as it is at shutdown.
+    #[error("the timestamp oracle was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
     /// The configuration cannot work.
     #[error("`{field}` of the timestamp oracle {problem}")]
     Config {
@@ -39,6 +42,7 @@ impl Classify for OracleError {
         match self {
             Self::Store(error) => error.class(),
             Self::ClockStepped { .. } => Class::Security,
+            Self::Interrupted(_) => Class::Transient,
             Self::ClockOutOfRange | Self::Config { .. } => Class::Permanent,
         }
     }
@@ -47,6 +51,7 @@ impl Classify for OracleError {
         match self {
             Self::Store(error) => error.code(),
             Self::ClockStepped { .. } => "clock_stepped_back",
+            Self::Interrupted(_) => "oracle_interrupted",
             Self::ClockOutOfRange => "clock_out_of_range",
             Self::Config { .. } => "oracle_config_invalid",
         }

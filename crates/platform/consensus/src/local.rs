@@ -34,6 +34,10 @@ impl Default for OracleConfig {
 
 /// Timestamps from this process's clock and a durable bound.
 pub struct LocalOracle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     store: Arc<dyn WindowStore>,
     clock: Arc<dyn Clock>,
     window_ms: u64,
@@ -97,7 +101,7 @@ impl LocalOracle {
         let next = HybridTimestamp::from_parts(bound_ms, 0)
             .ok_or_else(|| unreadable(bound_ms))?
             .as_u64();
-        let oracle = Self {
+        let inner = Inner {
             store,
             clock,
             window_ms,
@@ -105,10 +109,14 @@ impl LocalOracle {
             state: Mutex::new(State { next, bound_ms }),
             raising: tokio::sync::Mutex::new(bound_ms),
         };
-        oracle.start_for(next, oracle.now_ms()?)?;
-        Ok(oracle)
+        inner.start_for(next, inner.now_ms()?)?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
+}
 
+impl Inner {
     fn now_ms(&self) -> Result<u64, OracleError> {
         u64::try_from(self.clock.now().as_millisecond())
             .ok()
@@ -183,9 +191,16 @@ impl LocalOracle {
 impl TimestampOracle for LocalOracle {
     async fn reserve(&self, count: NonZeroU32) -> Result<TimestampRange, OracleError> {
         loop {
-            match self.try_take(count)? {
+            match self.inner.try_take(count)? {
                 Attempt::Done(range) => return Ok(range),
-                Attempt::Raise { above_ms } => self.raise_above(above_ms).await?,
+                Attempt::Raise { above_ms } => {
+                    // In a task of its own: a caller that stops polling must not
+                    // hold up everybody who waits for the same bound.
+                    let inner = Arc::clone(&self.inner);
+                    tokio::spawn(async move { inner.raise_above(above_ms).await })
+                        .await
+                        .map_err(OracleError::Interrupted)??;
+                }
             }
         }
     }

@@ -274,3 +274,33 @@ async fn no_token_is_issued_into_a_sandbox() {
     let token = world.governor.issue_token(&inside, request, None).await;
     assert_eq!(token.expect_err("never").code(), "forbidden");
 }
+
+#[tokio::test]
+async fn an_agent_is_heard_at_a_bounded_rate() {
+    let world = World::new().await;
+    let unknown = "act_00000000000000000000000000000000"
+        .parse()
+        .expect("an id");
+    let mut codes = Vec::new();
+    // Four times the burst of a hundred, and one more.
+    for _ in 0..401 {
+        let refused = world.governor.settle(&world.bot, unknown, 1, None).await;
+        codes.push(refused.expect_err("there is none").code());
+    }
+    assert_eq!(codes.first(), Some(&"reservation_not_found"));
+    assert_eq!(codes.last(), Some(&"too_many_requests"));
+    let expires = "2026-03-02T12:00:00Z".parse().expect("an instant");
+    let delegated = world
+        .governor
+        .delegate(&world.bot, delegate("planner", "0.10", expires), None)
+        .await;
+    assert_eq!(
+        delegated.expect_err("nor heard here").code(),
+        "too_many_requests"
+    );
+    let revoked = world
+        .governor
+        .revoke(&world.owner, &world.bot_link, None)
+        .await;
+    revoked.expect("a person is always heard");
+}

@@ -1,6 +1,7 @@
 //! The timestamp oracle over restarts, kills, clock steps and crowds.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod frozen;
 mod oracle;
 mod properties;
 mod timestamp;
