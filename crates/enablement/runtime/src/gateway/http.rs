@@ -15,7 +15,7 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, Heade
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -29,6 +29,9 @@ use crate::{EgressRequest, EgressVerdict, INTERNAL_HOST, REFUSALS_PATH};
 /// The most bytes of a request's or answer's head.
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
+
+/// The query parameter of requests that wait for something to happen.
+const WAIT_PARAMETER: &str = "wait_seconds";
 
 type Body = BoxBody<Bytes, hyper::Error>;
 type Reply = Response<Body>;
@@ -49,7 +52,8 @@ const HOP_BY_HOP: [&str; 9] = [
 
 /// Serves `http://creto.internal/`.
 pub(super) async fn serve_internal(session: &Arc<Session>, stream: Replayed) -> io::Result<()> {
-    run(session, stream, |request| async {
+    // A program that hangs up waits no longer.
+    run(session, stream, false, |request| async {
         Ok(internal(session, request).await)
     })
     .await
@@ -68,19 +72,20 @@ pub(super) async fn proxy(
         open: parking_lot::Mutex::new(JoinSet::new()),
         cut: parking_lot::Mutex::new(None),
     };
-    let serving = run(session, stream, |request| async {
-        Ok(proxy.forward(request).await)
-    });
-    tokio::pin!(serving);
-    let mut recheck = rechecks(session);
-    recheck.tick().await;
-    loop {
-        tokio::select! {
-            result = &mut serving => return result,
-            // The program is not served while this goes on.
-            _ = recheck.tick() => proxy.recheck().await,
-        }
-    }
+    let ended = Notify::new();
+    let serving = async {
+        let result = run(session, stream, true, |request| async {
+            Ok(proxy.forward(request).await)
+        })
+        .await;
+        ended.notify_one();
+        result
+    };
+    // Neither may stand still for the other: each can be next in line for the
+    // pace or the log, and whoever is next in line and is not polled holds up
+    // everybody behind it.
+    let (result, ()) = tokio::join!(serving, proxy.watch(&ended));
+    result
 }
 
 /// Answers every request on the connection with the refusal.
@@ -89,10 +94,18 @@ pub(super) async fn refuse(
     stream: Replayed,
     verdict: EgressVerdict,
 ) -> io::Result<()> {
-    run(session, stream, |_| async { Ok(refusal(&verdict)) }).await
+    run(session, stream, true, |_| async { Ok(refusal(&verdict)) }).await
 }
 
-async fn run<S, F>(session: &Arc<Session>, stream: Replayed, serve: S) -> io::Result<()>
+/// Serves one connection. With `half_close` a program that only ends its sending
+/// side still gets its answer; without, its end of sending is a hang-up and drops
+/// what is being served.
+async fn run<S, F>(
+    session: &Arc<Session>,
+    stream: Replayed,
+    half_close: bool,
+    serve: S,
+) -> io::Result<()>
 where
     S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Result<Reply, Infallible>>,
@@ -102,7 +115,7 @@ where
         .header_read_timeout(session.config().head_timeout)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
-        .half_close(true)
+        .half_close(half_close)
         .serve_connection(TokioIo::new(stream), service_fn(serve))
         .await
         .map_err(io::Error::other)
@@ -121,7 +134,13 @@ async fn internal(session: &Session, request: Request<Incoming>) -> Reply {
     if request.uri().path() == REFUSALS_PATH {
         return refusals(session, request.method());
     }
-    let slot = Arc::clone(&session.internal)
+    let waits = waits(request.uri());
+    let slots = if waits {
+        &session.waiting
+    } else {
+        &session.internal
+    };
+    let slot = Arc::clone(slots)
         .acquire_owned()
         .await
         .expect("it is never closed");
@@ -164,13 +183,40 @@ async fn internal(session: &Session, request: Request<Incoming>) -> Reply {
         }
     };
     strip_hop_by_hop(&mut head.headers);
-    let answer = services
-        .internal
-        .serve(session.sandbox, Request::from_parts(head, body))
-        .await;
-    let mut answer = answer.map(|bytes| full(Bytes::from_owner(Held { bytes, _slot: slot })));
+    let (sandbox, service) = (session.sandbox, Arc::clone(&services.internal));
+    let serving = async move {
+        let answer = service
+            .serve(sandbox, Request::from_parts(head, body))
+            .await;
+        answer.map(|bytes| full(Bytes::from_owner(Held { bytes, _slot: slot })))
+    };
+    let mut answer = if waits {
+        serving.await
+    } else {
+        // It keeps its place until it is done, whether somebody still listens or
+        // not: a service may carry a change through after a hang-up.
+        match tokio::spawn(serving).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::error!(%sandbox, %error, "a request to creto.internal failed");
+                return problem_reply(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal_error",
+                    "the request could not be served",
+                );
+            }
+        }
+    };
     strip_hop_by_hop(answer.headers_mut());
     answer
+}
+
+/// Whether the request asks to be answered later, when something has happened.
+fn waits(uri: &Uri) -> bool {
+    uri.query()
+        .unwrap_or_default()
+        .split('&')
+        .any(|pair| pair.split('=').next() == Some(WAIT_PARAMETER))
 }
 
 /// The bytes of an answer. Its place is free again when they are sent and gone,
@@ -218,6 +264,20 @@ struct Proxy<'a> {
 }
 
 impl Proxy<'_> {
+    /// Asks policy again from time to time until the program's connection has
+    /// ended. A change of mind that was found is recorded even then.
+    async fn watch(&self, ended: &Notify) {
+        let mut recheck = rechecks(self.session);
+        recheck.tick().await;
+        loop {
+            tokio::select! {
+                () = ended.notified() => return,
+                _ = recheck.tick() => {}
+            }
+            self.recheck().await;
+        }
+    }
+
     /// Asks policy again while a connection is open, and closes it when the
     /// answer has changed.
     async fn recheck(&self) {
@@ -229,9 +289,10 @@ impl Proxy<'_> {
             }
         }
         if let Some(verdict) = self.session.no_longer(&self.destination).await {
+            // The exchange under way learns why it ends as soon as it does.
+            *self.cut.lock() = Some(verdict.clone());
             self.open.lock().abort_all();
-            let verdict = self.session.changed(&self.destination, verdict).await;
-            *self.cut.lock() = Some(verdict);
+            self.session.changed(&self.destination, verdict).await;
         }
     }
 
@@ -466,6 +527,15 @@ mod tests {
         assert!(!names("a.test:", "a.test", 80));
         assert!(!names("x@a.test", "a.test", 80));
         assert!(!names("[::1]", "a.test", 80));
+    }
+
+    #[test]
+    fn requests_that_wait_are_told_from_others() {
+        let waits = |target: &'static str| super::waits(&Uri::from_static(target));
+        assert!(waits("/v1/x?wait_seconds=20"));
+        assert!(waits("/v1/x?a=b&wait_seconds"));
+        assert!(!waits("/v1/wait_seconds"));
+        assert!(!waits("/v1/x?no_wait_seconds=1&a=wait_seconds"));
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub struct GatewayConfig {
     /// Requests of one sandbox to `creto.internal` at a time, from before the
     /// body is read until the answer is sent; more wait.
     pub max_internal_requests: usize,
+    /// The same for requests whose query has `wait_seconds`: they may take long,
+    /// and do not keep the others from being served.
+    pub max_internal_waits: usize,
     /// How long resolving and connecting may each take.
     pub connect_timeout: Duration,
     /// How long a request's or a `ClientHello`'s head may take to arrive.
@@ -63,6 +66,7 @@ impl Default for GatewayConfig {
             max_refusals: 256,
             max_internal_body: 1024 * 1024,
             max_internal_requests: 8,
+            max_internal_waits: 32,
             connect_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
             sniff_timeout: Duration::from_secs(1),

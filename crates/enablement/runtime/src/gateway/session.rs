@@ -25,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) connections: Arc<Semaphore>,
     /// Requests to `creto.internal` that may still begin.
     pub(crate) internal: Arc<Semaphore>,
+    /// The same for those that wait for something to happen.
+    pub(crate) waiting: Arc<Semaphore>,
     pace: Pace,
 }
 
@@ -192,6 +194,7 @@ impl GatewaySession {
             refusals: Mutex::new(RefusalList::new(gateway.config.max_refusals)),
             connections: Arc::new(Semaphore::new(gateway.config.max_connections)),
             internal: Arc::new(Semaphore::new(gateway.config.max_internal_requests)),
+            waiting: Arc::new(Semaphore::new(gateway.config.max_internal_waits)),
             pace: Pace::new(),
             gateway,
         });

@@ -123,12 +123,17 @@ const MAX_LINE: usize = 8 * 1024;
 /// white space, with any method, with any white space between the words, in any
 /// case (RFC 9112, sections 2.2 and 3). What is no proper request all the same is
 /// refused by the HTTP parser later.
+///
+/// A header of the PROXY protocol is unclear: what follows it may be HTTP for a
+/// server that takes the header off.
 fn recognize(bytes: &[u8]) -> Option<Spoken> {
     match bytes {
         // A record (RFC 8446, section 5.1) with the handshake, or with a warning
         // or a change of cipher, which some servers skip before it.
         [0x16, ..] | [0x14 | 0x15 | 0x17, 0x03, ..] => return Some(Spoken::Tls),
         [0x14 | 0x15 | 0x17] => return None,
+        // How the binary form of the PROXY protocol begins.
+        [b'\r', b'\n', b'\r', b'\n', 0, ..] => return Some(Spoken::Unclear),
         _ => {}
     }
     let unclear = (bytes.len() > MAX_LINE).then_some(Spoken::Unclear);
@@ -139,10 +144,10 @@ fn recognize(bytes: &[u8]) -> Option<Spoken> {
     let whole = text.contains(&b'\n');
     let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
     let method = line.split(|b| is_blank(*b)).next().unwrap_or_default();
-    if !method.iter().all(|b| is_token(*b)) {
-        return Some(Spoken::Other);
-    }
     let ended = method.len() < line.len();
+    if ended && method.eq_ignore_ascii_case(b"PROXY") {
+        return Some(Spoken::Unclear);
+    }
     let versioned = line
         .split(|b| is_blank(*b))
         .skip(1)
@@ -150,7 +155,8 @@ fn recognize(bytes: &[u8]) -> Option<Spoken> {
         .any(|start| start.eq_ignore_ascii_case(b"HTTP/"));
     if versioned || (ended && METHODS.contains(&method)) {
         Some(Spoken::Http)
-    } else if whole {
+    } else if whole || !method.iter().all(u8::is_ascii_graphic) {
+        // No server takes a word with such bytes for a method.
         Some(Spoken::Other)
     } else {
         unclear
@@ -160,28 +166,6 @@ fn recognize(bytes: &[u8]) -> Option<Spoken> {
 /// White space within a line, as RFC 9112, section 3 lists it.
 const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r')
-}
-
-/// `tchar` of RFC 9110, section 5.6.2.
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
 }
 
 /// Reads until it is clear what is spoken. `silence` is how long the first byte
@@ -366,8 +350,30 @@ mod tests {
             assert_eq!(recognize(start.as_bytes()), None, "{start:?}");
         }
         assert_eq!(recognize(b"\x15"), None);
+        // A method that is no token is one for some server all the same.
+        assert_eq!(recognize(b"G@T / HTTP/1.1\r\n"), Some(Spoken::Http));
+        assert_eq!(recognize(b"G@T"), None);
+        assert_eq!(recognize(b"{\"a\": 1}\n"), Some(Spoken::Other));
         assert_eq!(recognize(b"\x15\x03\x03"), Some(Spoken::Tls));
         let long = format!("PROPFIND /{}", "x".repeat(MAX_LINE));
         assert_eq!(recognize(long.as_bytes()), Some(Spoken::Unclear));
+    }
+
+    #[test]
+    fn what_may_be_taken_off_by_the_server_is_unclear() {
+        for start in [
+            "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n",
+            "PROXY ",
+            "proxy unknown\r\n",
+            "\r\n\r\n\0\r\nQUIT\n\x21\x11",
+        ] {
+            assert_eq!(
+                recognize(start.as_bytes()),
+                Some(Spoken::Unclear),
+                "{start:?}"
+            );
+        }
+        assert_eq!(recognize(b"PROXY"), None);
+        assert_eq!(recognize(b"PROXYING x\r\n"), Some(Spoken::Other));
     }
 }

@@ -192,7 +192,7 @@ async fn unclear(session: &Session, stream: &TcpStream, request: &EgressRequest)
             &request.host,
             request.port,
             "egress_protocol_unclear",
-            "what was sent first could become an HTTP request, and did not go on",
+            "what was sent first could become an HTTP request, or hide one, and cannot be told",
         )
         .await;
     reset(stream);
@@ -326,29 +326,31 @@ async fn splice(
     let Ok(mut outside) = connect(session, request).await else {
         return Ok(End::Cut);
     };
-    outside.write_all(first).await?;
     let mut recheck = rechecks(session);
     recheck.tick().await;
-    {
-        let copying = copy_bidirectional(inside, &mut outside);
-        tokio::pin!(copying);
+    let copying = async {
+        outside.write_all(first).await?;
+        copy_bidirectional(inside, &mut outside).await
+    };
+    let changing = async {
         loop {
-            tokio::select! {
-                result = &mut copying => {
-                    result?;
-                    return Ok(End::Closed);
-                }
-                _ = recheck.tick() => {
-                    if let Some(verdict) = session.no_longer(request).await {
-                        // Nothing is copied any more.
-                        session.changed(request, verdict).await;
-                        break;
-                    }
-                }
+            recheck.tick().await;
+            if let Some(verdict) = session.no_longer(request).await {
+                return verdict;
             }
         }
-    }
+    };
+    let verdict = tokio::select! {
+        result = copying => {
+            result?;
+            return Ok(End::Closed);
+        }
+        verdict = changing => verdict,
+    };
+    // The server is let go of first: the record may have to wait.
     reset(&outside);
+    drop(outside);
+    session.changed(request, verdict).await;
     Ok(End::Cut)
 }
 

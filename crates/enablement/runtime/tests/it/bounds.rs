@@ -49,6 +49,57 @@ async fn eight_requests_to_creto_internal_are_served_at_a_time() {
     assert_eq!(served(), 12);
 }
 
+async fn until_served(world: &World, count: usize) {
+    let served = || world.surroundings.serving.load(Ordering::SeqCst);
+    timeout(Duration::from_secs(5), async {
+        while served() < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    })
+    .await
+    .expect("so many are served");
+    assert_eq!(served(), count);
+}
+
+#[tokio::test]
+async fn waits_have_places_of_their_own_and_end_with_a_hang_up() {
+    let world = World::new(&[]).await;
+    let mut waiting = Vec::new();
+    for _ in 0..34 {
+        waiting.push(ask(&world, "/wait?wait_seconds=50").await);
+    }
+    until_served(&world, 32).await;
+    let answer = read_all(&mut ask(&world, "/small").await).await;
+    assert!(answer.contains("200 OK"), "{answer}");
+
+    let last = waiting.split_off(32);
+    drop(waiting);
+    until_served(&world, 35).await;
+    // Those that hung up take none of them.
+    world.surroundings.go_on.add_permits(2);
+    for mut stream in last {
+        let answer = read_all(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn other_requests_keep_their_places_after_a_hang_up() {
+    let world = World::new(&[]).await;
+    let mut begun = Vec::new();
+    for _ in 0..8 {
+        begun.push(ask(&world, "/wait").await);
+    }
+    until_served(&world, 8).await;
+    drop(begun);
+    let mut ninth = ask(&world, "/small").await;
+    until_served(&world, 8).await;
+    world.surroundings.go_on.add_permits(8);
+    let answer = read_all(&mut ninth).await;
+    assert!(answer.contains("200 OK"), "{answer}");
+}
+
 #[tokio::test]
 async fn an_answer_that_is_not_read_keeps_its_place() {
     let world = World::new(&[]).await;

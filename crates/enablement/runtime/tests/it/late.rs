@@ -55,14 +55,37 @@ async fn an_unusual_method_is_no_way_around_the_check_of_the_host() {
         .exchange(a, port, &request("PROPFIND", "b.test", port))
         .await;
     assert!(answer.contains("egress_name_mismatch"), "{answer}");
-    world
-        .exchange(a, port, &request("\r\nPROPFIND", "b.test", port))
-        .await;
+    for method in ["\r\nPROPFIND", "G@T"] {
+        world
+            .exchange(a, port, &request(method, "b.test", port))
+            .await;
+    }
     assert!(told.try_recv().is_err(), "nothing was sent");
     let answer = world
         .exchange(a, port, &request("PROPFIND", "a.test", port))
         .await;
     assert!(answer.ends_with("hello"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_header_that_the_server_takes_off_is_no_way_around_it_either() {
+    let world = World::new(&["a.test"]).await;
+    let (port, mut told) = server(None).await;
+    let a = world.address("a.test").await;
+    let hidden = request("GET", "b.test", port);
+    for header in [
+        &b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"[..],
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    ] {
+        let bytes = [header, &hidden].concat();
+        assert_eq!(world.exchange(a, port, &bytes).await, "<reset>");
+        let mut stream = dial_silently(&world, port).await;
+        stream.write_all(&bytes).await.expect("sent");
+        assert_eq!(read_all(&mut stream).await, "<reset>");
+    }
+    assert!(told.try_recv().is_err(), "nothing was sent");
+    let unclear = (EgressProtocol::Tcp, "egress_protocol_unclear".to_owned());
+    assert_eq!(world.refusals(), vec![unclear; 4]);
 }
 
 #[tokio::test]

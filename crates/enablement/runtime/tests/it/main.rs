@@ -12,5 +12,6 @@ mod dns;
 mod http;
 mod late;
 mod record;
+mod stall;
 mod tls;
 mod world;

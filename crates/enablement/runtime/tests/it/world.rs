@@ -34,6 +34,9 @@ pub(crate) struct Surroundings {
     pub(crate) events: Mutex<Vec<EgressEvent>>,
     /// Nothing can be recorded.
     pub(crate) log_is_full: AtomicBool,
+    /// Records are written one after the other, in the order of asking; nothing is
+    /// while a test holds this.
+    pub(crate) log_turn: tokio::sync::Mutex<()>,
     /// How many requests the internal service was given.
     pub(crate) serving: AtomicUsize,
     /// How many requests of `/wait` may be answered.
@@ -48,6 +51,7 @@ impl Default for Surroundings {
             resolved: Mutex::default(),
             events: Mutex::default(),
             log_is_full: AtomicBool::new(false),
+            log_turn: tokio::sync::Mutex::default(),
             serving: AtomicUsize::new(0),
             go_on: Semaphore::new(0),
         }
@@ -74,6 +78,7 @@ impl EgressDecision for Surroundings {
 #[async_trait]
 impl EgressLog for Surroundings {
     async fn record(&self, _: SandboxId, event: EgressEvent) -> Result<(), EgressLogError> {
+        let _turn = self.log_turn.lock().await;
         if self.log_is_full.load(Ordering::SeqCst) {
             return Err(EgressLogError::unavailable("no space left"));
         }
