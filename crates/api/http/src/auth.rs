@@ -9,6 +9,7 @@ use creto_governor::Caller;
 
 use crate::app::{App, Shared};
 use crate::error::ApiError;
+use crate::extract;
 use crate::pages::{self, Visitor};
 use crate::sessions;
 
@@ -18,18 +19,28 @@ pub(crate) async fn credential(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
+    match identify(&app, &mut request) {
+        Ok(()) => Ok(next.run(request).await),
+        Err(error) => {
+            extract::let_arrive(request).await;
+            Err(error)
+        }
+    }
+}
+
+fn identify(app: &App, request: &mut Request) -> Result<(), ApiError> {
     let bound = request.extensions().get::<Caller>().is_some();
     match (bound, bearer(request.headers())?) {
         // A token that reached a sandbox would widen what the sandbox may do.
-        (true, Some(_)) => return Err(ApiError::CredentialInSandbox),
-        (true, None) => {}
+        (true, Some(_)) => Err(ApiError::CredentialInSandbox),
+        (true, None) => Ok(()),
         (false, Some(token)) => {
-            let caller = authenticate(&app, token)?;
+            let caller = authenticate(app, token)?;
             request.extensions_mut().insert(caller);
+            Ok(())
         }
-        (false, None) => return Err(ApiError::Unauthenticated),
+        (false, None) => Err(ApiError::Unauthenticated),
     }
-    Ok(next.run(request).await)
 }
 
 /// A person: by the cookie of a session, or by a bearer token.

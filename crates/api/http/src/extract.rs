@@ -1,5 +1,7 @@
 //! Reading requests: strictly, with errors that name what is wrong.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
@@ -246,3 +248,13 @@ pub(crate) fn wait(seconds: Option<u64>) -> Result<Option<std::time::Duration>, 
 
 /// Below the time after which proxies commonly give up.
 pub(crate) const MAX_WAIT_SECONDS: u64 = 50;
+
+/// Takes in what a refused caller is still sending, within bounds. A connection that
+/// is closed over unread bytes is reset, and the reset overtakes the refusal.
+pub(crate) async fn let_arrive(request: Request) {
+    const AT_MOST: usize = 64 * 1024;
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let body = axum::body::to_bytes(request.into_body(), AT_MOST);
+    // A longer or slower body is cut off; its caller may see the reset.
+    let _ = tokio::time::timeout(PATIENCE, body).await;
+}
