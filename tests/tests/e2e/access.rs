@@ -1,5 +1,9 @@
 //! Nothing works without a credential, and each works for its holder only.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use creto_client::{ClientError, read_credential};
 use creto_config::Secret;
 use serde_json::json;
@@ -237,4 +241,24 @@ fn a_token_goes_to_a_file_that_only_its_owner_reads() {
         Some(2),
         "a token is printed on request only"
     );
+}
+
+#[test]
+fn a_refusal_arrives_although_the_body_comes_late() {
+    let server = Server::fresh();
+    let config = std::fs::read_to_string(server.path().join("creto.toml")).unwrap();
+    let config: toml::Table = toml::from_str(&config).unwrap();
+    let listen = config["server"]["listen"].as_str().unwrap();
+    let mut stream = TcpStream::connect(listen).unwrap();
+    let head = format!(
+        "POST /v1/actions HTTP/1.1\r\nHost: {listen}\r\nContent-Type: application/json\r\n\
+         Content-Length: 2\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    stream.write_all(b"{}").unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
 }
