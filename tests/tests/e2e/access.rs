@@ -252,13 +252,15 @@ fn a_refusal_arrives_although_the_body_comes_late() {
     let mut stream = TcpStream::connect(listen).unwrap();
     let head = format!(
         "POST /v1/actions HTTP/1.1\r\nHost: {listen}\r\nContent-Type: application/json\r\n\
-         Content-Length: 2\r\nConnection: close\r\n\r\n"
+         Content-Length: 2\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
-    std::thread::sleep(Duration::from_millis(200));
-    stream.write_all(b"{}").unwrap();
-    std::thread::sleep(Duration::from_millis(200));
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    // A connection that was reset takes the first byte and fails at the second.
+    for late in [b"{", b"}"] {
+        std::thread::sleep(Duration::from_millis(200));
+        stream.write_all(late).unwrap();
+    }
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
 }
