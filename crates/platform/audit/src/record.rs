@@ -14,7 +14,7 @@ pub enum RecordClass {
     /// Durable before its effect: whatever changes authority, money or the
     /// outside world.
     Evidence,
-    /// Batched: allowed reads, egress checks. Slows its producer rather than
+    /// Batched: what egress was asked and told. Slows its producer rather than
     /// being dropped.
     Trace,
 }
