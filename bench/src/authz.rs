@@ -52,7 +52,7 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let sources = PolicySources::starter();
     authz.publish(org, CompiledPolicies::compile(&sources)?);
     let budget = Some(Budget {
-        limit: Money::new("1000000".parse()?, currency),
+        limit: Money::new("1000000".parse()?, currency).into(),
         period: BudgetPeriod::Total,
     });
     let all = || rights(&[("*", "*")]);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use creto_types::{Money, PrincipalName};
+use creto_types::{PrincipalName, Quantity};
 
 use crate::arguments::{ExpiresIn, Instant, MountArgument, RightArgument, VariableArgument};
 
@@ -250,9 +250,9 @@ pub(crate) struct DelegateArgs {
     /// The delegation to hand on a part of; an agent hands on its own
     #[arg(long, value_name = "ID")]
     pub(crate) parent: Option<String>,
-    /// The most it may spend, for example '5.00 USD'
+    /// The most it may spend, for example '5.00 USD', or use, for example '1000 units'
     #[arg(long, value_name = "AMOUNT")]
-    pub(crate) budget: Option<Money>,
+    pub(crate) budget: Option<Quantity>,
     /// When the budget starts anew
     #[arg(long, value_enum, default_value_t = PeriodArgument::Total, requires = "budget")]
     pub(crate) budget_period: PeriodArgument,
@@ -269,6 +269,8 @@ pub(crate) enum PeriodArgument {
     Month,
     /// With each day, UTC
     Day,
+    /// With each hour, UTC
+    Hour,
 }
 
 impl PeriodArgument {
@@ -277,6 +279,7 @@ impl PeriodArgument {
             Self::Total => "total",
             Self::Month => "month",
             Self::Day => "day",
+            Self::Hour => "hour",
         }
     }
 }

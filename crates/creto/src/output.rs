@@ -93,6 +93,15 @@ pub(crate) fn money(document: &Value, pointer: &str) -> String {
         .map_or_else(String::new, |money| money.to_string())
 }
 
+/// The money or units at a JSON pointer: `1.00 USD`, `1000 units`; empty when
+/// there is none.
+pub(crate) fn quantity(document: &Value, pointer: &str) -> String {
+    document
+        .pointer(pointer)
+        .and_then(|value| serde_json::from_value::<creto_types::Quantity>(value.clone()).ok())
+        .map_or_else(String::new, |quantity| quantity.to_string())
+}
+
 /// Text from elsewhere without the power to steer a terminal: control and
 /// direction characters are shown as escapes.
 pub(crate) fn printable(text: &str) -> String {

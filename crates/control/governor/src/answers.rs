@@ -2,7 +2,7 @@
 //! serves them as they stand, and the reply kept for an idempotency key is one
 //! of them. `leaf` is filled in once the commit has its place in the log.
 
-use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, Timestamp};
+use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, Quantity, Timestamp};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -185,8 +185,8 @@ pub struct RightAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BudgetAnswer {
     /// The limit.
-    pub limit: Money,
-    /// `total`, `month` or `day`.
+    pub limit: Quantity,
+    /// `total`, `month`, `day` or `hour`.
     pub period: String,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use creto_nhi::{
     Budget, BudgetPeriod, DelegationRequest, LinkId, LinkView, Pattern, PrincipalType, Right,
 };
-use creto_types::{Commit, Money, PrincipalName, Timestamp};
+use creto_types::{Commit, PrincipalName, Quantity, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -32,13 +32,13 @@ fn agent() -> String {
     "agent".to_owned()
 }
 
-/// The most a delegation may spend.
+/// The most a delegation may spend, or how many units it may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BudgetRequest {
     /// The limit.
-    pub limit: Money,
-    /// `total`, `month` or `day`; `total` when absent.
+    pub limit: Quantity,
+    /// `total`, `month`, `day` or `hour`; `total` when absent.
     #[serde(default = "total")]
     pub period: String,
 }
@@ -67,7 +67,7 @@ pub struct DelegateRequest {
     /// when absent.
     #[serde(default)]
     pub max_depth: Option<u8>,
-    /// The most it may spend; at most the parent's.
+    /// The most it may spend or use; at most the parent's of the same measure.
     #[serde(default)]
     pub budget: Option<BudgetRequest>,
 }
@@ -171,12 +171,8 @@ impl Governor {
             ));
         }
         let budget = request.budget.map(budget).transpose()?;
-        let currency = self.parts.meter.prices().currency();
-        if budget.is_some_and(|budget| budget.limit.currency() != currency) {
-            return Err(GovernError::invalid(
-                "budget.limit",
-                format!("the ledger counts in {currency}, so nothing could be spent of it"),
-            ));
+        if let Some(budget) = budget {
+            self.can_count(&budget)?;
         }
         let nhi = &self.parts.nhi;
         let link = nhi.draft_delegation(
@@ -210,6 +206,27 @@ impl Governor {
                 .map(|receipt| self.committed(caller.org(), &receipt))
                 .map_err(GovernError::from),
         )
+    }
+
+    /// Refuses a budget under which nothing could ever be done.
+    fn can_count(&self, budget: &Budget) -> Result<(), GovernError> {
+        let currency = self.parts.meter.prices().currency();
+        match budget.limit {
+            Quantity::Money(limit) if limit.currency() != currency => Err(GovernError::invalid(
+                "budget.limit",
+                format!("the ledger counts in {currency}, so nothing could be spent of it"),
+            )),
+            Quantity::Units(_) => Err(GovernError::Unsupported {
+                message: "this server counts no budgets in units; give one in money".to_owned(),
+            }),
+            Quantity::Money(_) if budget.period == BudgetPeriod::Hour => {
+                Err(GovernError::Unsupported {
+                    message: "this server counts no budgets by the hour; give one by the day"
+                        .to_owned(),
+                })
+            }
+            Quantity::Money(_) => Ok(()),
+        }
     }
 
     /// One delegation. An agent sees those of its own chain and below it.
@@ -419,10 +436,12 @@ fn rights(given: &[RightAnswer]) -> Result<Vec<Right>, GovernError> {
 }
 
 fn budget(given: BudgetRequest) -> Result<Budget, GovernError> {
-    let period = [BudgetPeriod::Total, BudgetPeriod::Month, BudgetPeriod::Day]
+    let period = BudgetPeriod::ALL
         .into_iter()
-        .find(|period| period.to_string() == given.period)
-        .ok_or_else(|| GovernError::invalid("budget.period", "`total`, `month` or `day`"))?;
+        .find(|period| period.as_str() == given.period)
+        .ok_or_else(|| {
+            GovernError::invalid("budget.period", "`total`, `month`, `day` or `hour`")
+        })?;
     Ok(Budget {
         limit: given.limit,
         period,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{DelegateArgs, DelegateCommand};
 use crate::context::{Context, now};
 use crate::error::CliError;
-use crate::output::{Reply, at, fields, instant, money, table};
+use crate::output::{Reply, at, fields, instant, quantity, table};
 
 pub(crate) fn run(context: &Context, command: DelegateCommand) -> Result<Reply, CliError> {
     let client = context.client()?;
@@ -94,10 +94,11 @@ fn body(args: &DelegateArgs) -> Result<Value, CliError> {
 }
 
 fn budget(item: &Value) -> String {
-    let limit = money(item, "/budget/limit");
+    let limit = quantity(item, "/budget/limit");
     match (limit.is_empty(), at(item, "/budget/period").as_str()) {
         (true, _) => "none of its own".to_owned(),
         (false, "total") => limit,
+        (false, "hour") => format!("{limit} an hour"),
         (false, period) => format!("{limit} a {period}"),
     }
 }

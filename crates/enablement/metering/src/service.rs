@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use creto_authz::{Exceeded, Quota, QuotaDecision, QuotaRequest};
+use creto_nhi::BudgetPeriod::{Day as Daily, Hour, Month, Total};
 use creto_nhi::{Hop, LinkId};
 use creto_types::{
-    ActionId, Clock, Commit, IdSource, Money, OrgId, PrincipalName, Receipt, StoreError, Timestamp,
+    ActionId, Clock, Commit, IdSource, Money, OrgId, PrincipalName, Quantity, Receipt, StoreError,
+    Timestamp,
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -345,13 +347,14 @@ impl Meter {
     #[must_use]
     pub fn balance(&self, hop: &Hop, now: Timestamp) -> Option<Balance> {
         let budget = hop.link.budget?;
-        let currency = budget.limit.currency();
+        let most = budget.limit.money()?;
+        let currency = most.currency();
         let window = budget.period.window(now);
         let org = self.core.org(hop.link.org);
         let tally = org.lock().counters.tally(hop.link.id, window);
-        let limit = Amount::floor(&budget.limit)?;
+        let limit = Amount::floor(&most)?;
         Some(Balance {
-            limit: budget.limit,
+            limit: most,
             used: tally.used.money(currency).ok()?,
             reserved: tally.reserved.money(currency).ok()?,
             remaining: limit.minus_to_zero(tally.both()).money(currency).ok()?,
@@ -524,14 +527,28 @@ impl Core {
         now: Timestamp,
     ) -> Option<QuotaDecision> {
         let budget = hop.link.budget?;
-        if budget.limit.currency() != self.prices.currency() {
+        let most = match (budget.limit, budget.period) {
+            (Quantity::Money(most), Total | Month | Daily) => most,
+            // Counted here are money and whole days.
+            (Quantity::Units(_), _) | (_, Hour) => {
+                return Some(QuotaDecision::Refused {
+                    code: "unsupported",
+                    text: format!(
+                        "the budget {budget} of delegation {} cannot be counted; ask {} for a \
+                         delegation with a budget in money by day, month or in all",
+                        hop.link.id, hop.link.delegator,
+                    ),
+                });
+            }
+        };
+        if most.currency() != self.prices.currency() {
             return Some(QuotaDecision::Refused {
                 code: "budget_currency",
                 text: format!(
                     "the budget of delegation {} is in {}, prices are in {}; ask {} for a \
                      delegation with a budget in {}",
                     hop.link.id,
-                    budget.limit.currency(),
+                    most.currency(),
                     self.prices.currency(),
                     hop.link.delegator,
                     self.prices.currency(),
@@ -540,12 +557,12 @@ impl Core {
         }
         let window = budget.period.window(now);
         let spent = counters.tally(hop.link.id, window).both();
-        let limit = Amount::floor(&budget.limit);
+        let limit = Amount::floor(&most);
         let fits = limit.is_some_and(|limit| spent.plus(cost).is_some_and(|sum| sum <= limit));
         if fits {
             return None;
         }
-        let Ok(used) = spent.money(budget.limit.currency()) else {
+        let Ok(used) = spent.money(most.currency()) else {
             return Some(QuotaDecision::Refused {
                 code: "amount_out_of_range",
                 text: "the delegation's counters are full; ask for a new one".to_owned(),
@@ -559,7 +576,7 @@ impl Core {
         Some(QuotaDecision::Exceeded(Exceeded {
             link: hop.link.id,
             holder: hop.link.delegatee.clone(),
-            limit: budget.limit,
+            limit: most,
             used,
             requested,
             resets_at,

@@ -14,6 +14,7 @@ pub mod memory;
 mod money;
 mod period;
 mod principal;
+mod quantity;
 mod random;
 #[cfg(feature = "schema")]
 mod schema;
@@ -26,6 +27,7 @@ pub use id::{ActionId, ActionKind, Id, IdError, IdKind, IdSource, OrgId, OrgKind
 pub use money::{Currency, Money, MoneyError};
 pub use period::{Period, PeriodError};
 pub use principal::{PrincipalName, PrincipalNameError};
+pub use quantity::{Quantity, QuantityError};
 pub use random::{Randomness, SeededRandom, SystemRandom};
 pub use store::{StoreError, StoredReply};
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::{Currency, Id, IdKind, LeafIndex, Money, PrincipalName};
+use crate::{Currency, Id, IdKind, LeafIndex, Money, PrincipalName, Quantity};
 
 impl<K: IdKind> JsonSchema for Id<K> {
     fn schema_name() -> Cow<'static, str> {
@@ -51,6 +51,29 @@ impl JsonSchema for Money {
             },
             "required": ["amount", "currency"],
             "additionalProperties": false,
+        })
+    }
+}
+
+impl JsonSchema for Quantity {
+    fn schema_name() -> Cow<'static, str> {
+        "Quantity".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Money, or units of what is done.",
+            "oneOf": [
+                generator.subschema_for::<Money>(),
+                {
+                    "type": "object",
+                    "properties": {
+                        "units": { "type": "integer", "minimum": 0, "maximum": Self::MAX_UNITS },
+                    },
+                    "required": ["units"],
+                    "additionalProperties": false,
+                },
+            ],
         })
     }
 }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use creto_types::{Money, Period, Timestamp};
+use creto_types::{Period, Quantity, Timestamp};
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-/// After which time a budget starts anew. Days and months are those of UTC.
+/// After which time a budget starts anew. Hours, days and months are those of UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BudgetPeriod {
@@ -17,9 +17,14 @@ pub enum BudgetPeriod {
     Month,
     /// At each midnight.
     Day,
+    /// At each full hour.
+    Hour,
 }
 
 impl BudgetPeriod {
+    /// Every period, the longest first.
+    pub const ALL: [Self; 4] = [Self::Total, Self::Month, Self::Day, Self::Hour];
+
     /// The name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -27,6 +32,7 @@ impl BudgetPeriod {
             Self::Total => "total",
             Self::Month => "month",
             Self::Day => "day",
+            Self::Hour => "hour",
         }
     }
 
@@ -39,6 +45,7 @@ impl BudgetPeriod {
             Self::Total => return None,
             Self::Month => (date.first_of_month(), 1.month()),
             Self::Day => (date, 1.day()),
+            Self::Hour => return hour(at),
         };
         let midnight = |date: jiff::civil::Date| {
             date.to_zoned(TimeZone::UTC)
@@ -55,19 +62,35 @@ impl BudgetPeriod {
     }
 }
 
+/// UTC has no offset: its hours are whole multiples of 3,600 s since the epoch.
+fn hour(at: Timestamp) -> Option<Period> {
+    const SECONDS: i64 = 60 * 60;
+    let instant = |second: Option<i64>| Timestamp::from_second(second?).ok();
+    let first = at
+        .as_nanosecond()
+        .div_euclid(i128::from(SECONDS) * 1_000_000_000);
+    let first = i64::try_from(first).ok()?.checked_mul(SECONDS);
+    let end = first.and_then(|first| first.checked_add(SECONDS));
+    Period::new(
+        instant(first).unwrap_or(Timestamp::MIN),
+        instant(end).unwrap_or(Timestamp::MAX),
+    )
+    .ok()
+}
+
 impl fmt::Display for BudgetPeriod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// The most that may be spent in a period, by the holder of a delegation and
-/// everyone below together.
+/// The most that may be spent or used in a period, by the holder of a delegation
+/// and everyone below together. Units are those of every action they do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// The most.
-    pub limit: Money,
+    pub limit: Quantity,
     /// Per what.
     pub period: BudgetPeriod,
 }
@@ -99,6 +122,26 @@ mod tests {
         assert_eq!(day.start(), at("2026-12-31T00:00:00Z"));
         assert_eq!(day.end(), at("2027-01-01T00:00:00Z"));
         assert_eq!(BudgetPeriod::Total.window(at("2026-01-01T00:00:00Z")), None);
-        assert!(BudgetPeriod::Month.window(Timestamp::MAX).is_some());
+        let hour = BudgetPeriod::Hour
+            .window(at("2026-12-31T23:59:59.999999999Z"))
+            .unwrap();
+        assert_eq!(hour.start(), at("2026-12-31T23:00:00Z"));
+        assert_eq!(hour.end(), at("2027-01-01T00:00:00Z"));
+        assert_eq!(
+            BudgetPeriod::Hour
+                .window(at("2027-01-01T00:00:00Z"))
+                .unwrap()
+                .start(),
+            hour.end()
+        );
+        let before_1970 = BudgetPeriod::Hour
+            .window(at("1969-12-31T23:59:59.5Z"))
+            .unwrap();
+        assert_eq!(before_1970.end(), Timestamp::UNIX_EPOCH);
+        for period in [BudgetPeriod::Month, BudgetPeriod::Hour] {
+            for end in [Timestamp::MIN, Timestamp::MAX] {
+                assert!(period.window(end).is_some(), "{period} {end}");
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! the verification of a whole chain without any store.
 
 use creto_crypto::VerifyingKey;
-use creto_types::PrincipalName;
+use creto_types::{PrincipalName, Quantity};
 
 use crate::error::{ChainError, EscalationError};
 use crate::link::MAX_RIGHTS;
@@ -68,15 +68,21 @@ pub(crate) fn well_formed(link: &DelegationLink) -> Result<(), (&'static str, &'
     if link.expires_at <= link.not_before {
         return Err(("expires_at", "must be after `not_before`"));
     }
-    if link.budget.is_some_and(|budget| budget.limit.is_negative()) {
-        return Err(("budget", "must not be negative"));
+    match link.budget.map(|budget| budget.limit) {
+        Some(Quantity::Money(limit)) if limit.is_negative() => {
+            Err(("budget", "must not be negative"))
+        }
+        Some(Quantity::Units(limit)) if limit > Quantity::MAX_UNITS => {
+            Err(("budget", "must be at most 9007199254740991 units"))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether the link holds at most what each link above it holds. `above` is root
 /// first and was checked in the same way, so the last of it stands for all, but
-/// for budgets: a link without one is bound by the nearest above.
+/// for budgets: one in money is bound by the nearest in money above, one in units
+/// by the nearest in units; the holder of both is held by both.
 pub(crate) fn shrinks(
     link: &DelegationLink,
     above: &[&DelegationLink],
@@ -109,14 +115,15 @@ pub(crate) fn shrinks(
         });
     }
     depth_within(link.max_depth, parent.max_depth.checked_sub(1))?;
-    match (link.budget, nearest_budget(above)) {
-        (Some(requested), Some((holder, held))) if !budget_within(&requested, &held) => {
-            Err(EscalationError::Budget {
-                requested,
-                holder,
-                held,
-            })
-        }
+    let Some(requested) = link.budget else {
+        return Ok(());
+    };
+    match nearest_like(&requested, above) {
+        Some((holder, held)) if !budget_within(&requested, &held) => Err(EscalationError::Budget {
+            requested,
+            holder,
+            held,
+        }),
         _ => Ok(()),
     }
 }
@@ -149,14 +156,15 @@ pub(crate) fn depth_within(requested: u8, allowed: Option<u8>) -> Result<(), Esc
     }
 }
 
-fn nearest_budget(above: &[&DelegationLink]) -> Option<(LinkId, Budget)> {
+fn nearest_like(requested: &Budget, above: &[&DelegationLink]) -> Option<(LinkId, Budget)> {
     above
         .iter()
         .rev()
-        .find_map(|link| link.budget.map(|budget| (link.id, budget)))
+        .filter_map(|link| Some((link.id, link.budget?)))
+        .find(|(_, held)| held.limit.is_like(&requested.limit))
 }
 
 fn budget_within(requested: &Budget, held: &Budget) -> bool {
     // Two currencies cannot be compared, so neither is within the other.
-    requested.period == held.period && requested.limit.at_most(&held.limit).unwrap_or(false)
+    requested.period == held.period && requested.limit.at_most(&held.limit) == Some(true)
 }

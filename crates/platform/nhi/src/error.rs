@@ -52,12 +52,14 @@ pub enum EscalationError {
         /// The most there is.
         allowed: Option<u8>,
     },
-    /// The budget is greater than one above it, or in another currency or period.
+    /// The budget is greater than one of the same measure above it, or in another
+    /// currency or period.
     #[error("the budget {requested} exceeds the budget {held} of {holder} above it")]
     Budget {
         /// What was asked.
         requested: Budget,
-        /// The nearest link above that has a budget.
+        /// The nearest link above that has a budget in money, if money was asked,
+        /// or in units.
         holder: LinkId,
         /// What it holds.
         held: Budget,

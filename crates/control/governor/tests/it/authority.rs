@@ -1,5 +1,5 @@
 use creto_errors::Classify as _;
-use creto_governor::{DelegationState, OutcomeKind, PrincipalRequest, TokenRequest};
+use creto_governor::{BudgetRequest, DelegationState, OutcomeKind, PrincipalRequest, TokenRequest};
 
 use crate::world::{World, action, delegate, right, usd};
 
@@ -15,7 +15,7 @@ async fn nobody_gives_what_it_does_not_have() {
     let base = delegate("release-bot", "1.00", expires);
 
     let mut more_money = base.clone();
-    more_money.budget.as_mut().expect("a budget").limit = usd("5.01");
+    more_money.budget.as_mut().expect("a budget").limit = usd("5.01").into();
     let mut more_rights = base.clone();
     more_rights.rights.push(right("payroll.run", "*"));
     let mut longer = base.clone();
@@ -35,7 +35,8 @@ async fn nobody_gives_what_it_does_not_have() {
     other_money.budget.as_mut().expect("a budget").limit = creto_types::Money::new(
         "1.00".parse().expect("a decimal"),
         "EUR".parse().expect("a currency"),
-    );
+    )
+    .into();
     let refused = world
         .governor
         .delegate(&world.planner, other_money, None)
@@ -44,6 +45,18 @@ async fn nobody_gives_what_it_does_not_have() {
         refused.expect_err("not its money").code(),
         "invalid_request"
     );
+    for (limit, period) in [("10 units", "total"), ("1 USD", "hour")] {
+        let mut uncounted = base.clone();
+        uncounted.budget = Some(BudgetRequest {
+            limit: limit.parse().expect("a quantity"),
+            period: period.to_owned(),
+        });
+        let refused = world
+            .governor
+            .delegate(&world.planner, uncounted, None)
+            .await;
+        assert_eq!(refused.expect_err("not counted").code(), "unsupported");
+    }
     let mut anothers = base;
     anothers.parent = Some(world.planner_link.clone());
     let refused = world.governor.delegate(&world.bot, anothers, None).await;

@@ -105,7 +105,7 @@ pub(crate) fn delegate(to: &str, budget: &str, at: Timestamp) -> DelegateRequest
         expires_at: at,
         max_depth: None,
         budget: Some(BudgetRequest {
-            limit: usd(budget),
+            limit: usd(budget).into(),
             period: "total".to_owned(),
         }),
     }

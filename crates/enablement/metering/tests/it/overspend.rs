@@ -181,7 +181,7 @@ proptest! {
                         let cost = usd("0.25").checked_mul(units).unwrap();
                         let fits = hops.iter().all(|hop| {
                             let sum = in_window(hop, now, &model).checked_add(&cost).unwrap();
-                            sum.at_most(&hop.link.budget.unwrap().limit).unwrap()
+                            sum.at_most(&hop.link.budget.unwrap().limit.money().unwrap()).unwrap()
                         });
                         let (id, decision) = world.ask(hops, "draft", units);
                         let granted = decision == QuotaDecision::Granted { cost };

@@ -125,7 +125,7 @@ impl World {
                 expires_at: at("2027-01-01T00:00:00Z"),
                 max_depth: 3,
                 budget: budget.map(|(limit, period)| Budget {
-                    limit: usd(limit),
+                    limit: usd(limit).into(),
                     period,
                 }),
                 issued_at: at("2026-01-01T00:00:00Z"),

@@ -276,6 +276,59 @@ fn a_well_signed_escalation_is_refused_offline_too() {
 }
 
 #[test]
+fn budgets_of_two_measures_are_both_held() {
+    let mut rogues = Rogues::new();
+    let names = ["alice", "planner", "worker", "helper"];
+    let mut verify = |budgets: [&str; 3]| {
+        let mut links: Vec<SignedLink> = Vec::new();
+        for (depth, budget) in budgets.into_iter().enumerate() {
+            let parent = links.last().map(|signed| signed.link.id);
+            let link = rogues.sign(|link| {
+                link.delegator = name(names[depth]);
+                link.delegatee = name(names[depth + 1]);
+                link.parent = parent;
+                link.max_depth = 2 - u8::try_from(depth).unwrap();
+                link.budget = Some(Budget {
+                    limit: budget.parse().unwrap(),
+                    period: BudgetPeriod::Hour,
+                });
+            });
+            links.push(link);
+        }
+        rogues.verify(&links)
+    };
+    verify(["5 USD", "100 units", "5 USD"]).unwrap();
+    verify(["5 USD", "100 units", "100 units"]).unwrap();
+    for over in ["5.01 USD", "1 EUR", "101 units"] {
+        assert_eq!(
+            code(verify(["5 USD", "100 units", over])),
+            "delegation_budget_exceeds_parent",
+            "{over}"
+        );
+    }
+}
+
+/// The bytes under signatures that exist already.
+#[test]
+fn the_signed_bytes_of_a_budget_in_money_are_fixed() {
+    let link = |budget: &str| -> DelegationLink {
+        let text = format!(
+            r#"{{"budget":{budget},"delegatee":"worker","delegator":"planner","expires_at":"2026-01-02T00:00:00Z","id":"lnk_019b76daa8007a219e6a663bd37311aa","issued_at":"2026-01-01T00:00:00.5Z","max_depth":6,"not_before":"2026-01-01T00:00:00Z","org":"org_019b76daa800770db259e4e1cb631c66","parent":"lnk_019b76daa800722ab1ba804098e6cb29","rights":[{{"action":"fs.write","resource":"repo:*"}}]}}"#
+        );
+        let link: DelegationLink = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            String::from_utf8(link.signing_bytes().unwrap()).unwrap(),
+            text
+        );
+        link
+    };
+    let money = link(r#"{"limit":{"amount":"5.00","currency":"USD"},"period":"day"}"#);
+    assert_eq!(money.budget.unwrap().to_string(), "5.00 USD per day");
+    let units = link(r#"{"limit":{"units":1000},"period":"hour"}"#);
+    assert_eq!(units.budget.unwrap().to_string(), "1000 units per hour");
+}
+
+#[test]
 fn what_was_signed_for_something_else_is_no_link() {
     let mut rogues = Rogues::new();
     let mut link = rogues.sign(|_| ());

@@ -3,7 +3,7 @@
 use creto_errors::{Class, Classify};
 use creto_nhi::test_util::{World, name, rights};
 use creto_nhi::{Budget, BudgetPeriod, DelegationRequest, LinkId, PrincipalType};
-use creto_types::OrgId;
+use creto_types::{OrgId, Quantity};
 
 use crate::{chained, code, crew};
 
@@ -357,6 +357,16 @@ async fn malformed_requests_name_their_field() {
             "budget",
             DelegationRequest {
                 budget: budget("-1 USD", BudgetPeriod::Total),
+                ..base()
+            },
+        ),
+        (
+            "budget",
+            DelegationRequest {
+                budget: Some(Budget {
+                    limit: Quantity::Units(Quantity::MAX_UNITS + 1),
+                    period: BudgetPeriod::Total,
+                }),
                 ..base()
             },
         ),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use creto_nhi::test_util::{World, name};
 use creto_nhi::{Budget, BudgetPeriod, DelegationLink, DelegationRequest, LinkId, Pattern, Right};
-use creto_types::{Money, OrgId, Timestamp};
+use creto_types::{OrgId, Timestamp};
 use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
 use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Runtime;
@@ -29,11 +29,11 @@ fn right() -> impl Strategy<Value = Right> {
 }
 
 fn budget() -> impl Strategy<Value = Option<Budget>> {
-    let period = prop_oneof![Just(BudgetPeriod::Total), Just(BudgetPeriod::Day)];
-    let currency = prop_oneof![4 => Just("USD"), 1 => Just("EUR")];
+    let period = prop_oneof![4 => Just(BudgetPeriod::Total), 1 => Just(BudgetPeriod::Hour)];
+    let measure = prop_oneof![4 => Just("USD"), 1 => Just("EUR"), 4 => Just("units")];
     proptest::option::of(
-        (1_u32..6, period, currency).prop_map(|(amount, period, currency)| Budget {
-            limit: format!("{amount} {currency}").parse().unwrap(),
+        (1_u32..6, period, measure).prop_map(|(amount, period, measure)| Budget {
+            limit: format!("{amount} {measure}").parse().unwrap(),
             period,
         }),
     )
@@ -101,7 +101,9 @@ fn valid(link: &DelegationLink, at: Timestamp) -> bool {
     link.not_before <= at && at < link.expires_at
 }
 
-fn within(child: &DelegationLink, parent: &DelegationLink, held: Option<Budget>) {
+/// `above` is root first and ends in the link's parent.
+fn within(child: &DelegationLink, above: &[&DelegationLink]) {
+    let parent = *above.last().unwrap();
     for action in &*TEXTS {
         for resource in &*TEXTS {
             assert!(
@@ -115,10 +117,14 @@ fn within(child: &DelegationLink, parent: &DelegationLink, held: Option<Budget>)
         assert!(!valid(child, at) || valid(parent, at), "at {second}");
     }
     assert!(child.max_depth < parent.max_depth);
-    if let (Some(mine), Some(held)) = (child.budget, held) {
+    let Some(mine) = child.budget else { return };
+    // Every budget of its measure above, not the nearest alone.
+    for held in above.iter().filter_map(|link| link.budget) {
+        if !held.limit.is_like(&mine.limit) {
+            continue;
+        }
         assert_eq!(mine.period, held.period);
-        assert_eq!(mine.limit.currency(), held.limit.currency());
-        assert!(mine.limit.amount() <= held.limit.amount());
+        assert_eq!(mine.limit.at_most(&held.limit), Some(true));
     }
 }
 
@@ -145,10 +151,10 @@ fn nothing_accepted_exceeds_what_is_above() {
             let Some(child) = grant(Some(root.id), "planner", "worker", &b) else {
                 return Ok(());
             };
-            within(&child, &root, root.budget);
+            within(&child, &[&root]);
             accepted.fetch_add(1, Ordering::Relaxed);
             if let Some(below) = grant(Some(child.id), "worker", "helper", &c) {
-                within(&below, &child, child.budget.or(root.budget));
+                within(&below, &[&root, &child]);
             }
             Ok(())
         })
@@ -173,7 +179,7 @@ fn money_is_compared_exactly() {
         end: 5,
         depth: None,
         budget: Some(Budget {
-            limit: limit.parse::<Money>().unwrap(),
+            limit: limit.parse().unwrap(),
             period: BudgetPeriod::Total,
         }),
     };
