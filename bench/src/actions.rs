@@ -6,9 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use creto_authz::{
-    Authz, CheckRequest, CompiledPolicies, Decision, PolicySources, Quota, ResourceRef,
-};
+use creto_authz::{Action, Authz, CompiledPolicies, Decision, PolicySources, Quota, ResourceRef};
 use creto_metering::{Meter, MeterConfig, PriceBook, RateLimit};
 use creto_nhi::test_util::{agent, hop, rights};
 use creto_state_sqlite::{Database, SqliteLedger};
@@ -62,20 +60,14 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
         for _ in 0..ACTIONS {
             let start = Instant::now();
             let action_id = ids.next();
-            let decision = authz.check(
-                &bound,
-                &CheckRequest {
-                    action_id: Some(action_id),
-                    action: "history.read",
-                    resource: &resource,
-                    units: 1,
-                    context: &[],
-                    approval: None,
-                },
-            );
-            if !matches!(decision, Decision::Allow { .. }) {
+            let decision = authz.check(&bound, &Action::named("history.read"), &resource, 1);
+            let Decision::Allow {
+                hold: Some(hold), ..
+            } = decision
+            else {
                 return Err(format!("{decision:?}").into());
-            }
+            };
+            meter.adopt(org, action_id, hold)?;
             let evidence = Evidence {
                 org,
                 kind: "action.decided".to_owned(),

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use creto_authz::{Approval, CheckRequest, Decision, DenyReason, Exceeded, PolicyId, ResourceRef};
+use creto_authz::{
+    Action, Approval, CheckRequest, Decision, DenyReason, Exceeded, Hold, LimitScope, PolicyId,
+    ResourceRef,
+};
 use creto_crypto::sha256;
 use creto_errors::Classify as _;
 use creto_metering::MeteringError;
 use creto_oversight::{GrantError, Granted, HeldAction, NewRequest, OversightError};
 use creto_telemetry::{DecisionOutcome, ReservationEvent, record_action};
-use creto_types::{ActionId, Commit, Evidence, Money, StoreError, canonical_json};
+use creto_types::{ActionId, Commit, Evidence, StoreError, canonical_json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -218,20 +221,20 @@ impl Governor {
         let approval = grant.map(|grant| Approval {
             policy_id: PolicyId::from(grant.policy_id.as_str()),
         });
-        let decision = self.parts.authz.check(
+        let decision = self.parts.authz.ask(
             submission.caller.bound(),
             &CheckRequest {
-                action_id: Some(submission.id),
-                action: &request.action,
+                action: &Action::named(&request.action),
                 resource: &resource,
                 units: request.units,
+                reserve: true,
                 context: &[],
                 approval: approval.as_ref(),
             },
         );
         match decision {
-            Decision::Allow { policies, cost } => {
-                self.allow(submission, &policies, cost, grant).await
+            Decision::Allow { policies, hold } => {
+                self.allow(submission, &policies, hold, grant).await
             }
             Decision::Deny { reason, policies } => self.deny(submission, reason, &policies).await,
             Decision::RequiresOversight {
@@ -248,6 +251,7 @@ impl Governor {
             Decision::RateLimited {
                 retry_after,
                 policies,
+                ..
             } => {
                 let mut answer = submission.answer(
                     OutcomeKind::RateLimited,
@@ -267,7 +271,7 @@ impl Governor {
         &self,
         submission: &Submission<'_>,
         policies: &[PolicyId],
-        cost: Option<Money>,
+        hold: Option<Hold>,
         grant: Option<&Granted>,
     ) -> Result<ActionAnswer, GovernError> {
         let org = submission.caller.org();
@@ -277,7 +281,10 @@ impl Governor {
             None => "permitted".to_owned(),
         };
         let mut answer = submission.answer(OutcomeKind::Allow, "permitted", message, policies);
-        answer.cost = cost;
+        if let Some(hold) = hold {
+            answer.cost = hold.cost();
+            meter.adopt(org, submission.id, hold)?;
+        }
         answer.reserved_until = meter
             .reservation(org, submission.id)
             .map(|reservation| reservation.expires_at);
@@ -320,9 +327,14 @@ impl Governor {
     async fn quota(
         &self,
         submission: &Submission<'_>,
-        exceeded: Exceeded,
+        exceeded: Box<Exceeded>,
         policies: &[PolicyId],
     ) -> Result<ActionAnswer, GovernError> {
+        let LimitScope::Delegation { link, holder } = exceeded.scope else {
+            return Err(GovernError::Unsupported {
+                message: "a limit that is not a delegation's".to_owned(),
+            });
+        };
         let resets = match exceeded.resets_at {
             Some(at) => format!("it starts anew at {at}"),
             None => "it does not start anew".to_owned(),
@@ -331,15 +343,15 @@ impl Governor {
             OutcomeKind::QuotaExceeded,
             "budget_exceeded",
             format!(
-                "the budget of {} is {}; {} is spent or reserved and this costs {}; {resets}",
-                exceeded.holder, exceeded.limit, exceeded.used, exceeded.requested
+                "the budget of {holder} is {}; {} is spent or reserved and this costs {}; {resets}",
+                exceeded.limit, exceeded.used, exceeded.requested
             ),
             policies,
         );
         answer.retry_after_ms = exceeded.retry_after.map(millis_up);
         answer.quota = Some(QuotaAnswer {
-            delegation: exceeded.link.to_string(),
-            principal: exceeded.holder,
+            delegation: link.to_string(),
+            principal: holder,
             limit: exceeded.limit,
             used: exceeded.used,
             resets_at: exceeded.resets_at,

@@ -126,9 +126,9 @@ pub struct QuotaAnswer {
     /// The principal it was delegated to.
     pub principal: PrincipalName,
     /// The most that may be spent in the period.
-    pub limit: Money,
+    pub limit: Quantity,
     /// What is spent or reserved.
-    pub used: Money,
+    pub used: Quantity,
     /// When the period ends; absent for a total that never resets.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub resets_at: Option<Timestamp>,

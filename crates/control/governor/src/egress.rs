@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use creto_audit::Audit;
-use creto_authz::{Authz, Bound, CheckRequest, ContextValue, Decision, ResourceRef};
+use creto_authz::{
+    Action, Authz, Bound, CheckRequest, ContextValue, Decision, PolicyIds, ResourceRef,
+};
 use creto_consensus::{TimestampOracle, TimestampOracleExt};
 use creto_runtime::{
     EgressDecision, EgressEvent, EgressLog, EgressLogError, EgressRequest, EgressVerdict, SandboxId,
@@ -36,13 +38,13 @@ pub struct GovernedEgress {
 impl GovernedEgress {
     fn judge(&self, bound: &Bound, request: &EgressRequest) -> EgressVerdict {
         let host = ResourceRef::host(request.host.as_str());
-        let decision = self.authz.check(
+        let decision = self.authz.ask(
             bound,
             &CheckRequest {
-                action_id: None,
-                action: NETWORK_EGRESS,
+                action: &Action::named(NETWORK_EGRESS),
                 resource: &host,
                 units: 1,
+                reserve: false,
                 context: &[
                     ("port", ContextValue::Long(i64::from(request.port))),
                     ("protocol", ContextValue::Text(request.protocol.as_str())),
@@ -50,9 +52,8 @@ impl GovernedEgress {
                 approval: None,
             },
         );
-        let names = |policies: Vec<creto_authz::PolicyId>| {
-            policies.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
+        let names =
+            |policies: PolicyIds| policies.iter().map(ToString::to_string).collect::<Vec<_>>();
         let refuse = |code: &str, message: String, policies| EgressVerdict::Refuse {
             code: code.to_owned(),
             message,

@@ -46,6 +46,10 @@ impl Amount {
         Ok(Money::new(amount, currency))
     }
 
+    pub(crate) const fn billionths(self) -> i128 {
+        self.0
+    }
+
     pub(crate) fn times(self, units: u64) -> Option<Self> {
         self.0.checked_mul(i128::from(units)).map(Self)
     }

@@ -39,7 +39,7 @@ mod rate;
 mod service;
 
 /// The port of `creto-authz` that [`Meter`] serves.
-pub use creto_authz::{Exceeded, Quota, QuotaDecision, QuotaRequest};
+pub use creto_authz::{Exceeded, Quota};
 pub use error::{MeteringError, PriceBookError};
 pub use model::{
     Balance, Event, EventId, EventKind, Invoice, InvoiceId, InvoiceKind, InvoiceLine,
@@ -48,4 +48,4 @@ pub use model::{
 pub use ports::{Entry, EventQuery, LedgerStore, Spend};
 pub use prices::PriceBook;
 pub use rate::RateLimit;
-pub use service::{Meter, MeterConfig};
+pub use service::{Meter, MeterConfig, QuotaDecision, QuotaRequest};

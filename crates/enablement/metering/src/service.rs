@@ -6,14 +6,15 @@
 //! the ledger runs as a task of its own, which takes the lock again once the
 //! store has answered, and which a caller that goes away does not stop.
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_authz::{Exceeded, Quota, QuotaDecision, QuotaRequest};
+use creto_authz::{Account, Exceeded, Hold, HoldData, Holder, LimitScope, Quota, Refusal, Spend};
 use creto_nhi::BudgetPeriod::{Day as Daily, Hour, Month, Total};
-use creto_nhi::{Hop, LinkId};
+use creto_nhi::{AgentIdentity, Hop, LinkId};
 use creto_types::{
     ActionId, Clock, Commit, IdSource, Money, OrgId, PrincipalName, Quantity, Receipt, StoreError,
     Timestamp,
@@ -363,9 +364,141 @@ impl Meter {
     }
 }
 
-impl Quota for Meter {
-    fn reserve(&self, request: &QuotaRequest<'_>) -> QuotaDecision {
+/// What is to be reserved.
+#[derive(Clone, Copy, Debug)]
+pub struct QuotaRequest<'a> {
+    /// The reservation's key.
+    pub action_id: ActionId,
+    /// Whose budgets.
+    pub org: OrgId,
+    /// Who acts.
+    pub agent: &'a PrincipalName,
+    /// The links from the root to the agent; each may carry a budget.
+    pub hops: &'a [Hop],
+    /// What is done, which decides the price.
+    pub action: &'a str,
+    /// How many units.
+    pub units: u64,
+}
+
+/// What the quota answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QuotaDecision {
+    /// Reserved for every hop.
+    Granted {
+        /// What the reserved units cost.
+        cost: Money,
+    },
+    /// A budget does not suffice; nothing was reserved.
+    Exceeded(Exceeded),
+    /// Too many calls; nothing was reserved.
+    RateLimited {
+        /// The same call fits after this time, if nothing else is asked meanwhile.
+        retry_after: Duration,
+    },
+    /// It cannot be answered; nothing was reserved. A denial with this code.
+    Refused {
+        /// A stable code.
+        code: &'static str,
+        /// One sentence for whoever asked.
+        text: String,
+    },
+}
+
+impl Meter {
+    /// Reserves for every hop, or says why not.
+    #[must_use]
+    pub fn reserve(&self, request: &QuotaRequest<'_>) -> QuotaDecision {
         self.core.reserve(request)
+    }
+
+    /// Gives what a check reserved the id of its action. From here on it is given
+    /// back by [`Meter::abandon`].
+    pub fn adopt(&self, org: OrgId, action: ActionId, hold: Hold) -> Result<(), MeteringError> {
+        let (holder, _) = hold.into_parts();
+        let any: Arc<dyn Any + Send + Sync> = holder;
+        let unknown = || MeteringError::ReservationNotFound { action };
+        let held = any.downcast::<HeldFor>().map_err(|_| unknown())?;
+        let org = self.core.org(org);
+        let mut org = org.lock();
+        let mut moved = org.held.remove(&held.action).ok_or_else(unknown)?;
+        moved.reservation.action_id = action;
+        org.held.insert(action, moved);
+        Ok(())
+    }
+}
+
+/// The chain whose budgets are counted.
+struct Chain {
+    core: Arc<Core>,
+    org: OrgId,
+    agent: PrincipalName,
+    hops: Vec<Hop>,
+}
+
+/// One reservation before its action has an id.
+struct HeldFor {
+    core: Arc<Core>,
+    org: OrgId,
+    action: ActionId,
+    cost: Money,
+}
+
+impl Holder for HeldFor {
+    fn give_back(&self, _: &HoldData) {
+        self.core.org(self.org).lock().give_back(self.action);
+    }
+
+    fn cost(&self, _: &HoldData) -> Option<Money> {
+        Some(self.cost)
+    }
+}
+
+impl Account for Chain {
+    fn reserve(&self, spend: &Spend<'_>) -> Result<Hold, Refusal> {
+        let action = self.core.ids.next();
+        let decision = self.core.reserve(&QuotaRequest {
+            action_id: action,
+            org: self.org,
+            agent: &self.agent,
+            hops: &self.hops,
+            action: spend.action.name(),
+            units: spend.units,
+        });
+        match decision {
+            QuotaDecision::Granted { cost } => Ok(Hold::new(
+                Arc::new(HeldFor {
+                    core: Arc::clone(&self.core),
+                    org: self.org,
+                    action,
+                    cost,
+                }),
+                HoldData {
+                    at: spend.now.wall_ns,
+                    units: spend.units,
+                    action: spend.action.key(),
+                    amount: Amount::exact(&cost).map_or(0, Amount::billionths),
+                    over: false,
+                },
+            )),
+            QuotaDecision::Exceeded(exceeded) => Err(Refusal::Exceeded(Box::new(exceeded))),
+            QuotaDecision::RateLimited { retry_after } => Err(Refusal::RateLimited {
+                scope: LimitScope::Agent(self.agent.clone()),
+                retry_after,
+            }),
+            QuotaDecision::Refused { code, text } => Err(Refusal::Refused { code, text }),
+        }
+    }
+}
+
+impl Quota for Meter {
+    fn account(&self, identity: &AgentIdentity) -> Arc<dyn Account> {
+        Arc::new(Chain {
+            core: Arc::clone(&self.core),
+            org: identity.org,
+            agent: identity.name.clone(),
+            hops: identity.hops.clone(),
+        })
     }
 }
 
@@ -574,11 +707,14 @@ impl Core {
             .filter(|_| ever_fits)
             .and_then(|at| Duration::try_from(at.duration_since(now)).ok());
         Some(QuotaDecision::Exceeded(Exceeded {
-            link: hop.link.id,
-            holder: hop.link.delegatee.clone(),
-            limit: most,
-            used,
-            requested,
+            scope: LimitScope::Delegation {
+                link: hop.link.id,
+                holder: hop.link.delegatee.clone(),
+            },
+            event: None,
+            limit: most.into(),
+            used: used.into(),
+            requested: requested.into(),
             resets_at,
             retry_after,
         }))

@@ -15,6 +15,26 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Time since some fixed point of this process; never goes backwards.
     fn monotonic(&self) -> Duration;
+
+    /// Both clocks at once, for the decision's hot path.
+    ///
+    /// The wall clock may lag behind [`Clock::now`] by what the implementation
+    /// says; it is never ahead of it by more than the machine's own clocks differ.
+    fn reading(&self) -> Reading {
+        Reading {
+            wall_ns: i64::try_from(self.now().as_nanosecond()).unwrap_or(i64::MAX),
+            mono_ns: u64::try_from(self.monotonic().as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// One reading of both clocks, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Since the Unix epoch; reaches to the year 2262.
+    pub wall_ns: i64,
+    /// Since some fixed point of this process; never goes backwards.
+    pub mono_ns: u64,
 }
 
 /// The machine's clocks.

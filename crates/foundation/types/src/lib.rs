@@ -21,7 +21,7 @@ mod schema;
 mod store;
 
 pub use canonical::{CanonicalError, canonical_json};
-pub use clock::{Clock, ManualClock, SystemClock, unix_millis};
+pub use clock::{Clock, ManualClock, Reading, SystemClock, unix_millis};
 pub use evidence::{Claim, Commit, Evidence, Idempotency, LeafIndex, Receipt};
 pub use id::{ActionId, ActionKind, Id, IdError, IdKind, IdSource, OrgId, OrgKind, SystemIds};
 pub use money::{Currency, Money, MoneyError};

@@ -40,7 +40,7 @@ pub(crate) fn denied(
             code,
             text: text.into(),
         },
-        policies,
+        policies: policies.into(),
     }
 }
 
@@ -126,12 +126,12 @@ fn try_judge(
     identity: &AgentIdentity,
     request: &CheckRequest<'_>,
 ) -> Result<Judgement, Box<Decision>> {
-    let Some(action) = policies.served.action(request.action) else {
+    let Some(action) = policies.served.action(request.action.name()) else {
         return Err(Box::new(denied(
             deny::UNKNOWN_ACTION,
             format!(
                 "the organization's policy schema has no action `{}`; declare it there",
-                request.action
+                request.action.name()
             ),
             Vec::new(),
         )));
@@ -141,7 +141,7 @@ fn try_judge(
             deny::INVALID_REQUEST,
             format!(
                 "the request for `{}` does not fit the policy schema: {problem}",
-                request.action
+                request.action.name()
             ),
             Vec::new(),
         ))
@@ -220,7 +220,7 @@ fn try_judge(
     Ok(Judgement::Other(Decision::RequiresOversight {
         policy_id: joined(&held),
         oversight: oversight.to_owned(),
-        policies: held,
+        policies: held.into(),
     }))
 }
 
@@ -253,7 +253,7 @@ fn forbidden(
     let mut text = format!(
         "{} {verb} `{}` on `{}`",
         list(&by),
-        request.action,
+        request.action.name(),
         request.resource.id
     );
     if let Some(reason) = by.iter().find_map(|id| policies.reason(id)) {
@@ -269,7 +269,8 @@ fn unpermitted(request: &CheckRequest<'_>, principal: &EntityUid) -> Decision {
         deny::NO_POLICY_PERMITS,
         format!(
             "no policy permits {name} to do `{}` on `{}`; ask for a permit policy that covers it",
-            request.action, request.resource.id
+            request.action.name(),
+            request.resource.id
         ),
         Vec::new(),
     )

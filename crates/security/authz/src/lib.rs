@@ -29,6 +29,7 @@
 //! This crate does not issue identities, does not store policies and does not
 //! ask humans.
 
+mod action;
 mod error;
 mod evaluate;
 mod model;
@@ -38,11 +39,13 @@ mod schema;
 mod service;
 mod sources;
 
+pub use action::{Action, ActionKey};
 pub use error::{Finding, PolicyError};
 pub use model::{
-    Approval, CheckRequest, ContextValue, Decision, DenyReason, PolicyId, ResourceRef, deny,
+    Approval, CheckRequest, ContextValue, Decision, DenyReason, PolicyId, PolicyIds, ResourceRef,
+    deny,
 };
 pub use policies::{CompiledPolicies, LoadReport, PolicyEffect, PolicyInfo};
-pub use ports::{Exceeded, Quota, QuotaDecision, QuotaRequest};
+pub use ports::{Account, Exceeded, Hold, HoldData, Holder, LimitScope, Quota, Refusal, Spend};
 pub use service::{Authz, Bound, Counters};
 pub use sources::PolicySources;

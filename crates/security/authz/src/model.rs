@@ -2,13 +2,14 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_types::{ActionId, Money};
 use serde::{Deserialize, Serialize};
 
-use crate::ports::Exceeded;
+use crate::action::Action;
+use crate::ports::{Exceeded, Hold, LimitScope};
 
 /// Codes of denials. They are part of the public interface: agents and tests
 /// read them.
@@ -152,20 +153,75 @@ pub struct Approval {
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckRequest<'a> {
-    /// The governed action that quota is reserved for. `None` makes the check a
-    /// pure question: nothing is reserved and `Allow` carries no cost.
-    pub action_id: Option<ActionId>,
-    /// The action's name in the schema's namespace `Creto`.
-    pub action: &'a str,
+    /// The action, of the schema's namespace `Creto`.
+    pub action: &'a Action,
     /// What it is done to.
     pub resource: &'a ResourceRef,
     /// How many units it is expected to use; priced and reserved by the quota.
     pub units: u64,
-    /// Values of the request's context. The name `oversight` is the engine's.
+    /// Whether an allow reserves them. Otherwise the check is a pure question, and
+    /// budgets and rates are not asked.
+    pub reserve: bool,
+    /// Values of the request's context. The names `oversight` and `units` are the
+    /// engine's.
     pub context: &'a [(&'a str, ContextValue<'a>)],
     /// The approval that came with the request, already checked against the
     /// digest of this very action by the caller.
     pub approval: Option<&'a Approval>,
+}
+
+/// The policies that decided, sorted.
+#[derive(Clone)]
+pub struct PolicyIds(Listed);
+
+#[derive(Clone)]
+enum Listed {
+    Owned(Arc<[PolicyId]>),
+}
+
+impl Deref for PolicyIds {
+    type Target = [PolicyId];
+
+    fn deref(&self) -> &[PolicyId] {
+        match &self.0 {
+            Listed::Owned(ids) => ids,
+        }
+    }
+}
+
+impl From<Vec<PolicyId>> for PolicyIds {
+    fn from(ids: Vec<PolicyId>) -> Self {
+        Self(Listed::Owned(ids.into()))
+    }
+}
+
+impl From<Arc<[PolicyId]>> for PolicyIds {
+    fn from(ids: Arc<[PolicyId]>) -> Self {
+        Self(Listed::Owned(ids))
+    }
+}
+
+impl<'a> IntoIterator for &'a PolicyIds {
+    type Item = &'a PolicyId;
+    type IntoIter = std::slice::Iter<'a, PolicyId>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl PartialEq for PolicyIds {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for PolicyIds {}
+
+impl fmt::Debug for PolicyIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 /// Why not.
@@ -177,22 +233,22 @@ pub struct DenyReason {
     pub text: String,
 }
 
-/// The five outcomes. `policies` names the determining policies, sorted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The five outcomes. `policies` names the determining policies.
+#[derive(Debug, PartialEq)]
 pub enum Decision {
     /// It may.
     Allow {
         /// The policies that permit it.
-        policies: Vec<PolicyId>,
+        policies: PolicyIds,
         /// What was reserved for it; `None` for a pure question.
-        cost: Option<Money>,
+        hold: Option<Hold>,
     },
     /// It may not.
     Deny {
         /// Why.
         reason: DenyReason,
         /// The policies that forbid it, when it was they.
-        policies: Vec<PolicyId>,
+        policies: PolicyIds,
     },
     /// It may once a human approves. Nothing was reserved.
     RequiresOversight {
@@ -202,21 +258,23 @@ pub enum Decision {
         /// The value of the `@oversight` annotation, which all of them share.
         oversight: String,
         /// All policies that hold it back.
-        policies: Vec<PolicyId>,
+        policies: PolicyIds,
     },
-    /// A budget of the chain does not suffice. Nothing was reserved.
+    /// A limit of the chain does not suffice. Nothing was reserved.
     QuotaExceeded {
-        /// The budget.
-        exceeded: Exceeded,
+        /// The limit.
+        exceeded: Box<Exceeded>,
         /// The policies that permit the action itself.
-        policies: Vec<PolicyId>,
+        policies: PolicyIds,
     },
     /// Too many calls. Nothing was reserved.
     RateLimited {
+        /// Whose calls are too many.
+        scope: LimitScope,
         /// The same call fits after this time, if nothing else is asked meanwhile.
         retry_after: Duration,
         /// The policies that permit the action itself.
-        policies: Vec<PolicyId>,
+        policies: PolicyIds,
     },
 }
 

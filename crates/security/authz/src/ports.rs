@@ -1,53 +1,139 @@
 //! The extension that quota and rate limits plug into.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use creto_nhi::{Hop, LinkId};
-use creto_types::{ActionId, Money, OrgId, PrincipalName, Timestamp};
+use creto_nhi::{AgentIdentity, LinkId};
+use creto_types::{Money, PrincipalName, Quantity, Reading, Timestamp};
 
-/// Reserves what an action is expected to use.
-///
-/// Called last in a check, with every other question already answered by yes.
-/// Implementations are synchronous, take no time worth mentioning and reserve
-/// for every hop of the chain or for none. What they cannot answer they refuse.
+use crate::action::{Action, ActionKey};
+
+/// Keeps what may be used.
 pub trait Quota: Send + Sync + 'static {
+    /// The counters of one chain, looked up once when an identity is bound.
+    fn account(&self, identity: &AgentIdentity) -> Arc<dyn Account>;
+}
+
+/// What one chain of delegations may use.
+///
+/// Reserving is the last step of a check, with every other question already
+/// answered by yes. Implementations are synchronous, take no time worth
+/// mentioning, allocate nothing for what they grant, and reserve for every hop of
+/// the chain or for none. What they cannot answer they refuse.
+pub trait Account: Send + Sync + 'static {
     /// Reserves, or says why not.
-    fn reserve(&self, request: &QuotaRequest<'_>) -> QuotaDecision;
+    fn reserve(&self, spend: &Spend<'_>) -> Result<Hold, Refusal>;
 }
 
 /// What is to be reserved.
 #[derive(Clone, Copy, Debug)]
-pub struct QuotaRequest<'a> {
-    /// The reservation's key.
-    pub action_id: ActionId,
-    /// Whose budgets.
-    pub org: OrgId,
-    /// Who acts.
-    pub agent: &'a PrincipalName,
-    /// The links from the root to the agent; each may carry a budget.
-    pub hops: &'a [Hop],
+pub struct Spend<'a> {
     /// What is done, which decides the price.
-    pub action: &'a str,
+    pub action: &'a Action,
     /// How many units.
     pub units: u64,
+    /// When.
+    pub now: Reading,
 }
 
-/// What the quota answers.
+/// What was reserved, in memory alone. Dropped, it gives everything back: what is
+/// to last is made durable by the quota's owner, which takes it apart with
+/// [`Hold::into_parts`].
+#[must_use = "what is reserved is given back when this is dropped"]
+pub struct Hold {
+    /// `None` once it was taken apart.
+    holder: Option<Arc<dyn Holder>>,
+    data: HoldData,
+}
+
+/// The facts of a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldData {
+    /// The instant whose windows it counts in, in nanoseconds since the Unix epoch.
+    pub at: i64,
+    /// How many units.
+    pub units: u64,
+    /// What is done.
+    pub action: ActionKey,
+    /// What it costs, in billionths of the currency unit.
+    pub amount: i128,
+    /// Whether a limit that lets more pass was exceeded.
+    pub over: bool,
+}
+
+/// Whoever can take a reservation back.
+pub trait Holder: Any + Send + Sync {
+    /// Gives back all of it.
+    fn give_back(&self, data: &HoldData);
+    /// What it costs; `None` when that is more than money can express.
+    fn cost(&self, data: &HoldData) -> Option<Money>;
+}
+
+impl Hold {
+    /// A reservation that `holder` takes back when it is dropped.
+    pub fn new(holder: Arc<dyn Holder>, data: HoldData) -> Self {
+        Self {
+            holder: Some(holder),
+            data,
+        }
+    }
+
+    /// The facts.
+    #[must_use]
+    pub const fn data(&self) -> &HoldData {
+        &self.data
+    }
+
+    /// What it costs.
+    #[must_use]
+    pub fn cost(&self) -> Option<Money> {
+        self.holder.as_ref()?.cost(&self.data)
+    }
+
+    /// The reservation, with the duty to give it back.
+    #[must_use]
+    pub fn into_parts(mut self) -> (Arc<dyn Holder>, HoldData) {
+        let holder = self.holder.take().expect("only this method takes it");
+        (holder, self.data)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(holder) = self.holder.take() {
+            holder.give_back(&self.data);
+        }
+    }
+}
+
+/// Of the facts: whoever holds it.
+impl PartialEq for Hold {
+    fn eq(&self, other: &Self) -> bool {
+        self.data == other.data
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.data.fmt(f)
+    }
+}
+
+/// Why nothing was reserved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum QuotaDecision {
-    /// Reserved for every hop.
-    Granted {
-        /// What the reserved units cost.
-        cost: Money,
-    },
-    /// A budget does not suffice; nothing was reserved.
-    Exceeded(Exceeded),
-    /// Too many calls; nothing was reserved.
+pub enum Refusal {
+    /// A limit does not suffice.
+    Exceeded(Box<Exceeded>),
+    /// Too many calls.
     RateLimited {
+        /// Whose calls are too many.
+        scope: LimitScope,
         /// The same call fits after this time, if nothing else is asked meanwhile.
         retry_after: Duration,
     },
-    /// It cannot be answered; nothing was reserved. A denial with this code.
+    /// It cannot be answered. A denial with this code.
     Refused {
         /// A stable code.
         code: &'static str,
@@ -56,22 +142,38 @@ pub enum QuotaDecision {
     },
 }
 
-/// The budget that does not suffice.
+/// What a limit is a limit of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimitScope {
+    /// One delegation link and all below it.
+    Delegation {
+        /// The link.
+        link: LinkId,
+        /// Who was given it.
+        holder: PrincipalName,
+    },
+    /// One agent, whatever delegations it holds.
+    Agent(PrincipalName),
+    /// The whole organization.
+    Organization,
+}
+
+/// The limit that does not suffice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exceeded {
-    /// The link whose budget it is.
-    pub link: LinkId,
-    /// Who was given that budget.
-    pub holder: PrincipalName,
-    /// The budget's limit.
-    pub limit: Money,
+    /// Whose limit it is.
+    pub scope: LimitScope,
+    /// The one action it counts; `None` when it counts all.
+    pub event: Option<String>,
+    /// The most.
+    pub limit: Quantity,
     /// What is spent or reserved of it.
-    pub used: Money,
-    /// What the refused action would have cost.
-    pub requested: Money,
-    /// When the budget starts anew; `None` when it never does.
+    pub used: Quantity,
+    /// What the refused action would have added.
+    pub requested: Quantity,
+    /// When it starts anew; `None` when it never does.
     pub resets_at: Option<Timestamp>,
-    /// How long until then. `None` when waiting does not help: the budget never
-    /// starts anew, or the action costs more than all of it.
+    /// How long until then. `None` when waiting does not help: it never starts
+    /// anew, or the action costs more than all of it.
     pub retry_after: Option<Duration>,
 }

@@ -5,6 +5,7 @@
 //! and last the quota. The first that says no answers.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,10 +15,11 @@ use creto_nhi::{AgentIdentity, IdentityError, PrincipalType};
 use creto_types::{Clock, OrgId};
 use parking_lot::Mutex;
 
+use crate::action::{self, Action};
 use crate::evaluate::{Judgement, denied, judge};
-use crate::model::{CheckRequest, Decision, deny};
+use crate::model::{CheckRequest, Decision, ResourceRef, deny};
 use crate::policies::CompiledPolicies;
-use crate::ports::{Quota, QuotaDecision, QuotaRequest};
+use crate::ports::{Account, Quota, Refusal, Spend};
 
 type Published = HashMap<OrgId, Arc<CompiledPolicies>>;
 
@@ -32,9 +34,16 @@ pub struct Authz {
 }
 
 /// An authenticated identity, ready to be checked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Bound {
     identity: Arc<AgentIdentity>,
+    account: Arc<dyn Account>,
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bound").field(&self.identity).finish()
+    }
 }
 
 impl Bound {
@@ -108,8 +117,10 @@ impl Authz {
     /// check that starts after this returns sees the old ones.
     pub fn publish(&self, org: OrgId, policies: impl Into<Arc<CompiledPolicies>>) {
         let _one_at_a_time = self.publishing.lock();
+        let policies = policies.into();
+        action::intern(policies.report().actions.iter().map(String::as_str));
         let mut next = Published::clone(&self.published.load());
-        next.insert(org, policies.into());
+        next.insert(org, policies);
         self.published.store(Arc::new(next));
     }
 
@@ -123,13 +134,38 @@ impl Authz {
     /// is published, revoked or expires later.
     #[must_use]
     pub fn bind(&self, identity: Arc<AgentIdentity>) -> Bound {
-        Bound { identity }
+        let account = self.quota.account(&identity);
+        Bound { identity, account }
     }
 
-    /// May it? With an action id, an allow has reserved its usage.
+    /// May it do this now? An allow has reserved the units, for every hop of the
+    /// chain.
     #[must_use]
-    pub fn check(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
-        let decision = self.decide(&bound.identity, request);
+    pub fn check(
+        &self,
+        bound: &Bound,
+        action: &Action,
+        resource: &ResourceRef,
+        units: u64,
+    ) -> Decision {
+        self.ask(
+            bound,
+            &CheckRequest {
+                action,
+                resource,
+                units,
+                reserve: true,
+                context: &[],
+                approval: None,
+            },
+        )
+    }
+
+    /// The check in its general form: with context, with an approval, or as a pure
+    /// question.
+    #[must_use]
+    pub fn ask(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
+        let decision = self.decide(bound, request);
         self.counts.count(&decision);
         decision
     }
@@ -148,7 +184,9 @@ impl Authz {
         }
     }
 
-    fn decide(&self, identity: &AgentIdentity, request: &CheckRequest<'_>) -> Decision {
+    fn decide(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
+        let identity = &*bound.identity;
+        let now = self.clock.reading();
         if let Err(error) = identity.live(self.clock.now()) {
             return not_live(identity, error);
         }
@@ -166,33 +204,31 @@ impl Authz {
             Judgement::Permitted(permits) => permits,
             Judgement::Other(decision) => return decision,
         };
-        let Some(action_id) = request.action_id else {
+        if !request.reserve {
             return Decision::Allow {
-                policies: permits,
-                cost: None,
+                policies: permits.into(),
+                hold: None,
             };
-        };
-        match self.quota.reserve(&QuotaRequest {
-            action_id,
-            org: identity.org,
-            agent: &identity.name,
-            hops: &identity.hops,
+        }
+        match bound.account.reserve(&Spend {
             action: request.action,
             units: request.units,
+            now,
         }) {
-            QuotaDecision::Granted { cost } => Decision::Allow {
-                policies: permits,
-                cost: Some(cost),
+            Ok(hold) => Decision::Allow {
+                policies: permits.into(),
+                hold: Some(hold),
             },
-            QuotaDecision::Exceeded(exceeded) => Decision::QuotaExceeded {
+            Err(Refusal::Exceeded(exceeded)) => Decision::QuotaExceeded {
                 exceeded,
-                policies: permits,
+                policies: permits.into(),
             },
-            QuotaDecision::RateLimited { retry_after } => Decision::RateLimited {
+            Err(Refusal::RateLimited { scope, retry_after }) => Decision::RateLimited {
+                scope,
                 retry_after,
-                policies: permits,
+                policies: permits.into(),
             },
-            QuotaDecision::Refused { code, text } => denied(code, text, Vec::new()),
+            Err(Refusal::Refused { code, text }) => denied(code, text, Vec::new()),
         }
     }
 }
@@ -233,7 +269,7 @@ fn outside_rights(identity: &AgentIdentity, request: &CheckRequest<'_>) -> Optio
         .hops
         .iter()
         .map(|hop| &hop.link)
-        .find(|link| !link.allows(request.action, &request.resource.id))?;
+        .find(|link| !link.allows(request.action.name(), &request.resource.id))?;
     Some(denied(
         deny::RIGHT_NOT_DELEGATED,
         format!(
@@ -241,7 +277,7 @@ fn outside_rights(identity: &AgentIdentity, request: &CheckRequest<'_>) -> Optio
             outside.id,
             outside.delegator,
             outside.delegatee,
-            request.action,
+            request.action.name(),
             request.resource.id,
             outside.delegator
         ),

@@ -113,7 +113,7 @@ impl World {
     }
 
     fn ask(&self, meter: &Meter, units: u64) -> Option<ActionId> {
-        use creto_metering::{Quota as _, QuotaDecision, QuotaRequest};
+        use creto_metering::{QuotaDecision, QuotaRequest};
         let action_id = self.ids.next();
         let decision = meter.reserve(&QuotaRequest {
             action_id,

@@ -146,7 +146,10 @@ async fn a_budget_runs_out_and_says_whose() {
     assert_eq!(answer.outcome, OutcomeKind::QuotaExceeded);
     let quota = answer.quota.expect("names the budget");
     assert_eq!(quota.principal.as_str(), "release-bot");
-    assert_eq!((quota.limit, quota.used), (usd("1.00"), usd("0.90")));
+    assert_eq!(
+        (quota.limit, quota.used),
+        (usd("1.00").into(), usd("0.90").into())
+    );
     assert_eq!(quota.resets_at, None, "a total never resets");
     assert_eq!(answer.policy_ids, ["release-work"]);
 }

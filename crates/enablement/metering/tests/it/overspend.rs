@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use creto_authz::QuotaDecision;
+use creto_metering::QuotaDecision;
 use creto_nhi::BudgetPeriod::{Day, Month, Total};
 use creto_nhi::Hop;
 use creto_types::{Clock as _, Money};

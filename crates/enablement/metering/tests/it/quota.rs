@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_authz::QuotaDecision;
 use creto_errors::Classify as _;
+use creto_metering::QuotaDecision;
 use creto_nhi::BudgetPeriod::{Day, Month, Total};
 use creto_types::{Clock as _, Money};
 
@@ -51,11 +51,14 @@ async fn the_refusing_budget_is_named_and_nothing_is_taken() {
         ("bot", Some(("1", Month))),
     ]);
     let refused = exceeded(world.ask(&hops, "draft", 3).1);
-    assert_eq!(refused.link, hops[0].link.id);
-    assert_eq!(refused.holder, hops[0].link.delegatee);
+    let scope = creto_authz::LimitScope::Delegation {
+        link: hops[0].link.id,
+        holder: hops[0].link.delegatee.clone(),
+    };
+    assert_eq!(refused.scope, scope);
     assert_eq!(
         (refused.limit, refused.used, refused.requested),
-        (usd("0.5"), usd("0"), usd("0.75"))
+        (usd("0.5").into(), usd("0").into(), usd("0.75").into())
     );
     assert_eq!((refused.resets_at, refused.retry_after), (None, None));
     for hop in &hops {
@@ -66,7 +69,7 @@ async fn the_refusing_budget_is_named_and_nothing_is_taken() {
     let monthly = world.chain(&[("planner", Some(("1", Month)))]);
     world.reserve(&monthly, "draft", 4).await;
     let refused = exceeded(world.ask(&monthly, "draft", 1).1);
-    assert_eq!(refused.used, usd("1"));
+    assert_eq!(refused.used, usd("1").into());
     // 2026-03-31T23:00Z: the month ends in an hour.
     assert_eq!(refused.retry_after, Some(Duration::from_secs(3_600)));
     assert_eq!(

@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_authz::{Quota as _, QuotaDecision, QuotaRequest};
 use creto_metering::memory::MemoryLedger;
 use creto_metering::{LedgerStore, Meter, MeterConfig, PriceBook, RateLimit};
+use creto_metering::{QuotaDecision, QuotaRequest};
 use creto_nhi::{Budget, BudgetPeriod, DelegationLink, Hop, LinkStatus, Right};
 use creto_types::memory::MemoryCommits;
 use creto_types::{

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use creto_authz::{
-    CheckRequest, ContextValue, Counters, Decision, Exceeded, QuotaDecision, ResourceRef,
+    Action, CheckRequest, ContextValue, Counters, Decision, Exceeded, LimitScope, PolicyIds,
+    Refusal, ResourceRef,
 };
 use creto_nhi::{DelegationLink, Hop, LinkStatus, PrincipalType};
 
@@ -18,11 +19,11 @@ fn the_starter_set_lets_the_release_bot_work() {
     let world = World::starter();
     for action in ["history.read", "changelog.draft"] {
         let decision = world.ask(world.bot(), action, REPO);
-        let Decision::Allow { policies, cost } = decision else {
+        let Decision::Allow { policies, hold } = decision else {
             panic!("{decision:?}");
         };
         assert_eq!(ids(&policies), ["release-work"]);
-        assert_eq!(cost, Some(usd("0.25")));
+        assert_eq!(hold.unwrap().cost(), Some(usd("0.25")));
     }
     let (code, text, _) = denial(world.ask(world.bot(), "history.read", "repo:other"));
     assert_eq!(code, "no_policy_permits");
@@ -238,23 +239,21 @@ fn organizations_are_judged_by_their_own_policies() {
 #[test]
 fn what_does_not_fit_the_schema_is_denied() {
     let world = World::with(PERMIT_ALL);
+    let read = Action::named("history.read");
     let bound = world.bind(world.bot());
-    let check = |request: CheckRequest<'_>| code(world.authz.check(&bound, &request));
+    let check = |request: CheckRequest<'_>| code(world.authz.ask(&bound, &request));
     let repo = ResourceRef::resource(REPO);
     let host = ResourceRef::host("releases.example.test");
     let odd = ResourceRef::new("Creto::Nothing", "x");
 
-    assert_eq!(check(question("unheard.of", &repo, &[])), "unknown_action");
     assert_eq!(
-        check(question("history.read", &odd, &[])),
-        "invalid_request"
+        check(question(&Action::named("unheard.of"), &repo, &[])),
+        "unknown_action"
     );
+    assert_eq!(check(question(&read, &odd, &[])), "invalid_request");
+    assert_eq!(check(question(&read, &host, &[])), "invalid_request");
     assert_eq!(
-        check(question("history.read", &host, &[])),
-        "invalid_request"
-    );
-    assert_eq!(
-        check(question("network_egress", &host, &[])),
+        check(question(&Action::named("network_egress"), &host, &[])),
         "invalid_request"
     );
     for value in [
@@ -263,12 +262,12 @@ fn what_does_not_fit_the_schema_is_denied() {
         ("oversight", ContextValue::Bool(true)),
     ] {
         let context = [value];
-        let request = question("history.read", &repo, &context);
+        let request = question(&read, &repo, &context);
         assert_eq!(check(request), "invalid_request", "{value:?}");
     }
     let many = CheckRequest {
         units: u64::MAX,
-        ..question("history.read", &repo, &[])
+        ..question(&read, &repo, &[])
     };
     assert_eq!(check(many), "invalid_request");
 }
@@ -283,12 +282,13 @@ fn a_policy_that_cannot_be_evaluated_denies() {
         "#,
     );
     let repo = ResourceRef::resource(REPO);
+    let read = Action::named("history.read");
     let bound = world.bind(world.bot());
     let request = CheckRequest {
         units: 2,
-        ..question("history.read", &repo, &[])
+        ..question(&read, &repo, &[])
     };
-    let (code, text, policies) = denial(world.authz.check(&bound, &request));
+    let (code, text, policies) = denial(world.authz.ask(&bound, &request));
     assert_eq!(code, "policy_error");
     assert_eq!(policies, ["overflows"]);
     assert!(text.contains("`overflows`"), "{text}");
@@ -304,7 +304,7 @@ fn a_policy_that_cannot_be_evaluated_denies() {
         units: 1,
         ..request
     };
-    assert!(world.authz.check(&bound, &one).is_allowed());
+    assert!(world.authz.ask(&bound, &one).is_allowed());
 }
 
 #[test]
@@ -312,56 +312,65 @@ fn quota_is_asked_last_and_only_for_an_action() {
     let world = World::starter();
     let repo = ResourceRef::resource(REPO);
     let bound = world.bind(world.bot());
-    let pure = world
-        .authz
-        .check(&bound, &question("history.read", &repo, &[]));
-    assert!(matches!(pure, Decision::Allow { cost: None, .. }));
+    let pure = world.authz.ask(
+        &bound,
+        &question(&Action::named("history.read"), &repo, &[]),
+    );
+    assert!(matches!(pure, Decision::Allow { hold: None, .. }));
     world.ask(world.bot(), "history.read", "repo:x");
     world.ask(world.bot(), "release.publish", REPO);
     assert!(world.quota.asked.lock().is_empty());
 
-    let exceeded = Exceeded {
+    let scope = LimitScope::Delegation {
         link: world.ids.next(),
         holder: name("planner"),
-        limit: usd("1"),
-        used: usd("1"),
-        requested: usd("0.25"),
+    };
+    let exceeded = Box::new(Exceeded {
+        scope: scope.clone(),
+        event: None,
+        limit: usd("1").into(),
+        used: usd("1").into(),
+        requested: usd("0.25").into(),
         resets_at: None,
         retry_after: None,
-    };
+    });
     let retry_after = std::time::Duration::from_millis(7);
-    let permitting = vec![creto_authz::PolicyId::from("release-work")];
+    let permitting = PolicyIds::from(vec![creto_authz::PolicyId::from("release-work")]);
     let answers = [
         (
-            QuotaDecision::Exceeded(exceeded.clone()),
+            Refusal::Exceeded(exceeded.clone()),
             Decision::QuotaExceeded {
                 exceeded,
                 policies: permitting.clone(),
             },
         ),
         (
-            QuotaDecision::RateLimited { retry_after },
+            Refusal::RateLimited {
+                scope: scope.clone(),
+                retry_after,
+            },
             Decision::RateLimited {
+                scope,
                 retry_after,
                 policies: permitting,
             },
         ),
     ];
     for (answer, expected) in answers {
-        *world.quota.answer.lock() = answer;
+        *world.quota.refuse.lock() = Some(answer);
         assert_eq!(world.ask(world.bot(), "history.read", REPO), expected);
     }
-    *world.quota.answer.lock() = QuotaDecision::Refused {
+    *world.quota.refuse.lock() = Some(Refusal::Refused {
         code: "ledger_is_away",
         text: "try later".to_owned(),
-    };
+    });
     assert_eq!(
         code(world.ask(world.bot(), "history.read", REPO)),
         "ledger_is_away"
     );
     let asked = world.quota.asked.lock();
     assert_eq!(asked.len(), 3);
-    let (_, org, agent, units, hops) = &asked[0];
+    let (org, agent, units, hops) = &asked[0];
     assert_eq!(
         (*org, agent.as_str(), *units, *hops),
         (world.org, "bot", 1, 2)
@@ -375,9 +384,10 @@ fn publishing_is_exact_under_load() {
     let repo = ResourceRef::resource(REPO);
     let bound = world.bind(world.bot());
     let check = || {
-        world
-            .authz
-            .check(&bound, &question("history.read", &repo, &[]))
+        world.authz.ask(
+            &bound,
+            &question(&Action::named("history.read"), &repo, &[]),
+        )
     };
     // Odd while policies are being changed; 0 modulo 4 while everything is
     // permitted, 2 modulo 4 while everything is forbidden.

@@ -4,7 +4,7 @@
 use cedar_policy::{
     Authorizer, Context, Decision as CedarDecision, Entities, EntityUid, PolicySet, Request, Schema,
 };
-use creto_authz::{CheckRequest, Decision, PolicySources, ResourceRef};
+use creto_authz::{Action, CheckRequest, Decision, PolicySources, ResourceRef};
 use proptest::prelude::*;
 
 use crate::world::{World, sources};
@@ -261,8 +261,9 @@ proptest! {
         let without = plain(&world, &policies, action, resource, units, false);
         let with = plain(&world, &policies, action, resource, units, true);
         let target = ResourceRef::resource(resource);
-        let request = CheckRequest { units, ..crate::world::question(action, &target, &[]) };
-        let decision = world.authz.check(&world.bind(world.bot()), &request);
+        let action = Action::named(action);
+        let request = CheckRequest { units, ..crate::world::question(&action, &target, &[]) };
+        let decision = world.authz.ask(&world.bind(world.bot()), &request);
         let (outcome, named) = match &decision {
             Decision::Allow { policies, .. } => ("allow", policies),
             Decision::Deny { reason, policies } => (reason.code, policies),
@@ -280,7 +281,7 @@ proptest! {
         if let Decision::RequiresOversight { policy_id, .. } = decision {
             let approval = creto_authz::Approval { policy_id };
             let approved = CheckRequest { approval: Some(&approval), ..request };
-            prop_assert!(world.authz.check(&world.bind(world.bot()), &approved).is_allowed());
+            prop_assert!(world.authz.ask(&world.bind(world.bot()), &approved).is_allowed());
         }
     }
 

@@ -1,16 +1,16 @@
 //! One organization with a chain owner -> planner -> bot and a recorded quota.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use creto_authz::{
-    Approval, Authz, Bound, CheckRequest, CompiledPolicies, ContextValue, Decision, PolicyId,
-    PolicySources, Quota, QuotaDecision, QuotaRequest, ResourceRef,
+    Account, Action, Approval, Authz, Bound, CheckRequest, CompiledPolicies, ContextValue,
+    Decision, Hold, HoldData, Holder, PolicyId, PolicySources, Quota, Refusal, ResourceRef, Spend,
 };
 use creto_nhi::{AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right};
 use creto_types::{
-    ActionId, IdSource, ManualClock, Money, OrgId, PrincipalName, SeededRandom, SystemIds,
-    Timestamp,
+    IdSource, ManualClock, Money, OrgId, PrincipalName, SeededRandom, SystemIds, Timestamp,
 };
 use parking_lot::Mutex;
 
@@ -26,25 +26,70 @@ pub(crate) fn usd(amount: &str) -> Money {
     format!("{amount} USD").parse().unwrap()
 }
 
-/// Action, organization, agent, units and number of hops.
-pub(crate) type Asked = (ActionId, OrgId, String, u64, usize);
+/// Organization, agent, units and number of hops.
+pub(crate) type Asked = (OrgId, String, u64, usize);
 
 /// Answers what it is told to and remembers what it was asked.
+#[derive(Default)]
 pub(crate) struct Recorder {
-    pub(crate) answer: Mutex<QuotaDecision>,
+    pub(crate) refuse: Mutex<Option<Refusal>>,
     pub(crate) asked: Mutex<Vec<Asked>>,
+    pub(crate) given_back: AtomicU64,
 }
 
-impl Quota for Recorder {
-    fn reserve(&self, request: &QuotaRequest<'_>) -> QuotaDecision {
-        self.asked.lock().push((
-            request.action_id,
-            request.org,
-            request.agent.to_string(),
-            request.units,
-            request.hops.len(),
-        ));
-        self.answer.lock().clone()
+struct Chain {
+    recorder: Arc<Recorder>,
+    org: OrgId,
+    agent: String,
+    hops: usize,
+}
+
+/// The quota that writes into a recorder.
+struct Recording(Arc<Recorder>);
+
+impl Quota for Recording {
+    fn account(&self, identity: &AgentIdentity) -> Arc<dyn Account> {
+        Arc::new(Chain {
+            recorder: Arc::clone(&self.0),
+            org: identity.org,
+            agent: identity.name.to_string(),
+            hops: identity.hops.len(),
+        })
+    }
+}
+
+impl Account for Chain {
+    fn reserve(&self, spend: &Spend<'_>) -> Result<Hold, Refusal> {
+        let recorder = &self.recorder;
+        recorder
+            .asked
+            .lock()
+            .push((self.org, self.agent.clone(), spend.units, self.hops));
+        if let Some(refusal) = recorder.refuse.lock().clone() {
+            return Err(refusal);
+        }
+        Ok(Hold::new(
+            Arc::new(Reserved(Arc::clone(recorder))),
+            HoldData {
+                at: spend.now.wall_ns,
+                units: spend.units,
+                action: spend.action.key(),
+                amount: 250_000_000,
+                over: false,
+            },
+        ))
+    }
+}
+
+struct Reserved(Arc<Recorder>);
+
+impl Holder for Reserved {
+    fn give_back(&self, _: &HoldData) {
+        self.0.given_back.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn cost(&self, _: &HoldData) -> Option<Money> {
+        Some(usd("0.25"))
     }
 }
 
@@ -66,14 +111,11 @@ impl World {
             Arc::<ManualClock>::clone(&clock),
             Arc::new(SeededRandom::new(3)),
         ));
-        let quota = Arc::new(Recorder {
-            answer: Mutex::new(QuotaDecision::Granted { cost: usd("0.25") }),
-            asked: Mutex::default(),
-        });
+        let quota = Arc::new(Recorder::default());
         let org = ids.next();
         Self {
             authz: Authz::new(
-                Arc::<Recorder>::clone(&quota),
+                Arc::new(Recording(Arc::clone(&quota))),
                 Arc::<ManualClock>::clone(&clock),
             ),
             quota,
@@ -171,12 +213,13 @@ impl World {
             policy_id: PolicyId::from(id),
         });
         let resource = ResourceRef::resource(resource);
+        let action = Action::named(action);
         let request = CheckRequest {
-            action_id: Some(self.ids.next()),
+            reserve: true,
             approval: approval.as_ref(),
-            ..question(action, &resource, &[])
+            ..question(&action, &resource, &[])
         };
-        self.authz.check(&self.bind(identity), &request)
+        self.authz.ask(&self.bind(identity), &request)
     }
 
     pub(crate) fn connect(
@@ -191,8 +234,9 @@ impl World {
             ("port", ContextValue::Long(port)),
             ("protocol", ContextValue::Text(protocol)),
         ];
-        let request = question("network_egress", &resource, &context);
-        self.authz.check(&self.bind(identity), &request)
+        let action = Action::named("network_egress");
+        let request = question(&action, &resource, &context);
+        self.authz.ask(&self.bind(identity), &request)
     }
 
     pub(crate) fn later(&self, seconds: u64) {
@@ -202,15 +246,15 @@ impl World {
 
 /// A pure question about one unit.
 pub(crate) fn question<'a>(
-    action: &'a str,
+    action: &'a Action,
     resource: &'a ResourceRef,
     context: &'a [(&'a str, ContextValue<'a>)],
 ) -> CheckRequest<'a> {
     CheckRequest {
-        action_id: None,
         action,
         resource,
         units: 1,
+        reserve: false,
         context,
         approval: None,
     }
