@@ -55,6 +55,20 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
+/// The body of a JSON document, unread.
+pub(crate) async fn json_body<S: Send + Sync>(
+    request: Request,
+    state: &S,
+) -> Result<Bytes, ApiError> {
+    let media_type = is_media_type(request.headers(), JSON);
+    let body = body(request, state).await?;
+    if media_type {
+        Ok(body)
+    } else {
+        Err(ApiError::MediaType { expected: JSON })
+    }
+}
+
 /// An HTML form.
 pub(crate) struct Form<T>(pub(crate) T);
 

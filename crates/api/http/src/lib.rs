@@ -29,6 +29,7 @@
 
 mod app;
 mod auth;
+pub mod authzen;
 mod error;
 mod extract;
 mod handlers;

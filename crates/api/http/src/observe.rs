@@ -15,6 +15,7 @@ use creto_telemetry::{RequestId, request_span};
 use tracing::Instrument as _;
 
 use crate::app::Shared;
+use crate::authzen;
 use crate::error::ApiError;
 use crate::extract::{self, BODY_LIMIT};
 use crate::hosts;
@@ -70,6 +71,9 @@ async fn observe(State(app): State<Shared>, request: Request, next: Next) -> Res
         .get::<MatchedPath>()
         .map(|path| path.as_str().to_owned());
     let page = pages::is_page(request.uri().path());
+    let given = authzen::is_request(request.uri().path())
+        .then(|| request.headers().get(REQUEST_ID).cloned())
+        .flatten();
     let span = request_span(&id, method.as_str(), route.as_deref().unwrap_or("none"));
     let began = app.clock.monotonic();
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -87,7 +91,14 @@ async fn observe(State(app): State<Shared>, request: Request, next: Next) -> Res
         .http_request(method.as_str(), route.as_deref(), status.as_u16(), took);
 
     let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+    let named = match given {
+        Some(given) => {
+            tracing::debug!(client_request_id = ?given, "the caller's own name of it");
+            Some(given)
+        }
+        None => HeaderValue::from_str(&id.to_string()).ok(),
+    };
+    if let Some(value) = named {
         headers.insert(REQUEST_ID, value);
     }
     headers.insert(

@@ -49,7 +49,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn of(error: &ApiError) -> Self {
+    pub(crate) fn of(error: &ApiError) -> Self {
         let code = error.code();
         Self {
             kind: format!("urn:creto:error:{code}"),
@@ -141,7 +141,9 @@ fn status(error: &ApiError) -> StatusCode {
 
 fn govern(error: &GovernError) -> StatusCode {
     match error {
-        GovernError::Invalid { .. } | GovernError::Canonical(_) => StatusCode::BAD_REQUEST,
+        GovernError::Invalid { .. }
+        | GovernError::DelegationAmbiguous { .. }
+        | GovernError::Canonical(_) => StatusCode::BAD_REQUEST,
         GovernError::Forbidden { .. } | GovernError::Identity(_) => StatusCode::FORBIDDEN,
         GovernError::NotFound { .. } => StatusCode::NOT_FOUND,
         GovernError::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,

@@ -16,8 +16,11 @@ use creto_governor::{
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::app::Shared;
+use crate::authzen::{self, Decided, Evaluation, EvaluationsAnswer, EvaluationsRequest};
 use crate::extract::{List, ListQuery};
-use crate::handlers::{actions, authority, billing, log, oversight, sandboxes, system};
+use crate::handlers::{
+    actions, authority, authzen as evaluate, billing, log, oversight, sandboxes, system,
+};
 use crate::{auth, observe, pages};
 
 /// What a route asks of its caller.
@@ -75,6 +78,8 @@ pub(crate) struct Route {
     pub(crate) form: bool,
     pub(crate) answer: Body,
     pub(crate) status: u16,
+    /// Whether it changes something; what does is never stopped half way.
+    changes: bool,
     limit: Duration,
     mount: Mount,
 }
@@ -116,6 +121,7 @@ impl Route {
             form: false,
             answer: Body::None,
             status: 200,
+            changes: method == "POST",
             limit: USUAL,
             mount,
         }
@@ -156,6 +162,13 @@ impl Route {
 
     fn gives_other(mut self, media_type: &'static str) -> Self {
         self.answer = Body::Other(media_type);
+        self
+    }
+
+    /// A POST that changes nothing.
+    fn question(mut self) -> Self {
+        self.info.idempotent = false;
+        self.changes = false;
         self
     }
 
@@ -200,7 +213,7 @@ pub(crate) fn router(app: &Shared) -> Router<Shared> {
             _ => MethodFilter::POST,
         };
         let mut mounted = (route.mount)(filter);
-        if route.info.method == "POST" {
+        if route.changes {
             mounted = mounted.route_layer(middleware::from_fn(observe::change));
         }
         let state = || Arc::clone(app);
@@ -226,6 +239,7 @@ pub(crate) fn table() -> Vec<Route> {
     table.extend(system_routes());
     table.extend(authority_routes());
     table.extend(action_routes());
+    table.extend(authzen_routes());
     table.extend(billing_routes());
     table.extend(sandbox_routes());
     table.extend(log_routes());
@@ -395,6 +409,37 @@ fn action_routes() -> [Route; 8] {
         )
         .takes::<oversight::DecisionRequest>()
         .gives::<OversightAnswer>(),
+    ]
+}
+
+fn authzen_routes() -> [Route; 3] {
+    [
+        Route::post(
+            authzen::EVALUATION,
+            "access_evaluation",
+            "AuthZEN: may this subject do this? Nothing is reserved or recorded",
+            |f| on(f, evaluate::evaluation),
+        )
+        .takes::<Evaluation>()
+        .gives::<Decided>()
+        .question(),
+        Route::post(
+            authzen::EVALUATIONS,
+            "access_evaluations",
+            "AuthZEN: several such questions",
+            |f| on(f, evaluate::evaluations),
+        )
+        .takes::<EvaluationsRequest>()
+        .gives::<EvaluationsAnswer>()
+        .question(),
+        Route::get(
+            authzen::METADATA,
+            "authzen_metadata",
+            "AuthZEN: where the decision point answers",
+            |f| on(f, evaluate::metadata),
+        )
+        .gives::<authzen::Metadata>()
+        .public(),
     ]
 }
 

@@ -7,7 +7,7 @@ use creto_metering::MeteringError;
 use creto_nhi::{IdentityError, NhiError};
 use creto_oversight::{GrantError, OversightError};
 use creto_runtime::RuntimeError;
-use creto_types::{CanonicalError, StoreError};
+use creto_types::{CanonicalError, PrincipalName, StoreError};
 
 /// Nothing was changed, and this is why.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,13 @@ pub enum GovernError {
     TooManyRequests {
         /// When the next one is heard.
         retry_after: std::time::Duration,
+    },
+    /// The question is about an agent that acts by several delegations, and does
+    /// not say which.
+    #[error("{holder} holds several delegations; name the one that is meant")]
+    DelegationAmbiguous {
+        /// Who holds them.
+        holder: PrincipalName,
     },
     /// The idempotency key already stands for another request.
     #[error("this Idempotency-Key was used for a different request")]
@@ -115,6 +122,7 @@ impl Classify for GovernError {
             Self::Invalid { .. }
             | Self::NotFound { .. }
             | Self::Unsupported { .. }
+            | Self::DelegationAmbiguous { .. }
             | Self::IdempotencyKeyReused => Class::Permanent,
             Self::Forbidden { .. } => Class::Security,
             Self::TooManyRequests { .. } => Class::Transient,
@@ -139,6 +147,7 @@ impl Classify for GovernError {
             Self::NotFound { .. } => "not_found",
             Self::Unsupported { .. } => "unsupported",
             Self::TooManyRequests { .. } => "too_many_requests",
+            Self::DelegationAmbiguous { .. } => "delegation_ambiguous",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::Identity(error) => error.code(),
             Self::Nhi(error) => error.code(),

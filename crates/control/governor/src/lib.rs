@@ -36,6 +36,7 @@ mod idempotency;
 pub mod memory;
 mod oversight;
 mod ports;
+mod questions;
 mod records;
 mod sandboxes;
 mod settlement;
@@ -56,6 +57,10 @@ pub use error::GovernError;
 pub use governor::{Governor, GovernorConfig, Parts};
 pub use idempotency::IdempotencyKey;
 pub use ports::{ActionRecords, CommitStore, Replies, SandboxRow, SandboxStore};
+pub use questions::{
+    ApprovalNeeded, Asking, BatchRule, Fact, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,
+    QuestionAnswer, Subject,
+};
 pub use records::OrganizationCreated;
 pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
 pub use verify::RecordChecker;

@@ -1,6 +1,6 @@
 //! Everything in memory: what reads are served from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,6 +32,8 @@ pub(crate) struct OrgState {
     pub(crate) issuer_kid: String,
     pub(crate) principals: BTreeMap<PrincipalName, PrincipalEntry>,
     pub(crate) links: BTreeMap<LinkId, LinkEntry>,
+    /// The links that were given to each principal.
+    held: BTreeMap<PrincipalName, BTreeSet<LinkId>>,
     /// Of the humans whose credentials were ever superseded.
     pub(crate) epochs: BTreeMap<PrincipalName, Epoch>,
 }
@@ -107,6 +109,7 @@ impl OrgState {
             keys: signers,
             principals: BTreeMap::new(),
             links: BTreeMap::new(),
+            held: BTreeMap::new(),
             epochs: BTreeMap::new(),
         })
     }
@@ -119,6 +122,18 @@ impl OrgState {
                 key: Arc::new(stored.key),
             },
         );
+    }
+
+    pub(crate) fn add_link(&mut self, entry: LinkEntry) {
+        let (id, holder) = (entry.link.id, entry.link.delegatee.clone());
+        self.held.entry(holder).or_default().insert(id);
+        self.links.insert(id, entry);
+    }
+
+    /// The links that were given to a principal, newest first.
+    pub(crate) fn held(&self, holder: &PrincipalName) -> impl Iterator<Item = LinkId> {
+        let ids = self.held.get(holder).into_iter().flatten();
+        ids.rev().copied()
     }
 
     pub(crate) fn principal(&self, name: &PrincipalName) -> Result<&PrincipalEntry, NhiError> {
@@ -182,8 +197,7 @@ impl Registry {
                 .orgs
                 .get_mut(&signed.link.org)
                 .ok_or_else(|| corrupt("delegation", "its organization is missing"))?
-                .links
-                .insert(signed.link.id, LinkEntry::new(signed, status));
+                .add_link(LinkEntry::new(signed, status));
         }
         for stored in snapshot.epochs {
             registry.begin_epoch(stored)?;

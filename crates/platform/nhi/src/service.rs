@@ -282,9 +282,7 @@ impl Nhi {
         to_completion(async move {
             let receipt = inner.store.insert_link(link.clone(), commit).await?;
             if let Some(state) = inner.registry.write().orgs.get_mut(&link.link.org) {
-                state
-                    .links
-                    .insert(link.link.id, LinkEntry::new(link, LinkStatus::active()));
+                state.add_link(LinkEntry::new(link, LinkStatus::active()));
             }
             Ok(receipt)
         })
@@ -429,6 +427,17 @@ impl Nhi {
             .take(limit)
             .map(|(_, entry)| entry.view())
             .collect()
+    }
+
+    /// The delegations that were given to a principal, newest first, whatever
+    /// became of them.
+    #[must_use]
+    pub fn held_by(&self, org: OrgId, holder: &PrincipalName, limit: usize) -> Vec<LinkId> {
+        let registry = self.inner.registry.read();
+        let Some(state) = registry.orgs.get(&org) else {
+            return Vec::new();
+        };
+        state.held(holder).take(limit).collect()
     }
 
     /// The chain that ends in this link, root first. Every signature was

@@ -62,7 +62,8 @@ async fn every_route_that_is_not_public_answers_401() {
             "/healthz",
             "/readyz",
             "/openapi.json",
-            "/.well-known/jwks.json"
+            "/.well-known/jwks.json",
+            "/.well-known/authzen-configuration"
         ],
         "what is public grows only on purpose"
     );

@@ -9,6 +9,7 @@
 
 mod access;
 mod api;
+mod authzen;
 mod description;
 mod pages;
 mod problems;

@@ -1,0 +1,456 @@
+//! Pure questions: may this principal do this? What AuthZEN and gRPC ask.
+//!
+//! A question goes through the decision that governed actions go through, and
+//! then nothing happens: nothing is reserved, no human is asked, no record is
+//! written. So it looks at no quota, budget or rate: whether one has room is only
+//! certain for whoever reserves it, and that is what [`Governor::submit`] does.
+
+use creto_authz::{Action, Bound, CheckRequest, ContextValue, Decision, PolicyId, ResourceRef};
+use creto_nhi::{LinkId, PrincipalType};
+use creto_types::PrincipalName;
+
+use crate::delegation::link_id;
+use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
+
+/// The most questions of one batch.
+pub const MAX_QUESTIONS: usize = 100;
+
+/// The most bytes of an action's name, a resource's type or id.
+const MAX_NAME_BYTES: usize = 512;
+
+/// The most units of one question, as of one action.
+const MAX_UNITS: u64 = 1_000_000_000;
+
+/// The most values of a context.
+pub const MAX_FACTS: usize = 64;
+
+/// The most bytes of a value's name, of a text and of all texts of a set.
+const MAX_FACT_NAME_BYTES: usize = 128;
+const MAX_TEXT_BYTES: usize = 8 * 1024;
+
+/// The most texts of a set.
+pub const MAX_TEXTS: usize = 256;
+
+/// What the decision itself puts into the context.
+const ENGINE_FACTS: [&str; 2] = ["oversight", "units"];
+
+/// How far back an owner's question looks for the delegation an agent acts by
+/// when none is named.
+const NEWEST_DELEGATIONS: usize = 64;
+
+/// Whom a question is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// `agent` or `human`.
+    pub kind: String,
+    /// The name or the SPIFFE id.
+    pub id: String,
+    /// The delegation it acts by; needed when an agent holds several.
+    pub delegation: Option<String>,
+}
+
+/// One value of a question's context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Cedar `Bool`.
+    Bool(bool),
+    /// Cedar `Long`.
+    Long(i64),
+    /// Cedar `String`.
+    Text(String),
+    /// Cedar `Set<String>`.
+    Texts(Vec<String>),
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// About whom; the caller itself when `None`.
+    pub subject: Option<Subject>,
+    /// The action, for example `release.publish`.
+    pub action: String,
+    /// The resource's entity type: with its namespace, or a bare name that stands
+    /// in `Creto`.
+    pub resource_type: String,
+    /// The resource's id, for example `repo:creto`.
+    pub resource_id: String,
+    /// How many units it would use.
+    pub units: u64,
+    /// What the action's context declares beside what the decision fills in.
+    pub context: Vec<(String, Fact)>,
+}
+
+/// What is answered. It holds for now: nothing was reserved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuestionAnswer {
+    /// One of the five outcomes.
+    pub outcome: OutcomeKind,
+    /// Why.
+    pub reason: ReasonAnswer,
+    /// The policies that decided.
+    pub policy_ids: Vec<String>,
+    /// The approval that is needed, when one would let it through.
+    pub approval: Option<ApprovalNeeded>,
+}
+
+impl QuestionAnswer {
+    /// Whether the action is permitted as it was asked.
+    #[must_use]
+    pub const fn permitted(&self) -> bool {
+        matches!(self.outcome, OutcomeKind::Allow)
+    }
+
+    fn new(
+        outcome: OutcomeKind,
+        code: &str,
+        message: impl Into<String>,
+        policies: &[PolicyId],
+    ) -> Self {
+        Self {
+            outcome,
+            reason: ReasonAnswer {
+                code: code.to_owned(),
+                message: message.into(),
+            },
+            policy_ids: policies.iter().map(ToString::to_string).collect(),
+            approval: None,
+        }
+    }
+}
+
+/// Which approval is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApprovalNeeded {
+    /// The value of the `@oversight` annotation.
+    pub kind: String,
+    /// What the approval is bound to: the policy, or several joined by `+`.
+    pub policy_id: String,
+}
+
+/// When a batch of questions ends before all are answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchRule {
+    /// It does not.
+    #[default]
+    ExecuteAll,
+    /// After the first that is not permitted, or that has no answer.
+    DenyOnFirstDeny,
+    /// After the first that is permitted.
+    PermitOnFirstPermit,
+}
+
+impl BatchRule {
+    /// Whether an answer, permitted or not, is the last one.
+    #[must_use]
+    pub const fn ends(self, permitted: bool) -> bool {
+        match self {
+            Self::ExecuteAll => false,
+            Self::DenyOnFirstDeny => !permitted,
+            Self::PermitOnFirstPermit => permitted,
+        }
+    }
+}
+
+/// A caller that was heard and may ask now.
+pub struct Asking<'a> {
+    governor: &'a Governor,
+    caller: &'a Caller,
+}
+
+impl Governor {
+    /// Hears a caller: one admission, for one question or one batch of at most
+    /// [`MAX_QUESTIONS`].
+    pub fn asking<'a>(&'a self, caller: &'a Caller) -> Result<Asking<'a>, GovernError> {
+        self.admit(caller)?;
+        Ok(Asking {
+            governor: self,
+            caller,
+        })
+    }
+}
+
+impl Asking<'_> {
+    /// Answers one question. Callers may ask about themselves, owners about every
+    /// principal of the organization. Errors are for questions that could not be
+    /// judged at all.
+    pub fn ask(&self, question: &Question) -> Result<QuestionAnswer, GovernError> {
+        question.validate()?;
+        let bound = match self.who(question.subject.as_ref())? {
+            Who::Is(bound) => bound,
+            Who::Nobody(answer) => return Ok(*answer),
+        };
+        let resource = ResourceRef::new(question.entity_type(), question.resource_id.as_str());
+        let texts: Vec<Vec<&str>> = question
+            .context
+            .iter()
+            .map(|(_, fact)| match fact {
+                Fact::Texts(texts) => texts.iter().map(String::as_str).collect(),
+                Fact::Bool(_) | Fact::Long(_) | Fact::Text(_) => Vec::new(),
+            })
+            .collect();
+        let context: Vec<(&str, ContextValue<'_>)> = question
+            .context
+            .iter()
+            .zip(&texts)
+            .map(|((name, fact), texts)| {
+                let value = match fact {
+                    Fact::Bool(value) => ContextValue::Bool(*value),
+                    Fact::Long(value) => ContextValue::Long(*value),
+                    Fact::Text(value) => ContextValue::Text(value),
+                    Fact::Texts(_) => ContextValue::Texts(texts),
+                };
+                (name.as_str(), value)
+            })
+            .collect();
+        let decision = self.governor.parts.authz.ask(
+            &bound,
+            &CheckRequest {
+                action: &Action::named(&question.action),
+                resource: &resource,
+                units: question.units,
+                reserve: false,
+                context: &context,
+                approval: None,
+            },
+        );
+        Ok(answer(decision))
+    }
+
+    /// Whose authority the question is about.
+    fn who(&self, subject: Option<&Subject>) -> Result<Who, GovernError> {
+        let caller = self.caller;
+        let Some(subject) = subject else {
+            return Ok(Who::Is(caller.bound().clone()));
+        };
+        let identity = caller.identity();
+        let named = subject.kind == identity.kind.as_str()
+            && (subject.id == identity.name.as_str() || subject.id == identity.spiffe_id);
+        let own = match &subject.delegation {
+            Some(text) => Some(link_id(DELEGATION, text)?) == caller.link(),
+            None => true,
+        };
+        if named && own {
+            return Ok(Who::Is(caller.bound().clone()));
+        }
+        if !caller.is_human() {
+            return Err(GovernError::forbidden(format!(
+                "{} is an agent and may ask about itself alone, acting by its own delegation; \
+                 the organization's owner may ask about everybody",
+                caller.name()
+            )));
+        }
+        caller.live(self.governor.now())?;
+        self.another(subject)
+    }
+
+    /// What an owner asks about: anybody of the organization.
+    fn another(&self, subject: &Subject) -> Result<Who, GovernError> {
+        let org = self.caller.org();
+        let nhi = &self.governor.parts.nhi;
+        let last = subject.id.rsplit('/').next().unwrap_or_default();
+        let found = last
+            .parse::<PrincipalName>()
+            .ok()
+            .and_then(|name| nhi.principal(org, &name))
+            .filter(|found| found.kind.as_str() == subject.kind)
+            .filter(|found| subject.id == found.name.as_str() || subject.id == found.spiffe_id);
+        let Some(principal) = found else {
+            return Ok(Who::nobody(
+                UNKNOWN_SUBJECT,
+                format!(
+                    "the organization has no {} of this name",
+                    match subject.kind.as_str() {
+                        "agent" | "human" => subject.kind.as_str(),
+                        _ => "principal of this type (`agent` or `human`)",
+                    }
+                ),
+            ));
+        };
+        let identity = match (principal.kind, &subject.delegation) {
+            (PrincipalType::Human, None) => nhi.identity_for_human(org, &principal.name)?,
+            (PrincipalType::Human, Some(_)) => {
+                return Err(GovernError::invalid(
+                    DELEGATION,
+                    "a human acts in person, under no delegation",
+                ));
+            }
+            (PrincipalType::Agent, named) => {
+                let link = match named {
+                    Some(text) => self.named(&principal.name, text)?,
+                    None => self.only(&principal.name)?,
+                };
+                match link {
+                    Some(link) => nhi.identity_for_link(org, link)?,
+                    None => {
+                        return Ok(Who::nobody(
+                            creto_authz::deny::NO_DELEGATION,
+                            format!(
+                                "nothing was delegated to agent {}, which has no authority of \
+                                 its own",
+                                principal.name
+                            ),
+                        ));
+                    }
+                }
+            }
+        };
+        Ok(Who::Is(self.governor.parts.authz.bind(identity)))
+    }
+
+    /// A delegation that the question names: it has to be the agent's.
+    fn named(&self, holder: &PrincipalName, text: &str) -> Result<Option<LinkId>, GovernError> {
+        let id = link_id(DELEGATION, text)?;
+        match self.governor.parts.nhi.link(self.caller.org(), id) {
+            Some(view) if view.signed.link.delegatee == *holder => Ok(Some(id)),
+            _ => Err(GovernError::NotFound { what: "delegation" }),
+        }
+    }
+
+    /// The one live delegation of an agent. When none is live the newest, whose
+    /// denial says what became of it.
+    fn only(&self, holder: &PrincipalName) -> Result<Option<LinkId>, GovernError> {
+        let org = self.caller.org();
+        let nhi = &self.governor.parts.nhi;
+        let held = nhi.held_by(org, holder, NEWEST_DELEGATIONS + 1);
+        let now = self.governor.now();
+        let mut live = Vec::new();
+        for id in &held {
+            if nhi.identity_for_link(org, *id)?.live(now).is_ok() {
+                live.push(*id);
+            }
+        }
+        match live.as_slice() {
+            [] => Ok(held.first().copied()),
+            [one] if held.len() <= NEWEST_DELEGATIONS => Ok(Some(*one)),
+            _ => Err(GovernError::DelegationAmbiguous {
+                holder: holder.clone(),
+            }),
+        }
+    }
+}
+
+/// The field of a question that names a delegation.
+const DELEGATION: &str = "subject.properties.delegation";
+
+/// The reason when a question is about nobody of the organization.
+const UNKNOWN_SUBJECT: &str = "unknown_subject";
+
+enum Who {
+    Is(Bound),
+    /// Nobody with any authority: the answer is clear without policies.
+    Nobody(Box<QuestionAnswer>),
+}
+
+impl Who {
+    fn nobody(code: &str, message: String) -> Self {
+        let answer = QuestionAnswer::new(OutcomeKind::Deny, code, message, &[]);
+        Self::Nobody(Box::new(answer))
+    }
+}
+
+impl Question {
+    /// Whether it can be asked at all.
+    fn validate(&self) -> Result<(), GovernError> {
+        let named = [
+            ("action.name", &self.action),
+            ("resource.type", &self.resource_type),
+            ("resource.id", &self.resource_id),
+        ];
+        for (field, text) in named {
+            let printable = text.chars().all(|c| !c.is_control());
+            if text.is_empty() || text.len() > MAX_NAME_BYTES || !printable {
+                return Err(GovernError::invalid(
+                    field,
+                    format!("1 to {MAX_NAME_BYTES} bytes without control characters are expected"),
+                ));
+            }
+        }
+        if !(1..=MAX_UNITS).contains(&self.units) {
+            return Err(GovernError::invalid(
+                "units",
+                format!("1 to {MAX_UNITS} units are expected"),
+            ));
+        }
+        if self.context.len() > MAX_FACTS {
+            return Err(unusable(format!("at most {MAX_FACTS} values are allowed")));
+        }
+        self.context
+            .iter()
+            .try_for_each(|(name, fact)| validate_fact(name, fact))
+    }
+
+    fn entity_type(&self) -> String {
+        if self.resource_type.contains("::") {
+            self.resource_type.clone()
+        } else {
+            format!("Creto::{}", self.resource_type)
+        }
+    }
+}
+
+fn validate_fact(name: &str, fact: &Fact) -> Result<(), GovernError> {
+    if name.is_empty() || name.len() > MAX_FACT_NAME_BYTES {
+        return Err(unusable(format!(
+            "names of 1 to {MAX_FACT_NAME_BYTES} bytes are expected"
+        )));
+    }
+    if ENGINE_FACTS.contains(&name) {
+        return Err(unusable(format!("`{name}` is filled in by the decision")));
+    }
+    let (texts, bytes) = match fact {
+        Fact::Bool(_) | Fact::Long(_) => (0, 0),
+        Fact::Text(text) => (1, text.len()),
+        Fact::Texts(texts) => (texts.len(), texts.iter().map(String::len).sum()),
+    };
+    if texts > MAX_TEXTS || bytes > MAX_TEXT_BYTES {
+        return Err(unusable(format!(
+            "`{name}` is too long: at most {MAX_TEXTS} texts of {MAX_TEXT_BYTES} bytes in all"
+        )));
+    }
+    Ok(())
+}
+
+fn unusable(message: String) -> GovernError {
+    GovernError::invalid("context", message)
+}
+
+fn answer(decision: Decision) -> QuestionAnswer {
+    match decision {
+        Decision::Allow { policies, .. } => {
+            QuestionAnswer::new(OutcomeKind::Allow, "permitted", "permitted", &policies)
+        }
+        Decision::Deny { reason, policies } => {
+            QuestionAnswer::new(OutcomeKind::Deny, reason.code, reason.text, &policies)
+        }
+        Decision::RequiresOversight {
+            policy_id,
+            oversight,
+            policies,
+        } => QuestionAnswer {
+            approval: Some(ApprovalNeeded {
+                kind: oversight,
+                policy_id: policy_id.to_string(),
+            }),
+            ..QuestionAnswer::new(
+                OutcomeKind::RequiresOversight,
+                "needs_approval",
+                "a human has to approve this first; submit it as an action to ask one",
+                &policies,
+            )
+        },
+        // A question reserves nothing, so no quota is asked; were one asked all the
+        // same, its refusal is one.
+        Decision::QuotaExceeded { policies, .. } => QuestionAnswer::new(
+            OutcomeKind::QuotaExceeded,
+            "budget_exceeded",
+            "a limit does not cover it",
+            &policies,
+        ),
+        Decision::RateLimited { policies, .. } => QuestionAnswer::new(
+            OutcomeKind::RateLimited,
+            "rate_limited",
+            "too many actions",
+            &policies,
+        ),
+    }
+}
