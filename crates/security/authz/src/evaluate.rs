@@ -13,27 +13,100 @@
 //! Whatever fails makes it a denial. An approval names the policies it was asked
 //! for, and lets the action through only when all that hold it back are named.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use cedar_policy::{Authorizer, Context, Decision as CedarDecision, Entities, EntityUid, Request};
-use creto_nhi::AgentIdentity;
+use cedar_policy_core::ast::{EntityUID, EntityUIDEntry, Request};
+use cedar_policy_core::entities::Entities;
+use cedar_policy_core::evaluator::Evaluator;
+use cedar_policy_core::extensions::Extensions;
+use creto_nhi::{AgentIdentity, PrincipalType};
 
-use crate::model::{Approval, CheckRequest, Decision, DenyReason, PolicyId, deny};
+use crate::filled::{self, Person, people};
+use crate::model::{
+    Approval, ContextValue, Decision, DenyReason, PolicyId, PolicyIds, ResourceRef, deny,
+};
 use crate::policies::{CompiledPolicies, JOIN};
-use crate::schema::Served;
+use crate::schema::{ActionShape, ResourceShape};
+use crate::slice::Keys;
 
-/// A policy decision before quota.
-pub(crate) enum Judgement {
-    /// These permit it.
-    Permitted(Vec<PolicyId>),
-    /// Anything else, ready to be answered.
-    Other(Decision),
+/// What the policies are asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<'a> {
+    /// The action's name in the schema's namespace `Creto`.
+    pub(crate) action: &'a str,
+    /// What it is done to.
+    pub(crate) resource: &'a ResourceRef,
+    /// How many units it is expected to use.
+    pub(crate) units: u64,
+    /// The caller's values of the context.
+    pub(crate) context: &'a [(&'a str, ContextValue<'a>)],
+    /// The time of the decision, in nanoseconds since the Unix epoch.
+    pub(crate) now: i64,
+    /// The approval that came with the request.
+    pub(crate) approval: Option<&'a Approval>,
+}
+
+/// What the policies say. It holds no text of the request, so that one value may
+/// stand for many requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Verdict {
+    /// These permit it, to everyone in the chain.
+    Permitted {
+        /// Sorted.
+        policies: Arc<[PolicyId]>,
+    },
+    /// These forbid it.
+    Forbidden {
+        /// Sorted.
+        policies: Arc<[PolicyId]>,
+    },
+    /// Nothing permits it to this one of the chain: 0 is the human it starts from,
+    /// `i` the delegatee of hop `i`.
+    Unpermitted {
+        /// Which.
+        principal: u8,
+    },
+    /// A human may approve it.
+    Oversight {
+        /// Those that hold it back, sorted.
+        policies: Arc<[PolicyId]>,
+        /// The value of the annotation they share.
+        oversight: Arc<str>,
+    },
+    /// Policies ask for different approvals.
+    OversightConflict {
+        /// Which, sorted.
+        policies: Arc<[PolicyId]>,
+    },
+    /// The schema has no such action.
+    UnknownAction,
+    /// The request does not fit the schema, and why.
+    Invalid(String),
+    /// Policies that could not be evaluated, and why.
+    Failed(Vec<(PolicyId, String)>),
+}
+
+/// What of a request, beyond chain, action and resource, the policies of one
+/// action may read. Two requests that agree in all of it are decided alike, as
+/// long as both fit the schema.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reads {
+    /// The number of units.
+    pub(crate) units: bool,
+    /// The time of the decision.
+    pub(crate) time: bool,
+    /// The context as a whole. The other fields then name all there is.
+    pub(crate) all: bool,
+    /// The caller's attributes of the context, sorted.
+    pub(crate) names: Box<[Box<str>]>,
 }
 
 pub(crate) fn denied(
     code: &'static str,
     text: impl Into<String>,
-    policies: Vec<PolicyId>,
+    policies: impl Into<PolicyIds>,
 ) -> Decision {
     Decision::Deny {
         reason: DenyReason {
@@ -45,13 +118,13 @@ pub(crate) fn denied(
 }
 
 /// One evaluation for everyone in the chain.
-#[derive(Default)]
-struct Round {
-    permits: BTreeSet<PolicyId>,
-    forbids: BTreeSet<PolicyId>,
-    /// Someone whom nothing permits and nothing forbids it to.
-    unpermitted: Option<EntityUid>,
-    errors: Vec<(PolicyId, String)>,
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    permits: Vec<u32>,
+    forbids: Vec<u32>,
+    /// The place of someone whom nothing permits and nothing forbids it to.
+    unpermitted: Option<u8>,
+    errors: Vec<(u32, String)>,
 }
 
 impl Round {
@@ -60,168 +133,447 @@ impl Round {
     }
 }
 
-struct Asked<'a> {
-    policies: &'a CompiledPolicies,
-    principals: Vec<EntityUid>,
-    action: EntityUid,
-    resource: EntityUid,
-    entities: Entities,
+/// One principal of a question, with the policies whose scope fits.
+pub(crate) struct Asking<'a> {
+    pub(crate) person: Person<'a>,
+    pub(crate) keys: Keys,
+    pub(crate) candidates: Vec<u32>,
 }
 
-impl Asked<'_> {
-    fn round(&self, context: &Context) -> Result<Round, String> {
-        let mut round = Round::default();
-        for principal in &self.principals {
-            let request = Request::new(
-                principal.clone(),
-                self.action.clone(),
-                self.resource.clone(),
-                context.clone(),
-                Some(&self.policies.served.schema),
-            )
-            .map_err(|error| creto_errors::chain(&error))?;
-            let response =
-                Authorizer::new().is_authorized(&request, &self.policies.set, &self.entities);
-            let diagnostics = response.diagnostics();
-            for error in diagnostics.errors() {
-                let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
-                let id: &str = error.policy_id().as_ref();
-                let text = error.inner().to_string();
-                round.errors.push((PolicyId::from(id), text));
-            }
-            let reasons = diagnostics.reason().map(|id| {
-                let id: &str = id.as_ref();
-                PolicyId::from(id)
+/// A question that fits the schema.
+pub(crate) struct Asked<'a> {
+    policies: &'a CompiledPolicies,
+    identity: &'a AgentIdentity,
+    question: &'a Question<'a>,
+    pub(crate) action: &'a ActionShape,
+    resource: &'a ResourceShape,
+    #[allow(dead_code, reason = "for explanations")]
+    pub(crate) resource_keys: Keys,
+    pub(crate) people: Vec<Asking<'a>>,
+    /// Whether a candidate reads more than ids and the context.
+    needs_entities: bool,
+    needs_actions: bool,
+    uids: OnceCell<Uids>,
+    entities: OnceCell<Entities>,
+}
+
+/// The parts of Cedar's requests that are the same in both rounds.
+struct Uids {
+    people: Vec<Arc<EntityUID>>,
+    resource: Arc<EntityUID>,
+}
+
+impl<'a> Asked<'a> {
+    /// Finds who is asked for and what might apply to them.
+    pub(crate) fn new(
+        policies: &'a CompiledPolicies,
+        identity: &'a AgentIdentity,
+        question: &'a Question<'a>,
+        action: &'a ActionShape,
+        resource: &'a ResourceShape,
+    ) -> Self {
+        let slices = &policies.slices;
+        let numbers = &policies.numbers;
+        let organization = if slices.names_one_of(numbers.organization) {
+            let id = identity.org.to_string();
+            [Some(slices.spot(numbers.organization, &id)), None]
+        } else {
+            [None, None]
+        };
+        let above: Vec<_> = organization.into_iter().flatten().collect();
+        let spot = slices.spot(
+            numbers.resource(&question.resource.kind),
+            &question.resource.id,
+        );
+        let resource_keys = if resource.shape.organization {
+            Keys::of(spot, &above)
+        } else {
+            Keys::of(spot, &[])
+        };
+        let layers = policies.layers(question.action);
+        let mut asking: Vec<Asking<'a>> = Vec::with_capacity(1 + identity.hops.len());
+        for person in people(identity) {
+            let kind = match person.kind {
+                PrincipalType::Human => numbers.human,
+                PrincipalType::Agent => numbers.agent,
+            };
+            let keys = Keys::of(slices.spot(kind, person.name), &above);
+            // Agents that no policy names have all policies in common.
+            let candidates = match asking.last() {
+                Some(last) if last.keys == keys => last.candidates.clone(),
+                _ => slices.candidates(layers, &keys, &resource_keys),
+            };
+            asking.push(Asking {
+                person,
+                keys,
+                candidates,
             });
-            match response.decision() {
-                CedarDecision::Allow => round.permits.extend(reasons),
-                CedarDecision::Deny => {
-                    // Cedar names the forbids that fired, or nothing.
-                    let fired: Vec<PolicyId> = reasons.collect();
-                    if fired.is_empty() {
-                        round.unpermitted.get_or_insert_with(|| principal.clone());
+        }
+        let conditions = asking
+            .iter()
+            .flat_map(|asking| &asking.candidates)
+            .filter_map(|number| slices.get(*number));
+        let (needs_entities, needs_actions) =
+            conditions.fold((false, false), |(entities, actions), sliced| {
+                let facts = &sliced.facts;
+                (entities | facts.entities, actions | facts.actions)
+            });
+        Self {
+            policies,
+            identity,
+            question,
+            action,
+            resource,
+            resource_keys,
+            people: asking,
+            needs_entities,
+            needs_actions,
+            uids: OnceCell::new(),
+            entities: OnceCell::new(),
+        }
+    }
+
+    fn uids(&self) -> &Uids {
+        self.uids.get_or_init(|| {
+            let served = &self.policies.served;
+            let person = |asking: &Asking<'_>| {
+                let person = asking.person;
+                Arc::new(filled::uid(served.kind_of(person.kind), person.name))
+            };
+            Uids {
+                people: self.people.iter().map(person).collect(),
+                resource: Arc::new(filled::uid(&self.resource.kind, &self.question.resource.id)),
+            }
+        })
+    }
+
+    /// The entities that conditions may look into; none when none does.
+    fn entities(&self) -> Result<&Entities, String> {
+        if let Some(known) = self.entities.get() {
+            return Ok(known);
+        }
+        let served = &self.policies.served;
+        let nothing = Entities::new();
+        let base = if self.needs_actions {
+            &served.action_entities
+        } else {
+            &nothing
+        };
+        let built = if self.needs_entities {
+            let organization = served.organization(self.identity.org);
+            let root = self.identity.root().as_str();
+            let owner = Arc::new(filled::uid(served.names.human(), root));
+            let uids = self.uids();
+            let mut all = Vec::with_capacity(2 + self.people.len());
+            for (asking, uid) in self.people.iter().zip(&uids.people) {
+                let uid = EntityUID::clone(uid);
+                all.push(match asking.person.kind {
+                    PrincipalType::Human => filled::human(uid, &organization),
+                    PrincipalType::Agent => {
+                        filled::agent(uid, &owner, asking.person.place, &organization)
                     }
-                    round.forbids.extend(fired);
+                });
+            }
+            let target = EntityUID::clone(&uids.resource);
+            all.push(filled::resource(target, self.resource.shape, &organization));
+            all.push(cedar_policy_core::ast::Entity::with_uid(organization));
+            filled::together(base, all)?
+        } else {
+            Entities::new()
+        };
+        Ok(self.entities.get_or_init(|| built))
+    }
+
+    /// One evaluation for everyone, or why the question cannot be put.
+    pub(crate) fn round(&self, approved: bool) -> Result<Round, String> {
+        self.round_with(approved, |_, _, _| {})
+    }
+
+    /// The same, telling of every candidate whether it applied to whom.
+    pub(crate) fn round_with(
+        &self,
+        approved: bool,
+        mut tell: impl FnMut(usize, u32, &Result<bool, String>),
+    ) -> Result<Round, String> {
+        let mut round = Round::default();
+        let slices = &self.policies.slices;
+        let context = OnceCell::new();
+        // What does not read the principal is the same for everyone.
+        let mut shared: Vec<(u32, Result<bool, String>)> = Vec::new();
+        for (position, asking) in self.people.iter().enumerate() {
+            let mut evaluator: Option<Evaluator<'_>> = None;
+            let permits = round.permits.len();
+            let forbids = round.forbids.len();
+            for number in &asking.candidates {
+                let Some(sliced) = slices.get(*number) else {
+                    continue;
+                };
+                let known = shared.iter().find(|(known, _)| known == number);
+                let applies = if !sliced.has_condition() {
+                    Ok(true)
+                } else if let Some((_, known)) = known {
+                    known.clone()
+                } else {
+                    if evaluator.is_none() {
+                        evaluator = Some(self.evaluator(position, approved, &context)?);
+                    }
+                    let Some(evaluator) = &evaluator else {
+                        continue;
+                    };
+                    let applies = sliced.applies(evaluator);
+                    if !sliced.facts.principal {
+                        shared.push((*number, applies.clone()));
+                    }
+                    applies
+                };
+                tell(position, *number, &applies);
+                match applies {
+                    Ok(false) => {}
+                    Ok(true) if sliced.permits() => round.permits.push(*number),
+                    Ok(true) => round.forbids.push(*number),
+                    Err(error) => round.errors.push((*number, error)),
                 }
+            }
+            if round.forbids.len() > forbids {
+                // What permits it to someone whom it is forbidden to has no say.
+                round.permits.truncate(permits);
+            } else if round.permits.len() == permits {
+                round.unpermitted.get_or_insert(asking.person.place);
             }
         }
         Ok(round)
     }
-}
 
-/// Asks the policies for everyone in the chain.
-pub(crate) fn judge(
-    policies: &CompiledPolicies,
-    identity: &AgentIdentity,
-    request: &CheckRequest<'_>,
-) -> Judgement {
-    match try_judge(policies, identity, request) {
-        Ok(judgement) => judgement,
-        Err(refusal) => Judgement::Other(*refusal),
-    }
-}
-
-fn try_judge(
-    policies: &CompiledPolicies,
-    identity: &AgentIdentity,
-    request: &CheckRequest<'_>,
-) -> Result<Judgement, Box<Decision>> {
-    let Some(action) = policies.served.action(request.action.name()) else {
-        return Err(Box::new(denied(
-            deny::UNKNOWN_ACTION,
-            format!(
-                "the organization's policy schema has no action `{}`; declare it there",
-                request.action.name()
-            ),
-            Vec::new(),
-        )));
-    };
-    let invalid = |problem: String| {
-        Box::new(denied(
-            deny::INVALID_REQUEST,
-            format!(
-                "the request for `{}` does not fit the policy schema: {problem}",
-                request.action.name()
-            ),
-            Vec::new(),
+    fn evaluator(
+        &self,
+        position: usize,
+        approved: bool,
+        context: &OnceCell<cedar_policy_core::ast::Context>,
+    ) -> Result<Evaluator<'_>, String> {
+        let context = match context.get() {
+            Some(context) => context.clone(),
+            None => {
+                let now = self.policies.served.now(self.question)?;
+                let built = filled::context(self.question, approved, now)?;
+                context.get_or_init(|| built).clone()
+            }
+        };
+        let known = |uid: &Arc<EntityUID>| EntityUIDEntry::Known {
+            euid: Arc::clone(uid),
+            loc: None,
+        };
+        let uids = self.uids();
+        let principal = uids
+            .people
+            .get(position)
+            .ok_or_else(|| "nobody is asked for".to_owned())?;
+        let request = Request::new_unchecked(
+            known(principal),
+            known(&self.action.uid),
+            known(&uids.resource),
+            Some(context),
+        );
+        Ok(Evaluator::new(
+            request,
+            self.entities()?,
+            Extensions::all_available(),
         ))
-    };
-    let (principals, resource, entities) = policies
-        .served
-        .entities(identity, request.resource)
-        .map_err(invalid)?;
-    let asked = Asked {
-        policies,
-        principals,
-        action: action.clone(),
-        resource,
-        entities,
-    };
-    let round = |approved: bool| -> Result<Round, Box<Decision>> {
-        let context = Served::context(request.context, request.units, approved).map_err(invalid)?;
-        let round = asked.round(&context).map_err(invalid)?;
-        if round.errors.is_empty() {
-            return Ok(round);
-        }
-        Err(Box::new(failed(&round.errors)))
-    };
+    }
+}
 
-    let first = round(false)?;
-    if first.allowed() {
-        return Ok(Judgement::Permitted(first.permits.into_iter().collect()));
+impl CompiledPolicies {
+    /// Asks the policies for everyone in the chain.
+    pub(crate) fn judge(&self, identity: &AgentIdentity, question: &Question<'_>) -> Verdict {
+        match self.try_judge(identity, question) {
+            Ok(verdict) | Err(verdict) => verdict,
+        }
     }
-    if let Some(principal) = &first.unpermitted
-        && first.forbids.is_empty()
-    {
-        return Err(Box::new(unpermitted(request, principal)));
+
+    fn try_judge(
+        &self,
+        identity: &AgentIdentity,
+        question: &Question<'_>,
+    ) -> Result<Verdict, Verdict> {
+        let asked = self.asked(identity, question)?;
+        let round = |approved: bool| -> Result<Round, Verdict> {
+            let round = asked.round(approved).map_err(Verdict::Invalid)?;
+            if round.errors.is_empty() {
+                return Ok(round);
+            }
+            Err(Verdict::Failed(self.named_errors(round.errors)))
+        };
+        let first = round(false)?;
+        if first.allowed() {
+            return Ok(Verdict::Permitted {
+                policies: self.ids(first.permits),
+            });
+        }
+        if let Some(principal) = first.unpermitted
+            && first.forbids.is_empty()
+        {
+            return Err(Verdict::Unpermitted { principal });
+        }
+        let plain: Vec<u32> = first
+            .forbids
+            .iter()
+            .copied()
+            .filter(|number| self.oversight_of(*number).is_none())
+            .collect();
+        if !plain.is_empty() {
+            return Err(Verdict::Forbidden {
+                policies: self.ids(plain),
+            });
+        }
+        if let Some(principal) = first.unpermitted {
+            return Err(Verdict::Unpermitted { principal });
+        }
+        let second = round(true)?;
+        if !second.forbids.is_empty() {
+            return Err(Verdict::Forbidden {
+                policies: self.ids(second.forbids),
+            });
+        }
+        if let Some(principal) = second.unpermitted {
+            return Err(Verdict::Unpermitted { principal });
+        }
+        let kinds: BTreeSet<&str> = first
+            .forbids
+            .iter()
+            .filter_map(|number| self.oversight_of(*number))
+            .collect();
+        let held = self.ids(first.forbids);
+        let mut kinds = kinds.into_iter();
+        let (Some(oversight), None) = (kinds.next(), kinds.next()) else {
+            return Err(Verdict::OversightConflict { policies: held });
+        };
+        if question
+            .approval
+            .is_some_and(|approval| covers(approval, &held))
+        {
+            return Ok(Verdict::Permitted {
+                policies: self.ids(second.permits),
+            });
+        }
+        Ok(Verdict::Oversight {
+            policies: held,
+            oversight: oversight.into(),
+        })
     }
-    let held: Vec<PolicyId> = first.forbids.iter().cloned().collect();
-    let plain: Vec<PolicyId> = held
-        .iter()
-        .filter(|id| policies.oversight(id).is_none())
-        .cloned()
-        .collect();
-    if !plain.is_empty() {
-        return Err(Box::new(forbidden(policies, request, plain)));
+
+    /// The question with what might apply to it, or why it cannot be put.
+    pub(crate) fn asked<'a>(
+        &'a self,
+        identity: &'a AgentIdentity,
+        question: &'a Question<'a>,
+    ) -> Result<Asked<'a>, Verdict> {
+        let Some(action) = self.served.action(question.action) else {
+            return Err(Verdict::UnknownAction);
+        };
+        self.served
+            .check(identity, question, action)
+            .map_err(Verdict::Invalid)?;
+        let Some(resource) = self.served.resource(&question.resource.kind) else {
+            let kind = &question.resource.kind;
+            return Err(Verdict::Invalid(format!(
+                "the schema has no resource type `{kind}`"
+            )));
+        };
+        Ok(Asked::new(self, identity, question, action, resource))
     }
-    if let Some(principal) = &first.unpermitted {
-        return Err(Box::new(unpermitted(request, principal)));
+
+    /// The names of policies, sorted, each once.
+    pub(crate) fn ids(&self, mut numbers: Vec<u32>) -> Arc<[PolicyId]> {
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut ids: Vec<PolicyId> = numbers
+            .into_iter()
+            .filter_map(|number| Some(self.slices.get(number)?.id.clone()))
+            .collect();
+        ids.sort_unstable();
+        ids.into()
     }
-    let second = round(true)?;
-    if !second.forbids.is_empty() {
-        let still = second.forbids.into_iter().collect();
-        return Err(Box::new(forbidden(policies, request, still)));
+
+    fn named_errors(&self, errors: Vec<(u32, String)>) -> Vec<(PolicyId, String)> {
+        errors
+            .into_iter()
+            .filter_map(|(number, text)| Some((self.slices.get(number)?.id.clone(), text)))
+            .collect()
     }
-    if let Some(principal) = &second.unpermitted {
-        return Err(Box::new(unpermitted(request, principal)));
+
+    /// What the policies of an action may read of a request; `None` for an action
+    /// the schema does not know.
+    #[allow(dead_code, reason = "for the cache of verdicts")]
+    pub(crate) fn reads(&self, action: &str) -> Option<&Reads> {
+        self.rules(action).map(|rules| &rules.reads)
     }
-    let kinds: BTreeSet<&str> = held
-        .iter()
-        .filter_map(|id| policies.oversight(id))
-        .collect();
-    let mut kinds = kinds.into_iter();
-    let (Some(oversight), None) = (kinds.next(), kinds.next()) else {
-        return Err(Box::new(denied(
-            deny::OVERSIGHT_CONFLICT,
-            format!(
-                "{} ask for different approvals of one action; give them one @oversight value \
-                 or let only one of them match",
-                list(&held)
+
+    /// Whether a question fits the schema, as far as that is seen without Cedar:
+    /// `false` says that only [`Self::judge`] knows. A verdict that was found for
+    /// another request stands for this one only if this one fits.
+    #[allow(dead_code, reason = "for the cache of verdicts")]
+    pub(crate) fn plainly_fits(&self, question: &Question<'_>) -> bool {
+        self.served
+            .action(question.action)
+            .is_some_and(|action| self.served.plainly_fits(question, action))
+    }
+
+    /// A verdict as a decision, with its text.
+    pub(crate) fn render(
+        &self,
+        verdict: &Verdict,
+        identity: &AgentIdentity,
+        question: &Question<'_>,
+    ) -> Decision {
+        let action = question.action;
+        match verdict {
+            Verdict::Permitted { policies } => Decision::Allow {
+                policies: Arc::clone(policies).into(),
+                hold: None,
+            },
+            Verdict::Forbidden { policies } => forbidden(self, question, policies),
+            Verdict::Unpermitted { principal } => {
+                unpermitted(question, name_at(identity, *principal))
+            }
+            Verdict::Oversight {
+                policies,
+                oversight,
+            } => Decision::RequiresOversight {
+                policy_id: joined(policies),
+                oversight: oversight.as_ref().to_owned(),
+                policies: Arc::clone(policies).into(),
+            },
+            Verdict::OversightConflict { policies } => denied(
+                deny::OVERSIGHT_CONFLICT,
+                format!(
+                    "{} ask for different approvals of one action; give them one @oversight \
+                     value or let only one of them match",
+                    list(policies)
+                ),
+                Arc::clone(policies),
             ),
-            held,
-        )));
-    };
-    if request
-        .approval
-        .is_some_and(|approval| covers(approval, &held))
-    {
-        return Ok(Judgement::Permitted(second.permits.into_iter().collect()));
+            Verdict::UnknownAction => denied(
+                deny::UNKNOWN_ACTION,
+                format!(
+                    "the organization's policy schema has no action `{action}`; declare it there"
+                ),
+                Vec::new(),
+            ),
+            Verdict::Invalid(problem) => denied(
+                deny::INVALID_REQUEST,
+                format!("the request for `{action}` does not fit the policy schema: {problem}"),
+                Vec::new(),
+            ),
+            Verdict::Failed(errors) => failed(errors),
+        }
     }
-    Ok(Judgement::Other(Decision::RequiresOversight {
-        policy_id: joined(&held),
-        oversight: oversight.to_owned(),
-        policies: held.into(),
-    }))
+}
+
+/// Who stands at a place of the chain.
+pub(crate) fn name_at(identity: &AgentIdentity, place: u8) -> &str {
+    let hop = usize::from(place).checked_sub(1);
+    hop.and_then(|hop| identity.hops.get(hop))
+        .map_or_else(|| identity.root(), |hop| &hop.link.delegatee)
+        .as_str()
 }
 
 /// The name an approval of all these is bound to.
@@ -246,31 +598,29 @@ fn list(ids: &[PolicyId]) -> String {
 
 fn forbidden(
     policies: &CompiledPolicies,
-    request: &CheckRequest<'_>,
-    by: Vec<PolicyId>,
+    question: &Question<'_>,
+    by: &Arc<[PolicyId]>,
 ) -> Decision {
     let verb = if by.len() == 1 { "forbids" } else { "forbid" };
     let mut text = format!(
         "{} {verb} `{}` on `{}`",
-        list(&by),
-        request.action.name(),
-        request.resource.id
+        list(by),
+        question.action,
+        question.resource.id
     );
     if let Some(reason) = by.iter().find_map(|id| policies.reason(id)) {
         text.push_str(": ");
         text.push_str(reason);
     }
-    denied(deny::POLICY_FORBIDS, text, by)
+    denied(deny::POLICY_FORBIDS, text, Arc::clone(by))
 }
 
-fn unpermitted(request: &CheckRequest<'_>, principal: &EntityUid) -> Decision {
-    let name = principal.id().unescaped();
+fn unpermitted(question: &Question<'_>, name: &str) -> Decision {
     denied(
         deny::NO_POLICY_PERMITS,
         format!(
             "no policy permits {name} to do `{}` on `{}`; ask for a permit policy that covers it",
-            request.action.name(),
-            request.resource.id
+            question.action, question.resource.id
         ),
         Vec::new(),
     )

@@ -32,11 +32,13 @@
 mod action;
 mod error;
 mod evaluate;
+mod filled;
 mod model;
 mod policies;
 mod ports;
 mod schema;
 mod service;
+mod slice;
 mod sources;
 
 pub use action::{Action, ActionKey};

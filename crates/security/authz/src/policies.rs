@@ -7,8 +7,11 @@ use cedar_policy::{Effect, Policy, PolicyId as CedarId, PolicySet, ValidationMod
 use miette::Diagnostic;
 
 use crate::error::{Finding, PolicyError};
+use crate::evaluate::Reads;
+use crate::filled::{NOW, UNITS};
 use crate::model::PolicyId;
-use crate::schema::Served;
+use crate::schema::{ActionShape, Served};
+use crate::slice::{LayerNumber, Slices, Spot};
 use crate::sources::PolicySources;
 
 /// Joins the ids of policies that hold one action back together; so no id
@@ -60,9 +63,73 @@ pub struct LoadReport {
 /// A schema and policies that fit it, ready to be asked.
 pub struct CompiledPolicies {
     pub(crate) served: Served,
-    pub(crate) set: PolicySet,
-    pub(crate) infos: HashMap<PolicyId, PolicyInfo>,
+    pub(crate) slices: Slices,
+    pub(crate) numbers: Numbers,
+    /// By the name of the action.
+    rules: HashMap<String, Rules>,
+    /// Where a policy's [`PolicyInfo`] stands in the report.
+    infos: HashMap<PolicyId, usize>,
     report: LoadReport,
+}
+
+/// What the slices know of one action.
+pub(crate) struct Rules {
+    layers: Vec<LayerNumber>,
+    #[allow(dead_code, reason = "for the cache of verdicts")]
+    pub(crate) reads: Reads,
+}
+
+impl Rules {
+    fn new(slices: &Slices, action: &ActionShape) -> Self {
+        let above: Vec<Spot> = action
+            .ancestors
+            .iter()
+            .map(|uid| slices.spot_of(uid))
+            .collect();
+        let layers = slices.layers(slices.spot_of(&action.uid), &above);
+        let facts = slices.facts(&layers);
+        let all = facts.whole_context;
+        let names = action
+            .names()
+            .filter(|name| all || facts.context.contains(*name))
+            .map(Box::from)
+            .collect();
+        Self {
+            layers,
+            reads: Reads {
+                units: all || facts.context.contains(UNITS),
+                time: action.now && (all || facts.context.contains(NOW)),
+                all,
+                names,
+            },
+        }
+    }
+}
+
+/// The numbers the slices have for the types the engine fills.
+pub(crate) struct Numbers {
+    pub(crate) human: Option<u32>,
+    pub(crate) agent: Option<u32>,
+    pub(crate) organization: Option<u32>,
+    resources: HashMap<String, Option<u32>>,
+}
+
+impl Numbers {
+    fn new(slices: &Slices, served: &Served) -> Self {
+        Self {
+            human: slices.kind(served.names.human()),
+            agent: slices.kind(served.names.agent()),
+            organization: slices.kind(served.names.organization()),
+            resources: served
+                .resource_shapes()
+                .map(|(name, shape)| (name.to_owned(), slices.kind(&shape.kind)))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn resource(&self, kind: &str) -> Option<u32> {
+        self.resources.get(kind).copied().flatten()
+    }
 }
 
 impl std::fmt::Debug for CompiledPolicies {
@@ -89,14 +156,22 @@ impl CompiledPolicies {
         report
             .warnings
             .extend(infos.iter().filter_map(|info| unliftable(&set, info)));
-        let by_id = infos
-            .iter()
-            .map(|info| (info.id.clone(), info.clone()))
+        let by_id = (0_usize..)
+            .zip(&infos)
+            .map(|(position, info)| (info.id.clone(), position))
             .collect();
         report.policies = infos;
+        let slices = Slices::new(set.policies().map(|policy| policy.as_ref().clone()));
+        let numbers = Numbers::new(&slices, &served);
+        let rules = served
+            .action_shapes()
+            .map(|(name, action)| (name.to_owned(), Rules::new(&slices, action)))
+            .collect();
         Ok(Self {
             served,
-            set,
+            slices,
+            numbers,
+            rules,
             infos: by_id,
             report,
         })
@@ -108,14 +183,28 @@ impl CompiledPolicies {
         &self.report
     }
 
+    pub(crate) fn rules(&self, action: &str) -> Option<&Rules> {
+        self.rules.get(action)
+    }
+
+    /// Where the policies of an action lie.
+    pub(crate) fn layers(&self, action: &str) -> &[LayerNumber] {
+        self.rules(action).map_or(&[], |rules| &rules.layers)
+    }
+
+    pub(crate) fn info(&self, id: &PolicyId) -> Option<&PolicyInfo> {
+        self.report.policies.get(*self.infos.get(id)?)
+    }
+
     /// The `@oversight` value of a policy.
-    pub(crate) fn oversight(&self, id: &PolicyId) -> Option<&str> {
-        self.infos.get(id)?.oversight.as_deref()
+    pub(crate) fn oversight_of(&self, number: u32) -> Option<&str> {
+        let id = &self.slices.get(number)?.id;
+        self.info(id)?.oversight.as_deref()
     }
 
     /// The `@reason` of a policy.
     pub(crate) fn reason(&self, id: &PolicyId) -> Option<&str> {
-        self.infos.get(id)?.reason.as_deref()
+        self.info(id)?.reason.as_deref()
     }
 }
 

@@ -1,30 +1,32 @@
-//! The schema an organization's policies are written against, and what the
-//! engine fills in: entities and the two context values of every action.
+//! The schema an organization's policies are written against.
+//!
+//! It is served only when it takes what the engine fills in (`filled.rs`). That is
+//! tried here once, so that a request has nothing left to check but what its
+//! caller chose: the action, the type of the resource, and the caller's context.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use cedar_policy::{
-    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicyId as CedarId,
-    PolicySet, RestrictedExpression, Schema, SchemaFragment, ValidationMode, Validator,
+    Context, Entities, Entity, EntityTypeName, EntityUid, Policy, PolicyId as CedarId, PolicySet,
+    Request, RestrictedExpression, Schema, SchemaFragment, ValidationMode, Validator,
 };
+use cedar_policy_core::ast::{Entity as CoreEntity, EntityType, EntityUID, RestrictedExpr, Value};
+use cedar_policy_core::entities::{Dereference, Entities as CoreEntities};
+use cedar_policy_core::validator::types::{Attributes, Type};
 use creto_nhi::{AgentIdentity, PrincipalType};
 use creto_types::OrgId;
 
 use crate::error::{Finding, PolicyError};
-use crate::model::{ContextValue, ResourceRef};
+use crate::evaluate::Question;
+use crate::filled::{self, Clockwork, NOW, OVERSIGHT, Shape, UNITS};
+use crate::model::ContextValue;
 use crate::policies::{line_of, message_of};
 
 const NAMESPACE: &str = "Creto";
 
-/// The names the engine gives values to in every context.
-const ENGINE_CONTEXT: [&str; 2] = ["oversight", "units"];
-
-/// Which facts about a resource its entity type declares.
-#[derive(Clone, Copy, Debug)]
-struct Shape {
-    id: bool,
-    organization: bool,
-}
+/// Two names, since an enumerated entity type may happen to have one of them.
+const PROBES: [&str; 2] = ["probe", "another probe"];
 
 const SHAPES: [Shape; 4] = [
     Shape {
@@ -47,7 +49,7 @@ const SHAPES: [Shape; 4] = [
 
 /// The entity types that the engine fills.
 #[derive(Clone)]
-struct Names {
+pub(crate) struct Names {
     organization: EntityTypeName,
     human: EntityTypeName,
     agent: EntityTypeName,
@@ -68,37 +70,184 @@ impl Names {
             action: name("Action"),
         }
     }
+
+    pub(crate) fn organization(&self) -> &EntityType {
+        self.organization.as_ref()
+    }
+
+    pub(crate) fn human(&self) -> &EntityType {
+        self.human.as_ref()
+    }
+
+    pub(crate) fn agent(&self) -> &EntityType {
+        self.agent.as_ref()
+    }
 }
 
-fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
-    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
+/// What an action's context declares an attribute to be, of the types a caller
+/// has values for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Declared {
+    Bool,
+    Long,
+    Text,
+    Texts,
+    Other,
 }
 
-fn text(value: &str) -> RestrictedExpression {
-    RestrictedExpression::new_string(value.to_owned())
+/// What is known of an action of the schema.
+pub(crate) struct ActionShape {
+    pub(crate) uid: Arc<EntityUID>,
+    pub(crate) ancestors: Vec<EntityUID>,
+    cedar: EntityUid,
+    resources: HashSet<String>,
+    /// The caller's part of the context, sorted, and which of it must be there.
+    caller: BTreeMap<Box<str>, (Declared, bool)>,
+    required: usize,
+    /// Whether the engine fills in the time.
+    pub(crate) now: bool,
+    /// Whether what the engine fills in is all that the schema wants of it.
+    engine_fits: bool,
+}
+
+impl ActionShape {
+    /// The names a caller may give values to.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.caller.keys().map(|name| &**name)
+    }
+
+    /// Whether these values fit, seen without Cedar. What does not fit here may
+    /// still: an empty set has no type of its own.
+    fn takes(&self, values: &[(&str, ContextValue<'_>)]) -> bool {
+        let mut required = 0_usize;
+        for (position, (name, value)) in values.iter().enumerate() {
+            let Some((declared, must)) = self.caller.get(*name) else {
+                return false;
+            };
+            let fits = match value {
+                ContextValue::Bool(_) => *declared == Declared::Bool,
+                ContextValue::Long(_) => *declared == Declared::Long,
+                ContextValue::Text(_) => *declared == Declared::Text,
+                ContextValue::Texts(_) => *declared == Declared::Texts,
+            };
+            let again = values.iter().take(position).any(|(known, _)| known == name);
+            if !fits || again {
+                return false;
+            }
+            required = required.saturating_add(usize::from(*must));
+        }
+        required == self.required
+    }
+
+    /// Reads an action's declared context; `None` without one.
+    fn read(schema: &Schema, action: &EntityUid, resources: HashSet<String>) -> Option<Self> {
+        let uid: &EntityUID = action.as_ref();
+        let Type::Record { attrs, .. } = schema.as_ref().context_type(uid)? else {
+            return None;
+        };
+        let is_datetime = |kind: &Type| matches!(kind, Type::ExtensionType { name } if name.to_string() == "datetime");
+        let now = attrs
+            .get_attr(NOW)
+            .is_some_and(|now| is_datetime(&now.attr_type));
+        let engine = |name: &str| name == OVERSIGHT || name == UNITS || (now && name == NOW);
+        let caller: BTreeMap<Box<str>, (Declared, bool)> = attrs
+            .iter()
+            .filter(|(name, _)| !engine(name))
+            .map(|(name, attribute)| {
+                let declared = (declared(&attribute.attr_type), attribute.is_required);
+                (name.as_str().into(), declared)
+            })
+            .collect();
+        let required = caller.values().filter(|(_, must)| *must).count();
+        Some(Self {
+            uid: Arc::new(uid.clone()),
+            ancestors: Vec::new(),
+            cedar: action.clone(),
+            resources,
+            caller,
+            required,
+            now,
+            engine_fits: engine_fits(attrs),
+        })
+    }
+}
+
+fn declared(kind: &Type) -> Declared {
+    match kind {
+        Type::Bool(_) => Declared::Bool,
+        Type::Long => Declared::Long,
+        Type::String => Declared::Text,
+        Type::Set {
+            element_type: Some(element),
+        } if **element == Type::String => Declared::Texts,
+        _ => Declared::Other,
+    }
+}
+
+fn engine_fits(attributes: &Attributes) -> bool {
+    let units = attributes
+        .get_attr(UNITS)
+        .is_some_and(|units| *units.attr_type == Type::Long);
+    let oversight = attributes.get_attr(OVERSIGHT).is_some_and(|oversight| {
+        let Type::Record { attrs, .. } = &*oversight.attr_type else {
+            return false;
+        };
+        attrs.iter().all(|(name, attribute)| {
+            if name == "approved" {
+                matches!(*attribute.attr_type, Type::Bool(_))
+            } else {
+                !attribute.is_required
+            }
+        })
+    });
+    units && oversight
+}
+
+/// A resource type that the engine can fill.
+pub(crate) struct ResourceShape {
+    pub(crate) kind: EntityType,
+    pub(crate) shape: Shape,
 }
 
 /// A schema that can be served.
 pub(crate) struct Served {
     pub(crate) schema: Schema,
-    names: Names,
-    actions: HashMap<String, EntityUid>,
-    resources: HashMap<String, (EntityTypeName, Shape)>,
+    pub(crate) names: Names,
+    actions: HashMap<String, ActionShape>,
+    resources: HashMap<String, ResourceShape>,
+    pub(crate) action_entities: CoreEntities,
+    clockwork: Option<Clockwork>,
 }
 
 impl Served {
     /// Parses the files as one schema and checks that the engine can fill it.
     pub(crate) fn load(files: &[(String, String)]) -> Result<Self, PolicyError> {
         let schema = parse(files)?;
-        let names = Names::new();
+        let unusable = |message| {
+            let file = files.first().map_or("", |(file, _)| file.as_str());
+            PolicyError::SchemaUnfit(vec![Finding {
+                file: file.to_owned(),
+                line: None,
+                policy: None,
+                message,
+            }])
+        };
+        let action_entities = schema
+            .action_entities()
+            .map_err(|error| unusable(chain(&error)))?;
         let mut served = Self {
             actions: HashMap::new(),
             resources: HashMap::new(),
-            names,
+            names: Names::new(),
+            action_entities: action_entities.as_ref().clone(),
+            clockwork: None,
             schema,
         };
         let problems = served.fit();
         if problems.is_empty() {
+            if served.actions.values().any(|action| action.now) {
+                served.clockwork = Some(Clockwork::new().map_err(unusable)?);
+            }
             return Ok(served);
         }
         let file = files.first().map_or("", |(file, _)| file.as_str());
@@ -123,21 +272,102 @@ impl Served {
         sorted.into_iter().collect()
     }
 
-    pub(crate) fn action(&self, name: &str) -> Option<&EntityUid> {
+    pub(crate) fn action(&self, name: &str) -> Option<&ActionShape> {
         self.actions.get(name)
+    }
+
+    /// The actions the schema knows.
+    pub(crate) fn action_shapes(&self) -> impl Iterator<Item = (&str, &ActionShape)> {
+        self.actions
+            .iter()
+            .map(|(name, shape)| (name.as_str(), shape))
+    }
+
+    pub(crate) fn resource(&self, kind: &str) -> Option<&ResourceShape> {
+        self.resources.get(kind)
+    }
+
+    /// The types of resources the schema knows.
+    pub(crate) fn resource_shapes(&self) -> impl Iterator<Item = (&str, &ResourceShape)> {
+        self.resources
+            .iter()
+            .map(|(name, shape)| (name.as_str(), shape))
+    }
+
+    pub(crate) fn organization(&self, org: OrgId) -> EntityUID {
+        filled::uid(self.names.organization(), &org.to_string())
+    }
+
+    /// The time of a question, for an action that declares it.
+    pub(crate) fn now(&self, question: &Question<'_>) -> Result<Option<Value>, String> {
+        let wanted = self
+            .action(question.action)
+            .is_some_and(|action| action.now);
+        match &self.clockwork {
+            Some(clockwork) if wanted => clockwork.at(question.now).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a question fits the schema, as Cedar's own validation of a request
+    /// says; most that do are seen to without asking it.
+    pub(crate) fn check(
+        &self,
+        identity: &AgentIdentity,
+        question: &Question<'_>,
+        action: &ActionShape,
+    ) -> Result<(), String> {
+        if self.plainly_fits(question, action) {
+            return Ok(());
+        }
+        let resource = question.resource;
+        let shape = self
+            .resource(&resource.kind)
+            .ok_or_else(|| format!("the schema has no resource type `{}`", resource.kind))?;
+        let context = self.context(question, action)?;
+        let people = filled::people(identity);
+        for person in people {
+            let principal = filled::uid(self.kind_of(person.kind), person.name);
+            Request::new(
+                principal.into(),
+                action.cedar.clone(),
+                filled::uid(&shape.kind, &resource.id).into(),
+                context.clone(),
+                Some(&self.schema),
+            )
+            .map_err(|error| chain(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a question fits the schema, without Cedar and without allocating;
+    /// `false` only says that it must be asked.
+    pub(crate) fn plainly_fits(&self, question: &Question<'_>, action: &ActionShape) -> bool {
+        action.engine_fits
+            && action.resources.contains(&question.resource.kind)
+            && filled::units(question).is_ok()
+            && action.takes(question.context)
+    }
+
+    pub(crate) fn kind_of(&self, kind: PrincipalType) -> &EntityType {
+        match kind {
+            PrincipalType::Human => self.names.human(),
+            PrincipalType::Agent => self.names.agent(),
+        }
     }
 
     /// Finds actions and resource types; returns what the engine cannot fill.
     fn fit(&mut self) -> Vec<String> {
         let mut problems = Vec::new();
-        let mut principals: BTreeMap<EntityUid, HashSet<EntityTypeName>> = BTreeMap::new();
+        let mut actions: BTreeMap<EntityUid, [HashSet<EntityTypeName>; 2]> = BTreeMap::new();
         let mut resources: BTreeSet<EntityTypeName> = BTreeSet::new();
         for env in self.schema.request_envs() {
-            let known = principals.entry(env.action().clone()).or_default();
-            known.insert(env.principal().clone());
+            let [principals, targets] = actions.entry(env.action().clone()).or_default();
+            principals.insert(env.principal().clone());
+            targets.insert(env.resource().clone());
             resources.insert(env.resource().clone());
         }
-        for (action, kinds) in principals {
+        for (action, [kinds, targets]) in actions {
             let name = action.id().unescaped().to_owned();
             if *action.type_name() != self.names.action {
                 problems.push(format!(
@@ -159,12 +389,22 @@ impl Served {
                 ));
                 continue;
             }
-            self.actions.insert(name, action);
+            let targets = targets.iter().map(ToString::to_string).collect();
+            let Some(mut shape) = ActionShape::read(&self.schema, &action, targets) else {
+                problems.push(format!("the context of action `{name}` is not a record"));
+                continue;
+            };
+            if let Dereference::Data(entity) = self.action_entities.entity(&shape.uid) {
+                shape.ancestors = entity.ancestors().cloned().collect();
+            }
+            self.actions.insert(name, shape);
         }
         for kind in resources {
             match self.probe_resource(&kind) {
                 Ok(shape) => {
-                    self.resources.insert(kind.to_string(), (kind, shape));
+                    let name = kind.to_string();
+                    let kind = AsRef::<EntityType>::as_ref(&kind).clone();
+                    self.resources.insert(name, ResourceShape { kind, shape });
                 }
                 Err(problem) => problems.push(format!(
                     "the engine gives a resource only `id: String` and the parent \
@@ -200,12 +440,12 @@ impl Served {
     }
 
     fn probe_resource(&self, kind: &EntityTypeName) -> Result<Shape, String> {
-        let organization = uid(&self.names.organization, "probe");
+        let organization = filled::uid(self.names.organization(), PROBES[0]);
         let mut first = None;
         for shape in SHAPES {
-            let built = resource_entity(kind, shape, "probe", &organization)
-                .and_then(|entity| self.conform(vec![entity]));
-            match built {
+            let built = PROBES
+                .map(|id| filled::resource(filled::uid(kind.as_ref(), id), shape, &organization));
+            match self.conform(built.into()) {
                 Ok(()) => return Ok(shape),
                 Err(problem) => first = first.or(Some(problem)),
             }
@@ -214,114 +454,48 @@ impl Served {
     }
 
     fn probe_principals(&self) -> Result<(), String> {
-        let organization = uid(&self.names.organization, "probe");
-        let human = uid(&self.names.human, "probe");
-        let agent = self.agent("probe", &human, 1, &organization)?;
-        let human = self.human("probe", &organization)?;
-        self.conform(vec![Entity::with_uid(organization), human, agent])
+        let mut all = Vec::new();
+        for id in PROBES {
+            let organization = filled::uid(self.names.organization(), id);
+            let owner = filled::uid(self.names.human(), id);
+            let agent = filled::uid(self.names.agent(), id);
+            all.push(filled::agent(
+                agent,
+                &Arc::new(owner.clone()),
+                1,
+                &organization,
+            ));
+            all.push(filled::human(owner, &organization));
+            all.push(CoreEntity::with_uid(organization));
+        }
+        self.conform(all)
     }
 
-    fn conform(&self, entities: Vec<Entity>) -> Result<(), String> {
+    fn conform(&self, entities: Vec<CoreEntity>) -> Result<(), String> {
+        let entities = entities.into_iter().map(Entity::from);
         Entities::from_entities(entities, Some(&self.schema))
             .map(|_| ())
             .map_err(|error| chain(&error))
     }
 
-    fn human(&self, name: &str, organization: &EntityUid) -> Result<Entity, String> {
-        entity(
-            uid(&self.names.human, name),
-            [("name", text(name))],
-            organization,
-        )
-    }
-
-    fn agent(
-        &self,
-        name: &str,
-        owner: &EntityUid,
-        depth: i64,
-        organization: &EntityUid,
-    ) -> Result<Entity, String> {
-        let attributes = [
-            ("name", text(name)),
-            ("owner", RestrictedExpression::new_entity_uid(owner.clone())),
-            ("depth", RestrictedExpression::new_long(depth)),
-        ];
-        entity(uid(&self.names.agent, name), attributes, organization)
-    }
-
-    /// Everyone a check asks for, the owner first, and all entities it needs.
-    pub(crate) fn entities(
-        &self,
-        identity: &AgentIdentity,
-        resource: &ResourceRef,
-    ) -> Result<(Vec<EntityUid>, EntityUid, Entities), String> {
-        let organization = self.organization(identity.org);
-        let mut people: Vec<(EntityUid, Entity)> = Vec::new();
-        let owner = uid(&self.names.human, identity.root().as_str());
-        if identity.hops.is_empty() || identity.kind == PrincipalType::Agent {
-            let root = self.human(identity.root().as_str(), &organization)?;
-            people.push((owner.clone(), root));
-        }
-        let last = identity.hops.len();
-        for (depth, hop) in (1..).zip(&identity.hops) {
-            let name = hop.link.delegatee.as_str();
-            let is_human = depth == last && identity.kind == PrincipalType::Human;
-            let (uid, entity) = if is_human {
-                (
-                    uid(&self.names.human, name),
-                    self.human(name, &organization)?,
-                )
-            } else {
-                let depth = i64::try_from(depth).unwrap_or(i64::MAX);
-                let agent = self.agent(name, &owner, depth, &organization)?;
-                (uid(&self.names.agent, name), agent)
-            };
-            // An agent that stands in the chain twice counts at its lower place.
-            people.retain(|(known, _)| *known != uid);
-            people.push((uid, entity));
-        }
-        let (kind, shape) = self
-            .resources
-            .get(&resource.kind)
-            .ok_or_else(|| format!("the schema has no resource type `{}`", resource.kind))?;
-        let target = resource_entity(kind, *shape, &resource.id, &organization)?;
-        let target_uid = target.uid();
-        let (principals, mut all): (Vec<EntityUid>, Vec<Entity>) = people.into_iter().unzip();
-        all.push(target);
-        all.push(Entity::with_uid(organization));
-        let entities =
-            Entities::from_entities(all, Some(&self.schema)).map_err(|error| chain(&error))?;
-        Ok((principals, target_uid, entities))
-    }
-
-    fn organization(&self, org: OrgId) -> EntityUid {
-        uid(&self.names.organization, &org.to_string())
-    }
-
-    /// The context of a request.
-    pub(crate) fn context(
-        values: &[(&str, ContextValue<'_>)],
-        units: u64,
-        approved: bool,
-    ) -> Result<Context, String> {
-        let units = i64::try_from(units)
-            .map_err(|_| format!("{units} units are more than can be asked for"))?;
-        if let Some((name, _)) = values
-            .iter()
-            .find(|(name, _)| ENGINE_CONTEXT.contains(name))
-        {
+    /// The context of a request, built with every check Cedar makes.
+    fn context(&self, question: &Question<'_>, action: &ActionShape) -> Result<Context, String> {
+        let units = filled::units(question)?;
+        let now = self.now(question)?;
+        let engine = |name: &str| name == OVERSIGHT || name == UNITS || (action.now && name == NOW);
+        if let Some((name, _)) = question.context.iter().find(|(name, _)| engine(name)) {
             return Err(format!("the context value `{name}` is the engine's"));
         }
         let oversight = RestrictedExpression::new_record([(
             "approved".to_owned(),
-            RestrictedExpression::new_bool(approved),
+            RestrictedExpression::new_bool(false),
         )])
         .map_err(|error| error.to_string())?;
-        let given = values.iter().map(|(name, value)| {
-            let value = match value {
-                ContextValue::Bool(value) => RestrictedExpression::new_bool(*value),
-                ContextValue::Long(value) => RestrictedExpression::new_long(*value),
+        let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
+        let given = question.context.iter().map(|(name, value)| {
+            let value = match *value {
+                ContextValue::Bool(value) => RestrictedExpression::new_bool(value),
+                ContextValue::Long(value) => RestrictedExpression::new_long(value),
                 ContextValue::Text(value) => text(value),
                 ContextValue::Texts(values) => {
                     RestrictedExpression::new_set(values.iter().map(|value| text(value)))
@@ -329,43 +503,14 @@ impl Served {
             };
             ((*name).to_owned(), value)
         });
+        let now = now.map(|now| (NOW.to_owned(), RestrictedExpr::from(now).into()));
         let filled = [
-            ("oversight".to_owned(), oversight),
-            ("units".to_owned(), RestrictedExpression::new_long(units)),
+            (OVERSIGHT.to_owned(), oversight),
+            (UNITS.to_owned(), RestrictedExpression::new_long(units)),
         ];
-        Context::from_pairs(filled.into_iter().chain(given)).map_err(|error| chain(&error))
+        let all = filled.into_iter().chain(now).chain(given);
+        Context::from_pairs(all).map_err(|error| chain(&error))
     }
-}
-
-fn entity<const N: usize>(
-    uid: EntityUid,
-    attributes: [(&str, RestrictedExpression); N],
-    parent: &EntityUid,
-) -> Result<Entity, String> {
-    let attributes = attributes
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    Entity::new(uid, attributes, HashSet::from([parent.clone()])).map_err(|error| chain(&error))
-}
-
-fn resource_entity(
-    kind: &EntityTypeName,
-    shape: Shape,
-    id: &str,
-    organization: &EntityUid,
-) -> Result<Entity, String> {
-    let attributes = if shape.id {
-        HashMap::from([("id".to_owned(), text(id))])
-    } else {
-        HashMap::new()
-    };
-    let parents = if shape.organization {
-        HashSet::from([organization.clone()])
-    } else {
-        HashSet::new()
-    };
-    Entity::new(uid(kind, id), attributes, parents).map_err(|error| chain(&error))
 }
 
 fn parse(files: &[(String, String)]) -> Result<Schema, PolicyError> {

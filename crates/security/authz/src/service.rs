@@ -16,7 +16,7 @@ use creto_types::{Clock, OrgId};
 use parking_lot::Mutex;
 
 use crate::action::{self, Action};
-use crate::evaluate::{Judgement, denied, judge};
+use crate::evaluate::{Question, Verdict, denied};
 use crate::model::{CheckRequest, Decision, ResourceRef, deny};
 use crate::policies::CompiledPolicies;
 use crate::ports::{Account, Quota, Refusal, Spend};
@@ -200,9 +200,17 @@ impl Authz {
                 Vec::new(),
             );
         };
-        let permits = match judge(&policies, identity, request) {
-            Judgement::Permitted(permits) => permits,
-            Judgement::Other(decision) => return decision,
+        let question = Question {
+            action: request.action.name(),
+            resource: request.resource,
+            units: request.units,
+            context: request.context,
+            now: now.wall_ns,
+            approval: request.approval,
+        };
+        let permits = match policies.judge(identity, &question) {
+            Verdict::Permitted { policies } => policies,
+            other => return policies.render(&other, identity, &question),
         };
         if !request.reserve {
             return Decision::Allow {
