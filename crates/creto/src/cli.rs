@@ -98,6 +98,9 @@ pub(crate) enum Command {
     /// Read the log: its head, its leaves, one action's records, the evidence
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Work with policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Say who your credential makes you, and what is left of your budgets
     #[command(name = "self")]
     Whoami,
@@ -365,4 +368,33 @@ pub(crate) enum AuditCommand {
         /// The action, for example act_0192...
         action: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Evaluate one request against Cedar policies, without a server
+    ///
+    /// All files are Cedar's own formats, of any namespace. The answer is Cedar's:
+    /// the decision, the policies it is due to, and those that failed. Both allow and
+    /// deny end with status 0.
+    Eval(EvalArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// Policies and templates
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policies: PathBuf,
+    /// The schema, in Cedar's syntax or as JSON; entities and request must fit it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) schema: Option<PathBuf>,
+    /// Entities, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) entities: PathBuf,
+    /// The request, as JSON: principal, action, resource and context
+    #[arg(long, value_name = "FILE")]
+    pub(crate) request: PathBuf,
+    /// Links of templates, as JSON: template_id, link_id and args of each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) links: Option<PathBuf>,
 }

@@ -7,6 +7,7 @@ mod billing;
 mod delegate;
 mod identity;
 mod oversight;
+mod policy;
 pub(crate) mod server;
 
 use crate::cli::Command;
@@ -32,6 +33,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Reply, CliError
         Command::Usage(args) => billing::usage(context, &args),
         Command::Invoice(command) => billing::invoice(context, command),
         Command::Audit(command) => audit::run(context, command),
+        Command::Policy(command) => policy::run(command),
         Command::Whoami => identity::whoami(context),
     }
 }

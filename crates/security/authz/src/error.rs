@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use creto_errors::{Class, Classify};
 
 /// One thing wrong in a schema or policy file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
     /// The file it stands in.
     pub file: String,
@@ -57,9 +57,10 @@ pub enum PolicyError {
     /// `@oversight` that is empty or on a `permit`.
     #[error("a policy's annotations cannot be used: {}", list(.0))]
     Annotation(Vec<Finding>),
-    /// Policy templates are not supported.
-    #[error("policy templates (`?principal`, `?resource`) are not supported: {}", list(.0))]
-    Template(Vec<Finding>),
+    /// A link of a policy template cannot be used: it does not parse, names no
+    /// template, fills slots wrongly, or its id is taken.
+    #[error("a template link cannot be used: {}", list(.0))]
+    Link(Vec<Finding>),
     /// Policies do not pass strict validation against the schema.
     #[error("policies do not fit the schema: {}", list(.0))]
     Invalid(Vec<Finding>),
@@ -75,7 +76,7 @@ impl PolicyError {
             | Self::SchemaUnfit(findings)
             | Self::Syntax(findings)
             | Self::Annotation(findings)
-            | Self::Template(findings)
+            | Self::Link(findings)
             | Self::Invalid(findings) => findings,
         }
     }
@@ -93,7 +94,7 @@ impl Classify for PolicyError {
             Self::SchemaUnfit(_) => "policy_schema_unfit",
             Self::Syntax(_) => "policy_syntax",
             Self::Annotation(_) => "policy_annotation",
-            Self::Template(_) => "policy_template_unsupported",
+            Self::Link(_) => "policy_link_invalid",
             Self::Invalid(_) => "policy_invalid",
         }
     }

@@ -31,8 +31,10 @@
 
 mod action;
 mod error;
+pub mod eval;
 mod evaluate;
 mod filled;
+mod links;
 mod model;
 mod policies;
 mod ports;

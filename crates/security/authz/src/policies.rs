@@ -1,14 +1,18 @@
 //! From policy text to something that can be asked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::str::FromStr as _;
 
-use cedar_policy::{Effect, Policy, PolicyId as CedarId, PolicySet, ValidationMode, Validator};
+use cedar_policy::{
+    Effect, Policy, PolicyId as CedarId, PolicySet, PolicySetError, Template, ValidationMode,
+    ValidationResult, Validator,
+};
 use miette::Diagnostic;
 
 use crate::error::{Finding, PolicyError};
 use crate::evaluate::Reads;
 use crate::filled::{NOW, UNITS};
+use crate::links;
 use crate::model::PolicyId;
 use crate::schema::{ActionShape, Served};
 use crate::slice::{LayerNumber, Slices, Spot};
@@ -146,16 +150,21 @@ impl CompiledPolicies {
     pub fn compile(sources: &PolicySources) -> Result<Self, PolicyError> {
         let served = Served::load(&sources.schema)?;
         let parsed = parse(&sources.policies)?;
-        let (set, infos) = name(parsed)?;
+        let Named {
+            set,
+            policies: infos,
+            templates,
+        } = name(parsed, &sources.links)?;
         let mut report = LoadReport {
             actions: served.actions(),
             resources: served.resources(),
             ..LoadReport::default()
         };
-        report.warnings = validate(&served, &set, &infos, sources)?;
+        report.warnings = validate(&served, &set, infos.iter().chain(&templates), sources)?;
         report
             .warnings
             .extend(infos.iter().filter_map(|info| unliftable(&set, info)));
+        report.warnings.sort();
         let by_id = (0_usize..)
             .zip(&infos)
             .map(|(position, info)| (info.id.clone(), position))
@@ -228,8 +237,34 @@ pub(crate) fn message_of(diagnostic: &dyn Diagnostic) -> String {
     }
 }
 
+/// What stands in a file: a policy, or a template of policies.
+enum Body {
+    Policy(Policy),
+    Template(Template),
+}
+
+impl Body {
+    fn annotation(&self, name: &str) -> Option<&str> {
+        match self {
+            Self::Policy(policy) => policy.annotation(name),
+            Self::Template(template) => template.annotation(name),
+        }
+    }
+
+    fn effect(&self) -> PolicyEffect {
+        let effect = match self {
+            Self::Policy(policy) => policy.effect(),
+            Self::Template(template) => template.effect(),
+        };
+        match effect {
+            Effect::Permit => PolicyEffect::Permit,
+            Effect::Forbid => PolicyEffect::Forbid,
+        }
+    }
+}
+
 struct Parsed {
-    policy: Policy,
+    body: Body,
     file: String,
     line: Option<usize>,
 }
@@ -239,17 +274,16 @@ impl Parsed {
         Finding {
             file: self.file.clone(),
             line: self.line,
-            policy: self.policy.annotation("id").map(str::to_owned),
+            policy: self.body.annotation("id").map(str::to_owned),
             message: message.into(),
         }
     }
 }
 
-/// Every policy of the files, in order.
+/// Every policy and template of the files, in order.
 fn parse(files: &[(String, String)]) -> Result<Vec<Parsed>, PolicyError> {
     let mut parsed = Vec::new();
     let mut broken = Vec::new();
-    let mut templates = Vec::new();
     for (file, text) in files {
         let set = match PolicySet::from_str(text) {
             Ok(set) => set,
@@ -263,86 +297,97 @@ fn parse(files: &[(String, String)]) -> Result<Vec<Parsed>, PolicyError> {
                 continue;
             }
         };
-        templates.extend(set.templates().map(|template| {
-            Finding {
-                file: file.clone(),
-                line: template
-                    .as_ref()
-                    .loc()
-                    .map(|loc| line_at(text, loc.span.offset())),
-                policy: template.annotation("id").map(str::to_owned),
-                message: "write one policy for each principal and resource, or use a group"
-                    .to_owned(),
-            }
-        }));
-        let mut here: Vec<_> = set
-            .policies()
-            .map(|policy| {
-                let offset = policy.as_ref().loc().map(|loc| loc.span.offset());
-                (offset, policy.clone())
-            })
-            .collect();
+        let policies = set.policies().map(|policy| {
+            let offset = policy.as_ref().loc().map(|loc| loc.span.offset());
+            (offset, Body::Policy(policy.clone()))
+        });
+        let templates = set.templates().map(|template| {
+            let offset = template.as_ref().loc().map(|loc| loc.span.offset());
+            (offset, Body::Template(template.clone()))
+        });
+        let mut here: Vec<_> = policies.chain(templates).collect();
         here.sort_by_key(|(offset, _)| *offset);
-        parsed.extend(here.into_iter().map(|(offset, policy)| Parsed {
-            policy,
-            file: file.clone(),
-            line: offset.map(|offset| line_at(text, offset)),
-        }));
+        // Counted on from the one before: a file may hold thousands.
+        let (mut line, mut seen) = (1, 0);
+        for (offset, body) in here {
+            if let Some(offset) = offset {
+                let between = text.as_bytes().get(seen..offset).unwrap_or_default();
+                line += between.iter().filter(|byte| **byte == b'\n').count();
+                seen = seen.max(offset);
+            }
+            parsed.push(Parsed {
+                body,
+                file: file.clone(),
+                line: offset.map(|_| line),
+            });
+        }
     }
-    if !broken.is_empty() {
-        return Err(PolicyError::Syntax(broken));
+    if broken.is_empty() {
+        Ok(parsed)
+    } else {
+        Err(PolicyError::Syntax(broken))
     }
-    if !templates.is_empty() {
-        return Err(PolicyError::Template(templates));
-    }
-    Ok(parsed)
 }
 
-/// Gives each policy its name and reads its annotations.
-fn name(parsed: Vec<Parsed>) -> Result<(PolicySet, Vec<PolicyInfo>), PolicyError> {
+/// Policies with their names. Templates are in the set but permit and forbid
+/// nothing; what is made from them does.
+struct Named {
+    set: PolicySet,
+    policies: Vec<PolicyInfo>,
+    templates: Vec<PolicyInfo>,
+}
+
+/// Gives each policy its name, reads its annotations, and makes the policies that
+/// the links ask for.
+fn name(parsed: Vec<Parsed>, links: &[(String, String)]) -> Result<Named, PolicyError> {
     let mut findings = Vec::new();
-    let mut taken: BTreeMap<String, String> = BTreeMap::new();
-    let mut set = PolicySet::new();
-    let mut infos = Vec::new();
+    let mut taken: HashMap<String, String> = HashMap::new();
+    let mut named = Named {
+        set: PolicySet::new(),
+        policies: Vec::new(),
+        templates: Vec::new(),
+    };
     for (position, parsed) in parsed.into_iter().enumerate() {
         let id = parsed
-            .policy
+            .body
             .annotation("id")
             .map_or_else(|| format!("policy{position}"), str::to_owned);
-        if let Some(problem) = bad_id(&id) {
+        if let Some(problem) = bad_id(&id).or_else(|| already(&mut taken, &id, &parsed.file)) {
             findings.push(parsed.finding(problem));
             continue;
         }
-        if let Some(first) = taken.insert(id.clone(), parsed.file.clone()) {
-            findings.push(parsed.finding(format!(
-                "the id `{id}` is taken by another policy of {first}; ids are unique"
-            )));
-            continue;
-        }
-        let effect = match parsed.policy.effect() {
-            Effect::Permit => PolicyEffect::Permit,
-            Effect::Forbid => PolicyEffect::Forbid,
-        };
-        let oversight = match oversight(&parsed.policy, effect) {
+        let effect = parsed.body.effect();
+        let oversight = match oversight(&parsed.body, effect) {
             Ok(oversight) => oversight,
             Err(problem) => {
                 findings.push(parsed.finding(problem));
                 continue;
             }
         };
-        let policy = parsed.policy.new_id(CedarId::new(&id));
-        infos.push(PolicyInfo {
-            id: PolicyId::from(id),
+        let info = PolicyInfo {
+            id: PolicyId::from(id.as_str()),
             effect,
             oversight,
-            reason: policy
+            reason: parsed
+                .body
                 .annotation("reason")
                 .filter(|text| !text.trim().is_empty())
                 .map(str::to_owned),
             file: parsed.file,
             line: parsed.line,
-        });
-        if let Err(error) = set.add(policy) {
+        };
+        let id = CedarId::new(id);
+        let added = match parsed.body {
+            Body::Policy(policy) => {
+                named.policies.push(info);
+                named.set.add(policy.new_id(id))
+            }
+            Body::Template(template) => {
+                named.templates.push(info);
+                named.set.add_template(template.new_id(id))
+            }
+        };
+        if let Err(error) = added {
             findings.push(Finding {
                 file: String::new(),
                 line: None,
@@ -351,10 +396,67 @@ fn name(parsed: Vec<Parsed>) -> Result<(PolicySet, Vec<PolicyInfo>), PolicyError
             });
         }
     }
+    if !findings.is_empty() {
+        return Err(PolicyError::Annotation(findings));
+    }
+    link(&mut named, &mut taken, links)?;
+    Ok(named)
+}
+
+fn already(taken: &mut HashMap<String, String>, id: &str, file: &str) -> Option<String> {
+    let first = taken.insert(id.to_owned(), file.to_owned())?;
+    Some(format!(
+        "the id `{id}` is taken by another policy of {first}; ids are unique"
+    ))
+}
+
+/// Makes the policies that the links ask for.
+fn link(
+    named: &mut Named,
+    taken: &mut HashMap<String, String>,
+    files: &[(String, String)],
+) -> Result<(), PolicyError> {
+    let mut findings = Vec::new();
+    for (file, text) in files {
+        let finding = |policy: Option<&str>, message: String| Finding {
+            file: file.clone(),
+            line: None,
+            policy: policy.map(str::to_owned),
+            message,
+        };
+        let links = match links::parse(text) {
+            Ok(links) => links,
+            Err(problem) => {
+                findings.push(finding(None, problem));
+                continue;
+            }
+        };
+        for link in links {
+            let id = link.link_id.as_str();
+            if let Some(problem) = bad_id(id).or_else(|| already(taken, id, file)) {
+                findings.push(finding(Some(id), problem));
+                continue;
+            }
+            if let Err(problem) = link.apply(&mut named.set) {
+                findings.push(finding(Some(id), problem));
+                continue;
+            }
+            let template = named
+                .templates
+                .iter()
+                .find(|template| template.id.as_str() == link.template_id);
+            named.policies.extend(template.map(|template| PolicyInfo {
+                id: PolicyId::from(id),
+                file: file.clone(),
+                line: None,
+                ..template.clone()
+            }));
+        }
+    }
     if findings.is_empty() {
-        Ok((set, infos))
+        Ok(())
     } else {
-        Err(PolicyError::Annotation(findings))
+        Err(PolicyError::Link(findings))
     }
 }
 
@@ -364,7 +466,7 @@ fn bad_id(id: &str) -> Option<String> {
     (!good).then(|| format!("an @id is 1 to {MAX_ID} letters, digits and `-_.:/`, not {id:?}"))
 }
 
-fn oversight(policy: &Policy, effect: PolicyEffect) -> Result<Option<String>, String> {
+fn oversight(policy: &Body, effect: PolicyEffect) -> Result<Option<String>, String> {
     let named = [
         ("@oversight", "oversight"),
         ("@requireApproval", "requireApproval"),
@@ -397,8 +499,8 @@ fn unliftable(set: &PolicySet, info: &PolicyInfo) -> Option<Finding> {
     let policy = set.policy(&CedarId::new(info.id.as_str()))?;
     // The printed form of the attribute access; a policy that mentions it in
     // another way only misses the warning's absence, not its effect.
-    let mentions = policy.to_string().contains("oversight.approved")
-        || policy.to_string().contains("[\"approved\"]");
+    let text = policy.to_string();
+    let mentions = text.contains("oversight.approved") || text.contains("[\"approved\"]");
     (!mentions).then(|| Finding {
         file: info.file.clone(),
         line: info.line,
@@ -409,37 +511,103 @@ fn unliftable(set: &PolicySet, info: &PolicyInfo) -> Option<Finding> {
     })
 }
 
+/// Fewer policies than this are validated where they are.
+const WORTH_A_THREAD: usize = 256;
+
 /// Strict validation; returns the warnings.
-fn validate(
+///
+/// The validator looks at one policy at a time, in every environment the schema
+/// has; so many policies are shared out over the processors.
+fn validate<'a>(
     served: &Served,
     set: &PolicySet,
-    infos: &[PolicyInfo],
+    infos: impl Iterator<Item = &'a PolicyInfo>,
     sources: &PolicySources,
 ) -> Result<Vec<Finding>, PolicyError> {
-    let result = Validator::new(served.schema.clone()).validate(set, ValidationMode::Strict);
+    let infos: HashMap<&str, &PolicyInfo> =
+        infos.map(|info| (info.id.as_str(), info)).collect();
+    let texts: HashMap<&str, &str> = sources
+        .policies
+        .iter()
+        .map(|(file, text)| (file.as_str(), text.as_str()))
+        .collect();
     let finding = |id: &CedarId, diagnostic: &dyn Diagnostic| {
         let id: &str = id.as_ref();
-        let info = infos.iter().find(|info| info.id.as_str() == id);
+        let info = infos.get(id);
         let file = info.map_or("", |info| info.file.as_str());
-        let text = sources.policies.iter().find(|(name, _)| name == file);
         Finding {
             file: file.to_owned(),
-            line: text
-                .and_then(|(_, text)| line_of(diagnostic, text))
+            line: texts
+                .get(file)
+                .and_then(|text| line_of(diagnostic, text))
                 .or(info.and_then(|info| info.line)),
             policy: Some(id.to_owned()),
             message: message_of(diagnostic),
         }
     };
-    let errors: Vec<Finding> = result
-        .validation_errors()
+    let results = validated(served, set)?;
+    let mut errors: Vec<Finding> = results
+        .iter()
+        .flat_map(ValidationResult::validation_errors)
         .map(|error| finding(error.policy_id(), error))
         .collect();
     if !errors.is_empty() {
+        errors.sort();
         return Err(PolicyError::Invalid(errors));
     }
-    Ok(result
-        .validation_warnings()
+    Ok(results
+        .iter()
+        .flat_map(ValidationResult::validation_warnings)
         .map(|warning| finding(warning.policy_id(), warning))
         .collect())
+}
+
+/// The validator's results; together they are those of the whole set.
+fn validated(served: &Served, set: &PolicySet) -> Result<Vec<ValidationResult>, PolicyError> {
+    let of = |set: &PolicySet| {
+        Validator::new(served.schema.clone()).validate(set, ValidationMode::Strict)
+    };
+    let (linked, alone): (Vec<&Policy>, Vec<&Policy>) =
+        set.policies().partition(|policy| policy.template_id().is_some());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    if threads < 2 || alone.len() < WORTH_A_THREAD {
+        return Ok(vec![of(set)]);
+    }
+    let broken = |error: PolicySetError| {
+        PolicyError::Invalid(vec![Finding {
+            file: String::new(),
+            line: None,
+            policy: None,
+            message: error.to_string(),
+        }])
+    };
+    let mut parts = Vec::new();
+    for chunk in alone.chunks(alone.len().div_ceil(threads)) {
+        let policies = chunk.iter().map(|policy| Policy::clone(policy));
+        parts.push(PolicySet::from_policies(policies).map_err(broken)?);
+    }
+    // Templates with what is linked from them: the set without the others.
+    let mut rest = PolicySet::new();
+    for template in set.templates() {
+        rest.add_template(template.clone()).map_err(broken)?;
+    }
+    for policy in linked {
+        if let (Some(template), Some(values)) = (policy.template_id(), policy.template_links()) {
+            rest.link(template.clone(), policy.id().clone(), values)
+                .map_err(broken)?;
+        }
+    }
+    parts.push(rest);
+    Ok(std::thread::scope(|scope| {
+        let running: Vec<_> = parts
+            .iter()
+            .map(|part| scope.spawn(|| of(part)))
+            .collect();
+        running
+            .into_iter()
+            .zip(&parts)
+            // A thread that ended early is done over, here.
+            .map(|(thread, part)| thread.join().unwrap_or_else(|_| of(part)))
+            .collect()
+    }))
 }

@@ -12,6 +12,8 @@ pub struct PolicySources {
     pub schema: Vec<(String, String)>,
     /// Cedar policy files; together they are one policy set.
     pub policies: Vec<(String, String)>,
+    /// Links of templates, as JSON in the format of Cedar's command line.
+    pub links: Vec<(String, String)>,
 }
 
 impl PolicySources {
@@ -40,11 +42,13 @@ impl PolicySources {
                     include_str!("../../../../policies/release.cedar"),
                 ),
             ],
+            links: Vec::new(),
         }
     }
 
-    /// Reads every `*.cedarschema` and `*.cedar` file of a directory, in the order
-    /// of their names. Other files and folders in it are left alone.
+    /// Reads every `*.cedarschema`, `*.cedar` and `*.links.json` file of a
+    /// directory, in the order of their names. Other files and folders in it are
+    /// left alone.
     pub fn from_dir(directory: &Path) -> Result<Self, PolicyError> {
         let unreadable = |path: &Path| {
             let path = path.to_owned();
@@ -60,15 +64,16 @@ impl PolicySources {
         paths.sort();
         let mut sources = Self::default();
         for path in paths {
-            let files = match path.extension().and_then(|extension| extension.to_str()) {
-                Some("cedarschema") => &mut sources.schema,
-                Some("cedar") => &mut sources.policies,
-                _ => continue,
-            };
-            let text = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
             let name = path
                 .file_name()
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            let files = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("cedarschema") => &mut sources.schema,
+                Some("cedar") => &mut sources.policies,
+                Some("json") if name.ends_with(".links.json") => &mut sources.links,
+                _ => continue,
+            };
+            let text = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
             files.push((name, text));
         }
         Ok(sources)

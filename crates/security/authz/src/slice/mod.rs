@@ -146,7 +146,6 @@ impl Slices {
     }
 
     /// The same for entities of any kind, as `eval.rs` has them.
-    #[allow(dead_code, reason = "for evaluations and explanations")]
     pub(crate) fn candidates_among(
         &self,
         entities: &Entities,
@@ -166,7 +165,6 @@ impl Slices {
         self.candidates(&layers, &principal, &resource)
     }
 
-    #[allow(dead_code, reason = "for evaluations and explanations")]
     fn ancestors(&self, entity: &Entity) -> Vec<Spot> {
         entity.ancestors().map(|uid| self.spot_of(uid)).collect()
     }

@@ -291,6 +291,7 @@ proptest! {
         let set = PolicySources {
             schema: vec![("s".to_owned(), schema)],
             policies: vec![("p".to_owned(), policy.clone())],
+            ..PolicySources::default()
         };
         let _ = creto_authz::CompiledPolicies::compile(&set);
         let _ = creto_authz::CompiledPolicies::compile(&sources(&policy));
