@@ -7,9 +7,7 @@
 
 use std::str::FromStr as _;
 
-use cedar_policy::{
-    Context, Entities, EntityUid, PolicyId as CedarId, PolicySet, Request, Schema,
-};
+use cedar_policy::{Context, Entities, EntityUid, PolicyId as CedarId, PolicySet, Request, Schema};
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use creto_errors::{Class, Classify};
@@ -184,9 +182,8 @@ fn policies(text: &str, linked: Option<&str>) -> Result<PolicySet, EvalError> {
             .collect();
         EvalError::Policies(texts.join("; "))
     })?;
-    let taken = |error: cedar_policy::PolicySetError| {
-        EvalError::Policies(creto_errors::chain(&error))
-    };
+    let taken =
+        |error: cedar_policy::PolicySetError| EvalError::Policies(creto_errors::chain(&error));
     let mut set = PolicySet::new();
     for template in parsed.templates() {
         let named = template.annotation("id").map(CedarId::new);
@@ -216,9 +213,8 @@ fn request(text: &str, schema: Option<&Schema>) -> Result<Request, EvalError> {
     let principal = entity("principal", &parts.principal)?;
     let action = entity("action", &parts.action)?;
     let resource = entity("resource", &parts.resource)?;
-    let context =
-        Context::from_json_value(parts.context, schema.map(|schema| (schema, &action)))
-            .map_err(|error| broken(creto_errors::chain(&error)))?;
+    let context = Context::from_json_value(parts.context, schema.map(|schema| (schema, &action)))
+        .map_err(|error| broken(creto_errors::chain(&error)))?;
     Request::new(principal, action, resource, context, schema)
         .map_err(|error| broken(creto_errors::chain(&error)))
 }

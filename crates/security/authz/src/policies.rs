@@ -524,8 +524,7 @@ fn validate<'a>(
     infos: impl Iterator<Item = &'a PolicyInfo>,
     sources: &PolicySources,
 ) -> Result<Vec<Finding>, PolicyError> {
-    let infos: HashMap<&str, &PolicyInfo> =
-        infos.map(|info| (info.id.as_str(), info)).collect();
+    let infos: HashMap<&str, &PolicyInfo> = infos.map(|info| (info.id.as_str(), info)).collect();
     let texts: HashMap<&str, &str> = sources
         .policies
         .iter()
@@ -567,8 +566,9 @@ fn validated(served: &Served, set: &PolicySet) -> Result<Vec<ValidationResult>, 
     let of = |set: &PolicySet| {
         Validator::new(served.schema.clone()).validate(set, ValidationMode::Strict)
     };
-    let (linked, alone): (Vec<&Policy>, Vec<&Policy>) =
-        set.policies().partition(|policy| policy.template_id().is_some());
+    let (linked, alone): (Vec<&Policy>, Vec<&Policy>) = set
+        .policies()
+        .partition(|policy| policy.template_id().is_some());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     if threads < 2 || alone.len() < WORTH_A_THREAD {
         return Ok(vec![of(set)]);
@@ -599,10 +599,7 @@ fn validated(served: &Served, set: &PolicySet) -> Result<Vec<ValidationResult>, 
     }
     parts.push(rest);
     Ok(std::thread::scope(|scope| {
-        let running: Vec<_> = parts
-            .iter()
-            .map(|part| scope.spawn(|| of(part)))
-            .collect();
+        let running: Vec<_> = parts.iter().map(|part| scope.spawn(|| of(part))).collect();
         running
             .into_iter()
             .zip(&parts)
