@@ -50,6 +50,14 @@ impl Amount {
         self.0
     }
 
+    pub(crate) const fn billionths(self) -> i128 {
+        self.0
+    }
+
+    pub(crate) const fn of_billionths(count: i128) -> Self {
+        Self(count)
+    }
+
     pub(crate) fn times(self, units: u64) -> Option<Self> {
         self.0.checked_mul(i128::from(units)).map(Self)
     }
@@ -58,15 +66,6 @@ impl Amount {
         self.0.checked_add(other.0).map(Self)
     }
 
-    /// The sum; at the end of the range it stays there, where no budget fits it.
-    pub(crate) fn saturating_plus(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0))
-    }
-
-    /// The difference, never below zero.
-    pub(crate) fn minus_to_zero(self, other: Self) -> Self {
-        Self(self.0.saturating_sub(other.0).max(0))
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use creto_nhi::LinkId;
 use creto_types::{
-    ActionId, Id, IdKind, LeafIndex, Money, OrgId, Period, PrincipalName, Timestamp,
+    ActionId, Id, IdKind, LeafIndex, Money, OrgId, Period, PrincipalName, Quantity, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,8 @@ pub struct Reservation {
     pub reserved_at: Timestamp,
     /// When it may be given back if nobody closes it.
     pub expires_at: Timestamp,
+    /// Whether it was granted beyond a limit.
+    pub overage: bool,
 }
 
 /// What an action really used. Becomes an event of the ledger.
@@ -83,6 +85,8 @@ pub struct Settlement {
     pub reserved_at: Timestamp,
     /// When it was settled; names the period it is billed in.
     pub settled_at: Timestamp,
+    /// Whether some of it lies beyond a limit.
+    pub overage: bool,
 }
 
 /// A settlement in the ledger.
@@ -111,17 +115,17 @@ pub struct UsageRow {
     pub cost: Money,
 }
 
-/// What is left of a budget.
+/// What is left of a budget or another limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Balance {
-    /// The most that may be spent in the window.
-    pub limit: Money,
+    /// The most in the window.
+    pub limit: Quantity,
     /// Settled.
-    pub used: Money,
+    pub used: Quantity,
     /// Held for actions that are not closed yet.
-    pub reserved: Money,
-    /// What may still be reserved; never below zero.
-    pub remaining: Money,
+    pub reserved: Quantity,
+    /// What may still be reserved within the limit; never below zero.
+    pub remaining: Quantity,
     /// When the window ends; `None` when it never does.
     pub resets_at: Option<Timestamp>,
 }

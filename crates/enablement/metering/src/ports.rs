@@ -6,6 +6,7 @@ use creto_types::{
     ActionId, Commit, Money, OrgId, Period, PrincipalName, Receipt, StoreError, Timestamp,
 };
 
+use crate::limits::{Limit, LimitId, NoticeKey, RateId, RateRule, Scope};
 use crate::model::{Event, EventId, Invoice, InvoiceId, Reservation, Settlement};
 
 /// The durable ledger.
@@ -38,8 +39,9 @@ pub trait LedgerStore: Send + Sync + 'static {
 
     /// Closes the reservation and adds the event, which keeps the commit's first
     /// leaf. [`StoreError::NotFound`] without a reservation,
-    /// [`StoreError::Conflict`] when it is closed or has fewer units. The commit
-    /// has at least one evidence record.
+    /// [`StoreError::Conflict`] when it is closed. The commit has at least one
+    /// evidence record. Whether more than was reserved may be settled is for the
+    /// meter to say.
     async fn settle(&self, settlement: Settlement, commit: Commit) -> Result<Receipt, StoreError>;
 
     /// Closes the reservation without an event. [`StoreError::NotFound`] without a
@@ -50,6 +52,43 @@ pub trait LedgerStore: Send + Sync + 'static {
         action: ActionId,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
+
+    /// What the events that match used, in whatever order: together they are exact.
+    async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Vec<PricedUnits>, StoreError>;
+
+    /// Every limit in force, over all organizations.
+    async fn limits(&self) -> Result<Vec<Limit>, StoreError>;
+
+    /// Puts a limit in force, in place of the one with its id.
+    async fn put_limit(&self, limit: Limit, commit: Commit) -> Result<Receipt, StoreError>;
+
+    /// Ends a limit. [`StoreError::NotFound`] when the organization has none of this
+    /// id.
+    async fn remove_limit(
+        &self,
+        org: OrgId,
+        id: LimitId,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Every rate in force, over all organizations.
+    async fn rates(&self) -> Result<Vec<RateRule>, StoreError>;
+
+    /// Puts a rate in force, in place of the one with its id.
+    async fn put_rate(&self, rule: RateRule, commit: Commit) -> Result<Receipt, StoreError>;
+
+    /// Ends a rate. [`StoreError::NotFound`] when the organization has none of this
+    /// id.
+    async fn remove_rate(
+        &self,
+        org: OrgId,
+        id: RateId,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Notes that a threshold was notified. [`StoreError::Conflict`] when it was
+    /// before: each is notified once, ever.
+    async fn notice(&self, key: NoticeKey, commit: Commit) -> Result<Receipt, StoreError>;
 
     /// The organization's events that match, in the order of their ids: at most
     /// `limit`, after the given one.
@@ -83,13 +122,39 @@ pub trait LedgerStore: Send + Sync + 'static {
     ) -> Result<Vec<Invoice>, StoreError>;
 }
 
-/// What one event took from budgets.
+/// Which events a limit counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedQuery {
+    /// Whose use.
+    pub scope: Scope,
+    /// Of this action alone.
+    pub event: Option<String>,
+    /// Decided at or after this instant; all of them when absent.
+    pub since: Option<Timestamp>,
+}
+
+/// So many units at one price.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PricedUnits {
+    /// The price of one.
+    pub unit_price: Money,
+    /// How many.
+    pub units: u64,
+}
+
+/// What one event took from limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spend {
     /// The event.
     pub event_id: EventId,
     /// The organization.
     pub org: OrgId,
+    /// Who acted.
+    pub agent: PrincipalName,
+    /// What was done.
+    pub action: String,
+    /// How many units it used.
+    pub units: u64,
     /// The links it counts against.
     pub hops: Vec<LinkId>,
     /// When it was decided.
@@ -103,10 +168,12 @@ pub struct Spend {
 pub enum Entry {
     /// Nobody closed it yet.
     Open,
-    /// It became an event with this cost.
+    /// It became an event.
     Settled {
         /// What was used.
         cost: Money,
+        /// How many units.
+        units: u64,
     },
     /// It was given back.
     Released,

@@ -1,7 +1,9 @@
 //! What a unit of each action costs.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
+use creto_authz::{Action, ActionKey};
 use creto_types::{Currency, Money};
 
 use crate::amount::{Amount, SCALE};
@@ -70,6 +72,61 @@ impl PriceBook {
         self.prices
             .get(action)
             .map_or(Amount::ZERO, |(_, amount)| *amount)
+    }
+}
+
+/// Names with a number below this have their price looked up once.
+const SLOTS: usize = 4_096;
+
+/// The most that one call may cost, in billionths: what money can express for sure,
+/// 2^96 - 1.
+const MOST: i128 = (1 << 96) - 1;
+
+/// A price book as decisions read it: by an action's number, without a lock.
+#[derive(Debug)]
+pub(crate) struct PriceTable {
+    book: PriceBook,
+    slots: Box<[OnceLock<i128>]>,
+}
+
+impl PriceTable {
+    pub(crate) fn new(book: PriceBook) -> Self {
+        Self {
+            book,
+            slots: (0..SLOTS).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    pub(crate) const fn book(&self) -> &PriceBook {
+        &self.book
+    }
+
+    pub(crate) const fn currency(&self) -> Currency {
+        self.book.currency()
+    }
+
+    /// What so many units cost, in billionths; `None` when that, or the units, cannot
+    /// be counted.
+    #[inline]
+    pub(crate) fn cost(&self, action: &Action, units: u64) -> Option<i128> {
+        let slot = usize::try_from(action.key().number())
+            .ok()
+            .filter(|_| action.key() != ActionKey::UNKNOWN)
+            .and_then(|number| self.slots.get(number));
+        let price = match slot {
+            Some(slot) => *slot.get_or_init(|| self.price(action)),
+            None => self.price(action),
+        };
+        // The store counts units in 63 bits.
+        let units = i64::try_from(units).ok()?;
+        price
+            .checked_mul(i128::from(units))
+            .filter(|cost| *cost <= MOST)
+    }
+
+    #[cold]
+    fn price(&self, action: &Action) -> i128 {
+        self.book.amount(action.name()).billionths()
     }
 }
 

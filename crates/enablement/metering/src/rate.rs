@@ -3,8 +3,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Calls an agent may make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+/// Calls that may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RateLimit {
     /// Calls a second in the long run.
     pub per_second: NonZeroU32,
@@ -24,6 +27,16 @@ pub(crate) struct Pace {
     expected: u128,
 }
 
+impl Pace {
+    pub(crate) const fn from_ticks(expected: u128) -> Self {
+        Self { expected }
+    }
+
+    pub(crate) const fn ticks(self) -> u128 {
+        self.expected
+    }
+}
+
 impl RateLimit {
     /// So many times as often.
     pub(crate) const fn times(self, factor: NonZeroU32) -> Self {
@@ -33,22 +46,52 @@ impl RateLimit {
         }
     }
 
+    /// An instant in ticks: less than 2^96.
+    const fn ticks(&self, now: u64) -> u128 {
+        now as u128 * self.per_second.get() as u128
+    }
+
+    /// How far ahead of the pace a call may come, in ticks.
+    const fn tolerance(&self) -> u128 {
+        (self.burst.get() - 1) as u128 * SECOND
+    }
+
+    /// Whether a call at this nanosecond is in time.
+    #[inline]
+    pub(crate) const fn in_time(&self, pace: Pace, now: u64) -> bool {
+        pace.expected <= self.ticks(now) + self.tolerance()
+    }
+
+    /// The state after a call at this nanosecond.
+    #[inline]
+    pub(crate) fn after(&self, pace: Pace, now: u64) -> Pace {
+        Pace {
+            expected: pace.expected.max(self.ticks(now)) + SECOND,
+        }
+    }
+
     /// The state after a call now, or how long to wait before one.
     pub(crate) fn call(&self, pace: Pace, now: Duration) -> Result<Pace, Duration> {
-        let per_second = u128::from(self.per_second.get());
-        let now = now.as_nanos().saturating_mul(per_second);
-        let tolerance = u128::from(self.burst.get() - 1) * SECOND;
-        let expected = pace.expected.max(now);
-        let early = (expected - now).saturating_sub(tolerance);
-        if early > 0 {
-            let nanos = early.div_ceil(per_second);
-            return Err(Duration::from_nanos(
-                u64::try_from(nanos).unwrap_or(u64::MAX),
-            ));
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        if self.in_time(pace, now) {
+            return Ok(self.after(pace, now));
         }
-        Ok(Pace {
-            expected: expected + SECOND,
-        })
+        let early = pace.expected - self.ticks(now) - self.tolerance();
+        let nanos = early.div_ceil(u128::from(self.per_second.get()));
+        Err(Duration::from_nanos(
+            u64::try_from(nanos).unwrap_or(u64::MAX),
+        ))
+    }
+
+    /// What a pace under another rate is under this one: as far ahead in time, and
+    /// at most as far as this rate lets calls run ahead.
+    pub(crate) fn taken_over(&self, pace: Pace, from: &Self, now: u64) -> Pace {
+        let nanos = pace.expected.div_ceil(u128::from(from.per_second.get()));
+        let same_instant = nanos * u128::from(self.per_second.get());
+        let most = self.ticks(now) + self.tolerance() + SECOND;
+        Pace {
+            expected: same_instant.min(most),
+        }
     }
 }
 
@@ -94,6 +137,34 @@ mod tests {
                         prop_assert!(limit.call(pace, now + wait - Duration::from_nanos(1)).is_err());
                     }
                 }
+            }
+        }
+
+        /// A rate that is set anew is at most used up, and never forgets a call that
+        /// still counts.
+        #[test]
+        fn a_new_rate_takes_over(before in (1_u32..1_000, 1_u32..50),
+            after in (1_u32..1_000, 1_u32..50), calls in 0_u32..60) {
+            let (old, new) = (limit(before.0, before.1), limit(after.0, after.1));
+            let now = 9_000_000_000;
+            let mut pace = Pace::default();
+            for _ in 0..calls {
+                if let Ok(next) = old.call(pace, Duration::from_nanos(now)) {
+                    pace = next;
+                }
+            }
+            let mut taken = new.taken_over(pace, &old, now);
+            if let Err(wait) = new.call(taken, Duration::from_nanos(now)) {
+                prop_assert!(wait <= Duration::from_secs(1), "one call's time at most");
+            }
+            let mut passed = 0;
+            while let Ok(next) = new.call(taken, Duration::from_nanos(now)) {
+                taken = next;
+                passed += 1;
+            }
+            prop_assert!(passed <= after.1);
+            if calls == 0 {
+                prop_assert_eq!(passed, after.1);
             }
         }
 

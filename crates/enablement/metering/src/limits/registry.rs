@@ -1,0 +1,725 @@
+//! Every counter of one organization, and where to find it.
+//!
+//! Decisions do not come here: they have their plan. The registry makes plans, and
+//! settles, gives back and sets limits anew, all under its own lock, which is taken
+//! before any group's.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+
+use creto_authz::LimitScope;
+use creto_nhi::{DelegationLink, LinkId};
+use creto_types::{ActionId, OrgId, PrincipalName};
+use parking_lot::Mutex;
+
+use super::cell::{Answer, Cell, Group, Held, Measure, Rule, Subject};
+use super::chain::{Chain, ChainKey};
+use super::history::{History, Used};
+use super::model::{Crossing, Limit, LimitId, RateId, RateRule, RateScope, Scope};
+use super::pacer::Pacer;
+use super::plan::{ChainAccount, Counted, Foreign, Paced, Parts, Plan, Version, is_counted};
+use super::window::{Span, nanos};
+use crate::model::Reservation;
+use crate::prices::PriceTable;
+use crate::rate::{Pace, RateLimit};
+use crate::recent::Recent;
+
+/// How many accounts there are before those that nobody holds are looked for.
+const FEW_ACCOUNTS: usize = 1_024;
+
+/// One organization's counters. See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Org {
+    pub(crate) id: OrgId,
+    version: Version,
+    /// Held shared from the beginning of a change of the ledger until memory
+    /// followed it, and alone while limits change: so what the ledger and the open
+    /// reservations say together is exact.
+    pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
+    registry: Mutex<Registry>,
+    /// What is to be notified.
+    pub(crate) crossings: Mutex<Vec<Crossing>>,
+    pub(crate) questions: Mutex<HashMap<PrincipalName, Pace>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Registry {
+    /// Of every principal without a rate of its own.
+    rate: RateLimit,
+    trees: HashMap<LinkId, Arc<Group>>,
+    agents: HashMap<PrincipalName, Agent>,
+    whole: Agent,
+    /// The cell of each link that was met since start; `None` without a budget.
+    budgets: HashMap<LinkId, Option<Arc<Cell>>>,
+    /// Of links that were not.
+    history: HashMap<LinkId, History>,
+    limits: BTreeMap<LimitId, Arc<Cell>>,
+    /// The same limits, by what they are limits of.
+    subjects: Subjects,
+    rates: BTreeMap<RateId, RateRule>,
+    pub(crate) held: HashMap<ActionId, Open>,
+    pub(crate) closed: Recent,
+    accounts: HashMap<ChainKey, Weak<ChainAccount>>,
+    prune_at: usize,
+}
+
+#[derive(Debug, Default)]
+struct Subjects {
+    whole: Vec<Arc<Cell>>,
+    agents: HashMap<PrincipalName, Vec<Arc<Cell>>>,
+    links: HashMap<LinkId, Vec<Arc<Cell>>>,
+}
+
+impl Subjects {
+    fn of_agent(&self, name: &PrincipalName) -> &[Arc<Cell>] {
+        self.agents.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    fn of_link(&self, link: LinkId) -> &[Arc<Cell>] {
+        self.links.get(&link).map_or(&[], Vec::as_slice)
+    }
+
+    fn of(&self, scope: &Scope) -> &[Arc<Cell>] {
+        match scope {
+            Scope::Organization => &self.whole,
+            Scope::Agent(name) => self.of_agent(name),
+            Scope::Delegation { link, .. } => self.of_link(*link),
+        }
+    }
+
+    fn entry(&mut self, scope: &Scope) -> &mut Vec<Arc<Cell>> {
+        match scope {
+            Scope::Organization => &mut self.whole,
+            Scope::Agent(name) => self.agents.entry(name.clone()).or_default(),
+            Scope::Delegation { link, .. } => self.links.entry(*link).or_default(),
+        }
+    }
+}
+
+/// What has calls: a principal, or the organization.
+#[derive(Debug, Default)]
+struct Agent {
+    group: Arc<Group>,
+    /// By event type.
+    pacers: Vec<(Option<String>, Arc<Pacer>)>,
+}
+
+/// A reservation that is neither settled nor given back.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) reservation: Reservation,
+    /// Its cost in billionths.
+    pub(crate) cost: i128,
+    /// Whether its commit is over: it is in the ledger, or possibly so when the
+    /// store could not say.
+    pub(crate) kept: bool,
+}
+
+/// What was used, decided at one instant by one agent.
+pub(crate) struct Use<'a> {
+    pub(crate) agent: &'a PrincipalName,
+    pub(crate) hops: &'a [LinkId],
+    pub(crate) action: &'a str,
+    pub(crate) at: i64,
+}
+
+impl<'a> Use<'a> {
+    pub(crate) fn of(reservation: &'a Reservation) -> Self {
+        Self {
+            agent: &reservation.agent,
+            hops: &reservation.hops,
+            action: &reservation.action,
+            at: nanos(reservation.reserved_at),
+        }
+    }
+}
+
+impl Org {
+    pub(crate) fn new(id: OrgId, rate: RateLimit) -> Self {
+        Self {
+            id,
+            version: Version::default(),
+            gate: Arc::default(),
+            registry: Mutex::new(Registry {
+                rate,
+                trees: HashMap::new(),
+                agents: HashMap::new(),
+                whole: Agent::default(),
+                budgets: HashMap::new(),
+                history: HashMap::new(),
+                limits: BTreeMap::new(),
+                subjects: Subjects::default(),
+                rates: BTreeMap::new(),
+                held: HashMap::new(),
+                closed: Recent::default(),
+                accounts: HashMap::new(),
+                prune_at: FEW_ACCOUNTS,
+            }),
+            crossings: Mutex::default(),
+            questions: Mutex::default(),
+        }
+    }
+
+    /// The version of limits and rates in force.
+    pub(crate) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    pub(crate) fn registry(&self) -> parking_lot::MutexGuard<'_, Registry> {
+        self.registry.lock()
+    }
+
+    /// The plan of a chain as things are now.
+    pub(crate) fn resolve(
+        self: &Arc<Self>,
+        chain: &Arc<Chain>,
+        prices: &Arc<PriceTable>,
+        now: i64,
+    ) -> Plan {
+        let mut registry = self.registry.lock();
+        self.plan(&mut registry, chain, prices, now)
+    }
+
+    pub(crate) fn plan(
+        self: &Arc<Self>,
+        registry: &mut Registry,
+        chain: &Arc<Chain>,
+        prices: &Arc<PriceTable>,
+        now: i64,
+    ) -> Plan {
+        let mut found = Vec::new();
+        let parts = registry.parts(chain, prices, now, self.version.now());
+        for counted in &parts.cells {
+            let held = counted.cell.group().lock();
+            if matches!(counted.cell.rule().subject, Subject::Budget { .. }) {
+                counted.cell.crossings(&held, self.id, None, &mut found);
+            }
+        }
+        self.crossings.lock().append(&mut found);
+        Plan::new(Arc::clone(chain), Arc::clone(self), Arc::clone(prices), parts)
+    }
+
+    /// The one account of a chain.
+    pub(crate) fn account(
+        self: &Arc<Self>,
+        key: ChainKey,
+        chain: impl FnOnce() -> Chain,
+        prices: &Arc<PriceTable>,
+        now: i64,
+    ) -> Arc<ChainAccount> {
+        let mut registry = self.registry.lock();
+        if let Some(account) = registry.accounts.get(&key).and_then(Weak::upgrade) {
+            return account;
+        }
+        let plan = self.plan(&mut registry, &Arc::new(chain()), prices, now);
+        let account = Arc::new(ChainAccount::new(plan));
+        if registry.accounts.len() >= registry.prune_at {
+            registry.accounts.retain(|_, known| known.strong_count() > 0);
+            registry.prune_at = FEW_ACCOUNTS.max(registry.accounts.len().saturating_mul(2));
+        }
+        registry.accounts.insert(key, Arc::downgrade(&account));
+        account
+    }
+
+    /// Notes the thresholds that this use reached.
+    pub(crate) fn note(&self, registry: &Registry, by: &Use<'_>) {
+        let mut found = Vec::new();
+        registry.locked(by, |held| {
+            for cell in registry.counting(by) {
+                cell.crossings(held, self.id, Some(by.agent), &mut found);
+            }
+        });
+        if !found.is_empty() {
+            self.crossings.lock().append(&mut found);
+        }
+    }
+}
+
+impl Registry {
+    fn parts(
+        &mut self,
+        chain: &Chain,
+        prices: &PriceTable,
+        now: i64,
+        version: u64,
+    ) -> Parts {
+        let tree = chain.root().map(|root| self.tree(root));
+        let mut cells = Vec::new();
+        let mut foreign = None;
+        for link in chain.links.iter().rev() {
+            if let Some(tree) = &tree
+                && let Some(cell) = self.budget(link, tree, now)
+            {
+                if is_counted(cell.rule().measure, prices) {
+                    cells.push(Counted::new(cell));
+                } else {
+                    foreign = foreign.or_else(|| Some(no_such_currency(link, prices)));
+                }
+            }
+            cells.extend(counted(self.subjects.of_link(link.id)));
+        }
+        cells.extend(counted(self.subjects.of_agent(&chain.agent)));
+        cells.extend(counted(&self.subjects.whole));
+        let limited = !self.subjects.whole.is_empty();
+        let mut pacers = self.agent_pacers(&chain.agent);
+        let own = pacers.len();
+        pacers.extend(
+            self.whole
+                .pacers
+                .iter()
+                .map(|(event, pacer)| Paced::new(Arc::clone(pacer), event.as_deref())),
+        );
+        let whole = limited || pacers.len() > own;
+        Parts {
+            version,
+            tree,
+            agent: self.group(&chain.agent),
+            whole: whole.then(|| Arc::clone(&self.whole.group)),
+            cells,
+            pacers,
+            foreign,
+        }
+    }
+
+    pub(crate) fn tree(&mut self, root: LinkId) -> Arc<Group> {
+        Arc::clone(self.trees.entry(root).or_default())
+    }
+
+    fn group(&mut self, agent: &PrincipalName) -> Arc<Group> {
+        Arc::clone(&self.agents.entry(agent.clone()).or_default().group)
+    }
+
+    /// The group whose lock a limit's cell is under.
+    pub(crate) fn group_of(&mut self, scope: &Scope) -> Arc<Group> {
+        match scope {
+            Scope::Organization => Arc::clone(&self.whole.group),
+            Scope::Agent(name) => self.group(name),
+            Scope::Delegation { root, .. } => self.tree(*root),
+        }
+    }
+
+    /// The cell of the link's own budget.
+    fn budget(
+        &mut self,
+        link: &DelegationLink,
+        tree: &Arc<Group>,
+        now: i64,
+    ) -> Option<Arc<Cell>> {
+        if let Some(known) = self.budgets.get(&link.id) {
+            return known.clone();
+        }
+        let cell = self.fresh_budget(link, tree, now).map(Arc::new);
+        self.history.remove(&link.id);
+        self.budgets.insert(link.id, cell.clone());
+        cell
+    }
+
+    /// A cell for the link's budget, with what the ledger said about it.
+    fn fresh_budget(
+        &self,
+        link: &DelegationLink,
+        tree: &Arc<Group>,
+        now: i64,
+    ) -> Option<Cell> {
+        let rule = Rule::budget(link)?;
+        let period = link.budget.as_ref()?.period;
+        let Some(history) = self.history.get(&link.id) else {
+            let span = rule.span(now);
+            return Some(Cell::new(rule, Arc::clone(tree), span, 0));
+        };
+        let (span, used) = history.at(period, now);
+        let used = if rule.is_money() { used.cost } else { used.units };
+        let cell = Cell::new(rule, Arc::clone(tree), span, used);
+        let held = tree.lock();
+        for open in self.held.values() {
+            let by = Use::of(&open.reservation);
+            if by.hops.contains(&link.id) {
+                let share = cell.rule().share(open.cost, open.reservation.units);
+                cell.count(&held, by.at, share, 0);
+            }
+        }
+        drop(held);
+        Some(cell)
+    }
+
+    /// What the link's budget holds, without making it known.
+    pub(crate) fn budget_count(
+        &self,
+        link: &DelegationLink,
+        now: i64,
+    ) -> Option<(Measure, super::cell::Count)> {
+        if let Some(known) = self.budgets.get(&link.id) {
+            let cell = known.as_ref()?;
+            let held = cell.group().lock();
+            return Some((cell.rule().measure, cell.read(&held, now)));
+        }
+        let cell = self.fresh_budget(link, &Arc::default(), now)?;
+        let held = cell.group().lock();
+        Some((cell.rule().measure, cell.read(&held, now)))
+    }
+
+    /// Whether every link of a chain was met, so that its budgets are known.
+    pub(crate) fn knows(&self, hops: &[LinkId]) -> bool {
+        hops.iter().all(|link| self.budgets.contains_key(link))
+    }
+
+    /// The cells that count what was used.
+    fn counting<'a>(&'a self, by: &'a Use<'_>) -> impl Iterator<Item = &'a Arc<Cell>> {
+        let budgets = by
+            .hops
+            .iter()
+            .filter_map(|link| self.budgets.get(link)?.as_ref());
+        let links = by
+            .hops
+            .iter()
+            .flat_map(|link| self.subjects.of_link(*link));
+        let limits = links
+            .chain(self.subjects.of_agent(by.agent))
+            .chain(&self.subjects.whole)
+            .filter(|cell| {
+                let event = cell.rule().event.as_ref();
+                event.is_none_or(|event| event.name() == by.action)
+            });
+        budgets.chain(limits)
+    }
+
+    /// Runs this under the locks of everything a use touches.
+    fn locked<T>(&self, by: &Use<'_>, run: impl FnOnce(&Held<'_>) -> T) -> T {
+        let tree = by.hops.first().and_then(|root| self.trees.get(root));
+        let _tree = tree.map(|group| group.lock());
+        let agent = self.agents.get(by.agent);
+        let _agent = agent.map(|agent| agent.group.lock());
+        let whole = self.whole.group.lock();
+        run(&whole)
+    }
+
+    /// Counts an event of the ledger, or an open reservation, at start.
+    pub(crate) fn recall(&mut self, by: &Use<'_>, cost: i128, units: u64, settled: bool) {
+        self.locked(by, |held| {
+            for cell in self.counting(by) {
+                let share = cell.rule().share(cost, units);
+                cell.count(held, by.at, share, if settled { share } else { 0 });
+            }
+        });
+        for link in by.hops {
+            let history = self.history.entry(*link).or_default();
+            if settled {
+                history.add(by.at, cost, i128::from(units));
+            }
+        }
+    }
+
+    /// Takes the reservation out, gives back what it holds, and counts what was
+    /// really used of it.
+    pub(crate) fn close(&mut self, action: ActionId, used: Option<(i128, u64)>) -> Option<Open> {
+        let open = self.held.remove(&action)?;
+        let by = Use::of(&open.reservation);
+        self.locked(&by, |held| {
+            for cell in self.counting(&by) {
+                let share = cell.rule().share(open.cost, open.reservation.units);
+                cell.give_back(held, by.at, share);
+                if let Some((cost, units)) = used {
+                    let share = cell.rule().share(cost, units);
+                    cell.count(held, by.at, share, share);
+                }
+            }
+        });
+        if let Some((cost, units)) = used {
+            for link in by.hops {
+                if !self.budgets.contains_key(link) {
+                    let history = self.history.entry(*link).or_default();
+                    history.add(by.at, cost, i128::from(units));
+                }
+            }
+        }
+        Some(open)
+    }
+
+    /// Whether more than was reserved fits: whether it is overage, or the limit that
+    /// does not cover it. With `take`, it is counted as reserved when it does.
+    pub(crate) fn surplus(
+        &self,
+        by: &Use<'_>,
+        cost: i128,
+        units: u64,
+        take: bool,
+    ) -> Result<bool, String> {
+        if !self.knows(by.hops) {
+            return Err("the budgets above it were not looked at since the server started".into());
+        }
+        self.locked(by, |held| {
+            let shares = || {
+                self.counting(by)
+                    .map(|cell| (cell, cell.rule().share(cost, units)))
+                    .filter(|(_, share)| *share != 0)
+            };
+            let mut over = false;
+            for (cell, share) in shares() {
+                let rule = cell.rule();
+                let answer = if cell.stands_at(held, by.at) {
+                    cell.judge(held, share)
+                } else if rule.on_exceed == super::model::OnExceed::Block {
+                    // What its window of then still has room for is not known.
+                    Answer::Refused
+                } else {
+                    Answer::Over
+                };
+                match answer {
+                    Answer::Fits => {}
+                    Answer::Over => over = true,
+                    Answer::Refused | Answer::Full => {
+                        return Err(format!(
+                            "the limit of {} for {} does not cover the rest",
+                            rule.most,
+                            whose(&rule.scope())
+                        ));
+                    }
+                }
+            }
+            if take {
+                for (cell, share) in shares() {
+                    if cell.stands_at(held, by.at) {
+                        cell.take(held, share);
+                    }
+                }
+            }
+            Ok(over)
+        })
+    }
+
+    /// Gives back what [`Registry::surplus`] took.
+    pub(crate) fn give_back(&self, by: &Use<'_>, cost: i128, units: u64) {
+        self.locked(by, |held| {
+            for cell in self.counting(by) {
+                let share = cell.rule().share(cost, units);
+                cell.give_back(held, by.at, share);
+            }
+        });
+    }
+
+    /// The limit in force that this one would replace.
+    pub(crate) fn replaced_by(&self, limit: &Limit) -> Option<&Arc<Limit>> {
+        let mut beside = self.subjects.of(&limit.scope).iter().filter_map(set_limit);
+        beside.find(|known| known.replaces(limit))
+    }
+
+    /// How many limits there are on the subject of this one, without it.
+    pub(crate) fn beside(&self, limit: &Limit) -> usize {
+        let beside = self.subjects.of(&limit.scope).iter().filter_map(set_limit);
+        beside.filter(|known| known.id != limit.id).count()
+    }
+
+    pub(crate) fn limit(&self, id: LimitId) -> Option<&Arc<Cell>> {
+        self.limits.get(&id)
+    }
+
+    pub(crate) fn limits(
+        &self,
+        after: Option<LimitId>,
+    ) -> impl Iterator<Item = (&Arc<Limit>, &Arc<Cell>)> {
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        self.limits
+            .range((from, std::ops::Bound::Unbounded))
+            .filter_map(|(_, cell)| Some((set_limit(cell)?, cell)))
+    }
+
+    /// The window a limit would count in now; that of the limit it replaces, when the
+    /// clock stepped back before it.
+    pub(crate) fn window(&self, rule: &Rule, id: LimitId, now: i64) -> Span {
+        let present = self.limits.get(&id).map_or(now, |cell| {
+            let held = cell.group().lock();
+            cell.start(&held).max(now)
+        });
+        rule.span(present)
+    }
+
+    /// Puts a limit in force with what was used of its window, and what is reserved.
+    pub(crate) fn install(&mut self, limit: &Arc<Limit>, rule: Rule, span: Span, used: Used) {
+        let used = if rule.is_money() { used.cost } else { used.units };
+        let group = self.group_of(&limit.scope);
+        let cell = Arc::new(Cell::new(rule, group, span, used));
+        let held = cell.group().lock();
+        for open in self.held.values() {
+            let by = Use::of(&open.reservation);
+            if counts(limit, &by) {
+                let share = cell.rule().share(open.cost, open.reservation.units);
+                cell.count(&held, by.at, share, 0);
+            }
+        }
+        drop(held);
+        self.uninstall(limit.id);
+        self.subjects.entry(&limit.scope).push(Arc::clone(&cell));
+        self.limits.insert(limit.id, cell);
+    }
+
+    pub(crate) fn uninstall(&mut self, id: LimitId) {
+        let Some(cell) = self.limits.remove(&id) else {
+            return;
+        };
+        if let Some(limit) = set_limit(&cell) {
+            let beside = self.subjects.entry(&limit.scope);
+            beside.retain(|known| !Arc::ptr_eq(known, &cell));
+        }
+    }
+
+    // --- rates ---------------------------------------------------------------
+
+    pub(crate) fn rates(&self, after: Option<RateId>) -> impl Iterator<Item = &RateRule> {
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        self.rates
+            .range((from, std::ops::Bound::Unbounded))
+            .map(|(_, rule)| rule)
+    }
+
+    pub(crate) fn rate(&self, id: RateId) -> Option<&RateRule> {
+        self.rates.get(&id)
+    }
+
+    pub(crate) fn rate_replaced_by(&self, rule: &RateRule) -> Option<&RateRule> {
+        self.rates.values().find(|known| known.replaces(rule))
+    }
+
+    pub(crate) fn set_rate(&mut self, rule: RateRule, now: u64) {
+        self.rates.insert(rule.id, rule);
+        self.renew_pacers(now);
+    }
+
+    pub(crate) fn remove_rate(&mut self, id: RateId, now: u64) {
+        self.rates.remove(&id);
+        self.renew_pacers(now);
+    }
+
+    /// The rate of all calls of a principal.
+    pub(crate) fn rate_of(&self, agent: &PrincipalName) -> RateLimit {
+        self.rules(Some(agent))
+            .into_iter()
+            .find(|(event, _)| event.is_none())
+            .map_or(self.rate, |(_, rate)| rate)
+    }
+
+    /// The rates by event type of a principal, or of the organization.
+    fn rules(&self, agent: Option<&PrincipalName>) -> Vec<(Option<String>, RateLimit)> {
+        let mut found: Vec<(Option<String>, RateLimit)> = Vec::new();
+        if agent.is_some() {
+            found.push((None, self.rate));
+        }
+        let mut add = |scope: &RateScope| {
+            for rule in self.rates.values().filter(|rule| rule.scope == *scope) {
+                match found.iter_mut().find(|(event, _)| *event == rule.event) {
+                    Some(known) => known.1 = rule.rate,
+                    None => found.push((rule.event.clone(), rule.rate)),
+                }
+            }
+        };
+        match agent {
+            None => add(&RateScope::Organization),
+            // The rate of its own name comes last and so counts.
+            Some(name) => {
+                add(&RateScope::EveryAgent);
+                add(&RateScope::Agent(name.clone()));
+            }
+        }
+        found
+    }
+
+    fn agent_pacers(&mut self, name: &PrincipalName) -> Vec<Paced> {
+        if !self.agents.get(name).is_some_and(|agent| !agent.pacers.is_empty()) {
+            let rules = self.rules(Some(name));
+            let scope = LimitScope::Agent(name.clone());
+            let agent = self.agents.entry(name.clone()).or_default();
+            agent.renew(rules, &scope, 0);
+        }
+        let agent = self.agents.get(name);
+        agent
+            .into_iter()
+            .flat_map(|agent| &agent.pacers)
+            .map(|(event, pacer)| Paced::new(Arc::clone(pacer), event.as_deref()))
+            .collect()
+    }
+
+    fn renew_pacers(&mut self, now: u64) {
+        let rules = self.rules(None);
+        self.whole.renew(rules, &LimitScope::Organization, now);
+        let names: Vec<PrincipalName> = self.agents.keys().cloned().collect();
+        for name in names {
+            let rules = self.rules(Some(&name));
+            if let Some(agent) = self.agents.get_mut(&name) {
+                agent.renew(rules, &LimitScope::Agent(name), now);
+            }
+        }
+    }
+}
+
+impl Agent {
+    /// One pacer for each rate; where there was one for the event type, the new one
+    /// takes over.
+    fn renew(&mut self, rules: Vec<(Option<String>, RateLimit)>, scope: &LimitScope, now: u64) {
+        let held = self.group.lock();
+        let pacers = rules
+            .into_iter()
+            .map(|(event, rate)| {
+                let known = self.pacers.iter().find(|(of, _)| *of == event);
+                let pacer = match known {
+                    Some((_, pacer)) if *pacer.rate() == rate => Arc::clone(pacer),
+                    Some((_, pacer)) => {
+                        let pace = rate.taken_over(pacer.pace(&held), pacer.rate(), now);
+                        Arc::new(Pacer::new(rate, scope.clone(), pace))
+                    }
+                    None => Arc::new(Pacer::new(rate, scope.clone(), Pace::default())),
+                };
+                (event, pacer)
+            })
+            .collect();
+        drop(held);
+        self.pacers = pacers;
+    }
+}
+
+fn set_limit(cell: &Arc<Cell>) -> Option<&Arc<Limit>> {
+    match &cell.rule().subject {
+        Subject::Set(limit) => Some(limit),
+        Subject::Budget { .. } => None,
+    }
+}
+
+fn counted(cells: &[Arc<Cell>]) -> impl Iterator<Item = Counted> {
+    cells.iter().map(|cell| Counted::new(Arc::clone(cell)))
+}
+
+/// Whether a limit counts a use.
+fn counts(limit: &Limit, by: &Use<'_>) -> bool {
+    let of_scope = match &limit.scope {
+        Scope::Organization => true,
+        Scope::Agent(name) => name == by.agent,
+        Scope::Delegation { link, .. } => by.hops.contains(link),
+    };
+    of_scope && limit.event.as_ref().is_none_or(|event| event == by.action)
+}
+
+fn no_such_currency(link: &DelegationLink, prices: &PriceTable) -> Foreign {
+    let budget = link.budget.map(|budget| budget.limit.to_string());
+    let currency = prices.currency();
+    Foreign(format!(
+        "the budget of delegation {} is {}, prices are in {currency}; ask {} for a delegation \
+         with a budget in {currency}",
+        link.id,
+        budget.unwrap_or_default(),
+        link.delegator,
+    ))
+}
+
+/// The subject of a limit, for people.
+pub(crate) fn whose(scope: &LimitScope) -> String {
+    match scope {
+        LimitScope::Organization => "the organization".to_owned(),
+        LimitScope::Agent(name) => format!("agent {name}"),
+        LimitScope::Delegation { link, holder } => format!("{holder} (delegation {link})"),
+    }
+}
+
+/// Raised to the next version by whoever changed limits or rates, under the
+/// registry's lock.
+pub(crate) fn changed(org: &Org) {
+    org.version.next();
+}
+

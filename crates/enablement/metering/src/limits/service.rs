@@ -1,0 +1,288 @@
+//! Setting limits and rates.
+//!
+//! The organization's gate is held alone meanwhile, so no reservation becomes
+//! durable, and none is settled, between adding up the ledger and the moment the new
+//! counter is in force. Decisions go on; what they reserve against a counter that is
+//! replaced is void when it is to become durable.
+
+use std::sync::Arc;
+
+use creto_types::{Commit, OrgId, Receipt, StoreError};
+
+use super::cell::{Count, Measure, Rule};
+use super::history::Used;
+use super::model::{
+    Crossing, Limit, LimitId, LimitView, MAX_LIMITS, NoticeKey, RateId, RateRule, invalid,
+};
+use super::registry::{Org, changed};
+use super::window::{instant, nanos};
+use crate::amount::Amount;
+use crate::error::MeteringError;
+use crate::model::Balance;
+use crate::ports::UsedQuery;
+use crate::service::{Core, Meter, detached};
+
+impl Meter {
+    /// Checks a limit and gives it the id it will have: that of the limit it
+    /// replaces, if there is one. Changes nothing.
+    pub fn draft_limit(&self, mut limit: Limit) -> Result<Limit, MeteringError> {
+        limit.validate()?;
+        let rule = Rule::set(Arc::new(limit.clone()))?;
+        self.core().counts_in(rule.measure)?;
+        let org = self.core().org(limit.org);
+        let registry = org.registry();
+        if let Some(known) = registry.replaced_by(&limit) {
+            limit.id = known.id;
+        }
+        if registry.beside(&limit) >= MAX_LIMITS {
+            return Err(MeteringError::TooManyLimits { most: MAX_LIMITS });
+        }
+        Ok(limit)
+    }
+
+    /// Puts a limit in force. Once this returns, no decision uses what was in force
+    /// before. What its window holds already counts: it may be set below that, and
+    /// refuses until the window ends or enough is given back.
+    ///
+    /// A conflict means that another limit of its scope, event type, measure and
+    /// window was set since it was drafted: draft it again.
+    pub async fn set_limit(&self, limit: Limit, commit: Commit) -> Result<Receipt, MeteringError> {
+        limit.validate()?;
+        let limit = Arc::new(limit);
+        let rule = Rule::set(Arc::clone(&limit))?;
+        self.core().counts_in(rule.measure)?;
+        let core = self.shared_core();
+        detached(async move {
+            let org = core.org(limit.org);
+            let _alone = Arc::clone(&org.gate).write_owned().await;
+            let now = nanos(core.clock.now());
+            let span = {
+                let registry = org.registry();
+                let replaced = registry.replaced_by(&limit);
+                if replaced.is_some_and(|known| known.id != limit.id) {
+                    return Err(StoreError::Conflict { what: "limit" }.into());
+                }
+                if registry.beside(&limit) >= MAX_LIMITS {
+                    return Err(MeteringError::TooManyLimits { most: MAX_LIMITS });
+                }
+                registry.window(&rule, limit.id, now)
+            };
+            let query = UsedQuery {
+                scope: limit.scope.clone(),
+                event: limit.event.clone(),
+                since: (span.start != i64::MIN).then(|| instant(span.start)),
+            };
+            let used = core.used(limit.org, query).await?;
+            let receipt = core.store.put_limit(Limit::clone(&limit), commit).await?;
+            let mut registry = org.registry();
+            registry.install(&limit, rule, span, used);
+            changed(&org);
+            let mut found = Vec::new();
+            if let Some(cell) = registry.limit(limit.id) {
+                let held = cell.group().lock();
+                cell.crossings(&held, org.id, None, &mut found);
+            }
+            org.crossings.lock().append(&mut found);
+            Ok(receipt)
+        })
+        .await
+    }
+
+    /// Ends a limit. Once this returns, no decision uses it.
+    pub async fn remove_limit(
+        &self,
+        org: OrgId,
+        id: LimitId,
+        commit: Commit,
+    ) -> Result<Receipt, MeteringError> {
+        let core = self.shared_core();
+        detached(async move {
+            let org = core.org(org);
+            let _alone = Arc::clone(&org.gate).write_owned().await;
+            let receipt = core.store.remove_limit(org.id, id, commit).await?;
+            let mut registry = org.registry();
+            registry.uninstall(id);
+            changed(&org);
+            Ok(receipt)
+        })
+        .await
+    }
+
+    /// One limit of the organization.
+    #[must_use]
+    pub fn limit(&self, org: OrgId, id: LimitId) -> Option<Limit> {
+        let org = self.core().org(org);
+        let registry = org.registry();
+        let (limit, _) = registry.limits(None).find(|(limit, _)| limit.id == id)?;
+        Some(Limit::clone(limit))
+    }
+
+    /// The organization's limits in the order of their ids, with what is left of
+    /// them: at most `most`, after the given one.
+    #[must_use]
+    pub fn limits(&self, org: OrgId, after: Option<LimitId>, most: usize) -> Vec<LimitView> {
+        let now = nanos(self.core().clock.now());
+        let org = self.core().org(org);
+        let registry = org.registry();
+        registry
+            .limits(after)
+            .filter_map(|(limit, cell)| {
+                let held = cell.group().lock();
+                let count = cell.read(&held, now);
+                drop(held);
+                let balance = balance(limit.limit, cell.rule().measure, count)?;
+                Some(LimitView {
+                    limit: Limit::clone(limit),
+                    balance,
+                })
+            })
+            .take(most)
+            .collect()
+    }
+
+    /// Checks a rate and gives it the id it will have. Changes nothing.
+    pub fn draft_rate(&self, mut rule: RateRule) -> Result<RateRule, MeteringError> {
+        rule.validate()?;
+        let org = self.core().org(rule.org);
+        let registry = org.registry();
+        if let Some(known) = registry.rate_replaced_by(&rule) {
+            rule.id = known.id;
+        }
+        if registry.rates(None).count() >= crate::limits::model::MAX_RATES {
+            return Err(MeteringError::TooManyLimits {
+                most: crate::limits::model::MAX_RATES,
+            });
+        }
+        Ok(rule)
+    }
+
+    /// Puts a rate in force. Once this returns, no decision uses the one before. How
+    /// far ahead of their pace the calls are is kept, as far as the new rate lets
+    /// them be.
+    pub async fn set_rate(&self, rule: RateRule, commit: Commit) -> Result<Receipt, MeteringError> {
+        rule.validate()?;
+        let core = self.shared_core();
+        detached(async move {
+            let org = core.org(rule.org);
+            let _alone = Arc::clone(&org.gate).write_owned().await;
+            let replaced = org.registry().rate_replaced_by(&rule).map(|known| known.id);
+            if replaced.is_some_and(|id| id != rule.id) {
+                return Err(StoreError::Conflict { what: "rate" }.into());
+            }
+            let receipt = core.store.put_rate(rule.clone(), commit).await?;
+            org.registry().set_rate(rule, core.mono());
+            changed(&org);
+            Ok(receipt)
+        })
+        .await
+    }
+
+    /// Ends a rate: the one of every agent, or the configured one, holds instead.
+    pub async fn remove_rate(
+        &self,
+        org: OrgId,
+        id: RateId,
+        commit: Commit,
+    ) -> Result<Receipt, MeteringError> {
+        let core = self.shared_core();
+        detached(async move {
+            let org = core.org(org);
+            let _alone = Arc::clone(&org.gate).write_owned().await;
+            let receipt = core.store.remove_rate(org.id, id, commit).await?;
+            org.registry().remove_rate(id, core.mono());
+            changed(&org);
+            Ok(receipt)
+        })
+        .await
+    }
+
+    /// One rate of the organization.
+    #[must_use]
+    pub fn rate(&self, org: OrgId, id: RateId) -> Option<RateRule> {
+        self.core().org(org).registry().rate(id).cloned()
+    }
+
+    /// The organization's rates in the order of their ids: at most `most`, after the
+    /// given one.
+    #[must_use]
+    pub fn rates(&self, org: OrgId, after: Option<RateId>, most: usize) -> Vec<RateRule> {
+        let org = self.core().org(org);
+        let registry = org.registry();
+        registry.rates(after).take(most).cloned().collect()
+    }
+
+    /// Thresholds that were reached and are to be notified, each once since the
+    /// server started. Whoever asks records them with [`Meter::notice`], or gives
+    /// them back with [`Meter::not_noticed`].
+    #[must_use]
+    pub fn crossings(&self) -> Vec<Crossing> {
+        let orgs: Vec<Arc<Org>> = self.core().orgs();
+        let mut found = Vec::new();
+        for org in orgs {
+            found.append(&mut org.crossings.lock());
+        }
+        found
+    }
+
+    /// Takes crossings back that could not be recorded now.
+    pub fn not_noticed(&self, crossings: impl IntoIterator<Item = Crossing>) {
+        for crossing in crossings {
+            let org = self.core().org(crossing.org);
+            org.crossings.lock().push(crossing);
+        }
+    }
+
+    /// Records a notification; `None` when it was recorded before, by whichever
+    /// process.
+    pub async fn notice(
+        &self,
+        key: NoticeKey,
+        commit: Commit,
+    ) -> Result<Option<Receipt>, MeteringError> {
+        match self.core().store.notice(key, commit).await {
+            Ok(receipt) => Ok(Some(receipt)),
+            Err(StoreError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Core {
+    /// Adds up what the ledger says.
+    async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Used, MeteringError> {
+        let mut used = Used::default();
+        for priced in self.store.used(org, query).await? {
+            let price = self.own(&priced.unit_price)?;
+            let cost = price.times(priced.units).map_or(i128::MAX, Amount::billionths);
+            used.add(cost, i128::from(priced.units));
+        }
+        Ok(used)
+    }
+
+    fn counts_in(&self, measure: Measure) -> Result<(), MeteringError> {
+        match measure {
+            Measure::Money(currency) if currency != self.prices.currency() => Err(invalid(
+                "limit",
+                &format!("the ledger counts in {}", self.prices.currency()),
+            )),
+            Measure::Money(_) | Measure::Units => Ok(()),
+        }
+    }
+}
+
+/// What is left, for people and the wire.
+pub(crate) fn balance(
+    limit: creto_types::Quantity,
+    measure: Measure,
+    count: Count,
+) -> Option<Balance> {
+    let (_, most) = Measure::of(&limit)?;
+    let left = most.saturating_sub(count.taken).max(0);
+    Some(Balance {
+        limit,
+        used: measure.quantity(count.used)?,
+        reserved: measure.quantity(count.taken.saturating_sub(count.used).max(0))?,
+        remaining: measure.quantity(left)?,
+        resets_at: (count.span.end != i64::MAX).then(|| instant(count.span.end)),
+    })
+}
