@@ -60,14 +60,14 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
         for _ in 0..ACTIONS {
             let start = Instant::now();
             let action_id = ids.next();
-            let decision = authz.check(&bound, &Action::named("history.read"), &resource, 1);
+            let action = Action::named("history.read");
+            let decision = authz.check(&bound, &action, &resource, 1);
             let Decision::Allow {
                 hold: Some(hold), ..
             } = decision
             else {
                 return Err(format!("{decision:?}").into());
             };
-            meter.adopt(org, action_id, hold)?;
             let evidence = Evidence {
                 org,
                 kind: "action.decided".to_owned(),
@@ -77,7 +77,7 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
                 body: serde_json::json!({ "outcome": "allow" }),
             };
             meter
-                .commit_reservation(org, action_id, Commit::of(evidence))
+                .commit_reservation(action_id, &action, hold, Commit::of(evidence))
                 .await?;
             sample.add(start.elapsed());
         }

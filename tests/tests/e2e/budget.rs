@@ -7,7 +7,7 @@ use creto_client::Client;
 use creto_types::Money;
 use serde_json::{Value, json};
 
-use crate::harness::{Server, draft};
+use crate::harness::{Server, code, draft};
 
 const CALLERS: usize = 64;
 /// Each caller's attempts; together far more than the budget covers.
@@ -102,7 +102,7 @@ fn sixty_four_callers_never_spend_one_unit_too_many() {
 }
 
 #[test]
-fn an_action_is_settled_once_and_within_what_was_reserved() {
+fn an_action_is_settled_once_and_within_its_budget() {
     let server = Server::fresh();
     let (_, worker) = server.chain("1.00");
     let agent = server.agent(&worker);
@@ -114,7 +114,8 @@ fn an_action_is_settled_once_and_within_what_was_reserved() {
         "/v1/actions/{}/settle",
         answer["action_id"].as_str().unwrap()
     );
-    assert!(agent.post(&path, &json!({"units": 11})).is_err());
+    let too_many = agent.post(&path, &json!({"units": 101}));
+    assert_eq!(code(too_many), "settle_exceeds_reservation");
     let settled = agent.post(&path, &json!({"units": 3})).unwrap();
     assert_eq!(money(&settled["cost"]), usd("0.03"));
     assert!(

@@ -104,7 +104,9 @@ fn field(error: &ApiError) -> Option<String> {
         }
         ApiError::InvalidValue { field, .. }
         | ApiError::Govern(
-            GovernError::Invalid { field, .. } | GovernError::Nhi(NhiError::Invalid { field, .. }),
+            GovernError::Invalid { field, .. }
+            | GovernError::Nhi(NhiError::Invalid { field, .. })
+            | GovernError::Metering(MeteringError::LimitInvalid { field, .. }),
         ) => Some((*field).to_owned()),
         _ => None,
     }
@@ -191,7 +193,10 @@ fn metering(error: &MeteringError) -> StatusCode {
         MeteringError::ReservationClosed { .. } | MeteringError::NothingToInvoice { .. } => {
             StatusCode::CONFLICT
         }
-        MeteringError::SettleExceedsReservation { .. }
+        MeteringError::LimitInvalid { .. } => StatusCode::BAD_REQUEST,
+        MeteringError::LimitsChanged => StatusCode::SERVICE_UNAVAILABLE,
+        MeteringError::TooManyLimits { .. }
+        | MeteringError::SettleExceedsReservation { .. }
         | MeteringError::PeriodNotOver { .. }
         | MeteringError::Money(_) => StatusCode::UNPROCESSABLE_ENTITY,
         MeteringError::EvidenceRequired

@@ -9,9 +9,9 @@ use axum::middleware::{self, Next};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use creto_governor::{
     ActionAnswer, ActionRequest, DelegateRequest, DelegationAnswer, InvoiceAnswer, InvoiceRequest,
-    OversightAnswer, PrincipalAnswer, PrincipalRequest, RevocationAnswer, SandboxAnswer,
-    SandboxRequest, SelfAnswer, SettlementAnswer, TokenAnswer, TokenRequest, UsageAnswer,
-    UsageQuery,
+    LimitAnswer, LimitRequest, OversightAnswer, PrincipalAnswer, PrincipalRequest, RateAnswer,
+    RateRequest, RemovalAnswer, RevocationAnswer, SandboxAnswer, SandboxRequest, SelfAnswer,
+    SettlementAnswer, TokenAnswer, TokenRequest, UsageAnswer, UsageQuery,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -19,7 +19,7 @@ use crate::app::Shared;
 use crate::authzen::{self, Decided, Evaluation, EvaluationsAnswer, EvaluationsRequest};
 use crate::extract::{List, ListQuery};
 use crate::handlers::{
-    actions, authority, authzen as evaluate, billing, log, oversight, sandboxes, system,
+    actions, authority, authzen as evaluate, billing, limits, log, oversight, sandboxes, system,
 };
 use crate::{auth, observe, pages};
 
@@ -241,6 +241,7 @@ pub(crate) fn table() -> Vec<Route> {
     table.extend(action_routes());
     table.extend(authzen_routes());
     table.extend(billing_routes());
+    table.extend(limit_routes());
     table.extend(sandbox_routes());
     table.extend(log_routes());
     table.extend(page_routes());
@@ -474,6 +475,53 @@ fn billing_routes() -> [Route; 4] {
             on(f, billing::get)
         })
         .gives::<InvoiceAnswer>(),
+    ]
+}
+
+fn limit_routes() -> [Route; 6] {
+    [
+        Route::post(
+            "/v1/limits",
+            "set_limit",
+            "Set a limit, in place of the one with its scope, event, measure and window",
+            |f| on(f, limits::set),
+        )
+        .takes::<LimitRequest>()
+        .gives::<LimitAnswer>(),
+        Route::get(
+            "/v1/limits",
+            "list_limits",
+            "Limits that were set, with what is left of them",
+            |f| on(f, limits::list),
+        )
+        .query::<ListQuery>()
+        .gives::<List<LimitAnswer>>(),
+        Route::post(
+            "/v1/limits/{id}/remove",
+            "remove_limit",
+            "End a limit",
+            |f| on(f, limits::remove),
+        )
+        .takes::<system::Nothing>()
+        .gives::<RemovalAnswer>(),
+        Route::post(
+            "/v1/rates",
+            "set_rate",
+            "Set a rate, in place of the one with its scope and event",
+            |f| on(f, limits::set_rate),
+        )
+        .takes::<RateRequest>()
+        .gives::<RateAnswer>(),
+        Route::get("/v1/rates", "list_rates", "Rates that were set", |f| {
+            on(f, limits::rates)
+        })
+        .query::<ListQuery>()
+        .gives::<List<RateAnswer>>(),
+        Route::post("/v1/rates/{id}/remove", "remove_rate", "End a rate", |f| {
+            on(f, limits::remove_rate)
+        })
+        .takes::<system::Nothing>()
+        .gives::<RemovalAnswer>(),
     ]
 }
 

@@ -40,6 +40,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0007_credentials",
         include_str!("../migrations/0007_credentials.sql"),
     ),
+    ("0008_limits", include_str!("../migrations/0008_limits.sql")),
 ];
 
 /// Enough for the few concurrent readers one machine has.

@@ -1,13 +1,15 @@
 //! The ledger: reservations, events, invoices.
 
+mod limits;
+
 use std::error::Error;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use creto_metering::{
-    Entry, Event, EventId, EventQuery, Invoice, InvoiceId, LedgerStore, Reservation, Settlement,
-    Spend,
+    Entry, Event, EventId, EventQuery, Invoice, InvoiceId, LedgerStore, Limit, LimitId, NoticeKey,
+    PricedUnits, RateId, RateRule, Reservation, Settlement, Spend, UsedQuery,
 };
 use creto_nhi::LinkId;
 use creto_types::{
@@ -44,13 +46,17 @@ impl LedgerStore for SqliteLedger {
             .read(move |connection| {
                 list(
                     connection,
-                    "SELECT event_id, org, hops, reserved_at, cost, currency FROM ledger
+                    "SELECT event_id, org, agent, action, units, hops, reserved_at, cost, currency
+                     FROM ledger
                      WHERE event_id > :after ORDER BY event_id LIMIT :limit",
                     named_params! { ":after": text_after(after), ":limit": at_most(limit) },
                     |row| {
                         Ok(Spend {
                             event_id: parsed(row, "event_id", EVENT)?,
                             org: parsed(row, "org", EVENT)?,
+                            agent: parsed(row, "agent", EVENT)?,
+                            action: text(row, "action")?,
+                            units: count(row, "units", EVENT)?,
                             hops: hops(row, EVENT)?,
                             reserved_at: parsed(row, "reserved_at", EVENT)?,
                             cost: money(row, "cost", EVENT)?,
@@ -84,20 +90,25 @@ impl LedgerStore for SqliteLedger {
                     "open" => Ok(Some(Entry::Open)),
                     "released" => Ok(Some(Entry::Released)),
                     _ => {
-                        let mut costs = list(
+                        let mut entries = list(
                             connection,
-                            "SELECT cost, currency FROM ledger
+                            "SELECT cost, currency, units FROM ledger
                              WHERE org = :org AND action_id = :action",
                             named_params! {
                                 ":org": org.to_string(),
                                 ":action": action.to_string(),
                             },
-                            |row| money(row, "cost", EVENT),
+                            |row| {
+                                Ok(Entry::Settled {
+                                    cost: money(row, "cost", EVENT)?,
+                                    units: count(row, "units", EVENT)?,
+                                })
+                            },
                         )?;
-                        let cost = costs
+                        let entry = entries
                             .pop()
                             .ok_or_else(|| corrupt(EVENT, "a settled action without its event"))?;
-                        Ok(Some(Entry::Settled { cost }))
+                        Ok(Some(entry))
                     }
                 }
             })
@@ -142,6 +153,80 @@ impl LedgerStore for SqliteLedger {
             .write(move |tx| {
                 let receipt = apply_commit(tx, &commit)?;
                 close(tx, org, action, "released")?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Vec<PricedUnits>, StoreError> {
+        self.db
+            .read(move |connection| limits::used(connection, org, &query))
+            .await
+    }
+
+    async fn limits(&self) -> Result<Vec<Limit>, StoreError> {
+        self.db.read(|connection| limits::all(connection)).await
+    }
+
+    async fn put_limit(&self, limit: Limit, commit: Commit) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                limits::put(tx, "limits", limit.org, &limit.id.to_string(), &limit)?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn remove_limit(
+        &self,
+        org: OrgId,
+        id: LimitId,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                limits::remove(tx, "limits", org, &id.to_string())?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn rates(&self) -> Result<Vec<RateRule>, StoreError> {
+        self.db.read(|connection| limits::rates(connection)).await
+    }
+
+    async fn put_rate(&self, rule: RateRule, commit: Commit) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                limits::put(tx, "rates", rule.org, &rule.id.to_string(), &rule)?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn remove_rate(
+        &self,
+        org: OrgId,
+        id: RateId,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                limits::remove(tx, "rates", org, &id.to_string())?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn notice(&self, key: NoticeKey, commit: Commit) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                limits::notice(tx, &key)?;
                 Ok(receipt)
             })
             .await
@@ -250,9 +335,10 @@ fn insert_reservation(tx: &Transaction<'_>, reservation: &Reservation) -> Result
     let added = tx
         .prepare_cached(
             "INSERT INTO reservations (org, action_id, agent, customer, action, units,
-                unit_price, cost, currency, hops, reserved_at, expires_at, state)
+                unit_price, cost, currency, hops, reserved_at, expires_at, overage, state)
              VALUES (:org, :action_id, :agent, :customer, :action, :units,
-                :unit_price, :cost, :currency, :hops, :reserved_at, :expires_at, 'open')
+                :unit_price, :cost, :currency, :hops, :reserved_at, :expires_at, :overage,
+                'open')
              ON CONFLICT DO NOTHING",
         )
         .and_then(|mut statement| {
@@ -269,6 +355,7 @@ fn insert_reservation(tx: &Transaction<'_>, reservation: &Reservation) -> Result
                 ":hops": hops_text(&reservation.hops),
                 ":reserved_at": instant(reservation.reserved_at),
                 ":expires_at": instant(reservation.expires_at),
+                ":overage": reservation.overage,
             })
         })
         .map_err(sql)?;
@@ -280,22 +367,12 @@ fn insert_event(
     settlement: &Settlement,
     leaf: LeafIndex,
 ) -> Result<(), StoreError> {
-    let reserved: i64 = tx
-        .prepare_cached("SELECT units FROM reservations WHERE org = ?1 AND action_id = ?2")
-        .and_then(|mut statement| {
-            let key = params![settlement.org.to_string(), settlement.action_id.to_string()];
-            statement.query_row(key, |row| row.get(0))
-        })
-        .map_err(sql)?;
-    if signed(settlement.units) > reserved {
-        return Err(StoreError::Conflict { what: RESERVATION });
-    }
     let added = tx
         .prepare_cached(
             "INSERT INTO ledger (event_id, org, action_id, agent, customer, action, units,
-                unit_price, cost, currency, hops, reserved_at, settled_at, leaf)
+                unit_price, cost, currency, hops, reserved_at, settled_at, leaf, overage)
              VALUES (:event_id, :org, :action_id, :agent, :customer, :action, :units,
-                :unit_price, :cost, :currency, :hops, :reserved_at, :settled_at, :leaf)
+                :unit_price, :cost, :currency, :hops, :reserved_at, :settled_at, :leaf, :overage)
              ON CONFLICT DO NOTHING",
         )
         .and_then(|mut statement| {
@@ -314,6 +391,7 @@ fn insert_event(
                 ":reserved_at": instant(settlement.reserved_at),
                 ":settled_at": instant(settlement.settled_at),
                 ":leaf": signed(leaf.0),
+                ":overage": settlement.overage,
             })
         })
         .map_err(sql)?;
@@ -449,6 +527,7 @@ fn reservation(row: &Row<'_>) -> Result<Reservation, StoreError> {
         hops: hops(row, RESERVATION)?,
         reserved_at: parsed(row, "reserved_at", RESERVATION)?,
         expires_at: parsed(row, "expires_at", RESERVATION)?,
+        overage: row.get("overage").map_err(sql)?,
     })
 }
 
@@ -468,6 +547,7 @@ fn event(row: &Row<'_>) -> Result<Event, StoreError> {
             hops: hops(row, EVENT)?,
             reserved_at: parsed(row, "reserved_at", EVENT)?,
             settled_at: parsed(row, "settled_at", EVENT)?,
+            overage: row.get("overage").map_err(sql)?,
         },
         leaf: LeafIndex(count(row, "leaf", EVENT)?),
         invoice: invoice

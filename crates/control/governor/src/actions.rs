@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::idempotency::{Begun, Ticket};
+use crate::limits::whose;
 use crate::{
     ActionAnswer, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind, OversightNeeded,
-    QuotaAnswer, ReasonAnswer,
+    QuotaAnswer, ReasonAnswer, SubjectAnswer,
 };
 
 /// The most bytes of canonical JSON that an action's arguments may take: they
@@ -30,7 +31,10 @@ const MAX_ARGS_BYTES: usize = 64 * 1024;
 const MAX_NAME_BYTES: usize = 512;
 
 /// The most units of one action; keeps every price far from overflow.
-const MAX_UNITS: u64 = 1_000_000_000;
+pub(crate) const MAX_UNITS: u64 = 1_000_000_000;
+
+/// How often one call is decided anew because a limit was set meanwhile.
+const DECIDED_ANEW: usize = 8;
 
 /// A governed action, asked for before it is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -173,7 +177,9 @@ impl Governor {
             cost: None,
             reserved_until: None,
             oversight: None,
+            overage: false,
             quota: None,
+            rate: None,
             retry_after_ms: Some(millis_up(wait)),
             leaf: None,
         }
@@ -221,20 +227,50 @@ impl Governor {
         let approval = grant.map(|grant| Approval {
             policy_id: PolicyId::from(grant.policy_id.as_str()),
         });
-        let decision = self.parts.authz.ask(
-            submission.caller.bound(),
-            &CheckRequest {
-                action: &Action::named(&request.action),
-                resource: &resource,
-                units: request.units,
-                reserve: true,
-                context: &[],
-                approval: approval.as_ref(),
-            },
-        );
+        let action = Action::named(&request.action);
+        let mut again = 0..DECIDED_ANEW;
+        loop {
+            let decision = self.parts.authz.ask(
+                submission.caller.bound(),
+                &CheckRequest {
+                    action: &action,
+                    resource: &resource,
+                    units: request.units,
+                    reserve: true,
+                    context: &[],
+                    approval: approval.as_ref(),
+                },
+            );
+            let answered = match decision {
+                Decision::Allow {
+                    policies,
+                    hold: Some(hold),
+                } => {
+                    self.allow(submission, &policies, &action, hold, grant)
+                        .await
+                }
+                other => self.answer_refusal(submission, other).await,
+            };
+            match answered {
+                Err(GovernError::Metering(MeteringError::LimitsChanged))
+                    if again.next().is_some() => {}
+                answered => return answered,
+            }
+        }
+    }
+
+    /// Answers what reserves nothing.
+    async fn answer_refusal(
+        &self,
+        submission: &Submission<'_>,
+        decision: Decision,
+    ) -> Result<ActionAnswer, GovernError> {
         match decision {
-            Decision::Allow { policies, hold } => {
-                self.allow(submission, &policies, hold, grant).await
+            // Asked to reserve, a check that allows has done so.
+            Decision::Allow { .. } => {
+                Err(GovernError::Metering(MeteringError::ReservationNotFound {
+                    action: submission.id,
+                }))
             }
             Decision::Deny { reason, policies } => self.deny(submission, reason, &policies).await,
             Decision::RequiresOversight {
@@ -246,20 +282,24 @@ impl Governor {
                     .await
             }
             Decision::QuotaExceeded { exceeded, policies } => {
-                self.quota(submission, exceeded, &policies).await
+                self.quota(submission, *exceeded, &policies).await
             }
             Decision::RateLimited {
+                scope,
                 retry_after,
                 policies,
-                ..
             } => {
                 let mut answer = submission.answer(
                     OutcomeKind::RateLimited,
                     "rate_limited",
-                    format!("too many actions; try again in {retry_after:?}"),
+                    format!(
+                        "too many actions of {}; try again in {retry_after:?}",
+                        whose(&scope)
+                    ),
                     &policies,
                 );
                 answer.retry_after_ms = Some(millis_up(retry_after));
+                answer.rate = Some(SubjectAnswer::from(&scope));
                 self.refuse(submission, answer).await
             }
         }
@@ -271,7 +311,8 @@ impl Governor {
         &self,
         submission: &Submission<'_>,
         policies: &[PolicyId],
-        hold: Option<Hold>,
+        action: &Action,
+        hold: Hold,
         grant: Option<&Granted>,
     ) -> Result<ActionAnswer, GovernError> {
         let org = submission.caller.org();
@@ -281,21 +322,12 @@ impl Governor {
             None => "permitted".to_owned(),
         };
         let mut answer = submission.answer(OutcomeKind::Allow, "permitted", message, policies);
-        if let Some(hold) = hold {
-            answer.cost = hold.cost();
-            meter.adopt(org, submission.id, hold)?;
-        }
-        answer.reserved_until = meter
-            .reservation(org, submission.id)
-            .map(|reservation| reservation.expires_at);
-        let commit = match self.decision_commit(submission, &answer, grant).await {
-            Ok(commit) => commit,
-            Err(error) => {
-                meter.abandon(org, submission.id);
-                return Err(error);
-            }
-        };
-        match meter.commit_reservation(org, submission.id, commit).await {
+        answer.cost = hold.cost();
+        answer.overage = hold.data().over;
+        answer.reserved_until = Some(meter.reserved_until(&hold));
+        let commit = self.decision_commit(submission, &answer, grant).await?;
+        let committed = meter.commit_reservation(submission.id, action, hold, commit);
+        match committed.await {
             Ok(receipt) => {
                 let metrics = &self.parts.metrics;
                 metrics.reservations.inc(ReservationEvent::Granted);
@@ -327,33 +359,40 @@ impl Governor {
     async fn quota(
         &self,
         submission: &Submission<'_>,
-        exceeded: Box<Exceeded>,
+        exceeded: Exceeded,
         policies: &[PolicyId],
     ) -> Result<ActionAnswer, GovernError> {
-        let LimitScope::Delegation { link, holder } = exceeded.scope else {
-            return Err(GovernError::Unsupported {
-                message: "a limit that is not a delegation's".to_owned(),
-            });
-        };
         let resets = match exceeded.resets_at {
             Some(at) => format!("it starts anew at {at}"),
             None => "it does not start anew".to_owned(),
         };
+        let (code, what) = match exceeded.scope {
+            LimitScope::Delegation { .. } => ("budget_exceeded", "budget"),
+            LimitScope::Agent(_) | LimitScope::Organization => ("limit_exceeded", "limit"),
+        };
+        let event = exceeded
+            .event
+            .as_ref()
+            .map_or_else(String::new, |event| format!(" for `{event}`"));
         let mut answer = submission.answer(
             OutcomeKind::QuotaExceeded,
-            "budget_exceeded",
+            code,
             format!(
-                "the budget of {holder} is {}; {} is spent or reserved and this costs {}; {resets}",
-                exceeded.limit, exceeded.used, exceeded.requested
+                "the {what} of {}{event} is {}; {} is used or reserved and this takes {}; {resets}",
+                whose(&exceeded.scope),
+                exceeded.limit,
+                exceeded.used,
+                exceeded.requested
             ),
             policies,
         );
         answer.retry_after_ms = exceeded.retry_after.map(millis_up);
         answer.quota = Some(QuotaAnswer {
-            delegation: link.to_string(),
-            principal: holder,
+            subject: SubjectAnswer::from(&exceeded.scope),
+            event: exceeded.event,
             limit: exceeded.limit,
             used: exceeded.used,
+            requested: exceeded.requested,
             resets_at: exceeded.resets_at,
         });
         self.refuse(submission, answer).await
@@ -499,6 +538,8 @@ impl Governor {
             "reason": answer.reason,
             "policy_ids": answer.policy_ids,
             "cost": answer.cost,
+            "overage": answer.overage,
+            "quota": answer.quota,
             "oversight_request": grant
                 .map(|grant| grant.request_id.to_string())
                 .or_else(|| answer.oversight.as_ref().map(|needed| needed.request_id.clone())),
@@ -534,7 +575,9 @@ impl Submission<'_> {
             cost: None,
             reserved_until: None,
             oversight: None,
+            overage: false,
             quota: None,
+            rate: None,
             retry_after_ms: None,
             leaf: None,
         }

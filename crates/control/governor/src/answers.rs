@@ -25,6 +25,9 @@ macro_rules! answers_with_leaf {
 
 answers_with_leaf!(
     ActionAnswer,
+    LimitAnswer,
+    RateAnswer,
+    RemovalAnswer,
     DelegationAnswer,
     InvoiceAnswer,
     OversightAnswer,
@@ -34,6 +37,8 @@ answers_with_leaf!(
     SettlementAnswer,
     TokenAnswer,
 );
+
+use crate::limits::{LimitAnswer, RateAnswer, RemovalAnswer};
 
 /// The five outcomes of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -94,9 +99,15 @@ pub struct ActionAnswer {
     /// The request a human has to decide.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub oversight: Option<OversightNeeded>,
-    /// The budget that does not cover it.
+    /// Whether it was allowed beyond a limit that lets more pass.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub overage: bool,
+    /// The limit that does not cover it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub quota: Option<QuotaAnswer>,
+    /// Whose calls are too many.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rate: Option<SubjectAnswer>,
     /// When to try again, in milliseconds from now.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub retry_after_ms: Option<u64>,
@@ -118,17 +129,34 @@ pub struct OversightNeeded {
     pub expires_at: Timestamp,
 }
 
-/// A budget that does not cover what was asked.
+/// What a limit or a rate is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SubjectAnswer {
+    /// `delegation`, `agent` or `organization`.
+    pub scope: String,
+    /// The delegation, when it is one's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub delegation: Option<String>,
+    /// The principal: the agent, or who holds the delegation.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub principal: Option<PrincipalName>,
+}
+
+/// A limit that does not cover what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QuotaAnswer {
-    /// The delegation whose budget it is.
-    pub delegation: String,
-    /// The principal it was delegated to.
-    pub principal: PrincipalName,
-    /// The most that may be spent in the period.
+    /// Whose limit it is.
+    #[serde(flatten)]
+    pub subject: SubjectAnswer,
+    /// The one action it counts; absent when it counts all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub event: Option<String>,
+    /// The most in the period.
     pub limit: Quantity,
-    /// What is spent or reserved.
+    /// What is used or reserved of it.
     pub used: Quantity,
+    /// What this would have added.
+    pub requested: Quantity,
     /// When the period ends; absent for a total that never resets.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub resets_at: Option<Timestamp>,
@@ -148,6 +176,9 @@ pub struct SettlementAnswer {
     pub units: u64,
     /// Their price.
     pub cost: Money,
+    /// Whether some of it lies beyond a limit that lets more pass.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub overage: bool,
     /// Where it lies in the log.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leaf: Option<LeafIndex>,
@@ -304,17 +335,17 @@ pub struct SelfAnswer {
     pub chain: Vec<HopAnswer>,
 }
 
-/// What is left of a budget.
+/// What is left of a budget or another limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BalanceAnswer {
-    /// The most that may be spent in the period.
-    pub limit: Money,
+    /// The most in the period.
+    pub limit: Quantity,
     /// Settled.
-    pub used: Money,
+    pub used: Quantity,
     /// Held for actions that are not settled yet.
-    pub reserved: Money,
+    pub reserved: Quantity,
     /// What may still be reserved.
-    pub remaining: Money,
+    pub remaining: Quantity,
     /// When the period ends; absent for a total that never resets.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub resets_at: Option<Timestamp>,

@@ -175,14 +175,7 @@ impl Governor {
     }
 
     pub(crate) fn balance(&self, hop: &Hop, now: Timestamp) -> Option<BalanceAnswer> {
-        let balance = self.parts.meter.balance(hop, now)?;
-        Some(BalanceAnswer {
-            limit: balance.limit,
-            used: balance.used,
-            reserved: balance.reserved,
-            remaining: balance.remaining,
-            resets_at: balance.resets_at,
-        })
+        self.parts.meter.balance(hop, now).map(BalanceAnswer::from)
     }
 
     /// What the caller spent so far under the nearest budget of its chain.
@@ -193,8 +186,7 @@ impl Governor {
             .hops
             .iter()
             .rev()
-            .find_map(|hop| self.parts.meter.balance(hop, now))
-            .map(|balance| balance.used)
+            .find_map(|hop| self.parts.meter.balance(hop, now)?.used.money())
     }
 
     pub(crate) fn price(&self, action: &str, units: u64) -> Result<Money, GovernError> {

@@ -190,8 +190,9 @@ impl Governor {
     }
 
     /// What time alone brings about: reservations and requests for a human that
-    /// ran out. Called about once a second.
+    /// ran out, and what is to be notified. Called about once a second.
     pub async fn sweep(&self) -> Result<(), GovernError> {
+        self.notify_thresholds().await?;
         self.release_expired().await?;
         self.expire_requests().await
     }

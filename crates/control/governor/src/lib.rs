@@ -32,6 +32,7 @@ mod egress;
 mod error;
 mod governor;
 mod idempotency;
+mod limits;
 #[cfg(feature = "test-util")]
 pub mod memory;
 mod oversight;
@@ -47,7 +48,8 @@ pub use answers::{
     ActionAnswer, Answer, BalanceAnswer, BudgetAnswer, DelegationAnswer, DelegationState,
     HopAnswer, InvoiceAnswer, InvoiceLineAnswer, InvoicedEvent, OutcomeKind, OversightAnswer,
     OversightNeeded, PrincipalAnswer, QuotaAnswer, ReasonAnswer, RevocationAnswer, RightAnswer,
-    SandboxAnswer, SandboxState, SelfAnswer, SettlementAnswer, TokenAnswer, UsageAnswer, UsageLine,
+    SandboxAnswer, SandboxState, SelfAnswer, SettlementAnswer, SubjectAnswer, TokenAnswer,
+    UsageAnswer, UsageLine,
 };
 pub use billing::{InvoiceRequest, UsageQuery};
 pub use caller::{Caller, Origin};
@@ -56,6 +58,10 @@ pub use egress::GovernedEgress;
 pub use error::GovernError;
 pub use governor::{Governor, GovernorConfig, Parts};
 pub use idempotency::IdempotencyKey;
+pub use limits::{
+    LimitAnswer, LimitRequest, OnExceedName, RateAnswer, RateRequest, RateSubject, RemovalAnswer,
+    Subject, WindowName,
+};
 pub use ports::{ActionRecords, CommitStore, Replies, SandboxRow, SandboxStore};
 pub use questions::{
     ApprovalNeeded, Asking, BatchRule, Fact, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,

@@ -60,6 +60,9 @@ pub(crate) struct UsageSettled {
     pub(crate) cost: Money,
     pub(crate) delegations: Vec<LinkId>,
     pub(crate) settled_at: Timestamp,
+    /// Whether some of it lies beyond a limit that lets more pass.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(crate) overage: bool,
 }
 
 impl From<&Settlement> for UsageSettled {
@@ -74,6 +77,7 @@ impl From<&Settlement> for UsageSettled {
             cost: settlement.cost,
             delegations: settlement.hops.clone(),
             settled_at: settlement.settled_at,
+            overage: settlement.overage,
         }
     }
 }

@@ -8,13 +8,18 @@ use creto_types::{
 };
 use serde_json::{Value, json};
 
+use crate::actions::MAX_UNITS;
 use crate::idempotency::{Begun, Ticket};
 use crate::records::UsageSettled;
 use crate::{Caller, GovernError, Governor, IdempotencyKey, SettlementAnswer};
 
+/// How often one settlement is drafted anew because a limit changed meanwhile.
+const SETTLED_ANEW: usize = 8;
+
 impl Governor {
-    /// Settles an allowed action with what was really used, at most what was
-    /// reserved; the rest goes back to every budget of the chain.
+    /// Settles an allowed action with what was really used; the rest goes back to
+    /// every limit that counted it. More than was reserved is settled when it fits
+    /// them, or when those it does not fit let it pass.
     pub async fn settle(
         &self,
         caller: &Caller,
@@ -31,7 +36,31 @@ impl Governor {
                 Begun::Replay(answer) => return Ok(answer),
                 Begun::Fresh(ticket) => ticket,
             };
+        if units > MAX_UNITS {
+            return Err(GovernError::invalid(
+                "units",
+                format!("at most {MAX_UNITS} units are expected"),
+            ));
+        }
         self.own_reservation(caller, action)?;
+        let mut again = 0..SETTLED_ANEW;
+        loop {
+            let settled = self.settle_once(caller, action, units, &ticket).await;
+            match settled {
+                Err(GovernError::Metering(MeteringError::LimitsChanged))
+                    if again.next().is_some() => {}
+                settled => return settled,
+            }
+        }
+    }
+
+    async fn settle_once(
+        &self,
+        caller: &Caller,
+        action: ActionId,
+        units: u64,
+        ticket: &Ticket,
+    ) -> Result<SettlementAnswer, GovernError> {
         let meter = &self.parts.meter;
         let settlement = meter.draft_settlement(caller.org(), action, units)?;
         let answer = SettlementAnswer {
@@ -40,6 +69,7 @@ impl Governor {
             event_id: Some(settlement.event_id.to_string()),
             units,
             cost: settlement.cost,
+            overage: settlement.overage,
             leaf: None,
         };
         let evidence = self
@@ -91,6 +121,7 @@ impl Governor {
             event_id: None,
             units: 0,
             cost: Money::zero(self.parts.meter.prices().currency()),
+            overage: false,
             leaf: None,
         };
         let record = ticket.record(&answer)?;

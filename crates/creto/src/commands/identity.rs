@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::context::Context;
 use crate::error::CliError;
-use crate::output::{Reply, at, fields, money, table};
+use crate::output::{Reply, at, fields, quantity, table};
 
 pub(crate) fn whoami(context: &Context) -> Result<Reply, CliError> {
     let answer = context.client()?.get("/v1/self")?;
@@ -24,10 +24,10 @@ pub(crate) fn whoami(context: &Context) -> Result<Reply, CliError> {
                 at(hop, "/delegation"),
                 at(hop, "/delegator"),
                 at(hop, "/delegatee"),
-                money(hop, "/balance/limit"),
-                money(hop, "/balance/used"),
-                money(hop, "/balance/reserved"),
-                money(hop, "/balance/remaining"),
+                quantity(hop, "/balance/limit"),
+                quantity(hop, "/balance/used"),
+                quantity(hop, "/balance/reserved"),
+                quantity(hop, "/balance/remaining"),
             ]
         })
         .collect();

@@ -6,6 +6,7 @@ mod audit;
 mod billing;
 mod delegate;
 mod identity;
+mod limits;
 mod oversight;
 mod policy;
 pub(crate) mod server;
@@ -30,6 +31,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Reply, CliError
         Command::Approve(args) => oversight::decide(context, "approve", &args),
         Command::Deny(args) => oversight::decide(context, "deny", &args),
         Command::Oversight(command) => oversight::run(context, command),
+        Command::Limit(command) => limits::limit(context, command),
+        Command::Rate(command) => limits::rate(context, command),
         Command::Usage(args) => billing::usage(context, &args),
         Command::Invoice(command) => billing::invoice(context, command),
         Command::Audit(command) => audit::run(context, command),

@@ -50,10 +50,6 @@ impl Amount {
         self.0
     }
 
-    pub(crate) const fn billionths(self) -> i128 {
-        self.0
-    }
-
     pub(crate) const fn of_billionths(count: i128) -> Self {
         Self(count)
     }
@@ -65,7 +61,6 @@ impl Amount {
     pub(crate) fn plus(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)
     }
-
 }
 
 #[cfg(test)]

@@ -28,9 +28,9 @@ pub enum MeteringError {
         /// The action.
         action: ActionId,
     },
-    /// More units are to be settled than were reserved.
+    /// More units are to be settled than were reserved, and the rest does not fit.
     #[error(
-        "action {action} reserved {reserved} units, {asked} cannot be settled; ask for a further action for the rest"
+        "action {action} reserved {reserved} units, {asked} cannot be settled: {why}; ask for a further action for the rest"
     )]
     SettleExceedsReservation {
         /// The action.
@@ -39,6 +39,25 @@ pub enum MeteringError {
         reserved: u64,
         /// What was to be settled.
         asked: u64,
+        /// What does not cover the rest.
+        why: String,
+    },
+    /// A limit was set since the decision, or since the settlement was drafted.
+    #[error("limits changed since this was decided; it is to be decided anew")]
+    LimitsChanged,
+    /// A limit or a rate that cannot be counted.
+    #[error("`{field}`: {message}")]
+    LimitInvalid {
+        /// What of it.
+        field: &'static str,
+        /// What is expected.
+        message: String,
+    },
+    /// There are as many limits on one subject, or rates, as can be.
+    #[error("there are {most} already; remove one first")]
+    TooManyLimits {
+        /// How many there may be.
+        most: usize,
     },
     /// A settlement came without the evidence record that its event points to.
     #[error("a settlement and an invoice need an evidence record of their organization")]
@@ -77,10 +96,12 @@ impl Classify for MeteringError {
         match self {
             Self::Store(error) => error.class(),
             Self::Money(error) => error.class(),
-            Self::Interrupted(_) => Class::Transient,
+            Self::Interrupted(_) | Self::LimitsChanged => Class::Transient,
             Self::ReservationNotFound { .. }
             | Self::ReservationClosed { .. }
             | Self::SettleExceedsReservation { .. }
+            | Self::LimitInvalid { .. }
+            | Self::TooManyLimits { .. }
             | Self::EvidenceRequired
             | Self::PeriodNotOver { .. }
             | Self::NothingToInvoice { .. }
@@ -95,6 +116,9 @@ impl Classify for MeteringError {
             Self::ReservationNotFound { .. } => "reservation_not_found",
             Self::ReservationClosed { .. } => "reservation_closed",
             Self::SettleExceedsReservation { .. } => "settle_exceeds_reservation",
+            Self::LimitsChanged => "limits_changed",
+            Self::LimitInvalid { .. } => "limit_invalid",
+            Self::TooManyLimits { .. } => "too_many_limits",
             Self::EvidenceRequired => "evidence_required",
             Self::PeriodNotOver { .. } => "period_not_over",
             Self::NothingToInvoice { .. } => "nothing_to_invoice",

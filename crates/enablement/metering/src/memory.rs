@@ -1,6 +1,6 @@
 //! A ledger in memory, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,8 +8,9 @@ use creto_types::memory::MemoryCommits;
 use creto_types::{ActionId, Commit, OrgId, Receipt, StoreError};
 use parking_lot::Mutex;
 
+use crate::limits::{Limit, LimitId, NoticeKey, RateId, RateRule, Scope};
 use crate::model::{Event, EventId, Invoice, InvoiceId, Reservation, Settlement};
-use crate::ports::{Entry, EventQuery, LedgerStore, Spend};
+use crate::ports::{Entry, EventQuery, LedgerStore, PricedUnits, Spend, UsedQuery};
 
 /// Obeys the whole contract of [`LedgerStore`] but durability.
 #[derive(Debug, Default)]
@@ -23,6 +24,9 @@ struct Tables {
     reservations: BTreeMap<(OrgId, ActionId), (Reservation, State)>,
     events: BTreeMap<EventId, Event>,
     invoices: BTreeMap<(OrgId, InvoiceId), Invoice>,
+    limits: BTreeMap<LimitId, Limit>,
+    rates: BTreeMap<RateId, RateRule>,
+    notices: HashSet<NoticeKey>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +98,9 @@ impl LedgerStore for MemoryLedger {
             .map(|used| Spend {
                 event_id: used.event_id,
                 org: used.org,
+                agent: used.agent.clone(),
+                action: used.action.clone(),
+                units: used.units,
                 hops: used.hops.clone(),
                 reserved_at: used.reserved_at,
                 cost: used.cost,
@@ -119,14 +126,16 @@ impl LedgerStore for MemoryLedger {
         Ok(Some(match state {
             State::Open => Entry::Open,
             State::Released => Entry::Released,
-            State::Settled(event) => Entry::Settled {
-                cost: tables
-                    .events
-                    .get(event)
+            State::Settled(event) => {
+                let event = tables.events.get(event);
+                let used = &event
                     .ok_or(StoreError::NotFound { what: "event" })?
-                    .settlement
-                    .cost,
-            },
+                    .settlement;
+                Entry::Settled {
+                    cost: used.cost,
+                    units: used.units,
+                }
+            }
         }))
     }
 
@@ -153,9 +162,6 @@ impl LedgerStore for MemoryLedger {
             return Err(StoreError::Conflict { what: "event" });
         }
         let row = tables.open(settlement.org, settlement.action_id)?;
-        if settlement.units > row.0.units {
-            return Err(StoreError::Conflict { what: RESERVATION });
-        }
         let receipt = self.commits.apply(&commit)?;
         let leaf = receipt.leaf().ok_or(StoreError::NotFound {
             what: "evidence record in the commit",
@@ -183,6 +189,100 @@ impl LedgerStore for MemoryLedger {
         let row = tables.open(org, action)?;
         let receipt = self.commits.apply(&commit)?;
         row.1 = State::Released;
+        Ok(receipt)
+    }
+
+    async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Vec<PricedUnits>, StoreError> {
+        let tables = self.tables.lock();
+        Ok(tables
+            .events
+            .values()
+            .map(|event| &event.settlement)
+            .filter(|used| {
+                let of_scope = match &query.scope {
+                    Scope::Organization => true,
+                    Scope::Agent(name) => used.agent == *name,
+                    Scope::Delegation { link, .. } => used.hops.contains(link),
+                };
+                used.org == org
+                    && of_scope
+                    && query
+                        .event
+                        .as_ref()
+                        .is_none_or(|event| *event == used.action)
+                    && query.since.is_none_or(|since| used.reserved_at >= since)
+            })
+            .map(|used| PricedUnits {
+                unit_price: used.unit_price,
+                units: used.units,
+            })
+            .collect())
+    }
+
+    async fn limits(&self) -> Result<Vec<Limit>, StoreError> {
+        Ok(self.tables.lock().limits.values().cloned().collect())
+    }
+
+    async fn put_limit(&self, limit: Limit, commit: Commit) -> Result<Receipt, StoreError> {
+        let mut tables = self.tables.lock();
+        self.not_replayed(&commit)?;
+        let receipt = self.commits.apply(&commit)?;
+        tables.limits.insert(limit.id, limit);
+        Ok(receipt)
+    }
+
+    async fn remove_limit(
+        &self,
+        org: OrgId,
+        id: LimitId,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut tables = self.tables.lock();
+        self.not_replayed(&commit)?;
+        if tables.limits.get(&id).is_none_or(|limit| limit.org != org) {
+            return Err(StoreError::NotFound { what: "limit" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        tables.limits.remove(&id);
+        Ok(receipt)
+    }
+
+    async fn rates(&self) -> Result<Vec<RateRule>, StoreError> {
+        Ok(self.tables.lock().rates.values().cloned().collect())
+    }
+
+    async fn put_rate(&self, rule: RateRule, commit: Commit) -> Result<Receipt, StoreError> {
+        let mut tables = self.tables.lock();
+        self.not_replayed(&commit)?;
+        let receipt = self.commits.apply(&commit)?;
+        tables.rates.insert(rule.id, rule);
+        Ok(receipt)
+    }
+
+    async fn remove_rate(
+        &self,
+        org: OrgId,
+        id: RateId,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut tables = self.tables.lock();
+        self.not_replayed(&commit)?;
+        if tables.rates.get(&id).is_none_or(|rule| rule.org != org) {
+            return Err(StoreError::NotFound { what: "rate" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        tables.rates.remove(&id);
+        Ok(receipt)
+    }
+
+    async fn notice(&self, key: NoticeKey, commit: Commit) -> Result<Receipt, StoreError> {
+        let mut tables = self.tables.lock();
+        self.not_replayed(&commit)?;
+        if tables.notices.contains(&key) {
+            return Err(StoreError::Conflict { what: "notice" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        tables.notices.insert(key);
         Ok(receipt)
     }
 

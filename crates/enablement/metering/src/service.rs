@@ -1,47 +1,42 @@
 //! The meter: quota in memory, the ledger behind it.
 //!
-//! One lock an organization guards its counters, its open reservations and its
-//! rates, so a reservation looks at every hop and then takes from every hop
-//! without anyone in between. The lock is never held over an await: a change of
-//! the ledger runs as a task of its own, which takes the lock again once the
-//! store has answered, and which a caller that goes away does not stop.
+//! What decisions count in is `limits/`; this file is the life of a reservation
+//! after the decision. A change of the ledger runs as a task of its own, which a
+//! caller that goes away does not stop, and holds its organization's gate shared
+//! until memory followed the store. No lock is held over an await but the gate.
 
-use std::any::Any;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_authz::{Account, Exceeded, Hold, HoldData, Holder, LimitScope, Quota, Refusal, Spend};
-use creto_nhi::BudgetPeriod::{Day as Daily, Hour, Month, Total};
-use creto_nhi::{AgentIdentity, Hop, LinkId};
+use creto_authz::{Account, Action, Hold, Holder, Quota};
+use creto_nhi::{AgentIdentity, Hop};
 use creto_types::{
-    ActionId, Clock, Commit, IdSource, Money, OrgId, PrincipalName, Quantity, Receipt, StoreError,
-    Timestamp,
+    ActionId, Clock, Commit, IdSource, Money, MoneyError, OrgId, PrincipalName, Receipt,
+    StoreError, Timestamp,
 };
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use crate::amount::Amount;
-use crate::counters::{Counters, Day};
 use crate::error::MeteringError;
+use crate::limits::{
+    Chain, Open, Org, Plan, Registry, Rule, Use, balance, instant, nanos, plan_of,
+};
 use crate::model::{Balance, EventId, Reservation, Settlement};
 use crate::ports::{Entry, LedgerStore};
-use crate::prices::PriceBook;
-use crate::rate::{Pace, RateLimit};
+use crate::prices::{PriceBook, PriceTable};
+use crate::rate::RateLimit;
 
 /// Events read at once while the counters are rebuilt.
 const PAGE: usize = 4_096;
-
-/// Closed actions an organization remembers, to tell a second settlement from
-/// one of an action that never was.
-const REMEMBERED: usize = 16_384;
 
 /// How the meter behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct MeterConfig {
     /// How long a reservation may stay open.
     pub reservation_ttl: Duration,
-    /// How often an agent may do something.
+    /// How often an agent may do something, unless a rate is set.
     pub rate: RateLimit,
 }
 
@@ -56,76 +51,11 @@ pub struct Meter {
 
 pub(crate) struct Core {
     pub(crate) store: Arc<dyn LedgerStore>,
-    pub(crate) prices: PriceBook,
+    pub(crate) prices: Arc<PriceTable>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) clock: Arc<dyn Clock>,
     config: MeterConfig,
-    orgs: RwLock<HashMap<OrgId, Arc<Mutex<Org>>>>,
-}
-
-#[derive(Default)]
-struct Org {
-    counters: Counters,
-    held: HashMap<ActionId, Held>,
-    paces: HashMap<PrincipalName, Pace>,
-    questions: HashMap<PrincipalName, Pace>,
-    closed: Recent,
-}
-
-struct Held {
-    reservation: Reservation,
-    cost: Amount,
-    stage: Stage,
-}
-
-/// How far a reservation has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// In memory alone.
-    New,
-    /// Its commit is under way.
-    Committing,
-    /// In the ledger, or possibly so when the store could not say.
-    Kept,
-}
-
-/// The last few actions that were closed.
-#[derive(Default)]
-struct Recent {
-    order: VecDeque<ActionId>,
-    known: HashSet<ActionId>,
-}
-
-impl Recent {
-    fn add(&mut self, action: ActionId) {
-        if self.known.insert(action) {
-            self.order.push_back(action);
-        }
-        if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-    }
-}
-
-impl Org {
-    /// Takes the reservation out and gives back what it holds.
-    fn give_back(&mut self, action: ActionId) -> Option<Held> {
-        let held = self.held.remove(&action)?;
-        let day = Day::of(held.reservation.reserved_at);
-        self.counters
-            .give_back(&held.reservation.hops, day, held.cost);
-        Some(held)
-    }
-
-    /// Turns the reservation into spending.
-    fn spend(&mut self, action: ActionId, cost: Amount) {
-        if let Some(held) = self.give_back(action) {
-            let day = Day::of(held.reservation.reserved_at);
-            self.counters.spend(&held.reservation.hops, day, cost);
-        }
-    }
+    orgs: RwLock<HashMap<OrgId, Arc<Org>>>,
 }
 
 impl Meter {
@@ -139,7 +69,7 @@ impl Meter {
     ) -> Result<Arc<Self>, MeteringError> {
         let core = Core {
             store,
-            prices,
+            prices: Arc::new(PriceTable::new(prices)),
             ids,
             clock,
             config,
@@ -155,47 +85,55 @@ impl Meter {
         &self.core
     }
 
+    pub(crate) fn shared_core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
+    }
+
     /// The price book in force.
     #[must_use]
     pub fn prices(&self) -> &PriceBook {
-        &self.core.prices
+        self.core.prices.book()
     }
 
-    /// Gives back what was reserved in memory and never committed. Does nothing
-    /// once [`Meter::commit_reservation`] was called.
-    pub fn abandon(&self, org: OrgId, action: ActionId) {
-        let org = self.core.org(org);
-        let mut org = org.lock();
-        if org.held.get(&action).is_some_and(|h| h.stage == Stage::New) {
-            org.give_back(action);
-        }
+    /// Until when a reservation stays open once it is durable.
+    #[must_use]
+    pub fn reserved_until(&self, hold: &Hold) -> Timestamp {
+        self.core.expiry(hold.data().at)
     }
 
-    /// Makes the action's reservation durable, together with the commit.
+    /// Makes what a check reserved durable as the reservation of this action,
+    /// together with the commit.
     ///
+    /// When a limit was set since the check that counts this action,
+    /// [`MeteringError::LimitsChanged`] says so: the action is to be decided anew.
     /// On an error what was reserved has been given back, with one exception: when
     /// the store cannot say whether the change happened ([`StoreError::Unavailable`])
     /// it is held until it expires. Either way the action must not start.
     pub async fn commit_reservation(
         &self,
-        org: OrgId,
-        action: ActionId,
+        id: ActionId,
+        action: &Action,
+        hold: Hold,
         commit: Commit,
     ) -> Result<Receipt, MeteringError> {
-        let reservation = self.core.begin_commit(org, action)?;
         let core = Arc::clone(&self.core);
+        let action = action.name().to_owned();
         detached(async move {
-            let result = core.store.reserve(reservation, commit).await;
-            let state = core.org(org);
-            let mut state = state.lock();
+            let pending = Pending::new(hold, id)?;
+            let org = Arc::clone(&pending.plan().org);
+            let _shared = Arc::clone(&org.gate).read_owned().await;
+            let reservation = core.adopt(pending, id, action)?;
+            let result = core.store.reserve(reservation.clone(), commit).await;
+            let mut registry = org.registry();
             match &result {
                 Ok(_) | Err(StoreError::Unavailable(_)) => {
-                    if let Some(held) = state.held.get_mut(&action) {
-                        held.stage = Stage::Kept;
+                    if let Some(open) = registry.held.get_mut(&id) {
+                        open.kept = true;
                     }
+                    org.note(&registry, &Use::of(&reservation));
                 }
                 Err(_) => {
-                    state.give_back(action);
+                    registry.close(id, None);
                 }
             }
             Ok(result?)
@@ -207,11 +145,17 @@ impl Meter {
     #[must_use]
     pub fn reservation(&self, org: OrgId, action: ActionId) -> Option<Reservation> {
         let org = self.core.org(org);
-        let org = org.lock();
-        org.held.get(&action).map(|held| held.reservation.clone())
+        let registry = org.registry();
+        registry
+            .held
+            .get(&action)
+            .map(|open| open.reservation.clone())
     }
 
     /// What the settlement of the action's reservation would be. Changes nothing.
+    ///
+    /// More than was reserved may be settled when the rest fits every limit that
+    /// counts it, or those it does not fit let it pass.
     pub fn draft_settlement(
         &self,
         org: OrgId,
@@ -219,17 +163,12 @@ impl Meter {
         units: u64,
     ) -> Result<Settlement, MeteringError> {
         let reservation = self.core.kept(org, action)?;
-        if units > reservation.units {
-            return Err(MeteringError::SettleExceedsReservation {
-                action,
-                reserved: reservation.units,
-                asked: units,
-            });
-        }
-        let cost = Amount::exact(&reservation.unit_price)
-            .and_then(|price| price.times(units))
-            .ok_or(creto_types::MoneyError::Overflow)?
-            .money(reservation.unit_price.currency())?;
+        let priced = self.core.settled_cost(&reservation, units)?;
+        let counters = self.core.org(org);
+        let overage = counters
+            .registry()
+            .settled_over(action, units, priced)
+            .map_err(|why| refused(&reservation, units, why))?;
         Ok(Settlement {
             org,
             event_id: self.core.ids.next(),
@@ -239,36 +178,71 @@ impl Meter {
             action: reservation.action,
             units,
             unit_price: reservation.unit_price,
-            cost,
+            cost: priced.money(reservation.unit_price.currency())?,
             hops: reservation.hops,
             reserved_at: reservation.reserved_at,
             settled_at: self.core.clock.now(),
+            overage,
         })
     }
 
-    /// Closes the reservation with what was used; the rest is given back.
+    /// Closes the reservation with what was used; the rest is given back. What is
+    /// used beyond the reservation is counted before the ledger is asked, so it never
+    /// exceeds a limit that blocks; when that became impossible since the draft, or
+    /// the draft's `overage` is no longer right, nothing is changed.
     pub async fn settle(
         &self,
         settlement: Settlement,
         commit: Commit,
     ) -> Result<Receipt, MeteringError> {
-        let (org, action) = (settlement.org, settlement.action_id);
-        if !commit.evidence.iter().any(|record| record.org == org) {
+        let (id, action, units) = (settlement.org, settlement.action_id, settlement.units);
+        if !commit.evidence.iter().any(|record| record.org == id) {
             return Err(MeteringError::EvidenceRequired);
         }
-        let cost = Amount::exact(&settlement.cost).ok_or(creto_types::MoneyError::Overflow)?;
+        let cost = Amount::exact(&settlement.cost).ok_or(MoneyError::Overflow)?;
         let core = Arc::clone(&self.core);
         detached(async move {
-            match core.store.settle(settlement, commit).await {
-                Ok(receipt) => {
-                    let state = core.org(org);
-                    let mut state = state.lock();
-                    state.spend(action, cost);
-                    state.closed.add(action);
-                    Ok(receipt)
+            let org = core.org(id);
+            let _shared = Arc::clone(&org.gate).read_owned().await;
+            let surplus = core.take_surplus(&org, &settlement, cost)?;
+            let reserved_at = nanos(settlement.reserved_at);
+            let by_whom = (
+                settlement.agent.clone(),
+                settlement.hops.clone(),
+                settlement.action.clone(),
+            );
+            let result = core.store.settle(settlement, commit).await;
+            let (agent, hops, name) = &by_whom;
+            let by = Use {
+                agent,
+                hops,
+                action: name,
+                at: reserved_at,
+            };
+            let error = {
+                let mut registry = org.registry();
+                if let Some(surplus) = surplus {
+                    let unknown = matches!(result, Err(StoreError::Unavailable(_)));
+                    match registry.held.get_mut(&action) {
+                        // Possibly in the ledger: it stays counted with the reservation.
+                        Some(open) if unknown => {
+                            open.cost = open.cost.saturating_add(surplus.cost);
+                            open.units = open.units.saturating_add(surplus.units);
+                        }
+                        _ => registry.give_back(&by, surplus.cost, surplus.units),
+                    }
                 }
-                Err(error) => Err(core.not_closed(org, action, error).await),
-            }
+                match result {
+                    Ok(receipt) => {
+                        registry.close(action, Some((cost.billionths(), units)));
+                        registry.closed.add(action);
+                        org.note(&registry, &by);
+                        return Ok(receipt);
+                    }
+                    Err(error) => error,
+                }
+            };
+            Err(core.not_closed(&org, action, error).await)
         })
         .await
     }
@@ -283,41 +257,33 @@ impl Meter {
         self.core.kept(org, action)?;
         let core = Arc::clone(&self.core);
         detached(async move {
-            match core.store.release(org, action, commit).await {
+            let org = core.org(org);
+            let _shared = Arc::clone(&org.gate).read_owned().await;
+            match core.store.release(org.id, action, commit).await {
                 Ok(receipt) => {
-                    let state = core.org(org);
-                    let mut state = state.lock();
-                    state.give_back(action);
-                    state.closed.add(action);
+                    let mut registry = org.registry();
+                    registry.close(action, None);
+                    registry.closed.add(action);
                     Ok(receipt)
                 }
-                Err(error) => Err(core.not_closed(org, action, error).await),
+                Err(error) => Err(core.not_closed(&org, action, error).await),
             }
         })
         .await
     }
 
     /// Durable reservations whose time is over, the oldest first. Whoever asks
-    /// releases them, with evidence. Those that never became durable are given
-    /// back here.
+    /// releases them, with evidence.
     #[must_use]
     pub fn expired(&self, now: Timestamp, limit: usize) -> Vec<Reservation> {
-        let orgs: Vec<_> = self.core.orgs.read().values().cloned().collect();
         let mut due = Vec::new();
-        for org in orgs {
-            let mut org = org.lock();
-            let mut never_kept = Vec::new();
-            for (action, held) in &org.held {
-                match held.stage {
-                    _ if held.reservation.expires_at > now => {}
-                    Stage::New => never_kept.push(*action),
-                    Stage::Committing => {}
-                    Stage::Kept => due.push(held.reservation.clone()),
-                }
-            }
-            for action in never_kept {
-                org.give_back(action);
-            }
+        for org in self.core.orgs() {
+            let registry = org.registry();
+            let over = registry
+                .held
+                .values()
+                .filter(|open| open.kept && open.reservation.expires_at <= now);
+            due.extend(over.map(|open| open.reservation.clone()));
         }
         due.sort_by_key(|reservation| (reservation.expires_at, reservation.action_id));
         due.truncate(limit);
@@ -327,20 +293,33 @@ impl Meter {
     /// How many reservations are neither settled nor given back.
     #[must_use]
     pub fn open_reservations(&self) -> u64 {
-        let orgs: Vec<_> = self.core.orgs.read().values().cloned().collect();
-        let open = orgs.iter().map(|org| org.lock().held.len()).sum::<usize>();
+        let orgs = self.core.orgs();
+        let open = orgs
+            .iter()
+            .map(|org| org.registry().held.len())
+            .sum::<usize>();
         u64::try_from(open).unwrap_or(u64::MAX)
     }
 
     /// Counts one question of an agent, or says how long to wait before the next.
-    /// The bound is a multiple of the configured rate.
+    /// The bound is a multiple of the agent's rate.
     pub fn admit(&self, org: OrgId, agent: &PrincipalName) -> Result<(), Duration> {
-        let limit = self.core.config.rate.times(QUESTIONS_PER_ACTION);
         let org = self.core.org(org);
-        let mut org = org.lock();
-        let pace = org.questions.get(agent).copied().unwrap_or_default();
-        let pace = limit.call(pace, self.core.clock.monotonic())?;
-        org.questions.insert(agent.clone(), pace);
+        let rate = org.registry().rate_of(agent);
+        let limit = rate.times(QUESTIONS_PER_ACTION);
+        let mut questions = org.questions.lock();
+        let (pace, paced_by) = questions
+            .get(agent)
+            .copied()
+            .unwrap_or_else(|| (Default::default(), limit));
+        let now = self.core.mono();
+        let pace = if paced_by == limit {
+            pace
+        } else {
+            limit.taken_over(pace, &paced_by, now)
+        };
+        let pace = limit.call(pace, Duration::from_nanos(now))?;
+        questions.insert(agent.clone(), (pace, limit));
         Ok(())
     }
 
@@ -348,162 +327,27 @@ impl Meter {
     #[must_use]
     pub fn balance(&self, hop: &Hop, now: Timestamp) -> Option<Balance> {
         let budget = hop.link.budget?;
-        let most = budget.limit.money()?;
-        let currency = most.currency();
-        let window = budget.period.window(now);
         let org = self.core.org(hop.link.org);
-        let tally = org.lock().counters.tally(hop.link.id, window);
-        let limit = Amount::floor(&most)?;
-        Some(Balance {
-            limit: most,
-            used: tally.used.money(currency).ok()?,
-            reserved: tally.reserved.money(currency).ok()?,
-            remaining: limit.minus_to_zero(tally.both()).money(currency).ok()?,
-            resets_at: window.map(|window| window.end()),
-        })
-    }
-}
-
-/// What is to be reserved.
-#[derive(Clone, Copy, Debug)]
-pub struct QuotaRequest<'a> {
-    /// The reservation's key.
-    pub action_id: ActionId,
-    /// Whose budgets.
-    pub org: OrgId,
-    /// Who acts.
-    pub agent: &'a PrincipalName,
-    /// The links from the root to the agent; each may carry a budget.
-    pub hops: &'a [Hop],
-    /// What is done, which decides the price.
-    pub action: &'a str,
-    /// How many units.
-    pub units: u64,
-}
-
-/// What the quota answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum QuotaDecision {
-    /// Reserved for every hop.
-    Granted {
-        /// What the reserved units cost.
-        cost: Money,
-    },
-    /// A budget does not suffice; nothing was reserved.
-    Exceeded(Exceeded),
-    /// Too many calls; nothing was reserved.
-    RateLimited {
-        /// The same call fits after this time, if nothing else is asked meanwhile.
-        retry_after: Duration,
-    },
-    /// It cannot be answered; nothing was reserved. A denial with this code.
-    Refused {
-        /// A stable code.
-        code: &'static str,
-        /// One sentence for whoever asked.
-        text: String,
-    },
-}
-
-impl Meter {
-    /// Reserves for every hop, or says why not.
-    #[must_use]
-    pub fn reserve(&self, request: &QuotaRequest<'_>) -> QuotaDecision {
-        self.core.reserve(request)
-    }
-
-    /// Gives what a check reserved the id of its action. From here on it is given
-    /// back by [`Meter::abandon`].
-    pub fn adopt(&self, org: OrgId, action: ActionId, hold: Hold) -> Result<(), MeteringError> {
-        let (holder, _) = hold.into_parts();
-        let any: Arc<dyn Any + Send + Sync> = holder;
-        let unknown = || MeteringError::ReservationNotFound { action };
-        let held = any.downcast::<HeldFor>().map_err(|_| unknown())?;
-        let org = self.core.org(org);
-        let mut org = org.lock();
-        let mut moved = org.held.remove(&held.action).ok_or_else(unknown)?;
-        moved.reservation.action_id = action;
-        org.held.insert(action, moved);
-        Ok(())
-    }
-}
-
-/// The chain whose budgets are counted.
-struct Chain {
-    core: Arc<Core>,
-    org: OrgId,
-    agent: PrincipalName,
-    hops: Vec<Hop>,
-}
-
-/// One reservation before its action has an id.
-struct HeldFor {
-    core: Arc<Core>,
-    org: OrgId,
-    action: ActionId,
-    cost: Money,
-}
-
-impl Holder for HeldFor {
-    fn give_back(&self, _: &HoldData) {
-        self.core.org(self.org).lock().give_back(self.action);
-    }
-
-    fn cost(&self, _: &HoldData) -> Option<Money> {
-        Some(self.cost)
-    }
-}
-
-impl Account for Chain {
-    fn reserve(&self, spend: &Spend<'_>) -> Result<Hold, Refusal> {
-        let action = self.core.ids.next();
-        let decision = self.core.reserve(&QuotaRequest {
-            action_id: action,
-            org: self.org,
-            agent: &self.agent,
-            hops: &self.hops,
-            action: spend.action.name(),
-            units: spend.units,
-        });
-        match decision {
-            QuotaDecision::Granted { cost } => Ok(Hold::new(
-                Arc::new(HeldFor {
-                    core: Arc::clone(&self.core),
-                    org: self.org,
-                    action,
-                    cost,
-                }),
-                HoldData {
-                    at: spend.now.wall_ns,
-                    units: spend.units,
-                    action: spend.action.key(),
-                    amount: Amount::exact(&cost).map_or(0, Amount::billionths),
-                    over: false,
-                },
-            )),
-            QuotaDecision::Exceeded(exceeded) => Err(Refusal::Exceeded(Box::new(exceeded))),
-            QuotaDecision::RateLimited { retry_after } => Err(Refusal::RateLimited {
-                scope: LimitScope::Agent(self.agent.clone()),
-                retry_after,
-            }),
-            QuotaDecision::Refused { code, text } => Err(Refusal::Refused { code, text }),
-        }
+        let (measure, count) = org.registry().budget_count(&hop.link, nanos(now))?;
+        balance(budget.limit, measure, count)
     }
 }
 
 impl Quota for Meter {
     fn account(&self, identity: &AgentIdentity) -> Arc<dyn Account> {
-        Arc::new(Chain {
-            core: Arc::clone(&self.core),
-            org: identity.org,
-            agent: identity.name.clone(),
-            hops: identity.hops.clone(),
-        })
+        let org = self.core.org(identity.org);
+        let now = nanos(self.core.clock.now());
+        org.account(
+            Chain::key_of(identity),
+            || Chain::of(identity),
+            &self.core.prices,
+            now,
+        )
     }
 }
 
 /// Runs a change to its end, also when the caller goes away.
-async fn detached<T: Send + 'static>(
+pub(crate) async fn detached<T: Send + 'static>(
     change: impl Future<Output = Result<T, MeteringError>> + Send + 'static,
 ) -> Result<T, MeteringError> {
     tokio::spawn(change)
@@ -511,16 +355,98 @@ async fn detached<T: Send + 'static>(
         .map_err(MeteringError::Interrupted)?
 }
 
+/// A hold that one of this crate's plans made.
+struct Pending {
+    holder: Arc<dyn Holder>,
+    hold: Hold,
+}
+
+impl Pending {
+    /// A hold of anybody else is given back to them.
+    fn new(hold: Hold, action: ActionId) -> Result<Self, MeteringError> {
+        let (holder, data) = hold.into_parts();
+        let hold = Hold::new(Arc::clone(&holder), data);
+        match plan_of(holder.as_ref()) {
+            Some(_) => Ok(Self { holder, hold }),
+            None => Err(MeteringError::ReservationNotFound { action }),
+        }
+    }
+
+    fn plan(&self) -> &Plan {
+        plan_of(self.holder.as_ref()).expect("looked at when it was made")
+    }
+}
+
+/// What is settled beyond a reservation.
+#[derive(Clone, Copy)]
+struct Surplus {
+    cost: i128,
+    units: u64,
+}
+
+impl Surplus {
+    /// `None` when the open reservation covers it.
+    fn of(open: &Open, units: u64, cost: Amount) -> Option<Self> {
+        let more = units.checked_sub(open.units).filter(|more| *more > 0)?;
+        Some(Self {
+            cost: cost.billionths().saturating_sub(open.cost).max(0),
+            units: more,
+        })
+    }
+}
+
+fn refused(reservation: &Reservation, asked: u64, why: String) -> MeteringError {
+    MeteringError::SettleExceedsReservation {
+        action: reservation.action_id,
+        reserved: reservation.units,
+        asked,
+        why,
+    }
+}
+
+impl Registry {
+    /// Whether settling this much goes beyond a limit, or why it cannot be settled.
+    fn settled_over(&self, action: ActionId, units: u64, cost: Amount) -> Result<bool, String> {
+        let Some(open) = self.held.get(&action) else {
+            return Ok(false);
+        };
+        let over = match Surplus::of(open, units, cost) {
+            Some(more) => {
+                self.surplus(&Use::of(&open.reservation), more.cost, more.units, false)?
+            }
+            None => false,
+        };
+        Ok(over || open.reservation.overage)
+    }
+}
+
 impl Core {
     async fn rebuild(&self) -> Result<(), MeteringError> {
+        let now = nanos(self.clock.now());
+        for limit in self.store.limits().await? {
+            let limit = Arc::new(limit);
+            let rule = Rule::set(Arc::clone(&limit))?;
+            let org = self.org(limit.org);
+            let mut registry = org.registry();
+            let span = rule.span(now);
+            registry.install(&limit, rule, span, Default::default());
+        }
+        for rule in self.store.rates().await? {
+            self.org(rule.org).registry().set_rate(rule, self.mono());
+        }
         let mut after: Option<EventId> = None;
         loop {
             let page = self.store.spends(after, PAGE).await?;
             for spend in &page {
-                let cost = self.own(&spend.cost)?;
+                let cost = self.own(&spend.cost)?.billionths();
+                let by = Use {
+                    agent: &spend.agent,
+                    hops: &spend.hops,
+                    action: &spend.action,
+                    at: nanos(spend.reserved_at),
+                };
                 let org = self.org(spend.org);
-                let day = Day::of(spend.reserved_at);
-                org.lock().counters.spend(&spend.hops, day, cost);
+                org.registry().recall(&by, cost, spend.units, true);
                 after = Some(spend.event_id);
             }
             if page.len() < PAGE {
@@ -528,19 +454,16 @@ impl Core {
             }
         }
         for reservation in self.store.open_reservations().await? {
-            let cost = self.own(&reservation.cost)?;
+            let cost = self.own(&reservation.cost)?.billionths();
             let org = self.org(reservation.org);
-            let mut org = org.lock();
-            let day = Day::of(reservation.reserved_at);
-            org.counters.hold(&reservation.hops, day, cost);
-            org.held.insert(
-                reservation.action_id,
-                Held {
-                    reservation,
-                    cost,
-                    stage: Stage::Kept,
-                },
-            );
+            let mut registry = org.registry();
+            let by = Use::of(&reservation);
+            registry.recall(&by, cost, reservation.units, false);
+            let open = Open::kept(reservation, cost);
+            registry.held.insert(open.reservation.action_id, open);
+        }
+        for org in self.orgs() {
+            org.note_all();
         }
         Ok(())
     }
@@ -561,188 +484,125 @@ impl Core {
         })
     }
 
-    fn org(&self, id: OrgId) -> Arc<Mutex<Org>> {
+    pub(crate) fn org(&self, id: OrgId) -> Arc<Org> {
         if let Some(org) = self.orgs.read().get(&id) {
             return Arc::clone(org);
         }
-        Arc::clone(self.orgs.write().entry(id).or_default())
+        let mut orgs = self.orgs.write();
+        let org = orgs
+            .entry(id)
+            .or_insert_with(|| Arc::new(Org::new(id, self.config.rate)));
+        Arc::clone(org)
     }
 
-    fn reserve(&self, request: &QuotaRequest<'_>) -> QuotaDecision {
-        let unit_price = self.prices.price(request.action);
-        let amount = self.prices.amount(request.action).times(request.units);
-        let money = amount.and_then(|amount| amount.money(self.prices.currency()).ok());
-        // The store counts units in 63 bits.
-        let (Some(cost), Some(money), Ok(_)) = (amount, money, i64::try_from(request.units)) else {
-            return QuotaDecision::Refused {
-                code: "amount_out_of_range",
-                text: format!(
-                    "{} units at {unit_price} each are more than can be counted; ask for fewer",
-                    request.units
-                ),
-            };
-        };
-        let now = self.clock.now();
-        let Ok(expires_at) = now.checked_add(self.config.reservation_ttl) else {
-            return QuotaDecision::Refused {
-                code: "clock_out_of_range",
-                text: "the server's clock is out of range; ask its operator".to_owned(),
-            };
-        };
-        let hops: Vec<LinkId> = request.hops.iter().map(|hop| hop.link.id).collect();
-
-        let org = self.org(request.org);
-        let mut org = org.lock();
-        if org.held.contains_key(&request.action_id) {
-            return QuotaDecision::Refused {
-                code: "already_reserved",
-                text: format!("action {} has a reservation already", request.action_id),
-            };
-        }
-        let pace = org.paces.get(request.agent).copied().unwrap_or_default();
-        let pace = match self.config.rate.call(pace, self.clock.monotonic()) {
-            Ok(pace) => pace,
-            Err(retry_after) => return QuotaDecision::RateLimited { retry_after },
-        };
-        if cost > Amount::ZERO {
-            // The budget nearest to the agent is named first.
-            for hop in request.hops.iter().rev() {
-                if let Some(refusal) = self.judge(&org.counters, hop, cost, money, now) {
-                    return refusal;
-                }
-            }
-            if !org.counters.has_room(&hops, cost) {
-                return QuotaDecision::Refused {
-                    code: "amount_out_of_range",
-                    text: "the delegation's counters are full; ask for a new one".to_owned(),
-                };
-            }
-        }
-
-        // Every question is answered; from here on nothing fails.
-        org.paces.insert(request.agent.clone(), pace);
-        org.counters.hold(&hops, Day::of(now), cost);
-        let customer = request
-            .hops
-            .first()
-            .map_or(request.agent, |hop| &hop.link.delegator)
-            .clone();
-        org.held.insert(
-            request.action_id,
-            Held {
-                reservation: Reservation {
-                    org: request.org,
-                    action_id: request.action_id,
-                    agent: request.agent.clone(),
-                    customer,
-                    action: request.action.to_owned(),
-                    units: request.units,
-                    unit_price,
-                    cost: money,
-                    hops,
-                    reserved_at: now,
-                    expires_at,
-                },
-                cost,
-                stage: Stage::New,
-            },
-        );
-        QuotaDecision::Granted { cost: money }
+    pub(crate) fn orgs(&self) -> Vec<Arc<Org>> {
+        self.orgs.read().values().cloned().collect()
     }
 
-    /// Why the hop's budget refuses the cost, if it does.
-    fn judge(
+    /// The clock that paces go by.
+    pub(crate) fn mono(&self) -> u64 {
+        self.clock.reading().mono_ns
+    }
+
+    fn expiry(&self, at: i64) -> Timestamp {
+        instant(at)
+            .checked_add(self.config.reservation_ttl)
+            .unwrap_or(Timestamp::MAX)
+    }
+
+    /// Turns a hold into an open reservation that is being committed. The gate is
+    /// held shared.
+    fn adopt(
         &self,
-        counters: &Counters,
-        hop: &Hop,
-        cost: Amount,
-        requested: Money,
-        now: Timestamp,
-    ) -> Option<QuotaDecision> {
-        let budget = hop.link.budget?;
-        let most = match (budget.limit, budget.period) {
-            (Quantity::Money(most), Total | Month | Daily) => most,
-            // Counted here are money and whole days.
-            (Quantity::Units(_), _) | (_, Hour) => {
-                return Some(QuotaDecision::Refused {
-                    code: "unsupported",
-                    text: format!(
-                        "the budget {budget} of delegation {} cannot be counted; ask {} for a \
-                         delegation with a budget in money by day, month or in all",
-                        hop.link.id, hop.link.delegator,
-                    ),
-                });
+        pending: Pending,
+        id: ActionId,
+        action: String,
+    ) -> Result<Reservation, MeteringError> {
+        let plan = pending.plan();
+        let org = Arc::clone(&plan.org);
+        let data = *pending.hold.data();
+        let chain = &plan.chain;
+        let currency = self.prices.currency();
+        let reservation = Reservation {
+            org: chain.org,
+            action_id: id,
+            agent: chain.agent.clone(),
+            customer: chain.customer(),
+            units: data.units,
+            unit_price: self.prices.book().price(&action),
+            action,
+            cost: Amount::of_billionths(data.amount).money(currency)?,
+            hops: chain.hops(),
+            reserved_at: instant(data.at),
+            expires_at: self.expiry(data.at),
+            overage: data.over,
+        };
+        let mut registry = org.registry();
+        if plan.version != org.version().now() {
+            let now = org.plan(&mut registry, chain, &self.prices, data.at);
+            if !now.counts_as(plan) {
+                drop(registry);
+                return Err(MeteringError::LimitsChanged);
             }
-        };
-        if most.currency() != self.prices.currency() {
-            return Some(QuotaDecision::Refused {
-                code: "budget_currency",
-                text: format!(
-                    "the budget of delegation {} is in {}, prices are in {}; ask {} for a \
-                     delegation with a budget in {}",
-                    hop.link.id,
-                    most.currency(),
-                    self.prices.currency(),
-                    hop.link.delegator,
-                    self.prices.currency(),
-                ),
-            });
         }
-        let window = budget.period.window(now);
-        let spent = counters.tally(hop.link.id, window).both();
-        let limit = Amount::floor(&most);
-        let fits = limit.is_some_and(|limit| spent.plus(cost).is_some_and(|sum| sum <= limit));
-        if fits {
-            return None;
+        if registry.held.contains_key(&id) || registry.closed.contains(id) {
+            drop(registry);
+            return Err(MeteringError::Store(StoreError::Conflict {
+                what: "the reservation",
+            }));
         }
-        let Ok(used) = spent.money(most.currency()) else {
-            return Some(QuotaDecision::Refused {
-                code: "amount_out_of_range",
-                text: "the delegation's counters are full; ask for a new one".to_owned(),
-            });
-        };
-        let resets_at = window.map(|window| window.end());
-        let ever_fits = limit.is_some_and(|limit| cost <= limit);
-        let retry_after = resets_at
-            .filter(|_| ever_fits)
-            .and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-        Some(QuotaDecision::Exceeded(Exceeded {
-            scope: LimitScope::Delegation {
-                link: hop.link.id,
-                holder: hop.link.delegatee.clone(),
-            },
-            event: None,
-            limit: most.into(),
-            used: used.into(),
-            requested: requested.into(),
-            resets_at,
-            retry_after,
-        }))
+        let open = Open::new(reservation.clone(), data.amount);
+        registry.held.insert(id, open);
+        drop(registry);
+        // What it holds is the reservation's from here on.
+        let _ = pending.hold.into_parts();
+        Ok(reservation)
     }
 
-    /// Marks a reservation as being committed and returns it.
-    fn begin_commit(&self, org: OrgId, action: ActionId) -> Result<Reservation, MeteringError> {
-        let org = self.org(org);
-        let mut org = org.lock();
-        match org.held.get_mut(&action) {
-            Some(held) if held.stage == Stage::New => {
-                held.stage = Stage::Committing;
-                Ok(held.reservation.clone())
-            }
-            Some(_) => Err(MeteringError::Store(StoreError::Conflict {
-                what: "the reservation",
-            })),
-            None => Err(MeteringError::ReservationNotFound { action }),
+    fn settled_cost(&self, of: &Reservation, units: u64) -> Result<Amount, MeteringError> {
+        let price = self.own(&of.unit_price)?;
+        // The store counts units in 63 bits.
+        let cost = i64::try_from(units).ok().and_then(|_| price.times(units));
+        Ok(cost.ok_or(MoneyError::Overflow)?)
+    }
+
+    /// Counts what is settled beyond the reservation, in every limit or in none.
+    fn take_surplus(
+        &self,
+        org: &Org,
+        settlement: &Settlement,
+        cost: Amount,
+    ) -> Result<Option<Surplus>, MeteringError> {
+        let registry = org.registry();
+        // Whether it is open at all is for the ledger to say.
+        let Some(open) = registry.held.get(&settlement.action_id) else {
+            return Ok(None);
+        };
+        let reservation = &open.reservation;
+        let refused = |why| refused(reservation, settlement.units, why);
+        let over = registry
+            .settled_over(settlement.action_id, settlement.units, cost)
+            .map_err(refused)?;
+        if over != settlement.overage {
+            return Err(MeteringError::LimitsChanged);
         }
+        let surplus = Surplus::of(open, settlement.units, cost);
+        if let Some(more) = surplus {
+            let by = Use::of(reservation);
+            registry
+                .surplus(&by, more.cost, more.units, true)
+                .map_err(refused)?;
+        }
+        Ok(surplus)
     }
 
     /// A reservation that can be closed.
     fn kept(&self, org: OrgId, action: ActionId) -> Result<Reservation, MeteringError> {
         let org = self.org(org);
-        let org = org.lock();
-        match org.held.get(&action) {
-            Some(held) if held.stage == Stage::Kept => Ok(held.reservation.clone()),
-            None if org.closed.known.contains(&action) => {
+        let registry = org.registry();
+        match registry.held.get(&action) {
+            Some(open) if open.kept => Ok(open.reservation.clone()),
+            None if registry.closed.contains(action) => {
                 Err(MeteringError::ReservationClosed { action })
             }
             _ => Err(MeteringError::ReservationNotFound { action }),
@@ -751,44 +611,38 @@ impl Core {
 
     /// The ledger did not close the reservation. When that is because it is not
     /// open there, memory follows the ledger.
-    async fn not_closed(&self, org: OrgId, action: ActionId, error: StoreError) -> MeteringError {
+    async fn not_closed(&self, org: &Org, action: ActionId, error: StoreError) -> MeteringError {
         if !matches!(
             error,
             StoreError::Conflict { .. } | StoreError::NotFound { .. }
         ) {
             return error.into();
         }
-        let entry = match self.store.entry(org, action).await {
+        let entry = match self.store.entry(org.id, action).await {
             Ok(entry) => entry,
             Err(error) => return error.into(),
         };
-        let settled = match &entry {
-            Some(Entry::Settled { cost }) => match self.own(cost) {
-                Ok(cost) => Some(cost),
+        let used = match &entry {
+            Some(Entry::Settled { cost, units }) => match self.own(cost) {
+                Ok(cost) => Some((cost.billionths(), *units)),
                 Err(error) => return error,
             },
             _ => None,
         };
-        let state = self.org(org);
-        let mut state = state.lock();
+        let mut registry = org.registry();
         match entry {
             Some(Entry::Open) => return error.into(),
             // It was never durable, and no commit of it is under way: only kept
             // reservations are closed.
             None => {
-                state.give_back(action);
+                registry.close(action, None);
                 return MeteringError::ReservationNotFound { action };
             }
-            Some(Entry::Released) => {
-                state.give_back(action);
-            }
-            Some(Entry::Settled { .. }) => {
-                if let Some(cost) = settled {
-                    state.spend(action, cost);
-                }
+            Some(Entry::Released | Entry::Settled { .. }) => {
+                registry.close(action, used);
             }
         }
-        state.closed.add(action);
+        registry.closed.add(action);
         MeteringError::ReservationClosed { action }
     }
 }

@@ -80,6 +80,16 @@ label! {
 }
 
 label! {
+    /// How far a limit was used when it was notified.
+    LimitNotice as "level" {
+        /// A threshold below the limit.
+        Approached = "approached",
+        /// The limit, or a threshold above it.
+        Reached = "reached",
+    }
+}
+
+label! {
     /// Why a sandbox ended.
     SandboxExit as "reason" {
         /// Its program ended by itself.

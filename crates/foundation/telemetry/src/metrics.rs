@@ -14,7 +14,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::{
-    DecisionOutcome, EgressVerdict, Label, LeafClass, OversightState, ReservationEvent, SandboxExit,
+    DecisionOutcome, EgressVerdict, Label, LeafClass, LimitNotice, OversightState,
+    ReservationEvent, SandboxExit,
 };
 
 /// The `Content-Type` of [`Metrics::encode`] (OpenMetrics 1.0).
@@ -119,6 +120,8 @@ pub struct Metrics {
     pub reservations: CounterFamily<ReservationEvent>,
     /// Reservations that are neither settled nor given back.
     pub reservations_open: GaugeValue,
+    /// Notifications that a limit was approached or reached.
+    pub limit_notices: CounterFamily<LimitNotice>,
     /// Sandboxes that ended, by reason.
     pub sandbox_exits: CounterFamily<SandboxExit>,
     /// Sandboxes that run now.
@@ -180,6 +183,11 @@ impl Metrics {
                 registry_ref,
                 "reservations_open",
                 "Reservations neither settled nor given back",
+            ),
+            limit_notices: CounterFamily::register(
+                registry_ref,
+                "limit_notices",
+                "Notifications that a limit was approached or reached",
             ),
             sandbox_exits: CounterFamily::register(
                 registry_ref,

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use creto_authz::{Action, Hold, Quota as _, Spend};
 use creto_metering::{LedgerStore, Meter, MeterConfig, PriceBook, RateLimit, conformance};
+use creto_nhi::test_util::agent;
 use creto_nhi::{Budget, BudgetPeriod, DelegationLink, Hop, LinkStatus, Right};
 use creto_state_sqlite::{Database, SqliteLedger};
 use creto_types::{
     ActionId, Clock, Commit, Currency, Evidence, IdSource, ManualClock, Money, OrgId, Period,
-    SeededRandom, SystemIds, Timestamp,
+    Quantity, SeededRandom, SystemIds, Timestamp,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,28 +114,30 @@ impl World {
         })
     }
 
-    fn ask(&self, meter: &Meter, units: u64) -> Option<ActionId> {
-        use creto_metering::{QuotaDecision, QuotaRequest};
-        let action_id = self.ids.next();
-        let decision = meter.reserve(&QuotaRequest {
-            action_id,
-            org: self.org,
-            agent: &"bot".parse().unwrap(),
-            hops: &self.hops,
-            action: "draft",
-            units,
-        });
-        matches!(decision, QuotaDecision::Granted { .. }).then_some(action_id)
+    fn ask(&self, meter: &Meter, units: u64) -> Option<Hold> {
+        let account = meter.account(&agent(self.hops.clone()));
+        let action = Action::named("draft");
+        let now = self.clock.reading();
+        account
+            .reserve(&Spend {
+                action: &action,
+                units,
+                now,
+            })
+            .ok()
+    }
+
+    async fn keep(&self, meter: &Meter, hold: Hold) -> ActionId {
+        let (id, action) = (self.ids.next(), Action::named("draft"));
+        let commit = self.commit("action.allowed");
+        let kept = meter.commit_reservation(id, &action, hold, commit).await;
+        kept.unwrap();
+        id
     }
 
     async fn reserve(&self, meter: &Meter, units: u64) -> ActionId {
-        let id = self.ask(meter, units).expect("there is room");
-        let commit = self.commit("action.allowed");
-        meter
-            .commit_reservation(self.org, id, commit)
-            .await
-            .unwrap();
-        id
+        let hold = self.ask(meter, units).expect("there is room");
+        self.keep(meter, hold).await
     }
 
     async fn settle(&self, meter: &Meter, id: ActionId, units: u64) {
@@ -147,7 +151,10 @@ impl World {
         self.hops
             .iter()
             .map(|hop| meter.balance(hop, self.clock.now()).unwrap())
-            .map(|balance| (balance.used, balance.reserved))
+            .map(|balance| {
+                let money = |left: Quantity| left.money().unwrap();
+                (money(balance.used), money(balance.reserved))
+            })
             .collect()
     }
 }
@@ -176,7 +183,7 @@ async fn after_a_kill_the_counters_equal_the_ledger() {
         .release(world.org, released, world.commit("usage.released"))
         .await
         .unwrap();
-    world.ask(&meter, 1).expect("reserved in memory alone");
+    let _in_memory_alone = world.ask(&meter, 1).expect("there is room");
 
     let copy = dir.path().join("killed.db");
     killed(&path, &copy);
@@ -187,7 +194,7 @@ async fn after_a_kill_the_counters_equal_the_ledger() {
     // The whole budget is 1.00: two more fit, and not one unit more.
     world.reserve(&meter, 1).await;
     world.reserve(&meter, 1).await;
-    assert_eq!(world.ask(&meter, 1), None);
+    assert!(world.ask(&meter, 1).is_none());
     world.settle(&meter, open, 1).await;
 
     // The month of the planner's budget is over; the bot's total is not.
@@ -227,14 +234,10 @@ async fn sixty_four_callers_over_the_real_ledger() {
         .map(|i| {
             let (world, meter) = (Arc::clone(&world), Arc::clone(&meter));
             tokio::spawn(async move {
-                let Some(id) = world.ask(&meter, 1) else {
+                let Some(hold) = world.ask(&meter, 1) else {
                     return 0;
                 };
-                let commit = world.commit("action.allowed");
-                meter
-                    .commit_reservation(world.org, id, commit)
-                    .await
-                    .unwrap();
+                let id = world.keep(&meter, hold).await;
                 if i % 4 == 0 {
                     let release = meter.release(world.org, id, world.commit("usage.released"));
                     release.await.unwrap();

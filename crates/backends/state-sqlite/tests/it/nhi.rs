@@ -90,8 +90,16 @@ async fn an_older_file_learns_to_supersede() {
     world.store = Arc::new(creto_nhi::memory::MemoryNhiStore::new());
     world.restart().await;
     let raw = rusqlite::Connection::open(&path).unwrap();
-    raw.execute_batch("DROP TABLE credential_epochs; PRAGMA user_version = 6;")
-        .unwrap();
+    // What came later, taken back.
+    raw.execute_batch(
+        "DROP TABLE credential_epochs;
+         DROP TABLE limits; DROP TABLE rates; DROP TABLE limit_notices;
+         DROP INDEX ledger_by_decision;
+         ALTER TABLE reservations DROP COLUMN overage;
+         ALTER TABLE ledger DROP COLUMN overage;
+         PRAGMA user_version = 6;",
+    )
+    .unwrap();
     drop(raw);
 
     world.store = store(&path);

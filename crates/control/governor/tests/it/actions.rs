@@ -15,7 +15,7 @@ fn remaining(world: &World, caller: &creto_governor::Caller) -> Vec<creto_types:
     chain
         .into_iter()
         .filter_map(|hop| hop.balance)
-        .map(|balance| balance.remaining)
+        .filter_map(|balance| balance.remaining.money())
         .collect()
 }
 
@@ -145,7 +145,10 @@ async fn a_budget_runs_out_and_says_whose() {
     let answer = answer.expect("answers");
     assert_eq!(answer.outcome, OutcomeKind::QuotaExceeded);
     let quota = answer.quota.expect("names the budget");
-    assert_eq!(quota.principal.as_str(), "release-bot");
+    assert_eq!(
+        quota.subject.principal.expect("a principal").as_str(),
+        "release-bot"
+    );
     assert_eq!(
         (quota.limit, quota.used),
         (usd("1.00").into(), usd("0.90").into())

@@ -56,6 +56,7 @@ impl World {
             expires_at: reserved_at
                 .checked_add(Duration::from_secs(60))
                 .expect("it fits"),
+            overage: units % 2 == 1,
         }
     }
 
@@ -73,6 +74,7 @@ impl World {
             hops: of.hops.clone(),
             reserved_at: of.reserved_at,
             settled_at: self.tick(),
+            overage: of.overage,
         }
     }
 

@@ -175,7 +175,11 @@ impl Rule {
 
     /// What an amount and units are to this rule.
     pub(crate) fn share(&self, cost: i128, units: u64) -> i128 {
-        if self.is_money() { cost } else { i128::from(units) }
+        if self.is_money() {
+            cost
+        } else {
+            i128::from(units)
+        }
     }
 
     pub(crate) fn scope(&self) -> LimitScope {

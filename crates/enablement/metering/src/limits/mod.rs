@@ -12,13 +12,13 @@ mod window;
 
 pub use model::{
     Crossing, DEFAULT_THRESHOLDS, Limit, LimitId, LimitKind, LimitRef, LimitView, MAX_LIMITS,
-    MAX_RATES, MAX_THRESHOLDS, NoticeKey, OnExceed, RateId, RateKind, RateRule, RateScope, Scope, Window,
+    MAX_RATES, MAX_THRESHOLDS, NoticeKey, OnExceed, RateId, RateKind, RateRule, RateScope, Scope,
+    Window,
 };
 
 pub(crate) use cell::Rule;
 pub(crate) use chain::Chain;
-pub(crate) use history::Used;
-pub(crate) use plan::plan_of;
-pub(crate) use registry::{Open, Org, Use};
+pub(crate) use plan::{Plan, plan_of};
+pub(crate) use registry::{Open, Org, Registry, Use};
 pub(crate) use service::balance;
 pub(crate) use window::{instant, nanos};

@@ -150,6 +150,8 @@ pub struct Limit {
     pub thresholds: Vec<u8>,
     /// When it was set last.
     pub set_at: Timestamp,
+    /// By whom.
+    pub set_by: PrincipalName,
 }
 
 impl Limit {
@@ -187,7 +189,10 @@ impl Limit {
             }
         }
         for (field, quantity) in [("limit", Some(&self.limit)), ("grace", self.grace.as_ref())] {
-            if quantity.and_then(Quantity::money).is_some_and(|m| m.is_negative()) {
+            if quantity
+                .and_then(Quantity::money)
+                .is_some_and(|m| m.is_negative())
+            {
                 return Err(invalid(field, "not below zero is expected"));
             }
         }
@@ -267,6 +272,8 @@ pub struct RateRule {
     pub rate: RateLimit,
     /// When it was set last.
     pub set_at: Timestamp,
+    /// By whom.
+    pub set_by: PrincipalName,
 }
 
 impl RateRule {

@@ -11,9 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use creto_authz::{
-    Account, Action, ActionKey, Exceeded, Hold, HoldData, Holder, Refusal, Spend,
-};
+use creto_authz::{Account, Action, ActionKey, Exceeded, Hold, HoldData, Holder, Refusal, Spend};
 use creto_types::Money;
 
 use super::cell::{Answer, Cell, Group, Held, Measure};
@@ -456,7 +454,7 @@ impl ChainAccount {
 impl Account for ChainAccount {
     fn reserve(&self, spend: &Spend<'_>) -> Result<Hold, Refusal> {
         let plan = self.plan.load();
-        if plan.version == self.org.version.now() {
+        if plan.version == self.org.version().now() {
             return plan.reserve(spend);
         }
         self.renewed(spend.now.wall_ns).reserve(spend)

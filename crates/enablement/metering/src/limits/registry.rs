@@ -39,7 +39,8 @@ pub(crate) struct Org {
     registry: Mutex<Registry>,
     /// What is to be notified.
     pub(crate) crossings: Mutex<Vec<Crossing>>,
-    pub(crate) questions: Mutex<HashMap<PrincipalName, Pace>>,
+    /// The pace of each principal's questions, and the rate it goes by.
+    pub(crate) questions: Mutex<HashMap<PrincipalName, (Pace, RateLimit)>>,
 }
 
 #[derive(Debug)]
@@ -108,11 +109,37 @@ struct Agent {
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) reservation: Reservation,
-    /// Its cost in billionths.
+    /// What it holds, in billionths.
     pub(crate) cost: i128,
+    /// What it holds, in units.
+    pub(crate) units: u64,
     /// Whether its commit is over: it is in the ledger, or possibly so when the
     /// store could not say.
     pub(crate) kept: bool,
+}
+
+impl Open {
+    /// Its commit is under way.
+    pub(crate) fn new(reservation: Reservation, cost: i128) -> Self {
+        Self {
+            units: reservation.units,
+            reservation,
+            cost,
+            kept: false,
+        }
+    }
+
+    /// It is in the ledger.
+    pub(crate) fn kept(reservation: Reservation, cost: i128) -> Self {
+        Self {
+            kept: true,
+            ..Self::new(reservation, cost)
+        }
+    }
+
+    fn share(&self, rule: &Rule) -> i128 {
+        rule.share(self.cost, self.units)
+    }
 }
 
 /// What was used, decided at one instant by one agent.
@@ -196,7 +223,12 @@ impl Org {
             }
         }
         self.crossings.lock().append(&mut found);
-        Plan::new(Arc::clone(chain), Arc::clone(self), Arc::clone(prices), parts)
+        Plan::new(
+            Arc::clone(chain),
+            Arc::clone(self),
+            Arc::clone(prices),
+            parts,
+        )
     }
 
     /// The one account of a chain.
@@ -214,11 +246,24 @@ impl Org {
         let plan = self.plan(&mut registry, &Arc::new(chain()), prices, now);
         let account = Arc::new(ChainAccount::new(plan));
         if registry.accounts.len() >= registry.prune_at {
-            registry.accounts.retain(|_, known| known.strong_count() > 0);
+            registry
+                .accounts
+                .retain(|_, known| known.strong_count() > 0);
             registry.prune_at = FEW_ACCOUNTS.max(registry.accounts.len().saturating_mul(2));
         }
         registry.accounts.insert(key, Arc::downgrade(&account));
         account
+    }
+
+    /// Notes the thresholds that were reached before the server started.
+    pub(crate) fn note_all(&self) {
+        let mut found = Vec::new();
+        let registry = self.registry.lock();
+        for cell in registry.limits.values() {
+            let held = cell.group().lock();
+            cell.crossings(&held, self.id, None, &mut found);
+        }
+        self.crossings.lock().append(&mut found);
     }
 
     /// Notes the thresholds that this use reached.
@@ -236,13 +281,7 @@ impl Org {
 }
 
 impl Registry {
-    fn parts(
-        &mut self,
-        chain: &Chain,
-        prices: &PriceTable,
-        now: i64,
-        version: u64,
-    ) -> Parts {
+    fn parts(&mut self, chain: &Chain, prices: &PriceTable, now: i64, version: u64) -> Parts {
         let tree = chain.root().map(|root| self.tree(root));
         let mut cells = Vec::new();
         let mut foreign = None;
@@ -299,12 +338,7 @@ impl Registry {
     }
 
     /// The cell of the link's own budget.
-    fn budget(
-        &mut self,
-        link: &DelegationLink,
-        tree: &Arc<Group>,
-        now: i64,
-    ) -> Option<Arc<Cell>> {
+    fn budget(&mut self, link: &DelegationLink, tree: &Arc<Group>, now: i64) -> Option<Arc<Cell>> {
         if let Some(known) = self.budgets.get(&link.id) {
             return known.clone();
         }
@@ -315,12 +349,7 @@ impl Registry {
     }
 
     /// A cell for the link's budget, with what the ledger said about it.
-    fn fresh_budget(
-        &self,
-        link: &DelegationLink,
-        tree: &Arc<Group>,
-        now: i64,
-    ) -> Option<Cell> {
+    fn fresh_budget(&self, link: &DelegationLink, tree: &Arc<Group>, now: i64) -> Option<Cell> {
         let rule = Rule::budget(link)?;
         let period = link.budget.as_ref()?.period;
         let Some(history) = self.history.get(&link.id) else {
@@ -328,13 +357,17 @@ impl Registry {
             return Some(Cell::new(rule, Arc::clone(tree), span, 0));
         };
         let (span, used) = history.at(period, now);
-        let used = if rule.is_money() { used.cost } else { used.units };
+        let used = if rule.is_money() {
+            used.cost
+        } else {
+            used.units
+        };
         let cell = Cell::new(rule, Arc::clone(tree), span, used);
         let held = tree.lock();
         for open in self.held.values() {
             let by = Use::of(&open.reservation);
             if by.hops.contains(&link.id) {
-                let share = cell.rule().share(open.cost, open.reservation.units);
+                let share = open.share(cell.rule());
                 cell.count(&held, by.at, share, 0);
             }
         }
@@ -369,10 +402,7 @@ impl Registry {
             .hops
             .iter()
             .filter_map(|link| self.budgets.get(link)?.as_ref());
-        let links = by
-            .hops
-            .iter()
-            .flat_map(|link| self.subjects.of_link(*link));
+        let links = by.hops.iter().flat_map(|link| self.subjects.of_link(*link));
         let limits = links
             .chain(self.subjects.of_agent(by.agent))
             .chain(&self.subjects.whole)
@@ -416,7 +446,7 @@ impl Registry {
         let by = Use::of(&open.reservation);
         self.locked(&by, |held| {
             for cell in self.counting(&by) {
-                let share = cell.rule().share(open.cost, open.reservation.units);
+                let share = open.share(cell.rule());
                 cell.give_back(held, by.at, share);
                 if let Some((cost, units)) = used {
                     let share = cell.rule().share(cost, units);
@@ -535,14 +565,18 @@ impl Registry {
 
     /// Puts a limit in force with what was used of its window, and what is reserved.
     pub(crate) fn install(&mut self, limit: &Arc<Limit>, rule: Rule, span: Span, used: Used) {
-        let used = if rule.is_money() { used.cost } else { used.units };
+        let used = if rule.is_money() {
+            used.cost
+        } else {
+            used.units
+        };
         let group = self.group_of(&limit.scope);
         let cell = Arc::new(Cell::new(rule, group, span, used));
         let held = cell.group().lock();
         for open in self.held.values() {
             let by = Use::of(&open.reservation);
             if counts(limit, &by) {
-                let share = cell.rule().share(open.cost, open.reservation.units);
+                let share = open.share(cell.rule());
                 cell.count(&held, by.at, share, 0);
             }
         }
@@ -623,7 +657,11 @@ impl Registry {
     }
 
     fn agent_pacers(&mut self, name: &PrincipalName) -> Vec<Paced> {
-        if !self.agents.get(name).is_some_and(|agent| !agent.pacers.is_empty()) {
+        if !self
+            .agents
+            .get(name)
+            .is_some_and(|agent| !agent.pacers.is_empty())
+        {
             let rules = self.rules(Some(name));
             let scope = LimitScope::Agent(name.clone());
             let agent = self.agents.entry(name.clone()).or_default();
@@ -722,4 +760,3 @@ pub(crate) fn whose(scope: &LimitScope) -> String {
 pub(crate) fn changed(org: &Org) {
     org.version.next();
 }
-

@@ -253,7 +253,9 @@ impl Core {
         let mut used = Used::default();
         for priced in self.store.used(org, query).await? {
             let price = self.own(&priced.unit_price)?;
-            let cost = price.times(priced.units).map_or(i128::MAX, Amount::billionths);
+            let cost = price
+                .times(priced.units)
+                .map_or(i128::MAX, Amount::billionths);
             used.add(cost, i128::from(priced.units));
         }
         Ok(used)

@@ -67,10 +67,6 @@ impl Calendar {
         }
     }
 
-    pub(crate) const fn window(&self) -> Window {
-        self.window
-    }
-
     /// The window that contains the instant. At the ends of countable time it is
     /// cut, and what has no end there lasts.
     pub(crate) fn span(&self, at: i64) -> Span {
@@ -139,40 +135,101 @@ mod tests {
 
     fn span(window: Window, zone: &str, text: &str) -> (String, String) {
         let span = Calendar::new(window, zone).unwrap().span(at(text));
-        (instant(span.start).to_string(), instant(span.end).to_string())
+        (
+            instant(span.start).to_string(),
+            instant(span.end).to_string(),
+        )
     }
 
     fn expect(window: Window, zone: &str, text: &str, start: &str, end: &str) {
-        assert_eq!(span(window, zone, text), (start.to_owned(), end.to_owned()), "{zone} {text}");
+        assert_eq!(
+            span(window, zone, text),
+            (start.to_owned(), end.to_owned()),
+            "{zone} {text}"
+        );
     }
 
     #[test]
     fn days_are_as_long_as_the_zone_makes_them() {
         let berlin = "Europe/Berlin";
         let spring = "2026-03-29T12:00:00Z";
-        expect(Window::Daily, berlin, spring, "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z");
+        expect(
+            Window::Daily,
+            berlin,
+            spring,
+            "2026-03-28T23:00:00Z",
+            "2026-03-29T22:00:00Z",
+        );
         let autumn = "2026-10-25T12:00:00Z";
-        expect(Window::Daily, berlin, autumn, "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z");
+        expect(
+            Window::Daily,
+            berlin,
+            autumn,
+            "2026-10-24T22:00:00Z",
+            "2026-10-25T23:00:00Z",
+        );
         // Clocks go forward at midnight: the day starts at one.
         let santiago = "2026-09-06T12:00:00Z";
-        expect(Window::Daily, "America/Santiago", santiago, "2026-09-06T04:00:00Z", "2026-09-07T03:00:00Z");
+        expect(
+            Window::Daily,
+            "America/Santiago",
+            santiago,
+            "2026-09-06T04:00:00Z",
+            "2026-09-07T03:00:00Z",
+        );
     }
 
     #[test]
     fn months_begin_in_their_zone() {
         let late = "2026-03-31T22:30:00Z";
-        expect(Window::Monthly, "Europe/Berlin", late, "2026-03-31T22:00:00Z", "2026-04-30T22:00:00Z");
-        expect(Window::Monthly, "UTC", late, "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z");
+        expect(
+            Window::Monthly,
+            "Europe/Berlin",
+            late,
+            "2026-03-31T22:00:00Z",
+            "2026-04-30T22:00:00Z",
+        );
+        expect(
+            Window::Monthly,
+            "UTC",
+            late,
+            "2026-03-01T00:00:00Z",
+            "2026-04-01T00:00:00Z",
+        );
     }
 
     #[test]
     fn hours_are_those_of_the_clocks() {
-        expect(Window::Hourly, "Asia/Kathmandu", "2026-01-01T00:20:00Z", "2026-01-01T00:15:00Z", "2026-01-01T01:15:00Z");
+        expect(
+            Window::Hourly,
+            "Asia/Kathmandu",
+            "2026-01-01T00:20:00Z",
+            "2026-01-01T00:15:00Z",
+            "2026-01-01T01:15:00Z",
+        );
         // 02:30 happens twice in Berlin: two windows.
-        expect(Window::Hourly, "Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z");
-        expect(Window::Hourly, "Europe/Berlin", "2026-10-25T01:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z");
+        expect(
+            Window::Hourly,
+            "Europe/Berlin",
+            "2026-10-25T00:30:00Z",
+            "2026-10-25T00:00:00Z",
+            "2026-10-25T01:00:00Z",
+        );
+        expect(
+            Window::Hourly,
+            "Europe/Berlin",
+            "2026-10-25T01:30:00Z",
+            "2026-10-25T01:00:00Z",
+            "2026-10-25T02:00:00Z",
+        );
         // Half an hour back at 02:00 on Lord Howe: 01:30 comes again.
-        expect(Window::Hourly, "Australia/Lord_Howe", "2026-04-04T15:10:00Z", "2026-04-04T15:00:00Z", "2026-04-04T15:30:00Z");
+        expect(
+            Window::Hourly,
+            "Australia/Lord_Howe",
+            "2026-04-04T15:10:00Z",
+            "2026-04-04T15:00:00Z",
+            "2026-04-04T15:30:00Z",
+        );
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use async_trait::async_trait;
+use creto_authz::Action;
 use creto_errors::Classify as _;
 use creto_metering::{
-    Entry, Event, EventId, EventQuery, Invoice, InvoiceId, LedgerStore, Reservation, Settlement,
-    Spend,
+    Entry, Event, EventId, EventQuery, Invoice, InvoiceId, LedgerStore, Limit, LimitId, NoticeKey,
+    PricedUnits, RateId, RateRule, Reservation, Settlement, Spend, UsedQuery,
 };
 use creto_nhi::BudgetPeriod::Total;
 use creto_types::{ActionId, Clock as _, Commit, OrgId, Receipt, StoreError};
@@ -73,6 +74,40 @@ impl LedgerStore for Faulty {
     ) -> Result<Receipt, StoreError> {
         self.run(self.inner.release(org, action, commit)).await
     }
+    async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Vec<PricedUnits>, StoreError> {
+        self.inner.used(org, query).await
+    }
+    async fn limits(&self) -> Result<Vec<Limit>, StoreError> {
+        self.inner.limits().await
+    }
+    async fn put_limit(&self, limit: Limit, commit: Commit) -> Result<Receipt, StoreError> {
+        self.run(self.inner.put_limit(limit, commit)).await
+    }
+    async fn remove_limit(
+        &self,
+        org: OrgId,
+        id: LimitId,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.run(self.inner.remove_limit(org, id, commit)).await
+    }
+    async fn rates(&self) -> Result<Vec<RateRule>, StoreError> {
+        self.inner.rates().await
+    }
+    async fn put_rate(&self, rule: RateRule, commit: Commit) -> Result<Receipt, StoreError> {
+        self.run(self.inner.put_rate(rule, commit)).await
+    }
+    async fn remove_rate(
+        &self,
+        org: OrgId,
+        id: RateId,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.run(self.inner.remove_rate(org, id, commit)).await
+    }
+    async fn notice(&self, key: NoticeKey, commit: Commit) -> Result<Receipt, StoreError> {
+        self.run(self.inner.notice(key, commit)).await
+    }
     async fn events(
         &self,
         org: OrgId,
@@ -122,9 +157,13 @@ async fn a_refused_reservation_is_given_back() {
         token: "grant".to_owned(),
     };
     for expected in [None, Some("already_used")] {
-        let (id, _) = world.ask(&hops, "draft", 1);
+        let hold = world.ask(&hops, "draft", 1).unwrap();
         let commit = world.commit("action.allowed").with_claim(claim.clone());
-        let result = world.meter.commit_reservation(world.org, id, commit).await;
+        let (id, draft) = (world.next_action(), Action::named("draft"));
+        let result = world
+            .meter
+            .commit_reservation(id, &draft, hold, commit)
+            .await;
         assert_eq!(result.err().map(|error| error.code()), expected);
     }
     assert_eq!(world.balance(&world.meter, &hops[0])[1], usd("0.25"));
@@ -136,10 +175,11 @@ async fn an_unknown_outcome_is_held_until_it_expires() {
         let (world, mode) = faulty().await;
         let hops = world.chain(&[("bot", Some(("1", Total)))]);
         mode.store(mode_then, Ordering::SeqCst);
-        let (id, _) = world.ask(&hops, "draft", 1);
+        let hold = world.ask(&hops, "draft", 1).unwrap();
+        let (id, draft) = (world.next_action(), Action::named("draft"));
         let result = world
             .meter
-            .commit_reservation(world.org, id, world.commit("x"));
+            .commit_reservation(id, &draft, hold, world.commit("x"));
         assert_eq!(result.await.unwrap_err().code(), "store_unavailable");
         mode.store(WELL, Ordering::SeqCst);
         assert_eq!(world.balance(&world.meter, &hops[0])[1], usd("0.25"));
@@ -186,11 +226,11 @@ async fn memory_follows_the_ledger_when_a_settlement_was_lost_on_the_way_back() 
 async fn a_caller_that_goes_away_changes_nothing() {
     let (world, _) = faulty().await;
     let hops = world.chain(&[("bot", Some(("1", Total)))]);
-    let (id, _) = world.ask(&hops, "draft", 1);
+    let hold = world.ask(&hops, "draft", 1).unwrap();
+    let (id, draft) = (world.next_action(), Action::named("draft"));
     {
-        let commit = world
-            .meter
-            .commit_reservation(world.org, id, world.commit("action.allowed"));
+        let commit = world.commit("action.allowed");
+        let commit = world.meter.commit_reservation(id, &draft, hold, commit);
         tokio::pin!(commit);
         // Polled once, then dropped.
         let polled = std::future::poll_fn(|cx| {

@@ -9,6 +9,7 @@
 
 mod faults;
 mod invoices;
+mod limits;
 mod overspend;
 mod quota;
 mod world;

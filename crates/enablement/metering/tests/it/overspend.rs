@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use creto_metering::QuotaDecision;
+use creto_authz::{Action, Refusal, Spend};
 use creto_nhi::BudgetPeriod::{Day, Month, Total};
 use creto_nhi::Hop;
 use creto_types::{Clock as _, Money};
@@ -20,8 +20,8 @@ async fn sixty_four_callers_spend_exactly_the_budget() {
         ("planner", Some(("1", Total))),
         ("bot", Some(("0.7", Total))),
     ]);
-    let other = world.chain(&[("planner", None), ("other", Some(("0.7", Day)))]);
-    let other = vec![bot[0].clone(), other[1].clone()];
+    let other = world.below(Some(&bot[0]), "other", Some(("0.7", Day)));
+    let other = vec![bot[0].clone(), other];
     let granted = Arc::new(AtomicU64::new(0));
     let handles: Vec<_> = (0..64)
         .map(|i| {
@@ -33,33 +33,42 @@ async fn sixty_four_callers_spend_exactly_the_budget() {
                 other.clone()
             };
             std::thread::spawn(move || {
+                let account = world.account(&hops);
+                let read = Action::named("read");
+                let mut kept = Vec::new();
                 for _ in 0..40 {
-                    let (id, decision) = world.ask(&hops, "read", 1);
-                    match decision {
-                        QuotaDecision::Granted { .. } => {
+                    let now = world.clock.reading();
+                    match account.reserve(&Spend {
+                        action: &read,
+                        units: 1,
+                        now,
+                    }) {
+                        // Some give back at once what they got.
+                        Ok(hold) if i % 8 == 0 => drop(hold),
+                        Ok(hold) => {
                             granted.fetch_add(1, Ordering::Relaxed);
-                            // Some give back at once what they got.
-                            if i % 8 == 0 {
-                                world.meter.abandon(world.org, id);
-                                granted.fetch_sub(1, Ordering::Relaxed);
-                            }
+                            kept.push(hold);
                         }
-                        QuotaDecision::Exceeded(_) => {}
-                        other => panic!("{other:?}"),
+                        Err(Refusal::Exceeded(_)) => {}
+                        Err(other) => panic!("{other:?}"),
                     }
                 }
+                kept
             })
         })
         .collect();
+    let mut kept = Vec::new();
     for handle in handles {
-        handle.join().unwrap();
+        kept.append(&mut handle.join().unwrap());
     }
     // Fill up what was given back.
-    while let (_, QuotaDecision::Granted { .. }) = world.ask(&bot, "read", 1) {
+    while let Ok(hold) = world.ask(&bot, "read", 1) {
         granted.fetch_add(1, Ordering::Relaxed);
+        kept.push(hold);
     }
-    while let (_, QuotaDecision::Granted { .. }) = world.ask(&other, "read", 1) {
+    while let Ok(hold) = world.ask(&other, "read", 1) {
         granted.fetch_add(1, Ordering::Relaxed);
+        kept.push(hold);
     }
     assert_eq!(granted.load(Ordering::Relaxed), 1_000);
     let [used, reserved, remaining] = world.balance(&world.meter, &bot[0]);
@@ -82,15 +91,10 @@ async fn sixty_four_whole_lives_agree_with_the_ledger() {
                 let mut spent = 0;
                 for turn in 0..12 {
                     let units = 1 + (i + turn) % 4;
-                    let (id, decision) = world.ask(&hops, "read", units);
-                    let QuotaDecision::Granted { .. } = decision else {
+                    let Ok(hold) = world.ask(&hops, "read", units) else {
                         continue;
                     };
-                    let committed = world
-                        .meter
-                        .commit_reservation(world.org, id, world.commit("action.allowed"))
-                        .await;
-                    committed.unwrap();
+                    let id = world.keep("read", hold).await.unwrap();
                     if (i + turn) % 3 == 0 {
                         let released = world.meter.release(world.org, id, world.commit("x"));
                         released.await.unwrap();
@@ -169,7 +173,7 @@ proptest! {
             let mut chains = vec![planner.clone()];
             for budget in [("2", Total), ("1.5", Day)] {
                 let mut chain = planner.clone();
-                chain.push(world.chain(&[("planner", None), ("bot", Some(budget))])[1].clone());
+                chain.push(world.below(chain.last(), "bot", Some(budget)));
                 chains.push(chain);
             }
             let mut model: Vec<Took> = Vec::new();
@@ -183,12 +187,11 @@ proptest! {
                             let sum = in_window(hop, now, &model).checked_add(&cost).unwrap();
                             sum.at_most(&hop.link.budget.unwrap().limit.money().unwrap()).unwrap()
                         });
-                        let (id, decision) = world.ask(hops, "draft", units);
-                        let granted = decision == QuotaDecision::Granted { cost };
-                        assert_eq!(granted, fits, "{decision:?}");
-                        if granted {
-                            let commit = world.commit("action.allowed");
-                            world.meter.commit_reservation(world.org, id, commit).await.unwrap();
+                        let decision = world.ask(hops, "draft", units);
+                        assert_eq!(decision.is_ok(), fits, "{decision:?}");
+                        if let Ok(hold) = decision {
+                            assert_eq!(hold.cost(), Some(cost));
+                            let id = world.keep("draft", hold).await.unwrap();
                             let hops = hops.iter().map(|hop| hop.link.id).collect();
                             model.push(Took { id, hops, at: now, units, cost, open: true });
                         }

@@ -4,14 +4,20 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use creto_authz::{
+    Account, Action, ActionKey, Authz, CompiledPolicies, Hold, PolicySources, Quota, Refusal, Spend,
+};
 use creto_metering::memory::MemoryLedger;
-use creto_metering::{LedgerStore, Meter, MeterConfig, PriceBook, RateLimit};
-use creto_metering::{QuotaDecision, QuotaRequest};
-use creto_nhi::{Budget, BudgetPeriod, DelegationLink, Hop, LinkStatus, Right};
+use creto_metering::{
+    LedgerStore, Limit, LimitId, Meter, MeterConfig, MeteringError, OnExceed, PriceBook, RateLimit,
+    Scope, Window,
+};
+use creto_nhi::test_util::{agent, hop, human, rights};
+use creto_nhi::{Budget, BudgetPeriod, Hop};
 use creto_types::memory::MemoryCommits;
 use creto_types::{
-    ActionId, Commit, Currency, Evidence, IdSource, ManualClock, Money, OrgId, PrincipalName,
-    SeededRandom, SystemIds, Timestamp,
+    ActionId, Clock as _, Commit, Currency, Evidence, IdSource, ManualClock, Money, OrgId,
+    PrincipalName, Quantity, SeededRandom, SystemIds, Timestamp,
 };
 
 pub(crate) struct World {
@@ -86,6 +92,7 @@ impl World {
         .await
         .unwrap();
         let org = ids.next();
+        declare(org, Arc::<Meter>::clone(&meter), Arc::clone(&clock));
         Self {
             clock,
             ids,
@@ -111,72 +118,73 @@ impl World {
 
     /// A chain from the owner through the names, with their budgets.
     pub(crate) fn chain(&self, links: &[(&str, Option<(&str, BudgetPeriod)>)]) -> Vec<Hop> {
-        let mut above = name("owner");
         let mut hops: Vec<Hop> = Vec::new();
         for (delegatee, budget) in links {
-            let link = DelegationLink {
-                id: self.ids.next(),
-                org: self.org,
-                delegator: above.clone(),
-                delegatee: name(delegatee),
-                parent: hops.last().map(|hop| hop.link.id),
-                rights: vec![Right::parse("*", "*").unwrap()],
-                not_before: at("2026-01-01T00:00:00Z"),
-                expires_at: at("2027-01-01T00:00:00Z"),
-                max_depth: 3,
-                budget: budget.map(|(limit, period)| Budget {
-                    limit: usd(limit).into(),
-                    period,
-                }),
-                issued_at: at("2026-01-01T00:00:00Z"),
-            };
-            above = link.delegatee.clone();
-            hops.push(Hop {
-                link: Arc::new(link),
-                status: Arc::new(LinkStatus::active()),
-            });
+            let above = hops.last().cloned();
+            hops.push(self.below(above.as_ref(), delegatee, *budget));
         }
         hops
+    }
+
+    /// One link below another.
+    pub(crate) fn below(
+        &self,
+        above: Option<&Hop>,
+        delegatee: &str,
+        budget: Option<(&str, BudgetPeriod)>,
+    ) -> Hop {
+        let delegator = above.map_or("owner", |hop| hop.link.delegatee.as_str());
+        let budget = budget.map(|(limit, period)| Budget {
+            limit: quantity(limit),
+            period,
+        });
+        let all = rights(&[("*", "*")]);
+        hop(
+            self.org,
+            self.ids.next(),
+            above,
+            delegator,
+            delegatee,
+            all,
+            budget,
+        )
     }
 
     pub(crate) fn next_action(&self) -> ActionId {
         self.ids.next()
     }
 
-    pub(crate) fn ask(&self, hops: &[Hop], action: &str, units: u64) -> (ActionId, QuotaDecision) {
-        let id = self.next_action();
-        (id, self.ask_as(id, hops, action, units))
+    pub(crate) fn account(&self, hops: &[Hop]) -> Arc<dyn Account> {
+        let identity = if hops.is_empty() {
+            human(self.org, "owner")
+        } else {
+            agent(hops.to_vec())
+        };
+        self.meter.account(&identity)
     }
 
-    pub(crate) fn ask_as(
-        &self,
-        action_id: ActionId,
-        hops: &[Hop],
-        action: &str,
-        units: u64,
-    ) -> QuotaDecision {
-        let agent = hops.last().map(|hop| hop.link.delegatee.clone());
-        self.meter.reserve(&QuotaRequest {
-            action_id,
-            org: self.org,
-            agent: &agent.unwrap_or_else(|| name("owner")),
-            hops,
-            action,
+    /// Reserves, in memory alone.
+    pub(crate) fn ask(&self, hops: &[Hop], action: &str, units: u64) -> Result<Hold, Refusal> {
+        self.account(hops).reserve(&Spend {
+            action: &Action::named(action),
             units,
+            now: self.clock.reading(),
         })
+    }
+
+    pub(crate) async fn keep(&self, action: &str, hold: Hold) -> Result<ActionId, MeteringError> {
+        let id = self.next_action();
+        let commit = self.commit("action.allowed");
+        let action = Action::named(action);
+        let receipt = self.meter.commit_reservation(id, &action, hold, commit);
+        assert_eq!(receipt.await?.leaves.len(), 1);
+        Ok(id)
     }
 
     /// Reserves and commits.
     pub(crate) async fn reserve(&self, hops: &[Hop], action: &str, units: u64) -> ActionId {
-        let (id, decision) = self.ask(hops, action, units);
-        assert!(
-            matches!(decision, QuotaDecision::Granted { .. }),
-            "{decision:?}"
-        );
-        let commit = self.commit("action.allowed");
-        let receipt = self.meter.commit_reservation(self.org, id, commit).await;
-        assert_eq!(receipt.unwrap().leaves.len(), 1);
-        id
+        let hold = self.ask(hops, action, units).unwrap();
+        self.keep(action, hold).await.unwrap()
     }
 
     pub(crate) async fn settle(&self, action: ActionId, units: u64) {
@@ -201,8 +209,68 @@ impl World {
 
     /// used, reserved, remaining.
     pub(crate) fn balance(&self, meter: &Meter, hop: &Hop) -> [Money; 3] {
-        use creto_types::Clock as _;
         let balance = meter.balance(hop, self.clock.now()).unwrap();
-        [balance.used, balance.reserved, balance.remaining]
+        [balance.used, balance.reserved, balance.remaining].map(|left| left.money().unwrap())
     }
+
+    /// A daily limit of UTC that blocks; tests change what they are about.
+    pub(crate) fn limit(&self, scope: Scope, most: &str) -> Limit {
+        Limit {
+            id: self.ids.next(),
+            org: self.org,
+            scope,
+            event: None,
+            limit: quantity(most),
+            window: Window::Daily,
+            time_zone: "UTC".to_owned(),
+            on_exceed: OnExceed::Block,
+            grace: None,
+            thresholds: vec![80, 100],
+            set_at: self.clock.now(),
+            set_by: name("owner"),
+        }
+    }
+
+    pub(crate) async fn set(&self, limit: Limit) -> LimitId {
+        let drafted = self.meter.draft_limit(limit).unwrap();
+        let id = drafted.id;
+        let set = self.meter.set_limit(drafted, self.commit("limit.set"));
+        set.await.unwrap();
+        id
+    }
+
+    /// used, reserved, remaining of a limit that was set, as text.
+    pub(crate) fn left(&self, meter: &Meter, id: LimitId) -> [String; 3] {
+        let views = meter.limits(self.org, None, usize::MAX);
+        let view = views.iter().find(|view| view.limit.id == id).unwrap();
+        let balance = &view.balance;
+        [balance.used, balance.reserved, balance.remaining].map(|left| left.to_string())
+    }
+}
+
+/// `0.5` is USD; anything with a unit is that.
+pub(crate) fn quantity(text: &str) -> Quantity {
+    if text.contains(' ') {
+        return text.parse().unwrap();
+    }
+    usd(text).into()
+}
+
+/// Gives the actions of these tests the numbers they have where a schema declares
+/// them; `unheard` has none.
+fn declare(org: OrgId, quota: Arc<dyn Quota>, clock: Arc<ManualClock>) {
+    let mut sources = PolicySources::starter();
+    let schema = r#"namespace Creto {
+        action "draft", "read", "odd", "history", "free" appliesTo {
+            principal: [Human, Agent],
+            resource: [Resource],
+            context: Request,
+        };
+    }"#;
+    sources
+        .schema
+        .push(("tests.cedarschema".to_owned(), schema.to_owned()));
+    let policies = CompiledPolicies::compile(&sources).unwrap();
+    Authz::new(quota, clock).publish(org, policies);
+    assert_ne!(Action::named("draft").key(), ActionKey::UNKNOWN);
 }

@@ -1,0 +1,676 @@
+//! Limits and rates: who may set them, and what is notified.
+
+use creto_authz::LimitScope;
+use creto_metering::{
+    Balance, Crossing, DEFAULT_THRESHOLDS, Limit, LimitId, LimitRef, LimitView, OnExceed, RateId,
+    RateLimit, RateRule, RateScope, Scope, Window,
+};
+use creto_nhi::{BudgetPeriod, PrincipalType};
+use creto_telemetry::LimitNotice;
+use creto_types::{Commit, LeafIndex, PrincipalName, Quantity, Receipt, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::delegation::link_id;
+use crate::idempotency::{Begun, Ticket};
+use crate::{BalanceAnswer, Caller, GovernError, Governor, IdempotencyKey, SubjectAnswer};
+
+/// What a limit is set on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// Everything in the organization.
+    Organization,
+    /// One principal, by name, whatever delegations it acts under.
+    Agent(PrincipalName),
+    /// One delegation, by id, and all below it.
+    Delegation(String),
+}
+
+/// When a limit starts anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WindowName {
+    /// At each full hour.
+    Hourly,
+    /// At the start of each day.
+    Daily,
+    /// With each month.
+    Monthly,
+    /// Never.
+    Total,
+}
+
+/// What happens to a call that does not fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExceedName {
+    /// It is refused.
+    #[default]
+    Block,
+    /// It is granted and marked as overage.
+    AllowWithOverage,
+    /// It is granted and marked as overage; the limit is there for its thresholds.
+    NotifyOnly,
+}
+
+/// A limit to set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitRequest {
+    /// What it is set on.
+    pub scope: Subject,
+    /// Only this action counts; every action when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// The most in one window.
+    pub limit: Quantity,
+    /// When it starts anew.
+    pub window: WindowName,
+    /// The IANA time zone of the window; `UTC` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// What happens to a call that does not fit; `block` when absent.
+    #[serde(default)]
+    pub on_exceed: OnExceedName,
+    /// With `block`: how much is still granted above the limit, marked as overage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Quantity>,
+    /// Percents that are notified when they are reached; 80 and 100 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<u8>>,
+}
+
+/// A limit in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LimitAnswer {
+    /// The limit; the same when it is set anew.
+    pub id: String,
+    /// What it is set on.
+    pub scope: Subject,
+    /// The one action it counts; absent when it counts all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub event: Option<String>,
+    /// The most in one window.
+    pub limit: Quantity,
+    /// When it starts anew.
+    pub window: WindowName,
+    /// The IANA time zone of the window.
+    pub time_zone: String,
+    /// What happens to a call that does not fit.
+    pub on_exceed: OnExceedName,
+    /// How much is still granted above the limit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub grace: Option<Quantity>,
+    /// Percents that are notified.
+    pub thresholds: Vec<u8>,
+    /// When it was set last.
+    pub set_at: Timestamp,
+    /// By whom.
+    pub set_by: PrincipalName,
+    /// What is left in the present window; in lists.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub balance: Option<BalanceAnswer>,
+    /// Where it lies in the log that it was set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leaf: Option<LeafIndex>,
+}
+
+/// Whose calls a rate is set on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RateSubject {
+    /// All calls of the organization together.
+    Organization,
+    /// Each principal's own calls, unless a rate of its name is set.
+    EveryAgent,
+    /// One principal's calls, by name.
+    Agent(PrincipalName),
+}
+
+/// A rate to set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateRequest {
+    /// Whose calls.
+    pub scope: RateSubject,
+    /// Only calls of this action count; every call when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// Calls a second in the long run.
+    pub per_second: std::num::NonZeroU32,
+    /// Calls that may come at once after a pause.
+    pub burst: std::num::NonZeroU32,
+}
+
+/// A rate in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RateAnswer {
+    /// The rate; the same when it is set anew.
+    pub id: String,
+    /// Whose calls.
+    pub scope: RateSubject,
+    /// The one action it counts; absent when it counts all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub event: Option<String>,
+    /// Calls a second in the long run.
+    pub per_second: u32,
+    /// Calls that may come at once after a pause.
+    pub burst: u32,
+    /// When it was set last.
+    pub set_at: Timestamp,
+    /// By whom.
+    pub set_by: PrincipalName,
+    /// Where it lies in the log that it was set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leaf: Option<LeafIndex>,
+}
+
+/// A limit or a rate was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RemovalAnswer {
+    /// Which.
+    pub id: String,
+    /// Where it lies in the log.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leaf: Option<LeafIndex>,
+}
+
+impl Governor {
+    /// Sets a limit, in place of the one with the same scope, event type, measure and
+    /// window. Once this returns, no decision uses the old one.
+    ///
+    /// The owner sets any; an agent one on a delegation that it gave, unless the owner
+    /// set that one.
+    pub async fn set_limit(
+        &self,
+        caller: &Caller,
+        request: LimitRequest,
+        key: Option<IdempotencyKey>,
+    ) -> Result<LimitAnswer, GovernError> {
+        caller.live(self.now())?;
+        self.admit(caller)?;
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "limit.set", &request).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let scope = self.limit_scope(caller, &request)?;
+        let drafted = self.parts.meter.draft_limit(Limit {
+            id: self.parts.ids.next(),
+            org: caller.org(),
+            scope,
+            event: request.event,
+            limit: request.limit,
+            window: request.window.into(),
+            time_zone: request.time_zone.unwrap_or_else(|| "UTC".to_owned()),
+            on_exceed: request.on_exceed.into(),
+            grace: request.grace,
+            thresholds: request
+                .thresholds
+                .unwrap_or_else(|| DEFAULT_THRESHOLDS.to_vec()),
+            set_at: self.now(),
+            set_by: caller.name().clone(),
+        })?;
+        if let Some(known) = self.parts.meter.limit(caller.org(), drafted.id) {
+            may_change(caller, &known.set_by)?;
+        }
+        let answer = limit_answer(&drafted);
+        let evidence = self
+            .record(caller.org(), caller.name(), "limit.set", None, &drafted)
+            .await?;
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let set = self.parts.meter.set_limit(drafted, commit).await;
+        self.finished(caller, &ticket, answer, set)
+    }
+
+    /// Ends a limit. Once this returns, no decision uses it.
+    pub async fn remove_limit(
+        &self,
+        caller: &Caller,
+        id: LimitId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<RemovalAnswer, GovernError> {
+        caller.live(self.now())?;
+        self.admit(caller)?;
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "limit.remove", &id).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let missing = GovernError::NotFound { what: "limit" };
+        let Some(limit) = self.parts.meter.limit(caller.org(), id) else {
+            return Err(missing);
+        };
+        if !caller.is_human() {
+            if !self.gave(caller, &limit.scope) {
+                return Err(missing);
+            }
+            may_change(caller, &limit.set_by)?;
+        }
+        let answer = RemovalAnswer {
+            id: id.to_string(),
+            leaf: None,
+        };
+        let evidence = self
+            .record(caller.org(), caller.name(), "limit.removed", None, &limit)
+            .await?;
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let removed = self
+            .parts
+            .meter
+            .remove_limit(caller.org(), id, commit)
+            .await;
+        self.finished(caller, &ticket, answer, removed)
+    }
+
+    /// The limits that were set, oldest first. An agent sees those on delegations it
+    /// gave.
+    pub fn list_limits(
+        &self,
+        caller: &Caller,
+        after: Option<LimitId>,
+        limit: usize,
+    ) -> Result<Vec<LimitAnswer>, GovernError> {
+        caller.live(self.now())?;
+        let meter = &self.parts.meter;
+        let views = if caller.is_human() {
+            meter.limits(caller.org(), after, limit)
+        } else {
+            let mut own = meter.limits(caller.org(), after, usize::MAX);
+            own.retain(|view| self.gave(caller, &view.limit.scope));
+            own.truncate(limit);
+            own
+        };
+        Ok(views.into_iter().map(view_answer).collect())
+    }
+
+    /// Sets a rate, in place of the one with the same scope and event type. Once this
+    /// returns, no decision uses the old one.
+    pub async fn set_rate(
+        &self,
+        caller: &Caller,
+        request: RateRequest,
+        key: Option<IdempotencyKey>,
+    ) -> Result<RateAnswer, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("set rates")?;
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "rate.set", &request).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let scope = match request.scope {
+            RateSubject::Organization => RateScope::Organization,
+            RateSubject::EveryAgent => RateScope::EveryAgent,
+            RateSubject::Agent(name) => RateScope::Agent(self.known(caller, name)?),
+        };
+        let drafted = self.parts.meter.draft_rate(RateRule {
+            id: self.parts.ids.next(),
+            org: caller.org(),
+            scope,
+            event: request.event,
+            rate: RateLimit {
+                per_second: request.per_second,
+                burst: request.burst,
+            },
+            set_at: self.now(),
+            set_by: caller.name().clone(),
+        })?;
+        let answer = rate_answer(&drafted);
+        let evidence = self
+            .record(caller.org(), caller.name(), "rate.set", None, &drafted)
+            .await?;
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let set = self.parts.meter.set_rate(drafted, commit).await;
+        self.finished(caller, &ticket, answer, set)
+    }
+
+    /// Ends a rate.
+    pub async fn remove_rate(
+        &self,
+        caller: &Caller,
+        id: RateId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<RemovalAnswer, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("remove rates")?;
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "rate.remove", &id).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let rule = self
+            .parts
+            .meter
+            .rate(caller.org(), id)
+            .ok_or(GovernError::NotFound { what: "rate" })?;
+        let answer = RemovalAnswer {
+            id: id.to_string(),
+            leaf: None,
+        };
+        let evidence = self
+            .record(caller.org(), caller.name(), "rate.removed", None, &rule)
+            .await?;
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let removed = self.parts.meter.remove_rate(caller.org(), id, commit).await;
+        self.finished(caller, &ticket, answer, removed)
+    }
+
+    /// The rates that were set, oldest first.
+    pub fn list_rates(
+        &self,
+        caller: &Caller,
+        after: Option<RateId>,
+        limit: usize,
+    ) -> Result<Vec<RateAnswer>, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("list rates")?;
+        let rules = self.parts.meter.rates(caller.org(), after, limit);
+        Ok(rules.iter().map(rate_answer).collect())
+    }
+
+    /// Records that limits reached their thresholds: once a limit, window and
+    /// threshold, whatever restarts come between.
+    pub(crate) async fn notify_thresholds(&self) -> Result<(), GovernError> {
+        let mut due = self.parts.meter.crossings();
+        while let Some(crossing) = due.pop() {
+            if let Err(error) = self.notify(&crossing).await {
+                due.push(crossing);
+                self.parts.meter.not_noticed(due);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn notify(&self, crossing: &Crossing) -> Result<(), GovernError> {
+        let actor = match (&crossing.agent, &crossing.scope) {
+            (Some(agent), _) | (None, LimitScope::Agent(agent)) => agent.clone(),
+            (None, LimitScope::Delegation { holder, .. }) => holder.clone(),
+            (None, LimitScope::Organization) => self.owner(crossing)?,
+        };
+        let body = json!({
+            "limit_id": crossing.limit,
+            "subject": SubjectAnswer::from(&crossing.scope),
+            "event": crossing.event,
+            "threshold": crossing.threshold,
+            "window_start": crossing.window_start,
+            "limit": crossing.most,
+            "taken": crossing.taken,
+        });
+        let evidence = self
+            .record(crossing.org, &actor, "limit.threshold", None, &body)
+            .await?;
+        let noted = self
+            .parts
+            .meter
+            .notice(crossing.key(), Commit::of(evidence))
+            .await?;
+        let Some(receipt) = noted else {
+            return Ok(());
+        };
+        self.committed(crossing.org, &receipt);
+        self.parts
+            .metrics
+            .limit_notices
+            .inc(if crossing.threshold < 100 {
+                LimitNotice::Approached
+            } else {
+                LimitNotice::Reached
+            });
+        let id = match &crossing.limit {
+            LimitRef::Set(id) => id.to_string(),
+            LimitRef::Budget(link) => link.to_string(),
+        };
+        tracing::warn!(
+            limit = id,
+            of = whose(&crossing.scope),
+            threshold = crossing.threshold,
+            taken = %crossing.taken,
+            most = %crossing.most,
+            "a limit reached a threshold"
+        );
+        Ok(())
+    }
+
+    fn owner(&self, crossing: &Crossing) -> Result<PrincipalName, GovernError> {
+        let all = self.parts.nhi.principals(crossing.org, None, usize::MAX);
+        all.iter()
+            .find(|principal| principal.kind == PrincipalType::Human)
+            .map(|principal| principal.name.clone())
+            .ok_or(GovernError::NotFound { what: "owner" })
+    }
+
+    /// What the limit is set on, if the caller may set one there.
+    fn limit_scope(&self, caller: &Caller, request: &LimitRequest) -> Result<Scope, GovernError> {
+        match &request.scope {
+            Subject::Organization => {
+                caller.require_owner("set limits of the organization")?;
+                Ok(Scope::Organization)
+            }
+            Subject::Agent(name) => {
+                caller.require_owner("set limits of agents")?;
+                Ok(Scope::Agent(self.known(caller, name.clone())?))
+            }
+            Subject::Delegation(text) => {
+                let id = link_id("scope.delegation", text)?;
+                let nhi = &self.parts.nhi;
+                let missing = || GovernError::NotFound { what: "delegation" };
+                let view = nhi.link(caller.org(), id).ok_or_else(missing)?;
+                let link = &view.signed.link;
+                let root = nhi
+                    .chain(caller.org(), id)?
+                    .first()
+                    .map_or(id, |hop| hop.link.id);
+                let scope = Scope::Delegation {
+                    link: id,
+                    root,
+                    holder: link.delegatee.clone(),
+                };
+                if !caller.is_human() && !self.gave(caller, &scope) {
+                    return Err(missing());
+                }
+                within_budget(request, link.budget.as_ref())?;
+                Ok(scope)
+            }
+        }
+    }
+
+    /// Whether the scope is a delegation that the caller gave from the one it acts
+    /// under.
+    fn gave(&self, caller: &Caller, scope: &Scope) -> bool {
+        let Scope::Delegation { link, .. } = scope else {
+            return false;
+        };
+        let view = self.parts.nhi.link(caller.org(), *link);
+        view.is_some_and(|view| {
+            let link = &view.signed.link;
+            link.delegator == *caller.name() && link.parent == caller.link()
+        })
+    }
+
+    fn known(&self, caller: &Caller, name: PrincipalName) -> Result<PrincipalName, GovernError> {
+        match self.parts.nhi.principal(caller.org(), &name) {
+            Some(_) => Ok(name),
+            None => Err(GovernError::NotFound { what: "principal" }),
+        }
+    }
+
+    fn finished<T: crate::Answer>(
+        &self,
+        caller: &Caller,
+        ticket: &Ticket,
+        answer: T,
+        done: Result<Receipt, creto_metering::MeteringError>,
+    ) -> Result<T, GovernError> {
+        ticket.finish(
+            answer,
+            done.map(|receipt| self.committed(caller.org(), &receipt))
+                .map_err(GovernError::from),
+        )
+    }
+}
+
+/// What the owner set, agents do not loosen.
+fn may_change(caller: &Caller, set_by: &PrincipalName) -> Result<(), GovernError> {
+    if caller.is_human() || caller.name() == set_by {
+        return Ok(());
+    }
+    Err(GovernError::forbidden(format!(
+        "this limit was set by {set_by}, who alone or the owner may change it"
+    )))
+}
+
+/// The budget signed into a delegation is the ceiling of what is set on it.
+fn within_budget(
+    request: &LimitRequest,
+    budget: Option<&creto_nhi::Budget>,
+) -> Result<(), GovernError> {
+    let Some(budget) = budget else {
+        return Ok(());
+    };
+    let window = match budget.period {
+        BudgetPeriod::Total => WindowName::Total,
+        BudgetPeriod::Month => WindowName::Monthly,
+        BudgetPeriod::Day => WindowName::Daily,
+        BudgetPeriod::Hour => WindowName::Hourly,
+    };
+    let above = window == request.window && request.limit.at_most(&budget.limit) == Some(false);
+    if above {
+        return Err(GovernError::invalid(
+            "limit",
+            format!(
+                "the delegation's own budget is {budget}; a limit set on it lies at or below that"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The subject of a limit or a rate, for people.
+pub(crate) fn whose(scope: &LimitScope) -> String {
+    match scope {
+        LimitScope::Delegation { holder, .. } => holder.to_string(),
+        LimitScope::Agent(name) => format!("agent {name}"),
+        LimitScope::Organization => "the organization".to_owned(),
+    }
+}
+
+impl From<&LimitScope> for SubjectAnswer {
+    fn from(scope: &LimitScope) -> Self {
+        let (scope, delegation, principal) = match scope {
+            LimitScope::Delegation { link, holder } => {
+                ("delegation", Some(link.to_string()), Some(holder.clone()))
+            }
+            LimitScope::Agent(name) => ("agent", None, Some(name.clone())),
+            LimitScope::Organization => ("organization", None, None),
+        };
+        Self {
+            scope: scope.to_owned(),
+            delegation,
+            principal,
+        }
+    }
+}
+
+impl From<Balance> for BalanceAnswer {
+    fn from(balance: Balance) -> Self {
+        Self {
+            limit: balance.limit,
+            used: balance.used,
+            reserved: balance.reserved,
+            remaining: balance.remaining,
+            resets_at: balance.resets_at,
+        }
+    }
+}
+
+impl From<WindowName> for Window {
+    fn from(name: WindowName) -> Self {
+        match name {
+            WindowName::Hourly => Self::Hourly,
+            WindowName::Daily => Self::Daily,
+            WindowName::Monthly => Self::Monthly,
+            WindowName::Total => Self::Total,
+        }
+    }
+}
+
+impl From<Window> for WindowName {
+    fn from(window: Window) -> Self {
+        match window {
+            Window::Hourly => Self::Hourly,
+            Window::Daily => Self::Daily,
+            Window::Monthly => Self::Monthly,
+            Window::Total => Self::Total,
+        }
+    }
+}
+
+impl From<OnExceedName> for OnExceed {
+    fn from(name: OnExceedName) -> Self {
+        match name {
+            OnExceedName::Block => Self::Block,
+            OnExceedName::AllowWithOverage => Self::AllowWithOverage,
+            OnExceedName::NotifyOnly => Self::NotifyOnly,
+        }
+    }
+}
+
+impl From<OnExceed> for OnExceedName {
+    fn from(action: OnExceed) -> Self {
+        match action {
+            OnExceed::Block => Self::Block,
+            OnExceed::AllowWithOverage => Self::AllowWithOverage,
+            OnExceed::NotifyOnly => Self::NotifyOnly,
+        }
+    }
+}
+
+fn limit_answer(limit: &Limit) -> LimitAnswer {
+    LimitAnswer {
+        id: limit.id.to_string(),
+        scope: match &limit.scope {
+            Scope::Organization => Subject::Organization,
+            Scope::Agent(name) => Subject::Agent(name.clone()),
+            Scope::Delegation { link, .. } => Subject::Delegation(link.to_string()),
+        },
+        event: limit.event.clone(),
+        limit: limit.limit,
+        window: limit.window.into(),
+        time_zone: limit.time_zone.clone(),
+        on_exceed: limit.on_exceed.into(),
+        grace: limit.grace,
+        thresholds: limit.thresholds.clone(),
+        set_at: limit.set_at,
+        set_by: limit.set_by.clone(),
+        balance: None,
+        leaf: None,
+    }
+}
+
+fn view_answer(view: LimitView) -> LimitAnswer {
+    LimitAnswer {
+        balance: Some(view.balance.into()),
+        ..limit_answer(&view.limit)
+    }
+}
+
+fn rate_answer(rule: &RateRule) -> RateAnswer {
+    RateAnswer {
+        id: rule.id.to_string(),
+        scope: match &rule.scope {
+            RateScope::Organization => RateSubject::Organization,
+            RateScope::EveryAgent => RateSubject::EveryAgent,
+            RateScope::Agent(name) => RateSubject::Agent(name.clone()),
+        },
+        event: rule.event.clone(),
+        per_second: rule.rate.per_second.get(),
+        burst: rule.rate.burst.get(),
+        set_at: rule.set_at,
+        set_by: rule.set_by.clone(),
+        leaf: None,
+    }
+}
