@@ -165,7 +165,7 @@ impl LedgerStore for SqliteLedger {
     }
 
     async fn limits(&self) -> Result<Vec<Limit>, StoreError> {
-        self.db.read(|connection| limits::all(connection)).await
+        self.db.read(limits::all).await
     }
 
     async fn put_limit(&self, limit: Limit, commit: Commit) -> Result<Receipt, StoreError> {
@@ -194,7 +194,7 @@ impl LedgerStore for SqliteLedger {
     }
 
     async fn rates(&self) -> Result<Vec<RateRule>, StoreError> {
-        self.db.read(|connection| limits::rates(connection)).await
+        self.db.read(limits::rates).await
     }
 
     async fn put_rate(&self, rule: RateRule, commit: Commit) -> Result<Receipt, StoreError> {

@@ -59,8 +59,8 @@ pub use error::GovernError;
 pub use governor::{Governor, GovernorConfig, Parts};
 pub use idempotency::IdempotencyKey;
 pub use limits::{
-    LimitAnswer, LimitRequest, OnExceedName, RateAnswer, RateRequest, RateSubject, RemovalAnswer,
-    Subject, WindowName,
+    LimitAnswer, LimitRequest, LimitSubject, OnExceedName, RateAnswer, RateRequest, RateSubject,
+    RemovalAnswer, WindowName,
 };
 pub use ports::{ActionRecords, CommitStore, Replies, SandboxRow, SandboxStore};
 pub use questions::{

@@ -19,7 +19,7 @@ use crate::{BalanceAnswer, Caller, GovernError, Governor, IdempotencyKey, Subjec
 /// What a limit is set on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Subject {
+pub enum LimitSubject {
     /// Everything in the organization.
     Organization,
     /// One principal, by name, whatever delegations it acts under.
@@ -60,7 +60,7 @@ pub enum OnExceedName {
 #[serde(deny_unknown_fields)]
 pub struct LimitRequest {
     /// What it is set on.
-    pub scope: Subject,
+    pub scope: LimitSubject,
     /// Only this action counts; every action when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
@@ -88,7 +88,7 @@ pub struct LimitAnswer {
     /// The limit; the same when it is set anew.
     pub id: String,
     /// What it is set on.
-    pub scope: Subject,
+    pub scope: LimitSubject,
     /// The one action it counts; absent when it counts all.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub event: Option<String>,
@@ -446,15 +446,15 @@ impl Governor {
     /// What the limit is set on, if the caller may set one there.
     fn limit_scope(&self, caller: &Caller, request: &LimitRequest) -> Result<Scope, GovernError> {
         match &request.scope {
-            Subject::Organization => {
+            LimitSubject::Organization => {
                 caller.require_owner("set limits of the organization")?;
                 Ok(Scope::Organization)
             }
-            Subject::Agent(name) => {
+            LimitSubject::Agent(name) => {
                 caller.require_owner("set limits of agents")?;
                 Ok(Scope::Agent(self.known(caller, name.clone())?))
             }
-            Subject::Delegation(text) => {
+            LimitSubject::Delegation(text) => {
                 let id = link_id("scope.delegation", text)?;
                 let nhi = &self.parts.nhi;
                 let missing = || GovernError::NotFound { what: "delegation" };
@@ -633,9 +633,9 @@ fn limit_answer(limit: &Limit) -> LimitAnswer {
     LimitAnswer {
         id: limit.id.to_string(),
         scope: match &limit.scope {
-            Scope::Organization => Subject::Organization,
-            Scope::Agent(name) => Subject::Agent(name.clone()),
-            Scope::Delegation { link, .. } => Subject::Delegation(link.to_string()),
+            Scope::Organization => LimitSubject::Organization,
+            Scope::Agent(name) => LimitSubject::Agent(name.clone()),
+            Scope::Delegation { link, .. } => LimitSubject::Delegation(link.to_string()),
         },
         event: limit.event.clone(),
         limit: limit.limit,

@@ -121,7 +121,10 @@ fn remove(client: &Client, what: &str, id: &str) -> Result<Reply, CliError> {
 /// `agent bot`, `delegation lnk_...`, or the one word that the scope is.
 fn subject(item: &Value) -> String {
     let scope = item.pointer("/scope");
-    match scope.and_then(Value::as_object).and_then(|of| of.iter().next()) {
+    match scope
+        .and_then(Value::as_object)
+        .and_then(|of| of.iter().next())
+    {
         Some((kind, Value::String(name))) => format!("{kind} {name}"),
         _ => at(item, "/scope").replace('_', " "),
     }

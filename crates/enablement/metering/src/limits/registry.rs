@@ -657,10 +657,10 @@ impl Registry {
     }
 
     fn agent_pacers(&mut self, name: &PrincipalName) -> Vec<Paced> {
-        if !self
+        if self
             .agents
             .get(name)
-            .is_some_and(|agent| !agent.pacers.is_empty())
+            .is_none_or(|agent| agent.pacers.is_empty())
         {
             let rules = self.rules(Some(name));
             let scope = LimitScope::Agent(name.clone());

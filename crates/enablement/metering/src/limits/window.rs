@@ -110,7 +110,7 @@ fn day(here: &Zoned) -> Result<(Zoned, Zoned), jiff::Error> {
 /// are shorter.
 fn hour(here: &Zoned) -> Result<(Zoned, Zoned), jiff::Error> {
     let seconds = i64::from(here.minute()) * 60 + i64::from(here.second());
-    let into = SignedDuration::new(seconds, i32::from(here.subsec_nanosecond()));
+    let into = SignedDuration::new(seconds, here.subsec_nanosecond());
     let (at, zone) = (here.timestamp(), here.time_zone());
     let mut start = at.checked_sub(into)?;
     let mut end = start.checked_add(SignedDuration::from_hours(1))?;
