@@ -28,6 +28,7 @@ use crate::model::{
     Approval, ContextValue, Decision, DenyReason, PolicyId, PolicyIds, ResourceRef, deny,
 };
 use crate::policies::{CompiledPolicies, JOIN};
+use crate::rules::Reads;
 use crate::schema::{ActionShape, ResourceShape};
 use crate::slice::Keys;
 
@@ -88,21 +89,6 @@ pub(crate) enum Verdict {
     Failed(Vec<(PolicyId, String)>),
 }
 
-/// What of a request, beyond chain, action and resource, the policies of one
-/// action may read. Two requests that agree in all of it are decided alike, as
-/// long as both fit the schema.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reads {
-    /// The number of units.
-    pub(crate) units: bool,
-    /// The time of the decision.
-    pub(crate) time: bool,
-    /// The context as a whole. The other fields then name all there is.
-    pub(crate) all: bool,
-    /// The caller's attributes of the context, sorted.
-    pub(crate) names: Box<[Box<str>]>,
-}
-
 pub(crate) fn denied(
     code: &'static str,
     text: impl Into<String>,
@@ -147,7 +133,6 @@ pub(crate) struct Asked<'a> {
     question: &'a Question<'a>,
     pub(crate) action: &'a ActionShape,
     resource: &'a ResourceShape,
-    #[allow(dead_code, reason = "for explanations")]
     pub(crate) resource_keys: Keys,
     pub(crate) people: Vec<Asking<'a>>,
     /// Whether a candidate reads more than ids and the context.
@@ -245,6 +230,11 @@ impl<'a> Asked<'a> {
                 resource: Arc::new(filled::uid(&self.resource.kind, &self.question.resource.id)),
             }
         })
+    }
+
+    /// What it is done to, in Cedar.
+    pub(crate) fn target(&self) -> &EntityUID {
+        &self.uids().resource
     }
 
     /// The entities that conditions may look into; none when none does.

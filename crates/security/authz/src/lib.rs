@@ -33,18 +33,24 @@ mod action;
 mod error;
 pub mod eval;
 mod evaluate;
+mod explain;
 mod filled;
 mod links;
 mod model;
 mod policies;
 mod ports;
+mod rules;
 mod schema;
 mod service;
 mod slice;
 mod sources;
+mod validation;
 
 pub use action::{Action, ActionKey};
 pub use error::{Finding, PolicyError};
+pub use explain::{
+    Explanation, MissingPermit, NearPermit, Outcome, PolicyExplanation, PrincipalExplanation, Unfit,
+};
 pub use model::{
     Approval, CheckRequest, ContextValue, Decision, DenyReason, PolicyId, PolicyIds, ResourceRef,
     deny,

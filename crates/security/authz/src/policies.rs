@@ -3,20 +3,17 @@
 use std::collections::HashMap;
 use std::str::FromStr as _;
 
-use cedar_policy::{
-    Effect, Policy, PolicyId as CedarId, PolicySet, PolicySetError, Template, ValidationMode,
-    ValidationResult, Validator,
-};
+use cedar_policy::{Effect, Policy, PolicyId as CedarId, PolicySet, Template};
 use miette::Diagnostic;
 
 use crate::error::{Finding, PolicyError};
-use crate::evaluate::Reads;
-use crate::filled::{NOW, UNITS};
 use crate::links;
 use crate::model::PolicyId;
-use crate::schema::{ActionShape, Served};
-use crate::slice::{LayerNumber, Slices, Spot};
+use crate::rules::{Numbers, Rules};
+use crate::schema::Served;
+use crate::slice::{LayerNumber, Slices};
 use crate::sources::PolicySources;
+use crate::validation::validate;
 
 /// Joins the ids of policies that hold one action back together; so no id
 /// contains it.
@@ -74,66 +71,6 @@ pub struct CompiledPolicies {
     /// Where a policy's [`PolicyInfo`] stands in the report.
     infos: HashMap<PolicyId, usize>,
     report: LoadReport,
-}
-
-/// What the slices know of one action.
-pub(crate) struct Rules {
-    layers: Vec<LayerNumber>,
-    #[allow(dead_code, reason = "for the cache of verdicts")]
-    pub(crate) reads: Reads,
-}
-
-impl Rules {
-    fn new(slices: &Slices, action: &ActionShape) -> Self {
-        let above: Vec<Spot> = action
-            .ancestors
-            .iter()
-            .map(|uid| slices.spot_of(uid))
-            .collect();
-        let layers = slices.layers(slices.spot_of(&action.uid), &above);
-        let facts = slices.facts(&layers);
-        let all = facts.whole_context;
-        let names = action
-            .names()
-            .filter(|name| all || facts.context.contains(*name))
-            .map(Box::from)
-            .collect();
-        Self {
-            layers,
-            reads: Reads {
-                units: all || facts.context.contains(UNITS),
-                time: action.now && (all || facts.context.contains(NOW)),
-                all,
-                names,
-            },
-        }
-    }
-}
-
-/// The numbers the slices have for the types the engine fills.
-pub(crate) struct Numbers {
-    pub(crate) human: Option<u32>,
-    pub(crate) agent: Option<u32>,
-    pub(crate) organization: Option<u32>,
-    resources: HashMap<String, Option<u32>>,
-}
-
-impl Numbers {
-    fn new(slices: &Slices, served: &Served) -> Self {
-        Self {
-            human: slices.kind(served.names.human()),
-            agent: slices.kind(served.names.agent()),
-            organization: slices.kind(served.names.organization()),
-            resources: served
-                .resource_shapes()
-                .map(|(name, shape)| (name.to_owned(), slices.kind(&shape.kind)))
-                .collect(),
-        }
-    }
-
-    pub(crate) fn resource(&self, kind: &str) -> Option<u32> {
-        self.resources.get(kind).copied().flatten()
-    }
 }
 
 impl std::fmt::Debug for CompiledPolicies {
@@ -509,102 +446,4 @@ fn unliftable(set: &PolicySet, info: &PolicyInfo) -> Option<Finding> {
                   `unless { context.oversight.approved }`"
             .to_owned(),
     })
-}
-
-/// Fewer policies than this are validated where they are.
-const WORTH_A_THREAD: usize = 256;
-
-/// Strict validation; returns the warnings.
-///
-/// The validator looks at one policy at a time, in every environment the schema
-/// has; so many policies are shared out over the processors.
-fn validate<'a>(
-    served: &Served,
-    set: &PolicySet,
-    infos: impl Iterator<Item = &'a PolicyInfo>,
-    sources: &PolicySources,
-) -> Result<Vec<Finding>, PolicyError> {
-    let infos: HashMap<&str, &PolicyInfo> = infos.map(|info| (info.id.as_str(), info)).collect();
-    let texts: HashMap<&str, &str> = sources
-        .policies
-        .iter()
-        .map(|(file, text)| (file.as_str(), text.as_str()))
-        .collect();
-    let finding = |id: &CedarId, diagnostic: &dyn Diagnostic| {
-        let id: &str = id.as_ref();
-        let info = infos.get(id);
-        let file = info.map_or("", |info| info.file.as_str());
-        Finding {
-            file: file.to_owned(),
-            line: texts
-                .get(file)
-                .and_then(|text| line_of(diagnostic, text))
-                .or(info.and_then(|info| info.line)),
-            policy: Some(id.to_owned()),
-            message: message_of(diagnostic),
-        }
-    };
-    let results = validated(served, set)?;
-    let mut errors: Vec<Finding> = results
-        .iter()
-        .flat_map(ValidationResult::validation_errors)
-        .map(|error| finding(error.policy_id(), error))
-        .collect();
-    if !errors.is_empty() {
-        errors.sort();
-        return Err(PolicyError::Invalid(errors));
-    }
-    Ok(results
-        .iter()
-        .flat_map(ValidationResult::validation_warnings)
-        .map(|warning| finding(warning.policy_id(), warning))
-        .collect())
-}
-
-/// The validator's results; together they are those of the whole set.
-fn validated(served: &Served, set: &PolicySet) -> Result<Vec<ValidationResult>, PolicyError> {
-    let of = |set: &PolicySet| {
-        Validator::new(served.schema.clone()).validate(set, ValidationMode::Strict)
-    };
-    let (linked, alone): (Vec<&Policy>, Vec<&Policy>) = set
-        .policies()
-        .partition(|policy| policy.template_id().is_some());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    if threads < 2 || alone.len() < WORTH_A_THREAD {
-        return Ok(vec![of(set)]);
-    }
-    let broken = |error: PolicySetError| {
-        PolicyError::Invalid(vec![Finding {
-            file: String::new(),
-            line: None,
-            policy: None,
-            message: error.to_string(),
-        }])
-    };
-    let mut parts = Vec::new();
-    for chunk in alone.chunks(alone.len().div_ceil(threads)) {
-        let policies = chunk.iter().map(|policy| Policy::clone(policy));
-        parts.push(PolicySet::from_policies(policies).map_err(broken)?);
-    }
-    // Templates with what is linked from them: the set without the others.
-    let mut rest = PolicySet::new();
-    for template in set.templates() {
-        rest.add_template(template.clone()).map_err(broken)?;
-    }
-    for policy in linked {
-        if let (Some(template), Some(values)) = (policy.template_id(), policy.template_links()) {
-            rest.link(template.clone(), policy.id().clone(), values)
-                .map_err(broken)?;
-        }
-    }
-    parts.push(rest);
-    Ok(std::thread::scope(|scope| {
-        let running: Vec<_> = parts.iter().map(|part| scope.spawn(|| of(part))).collect();
-        running
-            .into_iter()
-            .zip(&parts)
-            // A thread that ended early is done over, here.
-            .map(|(thread, part)| thread.join().unwrap_or_else(|_| of(part)))
-            .collect()
-    }))
 }

@@ -58,7 +58,6 @@ impl Keys {
         Self(keys)
     }
 
-    #[allow(dead_code, reason = "for explanations")]
     pub(crate) fn has(&self, key: Key) -> bool {
         self.0.contains(&key)
     }

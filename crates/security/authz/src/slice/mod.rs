@@ -92,7 +92,6 @@ impl Slices {
         Self { policies, index }
     }
 
-    #[allow(dead_code, reason = "for evaluations and explanations")]
     pub(crate) fn policies(&self) -> &[Sliced] {
         &self.policies
     }
@@ -171,7 +170,6 @@ impl Slices {
 
     /// Whether the scope parts of one policy fit, each for itself: principal,
     /// action, resource.
-    #[allow(dead_code, reason = "for evaluations and explanations")]
     pub(crate) fn fit(
         &self,
         policy: &Policy,

@@ -7,7 +7,10 @@
 )]
 
 mod checks;
+mod explain;
 mod loading;
 mod oversight;
 mod properties;
+mod slices;
+mod templates;
 mod world;

@@ -19,7 +19,9 @@ struct Rule {
     condition: usize,
 }
 
-const PRINCIPALS: [&str; 6] = [
+const PRINCIPALS: [&str; 8] = [
+    r#"principal in Creto::Organization::"ORG""#,
+    r#"principal is Creto::Agent in Creto::Organization::"ORG""#,
     "principal",
     "principal is Creto::Agent",
     r#"principal == Creto::Agent::"bot""#,
@@ -27,18 +29,24 @@ const PRINCIPALS: [&str; 6] = [
     r#"principal == Creto::Agent::"stranger""#,
     r#"principal is Creto::Human"#,
 ];
-const ACTIONS: [&str; 3] = [
+const ACTIONS: [&str; 4] = [
+    r#"action in [Creto::Action::"release.publish", Creto::Action::"release.publish"]"#,
     "action",
     r#"action == Creto::Action::"history.read""#,
     r#"action in [Creto::Action::"history.read", Creto::Action::"release.publish"]"#,
 ];
-const RESOURCES: [&str; 3] = [
+const RESOURCES: [&str; 4] = [
+    r#"resource is Creto::Resource in Creto::Organization::"ORG""#,
     "resource",
     r#"resource == Creto::Resource::"repo:a""#,
     "resource is Creto::Resource",
 ];
-const CONDITIONS: [&str; 7] = [
+const CONDITIONS: [&str; 11] = [
     "",
+    r#"when { principal is Creto::Agent && principal.owner.name == "owner" }"#,
+    r#"when { resource.id like "*:a" }"#,
+    r#"when { action in [Creto::Action::"history.read"] }"#,
+    r#"when { principal in Creto::Organization::"ORG" && context == context }"#,
     "when { context.units < 3 }",
     "unless { context.oversight.approved }",
     r#"when { principal has depth && principal.depth < 2 }"#,
@@ -107,7 +115,9 @@ fn text(rules: &[Rule]) -> String {
             CONDITIONS[rule.condition],
         )
     };
-    rules.iter().map(one).collect()
+    let text: String = rules.iter().map(one).collect();
+    // The ids of worlds are seeded, so every one has the same organization.
+    text.replace("ORG", &World::empty().org.to_string())
 }
 
 /// What plain Cedar says to one principal.
@@ -246,7 +256,7 @@ fn expected(rules: &[Rule], without: &[Plain], with: &[Plain]) -> (&'static str,
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn a_check_equals_full_evaluations(
