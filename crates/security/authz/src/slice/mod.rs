@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{
-    Effect, Entity, EntityType, EntityUID, Expr, Literal, Policy, ValueKind,
+    Effect, Entity, EntityType, EntityUID, Expr, Literal, Policy, Value, ValueKind,
 };
 use cedar_policy_core::entities::{Dereference, Entities};
 use cedar_policy_core::evaluator::Evaluator;
@@ -65,15 +65,27 @@ impl Sliced {
         let Some(condition) = &self.condition else {
             return Ok(true);
         };
-        if let Ok(value) = evaluator.interpret(condition, self.policy.env())
-            && let ValueKind::Lit(Literal::Bool(holds)) = value.value_kind()
-        {
-            return Ok(*holds);
+        let value = evaluator
+            .interpret(condition, self.policy.env())
+            .map_err(|error| error.to_string())?;
+        if let Some(holds) = truth(&value) {
+            return Ok(holds);
         }
-        // Whatever else came is for Cedar to name.
-        evaluator
-            .evaluate(&self.policy)
-            .map_err(|error| error.to_string())
+        // As the last part of a policy's conjunction, where Cedar puts it, it fails
+        // with Cedar's words. The scope is left out: the entities it would need
+        // may not be there.
+        let last = Expr::and(Expr::val(true), Expr::clone(condition));
+        match evaluator.interpret(&last, self.policy.env()) {
+            Ok(value) => truth(&value).ok_or_else(|| format!("{value} is not a boolean")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+fn truth(value: &Value) -> Option<bool> {
+    match value.value_kind() {
+        ValueKind::Lit(Literal::Bool(holds)) => Some(*holds),
+        _ => None,
     }
 }
 

@@ -232,11 +232,14 @@ fn a_directory_is_read_in_the_order_of_names() {
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     write("b.cedar", "permit (principal, action, resource);");
     write("a.cedar", "forbid (principal, action, resource);");
+    write("a.links.json", "[]");
+    write("b.json", "not links");
     write("notes.txt", "not a policy");
     std::fs::create_dir(dir.path().join("folder")).unwrap();
     let set = PolicySources::from_dir(dir.path()).unwrap();
     let names: Vec<_> = set.policies.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["a.cedar", "b.cedar"]);
+    assert_eq!(set.links, [("a.links.json".to_owned(), "[]".to_owned())]);
     assert!(CompiledPolicies::compile(&set).is_ok());
     let missing = PolicySources::from_dir(&dir.path().join("nowhere")).unwrap_err();
     assert_eq!(missing.code(), "policies_unreadable");
@@ -258,10 +261,10 @@ fn the_manual_s_examples_load() {
             set.policies.push((name, text));
         }
     }
-    assert_eq!(examples, 5);
+    assert_eq!(examples, 8);
     let compiled = CompiledPolicies::compile(&set).unwrap();
     assert_eq!(compiled.report().warnings, []);
-    assert_eq!(compiled.report().policies.len(), 3);
+    assert_eq!(compiled.report().policies.len(), 4);
     assert!(
         compiled
             .report()

@@ -256,7 +256,7 @@ fn expected(rules: &[Rule], without: &[Plain], with: &[Plain]) -> (&'static str,
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn a_check_equals_full_evaluations(
