@@ -85,7 +85,7 @@ fn validated(served: &Served, set: &PolicySet) -> Result<Vec<ValidationResult>, 
     };
     let mut parts = Vec::new();
     for chunk in alone.chunks(alone.len().div_ceil(threads)) {
-        let policies = chunk.iter().map(|policy| Policy::clone(policy));
+        let policies = chunk.iter().copied().cloned();
         parts.push(PolicySet::from_policies(policies).map_err(broken)?);
     }
     // Templates with what is linked from them: the set without the others.
