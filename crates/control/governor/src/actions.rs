@@ -60,7 +60,9 @@ const fn one() -> u64 {
 }
 
 impl ActionRequest {
-    fn validate(&self) -> Result<(), GovernError> {
+    /// Whether it can be submitted at all: names, units and the size of the
+    /// arguments are within their bounds.
+    pub fn validate(&self) -> Result<(), GovernError> {
         for (field, text) in [("action", &self.action), ("resource", &self.resource)] {
             let printable = text.chars().all(|c| !c.is_control());
             if text.is_empty() || text.len() > MAX_NAME_BYTES || !printable {

@@ -1,0 +1,121 @@
+//! What must hold for any bytes a decoder is given: it answers or refuses, and
+//! what it answers keeps its promises. One function a decoder, shared by the fuzz
+//! targets and by the test that replays the corpus.
+
+use std::str::FromStr as _;
+
+use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request};
+use creto_authz::eval::{EvalDecision, EvalInput, evaluate};
+use creto_authz::{CompiledPolicies, PolicySources};
+use creto_governor::ActionRequest;
+use creto_http::authzen::{Evaluations, decode_evaluation, decode_evaluations};
+use creto_types::canonical_json;
+use serde_json::Value;
+
+/// What separates the texts of one input.
+const SEPARATOR: &str = "\n---\n";
+
+/// The texts of an input; missing ones are empty.
+fn texts<const N: usize>(data: &[u8]) -> Option<[&str; N]> {
+    let mut parts = std::str::from_utf8(data).ok()?.splitn(N, SEPARATOR);
+    Some(std::array::from_fn(|_| parts.next().unwrap_or_default()))
+}
+
+/// Policies, and a schema beside the starter's: they compile or are refused with a
+/// finding.
+pub fn policy(data: &[u8]) {
+    let Some([policies, schema]) = texts(data) else {
+        return;
+    };
+    let mut sources = PolicySources::starter();
+    sources.policies = vec![("fuzz.cedar".to_owned(), policies.to_owned())];
+    if !schema.is_empty() {
+        let file = ("fuzz.cedarschema".to_owned(), schema.to_owned());
+        sources.schema.push(file);
+    }
+    if let Err(error) = CompiledPolicies::compile(&sources) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+/// The body of `POST /v1/actions`: what is accepted has arguments whose canonical
+/// form is a fixed point, so that a digest means one document.
+pub fn request(data: &[u8]) {
+    let Ok(request) = serde_json::from_slice::<ActionRequest>(data) else {
+        return;
+    };
+    if request.validate().is_err() {
+        return;
+    }
+    let canonical = canonical_json(&request.args).expect("it was measured in this form");
+    let again: Value = serde_json::from_slice(&canonical).expect("canonical JSON is JSON");
+    assert_eq!(canonical_json(&again).expect("and stays so"), canonical);
+}
+
+/// The bodies of AuthZEN's endpoints: a batch is bounded, and what is one
+/// evaluation to one endpoint is the same to the other.
+pub fn authzen(data: &[u8]) {
+    let one = decode_evaluation(data);
+    if let Ok(evaluation) = &one {
+        let _ = evaluation.question();
+    }
+    match decode_evaluations(data) {
+        Ok(Evaluations::One(evaluation)) => {
+            assert_eq!(evaluation, one.expect("a single evaluation is complete"));
+        }
+        Ok(Evaluations::Many { batch, .. }) => {
+            assert!((1..=100).contains(&batch.len()));
+            for evaluation in &batch {
+                let _ = evaluation.question();
+            }
+        }
+        Err(_) => {}
+    }
+}
+
+/// Policies, entities and a request in Cedar's own formats: the slices decide what
+/// Cedar decides over all policies.
+pub fn eval(data: &[u8]) {
+    let Some([policies, schema, entities, request, links]) = texts(data) else {
+        return;
+    };
+    let answered = evaluate(&EvalInput {
+        policies,
+        schema: (!schema.is_empty()).then_some(schema),
+        entities,
+        request,
+        links: (!links.is_empty()).then_some(links),
+    });
+    let Ok(answer) = answered else {
+        return;
+    };
+    if schema.is_empty() && links.is_empty() {
+        let expected = whole(policies, entities, request);
+        if let Some(expected) = expected {
+            let allowed = answer.decision == EvalDecision::Allow;
+            assert_eq!(allowed, expected == Decision::Allow);
+        }
+    }
+}
+
+/// Cedar's own decision, without a schema.
+fn whole(policies: &str, entities: &str, request: &str) -> Option<Decision> {
+    let set = PolicySet::from_str(policies).ok()?;
+    let entities = Entities::from_json_str(entities, None).ok()?;
+    let request: Value = serde_json::from_str(request).ok()?;
+    let uid = |name: &str| EntityUid::from_str(request.get(name)?.as_str()?).ok();
+    let context = Context::from_json_value(request.get("context")?.clone(), None).ok()?;
+    let request = Request::new(
+        uid("principal")?,
+        uid("action")?,
+        uid("resource")?,
+        context,
+        None,
+    )
+    .ok()?;
+    Some(
+        Authorizer::new()
+            .is_authorized(&request, &set, &entities)
+            .decision(),
+    )
+}
