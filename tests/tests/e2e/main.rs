@@ -12,6 +12,7 @@ mod delegation;
 mod demo;
 mod evidence;
 mod harness;
+mod limits;
 mod policy_eval;
 mod restart;
 mod revocation;

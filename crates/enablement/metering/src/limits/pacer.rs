@@ -10,7 +10,6 @@ use crate::rate::{Pace, RateLimit};
 /// The state of one rate. Setting a rate anew makes a new one, which takes over how
 /// far ahead the calls are.
 #[derive(Debug)]
-#[repr(C, align(64))]
 pub(crate) struct Pacer {
     /// [`Pace::expected`], which stays far below 2^127.
     expected: Wide,
