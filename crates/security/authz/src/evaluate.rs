@@ -126,6 +126,15 @@ pub(crate) struct Asking<'a> {
     pub(crate) candidates: Vec<u32>,
 }
 
+/// Which entities the conditions of the candidates look into.
+#[derive(Clone, Copy, Default)]
+struct Needs {
+    people: bool,
+    resource: bool,
+    organization: bool,
+    actions: bool,
+}
+
 /// A question that fits the schema.
 pub(crate) struct Asked<'a> {
     policies: &'a CompiledPolicies,
@@ -135,9 +144,7 @@ pub(crate) struct Asked<'a> {
     resource: &'a ResourceShape,
     pub(crate) resource_keys: Keys,
     pub(crate) people: Vec<Asking<'a>>,
-    /// Whether a candidate reads more than ids and the context.
-    needs_entities: bool,
-    needs_actions: bool,
+    needs: Needs,
     uids: OnceCell<Uids>,
     entities: OnceCell<Entities>,
 }
@@ -198,11 +205,14 @@ impl<'a> Asked<'a> {
             .iter()
             .flat_map(|asking| &asking.candidates)
             .filter_map(|number| slices.get(*number));
-        let (needs_entities, needs_actions) =
-            conditions.fold((false, false), |(entities, actions), sliced| {
-                let facts = &sliced.facts;
-                (entities | facts.entities, actions | facts.actions)
-            });
+        let mut needs = Needs::default();
+        for sliced in conditions {
+            let facts = &sliced.facts;
+            needs.people |= facts.of_principal || facts.of_others;
+            needs.resource |= facts.of_resource || facts.of_others;
+            needs.organization |= facts.of_others;
+            needs.actions |= facts.actions;
+        }
         Self {
             policies,
             identity,
@@ -211,8 +221,7 @@ impl<'a> Asked<'a> {
             resource,
             resource_keys,
             people: asking,
-            needs_entities,
-            needs_actions,
+            needs,
             uids: OnceCell::new(),
             entities: OnceCell::new(),
         }
@@ -243,18 +252,12 @@ impl<'a> Asked<'a> {
             return Ok(known);
         }
         let served = &self.policies.served;
-        let nothing = Entities::new();
-        let base = if self.needs_actions {
-            &served.action_entities
-        } else {
-            &nothing
-        };
-        let built = if self.needs_entities {
-            let organization = served.organization(self.identity.org);
+        let organization = served.organization(self.identity.org);
+        let uids = self.uids();
+        let mut all = Vec::with_capacity(2 + self.people.len());
+        if self.needs.people {
             let root = self.identity.root().as_str();
             let owner = Arc::new(filled::uid(served.names.human(), root));
-            let uids = self.uids();
-            let mut all = Vec::with_capacity(2 + self.people.len());
             for (asking, uid) in self.people.iter().zip(&uids.people) {
                 let uid = EntityUID::clone(uid);
                 all.push(match asking.person.kind {
@@ -264,13 +267,16 @@ impl<'a> Asked<'a> {
                     }
                 });
             }
+        }
+        if self.needs.resource {
             let target = EntityUID::clone(&uids.resource);
             all.push(filled::resource(target, self.resource.shape, &organization));
+        }
+        if self.needs.organization {
             all.push(cedar_policy_core::ast::Entity::with_uid(organization));
-            filled::together(base, all)?
-        } else {
-            Entities::new()
-        };
+        }
+        let actions = self.needs.actions.then_some(&served.action_entities);
+        let built = filled::together(actions, all)?;
         Ok(self.entities.get_or_init(|| built))
     }
 

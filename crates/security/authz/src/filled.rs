@@ -121,19 +121,20 @@ pub(crate) fn resource(uid: EntityUID, shape: Shape, organization: &EntityUID) -
     }
 }
 
-/// Adds entities whose ancestors are all their parents.
-pub(crate) fn together(
-    base: &Entities,
-    more: impl IntoIterator<Item = Entity>,
-) -> Result<Entities, String> {
-    base.clone()
-        .add_entities(
-            more.into_iter().map(Arc::new),
-            None::<&NoEntitiesSchema>,
-            TCComputation::AssumeAlreadyComputed,
-            Extensions::all_available(),
-        )
-        .map_err(|error| creto_errors::chain(&error))
+/// Entities whose ancestors are all their parents, beside others.
+pub(crate) fn together(base: Option<&Entities>, more: Vec<Entity>) -> Result<Entities, String> {
+    let schema = None::<&NoEntitiesSchema>;
+    let computed = TCComputation::AssumeAlreadyComputed;
+    let extensions = Extensions::all_available();
+    match base {
+        None => Entities::from_entities(more, schema, computed, extensions),
+        Some(base) => {
+            let more = more.into_iter().map(Arc::new);
+            base.clone()
+                .add_entities(more, schema, computed, extensions)
+        }
+    }
+    .map_err(|error| creto_errors::chain(&error))
 }
 
 /// Turns instants into Cedar's `datetime`, whose unit is the millisecond.

@@ -10,8 +10,12 @@ use cedar_policy_core::ast::{BinaryOp, Expr, ExprKind, Literal, Var};
 pub(crate) struct Facts {
     /// `principal`, in any way.
     pub(crate) principal: bool,
-    /// An attribute, tag or ancestor of some entity: evaluation needs entities.
-    pub(crate) entities: bool,
+    /// An attribute or ancestor of the principal: evaluation needs its entity.
+    pub(crate) of_principal: bool,
+    /// An attribute or ancestor of the resource.
+    pub(crate) of_resource: bool,
+    /// An attribute, tag or ancestor of any other entity, found whichever way.
+    pub(crate) of_others: bool,
     /// Some action beside or instead of the scope's, so action entities as well.
     pub(crate) actions: bool,
     /// `context` other than by attributes that are named.
@@ -30,7 +34,9 @@ impl Facts {
     /// What both read.
     pub(crate) fn add(&mut self, other: &Self) {
         self.principal |= other.principal;
-        self.entities |= other.entities;
+        self.of_principal |= other.of_principal;
+        self.of_resource |= other.of_resource;
+        self.of_others |= other.of_others;
         self.actions |= other.actions;
         self.whole_context |= other.whole_context;
         self.context.extend(other.context.iter().cloned());
@@ -49,7 +55,9 @@ impl Facts {
             }
             ExprKind::ExtHasAttr { expr, attrs } => self.attribute(expr, attrs.first()),
             ExprKind::BinaryApp { op, arg1, arg2 } => {
-                self.entities |= matches!(op, BinaryOp::In | BinaryOp::GetTag | BinaryOp::HasTag);
+                if matches!(op, BinaryOp::In | BinaryOp::GetTag | BinaryOp::HasTag) {
+                    self.look_into(arg1);
+                }
                 self.read(arg1);
                 self.read(arg2);
             }
@@ -84,9 +92,20 @@ impl Facts {
             // `context.a.b` reads `a`.
             ExprKind::GetAttr { .. } if roots_in_context(base) => self.read(base),
             _ => {
-                self.entities = true;
+                self.look_into(base);
                 self.read(base);
             }
+        }
+    }
+
+    /// The value of this expression is looked up among the entities.
+    fn look_into(&mut self, entity: &Expr) {
+        match entity.expr_kind() {
+            ExprKind::Var(Var::Principal) => self.of_principal = true,
+            ExprKind::Var(Var::Resource) => self.of_resource = true,
+            // Reading the variable says that action entities are needed.
+            ExprKind::Var(Var::Action) => {}
+            _ => self.of_others = true,
         }
     }
 }
