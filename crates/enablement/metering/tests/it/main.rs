@@ -10,6 +10,7 @@
 mod faults;
 mod invoices;
 mod limits;
+mod model;
 mod overspend;
 mod quota;
 mod world;
