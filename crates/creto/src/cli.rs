@@ -104,7 +104,7 @@ pub(crate) enum Command {
     /// Read the log: its head, its leaves, one action's records, the evidence
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Work with policies
+    /// Write, test, try and publish policies
     #[command(subcommand)]
     Policy(PolicyCommand),
     /// Say who your credential makes you, and what is left of your budgets
@@ -509,12 +509,95 @@ pub(crate) enum AuditCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
+    /// Check the files of a directory as a publication would, without a server
+    Validate {
+        /// The directory with NAME.cedarschema, NAME.cedar and NAME.test.json
+        dir: PathBuf,
+    },
+    /// Run the tests beside the policies of a directory, without a server
+    Test {
+        /// The directory
+        dir: PathBuf,
+    },
     /// Evaluate one request against Cedar policies, without a server
     ///
     /// All files are Cedar's own formats, of any namespace. The answer is Cedar's:
     /// the decision, the policies it is due to, and those that failed. Both allow and
     /// deny end with status 0.
     Eval(EvalArgs),
+    /// Say what two sets of policies say differently, policy by policy
+    ///
+    /// Each is a directory, or the number of a published version. Two directories
+    /// need no server. Ends with status 0 either way.
+    Diff {
+        /// A directory, or a version
+        before: String,
+        /// A directory, or a version
+        after: String,
+    },
+    /// Publish a directory; it is in force when this returns
+    ///
+    /// The policies must compile and every test beside them pass. From then on this
+    /// organization follows the server's policy directory no longer:
+    /// see `creto policy follow-directory`.
+    Publish {
+        /// The directory
+        dir: PathBuf,
+        /// Why; it is kept with the version and in the log
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Refuse if another version than this one is the newest; 0 for none
+        #[arg(long, value_name = "N")]
+        expect_version: Option<u64>,
+    },
+    /// Publish an earlier version again, as a new one
+    Rollback {
+        /// The version, as `creto policy list` shows it
+        version: u64,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Serve the server's policy directory again, and every change of it
+    FollowDirectory {
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// List the published versions, newest first
+    List,
+    /// Show what is in force, or one published version
+    Show {
+        /// The version [default: what is in force]
+        version: Option<u64>,
+    },
+    /// Ask candidate policies beside those in force; nothing of it is enforced
+    #[command(subcommand)]
+    Shadow(ShadowCommand),
+    /// Ask candidate policies what was decided before, and show what would change
+    DryRun {
+        /// The directory with the candidate
+        dir: PathBuf,
+        /// Decisions from here on: 2030-01-31 or 2030-01-31T12:00:00Z
+        #[arg(long, value_name = "WHEN")]
+        since: Instant,
+        /// Decisions before this [default: now]
+        #[arg(long, value_name = "WHEN")]
+        until: Option<Instant>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ShadowCommand {
+    /// Start asking the candidate, in place of any other
+    Start {
+        /// The directory with the candidate
+        dir: PathBuf,
+    },
+    /// Show what the candidate would have decided differently
+    Status,
+    /// Ask it no more
+    Stop,
 }
 
 #[derive(Debug, Args)]

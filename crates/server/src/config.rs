@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use creto_authz::{CompiledPolicies, PolicyError, PolicySources};
 use creto_config::{
     Bounded, ConfigError, Integrations, IntegrationsSection, ProcessEnvironment, Seconds, Unserved,
     UnservedKind, load_file,
 };
 use creto_errors::{Class, Classify};
+use creto_governor::{BundleError, CheckedBundle, PolicyFiles};
 use creto_metering::{MeterConfig, PriceBook, PriceBookError, RateLimit};
 use creto_oversight::OversightConfig;
 use creto_runtime::{Limits, Network, NetworkError, SpecError};
@@ -62,6 +61,7 @@ struct IdentitySection {
 #[serde(default, deny_unknown_fields)]
 struct AuthzSection {
     policy_dir: Option<PathBuf>,
+    watch_policies: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -139,10 +139,10 @@ pub struct ServerConfig {
     pub root_key_file: PathBuf,
     /// How long a token is valid when nobody says otherwise.
     pub token_ttl: Duration,
-    /// The policies, compiled and validated.
-    pub policies: Arc<CompiledPolicies>,
-    /// Where they came from.
+    /// The directory of policies.
     pub policy_dir: PathBuf,
+    /// Whether changes of it are put in force while the server runs.
+    pub watch_policies: bool,
     /// Prices by action.
     pub prices: PriceBook,
     /// Reservations and rates.
@@ -199,9 +199,9 @@ pub enum ServerConfigError {
     /// The log format is unknown.
     #[error("`server.log_format`: {0}")]
     LogFormat(#[from] LogFormatError),
-    /// The policies are not valid.
+    /// The policies are not valid, or a test beside them fails.
     #[error(transparent)]
-    Policies(#[from] PolicyError),
+    Policies(#[from] BundleError),
     /// The prices are not valid.
     #[error(transparent)]
     Prices(#[from] PriceBookError),
@@ -254,18 +254,24 @@ fn describe(unserved: &Unserved) -> String {
 }
 
 impl ServerConfig {
-    /// Reads and checks a file, the policies it names included. Relative paths
-    /// start at the file's directory.
+    /// Reads and checks a file. Relative paths start at the file's directory.
+    /// What lies in the directory of policies is for [`ServerConfig::policies`]:
+    /// it changes while a server runs, and no other command depends on it.
     pub fn load(path: &Path) -> Result<Self, ServerConfigError> {
         let file: File = load_file(path, &ProcessEnvironment)?;
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         file.validate(base)
     }
 
+    /// The policies of the directory, compiled, validated and tested.
+    pub fn policies(&self) -> Result<CheckedBundle, BundleError> {
+        CheckedBundle::check(PolicyFiles::from_dir(&self.policy_dir)?)
+    }
+
     /// Remarks about settings that have no effect here, and about policies that are
     /// valid but look wrong.
     #[must_use]
-    pub fn notes(&self) -> Vec<String> {
+    pub fn notes(&self, policies: &CheckedBundle) -> Vec<String> {
         let unserved = self.integrations.unserved().iter();
         let settings = unserved
             .filter(|item| item.kind == UnservedKind::Note)
@@ -275,7 +281,7 @@ impl ServerConfig {
                     item.key, item.value, item.why, item.instead
                 )
             });
-        let policies = self.policies.report().warnings.iter();
+        let policies = policies.compiled.report().warnings.iter();
         settings
             .chain(policies.map(|finding| format!("policy {finding}")))
             .collect()
@@ -320,7 +326,6 @@ impl File {
                 .policy_dir
                 .unwrap_or_else(|| PathBuf::from("policies")),
         );
-        let policies = CompiledPolicies::compile(&PolicySources::from_dir(&policy_dir)?)?;
         let root_key_file = match self.identity.root_key_file {
             Some(path) => base.join(path),
             None => data_dir.join("root.key"),
@@ -338,8 +343,8 @@ impl File {
             trust_domain: trust_domain(self.identity.trust_domain)?,
             root_key_file,
             token_ttl: seconds(self.identity.token_ttl_seconds, 3_600),
-            policies: Arc::new(policies),
             policy_dir,
+            watch_policies: self.authz.watch_policies.unwrap_or(true),
             prices: self.metering.price_book()?,
             metering: self.metering.meter_config()?,
             oversight: OversightConfig {

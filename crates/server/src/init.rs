@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_authz::PolicySources;
 use creto_consensus::{OracleError, TimestampOracle, TimestampOracleExt as _};
 use creto_crypto::{RootKey, RootKeyError};
 use creto_errors::{Class, Classify};
-use creto_governor::{CommitStore as _, OrganizationCreated};
+use creto_governor::{CommitStore as _, OrganizationCreated, PolicyFiles};
 use creto_nhi::{Nhi, NhiError};
 use creto_state_sqlite::SqliteGovernor;
 use creto_types::{Commit, Evidence, OrgId, PrincipalName, StoreError, Timestamp};
@@ -164,6 +163,7 @@ pub async fn init(options: InitOptions) -> Result<InitReport, InitError> {
         0o644,
     )?;
     let config = ServerConfig::load(&options.config_path)?;
+    config.policies().map_err(ServerConfigError::from)?;
     let provider = crate::platform::provider();
     RootKey::create_new(&config.root_key_file, provider.as_ref())?;
 
@@ -305,8 +305,7 @@ fn write_policies(directory: &Path) -> Result<(), InitError> {
         return Ok(());
     }
     make_dir(directory, 0o755)?;
-    let starter = PolicySources::starter();
-    for (name, text) in starter.schema.iter().chain(&starter.policies) {
+    for (name, text) in PolicyFiles::starter().files() {
         write_new(&directory.join(name), text.as_bytes(), 0o644)?;
     }
     Ok(())

@@ -10,6 +10,7 @@ mod evidence;
 mod init;
 mod internal;
 mod platform;
+mod reload;
 mod sandboxes;
 mod serve;
 
@@ -19,6 +20,10 @@ use creto_runtime_gvisor::GvisorConfig;
 
 pub use config::{RuntimeConfig, ServerConfig, ServerConfigError};
 pub use creto_audit::{Finding, Trust, VerifyReport};
+pub use creto_governor::{
+    BundleError, CheckedBundle, FindingAnswer, PolicyDiff, PolicyFiles, TestAnswer,
+    ValidationAnswer,
+};
 pub use creto_runtime_gvisor::doctor::Check;
 pub use evidence::verify;
 pub use init::{InitError, InitOptions, InitReport, init, renew_credential};
@@ -34,10 +39,24 @@ pub struct ConfigReport {
 /// Reads a configuration and everything it names, and starts nothing.
 pub fn check_config(path: &Path) -> Result<ConfigReport, ServerConfigError> {
     let config = ServerConfig::load(path)?;
+    let policies = config.policies()?;
     let mut lines = vec![
         format!("listens on {}", config.listen),
         format!("keeps its data in {}", config.data_dir.display()),
-        format!("reads policies from {}", config.policy_dir.display()),
+        format!(
+            "reads policies from {}, {}",
+            config.policy_dir.display(),
+            if config.watch_policies {
+                "and follows its changes"
+            } else {
+                "once"
+            }
+        ),
+        format!(
+            "serves {} policies; {} tests beside them pass",
+            policies.compiled.report().policies.len(),
+            policies.tests.cases.len()
+        ),
         format!("names agents under spiffe://{}", config.trust_domain),
         format!("counts money in {}", config.prices.currency()),
     ];
@@ -50,7 +69,7 @@ pub fn check_config(path: &Path) -> Result<ConfigReport, ServerConfigError> {
     }
     lines.extend(
         config
-            .notes()
+            .notes(&policies)
             .into_iter()
             .map(|note| format!("note: {note}")),
     );

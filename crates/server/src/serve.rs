@@ -12,7 +12,9 @@ use axum::Router;
 use creto_audit::{Audit, AuditConfig, AuditError};
 use creto_authz::Authz;
 use creto_errors::{Class, Classify};
-use creto_governor::{Bindings, GovernError, GovernedEgress, Governor, GovernorConfig, Parts};
+use creto_governor::{
+    Bindings, GovernError, GovernedEgress, Governor, GovernorConfig, Parts, PolicyShadow,
+};
 use creto_metering::{Meter, MeteringError};
 use creto_oversight::Oversight;
 use creto_runtime::{GatewayServices, Limits, RuntimeError};
@@ -120,6 +122,7 @@ pub async fn serve(
     ready: impl FnOnce(SocketAddr) + Send,
 ) -> Result<(), ServeError> {
     let config = ServerConfig::load(config_path)?;
+    let policies = config.policies().map_err(ServerConfigError::from)?;
     let platform = Platform::open(&config).await?;
     creto_telemetry::init(
         &LogConfig {
@@ -128,7 +131,7 @@ pub async fn serve(
         },
         Arc::clone(&platform.clock),
     )?;
-    for note in config.notes() {
+    for note in config.notes(&policies) {
         tracing::info!(note, "configuration");
     }
     if platform.nhi.organizations().is_empty() {
@@ -141,10 +144,17 @@ pub async fn serve(
             source,
         })?;
     let address = listener.local_addr().map_err(ServeError::Io)?;
+    let watched = config.watch_policies.then(|| config.policy_dir.clone());
     let (governor, audit, router) = assemble(config, &platform, address).await?;
+    let first = policies.digest.clone();
+    governor.serve_policies(policies).await?;
     governor.recover().await?;
 
     let (stop, stopping) = watch::channel(());
+    let watcher = watched.map(|directory| {
+        let following = crate::reload::follow(Arc::clone(&governor), directory, first);
+        tokio::spawn(until_stopped(following, stopping.clone()))
+    });
     let sweeper = tokio::spawn(sweep(Arc::clone(&governor), stopping));
     tracing::info!(%address, "serving");
     ready(address);
@@ -152,6 +162,9 @@ pub async fn serve(
     drop(stop);
     // The sweeper ends with the channel; its last round is finished first.
     let _ = sweeper.await;
+    if let Some(watcher) = watcher {
+        let _ = watcher.await;
+    }
     governor.kill_all().await;
     audit.flush().await?;
     tracing::info!("stopped");
@@ -193,9 +206,6 @@ async fn assemble(
         Arc::clone(&meter) as Arc<dyn creto_authz::Quota>,
         Arc::clone(&platform.clock),
     ));
-    for organization in platform.nhi.organizations() {
-        authz.publish(organization.id, Arc::clone(&config.policies));
-    }
     let oversight = Oversight::new(
         Arc::new(SqliteOversight::new(Arc::clone(database))),
         Arc::clone(&platform.ids),
@@ -204,12 +214,17 @@ async fn assemble(
         config.oversight,
     );
     let bindings = Arc::new(Bindings::new());
+    let shadow = Arc::new(PolicyShadow::new(
+        Arc::clone(&metrics),
+        Arc::clone(&platform.clock),
+    ));
     let egress = Arc::new(GovernedEgress {
         bindings: Arc::clone(&bindings),
         authz: Arc::clone(&authz),
         audit: Arc::clone(&audit),
         oracle: Arc::clone(&platform.oracle),
         metrics: Arc::clone(&metrics),
+        shadow: Arc::clone(&shadow),
     });
     let sandboxes = match &config.runtime {
         Some(runtime) => Some(crate::sandboxes::open(
@@ -237,7 +252,9 @@ async fn assemble(
             commits: Arc::clone(&state) as _,
             replies: Arc::new(SqliteReplies::new(Arc::clone(database))),
             records: Arc::clone(&state) as _,
-            sandboxes: state,
+            sandboxes: Arc::clone(&state) as _,
+            policies: state,
+            shadow,
             ids: Arc::clone(&platform.ids),
             clock: Arc::clone(&platform.clock),
             metrics,
@@ -263,6 +280,14 @@ async fn assemble(
         });
     }
     Ok((governor, audit, router))
+}
+
+async fn until_stopped(work: impl Future<Output = ()>, mut stopping: watch::Receiver<()>) {
+    tokio::select! {
+        () = work => {}
+        // The channel closes, nothing is ever sent.
+        _ = stopping.changed() => {}
+    }
 }
 
 async fn sweep(governor: Arc<Governor>, mut stopping: watch::Receiver<()>) {

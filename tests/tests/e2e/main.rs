@@ -13,6 +13,7 @@ mod demo;
 mod evidence;
 mod harness;
 mod limits;
+mod policies;
 mod policy_eval;
 mod restart;
 mod revocation;

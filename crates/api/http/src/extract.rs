@@ -96,11 +96,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
     }
 }
 
+/// The largest body of a route that has another limit than most.
+#[derive(Clone, Copy)]
+pub(crate) struct BodyLimit(pub(crate) usize);
+
 /// The whole body, up to the limit.
 pub(crate) async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    let limit = request.extensions().get::<BodyLimit>();
+    let limit = limit.map_or(BODY_LIMIT, |limit| limit.0);
     Bytes::from_request(request, state).await.map_err(|error| {
         if error.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
-            ApiError::BodyTooLarge { limit: BODY_LIMIT }
+            ApiError::BodyTooLarge { limit }
         } else {
             ApiError::BodyUnreadable
         }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use creto_audit::AuditError;
 use creto_consensus::OracleError;
 use creto_errors::{Class, Classify};
-use creto_governor::GovernError;
+use creto_governor::{FindingAnswer, GovernError};
 use creto_metering::MeteringError;
 use creto_nhi::NhiError;
 use creto_oversight::{GrantError, OversightError};
@@ -44,6 +44,9 @@ pub struct Problem {
     /// The field of the request that is to blame, when it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// Every place that is to blame, when it is files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<FindingAnswer>,
     /// Names this request in the server's log.
     pub request_id: String,
 }
@@ -59,6 +62,7 @@ impl Problem {
             code: code.to_owned(),
             class: error.class().as_str().to_owned(),
             field: field(error),
+            findings: findings(error),
             request_id: String::new(),
         }
     }
@@ -112,6 +116,15 @@ fn field(error: &ApiError) -> Option<String> {
     }
 }
 
+fn findings(error: &ApiError) -> Vec<FindingAnswer> {
+    match error {
+        ApiError::Govern(GovernError::Policies(error)) => {
+            error.findings().iter().map(FindingAnswer::from).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn status(error: &ApiError) -> StatusCode {
     match error {
         // Whatever is wrong with a credential: the caller is not known. When it
@@ -150,7 +163,12 @@ fn govern(error: &GovernError) -> StatusCode {
         GovernError::NotFound { .. } => StatusCode::NOT_FOUND,
         GovernError::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
         GovernError::Unsupported { .. } => StatusCode::NOT_IMPLEMENTED,
-        GovernError::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        GovernError::IdempotencyKeyReused | GovernError::Policies(_) => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        GovernError::PolicyVersion { .. } | GovernError::PolicyDirectory { .. } => {
+            StatusCode::CONFLICT
+        }
         GovernError::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
         GovernError::Nhi(error) => nhi(error),
         GovernError::Metering(error) => metering(error),

@@ -3,23 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::{Extension, Router};
 use creto_governor::{
-    ActionAnswer, ActionRequest, DelegateRequest, DelegationAnswer, InvoiceAnswer, InvoiceRequest,
-    LimitAnswer, LimitRequest, OversightAnswer, PrincipalAnswer, PrincipalRequest, RateAnswer,
-    RateRequest, RemovalAnswer, RevocationAnswer, SandboxAnswer, SandboxRequest, SelfAnswer,
-    SettlementAnswer, TokenAnswer, TokenRequest, UsageAnswer, UsageQuery,
+    ActionAnswer, ActionRequest, DelegateRequest, DelegationAnswer, DryRunAnswer, DryRunRequest,
+    FilesRequest, FollowAnswer, FollowRequest, InvoiceAnswer, InvoiceRequest, LimitAnswer,
+    LimitRequest, OversightAnswer, PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer,
+    PrincipalAnswer, PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest,
+    RemovalAnswer, RevocationAnswer, RollbackPoliciesRequest, SandboxAnswer, SandboxRequest,
+    SelfAnswer, SettlementAnswer, ShadowAnswer, TokenAnswer, TokenRequest, UsageAnswer, UsageQuery,
+    ValidationAnswer,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::app::Shared;
 use crate::authzen::{self, Decided, Evaluation, EvaluationsAnswer, EvaluationsRequest};
-use crate::extract::{List, ListQuery};
+use crate::extract::{BODY_LIMIT, BodyLimit, List, ListQuery};
 use crate::handlers::{
-    actions, authority, authzen as evaluate, billing, limits, log, oversight, sandboxes, system,
+    actions, authority, authzen as evaluate, billing, limits, log, oversight, policies, sandboxes,
+    system,
 };
 use crate::{auth, observe, pages};
 
@@ -81,6 +85,7 @@ pub(crate) struct Route {
     /// Whether it changes something; what does is never stopped half way.
     changes: bool,
     limit: Duration,
+    body: usize,
     mount: Mount,
 }
 
@@ -94,6 +99,9 @@ const WAITS: Duration = Duration::from_secs(60);
 
 /// An export reads every leaf.
 const EXPORT: Duration = Duration::from_secs(280);
+
+/// A bundle of policies as JSON: twice its text, for what has to be escaped.
+const BUNDLE_BODY: usize = 2 * creto_governor::MAX_POLICY_BYTES;
 
 fn schema<T: JsonSchema>() -> SchemaOf {
     |generator| generator.subschema_for::<T>()
@@ -123,6 +131,7 @@ impl Route {
             status: 200,
             changes: method == "POST",
             limit: USUAL,
+            body: BODY_LIMIT,
             mount,
         }
     }
@@ -183,6 +192,12 @@ impl Route {
         self
     }
 
+    /// A body may be as large as a bundle of policies.
+    fn large(mut self) -> Self {
+        self.body = BUNDLE_BODY;
+        self
+    }
+
     fn public(mut self) -> Self {
         self.info.auth = Auth::Public;
         self
@@ -216,6 +231,12 @@ pub(crate) fn router(app: &Shared) -> Router<Shared> {
         if route.changes {
             mounted = mounted.route_layer(middleware::from_fn(observe::change));
         }
+        if route.body != BODY_LIMIT {
+            let limit = BodyLimit(route.body);
+            mounted = mounted
+                .route_layer(DefaultBodyLimit::max(route.body))
+                .route_layer(Extension(limit));
+        }
         let state = || Arc::clone(app);
         let guarded = match route.info.auth {
             Auth::Public => mounted,
@@ -243,6 +264,7 @@ pub(crate) fn table() -> Vec<Route> {
     table.extend(billing_routes());
     table.extend(limit_routes());
     table.extend(sandbox_routes());
+    table.extend(policy_routes());
     table.extend(log_routes());
     table.extend(page_routes());
     table
@@ -595,6 +617,104 @@ fn log_routes() -> [Route; 4] {
         )
         .gives::<log::ExportAnswer>()
         .within(EXPORT),
+    ]
+}
+
+fn policy_routes() -> [Route; 11] {
+    [
+        Route::post(
+            "/v1/policies",
+            "publish_policies",
+            "Publish policies; they are in force when the answer comes",
+            |f| on(f, policies::publish),
+        )
+        .takes::<PublishPoliciesRequest>()
+        .gives::<PolicyVersionAnswer>()
+        .created()
+        .large(),
+        Route::get(
+            "/v1/policies",
+            "list_policy_versions",
+            "Published versions, newest first",
+            |f| on(f, policies::versions),
+        )
+        .query::<ListQuery>()
+        .gives::<List<PolicyVersionAnswer>>(),
+        Route::get(
+            "/v1/policies/current",
+            "get_policies_in_force",
+            "What is really in force",
+            |f| on(f, policies::current),
+        )
+        .gives::<PoliciesInForceAnswer>(),
+        Route::get(
+            "/v1/policies/{version}",
+            "get_policy_version",
+            "One published version with its files",
+            |f| on(f, policies::version),
+        )
+        .gives::<PolicyBundleAnswer>(),
+        Route::post(
+            "/v1/policies/rollback",
+            "rollback_policies",
+            "Publish an earlier version again, as a new one",
+            |f| on(f, policies::rollback),
+        )
+        .takes::<RollbackPoliciesRequest>()
+        .gives::<PolicyVersionAnswer>()
+        .created(),
+        Route::post(
+            "/v1/policies/follow-directory",
+            "follow_policy_directory",
+            "Serve the configured directory again, and its changes",
+            |f| on(f, policies::follow),
+        )
+        .takes::<FollowRequest>()
+        .gives::<FollowAnswer>(),
+        Route::post(
+            "/v1/policies/validate",
+            "validate_policies",
+            "Whether files could be published, and what is wrong when not",
+            |f| on(f, policies::validate),
+        )
+        .takes::<FilesRequest>()
+        .gives::<ValidationAnswer>()
+        .large()
+        .question(),
+        Route::post(
+            "/v1/policies/dry-run",
+            "dry_run_policies",
+            "Ask a candidate what was decided before",
+            |f| on(f, policies::dry_run),
+        )
+        .takes::<DryRunRequest>()
+        .gives::<DryRunAnswer>()
+        .large()
+        .question(),
+        Route::post(
+            "/v1/policies/shadow",
+            "start_policy_shadow",
+            "Ask a candidate beside the policies in force; nothing is enforced",
+            |f| on(f, policies::start_shadow),
+        )
+        .takes::<FilesRequest>()
+        .gives::<ShadowAnswer>()
+        .large(),
+        Route::get(
+            "/v1/policies/shadow",
+            "get_policy_shadow",
+            "What the candidate would have decided differently",
+            |f| on(f, policies::shadow),
+        )
+        .gives::<ShadowAnswer>(),
+        Route::post(
+            "/v1/policies/shadow/stop",
+            "stop_policy_shadow",
+            "Ask the candidate no more",
+            |f| on(f, policies::stop_shadow),
+        )
+        .takes::<system::Nothing>()
+        .gives::<ShadowAnswer>(),
     ]
 }
 

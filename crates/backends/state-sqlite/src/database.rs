@@ -41,6 +41,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../migrations/0007_credentials.sql"),
     ),
     ("0008_limits", include_str!("../migrations/0008_limits.sql")),
+    (
+        "0010_policies",
+        include_str!("../migrations/0010_policies.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.

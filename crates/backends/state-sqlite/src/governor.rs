@@ -25,6 +25,10 @@ impl SqliteGovernor {
     pub fn new(db: Arc<Database>) -> Self {
         Self { db }
     }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.db
+    }
 }
 
 #[async_trait]
@@ -63,6 +67,37 @@ impl ActionRecords for SqliteGovernor {
                     .map_err(sql)?;
                 let rows = statement
                     .query_map(params![org.to_string(), action.to_string()], |row| {
+                        Ok((row.get::<_, i64>(0)?, row.get(1)?))
+                    })
+                    .map_err(sql)?;
+                rows.map(|row| {
+                    let (leaf, bytes) = row.map_err(sql)?;
+                    Ok((leaf_index(leaf)?, bytes))
+                })
+                .collect()
+            })
+            .await
+    }
+
+    async fn decisions(
+        &self,
+        org: OrgId,
+        before: Option<LeafIndex>,
+        limit: usize,
+    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError> {
+        let below = before.map_or(i64::MAX, |leaf| i64::try_from(leaf.0).unwrap_or(i64::MAX));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.db
+            .read(move |connection| {
+                let mut statement = connection
+                    .prepare_cached(
+                        "SELECT leaf, bytes FROM journal
+                         WHERE org = ?1 AND kind = 'action.decided' AND leaf < ?2
+                         ORDER BY leaf DESC LIMIT ?3",
+                    )
+                    .map_err(sql)?;
+                let rows = statement
+                    .query_map(params![org.to_string(), below, limit], |row| {
                         Ok((row.get::<_, i64>(0)?, row.get(1)?))
                     })
                     .map_err(sql)?;

@@ -16,6 +16,7 @@ mod governor;
 mod metering;
 mod nhi;
 mod oversight;
+mod policies;
 mod pool;
 mod replies;
 mod writer;

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::idempotency::{Begun, Ticket};
 use crate::limits::whose;
+use crate::records::ACTION_DECIDED;
 use crate::{
     ActionAnswer, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind, OversightNeeded,
     QuotaAnswer, ReasonAnswer, SubjectAnswer,
@@ -230,19 +231,21 @@ impl Governor {
             policy_id: PolicyId::from(grant.policy_id.as_str()),
         });
         let action = Action::named(&request.action);
+        let bound = submission.caller.bound();
+        let question = CheckRequest {
+            action: &action,
+            resource: &resource,
+            units: request.units,
+            reserve: true,
+            context: &[],
+            approval: approval.as_ref(),
+        };
         let mut again = 0..DECIDED_ANEW;
         loop {
-            let decision = self.parts.authz.ask(
-                submission.caller.bound(),
-                &CheckRequest {
-                    action: &action,
-                    resource: &resource,
-                    units: request.units,
-                    reserve: true,
-                    context: &[],
-                    approval: approval.as_ref(),
-                },
-            );
+            let decision = self.parts.authz.ask(bound, &question);
+            self.parts
+                .shadow
+                .observe(bound.identity(), Some(submission.id), &question, &decision);
             let answered = match decision {
                 Decision::Allow {
                     policies,
@@ -550,7 +553,7 @@ impl Governor {
         self.record(
             caller.org(),
             caller.name(),
-            "action.decided",
+            ACTION_DECIDED,
             Some(submission.id),
             &body,
         )

@@ -9,8 +9,10 @@ use creto_types::{
 };
 use serde_json::json;
 
+use crate::policies::PolicyFiles;
 use crate::{
-    ActionRecords, CommitStore, Replies, SandboxAnswer, SandboxRow, SandboxState, SandboxStore,
+    ACTION_DECIDED, ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxAnswer,
+    SandboxRow, SandboxState, SandboxStore, ServedPolicies,
 };
 
 /// One backend behind all of the governor's ports.
@@ -24,6 +26,8 @@ pub struct Backend {
     pub records: Arc<dyn ActionRecords>,
     /// Sandboxes.
     pub sandboxes: Arc<dyn SandboxStore>,
+    /// Published policies.
+    pub policies: Arc<dyn PolicyStore>,
 }
 
 /// Runs every check on a backend that holds nothing.
@@ -37,6 +41,10 @@ pub async fn run(backend: Backend) {
     a_reply_is_found_by_its_caller_alone(&backend, &world).await;
     an_action_is_found_in_its_organization_alone(&backend, &world).await;
     a_sandbox_is_replaced_and_listed(&backend, &world).await;
+    decisions_come_newest_first(&backend, &world).await;
+    versions_count_up_and_stay(&backend, &world).await;
+    one_of_two_concurrent_publications_wins(&backend, &world).await;
+    what_is_served_follows_the_last_change(&backend, &world).await;
 }
 
 struct World {
@@ -218,4 +226,165 @@ async fn a_sandbox_is_replaced_and_listed(backend: &Backend, world: &World) {
     let all = store.list(org, None, 10).await.expect("reads");
     assert_eq!(ids(all), ["sbx_1", "sbx_2", "sbx_3"]);
     assert_eq!(store.list(other, None, 10).await.expect("reads"), vec![]);
+}
+
+async fn decisions_come_newest_first(backend: &Backend, world: &World) {
+    let (org, other) = (world.org(), world.org());
+    for kind in [
+        ACTION_DECIDED,
+        "test.happened",
+        ACTION_DECIDED,
+        ACTION_DECIDED,
+    ] {
+        let record = Evidence {
+            kind: kind.to_owned(),
+            ..evidence(org, Some(world.ids().next()))
+        };
+        backend
+            .commits
+            .commit(Commit::of(record))
+            .await
+            .expect("commits");
+    }
+    let leaves = async |org, before, limit| {
+        let found = backend.records.decisions(org, before, limit).await;
+        let found = found.expect("reads").into_iter();
+        found.map(|(leaf, _)| leaf.0).collect::<Vec<_>>()
+    };
+    assert_eq!(leaves(org, None, 10).await, [3, 2, 0]);
+    assert_eq!(leaves(org, None, 2).await, [3, 2]);
+    assert_eq!(leaves(org, Some(LeafIndex(2)), 10).await, [0]);
+    assert_eq!(leaves(org, Some(LeafIndex(0)), 10).await, [0_u64; 0]);
+    assert_eq!(leaves(other, None, 10).await, [0_u64; 0]);
+}
+
+fn version(org: OrgId, version: u64, reason: &str) -> PolicyVersion {
+    PolicyVersion {
+        org,
+        version,
+        digest: format!("digest-{version}"),
+        author: "alice".parse().expect("a name"),
+        reason: reason.to_owned(),
+        published_at: Timestamp::UNIX_EPOCH,
+        restores: version.checked_sub(2),
+        leaf: None,
+    }
+}
+
+fn files(text: &str) -> PolicyFiles {
+    let files = [("a.cedar".to_owned(), text.to_owned())];
+    PolicyFiles::new(files.into()).expect("a bundle")
+}
+
+async fn versions_count_up_and_stay(backend: &Backend, world: &World) {
+    let (org, other) = (world.org(), world.org());
+    let store = &backend.policies;
+    assert_eq!(store.list(org, None, 10).await.expect("reads"), vec![]);
+    assert_eq!(store.get(org, 1).await.expect("reads"), None);
+    for number in [0, 2] {
+        let commit = Commit::of(evidence(org, None));
+        let refused = store
+            .publish(version(org, number, "gap"), files("x"), commit)
+            .await;
+        assert!(
+            matches!(refused, Err(StoreError::Conflict { .. })),
+            "{number}"
+        );
+    }
+    for number in 1..=3 {
+        let commit = Commit::of(evidence(org, None));
+        let text = format!("text {number}");
+        let published = store
+            .publish(version(org, number, "because"), files(&text), commit)
+            .await;
+        let leaf = published.expect("publishes").leaf();
+        assert_eq!(
+            leaf,
+            Some(LeafIndex(number - 1)),
+            "what was refused took no leaf"
+        );
+    }
+    let expected = PolicyVersion {
+        leaf: Some(LeafIndex(1)),
+        ..version(org, 2, "because")
+    };
+    let found = store.get(org, 2).await.expect("reads");
+    assert_eq!(found, Some((expected, files("text 2"))));
+    assert_eq!(store.get(other, 2).await.expect("reads"), None);
+    let numbers = async |org, before, limit| {
+        let found = store.list(org, before, limit).await.expect("reads");
+        found
+            .into_iter()
+            .map(|found| found.version)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(org, None, 10).await, [3, 2, 1]);
+    assert_eq!(numbers(org, None, 2).await, [3, 2]);
+    assert_eq!(numbers(org, Some(3), 10).await, [2, 1]);
+    assert_eq!(numbers(other, None, 10).await, [0_u64; 0]);
+
+    // A repeated call gives its reply, whatever was published since.
+    let keyed = || Commit::of(evidence(org, None)).with_idempotency(Some(reply(org, "publish")));
+    store
+        .publish(version(org, 4, "keyed"), files("4"), keyed())
+        .await
+        .expect("publishes");
+    for number in [4, 5] {
+        let again = store
+            .publish(version(org, number, "keyed"), files("4"), keyed())
+            .await;
+        assert!(matches!(again, Err(StoreError::Replayed(_))), "{number}");
+    }
+    assert_eq!(numbers(org, None, 1).await, [4]);
+}
+
+async fn one_of_two_concurrent_publications_wins(backend: &Backend, world: &World) {
+    let org = world.org();
+    let publish = |reason: &'static str| {
+        let store = Arc::clone(&backend.policies);
+        let commit = Commit::of(evidence(org, None));
+        tokio::spawn(async move {
+            store
+                .publish(version(org, 1, reason), files(reason), commit)
+                .await
+        })
+    };
+    let (one, two) = (publish("one"), publish("two"));
+    let outcomes = [one.await.expect("ends"), two.await.expect("ends")];
+    let won = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(won, 1, "{outcomes:?}");
+    let versions = backend.policies.list(org, None, 10).await.expect("reads");
+    assert_eq!(versions.len(), 1);
+}
+
+async fn what_is_served_follows_the_last_change(backend: &Backend, world: &World) {
+    let (org, other) = (world.org(), world.org());
+    let store = &backend.policies;
+    let served = async |org| store.served(org).await.expect("reads");
+    let commit = || Commit::of(evidence(org, None));
+    let follow = async |digest: &str| {
+        let followed = store
+            .follow_directory(org, digest.to_owned(), commit())
+            .await;
+        followed.expect("follows");
+        Some(ServedPolicies::Directory {
+            digest: digest.to_owned(),
+        })
+    };
+    assert_eq!(served(org).await, None);
+    assert_eq!(follow("one").await, served(org).await);
+    assert_eq!(follow("two").await, served(org).await);
+    for number in 1..=2 {
+        store
+            .publish(version(org, number, "r"), files("x"), commit())
+            .await
+            .expect("publishes");
+        let published = ServedPolicies::Published { version: number };
+        assert_eq!(served(org).await, Some(published));
+    }
+    assert_eq!(follow("three").await, served(org).await);
+    assert_eq!(served(other).await, None);
+    // Following the directory forgets no version.
+    let versions = store.list(org, None, 1).await.expect("reads");
+    assert_eq!(versions.first().map(|version| version.version), Some(2));
 }

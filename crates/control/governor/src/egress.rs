@@ -15,7 +15,7 @@ use creto_telemetry::{EgressVerdict as VerdictLabel, LeafClass, Metrics};
 use creto_types::Evidence;
 use serde_json::json;
 
-use crate::Bindings;
+use crate::{Bindings, PolicyShadow};
 
 /// The action that every connection out of a sandbox is judged as.
 const NETWORK_EGRESS: &str = "network_egress";
@@ -33,25 +33,27 @@ pub struct GovernedEgress {
     pub oracle: Arc<dyn TimestampOracle>,
     /// What operators see.
     pub metrics: Arc<Metrics>,
+    /// Candidate policies.
+    pub shadow: Arc<PolicyShadow>,
 }
 
 impl GovernedEgress {
     fn judge(&self, bound: &Bound, request: &EgressRequest) -> EgressVerdict {
         let host = ResourceRef::host(request.host.as_str());
-        let decision = self.authz.ask(
-            bound,
-            &CheckRequest {
-                action: &Action::named(NETWORK_EGRESS),
-                resource: &host,
-                units: 1,
-                reserve: false,
-                context: &[
-                    ("port", ContextValue::Long(i64::from(request.port))),
-                    ("protocol", ContextValue::Text(request.protocol.as_str())),
-                ],
-                approval: None,
-            },
-        );
+        let question = CheckRequest {
+            action: &Action::named(NETWORK_EGRESS),
+            resource: &host,
+            units: 1,
+            reserve: false,
+            context: &[
+                ("port", ContextValue::Long(i64::from(request.port))),
+                ("protocol", ContextValue::Text(request.protocol.as_str())),
+            ],
+            approval: None,
+        };
+        let decision = self.authz.ask(bound, &question);
+        self.shadow
+            .observe(bound.identity(), None, &question, &decision);
         let names =
             |policies: PolicyIds| policies.iter().map(ToString::to_string).collect::<Vec<_>>();
         let refuse = |code: &str, message: String, policies| EgressVerdict::Refuse {

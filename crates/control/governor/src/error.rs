@@ -9,6 +9,8 @@ use creto_oversight::{GrantError, OversightError};
 use creto_runtime::RuntimeError;
 use creto_types::{CanonicalError, PrincipalName, StoreError};
 
+use crate::policies::BundleError;
+
 /// Nothing was changed, and this is why.
 #[derive(Debug, thiserror::Error)]
 pub enum GovernError {
@@ -78,6 +80,23 @@ pub enum GovernError {
     /// Sandboxes.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// Policies that were not accepted.
+    #[error(transparent)]
+    Policies(#[from] BundleError),
+    /// Another version was published than the author knew of.
+    #[error("version {newest} is the newest, not {expected}: somebody else published meanwhile")]
+    PolicyVersion {
+        /// The newest that the author knew.
+        expected: u64,
+        /// The newest there is.
+        newest: u64,
+    },
+    /// What is in the configured directory cannot be put in force.
+    #[error("the policy directory cannot be followed: {message}")]
+    PolicyDirectory {
+        /// Why not.
+        message: String,
+    },
     /// The state store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,6 +143,8 @@ impl Classify for GovernError {
             | Self::Unsupported { .. }
             | Self::DelegationAmbiguous { .. }
             | Self::IdempotencyKeyReused => Class::Permanent,
+            Self::PolicyVersion { .. } | Self::PolicyDirectory { .. } => Class::Permanent,
+            Self::Policies(error) => error.class(),
             Self::Forbidden { .. } => Class::Security,
             Self::TooManyRequests { .. } => Class::Transient,
             Self::Identity(error) => error.class(),
@@ -149,6 +170,9 @@ impl Classify for GovernError {
             Self::TooManyRequests { .. } => "too_many_requests",
             Self::DelegationAmbiguous { .. } => "delegation_ambiguous",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::PolicyVersion { .. } => "policy_version_conflict",
+            Self::PolicyDirectory { .. } => "policy_directory_refused",
+            Self::Policies(error) => error.code(),
             Self::Identity(error) => error.code(),
             Self::Nhi(error) => error.code(),
             Self::Metering(error) => error.code(),

@@ -20,7 +20,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::caller::{Caller, Origin};
-use crate::ports::{ActionRecords, CommitStore, Replies, SandboxStore};
+use crate::policies::{InForce, PolicyShadow};
+use crate::ports::{ActionRecords, CommitStore, PolicyStore, Replies, SandboxStore};
 use crate::sandboxes::{Bindings, Sandboxes};
 use crate::verify::invoice_path;
 use crate::{GovernError, HopAnswer, SelfAnswer};
@@ -51,6 +52,10 @@ pub struct Parts {
     pub records: Arc<dyn ActionRecords>,
     /// Sandboxes over a restart.
     pub sandboxes: Arc<dyn SandboxStore>,
+    /// Published policies.
+    pub policies: Arc<dyn PolicyStore>,
+    /// Candidate policies; shared with the egress decision.
+    pub shadow: Arc<PolicyShadow>,
     /// New ids.
     pub ids: Arc<dyn IdSource>,
     /// The time.
@@ -75,6 +80,7 @@ pub struct Governor {
     pub(crate) parts: Parts,
     pub(crate) config: GovernorConfig,
     pub(crate) running: Sandboxes,
+    pub(crate) in_force: InForce,
 }
 
 impl Governor {
@@ -85,6 +91,7 @@ impl Governor {
             parts,
             config,
             running: Sandboxes::default(),
+            in_force: InForce::default(),
         })
     }
 

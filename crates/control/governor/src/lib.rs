@@ -36,6 +36,7 @@ mod limits;
 #[cfg(feature = "test-util")]
 pub mod memory;
 mod oversight;
+mod policies;
 mod ports;
 mod questions;
 mod records;
@@ -62,11 +63,23 @@ pub use limits::{
     LimitAnswer, LimitRequest, LimitSubject, OnExceedName, RateAnswer, RateRequest, RateSubject,
     RemovalAnswer, WindowName,
 };
-pub use ports::{ActionRecords, CommitStore, Replies, SandboxRow, SandboxStore};
+pub use policies::{
+    BundleError, ChangeCount, CheckedBundle, ContextJson, DifferenceAnswer, DifferenceKindAnswer,
+    DryRunAnswer, DryRunRequest, FilesRequest, FindingAnswer, FollowAnswer, FollowRequest,
+    MAX_POLICY_BYTES, MAX_POLICY_FILES, PoliciesInForceAnswer, PolicyAnswer, PolicyBundleAnswer,
+    PolicyChange, PolicyDiff, PolicyFiles, PolicyShadow, PolicySource, PolicyText,
+    PolicyVersionAnswer, PublishPoliciesRequest, RefusedAnswer, ResourceJson,
+    RollbackPoliciesRequest, ShadowAnswer, TestAnswer, TestCase, TestReport, TypedResource,
+    ValidationAnswer, VerdictAnswer,
+};
+pub use ports::{
+    ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxStore,
+    ServedPolicies,
+};
 pub use questions::{
     ApprovalNeeded, Asking, BatchRule, Fact, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,
     QuestionAnswer, Subject,
 };
-pub use records::OrganizationCreated;
+pub use records::{ACTION_DECIDED, OrganizationCreated};
 pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
 pub use verify::RecordChecker;

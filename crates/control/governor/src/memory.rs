@@ -6,17 +6,28 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use creto_types::memory::MemoryCommits;
 use creto_types::{
-    ActionId, Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply,
+    ActionId, Commit, Evidence, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply,
 };
 use parking_lot::Mutex;
 
-use crate::{ActionRecords, CommitStore, Replies, SandboxRow, SandboxState, SandboxStore};
+use crate::policies::PolicyFiles;
+use crate::{
+    ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxState,
+    SandboxStore, ServedPolicies,
+};
 
 /// All of the governor's ports over one in-memory journal.
 #[derive(Debug, Default)]
 pub struct MemoryGovernor {
     commits: Arc<MemoryCommits>,
     sandboxes: Mutex<BTreeMap<(OrgId, String), SandboxRow>>,
+    policies: Mutex<Policies>,
+}
+
+#[derive(Debug, Default)]
+struct Policies {
+    versions: BTreeMap<(OrgId, u64), (PolicyVersion, PolicyFiles)>,
+    served: BTreeMap<OrgId, ServedPolicies>,
 }
 
 impl MemoryGovernor {
@@ -26,6 +37,7 @@ impl MemoryGovernor {
         Self {
             commits,
             sandboxes: Mutex::default(),
+            policies: Mutex::default(),
         }
     }
 }
@@ -60,17 +72,116 @@ impl ActionRecords for MemoryGovernor {
         let numbered = evidence.iter().zip(0_u64..);
         numbered
             .filter(|(record, _)| record.action_id == Some(action))
-            .map(|(record, index)| {
-                let leaf = LeafIndex(index);
-                creto_audit::leaf_bytes(leaf, creto_audit::RecordClass::Evidence, record)
-                    .map(|bytes| (leaf, bytes))
-                    .map_err(|error| StoreError::Corrupt {
-                        what: "evidence",
-                        source: Box::new(error),
-                    })
-            })
+            .map(leaf)
             .collect()
     }
+
+    async fn decisions(
+        &self,
+        org: OrgId,
+        before: Option<LeafIndex>,
+        limit: usize,
+    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError> {
+        let evidence = self.commits.evidence(org);
+        let numbered: Vec<_> = evidence.iter().zip(0_u64..).collect();
+        numbered
+            .into_iter()
+            .rev()
+            .filter(|(_, index)| before.is_none_or(|before| *index < before.0))
+            .filter(|(record, _)| record.kind == crate::records::ACTION_DECIDED)
+            .take(limit)
+            .map(leaf)
+            .collect()
+    }
+}
+
+fn leaf((record, index): (&Evidence, u64)) -> Result<(LeafIndex, Vec<u8>), StoreError> {
+    let leaf = LeafIndex(index);
+    creto_audit::leaf_bytes(leaf, creto_audit::RecordClass::Evidence, record)
+        .map(|bytes| (leaf, bytes))
+        .map_err(|error| StoreError::Corrupt {
+            what: "evidence",
+            source: Box::new(error),
+        })
+}
+
+#[async_trait]
+impl PolicyStore for MemoryGovernor {
+    async fn publish(
+        &self,
+        mut version: PolicyVersion,
+        files: PolicyFiles,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut policies = self.policies.lock();
+        let org = version.org;
+        let newest = newest(&policies, org);
+        if version.version != newest + 1 {
+            // A repeated call is told so before anything else, as by any store.
+            if let Some(record) = &commit.idempotency
+                && let Some(reply) = self.commits.reply(org, &record.caller, &record.key)
+            {
+                return Err(StoreError::Replayed(Box::new(reply)));
+            }
+            return Err(StoreError::Conflict {
+                what: "policy version",
+            });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        version.leaf = receipt.leaf();
+        let number = version.version;
+        policies.versions.insert((org, number), (version, files));
+        let served = ServedPolicies::Published { version: number };
+        policies.served.insert(org, served);
+        Ok(receipt)
+    }
+
+    async fn follow_directory(
+        &self,
+        org: OrgId,
+        digest: String,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut policies = self.policies.lock();
+        let receipt = self.commits.apply(&commit)?;
+        let served = ServedPolicies::Directory { digest };
+        policies.served.insert(org, served);
+        Ok(receipt)
+    }
+
+    async fn served(&self, org: OrgId) -> Result<Option<ServedPolicies>, StoreError> {
+        Ok(self.policies.lock().served.get(&org).cloned())
+    }
+
+    async fn get(
+        &self,
+        org: OrgId,
+        version: u64,
+    ) -> Result<Option<(PolicyVersion, PolicyFiles)>, StoreError> {
+        Ok(self.policies.lock().versions.get(&(org, version)).cloned())
+    }
+
+    async fn list(
+        &self,
+        org: OrgId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<PolicyVersion>, StoreError> {
+        let policies = self.policies.lock();
+        let below = policies
+            .versions
+            .range((org, 0)..(org, before.unwrap_or(u64::MAX)));
+        Ok(below
+            .rev()
+            .take(limit)
+            .map(|(_, (version, _))| version.clone())
+            .collect())
+    }
+}
+
+fn newest(policies: &Policies, org: OrgId) -> u64 {
+    let versions = policies.versions.range((org, 0)..=(org, u64::MAX));
+    versions.last().map_or(0, |((_, version), _)| *version)
 }
 
 #[async_trait]

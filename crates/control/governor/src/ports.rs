@@ -3,10 +3,11 @@
 
 use async_trait::async_trait;
 use creto_types::{
-    ActionId, Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply,
+    ActionId, Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply, Timestamp,
 };
 
 use crate::SandboxAnswer;
+use crate::policies::PolicyFiles;
 
 /// Makes evidence durable that comes without a change of a product's state.
 #[async_trait]
@@ -27,7 +28,7 @@ pub trait Replies: Send + Sync {
     ) -> Result<Option<StoredReply>, StoreError>;
 }
 
-/// Finds the records of one action in the journal.
+/// Finds records of actions in the journal.
 #[async_trait]
 pub trait ActionRecords: Send + Sync {
     /// Every leaf that carries the action's id, in log order. Empty when the
@@ -36,6 +37,15 @@ pub trait ActionRecords: Send + Sync {
         &self,
         org: OrgId,
         action: ActionId,
+    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError>;
+
+    /// Leaves of decided actions (`action.decided`) below `before`, newest first,
+    /// at most `limit`.
+    async fn decisions(
+        &self,
+        org: OrgId,
+        before: Option<LeafIndex>,
+        limit: usize,
     ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError>;
 }
 
@@ -67,4 +77,86 @@ pub trait SandboxStore: Send + Sync {
 
     /// Every sandbox that was running when the process stopped.
     async fn running(&self) -> Result<Vec<SandboxRow>, StoreError>;
+}
+
+/// One published version of an organization's policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyVersion {
+    /// The organization.
+    pub org: OrgId,
+    /// Counts up from 1 in the organization, without a gap.
+    pub version: u64,
+    /// SHA-256 of the bundle, in hexadecimal.
+    pub digest: String,
+    /// Who published it.
+    pub author: PrincipalName,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub published_at: Timestamp,
+    /// The earlier version whose bundle this one brought back.
+    pub restores: Option<u64>,
+    /// Where its publication lies in the log; written by the store.
+    pub leaf: Option<LeafIndex>,
+}
+
+/// Which policies an organization is to be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServedPolicies {
+    /// The configured directory; the digest of the bundle that was put in force
+    /// last.
+    Directory {
+        /// SHA-256, in hexadecimal.
+        digest: String,
+    },
+    /// The newest published version.
+    Published {
+        /// Which.
+        version: u64,
+    },
+}
+
+/// Keeps published policies. What was published is never changed or removed.
+///
+/// A mutation and its [`Commit`] become durable in one transaction before the
+/// call returns, or nothing is changed.
+#[async_trait]
+pub trait PolicyStore: Send + Sync {
+    /// Adds a version and makes it the one to be served.
+    ///
+    /// [`StoreError::Conflict`] unless `version` is one more than the newest of
+    /// the organization, which is 0 when there is none. Concurrent calls do not
+    /// get past that.
+    async fn publish(
+        &self,
+        version: PolicyVersion,
+        files: PolicyFiles,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Makes the directory what is to be served, with this digest.
+    async fn follow_directory(
+        &self,
+        org: OrgId,
+        digest: String,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// What is to be served; `None` for an organization that was never served.
+    async fn served(&self, org: OrgId) -> Result<Option<ServedPolicies>, StoreError>;
+
+    /// One version with its files.
+    async fn get(
+        &self,
+        org: OrgId,
+        version: u64,
+    ) -> Result<Option<(PolicyVersion, PolicyFiles)>, StoreError>;
+
+    /// Versions below `before`, newest first, at most `limit`.
+    async fn list(
+        &self,
+        org: OrgId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<PolicyVersion>, StoreError>;
 }

@@ -6,6 +6,9 @@ use creto_nhi::{LinkId, Organization, Principal};
 use creto_types::{CanonicalError, Money, Period, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
 
+/// The kind of the record of a decision.
+pub const ACTION_DECIDED: &str = "action.decided";
+
 /// `organization.created`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -36,7 +36,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Reply, CliError
         Command::Usage(args) => billing::usage(context, &args),
         Command::Invoice(command) => billing::invoice(context, command),
         Command::Audit(command) => audit::run(context, command),
-        Command::Policy(command) => policy::run(command),
+        Command::Policy(command) => policy::run(context, command),
         Command::Whoami => identity::whoami(context),
     }
 }

@@ -130,3 +130,25 @@ label! {
         Expired = "expired",
     }
 }
+
+label! {
+    /// What became of a change of the policy directory.
+    PolicyReload as "result" {
+        /// Put in force.
+        Loaded = "loaded",
+        /// Refused; what was in force stayed so.
+        Refused = "refused",
+    }
+}
+
+label! {
+    /// What a candidate set of policies said beside those in force.
+    PolicyShadow as "result" {
+        /// The same.
+        Same = "same",
+        /// Another outcome.
+        Different = "different",
+        /// It was not asked: too much was decided at once.
+        Dropped = "dropped",
+    }
+}

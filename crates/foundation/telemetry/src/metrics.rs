@@ -14,8 +14,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::{
-    DecisionOutcome, EgressVerdict, Label, LeafClass, LimitNotice, OversightState,
-    ReservationEvent, SandboxExit,
+    DecisionOutcome, EgressVerdict, Label, LeafClass, LimitNotice, OversightState, PolicyReload,
+    PolicyShadow, ReservationEvent, SandboxExit,
 };
 
 /// The `Content-Type` of [`Metrics::encode`] (OpenMetrics 1.0).
@@ -132,6 +132,10 @@ pub struct Metrics {
     pub oversight: CounterFamily<OversightState>,
     /// Oversight requests that wait for a person now.
     pub oversight_pending: GaugeValue,
+    /// Changes of the policy directory by what became of them.
+    pub policy_reloads: CounterFamily<PolicyReload>,
+    /// Decisions that a candidate set of policies was asked about.
+    pub policy_shadow: CounterFamily<PolicyShadow>,
     requests: Family<Vec<(&'static str, String)>, Counter>,
     request_seconds: Family<Vec<(&'static str, String)>, Histogram, RequestHistogram>,
     errors: Family<Pairs, Counter>,
@@ -213,6 +217,16 @@ impl Metrics {
                 registry_ref,
                 "oversight_pending",
                 "Oversight requests that wait for a person now",
+            ),
+            policy_reloads: CounterFamily::register(
+                registry_ref,
+                "policy_reloads",
+                "Changes of the policy directory, by what became of them",
+            ),
+            policy_shadow: CounterFamily::register(
+                registry_ref,
+                "policy_shadow",
+                "Decisions that a candidate set of policies was asked about",
             ),
             requests,
             request_seconds,

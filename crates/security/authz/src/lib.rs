@@ -39,6 +39,7 @@ mod links;
 mod model;
 mod policies;
 mod ports;
+mod printed;
 mod rules;
 mod schema;
 mod service;
@@ -57,5 +58,6 @@ pub use model::{
 };
 pub use policies::{CompiledPolicies, LoadReport, PolicyEffect, PolicyInfo};
 pub use ports::{Account, Exceeded, Hold, HoldData, Holder, LimitScope, Quota, Refusal, Spend};
+pub use printed::Printed;
 pub use service::{Authz, Bound, Counters};
 pub use sources::PolicySources;

@@ -274,6 +274,11 @@ struct Named {
     templates: Vec<PolicyInfo>,
 }
 
+/// Every policy under its name, not validated.
+pub(crate) fn named(sources: &PolicySources) -> Result<PolicySet, PolicyError> {
+    Ok(name(parse(&sources.policies)?, &sources.links)?.set)
+}
+
 /// Gives each policy its name, reads its annotations, and makes the policies that
 /// the links ask for.
 fn name(parsed: Vec<Parsed>, links: &[(String, String)]) -> Result<Named, PolicyError> {

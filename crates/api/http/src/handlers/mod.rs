@@ -7,6 +7,7 @@ pub(crate) mod billing;
 pub(crate) mod limits;
 pub(crate) mod log;
 pub(crate) mod oversight;
+pub(crate) mod policies;
 pub(crate) mod sandboxes;
 pub(crate) mod system;
 

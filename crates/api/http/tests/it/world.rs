@@ -10,11 +10,14 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use creto_audit::memory::{MemoryJournal, MemoryTiles};
 use creto_audit::{Audit, AuditConfig, AuditError, LogKeySource, LogKeys};
-use creto_authz::{Authz, CompiledPolicies, PolicySources, Quota};
+use creto_authz::{Authz, Quota};
 use creto_consensus::memory::MemoryWindow;
 use creto_consensus::{LocalOracle, OracleConfig};
 use creto_governor::memory::MemoryGovernor;
-use creto_governor::{Bindings, Governor, GovernorConfig, OrganizationCreated, Parts};
+use creto_governor::{
+    Bindings, CheckedBundle, Governor, GovernorConfig, OrganizationCreated, Parts, PolicyFiles,
+    PolicyShadow,
+};
 use creto_metering::memory::MemoryLedger;
 use creto_metering::{Meter, MeterConfig, PriceBook, RateLimit};
 use creto_nhi::memory::MemoryNhiStore;
@@ -111,7 +114,7 @@ impl World {
         )
         .await
         .unwrap();
-        let (org, owner) = found(&nhi, start).await;
+        let (_, owner) = found(&nhi, start).await;
         let window = Arc::new(MemoryWindow::new());
         let oracle = LocalOracle::open(window, clock.clone(), OracleConfig::default());
         let audit = Audit::open(
@@ -143,10 +146,6 @@ impl World {
         .await
         .unwrap();
         let authz = Arc::new(Authz::new(meter.clone() as Arc<dyn Quota>, clock.clone()));
-        authz.publish(
-            org,
-            CompiledPolicies::compile(&PolicySources::starter()).unwrap(),
-        );
         let oversight = Oversight::new(
             Arc::new(MemoryOversightStore::new(commits.clone())),
             ids.clone(),
@@ -157,6 +156,7 @@ impl World {
                 grant_ttl: Duration::from_secs(60),
             },
         );
+        let metrics = Arc::new(Metrics::new("test"));
         let state = Arc::new(MemoryGovernor::new(commits));
         let governor = Governor::new(
             Parts {
@@ -171,10 +171,12 @@ impl World {
                 commits: state.clone(),
                 replies: state.clone(),
                 records: state.clone(),
-                sandboxes: state,
+                sandboxes: state.clone(),
+                policies: state,
+                shadow: Arc::new(PolicyShadow::new(metrics.clone(), clock.clone())),
                 ids: ids.clone(),
                 clock: clock.clone(),
-                metrics: Arc::new(Metrics::new("test")),
+                metrics,
             },
             GovernorConfig {
                 public_url: format!("http://{HOST}"),
@@ -182,6 +184,8 @@ impl World {
                 limits: Limits::default(),
             },
         );
+        let starter = CheckedBundle::check(PolicyFiles::starter()).unwrap();
+        governor.serve_policies(starter).await.unwrap();
         let router = creto_http::router(
             governor.clone(),
             creto_http::Hosts::of(HOST.parse().unwrap()),

@@ -12,7 +12,8 @@ async fn sqlite_conforms() {
         commits: state.clone(),
         replies: Arc::new(SqliteReplies::new(database)),
         records: state.clone(),
-        sandboxes: state,
+        sandboxes: state.clone(),
+        policies: state,
     })
     .await;
 }

@@ -3,6 +3,7 @@
 mod actions;
 mod authority;
 mod billing;
+mod policies;
 mod ports;
 mod sandboxes;
 mod world;

@@ -11,7 +11,8 @@ async fn memory_conforms() {
         commits: memory.clone(),
         replies: memory.clone(),
         records: memory.clone(),
-        sandboxes: memory,
+        sandboxes: memory.clone(),
+        policies: memory,
     })
     .await;
 }

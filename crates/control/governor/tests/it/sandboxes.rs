@@ -153,6 +153,7 @@ async fn egress_follows_policy_and_delegation() {
         audit: world.audit.clone(),
         oracle: world.oracle.clone(),
         metrics: Arc::new(Metrics::new("test")),
+        shadow: world.shadow.clone(),
     };
     let ask = |host: &str| EgressRequest {
         host: host.to_owned(),

@@ -8,13 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use creto_audit::memory::{MemoryJournal, MemoryTiles};
 use creto_audit::{Audit, AuditConfig, AuditError, LogKeySource, LogKeys};
-use creto_authz::{Authz, CompiledPolicies, PolicySources, Quota};
+use creto_authz::{Authz, Quota};
 use creto_consensus::memory::MemoryWindow;
 use creto_consensus::{LocalOracle, OracleConfig, TimestampOracle};
 use creto_governor::memory::MemoryGovernor;
 use creto_governor::{
-    ActionRequest, Bindings, BudgetRequest, Caller, DelegateRequest, Governor, GovernorConfig,
-    OrganizationCreated, Parts, PrincipalRequest, RecordChecker, RightAnswer, TokenRequest,
+    ActionRequest, Bindings, BudgetRequest, Caller, CheckedBundle, DelegateRequest, Governor,
+    GovernorConfig, OrganizationCreated, Parts, PolicyFiles, PolicyShadow, PrincipalRequest,
+    RecordChecker, RightAnswer, TokenRequest,
 };
 use creto_metering::memory::MemoryLedger;
 use creto_metering::{Meter, MeterConfig, PriceBook, RateLimit};
@@ -52,6 +53,7 @@ pub(crate) struct World {
     pub(crate) audit: Arc<Audit>,
     pub(crate) oracle: Arc<dyn TimestampOracle>,
     pub(crate) runtime: Arc<ScriptedRuntime>,
+    pub(crate) shadow: Arc<PolicyShadow>,
 }
 
 struct Keys(Arc<Nhi>);
@@ -132,7 +134,7 @@ impl World {
         )
         .await
         .expect("identities open");
-        let (org, owner) = found(&nhi, start).await;
+        let (_, owner) = found(&nhi, start).await;
         let oracle: Arc<dyn TimestampOracle> = Arc::new(
             LocalOracle::open(
                 Arc::new(MemoryWindow::new()),
@@ -179,8 +181,6 @@ impl World {
             Arc::clone(&meter) as Arc<dyn Quota>,
             clock.clone(),
         ));
-        let policies = CompiledPolicies::compile(&PolicySources::starter()).expect("compiles");
-        authz.publish(org, policies);
         let oversight = Oversight::new(
             Arc::new(MemoryOversightStore::new(Arc::clone(&commits))),
             Arc::clone(&ids),
@@ -193,6 +193,8 @@ impl World {
         );
         let bindings = Arc::new(Bindings::new());
         let runtime = Arc::new(ScriptedRuntime::default());
+        let metrics = Arc::new(Metrics::new("test"));
+        let shadow = Arc::new(PolicyShadow::new(metrics.clone(), clock.clone()));
         let state = Arc::new(MemoryGovernor::new(Arc::clone(&commits)));
         let governor = Governor::new(
             Parts {
@@ -207,10 +209,12 @@ impl World {
                 commits: state.clone(),
                 replies: state.clone(),
                 records: state.clone(),
-                sandboxes: state,
+                sandboxes: state.clone(),
+                policies: state,
+                shadow: shadow.clone(),
                 ids,
                 clock: clock.clone(),
-                metrics: Arc::new(Metrics::new("test")),
+                metrics,
             },
             GovernorConfig {
                 public_url: "http://127.0.0.1:1".to_owned(),
@@ -218,6 +222,8 @@ impl World {
                 limits: Limits::default(),
             },
         );
+        let starter = CheckedBundle::check(PolicyFiles::starter()).expect("passes");
+        governor.serve_policies(starter).await.expect("serves");
         let owner = governor.authenticate(&owner).expect("the owner's token");
         let expires = start + Duration::from_secs(86_400);
         for name in ["planner", "release-bot"] {
@@ -256,6 +262,7 @@ impl World {
             audit,
             oracle,
             runtime,
+            shadow,
         }
     }
 

@@ -1,0 +1,327 @@
+//! What is really in force: at start, when the directory changes, and after a
+//! publication.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use creto_telemetry::PolicyReload;
+use creto_types::{Commit, OrgId, PrincipalName, StoreError, Timestamp};
+use parking_lot::RwLock;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::answers::{self, PoliciesInForceAnswer, PolicySource, RefusedAnswer};
+use super::bundle::{BundleError, CheckedBundle};
+use crate::ports::{PolicyVersion, ServedPolicies};
+use crate::{Caller, GovernError, Governor};
+
+/// What each organization is served, and from where.
+#[derive(Default)]
+pub(crate) struct InForce {
+    /// One change of what is in force at a time, so that what is durable and what
+    /// is in force follow one order.
+    pub(super) changing: Mutex<()>,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    orgs: HashMap<OrgId, Serving>,
+    directory: Directory,
+}
+
+#[derive(Clone)]
+struct Serving {
+    source: Source,
+    /// `None` when nothing could be put in force.
+    loaded: Option<(String, Timestamp)>,
+    /// Why the published version is not in force.
+    refused: Option<RefusedAnswer>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Directory,
+    Published(u64),
+}
+
+/// The configured directory as it was seen last.
+#[derive(Clone, Default)]
+struct Directory {
+    accepted: Option<CheckedBundle>,
+    refused: Option<RefusedAnswer>,
+}
+
+impl Source {
+    fn body(self, digest: Option<&str>) -> Value {
+        match self {
+            Self::Directory => json!({ "source": "directory", "digest": digest }),
+            Self::Published(version) => {
+                json!({ "source": "published", "version": version, "digest": digest })
+            }
+        }
+    }
+}
+
+impl InForce {
+    /// What is in force, for the record of what comes after it.
+    pub(super) fn before(&self, org: OrgId) -> Value {
+        match self.state.read().orgs.get(&org) {
+            Some(serving) => {
+                let digest = serving.loaded.as_ref().map(|(digest, _)| digest.as_str());
+                serving.source.body(digest)
+            }
+            None => Value::Null,
+        }
+    }
+
+    fn follows_directory(&self, org: OrgId) -> bool {
+        let state = self.state.read();
+        let serving = state.orgs.get(&org);
+        serving.is_some_and(|serving| serving.source == Source::Directory)
+    }
+}
+
+impl Governor {
+    /// Puts in force what each organization is to be served: its published
+    /// version, or the directory, which was checked by the caller. Called once,
+    /// before anything is decided.
+    ///
+    /// A published version that this build does not accept is not replaced by
+    /// anything: everything in that organization is denied until its owner
+    /// publishes again.
+    pub async fn serve_policies(&self, directory: CheckedBundle) -> Result<(), GovernError> {
+        self.accept(&directory);
+        for organization in self.parts.nhi.organizations() {
+            let org = organization.id;
+            match self.parts.policies.served(org).await? {
+                Some(ServedPolicies::Published { version }) => {
+                    self.serve_published(org, version).await?;
+                }
+                Some(ServedPolicies::Directory { digest }) if digest == directory.digest => {
+                    self.enforce(org, Source::Directory, &directory);
+                }
+                Some(ServedPolicies::Directory { .. }) | None => {
+                    self.enforce_directory(org, &directory).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what is in the directory now. What cannot be accepted is reported and
+    /// changes nothing.
+    pub async fn reload_policies(
+        &self,
+        found: Result<CheckedBundle, BundleError>,
+    ) -> Result<(), GovernError> {
+        let reloads = &self.parts.metrics.policy_reloads;
+        let directory = match found {
+            Ok(directory) => directory,
+            Err(error) => {
+                reloads.inc(PolicyReload::Refused);
+                tracing::error!(
+                    code = creto_errors::Classify::code(&error),
+                    error = creto_errors::chain(&error),
+                    "the policy directory was refused; what was in force stays in force"
+                );
+                let refused = RefusedAnswer::of(&error, self.now());
+                self.in_force.state.write().directory.refused = Some(refused);
+                return Ok(());
+            }
+        };
+        let _one_at_a_time = self.in_force.changing.lock().await;
+        self.accept(&directory);
+        for organization in self.parts.nhi.organizations() {
+            let org = organization.id;
+            if self.in_force.follows_directory(org) && !self.serves(org, &directory.digest) {
+                self.enforce_directory(org, &directory).await?;
+            }
+        }
+        reloads.inc(PolicyReload::Loaded);
+        tracing::info!(
+            digest = directory.digest,
+            policies = directory.compiled.report().policies.len(),
+            "the policy directory was loaded"
+        );
+        Ok(())
+    }
+
+    /// What is really in force for the caller's organization.
+    pub fn policies_in_force(&self, caller: &Caller) -> Result<PoliciesInForceAnswer, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("read its policies")?;
+        let org = caller.org();
+        let (serving, directory) = {
+            let state = self.in_force.state.read();
+            let serving = state.orgs.get(&org).cloned();
+            (serving, state.directory.refused.clone())
+        };
+        let serving = serving.ok_or(GovernError::NotFound {
+            what: "policies in force",
+        })?;
+        let compiled = self.parts.authz.policies(org);
+        let report = compiled.as_ref().map(|compiled| compiled.report().clone());
+        let report = report.unwrap_or_default();
+        let (source, version) = match serving.source {
+            Source::Directory => (PolicySource::Directory, None),
+            Source::Published(version) => (PolicySource::Published, Some(version)),
+        };
+        let refused = match source {
+            PolicySource::Directory => directory,
+            PolicySource::Published => serving.refused,
+        };
+        let (digest, loaded_at) = serving.loaded.unzip();
+        Ok(PoliciesInForceAnswer {
+            source,
+            version,
+            digest,
+            loaded_at,
+            policies: compiled.map_or_else(Vec::new, |compiled| answers::policies(&compiled)),
+            actions: report.actions,
+            resources: report.resources,
+            warnings: answers::findings(&report.warnings),
+            refused,
+        })
+    }
+
+    /// The directory's bundle, if what is in it now may be put in force.
+    pub(super) fn directory(&self) -> Result<CheckedBundle, GovernError> {
+        let state = self.in_force.state.read();
+        match (&state.directory.refused, &state.directory.accepted) {
+            (Some(refused), _) => Err(GovernError::PolicyDirectory {
+                message: refused.message.clone(),
+            }),
+            (None, Some(accepted)) => Ok(accepted.clone()),
+            (None, None) => Err(GovernError::PolicyDirectory {
+                message: "this server follows no directory".to_owned(),
+            }),
+        }
+    }
+
+    /// Puts a bundle in force that was just made durable as this version.
+    pub(super) fn enforce_version(&self, org: OrgId, version: u64, bundle: &CheckedBundle) {
+        self.enforce(org, Source::Published(version), bundle);
+    }
+
+    pub(super) fn enforce_followed(&self, org: OrgId, bundle: &CheckedBundle) {
+        self.enforce(org, Source::Directory, bundle);
+    }
+
+    /// After a failure that leaves open whether a change is durable: what the store
+    /// says is what is served.
+    pub(super) async fn recover_in_force(&self, org: OrgId) -> Result<(), GovernError> {
+        if let Some(ServedPolicies::Published { version }) = self.parts.policies.served(org).await?
+        {
+            let serving = self.in_force.state.read().orgs.get(&org).cloned();
+            if serving.is_none_or(|serving| serving.source != Source::Published(version)) {
+                self.serve_published(org, version).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&self, directory: &CheckedBundle) {
+        self.in_force.state.write().directory = Directory {
+            accepted: Some(directory.clone()),
+            refused: None,
+        };
+    }
+
+    fn serves(&self, org: OrgId, digest: &str) -> bool {
+        let state = self.in_force.state.read();
+        let loaded = state.orgs.get(&org).and_then(|org| org.loaded.as_ref());
+        loaded.is_some_and(|(loaded, _)| loaded == digest)
+    }
+
+    /// Puts the directory in force for one organization, with evidence.
+    async fn enforce_directory(
+        &self,
+        org: OrgId,
+        directory: &CheckedBundle,
+    ) -> Result<(), GovernError> {
+        // The server has no name of its own in the log. The directory is in the
+        // hands of whoever runs the server, which stands for the owner.
+        let Some(owner) = self.owner_name(org) else {
+            return Err(StoreError::NotFound { what: "owner" }.into());
+        };
+        let commit = self.reload_commit(org, &owner, directory, None).await?;
+        let digest = directory.digest.clone();
+        let policies = &self.parts.policies;
+        let receipt = policies.follow_directory(org, digest, commit).await?;
+        self.enforce(org, Source::Directory, directory);
+        self.committed(org, &receipt);
+        Ok(())
+    }
+
+    pub(super) async fn reload_commit(
+        &self,
+        org: OrgId,
+        actor: &PrincipalName,
+        directory: &CheckedBundle,
+        reason: Option<&str>,
+    ) -> Result<Commit, GovernError> {
+        let files: Vec<&String> = directory.files.files().keys().collect();
+        let body = json!({
+            "digest": directory.digest,
+            "files": files,
+            "reason": reason,
+            "previous": self.in_force.before(org),
+        });
+        let evidence = self
+            .record(org, actor, "policy.reloaded", None, &body)
+            .await?;
+        Ok(Commit::of(evidence))
+    }
+
+    fn owner_name(&self, org: OrgId) -> Option<PrincipalName> {
+        let principals = self.parts.nhi.principals(org, None, usize::MAX);
+        let owner = principals
+            .iter()
+            .find(|principal| principal.kind == creto_nhi::PrincipalType::Human);
+        owner.map(|principal| principal.name.clone())
+    }
+
+    async fn serve_published(&self, org: OrgId, version: u64) -> Result<(), GovernError> {
+        let stored = self.parts.policies.get(org, version).await?;
+        let (head, files) = stored.ok_or(StoreError::NotFound {
+            what: "policy version",
+        })?;
+        match self.check_bundle(files).await? {
+            Ok(bundle) => self.enforce(org, Source::Published(version), &bundle),
+            Err(error) => self.refuse_published(&head, &error),
+        }
+        Ok(())
+    }
+
+    fn refuse_published(&self, version: &PolicyVersion, error: &BundleError) {
+        tracing::error!(
+            org = %version.org,
+            version = version.version,
+            code = creto_errors::Classify::code(error),
+            error = creto_errors::chain(error),
+            "the published policies cannot be served by this build; everything is denied \
+             until others are published"
+        );
+        let serving = Serving {
+            source: Source::Published(version.version),
+            loaded: None,
+            refused: Some(RefusedAnswer::of(error, self.now())),
+        };
+        self.in_force
+            .state
+            .write()
+            .orgs
+            .insert(version.org, serving);
+    }
+
+    fn enforce(&self, org: OrgId, source: Source, bundle: &CheckedBundle) {
+        self.parts.authz.publish(org, Arc::clone(&bundle.compiled));
+        let serving = Serving {
+            source,
+            loaded: Some((bundle.digest.clone(), self.now())),
+            refused: None,
+        };
+        self.in_force.state.write().orgs.insert(org, serving);
+    }
+}

@@ -1,0 +1,343 @@
+//! What policies alone say about one request: without tokens, revocations, rights,
+//! budgets and rates, which policies do not change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use creto_authz::{
+    Account, Action, Approval, Authz, CheckRequest, CompiledPolicies, ContextValue, Decision, Hold,
+    PolicyId, Quota, Refusal, ResourceRef, Spend, deny,
+};
+use creto_nhi::{AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right};
+use creto_types::{Clock, OrgId, PrincipalName, Timestamp};
+use parking_lot::Mutex;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::OutcomeKind;
+
+/// What policies say: `allow`, `deny` or `requires_oversight`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VerdictAnswer {
+    /// `allow`, `deny` or `requires_oversight`; budgets and rates are not asked.
+    pub outcome: OutcomeKind,
+    /// Why, as in the answers to actions.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// The policies that decided.
+    pub policies: Vec<String>,
+    /// The kind of approval, when one is needed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub oversight: Option<String>,
+}
+
+/// The denials that policies or their absence cause; every other one comes from
+/// the identity, the delegation or the quota.
+const BY_POLICY: [&str; 7] = [
+    deny::NO_POLICIES,
+    deny::UNKNOWN_ACTION,
+    deny::INVALID_REQUEST,
+    deny::POLICY_FORBIDS,
+    deny::NO_POLICY_PERMITS,
+    deny::POLICY_ERROR,
+    deny::OVERSIGHT_CONFLICT,
+];
+
+/// Whether a denial with this code is the policies' doing.
+pub(crate) fn is_by_policy(code: &str) -> bool {
+    BY_POLICY.contains(&code)
+}
+
+impl VerdictAnswer {
+    /// What the policies said in this decision. `None` when they were not what
+    /// decided.
+    pub(crate) fn of(decision: &Decision) -> Option<Self> {
+        let permitted = |policies: &[PolicyId]| Self {
+            outcome: OutcomeKind::Allow,
+            code: "permitted".to_owned(),
+            message: "permitted".to_owned(),
+            policies: names(policies),
+            oversight: None,
+        };
+        match decision {
+            // Budgets and rates are asked once policies permitted.
+            Decision::Allow { policies, .. }
+            | Decision::QuotaExceeded { policies, .. }
+            | Decision::RateLimited { policies, .. } => Some(permitted(policies)),
+            Decision::Deny { reason, policies } => is_by_policy(reason.code).then(|| Self {
+                outcome: OutcomeKind::Deny,
+                code: reason.code.to_owned(),
+                message: reason.text.clone(),
+                policies: names(policies),
+                oversight: None,
+            }),
+            Decision::RequiresOversight {
+                oversight,
+                policies,
+                ..
+            } => Some(Self {
+                outcome: OutcomeKind::RequiresOversight,
+                code: "needs_approval".to_owned(),
+                message: format!("a human has to approve this: {oversight}"),
+                policies: names(policies),
+                oversight: Some(oversight.clone()),
+            }),
+        }
+    }
+}
+
+fn names(policies: &[PolicyId]) -> Vec<String> {
+    policies.iter().map(ToString::to_string).collect()
+}
+
+/// One value of a request's context as it is written in JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ContextJson {
+    /// Cedar `Bool`.
+    Bool(bool),
+    /// Cedar `Long`.
+    Long(i64),
+    /// Cedar `String`.
+    Text(String),
+    /// Cedar `Set<String>`.
+    Texts(Vec<String>),
+}
+
+/// What an action is done to: a name stands for a `Creto::Resource`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ResourceJson {
+    /// The id of a `Creto::Resource`.
+    Name(String),
+    /// Any entity type of the schema.
+    Typed(TypedResource),
+}
+
+/// An entity type of the schema and an id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TypedResource {
+    /// For example `Creto::Host`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// For example `releases.example.test`.
+    pub id: String,
+}
+
+impl ResourceJson {
+    pub(crate) fn to_ref(&self) -> ResourceRef {
+        match self {
+            Self::Name(id) => ResourceRef::resource(id),
+            Self::Typed(resource) => ResourceRef::new(&resource.kind, &resource.id),
+        }
+    }
+}
+
+/// A request as it can be kept and asked again.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) action: String,
+    pub(crate) resource: ResourceRef,
+    pub(crate) units: u64,
+    pub(crate) context: BTreeMap<String, ContextJson>,
+    /// The policies that a human approved it for.
+    pub(crate) approval: Option<String>,
+}
+
+impl Asked {
+    pub(crate) fn of(request: &CheckRequest<'_>) -> Self {
+        let value = |value: &ContextValue<'_>| match value {
+            ContextValue::Bool(value) => ContextJson::Bool(*value),
+            ContextValue::Long(value) => ContextJson::Long(*value),
+            ContextValue::Text(value) => ContextJson::Text((*value).to_owned()),
+            ContextValue::Texts(values) => {
+                ContextJson::Texts(values.iter().map(|text| (*text).to_owned()).collect())
+            }
+        };
+        Self {
+            action: request.action.name().to_owned(),
+            resource: request.resource.clone(),
+            units: request.units,
+            context: request
+                .context
+                .iter()
+                .map(|(name, given)| ((*name).to_owned(), value(given)))
+                .collect(),
+            approval: request
+                .approval
+                .map(|approval| approval.policy_id.to_string()),
+        }
+    }
+
+    /// Asks this of a decision point, as a pure question.
+    pub(crate) fn ask(&self, authz: &Authz, identity: Arc<AgentIdentity>) -> Decision {
+        let texts: Vec<Vec<&str>> = self
+            .context
+            .values()
+            .map(|value| match value {
+                ContextJson::Texts(values) => values.iter().map(String::as_str).collect(),
+                _ => Vec::new(),
+            })
+            .collect();
+        let context: Vec<(&str, ContextValue<'_>)> = self
+            .context
+            .iter()
+            .zip(&texts)
+            .map(|((name, value), texts)| {
+                let value = match value {
+                    ContextJson::Bool(value) => ContextValue::Bool(*value),
+                    ContextJson::Long(value) => ContextValue::Long(*value),
+                    ContextJson::Text(value) => ContextValue::Text(value),
+                    ContextJson::Texts(_) => ContextValue::Texts(texts),
+                };
+                (name.as_str(), value)
+            })
+            .collect();
+        let approval = self.approval.as_deref().map(|policies| Approval {
+            policy_id: PolicyId::from(policies),
+        });
+        authz.ask(
+            &authz.bind(identity),
+            &CheckRequest {
+                action: &Action::named(&self.action),
+                resource: &self.resource,
+                units: self.units,
+                reserve: false,
+                context: &context,
+                approval: approval.as_ref(),
+            },
+        )
+    }
+}
+
+/// Asks one set of policies, which need not be in force, for one organization.
+pub(crate) struct Judge {
+    authz: Authz,
+    clock: Arc<Told>,
+}
+
+/// Pure questions reserve nothing; should one ever try, it is refused.
+struct Nothing;
+
+impl Quota for Nothing {
+    fn account(&self, _: &AgentIdentity) -> Arc<dyn Account> {
+        Arc::new(Self)
+    }
+}
+
+impl Account for Nothing {
+    fn reserve(&self, _: &Spend<'_>) -> Result<Hold, Refusal> {
+        Err(Refusal::Refused {
+            code: deny::INVALID_REQUEST,
+            text: "nothing is reserved for a question".to_owned(),
+        })
+    }
+}
+
+/// The instant that is asked about: policies may read it.
+#[derive(Debug, Default)]
+struct Told(Mutex<Timestamp>);
+
+impl Clock for Told {
+    fn now(&self) -> Timestamp {
+        *self.0.lock()
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+impl Judge {
+    pub(crate) fn new(org: OrgId, policies: Arc<CompiledPolicies>) -> Self {
+        let clock = Arc::new(Told::default());
+        let authz = Authz::new(Arc::new(Nothing), Arc::clone(&clock) as Arc<dyn Clock>);
+        authz.publish(org, policies);
+        Self { authz, clock }
+    }
+
+    /// What they say at this instant. One question at a time.
+    pub(crate) fn verdict(
+        &mut self,
+        identity: &AgentIdentity,
+        asked: &Asked,
+        at: Timestamp,
+    ) -> VerdictAnswer {
+        *self.clock.0.lock() = at;
+        let decision = asked.ask(&self.authz, Arc::new(timeless(identity)));
+        VerdictAnswer::of(&decision).unwrap_or_else(|| VerdictAnswer {
+            outcome: OutcomeKind::Deny,
+            code: deny::INVALID_REQUEST.to_owned(),
+            message: "the policies cannot be asked for this identity".to_owned(),
+            policies: Vec::new(),
+            oversight: None,
+        })
+    }
+}
+
+/// The same chain with every right and no end: only policies are left to say no.
+fn timeless(identity: &AgentIdentity) -> AgentIdentity {
+    let hops = identity.hops.iter().map(|hop| Hop {
+        link: Arc::new(DelegationLink {
+            rights: everything(),
+            not_before: Timestamp::UNIX_EPOCH,
+            expires_at: Timestamp::MAX,
+            ..DelegationLink::clone(&hop.link)
+        }),
+        status: Arc::new(LinkStatus::active()),
+    });
+    AgentIdentity {
+        hops: hops.collect(),
+        expires_at: Timestamp::MAX,
+        ..identity.clone()
+    }
+}
+
+fn everything() -> Vec<Right> {
+    Right::parse("*", "*").into_iter().collect()
+}
+
+/// A chain of principals that need not exist: the first is the human it starts
+/// from, each further one an agent below the one before.
+pub(crate) fn chain_identity(org: OrgId, chain: &[PrincipalName]) -> Option<AgentIdentity> {
+    let name = chain.last()?.clone();
+    let mut hops: Vec<Hop> = Vec::new();
+    for (pair, number) in chain.windows(2).zip(1_u64..) {
+        let [delegator, delegatee] = pair else {
+            continue;
+        };
+        hops.push(Hop {
+            link: Arc::new(DelegationLink {
+                id: format!("lnk_{number:032x}").parse().ok()?,
+                org,
+                delegator: delegator.clone(),
+                delegatee: delegatee.clone(),
+                parent: hops.last().map(|above| above.link.id),
+                rights: everything(),
+                not_before: Timestamp::UNIX_EPOCH,
+                expires_at: Timestamp::MAX,
+                max_depth: u8::MAX,
+                budget: None,
+                issued_at: Timestamp::UNIX_EPOCH,
+            }),
+            status: Arc::new(LinkStatus::active()),
+        });
+    }
+    let kind = if hops.is_empty() {
+        PrincipalType::Human
+    } else {
+        PrincipalType::Agent
+    };
+    Some(AgentIdentity {
+        org,
+        spiffe_id: format!("spiffe://test/org/{org}/{kind}/{name}"),
+        name,
+        kind,
+        hops,
+        token_id: None,
+        expires_at: Timestamp::MAX,
+    })
+}

@@ -1,0 +1,404 @@
+//! A candidate set of policies, asked beside the one in force.
+//!
+//! What was decided is handed over when the decision is made, through a bounded
+//! queue that drops when it is full, and judged by a task of its own: a candidate
+//! delays nobody and answers nobody. What it would have said differently is
+//! counted, with a few samples of each kind.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use creto_authz::{CheckRequest, Decision};
+use creto_nhi::AgentIdentity;
+use creto_telemetry::{Metrics, PolicyShadow as Label};
+use creto_types::{ActionId, Clock, Commit, LeafIndex, OrgId, PrincipalName, Timestamp};
+use parking_lot::{Mutex, RwLock};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::bundle::{CheckedBundle, PolicyFiles};
+use super::judge::{Asked, Judge, VerdictAnswer};
+use super::publish::FilesRequest;
+use crate::answers::Answer;
+use crate::idempotency::{Begun, Ticket};
+use crate::{Caller, GovernError, Governor, IdempotencyKey, OutcomeKind};
+
+/// Decisions that wait to be judged; later ones are dropped and counted.
+const QUEUE: usize = 1_024;
+
+/// Samples that are kept of each kind of difference, the newest.
+const SAMPLES: usize = 20;
+
+/// The candidates of every organization. Shared by all that decide.
+pub struct PolicyShadow {
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    /// Whether there is any candidate: the one thing that is read when there is
+    /// none.
+    any: AtomicBool,
+    runs: RwLock<HashMap<OrgId, Arc<Run>>>,
+}
+
+/// One candidate while it is asked.
+struct Run {
+    digest: String,
+    started_at: Timestamp,
+    started_by: PrincipalName,
+    policies: usize,
+    queue: mpsc::Sender<Seen>,
+    dropped: AtomicU64,
+    seen: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    judged: u64,
+    different: u64,
+    kinds: BTreeMap<(&'static str, &'static str), Kind>,
+}
+
+#[derive(Default)]
+struct Kind {
+    count: u64,
+    samples: VecDeque<DifferenceAnswer>,
+}
+
+struct Seen {
+    at: Timestamp,
+    action_id: Option<ActionId>,
+    identity: Arc<AgentIdentity>,
+    asked: Asked,
+    enforced: VerdictAnswer,
+}
+
+/// One decision that the candidate would have made differently.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DifferenceAnswer {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The governed action; absent for connections.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub action_id: Option<ActionId>,
+    /// Where the decision lies in the log; absent for live traffic.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leaf: Option<LeafIndex>,
+    /// Who asked.
+    pub principal: PrincipalName,
+    /// For what.
+    pub action: String,
+    /// On what.
+    pub resource: String,
+    /// How many.
+    pub units: u64,
+    /// What was decided.
+    pub enforced: VerdictAnswer,
+    /// What the candidate says.
+    pub candidate: VerdictAnswer,
+}
+
+/// Differences of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DifferenceKindAnswer {
+    /// What was decided.
+    pub enforced: OutcomeKind,
+    /// What the candidate says.
+    pub candidate: OutcomeKind,
+    /// How often.
+    pub count: u64,
+    /// Some of them, newest first.
+    pub samples: Vec<DifferenceAnswer>,
+}
+
+/// A candidate and what it said so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ShadowAnswer {
+    /// Whether a candidate is asked now.
+    pub active: bool,
+    /// SHA-256 of its bundle, in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<String>,
+    /// How many policies it has.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub policies: Option<usize>,
+    /// Since when. A restart of the server ends it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started_at: Option<Timestamp>,
+    /// Who set it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started_by: Option<PrincipalName>,
+    /// Decisions it was asked about.
+    pub judged: u64,
+    /// Of those, how many it would have decided differently.
+    pub different: u64,
+    /// Decisions it was not asked about, because too much was decided at once.
+    pub dropped: u64,
+    /// The differences by kind.
+    pub differences: Vec<DifferenceKindAnswer>,
+    /// Where the change lies in the log.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leaf: Option<LeafIndex>,
+}
+
+impl Answer for ShadowAnswer {
+    fn set_leaf(&mut self, leaf: LeafIndex) {
+        self.leaf = Some(leaf);
+    }
+}
+
+impl ShadowAnswer {
+    fn none() -> Self {
+        Self {
+            active: false,
+            digest: None,
+            policies: None,
+            started_at: None,
+            started_by: None,
+            judged: 0,
+            different: 0,
+            dropped: 0,
+            differences: Vec::new(),
+            leaf: None,
+        }
+    }
+}
+
+impl Run {
+    fn answer(&self) -> ShadowAnswer {
+        let counts = self.seen.lock();
+        ShadowAnswer {
+            active: true,
+            digest: Some(self.digest.clone()),
+            policies: Some(self.policies),
+            started_at: Some(self.started_at),
+            started_by: Some(self.started_by.clone()),
+            judged: counts.judged,
+            different: counts.different,
+            dropped: self.dropped.load(Ordering::Relaxed),
+            differences: counts.kinds.values().filter_map(Kind::answer).collect(),
+            leaf: None,
+        }
+    }
+
+    fn judge(&self, judge: &mut Judge, seen: Seen, metrics: &Metrics) {
+        let candidate = judge.verdict(&seen.identity, &seen.asked, seen.at);
+        let same = candidate.outcome == seen.enforced.outcome;
+        metrics
+            .policy_shadow
+            .inc(if same { Label::Same } else { Label::Different });
+        let mut counts = self.seen.lock();
+        counts.judged += 1;
+        if same {
+            return;
+        }
+        counts.different += 1;
+        let names = (seen.enforced.outcome.as_str(), candidate.outcome.as_str());
+        let kind = counts.kinds.entry(names).or_default();
+        kind.count += 1;
+        if kind.samples.len() == SAMPLES {
+            kind.samples.pop_back();
+        }
+        kind.samples.push_front(DifferenceAnswer {
+            at: seen.at,
+            action_id: seen.action_id,
+            leaf: None,
+            principal: seen.identity.name.clone(),
+            action: seen.asked.action,
+            resource: seen.asked.resource.id,
+            units: seen.asked.units,
+            enforced: seen.enforced,
+            candidate,
+        });
+    }
+}
+
+impl Kind {
+    fn answer(&self) -> Option<DifferenceKindAnswer> {
+        let newest = self.samples.front()?;
+        Some(DifferenceKindAnswer {
+            enforced: newest.enforced.outcome,
+            candidate: newest.candidate.outcome,
+            count: self.count,
+            samples: self.samples.iter().cloned().collect(),
+        })
+    }
+}
+
+impl PolicyShadow {
+    /// No candidates.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            metrics,
+            clock,
+            any: AtomicBool::new(false),
+            runs: RwLock::default(),
+        }
+    }
+
+    /// Hands over what was decided. Waits for nothing; costs one load when there
+    /// is no candidate.
+    pub fn observe(
+        &self,
+        identity: &Arc<AgentIdentity>,
+        action_id: Option<ActionId>,
+        request: &CheckRequest<'_>,
+        decision: &Decision,
+    ) {
+        if !self.any.load(Ordering::Relaxed) {
+            return;
+        }
+        let Some(run) = self.runs.read().get(&identity.org).cloned() else {
+            return;
+        };
+        // A revoked delegation or a missing right is no business of policies.
+        let Some(enforced) = VerdictAnswer::of(decision) else {
+            return;
+        };
+        let Ok(room) = run.queue.try_reserve() else {
+            run.dropped.fetch_add(1, Ordering::Relaxed);
+            self.metrics.policy_shadow.inc(Label::Dropped);
+            return;
+        };
+        room.send(Seen {
+            at: self.clock.now(),
+            action_id,
+            identity: Arc::clone(identity),
+            asked: Asked::of(request),
+            enforced,
+        });
+    }
+
+    fn start(&self, org: OrgId, by: &PrincipalName, bundle: &CheckedBundle) -> ShadowAnswer {
+        let (queue, mut waiting) = mpsc::channel(QUEUE);
+        let run = Arc::new(Run {
+            digest: bundle.digest.clone(),
+            started_at: self.clock.now(),
+            started_by: by.clone(),
+            policies: bundle.compiled.report().policies.len(),
+            queue,
+            dropped: AtomicU64::new(0),
+            seen: Mutex::default(),
+        });
+        let mut judge = Judge::new(org, Arc::clone(&bundle.compiled));
+        let metrics = Arc::clone(&self.metrics);
+        // It ends with the run, whose sender is the only one.
+        let weak = Arc::downgrade(&run);
+        tokio::spawn(async move {
+            while let Some(seen) = waiting.recv().await {
+                let Some(run) = weak.upgrade() else {
+                    return;
+                };
+                run.judge(&mut judge, seen, &metrics);
+                // Others share this thread.
+                tokio::task::yield_now().await;
+            }
+        });
+        let answer = run.answer();
+        self.runs.write().insert(org, run);
+        self.any.store(true, Ordering::Relaxed);
+        answer
+    }
+
+    fn stop(&self, org: OrgId) {
+        let mut runs = self.runs.write();
+        runs.remove(&org);
+        self.any.store(!runs.is_empty(), Ordering::Relaxed);
+    }
+
+    fn answer(&self, org: OrgId) -> ShadowAnswer {
+        let runs = self.runs.read();
+        runs.get(&org)
+            .map_or_else(ShadowAnswer::none, |run| run.answer())
+    }
+}
+
+impl Governor {
+    /// Asks a candidate beside the policies in force from now on, in place of any
+    /// other candidate. It lasts until it is stopped or the server ends.
+    pub async fn start_policy_shadow(
+        &self,
+        caller: &Caller,
+        request: FilesRequest,
+        key: Option<IdempotencyKey>,
+    ) -> Result<ShadowAnswer, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("try policies")?;
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "policy.shadow", &request).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let bundle = self
+            .check_bundle(PolicyFiles::new(request.files)?)
+            .await??;
+        let (org, shadow) = (caller.org(), &self.parts.shadow);
+        let body = json!({ "digest": bundle.digest });
+        let evidence = self
+            .record(org, caller.name(), "policy.shadow_started", None, &body)
+            .await?;
+        let answer = ShadowAnswer {
+            active: true,
+            digest: Some(bundle.digest.clone()),
+            policies: Some(bundle.compiled.report().policies.len()),
+            started_at: Some(self.now()),
+            started_by: Some(caller.name().clone()),
+            ..ShadowAnswer::none()
+        };
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let leaf = self.commit(commit).await.map(|receipt| {
+            shadow.start(org, caller.name(), &bundle);
+            self.committed(org, &receipt)
+        });
+        ticket.finish(answer, leaf)
+    }
+
+    /// Asks no candidate any more, and says what the last one said.
+    pub async fn stop_policy_shadow(
+        &self,
+        caller: &Caller,
+        key: Option<IdempotencyKey>,
+    ) -> Result<ShadowAnswer, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("try policies")?;
+        let replies = self.parts.replies.as_ref();
+        let ticket = match Ticket::begin(replies, caller, key, "policy.shadow_stop", &()).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let (org, shadow) = (caller.org(), &self.parts.shadow);
+        let answer = ShadowAnswer {
+            active: false,
+            ..shadow.answer(org)
+        };
+        if answer.digest.is_none() {
+            return Err(GovernError::NotFound {
+                what: "candidate set of policies",
+            });
+        }
+        let body = json!({
+            "digest": answer.digest,
+            "judged": answer.judged,
+            "different": answer.different,
+            "dropped": answer.dropped,
+        });
+        let evidence = self
+            .record(org, caller.name(), "policy.shadow_stopped", None, &body)
+            .await?;
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let leaf = self.commit(commit).await.map(|receipt| {
+            shadow.stop(org);
+            self.committed(org, &receipt)
+        });
+        ticket.finish(answer, leaf)
+    }
+
+    /// What the candidate said so far.
+    pub fn policy_shadow(&self, caller: &Caller) -> Result<ShadowAnswer, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("try policies")?;
+        Ok(self.parts.shadow.answer(caller.org()))
+    }
+}

@@ -1,0 +1,147 @@
+//! Candidates: asked beside what is in force, or about what was decided.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::files;
+use crate::arguments::Instant;
+use crate::cli::ShadowCommand;
+use crate::context::Context;
+use crate::error::CliError;
+use crate::output::{Reply, at, fields, instant, table};
+
+/// Differences that are shown and kept; more of them tell nothing new.
+const SHOWN: usize = 200;
+
+pub(crate) fn shadow(context: &Context, command: &ShadowCommand) -> Result<Reply, CliError> {
+    let client = context.client()?;
+    let answer = match command {
+        ShadowCommand::Start { dir } => {
+            let body = json!({ "files": files::body(dir)? });
+            client.post("/v1/policies/shadow", &body)?
+        }
+        ShadowCommand::Status => client.get("/v1/policies/shadow")?,
+        ShadowCommand::Stop => client.post("/v1/policies/shadow/stop", &json!({}))?,
+    };
+    if at(&answer, "/digest").is_empty() {
+        let text = "No candidate is asked. Start: creto policy shadow start DIR\n";
+        return Ok(Reply::new(text, answer));
+    }
+    let mut text = fields(&[
+        ("candidate", at(&answer, "/digest")),
+        ("asked now", at(&answer, "/active")),
+        ("since", instant(&answer, "/started_at")),
+        ("judged", at(&answer, "/judged")),
+        ("different", at(&answer, "/different")),
+        ("dropped", at(&answer, "/dropped")),
+    ]);
+    let kinds = answer.get("differences").and_then(Value::as_array);
+    for kind in kinds.into_iter().flatten() {
+        let samples = kind.get("samples").and_then(Value::as_array);
+        let samples: Vec<Value> = samples.into_iter().flatten().cloned().collect();
+        text.push_str(&format!(
+            "\n{} instead of {}: {}\n{}",
+            at(kind, "/candidate"),
+            at(kind, "/enforced"),
+            at(kind, "/count"),
+            differences(&samples)
+        ));
+    }
+    Ok(Reply::new(text, answer))
+}
+
+pub(crate) fn dry_run(
+    context: &Context,
+    dir: &Path,
+    since: Instant,
+    until: Option<Instant>,
+) -> Result<Reply, CliError> {
+    let client = context.client()?;
+    let mut body = Map::new();
+    body.insert("files".to_owned(), files::body(dir)?);
+    body.insert("since".to_owned(), json!(since.0));
+    if let Some(until) = until {
+        body.insert("until".to_owned(), json!(until.0));
+    }
+    let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut changes: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut items: Vec<Value> = Vec::new();
+    loop {
+        let body_now = Value::Object(body.clone());
+        let answer = client.post("/v1/policies/dry-run", &body_now)?;
+        for name in ["judged", "skipped", "different"] {
+            let count = answer.get(name).and_then(Value::as_u64).unwrap_or(0);
+            *totals.entry(name).or_default() += count;
+        }
+        let kinds = answer.get("changes").and_then(Value::as_array);
+        for kind in kinds.into_iter().flatten() {
+            let names = (at(kind, "/enforced"), at(kind, "/candidate"));
+            let count = kind.get("count").and_then(Value::as_u64).unwrap_or(0);
+            *changes.entry(names).or_default() += count;
+        }
+        let listed = answer.get("items").and_then(Value::as_array);
+        let room = SHOWN.saturating_sub(items.len());
+        items.extend(listed.into_iter().flatten().take(room).cloned());
+        match answer.get("next").filter(|next| !next.is_null()) {
+            Some(next) => body.insert("before".to_owned(), next.clone()),
+            None => break,
+        };
+    }
+    let count = |name: &str| totals.get(name).copied().unwrap_or(0);
+    let mut text = fields(&[
+        ("judged", count("judged").to_string()),
+        ("skipped", count("skipped").to_string()),
+        ("different", count("different").to_string()),
+    ]);
+    for ((enforced, candidate), count) in &changes {
+        text.push_str(&format!("{candidate} instead of {enforced}: {count}\n"));
+    }
+    if items.is_empty() {
+        text.push_str("\nThe candidate decides all of it as it was decided.\n");
+    } else {
+        text.push_str(&format!("\n{}", differences(&items)));
+    }
+    let changes: Vec<Value> = changes
+        .iter()
+        .map(|((enforced, candidate), count)| {
+            json!({ "enforced": enforced, "candidate": candidate, "count": count })
+        })
+        .collect();
+    let json = json!({
+        "judged": count("judged"),
+        "skipped": count("skipped"),
+        "different": count("different"),
+        "changes": changes,
+        "items": items,
+    });
+    Ok(Reply::new(text, json))
+}
+
+fn differences(items: &[Value]) -> String {
+    let rows: Vec<_> = items
+        .iter()
+        .map(|item| {
+            vec![
+                instant(item, "/at"),
+                at(item, "/principal"),
+                at(item, "/action"),
+                at(item, "/resource"),
+                at(item, "/enforced/outcome"),
+                at(item, "/candidate/outcome"),
+                at(item, "/candidate/message"),
+            ]
+        })
+        .collect();
+    let headers = [
+        "AT",
+        "WHO",
+        "ACTION",
+        "RESOURCE",
+        "DECIDED",
+        "CANDIDATE",
+        "WHY",
+    ];
+    table(&headers, &rows)
+}

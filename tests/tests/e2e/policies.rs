@@ -1,0 +1,252 @@
+//! The life of policies on the real program.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Server, Site, creto, draft, now, said};
+
+/// A candidate beside the server's own directory: the starter set with a change.
+fn candidate(server: &Server, change: impl Fn(&str) -> String) -> String {
+    let (from, to) = (
+        server.path().join("policies"),
+        server.path().join("candidate"),
+    );
+    let _ = std::fs::remove_dir_all(&to);
+    std::fs::create_dir(&to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        if name == "release.cedar" {
+            text = change(&text);
+        }
+        if name != "release.test.json" {
+            std::fs::write(to.join(name), text).unwrap();
+        }
+    }
+    "candidate".to_owned()
+}
+
+fn without_drafts(text: &str) -> String {
+    let changed = text.replace("Creto::Action::\"changelog.draft\",", "");
+    assert_ne!(changed, text);
+    changed
+}
+
+fn run(dir: &Path, words: &[&str]) -> Value {
+    let mut all = vec!["--json"];
+    all.extend(words);
+    let output = creto(dir, &all);
+    assert!(output.status.success(), "{words:?}: {}", said(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn refused(dir: &Path, words: &[&str]) -> String {
+    let output = creto(dir, words);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    said(&output)
+}
+
+fn outcome(server: &Server, worker: &str) -> Value {
+    draft(&server.agent(worker)).unwrap()["outcome"].clone()
+}
+
+fn current(server: &Server) -> Value {
+    server.owner().get("/v1/policies/current").unwrap()
+}
+
+/// Waits until what is in force is so; the directory is looked at once a second.
+fn until(server: &Server, holds: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..600 {
+        let answer = current(server);
+        if holds(&answer) {
+            return answer;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    panic!("it never came to be: {}", current(server));
+}
+
+#[test]
+fn a_publication_is_in_force_at_once_survives_a_kill_and_is_rolled_back() {
+    let mut server = Server::fresh();
+    let (_, worker) = server.chain("1.00");
+    let dir = server.path().to_owned();
+    assert!(said(&creto(&dir, &["policy", "list"])).contains("Nothing was published"));
+    run(
+        &dir,
+        &["policy", "publish", "policies", "--reason", "the start"],
+    );
+    assert_eq!(outcome(&server, &worker), "allow");
+
+    let named = candidate(&server, without_drafts);
+    let published = [
+        "policy",
+        "publish",
+        &named,
+        "--reason",
+        "no drafts",
+        "--expect-version",
+        "1",
+    ];
+    let version = run(&dir, &published);
+    assert_eq!(
+        (&version["version"], &version["author"]),
+        (&json!(2), &json!("owner"))
+    );
+    assert_eq!(outcome(&server, &worker), "deny");
+    assert!(refused(&dir, &published).contains("policy_version_conflict"));
+    let leaf = format!("/v1/audit/leaves/{}", version["leaf"]);
+    let record = server.owner().get(&leaf).unwrap();
+    assert_eq!(record["record"]["kind"], "policy.published");
+    assert_eq!(record["record"]["body"]["digest"], version["digest"]);
+
+    // Broken ones change nothing.
+    candidate(&server, |text| format!("{text} permit ("));
+    assert!(
+        refused(&dir, &["policy", "publish", &named, "--reason", "x"]).contains("policy_syntax")
+    );
+    assert_eq!(outcome(&server, &worker), "deny");
+
+    server.kill_and_restart();
+    assert_eq!(outcome(&server, &worker), "deny");
+    assert_eq!(current(&server)["version"], 2);
+    let back = run(
+        &dir,
+        &["policy", "rollback", "1", "--reason", "drafts again"],
+    );
+    assert_eq!(
+        (&back["version"], &back["restores"]),
+        (&json!(3), &json!(1))
+    );
+    assert_eq!(outcome(&server, &worker), "allow");
+    let diff = run(&dir, &["policy", "diff", "2", "3"]);
+    assert_eq!(diff["changed"][0]["id"], "release-work", "{diff}");
+    assert_eq!(run(&dir, &["policy", "diff", "1", "3"])["same"], true);
+    assert_eq!(
+        run(&dir, &["policy", "list"])["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+    assert_eq!(run(&dir, &["policy", "show", "2"])["reason"], "no drafts");
+}
+
+#[test]
+fn the_directory_is_followed_and_what_is_broken_in_it_is_reported() {
+    let server = Server::fresh();
+    let (_, worker) = server.chain("1.00");
+    let dir = server.path().to_owned();
+    let file = dir.join("policies/release.cedar");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let before = current(&server);
+    assert_eq!(before["source"], "directory");
+
+    std::fs::remove_file(dir.join("policies/release.test.json")).unwrap();
+    std::fs::write(&file, without_drafts(&good)).unwrap();
+    let changed = until(&server, |answer| answer["digest"] != before["digest"]);
+    assert_eq!(outcome(&server, &worker), "deny");
+
+    std::fs::write(&file, format!("{good} permit (")).unwrap();
+    let broken = until(&server, |answer| answer["refused"].is_object());
+    assert_eq!(
+        broken["digest"], changed["digest"],
+        "what was in force stays"
+    );
+    assert_eq!(broken["refused"]["findings"][0]["file"], "release.cedar");
+    assert_eq!(outcome(&server, &worker), "deny");
+    assert!(server.stranger().get_bytes("/readyz").is_ok());
+    // Whoever asks the server needs no valid directory.
+    assert!(said(&creto(&dir, &["policy", "show"])).contains("REFUSED"));
+
+    std::fs::write(&file, &good).unwrap();
+    until(&server, |answer| answer["refused"].is_null());
+    assert_eq!(outcome(&server, &worker), "allow");
+
+    // Published policies hold whatever the directory says, until it is followed again.
+    let named = candidate(&server, without_drafts);
+    run(
+        &dir,
+        &["policy", "publish", &named, "--reason", "no drafts"],
+    );
+    assert_eq!(outcome(&server, &worker), "deny");
+    run(
+        &dir,
+        &["policy", "follow-directory", "--reason", "files again"],
+    );
+    assert_eq!(outcome(&server, &worker), "allow");
+}
+
+#[test]
+fn a_candidate_is_tried_on_what_is_decided_and_on_what_was() {
+    let server = Server::fresh();
+    let (_, worker) = server.chain("1.00");
+    let dir = server.path().to_owned();
+    let since = now().to_string();
+    let named = candidate(&server, without_drafts);
+    assert!(said(&creto(&dir, &["policy", "shadow", "status"])).contains("No candidate"));
+    run(&dir, &["policy", "shadow", "start", &named]);
+    assert_eq!(
+        outcome(&server, &worker),
+        "allow",
+        "nothing of it is enforced"
+    );
+    let told = (0..400).find_map(|_| {
+        sleep(Duration::from_millis(25));
+        let told = run(&dir, &["policy", "shadow", "status"]);
+        (told["judged"] == 1).then_some(told)
+    });
+    let told = told.expect("the candidate is asked");
+    assert_eq!(told["different"], 1, "{told}");
+    assert_eq!(
+        told["differences"][0]["samples"][0]["action"],
+        "changelog.draft"
+    );
+    assert_eq!(run(&dir, &["policy", "shadow", "stop"])["active"], false);
+
+    let dry = run(&dir, &["policy", "dry-run", &named, "--since", &since]);
+    assert_eq!(
+        (&dry["judged"], &dry["different"]),
+        (&json!(1), &json!(1)),
+        "{dry}"
+    );
+    assert_eq!(dry["items"][0]["candidate"]["code"], "no_policy_permits");
+    let same = run(&dir, &["policy", "dry-run", "policies", "--since", &since]);
+    assert_eq!(same["different"], 0, "{same}");
+}
+
+#[test]
+fn files_are_checked_and_tested_without_a_server() {
+    let site = Site::new();
+    let dir = site.path();
+    assert_eq!(run(dir, &["policy", "validate", "policies"])["valid"], true);
+    let tests = run(dir, &["policy", "test", "policies"]);
+    assert_eq!(
+        (&tests["failed"], tests["passed"].as_u64() >= Some(11)),
+        (&json!(0), true)
+    );
+
+    let file = dir.join("policies/release.cedar");
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, good.replace("@oversight(\"release\")\n", "")).unwrap();
+    let text = refused(dir, &["policy", "test", "policies"]);
+    assert!(
+        text.contains("FAIL release.test.json: publishing by an agent"),
+        "{text}"
+    );
+    assert!(
+        text.contains("expected requires_oversight, got deny"),
+        "{text}"
+    );
+    assert!(refused(dir, &["config", "check"]).contains("policy_tests_failed"));
+
+    std::fs::write(&file, good.replace("history.read", "history.raed")).unwrap();
+    let text = refused(dir, &["policy", "validate", "policies"]);
+    assert!(text.contains("policies/release.cedar:"), "{text}");
+    assert!(text.contains("policy_invalid"), "{text}");
+    assert!(refused(dir, &["policy", "test", "nowhere"]).contains("no such directory"));
+}
