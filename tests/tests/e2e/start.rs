@@ -139,7 +139,7 @@ fn a_second_server_says_that_the_data_is_in_use() {
 fn a_doubtful_policy_is_pointed_out() {
     let site = Site::new();
     let doubtful = "@id(\"always-held\") @oversight(\"x\") forbid (principal, \
-                    action == Creto::Action::\"history.read\", resource);";
+                    action == Creto::Action::\"changelog.draft\", resource);";
     std::fs::write(site.path().join("policies/doubtful.cedar"), doubtful).unwrap();
     let checked = creto(site.path(), &["config", "check"]);
     assert_eq!(checked.status.code(), Some(0), "{}", said(&checked));
