@@ -187,7 +187,11 @@ fn nhi(error: &NhiError) -> StatusCode {
         NhiError::UnknownOrganization { .. }
         | NhiError::UnknownPrincipal { .. }
         | NhiError::UnknownDelegation { .. } => StatusCode::NOT_FOUND,
-        NhiError::PrincipalExists { .. } | NhiError::AlreadyRevoked { .. } => StatusCode::CONFLICT,
+        NhiError::PrincipalExists { .. }
+        | NhiError::AlreadyRevoked { .. }
+        | NhiError::AlreadySuspended { .. }
+        | NhiError::NotSuspended { .. }
+        | NhiError::OwnerNotSuspended { .. } => StatusCode::CONFLICT,
         NhiError::NotHuman { .. }
         | NhiError::DelegateeNotAgent { .. }
         | NhiError::ParentNotHeld { .. }

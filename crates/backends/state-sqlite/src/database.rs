@@ -42,6 +42,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ),
     ("0008_limits", include_str!("../migrations/0008_limits.sql")),
     (
+        "0009_suspension",
+        include_str!("../migrations/0009_suspension.sql"),
+    ),
+    (
         "0010_policies",
         include_str!("../migrations/0010_policies.sql"),
     ),

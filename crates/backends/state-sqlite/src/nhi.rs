@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use creto_nhi::{
-    LinkId, NhiStore, Organization, Principal, PrincipalType, SignedLink, Snapshot, StoredEpoch,
-    StoredKey, StoredLink, StoredOrganization, StoredPrincipal,
+    DelegationLink, LinkId, NhiStore, Organization, Principal, PrincipalType, SignedLink, Snapshot,
+    StoredEpoch, StoredKey, StoredLink, StoredOrganization, StoredPrincipal, StoredSuspension,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -42,6 +42,7 @@ impl NhiStore for SqliteNhi {
                     principals: load_principals(&tx)?,
                     links: load_links(&tx)?,
                     epochs: load_epochs(&tx)?,
+                    suspensions: load_suspensions(&tx)?,
                 })
             })
             .await
@@ -56,17 +57,22 @@ impl NhiStore for SqliteNhi {
         self.db
             .write(move |tx| {
                 let receipt = apply_commit(tx, &commit)?;
-                let StoredOrganization { organization, keys } = organization;
+                let StoredOrganization {
+                    organization,
+                    owner: founder,
+                    keys,
+                } = organization;
                 let added = tx
                     .prepare_cached(
-                        "INSERT OR IGNORE INTO organizations (id, name, created_at)
-                         VALUES (?1, ?2, ?3)",
+                        "INSERT OR IGNORE INTO organizations (id, name, created_at, owner)
+                         VALUES (?1, ?2, ?3, ?4)",
                     )
                     .and_then(|mut s| {
                         s.execute(params![
                             organization.id.to_string(),
                             organization.name,
                             organization.created_at.to_string(),
+                            founder.as_str(),
                         ])
                     })
                     .map_err(sql)?;
@@ -115,20 +121,9 @@ impl NhiStore for SqliteNhi {
                 let link = &signed.link;
                 let org = link.org.to_string();
                 for name in [&link.delegator, &link.delegatee] {
-                    let known = exists(
-                        tx,
-                        "SELECT 1 FROM principals WHERE org = ?1 AND name = ?2",
-                        params![org, name.as_str()],
-                    )?;
-                    found(known, "principal")?;
+                    known_principal(tx, &org, name)?;
                 }
-                if let Some(parent) = link.parent
-                    && is_revoked(tx, &org, parent)?
-                {
-                    return Err(StoreError::Conflict {
-                        what: "parent delegation",
-                    });
-                }
+                may_hold(tx, &org, link)?;
                 let added = tx
                     .prepare_cached(
                         "INSERT OR IGNORE INTO delegations
@@ -170,6 +165,55 @@ impl NhiStore for SqliteNhi {
                 )
                 .and_then(|mut s| s.execute(params![org, link.to_string(), at.to_string()]))
                 .map_err(sql)?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn insert_suspension(
+        &self,
+        suspension: StoredSuspension,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                let org = suspension.org.to_string();
+                known_principal(tx, &org, &suspension.principal)?;
+                let added = tx
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO suspensions (org, principal, since)
+                         VALUES (?1, ?2, ?3)",
+                    )
+                    .map_err(sql)?
+                    .execute(params![
+                        org,
+                        suspension.principal.as_str(),
+                        suspension.since.to_string(),
+                    ])
+                    .map_err(sql)?;
+                one(added, "suspension")?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn end_suspension(
+        &self,
+        org: OrgId,
+        principal: PrincipalName,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                let org = org.to_string();
+                known_principal(tx, &org, &principal)?;
+                let ended = tx
+                    .prepare_cached("DELETE FROM suspensions WHERE org = ?1 AND principal = ?2")
+                    .and_then(|mut s| s.execute(params![org, principal.as_str()]))
+                    .map_err(sql)?;
+                one(ended, "suspension")?;
                 Ok(receipt)
             })
             .await
@@ -232,6 +276,69 @@ fn add_principal(tx: &Transaction<'_>, stored: &StoredPrincipal) -> Result<(), S
     one(added, "principal")
 }
 
+/// Refuses a link below anything that ended meanwhile: a revoked link, at whatever
+/// height, or a suspended principal.
+fn may_hold(tx: &Transaction<'_>, org: &str, link: &DelegationLink) -> Result<(), StoreError> {
+    const ABOVE: &str = "
+        WITH RECURSIVE above (id, delegator, parent, revoked_at) AS (
+            SELECT id, delegator, parent, revoked_at FROM delegations
+            WHERE org = ?1 AND id = ?2
+            UNION ALL
+            SELECT d.id, d.delegator, d.parent, d.revoked_at
+            FROM above JOIN delegations AS d ON d.id = above.parent
+        )";
+    let parent = link.parent.map(|id| id.to_string());
+    if let Some(parent) = &parent {
+        let known = exists(
+            tx,
+            "SELECT 1 FROM delegations WHERE org = ?1 AND id = ?2",
+            params![org, parent],
+        )?;
+        found(known, "delegation")?;
+    }
+    let revoked = exists(
+        tx,
+        &format!("{ABOVE} SELECT 1 FROM above WHERE revoked_at IS NOT NULL"),
+        params![org, parent],
+    )?;
+    if revoked {
+        return Err(StoreError::Conflict {
+            what: "delegation above",
+        });
+    }
+    let suspended = exists(
+        tx,
+        &format!(
+            "{ABOVE} SELECT 1 FROM suspensions WHERE org = ?1 AND (
+                 principal IN (?3, ?4) OR principal IN (SELECT delegator FROM above)
+             )"
+        ),
+        params![
+            org,
+            parent,
+            link.delegator.as_str(),
+            link.delegatee.as_str()
+        ],
+    )?;
+    if suspended {
+        return Err(StoreError::Conflict { what: "principal" });
+    }
+    Ok(())
+}
+
+fn known_principal(
+    tx: &Transaction<'_>,
+    org: &str,
+    name: &PrincipalName,
+) -> Result<(), StoreError> {
+    let known = exists(
+        tx,
+        "SELECT 1 FROM principals WHERE org = ?1 AND name = ?2",
+        params![org, name.as_str()],
+    )?;
+    found(known, "principal")
+}
+
 /// Whether the organization's link is revoked; `NotFound` when there is none.
 fn is_revoked(tx: &Transaction<'_>, org: &str, link: LinkId) -> Result<bool, StoreError> {
     tx.prepare_cached("SELECT revoked_at IS NOT NULL FROM delegations WHERE org = ?1 AND id = ?2")
@@ -269,11 +376,11 @@ fn one(added: usize, what: &'static str) -> Result<(), StoreError> {
 fn load_organizations(connection: &Connection) -> Result<Vec<StoredOrganization>, StoreError> {
     let rows = query(
         connection,
-        "SELECT id, name, created_at FROM organizations ORDER BY id",
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        "SELECT id, name, created_at, owner FROM organizations ORDER BY id",
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
     )?;
     rows.into_iter()
-        .map(|(id, name, created_at): (String, String, String)| {
+        .map(|(id, name, created_at, owner): FoundedRow| {
             let mut keys = Vec::new();
             let mut statement = connection
                 .prepare_cached(
@@ -295,11 +402,17 @@ fn load_organizations(connection: &Connection) -> Result<Vec<StoredOrganization>
                     name,
                     created_at: parsed("organization", &created_at)?,
                 },
+                owner: owner
+                    .ok_or_else(|| corrupt("organization", "it has no owner"))
+                    .and_then(|owner| parsed("organization", &owner))?,
                 keys,
             })
         })
         .collect()
 }
+
+/// Id, name, instant and owner of an organization.
+type FoundedRow = (String, String, String, Option<String>);
 
 fn load_principals(connection: &Connection) -> Result<Vec<StoredPrincipal>, StoreError> {
     let mut statement = connection
@@ -362,6 +475,22 @@ fn load_epochs(connection: &Connection) -> Result<Vec<StoredEpoch>, StoreError> 
         });
     }
     Ok(epochs)
+}
+
+fn load_suspensions(connection: &Connection) -> Result<Vec<StoredSuspension>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT org, principal, since FROM suspensions ORDER BY org, principal")
+        .map_err(sql)?;
+    let mut rows = statement.query([]).map_err(sql)?;
+    let mut suspensions = Vec::new();
+    while let Some(row) = rows.next().map_err(sql)? {
+        suspensions.push(StoredSuspension {
+            org: field(row, 0, "suspension")?,
+            principal: field(row, 1, "suspension")?,
+            since: field(row, 2, "suspension")?,
+        });
+    }
+    Ok(suspensions)
 }
 
 fn query<T>(

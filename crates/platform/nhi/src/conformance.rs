@@ -10,7 +10,7 @@ use std::sync::Arc;
 use creto_types::{Claim, Commit, Idempotency, OrgId, StoreError};
 use serde_json::json;
 
-use crate::ports::{StoredEpoch, StoredLink, StoredPrincipal};
+use crate::ports::{StoredEpoch, StoredLink, StoredPrincipal, StoredSuspension};
 use crate::test_util::{World, commit, name};
 use crate::{LinkId, NhiStore, PrincipalType, SignedLink};
 
@@ -23,6 +23,8 @@ pub async fn all(store: Arc<dyn NhiStore>) {
     links(&world, acme, other).await;
     commits(&world, acme).await;
     epochs(&world, acme, other).await;
+    suspensions(&world, acme, other).await;
+    ended_above(&world, acme).await;
     loaded_again(&world).await;
 }
 
@@ -52,6 +54,7 @@ async fn principals(world: &World, acme: OrgId, other: OrgId) {
         .find(|row| row.organization.id == acme)
         .expect("it was founded")
         .clone();
+    assert_eq!(founded.owner, owner.principal.name);
 
     let refused = world
         .store
@@ -263,6 +266,163 @@ async fn epochs(world: &World, acme: OrgId, other: OrgId) {
         [first, elsewhere, second],
         "in the order they began"
     );
+}
+
+async fn suspensions(world: &World, acme: OrgId, other: OrgId) {
+    let store = &world.store;
+    assert!(store.load().await.expect("it loads").suspensions.is_empty());
+    let row = |org, who: &str, seconds| StoredSuspension {
+        org,
+        principal: name(who),
+        since: world.after(seconds),
+    };
+    let first = row(acme, "worker", 5);
+    let receipt = store
+        .insert_suspension(first.clone(), commit(acme, "principal.suspended"))
+        .await
+        .expect("the principal is there");
+    assert_eq!(receipt.leaves.len(), 1);
+    let again = row(acme, "worker", 6);
+    conflict(
+        &store
+            .insert_suspension(again, commit(acme, "refused"))
+            .await,
+    );
+    for (org, who) in [
+        (acme, "nobody"),
+        (other, "worker"),
+        (world.ids.next(), "worker"),
+    ] {
+        let missing = row(org, who, 7);
+        not_found(
+            &store
+                .insert_suspension(missing, commit(org, "refused"))
+                .await,
+        );
+        not_found(
+            &store
+                .end_suspension(org, name(who), commit(org, "refused"))
+                .await,
+        );
+    }
+    let human = row(acme, "alice", 8);
+    let second = row(other, "mallory", 9);
+    for next in [&human, &second] {
+        store
+            .insert_suspension(next.clone(), commit(next.org, "principal.suspended"))
+            .await
+            .expect("the port knows of no owner");
+    }
+    let mut expected = vec![first.clone(), human, second];
+    expected.sort_by_key(|row| (row.org, row.principal.clone()));
+    let stored = store.load().await.expect("it loads").suspensions;
+    assert_eq!(stored, expected, "by organization and name");
+
+    // What the commit refuses is refused whole, in both directions.
+    let claim = Claim {
+        org: acme,
+        token: "once".to_owned(),
+    };
+    let claimed = || commit(acme, "refused").with_claim(claim.clone());
+    let refused = [
+        store
+            .insert_suspension(row(acme, "planner", 1), claimed())
+            .await,
+        store.end_suspension(acme, name("worker"), claimed()).await,
+    ];
+    for refused in refused {
+        assert!(
+            matches!(refused, Err(StoreError::AlreadyClaimed { .. })),
+            "{refused:?}"
+        );
+    }
+    let stored = store.load().await.expect("it loads").suspensions;
+    assert_eq!(stored, expected, "nothing was changed");
+
+    for (org, who) in [(acme, "alice"), (other, "mallory")] {
+        let receipt = store
+            .end_suspension(org, name(who), commit(org, "principal.resumed"))
+            .await
+            .expect("it is suspended");
+        assert_eq!(receipt.leaves.len(), 1);
+        let again = store
+            .end_suspension(org, name(who), commit(org, "refused"))
+            .await;
+        conflict(&again);
+    }
+    let stored = store.load().await.expect("it loads").suspensions;
+    assert_eq!(stored, [first]);
+
+    // Ended once, begun anew.
+    let worker = name("worker");
+    store
+        .end_suspension(acme, worker, commit(acme, "principal.resumed"))
+        .await
+        .expect("it is suspended");
+    let anew = row(acme, "worker", 20);
+    store
+        .insert_suspension(anew.clone(), commit(acme, "principal.suspended"))
+        .await
+        .expect("it was resumed");
+    let stored = store.load().await.expect("it loads").suspensions;
+    assert_eq!(stored, [anew]);
+    let worker = name("worker");
+    store
+        .end_suspension(acme, worker, commit(acme, "principal.resumed"))
+        .await
+        .expect("it is suspended");
+}
+
+/// A link is refused below whatever ended while it was drafted, at any height.
+async fn ended_above(world: &World, acme: OrgId) {
+    let store = &world.store;
+    for agent in ["upper", "middle", "lower", "lowest"] {
+        world.principal(acme, agent, PrincipalType::Agent).await;
+    }
+    let mut parent = None;
+    let mut ids = Vec::new();
+    for (from, to) in [("alice", "upper"), ("upper", "middle"), ("middle", "lower")] {
+        let id = world
+            .delegate(acme, world.request(from, to, parent))
+            .await
+            .expect("the delegation is valid");
+        ids.push(id);
+        parent = Some(id);
+    }
+    let draft = || {
+        world
+            .nhi
+            .draft_delegation(acme, world.request("lower", "lowest", parent))
+            .expect("the delegation is valid")
+    };
+    for who in ["alice", "upper", "middle", "lower", "lowest"] {
+        let link = draft();
+        let suspension = StoredSuspension {
+            org: acme,
+            principal: name(who),
+            since: world.now(),
+        };
+        store
+            .insert_suspension(suspension, commit(acme, "principal.suspended"))
+            .await
+            .expect("the principal is there");
+        conflict(&store.insert_link(link, commit(acme, "refused")).await);
+        store
+            .end_suspension(acme, name(who), commit(acme, "principal.resumed"))
+            .await
+            .expect("it is suspended");
+    }
+    store
+        .insert_link(draft(), commit(acme, "delegation.granted"))
+        .await
+        .expect("nobody is suspended any more");
+    let root = *ids.first().expect("three were made");
+    let link = draft();
+    store
+        .revoke_link(acme, root, world.now(), commit(acme, "delegation.revoked"))
+        .await
+        .expect("it is not revoked");
+    conflict(&store.insert_link(link, commit(acme, "refused")).await);
 }
 
 /// What was stored is what another process reads.

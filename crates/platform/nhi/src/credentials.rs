@@ -58,7 +58,8 @@ impl Nhi {
         to_completion(async move {
             // Memory has to take epochs in the order in which the store did.
             let _turn = inner.superseding.lock().await;
-            match inner.store.insert_epoch(next.clone(), commit).await {
+            let authority = Arc::clone(&inner.registry.read().org(next.org)?.authority);
+            let result = match inner.store.insert_epoch(next.clone(), commit).await {
                 Ok(receipt) => {
                     inner.registry.write().begin_epoch(next)?;
                     Ok(receipt)
@@ -70,7 +71,9 @@ impl Nhi {
                     Err(error.into())
                 }
                 Err(error) => Err(error.into()),
-            }
+            };
+            authority.changed();
+            result
         })
         .await
     }

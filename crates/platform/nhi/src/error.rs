@@ -227,6 +227,24 @@ pub enum NhiError {
         /// Which.
         link: LinkId,
     },
+    /// It was suspended before.
+    #[error("`{name}` is already suspended")]
+    AlreadySuspended {
+        /// Who.
+        name: PrincipalName,
+    },
+    /// Only a suspended principal is resumed.
+    #[error("`{name}` is not suspended")]
+    NotSuspended {
+        /// Who.
+        name: PrincipalName,
+    },
+    /// Without its owner an organization could resume nobody.
+    #[error("`{name}` owns the organization and cannot be suspended")]
+    OwnerNotSuspended {
+        /// Who.
+        name: PrincipalName,
+    },
     /// The chain has no authority now.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -290,6 +308,9 @@ impl Classify for NhiError {
             | Self::DelegateeNotAgent { .. }
             | Self::UnknownDelegation { .. }
             | Self::AlreadyRevoked { .. }
+            | Self::AlreadySuspended { .. }
+            | Self::NotSuspended { .. }
+            | Self::OwnerNotSuspended { .. }
             | Self::TrustDomainChanged { .. } => Class::Permanent,
             Self::NotHuman { .. }
             | Self::ParentNotHeld { .. }
@@ -320,6 +341,9 @@ impl Classify for NhiError {
             Self::DelegationLoops { .. } => "delegation_loops",
             Self::Escalation(error) => error.code(),
             Self::AlreadyRevoked { .. } => "delegation_already_revoked",
+            Self::AlreadySuspended { .. } => "principal_already_suspended",
+            Self::NotSuspended { .. } => "principal_not_suspended",
+            Self::OwnerNotSuspended { .. } => "owner_not_suspended",
             Self::Identity(error) => error.code(),
             Self::Chain(error) => error.code(),
             Self::InvalidToken { .. } | Self::TokenForged(_) => "invalid_token",

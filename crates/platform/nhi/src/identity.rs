@@ -1,9 +1,11 @@
 //! Who acts, and by which chain of delegations.
 
+use std::sync::Arc;
+
 use creto_errors::{Class, Classify};
 use creto_types::{Id, IdKind, OrgId, PrincipalName, Timestamp};
 
-use crate::{Hop, LinkId, PrincipalType};
+use crate::{Authority, Hop, LinkId, PrincipalType, Standing};
 
 /// The kind of [`TokenId`].
 #[derive(Debug)]
@@ -29,6 +31,11 @@ pub struct AgentIdentity {
     pub spiffe_id: String,
     /// The chain it acts by, root first. Empty for a human, who acts in person.
     pub hops: Vec<Hop>,
+    /// Whether anyone along the chain is suspended: the human it starts from, then
+    /// the delegatee of every hop.
+    pub standing: Arc<[Arc<Standing>]>,
+    /// Tells when what was found live has to be looked at again.
+    pub authority: Arc<Authority>,
     /// The token it came with, when it came with one.
     pub token_id: Option<TokenId>,
     /// When the token, or the first link of the chain to do so, expires.
@@ -36,13 +43,19 @@ pub struct AgentIdentity {
 }
 
 /// An identity has no authority now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// A link of the chain was revoked.
     #[error("the delegation {link} was revoked")]
     Revoked {
         /// Which.
         link: LinkId,
+    },
+    /// A principal of the chain is suspended.
+    #[error("`{principal}` is suspended")]
+    Suspended {
+        /// Who.
+        principal: PrincipalName,
     },
     /// A link of the chain, or the identity itself, has expired.
     #[error("{} has expired", match link {
@@ -72,6 +85,7 @@ impl Classify for IdentityError {
     fn code(&self) -> &'static str {
         match self {
             Self::Revoked { .. } => "delegation_revoked",
+            Self::Suspended { .. } => "principal_suspended",
             Self::Expired { .. } => "delegation_expired",
             Self::NotYetValid { .. } => "delegation_not_yet_valid",
             Self::Broken => "chain_broken",
@@ -80,15 +94,23 @@ impl Classify for IdentityError {
 }
 
 impl AgentIdentity {
-    /// Whether the whole chain holds at this instant: it joins up, and no link is
-    /// revoked, expired or not valid yet. Allocates nothing.
+    /// Whether the whole chain holds at this instant: it joins up, nobody in it is
+    /// suspended, and no link is revoked, expired or not valid yet. Allocates
+    /// nothing when it does.
     pub fn live(&self, now: Timestamp) -> Result<(), IdentityError> {
         self.joined()?;
+        // Before any date: that a link above is not valid yet must not hide that
+        // one below it is dead.
+        if let Some(hop) = self.hops.iter().find(|hop| hop.status.is_revoked()) {
+            return Err(IdentityError::Revoked { link: hop.link.id });
+        }
+        if let Some(standing) = self.standing.iter().find(|who| who.is_suspended()) {
+            return Err(IdentityError::Suspended {
+                principal: standing.principal().clone(),
+            });
+        }
         for hop in &self.hops {
             let link = hop.link.id;
-            if hop.status.is_revoked() {
-                return Err(IdentityError::Revoked { link });
-            }
             if now >= hop.link.expires_at {
                 return Err(IdentityError::Expired { link: Some(link) });
             }
@@ -117,6 +139,11 @@ impl AgentIdentity {
     }
 
     fn joined(&self) -> Result<(), IdentityError> {
+        let principals =
+            std::iter::once(self.root()).chain(self.hops.iter().map(|hop| &hop.link.delegatee));
+        if !principals.eq(self.standing.iter().map(|who| who.principal())) {
+            return Err(IdentityError::Broken);
+        }
         let mut above: Option<&Hop> = None;
         for hop in &self.hops {
             let link = &hop.link;

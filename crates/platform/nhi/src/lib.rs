@@ -13,6 +13,9 @@
 //! - **Revocation is exact.** Once [`Nhi::revoke`] returns, every identity that
 //!   holds the link or one below it is dead in [`AgentIdentity::live`], tokens
 //!   and cached handles included.
+//! - **So is suspension.** Once [`Nhi::suspend`] returns, every identity in whose
+//!   chain the principal stands is dead until [`Nhi::resume`]. Whoever remembers
+//!   that an identity was live asks its [`Authority`] whether that still counts.
 //! - **So is superseding.** Once [`Nhi::supersede_credentials`] returns, no token
 //!   that was issued to that human before verifies, and every later one does.
 //! - **Tokens are ours or refused.** One algorithm, one header, keys known by
@@ -30,6 +33,7 @@
 //! sessions. Formats: `docs/formats/delegation.md` and
 //! `docs/formats/keys-and-tokens.md`.
 
+mod authority;
 mod budget;
 mod chain;
 #[cfg(feature = "test-util")]
@@ -45,13 +49,16 @@ pub mod memory;
 mod ports;
 mod principal;
 mod registry;
+mod revocation;
 mod rights;
 mod service;
+mod suspension;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod token;
 mod tokens;
 
+pub use authority::{Authority, Standing};
 pub use budget::{Budget, BudgetPeriod};
 pub use chain::verify_chain;
 pub use credentials::{EpochId, EpochKind};
@@ -63,7 +70,10 @@ pub use link::{
     DELEGATION_CONTEXT, DelegationLink, Hop, LinkId, LinkKind, LinkStatus, LinkView, MAX_RIGHTS,
     SignedLink, verify_link,
 };
-pub use ports::{NhiStore, Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal};
+pub use ports::{
+    NhiStore, Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal,
+    StoredSuspension,
+};
 pub use principal::{Organization, Principal, PrincipalType};
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
 pub use service::Nhi;

@@ -9,8 +9,10 @@ use creto_types::memory::MemoryCommits;
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
 
-use crate::ports::{Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal};
-use crate::{LinkId, NhiStore, PrincipalType, SignedLink};
+use crate::ports::{
+    Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal, StoredSuspension,
+};
+use crate::{DelegationLink, LinkId, NhiStore, PrincipalType, SignedLink};
 
 /// Identities in memory. Opening a second `Nhi` on the same store is a restart.
 #[derive(Debug, Default)]
@@ -25,6 +27,7 @@ struct Rows {
     principals: BTreeMap<(OrgId, PrincipalName), StoredPrincipal>,
     links: Vec<StoredLink>,
     epochs: Vec<StoredEpoch>,
+    suspensions: BTreeMap<(OrgId, PrincipalName), StoredSuspension>,
 }
 
 impl Rows {
@@ -33,6 +36,33 @@ impl Rows {
             .iter_mut()
             .find(|row| row.signed.link.org == org && row.signed.link.id == id)
             .ok_or(StoreError::NotFound { what: "delegation" })
+    }
+
+    /// Refuses a link below anything that ended meanwhile.
+    fn may_hold(&mut self, link: &DelegationLink) -> Result<(), StoreError> {
+        let mut names = vec![link.delegatee.clone(), link.delegator.clone()];
+        let mut next = link.parent;
+        while let Some(parent) = next {
+            let row = self.link(link.org, parent)?;
+            if row.revoked_at.is_some() {
+                return Err(StoreError::Conflict {
+                    what: "delegation above",
+                });
+            }
+            next = row.signed.link.parent;
+            names.push(row.signed.link.delegator.clone());
+        }
+        let suspended = |name| self.suspensions.contains_key(&(link.org, name));
+        if names.into_iter().any(suspended) {
+            return Err(StoreError::Conflict { what: "principal" });
+        }
+        Ok(())
+    }
+
+    fn principal(&self, key: &(OrgId, PrincipalName)) -> Result<&StoredPrincipal, StoreError> {
+        self.principals
+            .get(key)
+            .ok_or(StoreError::NotFound { what: "principal" })
     }
 }
 
@@ -68,6 +98,7 @@ impl NhiStore for MemoryNhiStore {
             principals: rows.principals.values().cloned().collect(),
             links: rows.links.clone(),
             epochs: rows.epochs.clone(),
+            suspensions: rows.suspensions.values().cloned().collect(),
         })
     }
 
@@ -115,20 +146,12 @@ impl NhiStore for MemoryNhiStore {
         let mut rows = self.rows.lock();
         let link = &signed.link;
         for name in [&link.delegator, &link.delegatee] {
-            if !rows.principals.contains_key(&(link.org, name.clone())) {
-                return Err(StoreError::NotFound { what: "principal" });
-            }
+            rows.principal(&(link.org, name.clone()))?;
         }
         if rows.links.iter().any(|row| row.signed.link.id == link.id) {
             return Err(StoreError::Conflict { what: "delegation" });
         }
-        if let Some(parent) = link.parent
-            && rows.link(link.org, parent)?.revoked_at.is_some()
-        {
-            return Err(StoreError::Conflict {
-                what: "parent delegation",
-            });
-        }
+        rows.may_hold(link)?;
         let receipt = self.commits.apply(&commit)?;
         rows.links.push(StoredLink {
             signed,
@@ -151,6 +174,39 @@ impl NhiStore for MemoryNhiStore {
         }
         let receipt = self.commits.apply(&commit)?;
         row.revoked_at = Some(at);
+        Ok(receipt)
+    }
+
+    async fn insert_suspension(
+        &self,
+        suspension: StoredSuspension,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let key = (suspension.org, suspension.principal.clone());
+        rows.principal(&key)?;
+        if rows.suspensions.contains_key(&key) {
+            return Err(StoreError::Conflict { what: "suspension" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        rows.suspensions.insert(key, suspension);
+        Ok(receipt)
+    }
+
+    async fn end_suspension(
+        &self,
+        org: OrgId,
+        principal: PrincipalName,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let key = (org, principal);
+        rows.principal(&key)?;
+        if !rows.suspensions.contains_key(&key) {
+            return Err(StoreError::Conflict { what: "suspension" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        rows.suspensions.remove(&key);
         Ok(receipt)
     }
 

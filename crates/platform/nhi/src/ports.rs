@@ -10,6 +10,8 @@ use crate::{EpochId, KeyPurpose, LinkId, Organization, Principal, SignedLink, St
 pub struct StoredOrganization {
     /// The organization.
     pub organization: Organization,
+    /// The human who founded it.
+    pub owner: PrincipalName,
     /// One key for each purpose.
     pub keys: Vec<(KeyPurpose, StoredKey)>,
 }
@@ -45,6 +47,17 @@ pub struct StoredEpoch {
     pub since: Timestamp,
 }
 
+/// A principal is suspended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSuspension {
+    /// The principal's organization.
+    pub org: OrgId,
+    /// Who.
+    pub principal: PrincipalName,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// Everything that is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -57,21 +70,23 @@ pub struct Snapshot {
     /// All epochs of credentials, in the order in which they began: the last one
     /// of a human counts.
     pub epochs: Vec<StoredEpoch>,
+    /// Who is suspended, by organization and name.
+    pub suspensions: Vec<StoredSuspension>,
 }
 
 /// Keeps identities.
 ///
 /// Every change becomes durable together with its [`Commit`] or not at all, and
 /// is durable when the call returns. What a commit can refuse (a replayed
-/// idempotency key, a used claim) changes nothing either. Rows are added and
-/// links revoked, nothing else: nothing is ever deleted or altered.
+/// idempotency key, a used claim) changes nothing either. Rows are added, links
+/// revoked, and suspensions end; nothing else is ever deleted or altered.
 #[async_trait]
 pub trait NhiStore: Send + Sync + 'static {
     /// Everything that is stored.
     async fn load(&self) -> Result<Snapshot, StoreError>;
 
-    /// Adds an organization and the human who owns it. `Conflict` when the id is
-    /// taken.
+    /// Adds an organization and the human who owns it, the one that it names.
+    /// `Conflict` when the id is taken.
     async fn insert_organization(
         &self,
         organization: StoredOrganization,
@@ -87,9 +102,9 @@ pub trait NhiStore: Send + Sync + 'static {
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
 
-    /// Adds a link. `Conflict` when its id is taken or its parent was revoked
-    /// meanwhile, `NotFound` when the organization, a principal or the parent is
-    /// not there.
+    /// Adds a link. `Conflict` when its id is taken, or when a link above it was
+    /// revoked or a principal of its chain suspended meanwhile; `NotFound` when the
+    /// organization, a principal or the parent is not there.
     async fn insert_link(&self, link: SignedLink, commit: Commit) -> Result<Receipt, StoreError>;
 
     /// Revokes a link, for ever. `Conflict` when it is revoked already,
@@ -99,6 +114,23 @@ pub trait NhiStore: Send + Sync + 'static {
         org: OrgId,
         link: LinkId,
         at: Timestamp,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Suspends a principal. `Conflict` when it is suspended already, `NotFound`
+    /// when the organization has no such principal.
+    async fn insert_suspension(
+        &self,
+        suspension: StoredSuspension,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Ends the suspension of a principal. `Conflict` when it is not suspended,
+    /// `NotFound` when the organization has no such principal.
+    async fn end_suspension(
+        &self,
+        org: OrgId,
+        principal: PrincipalName,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
 

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use creto_crypto::VerifyingKey;
 use creto_types::{OrgId, PrincipalName, StoreError};
 
+use crate::authority::{Authority, Standing, Standings};
 use crate::chain::check_link;
 use crate::credentials::Epoch;
 use crate::keys::{KeyMaker, SharedSigner, key_id, organization_wrapping, wrapping_of};
-use crate::ports::{Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal};
+use crate::ports::{
+    Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal, StoredSuspension,
+};
 use crate::{
     ChainError, DelegationLink, Hop, KeyPurpose, LinkId, LinkStatus, LinkView, NhiError,
     Organization, Principal, PrincipalType, SignedLink, StoredKey, verify_link,
@@ -28,6 +31,8 @@ pub(crate) struct Registry {
 
 pub(crate) struct OrgState {
     pub(crate) organization: Arc<Organization>,
+    pub(crate) owner: PrincipalName,
+    pub(crate) authority: Arc<Authority>,
     pub(crate) keys: BTreeMap<KeyPurpose, SharedSigner>,
     pub(crate) issuer_kid: String,
     pub(crate) principals: BTreeMap<PrincipalName, PrincipalEntry>,
@@ -42,6 +47,7 @@ pub(crate) struct OrgState {
 pub(crate) struct PrincipalEntry {
     pub(crate) principal: Arc<Principal>,
     pub(crate) key: Arc<StoredKey>,
+    pub(crate) standing: Arc<Standing>,
 }
 
 #[derive(Clone)]
@@ -105,6 +111,8 @@ impl OrgState {
             .expect("every purpose has a key: counted above");
         Ok(Self {
             organization: Arc::new(stored.organization.clone()),
+            owner: stored.owner.clone(),
+            authority: Arc::default(),
             issuer_kid: key_id(issuer.verifying_key())?,
             keys: signers,
             principals: BTreeMap::new(),
@@ -115,9 +123,11 @@ impl OrgState {
     }
 
     pub(crate) fn add_principal(&mut self, stored: StoredPrincipal) {
+        let name = stored.principal.name.clone();
         self.principals.insert(
-            stored.principal.name.clone(),
+            name.clone(),
             PrincipalEntry {
+                standing: Arc::new(Standing::good(name)),
                 principal: Arc::new(stored.principal),
                 key: Arc::new(stored.key),
             },
@@ -140,6 +150,17 @@ impl OrgState {
         self.principals
             .get(name)
             .ok_or_else(|| NhiError::UnknownPrincipal { name: name.clone() })
+    }
+
+    /// The standings along a chain, root first.
+    pub(crate) fn standings(&self, chain: &[ChainEntry]) -> Result<Standings, NhiError> {
+        let human = chain.first().map(|first| &first.entry.link.delegator);
+        let delegatees = chain.iter().map(|link| &link.entry.link.delegatee);
+        human
+            .into_iter()
+            .chain(delegatees)
+            .map(|name| Ok(Arc::clone(&self.principal(name)?.standing)))
+            .collect()
     }
 
     pub(crate) fn signer(&self, purpose: KeyPurpose) -> SharedSigner {
@@ -198,6 +219,20 @@ impl Registry {
                 .get_mut(&signed.link.org)
                 .ok_or_else(|| corrupt("delegation", "its organization is missing"))?
                 .add_link(LinkEntry::new(signed, status));
+        }
+        for StoredSuspension {
+            org,
+            principal,
+            since,
+        } in snapshot.suspensions
+        {
+            registry
+                .orgs
+                .get(&org)
+                .and_then(|state| state.principals.get(&principal))
+                .ok_or_else(|| corrupt("suspension", "its principal is missing"))?
+                .standing
+                .suspend(since);
         }
         for stored in snapshot.epochs {
             registry.begin_epoch(stored)?;

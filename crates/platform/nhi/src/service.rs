@@ -15,11 +15,13 @@ use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping, wrapping_
 use crate::link::SignError;
 use crate::ports::{StoredOrganization, StoredPrincipal};
 use crate::principal::spiffe_id;
-use crate::registry::{LinkEntry, OrgState, Registry, verified_hops, verify_beneath};
+use crate::registry::{
+    LinkEntry, OrgState, PrincipalEntry, Registry, verified_hops, verify_beneath,
+};
 use crate::{
-    AgentIdentity, DelegationLink, DelegationRequest, Hop, KeyPurpose, LinkId, LinkStatus,
-    LinkView, NhiConfig, NhiError, NhiStore, Organization, OrganizationDraft, Principal,
-    PrincipalDraft, PrincipalType, SignedLink,
+    AgentIdentity, DelegationLink, DelegationRequest, Hop, IdentityError, KeyPurpose, LinkId,
+    LinkStatus, LinkView, NhiConfig, NhiError, NhiStore, Organization, OrganizationDraft,
+    Principal, PrincipalDraft, PrincipalType, SignedLink, Standing,
 };
 
 /// The longest name of an organization, in characters.
@@ -37,7 +39,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: NhiConfig,
     pub(crate) registry: RwLock<Registry>,
-    /// Held while credentials are superseded.
+    /// Held while credentials are superseded, and while anybody is suspended or
+    /// resumed.
     pub(crate) superseding: tokio::sync::Mutex<()>,
 }
 
@@ -125,7 +128,11 @@ impl Nhi {
                 Ok((purpose, inner.keys.make(purpose.algorithm(), &wrapping)?))
             })
             .collect::<Result<Vec<_>, NhiError>>()?;
-        let stored = StoredOrganization { organization, keys };
+        let stored = StoredOrganization {
+            organization,
+            owner: owner.clone(),
+            keys,
+        };
         let state = OrgState::new(&stored, &inner.keys)?;
         let owner = inner.new_principal(org, owner, PrincipalType::Human)?;
         Ok(OrganizationDraft {
@@ -219,7 +226,9 @@ impl Nhi {
             let registry = inner.registry.read();
             let state = registry.org(org)?;
             let delegator = state.principal(&request.delegator)?.clone();
-            must_be_agent(&state.principal(&request.delegatee)?.principal)?;
+            let delegatee = state.principal(&request.delegatee)?;
+            must_be_agent(&delegatee.principal)?;
+            in_good_standing(&delegatee.standing)?;
             let above = request.parent.map(|id| state.chain(id)).transpose()?;
             (delegator, above.unwrap_or_default())
         };
@@ -294,7 +303,9 @@ impl Nhi {
         let (delegator, above) = {
             let registry = self.inner.registry.read();
             let state = registry.org(link.org)?;
-            must_be_agent(&state.principal(&link.delegatee)?.principal)?;
+            let delegatee = state.principal(&link.delegatee)?;
+            must_be_agent(&delegatee.principal)?;
+            in_good_standing(&delegatee.standing)?;
             let delegator = state.principal(&link.delegator)?.clone();
             let above = link.parent.map(|id| state.chain(id)).transpose()?;
             (delegator, above.unwrap_or_default())
@@ -308,52 +319,6 @@ impl Nhi {
             depth_within(link.max_depth, self.inner.config.max_depth.checked_sub(1))?;
         }
         verify_beneath(signed, &links(&above), &delegator.principal)
-    }
-
-    /// Ends a delegation and, with it, every one below. On return no identity
-    /// that holds it is live.
-    ///
-    /// When the store fails, memory takes the delegation for what the store then
-    /// says it is; for dead, when it cannot say. Either way the call may be
-    /// repeated.
-    pub async fn revoke(
-        &self,
-        org: OrgId,
-        link: LinkId,
-        at: Timestamp,
-        commit: Commit,
-    ) -> Result<Receipt, NhiError> {
-        let status = {
-            let registry = self.inner.registry.read();
-            let entry = registry.org(org)?.links.get(&link);
-            Arc::clone(&entry.ok_or(NhiError::UnknownDelegation { link })?.status)
-        };
-        if status.revoked_at().is_some() {
-            return Err(NhiError::AlreadyRevoked { link });
-        }
-        let inner = Arc::clone(&self.inner);
-        to_completion(async move {
-            match inner.store.revoke_link(org, link, at, commit).await {
-                Ok(receipt) => {
-                    status.revoke(at);
-                    Ok(receipt)
-                }
-                Err(StoreError::Conflict { .. }) => {
-                    // Another call revoked it and may never get to memory.
-                    status.kill();
-                    inner.learn_revocation(org, link, &status).await;
-                    Err(NhiError::AlreadyRevoked { link })
-                }
-                // It may be durable all the same: the answer was lost, or it is
-                // the answer of a call that was made before.
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Replayed(_))) => {
-                    inner.learn_revocation(org, link, &status).await;
-                    Err(error.into())
-                }
-                Err(error) => Err(error.into()),
-            }
-        })
-        .await
     }
 
     /// All organizations, by id.
@@ -497,21 +462,6 @@ impl Inner {
         })
     }
 
-    /// Takes over what the store knows of a link's revocation. The links below
-    /// share its status.
-    async fn learn_revocation(&self, org: OrgId, link: LinkId, status: &LinkStatus) {
-        let Ok(snapshot) = self.store.load().await else {
-            return status.kill();
-        };
-        let stored = snapshot
-            .links
-            .iter()
-            .find(|stored| stored.signed.link.org == org && stored.signed.link.id == link);
-        if let Some(at) = stored.and_then(|stored| stored.revoked_at) {
-            status.revoke(at);
-        }
-    }
-
     /// Whether the delegator holds the chain it wants to pass on, now.
     fn may_delegate(
         &self,
@@ -522,7 +472,7 @@ impl Inner {
     ) -> Result<(), NhiError> {
         let Some(parent) = above.last() else {
             return match delegator.kind {
-                PrincipalType::Human => Ok(()),
+                PrincipalType::Human => Ok(self.human(org, &delegator.name)?.live(now)?),
                 PrincipalType::Agent => Err(NhiError::NotHuman {
                     name: delegator.name.clone(),
                 }),
@@ -537,20 +487,21 @@ impl Inner {
         }
         // A parent that begins later may be passed on already.
         match self.identity_of(org, parent.link.id)?.live(now) {
-            Err(crate::IdentityError::NotYetValid { .. }) | Ok(()) => Ok(()),
+            Err(IdentityError::NotYetValid { .. }) | Ok(()) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
     pub(crate) fn identity_of(&self, org: OrgId, id: LinkId) -> Result<AgentIdentity, NhiError> {
-        let (chain, holder) = {
+        let (chain, holder, standing, authority) = {
             let registry = self.registry.read();
             let state = registry.org(org)?;
             let chain = state.chain(id)?;
+            let standing = state.standings(&chain)?;
             let link = state.links.get(&id);
             let link = link.ok_or(NhiError::UnknownDelegation { link: id })?;
             let holder = Arc::clone(&state.principal(&link.link.delegatee)?.principal);
-            (chain, holder)
+            (chain, holder, standing, Arc::clone(&state.authority))
         };
         let hops = verified_hops(&chain)?;
         let expires_at = hops.iter().map(|hop| hop.link.expires_at).min();
@@ -560,6 +511,8 @@ impl Inner {
             kind: holder.kind,
             spiffe_id: holder.spiffe_id.clone(),
             hops,
+            standing,
+            authority,
             token_id: None,
             expires_at: expires_at.unwrap_or(Timestamp::MIN),
         })
@@ -571,7 +524,12 @@ impl Inner {
         name: &PrincipalName,
     ) -> Result<AgentIdentity, NhiError> {
         let registry = self.registry.read();
-        let principal = &registry.org(org)?.principal(name)?.principal;
+        let state = registry.org(org)?;
+        let PrincipalEntry {
+            principal,
+            standing,
+            ..
+        } = state.principal(name)?;
         if principal.kind != PrincipalType::Human {
             return Err(NhiError::NotHuman { name: name.clone() });
         }
@@ -581,6 +539,8 @@ impl Inner {
             kind: principal.kind,
             spiffe_id: principal.spiffe_id.clone(),
             hops: Vec::new(),
+            standing: Arc::new([Arc::clone(standing)]),
+            authority: Arc::clone(&state.authority),
             token_id: None,
             expires_at: Timestamp::MAX,
         })
@@ -594,6 +554,16 @@ fn must_be_agent(principal: &Principal) -> Result<(), NhiError> {
             name: principal.name.clone(),
         }),
     }
+}
+
+/// Nothing is delegated to somebody suspended.
+fn in_good_standing(standing: &Standing) -> Result<(), IdentityError> {
+    if standing.is_suspended() {
+        return Err(IdentityError::Suspended {
+            principal: standing.principal().clone(),
+        });
+    }
+    Ok(())
 }
 
 fn links(hops: &[Hop]) -> Vec<&DelegationLink> {

@@ -12,8 +12,8 @@ use creto_types::{
 use crate::memory::MemoryNhiStore;
 use crate::principal::spiffe_id;
 use crate::{
-    AgentIdentity, Budget, DelegationLink, DelegationRequest, Hop, LinkId, LinkStatus, Nhi,
-    NhiConfig, NhiError, NhiStore, PrincipalType, Right,
+    AgentIdentity, Authority, Budget, DelegationLink, DelegationRequest, Hop, LinkId, LinkStatus,
+    Nhi, NhiConfig, NhiError, NhiStore, PrincipalType, Right, Standing,
 };
 
 /// The trust domain of tests.
@@ -88,6 +88,8 @@ pub fn agent(hops: Vec<Hop>) -> Arc<AgentIdentity> {
         org,
         kind: PrincipalType::Agent,
         spiffe_id: spiffe_id(TRUST_DOMAIN, org, PrincipalType::Agent, &name),
+        standing: Standing::all_good(&name, &hops),
+        authority: Arc::default(),
         name,
         hops,
         token_id: None,
@@ -103,6 +105,8 @@ pub fn human(org: OrgId, human: &str) -> Arc<AgentIdentity> {
         org,
         kind: PrincipalType::Human,
         spiffe_id: spiffe_id(TRUST_DOMAIN, org, PrincipalType::Human, &name),
+        standing: Standing::all_good(&name, &[]),
+        authority: Arc::default(),
         name,
         hops: Vec::new(),
         token_id: None,
@@ -110,9 +114,42 @@ pub fn human(org: OrgId, human: &str) -> Arc<AgentIdentity> {
     })
 }
 
-/// Revokes a link that no store knows.
+/// Revokes a link that no store knows, and does not tell: see [`changed`].
 pub fn revoke(status: &LinkStatus, at: Timestamp) {
     status.revoke(at);
+}
+
+/// Suspends a principal of an identity's chain that no store knows, and tells its
+/// organization.
+///
+/// # Panics
+///
+/// When the principal is not in the chain.
+pub fn suspend(identity: &AgentIdentity, principal: &str, at: Timestamp) {
+    standing_of(identity, principal).suspend(at);
+    identity.authority.changed();
+}
+
+/// Ends what [`suspend`] began, and tells the organization.
+///
+/// # Panics
+///
+/// When the principal is not in the chain.
+pub fn resume(identity: &AgentIdentity, principal: &str) {
+    standing_of(identity, principal).resume();
+    identity.authority.changed();
+}
+
+fn standing_of<'a>(identity: &'a AgentIdentity, principal: &str) -> &'a Standing {
+    let mut standings = identity.standing.iter();
+    standings
+        .find(|standing| standing.principal().as_str() == principal)
+        .expect("the principal is in the chain")
+}
+
+/// Tells an organization that authority ended or came back in it.
+pub fn changed(authority: &Authority) {
+    authority.changed();
 }
 
 /// A commit with one record about the organization.

@@ -246,13 +246,14 @@ fn not_live(identity: &AgentIdentity, error: IdentityError) -> Decision {
         let hop = identity.hops.iter().find(|hop| hop.link.id == link)?;
         Some(hop.link.delegator.as_str())
     };
-    let advice = match error {
+    let advice = match &error {
         IdentityError::Revoked { link } | IdentityError::Expired { link: Some(link) } => {
             format!(
                 "ask {} for a new delegation",
-                delegator(link).unwrap_or("its delegator")
+                delegator(*link).unwrap_or("its delegator")
             )
         }
+        IdentityError::Suspended { .. } => "ask the owner to resume it".to_owned(),
         IdentityError::Expired { link: None } => "get a new token".to_owned(),
         IdentityError::NotYetValid { .. } => "wait until it is".to_owned(),
         IdentityError::Broken => "authenticate again".to_owned(),

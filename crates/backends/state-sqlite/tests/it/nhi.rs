@@ -89,20 +89,10 @@ async fn an_older_file_learns_to_supersede() {
     let token = world.nhi.issue_token(&identity, None).unwrap().token;
     world.store = Arc::new(creto_nhi::memory::MemoryNhiStore::new());
     world.restart().await;
-    let raw = rusqlite::Connection::open(&path).unwrap();
-    // What came later, taken back.
-    raw.execute_batch(
-        "DROP TABLE credential_epochs;
-         DROP TABLE limits; DROP TABLE rates; DROP TABLE limit_notices;
-         DROP INDEX ledger_by_decision;
-         ALTER TABLE reservations DROP COLUMN overage;
-         ALTER TABLE ledger DROP COLUMN overage;
-         PRAGMA user_version = 6;",
-    )
-    .unwrap();
-    drop(raw);
+    let old = dir.path().join("old.db");
+    as_before_0007(&path, &old);
 
-    world.store = store(&path);
+    world.store = store(&old);
     world.restart().await;
     world.nhi.verify_token(&token).unwrap();
     world
@@ -112,6 +102,41 @@ async fn an_older_file_learns_to_supersede() {
         .unwrap();
     let refused = world.nhi.verify_token(&token).unwrap_err();
     assert_eq!(refused.code(), "token_superseded");
+    assert_eq!(world.nhi.owner(org).unwrap(), name("alice"));
+}
+
+/// Writes what is in one file to another, with the tables and columns that there
+/// were before the seventh migration.
+fn as_before_0007(path: &Path, old: &Path) {
+    const MIGRATIONS: [&str; 6] = [
+        include_str!("../../migrations/0001_commits.sql"),
+        include_str!("../../migrations/0002_nhi.sql"),
+        include_str!("../../migrations/0003_consensus.sql"),
+        include_str!("../../migrations/0004_metering.sql"),
+        include_str!("../../migrations/0005_oversight.sql"),
+        include_str!("../../migrations/0006_sandboxes.sql"),
+    ];
+    let raw = rusqlite::Connection::open(old).unwrap();
+    raw.execute_batch("PRAGMA foreign_keys = OFF;").unwrap();
+    for text in MIGRATIONS {
+        raw.execute_batch(text).unwrap();
+    }
+    raw.execute("ATTACH ?1 AS new", [path.to_str().unwrap()])
+        .unwrap();
+    for table in ["organizations", "organization_keys", "principals"] {
+        let columns: String = raw
+            .query_row(
+                "SELECT group_concat(name) FROM pragma_table_info(?1, 'main')",
+                [table],
+                |row| row.get(0),
+            )
+            .unwrap();
+        raw.execute_batch(&format!(
+            "INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table};"
+        ))
+        .unwrap();
+    }
+    raw.execute_batch("PRAGMA user_version = 6;").unwrap();
 }
 
 #[tokio::test]

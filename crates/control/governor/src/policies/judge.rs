@@ -9,7 +9,7 @@ use creto_authz::{
     Account, Action, Approval, Authz, CheckRequest, CompiledPolicies, ContextValue, Decision, Hold,
     PolicyId, Quota, Refusal, ResourceRef, Spend, deny,
 };
-use creto_nhi::{AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right};
+use creto_nhi::{AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right, Standing};
 use creto_types::{Clock, OrgId, PrincipalName, Timestamp};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -289,8 +289,10 @@ fn timeless(identity: &AgentIdentity) -> AgentIdentity {
         }),
         status: Arc::new(LinkStatus::active()),
     });
+    let hops: Vec<Hop> = hops.collect();
     AgentIdentity {
-        hops: hops.collect(),
+        standing: Standing::all_good(&identity.name, &hops),
+        hops,
         expires_at: Timestamp::MAX,
         ..identity.clone()
     }
@@ -334,6 +336,8 @@ pub(crate) fn chain_identity(org: OrgId, chain: &[PrincipalName]) -> Option<Agen
     Some(AgentIdentity {
         org,
         spiffe_id: format!("spiffe://test/org/{org}/{kind}/{name}"),
+        standing: Standing::all_good(&name, &hops),
+        authority: Arc::default(),
         name,
         kind,
         hops,

@@ -8,9 +8,9 @@ use creto_nhi::memory::MemoryNhiStore;
 use creto_nhi::test_util::{World, name, rights};
 use creto_nhi::{
     KeyPurpose, LinkId, NhiStore, PrincipalType, SignedLink, Snapshot, StoredEpoch,
-    StoredOrganization, StoredPrincipal,
+    StoredOrganization, StoredPrincipal, StoredSuspension,
 };
-use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use tokio::sync::Notify;
 
 use crate::{chained, code, crew};
@@ -123,7 +123,7 @@ async fn names_are_unique_and_lists_are_paged() {
 pub(crate) struct Tricky {
     inner: MemoryNhiStore,
     pub(crate) failing: AtomicBool,
-    /// Revocations and epochs are made, but their answers are lost.
+    /// What ends authority is made, but its answer is lost.
     pub(crate) mute: AtomicBool,
     pub(crate) unreadable: AtomicBool,
     gated: AtomicBool,
@@ -193,6 +193,33 @@ impl NhiStore for Tricky {
     ) -> Result<Receipt, StoreError> {
         self.before().await?;
         let receipt = self.inner.revoke_link(org, link, at, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
+    }
+
+    async fn insert_suspension(
+        &self,
+        suspension: StoredSuspension,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        let receipt = self.inner.insert_suspension(suspension, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
+    }
+
+    async fn end_suspension(
+        &self,
+        org: OrgId,
+        principal: PrincipalName,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        let receipt = self.inner.end_suspension(org, principal, commit).await?;
         if self.mute.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("connection lost".into()));
         }

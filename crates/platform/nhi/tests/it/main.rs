@@ -12,6 +12,7 @@ mod delegations;
 mod lifecycle;
 mod properties;
 mod stores;
+mod suspension;
 mod tokens;
 
 use creto_errors::Classify;

@@ -8,7 +8,7 @@ use creto_authz::{
     Account, Action, Approval, Authz, Bound, CheckRequest, CompiledPolicies, ContextValue,
     Decision, Hold, HoldData, Holder, PolicyId, PolicySources, Quota, Refusal, ResourceRef, Spend,
 };
-use creto_nhi::{AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right};
+use creto_nhi::{AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right, Standing};
 use creto_types::{
     IdSource, ManualClock, Money, OrgId, PrincipalName, SeededRandom, SystemIds, Timestamp,
 };
@@ -177,6 +177,8 @@ impl World {
             name: name(who),
             kind,
             spiffe_id: format!("spiffe://creto.test/org/{}/{kind}/{who}", self.org),
+            standing: Standing::all_good(&name(who), &hops),
+            authority: Arc::default(),
             hops,
             token_id: None,
             expires_at: at(EXPIRES),

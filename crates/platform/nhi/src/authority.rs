@@ -1,0 +1,141 @@
+//! What ends authority while it is held: suspension, and the epoch that tells
+//! every reader that something did.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use creto_types::{PrincipalName, Timestamp};
+use parking_lot::Mutex;
+
+use crate::Hop;
+
+/// Counts how often authority ended or came back in one organization. Shared by
+/// every identity of it.
+///
+/// # How a reader uses it
+///
+/// A reader that found an identity live may remember that, and for how long the
+/// chain is valid by its dates, and need not look at the flags of the chain again
+/// while the epoch is the same:
+///
+/// 1. load [`Authority::epoch`];
+/// 2. when it is the one remembered, use what is remembered;
+/// 3. otherwise call [`crate::AgentIdentity::live`], and remember its answer with
+///    the epoch that was loaded *before* it.
+///
+/// # Why that is exact
+///
+/// A call that ends or restores authority first changes its flags, then adds one
+/// to the epoch, then returns. All of these operations are sequentially
+/// consistent. Let a check begin after such a call returned.
+///
+/// - Its load of the epoch comes after the addition in the one order of all these
+///   operations, so it reads the added value or a later one.
+/// - If the reader remembers an answer with an epoch that is at least the added
+///   one, then that epoch was read from this addition or a later one. Additions
+///   are read-modify-writes, so reading any later one synchronizes with this one,
+///   too: the flags were changed before that load, and so before the walk that
+///   gave the answer. The answer knows the change.
+/// - If it remembers an older epoch, or none, it walks the flags now, after the
+///   addition, and sees the change.
+///
+/// A walk that runs while a call is under way may see its change or miss it; that
+/// call has not returned. If it missed the change, its epoch was loaded before the
+/// addition, and what it remembers is not used once the call has returned.
+///
+/// Dates are not in the epoch: that a chain expires is for the reader's clock.
+#[derive(Debug, Default)]
+pub struct Authority {
+    epoch: AtomicU64,
+}
+
+impl Authority {
+    /// An organization in which nothing ended yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The present epoch. It never repeats in one process and is not stored.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// To be called once the flags are changed and before their change is
+    /// announced to anybody.
+    pub(crate) fn changed(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Whether a principal is suspended. Shared by every identity in whose chain the
+/// principal stands, so that a suspension is seen by the very next check.
+#[derive(Debug)]
+pub struct Standing {
+    principal: PrincipalName,
+    suspended: AtomicBool,
+    since: Mutex<Option<Timestamp>>,
+}
+
+impl Standing {
+    /// A principal in good standing.
+    #[must_use]
+    pub fn good(principal: PrincipalName) -> Self {
+        Self {
+            principal,
+            suspended: AtomicBool::new(false),
+            since: Mutex::new(None),
+        }
+    }
+
+    /// Good standings for whoever acts by this chain: its human and every
+    /// delegatee, or `actor` alone when there is no chain. Shared with no other
+    /// identity: for chains that exist only in a question.
+    #[must_use]
+    pub fn all_good(actor: &PrincipalName, hops: &[Hop]) -> Arc<[Arc<Self>]> {
+        let root = hops.first().map_or(actor, |hop| &hop.link.delegator);
+        std::iter::once(root)
+            .chain(hops.iter().map(|hop| &hop.link.delegatee))
+            .map(|name| Arc::new(Self::good(name.clone())))
+            .collect()
+    }
+
+    /// Whose standing it is.
+    #[must_use]
+    pub const fn principal(&self) -> &PrincipalName {
+        &self.principal
+    }
+
+    /// Whether the principal is suspended. True from before
+    /// [`crate::Nhi::suspend`] returns until [`crate::Nhi::resume`] does.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::SeqCst)
+    }
+
+    /// Since when the principal is suspended. `None` for one that is suspended
+    /// only as long as the store has not told.
+    #[must_use]
+    pub fn suspended_at(&self) -> Option<Timestamp> {
+        *self.since.lock()
+    }
+
+    pub(crate) fn suspend(&self, at: Timestamp) {
+        *self.since.lock() = Some(at);
+        self.hold();
+    }
+
+    /// Suspended from now on; since when is still to be told.
+    pub(crate) fn hold(&self) {
+        self.suspended.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn resume(&self) {
+        *self.since.lock() = None;
+        self.suspended.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The standings of a chain's principals: its human, then every delegatee.
+pub(crate) type Standings = Arc<[Arc<Standing>]>;
