@@ -49,7 +49,7 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
         )
         .await?;
         let quota: Arc<dyn Quota> = meter.clone();
-        let authz = Authz::new(quota, clock);
+        let authz = Authz::new(quota, clock, creto_authz::AuthzConfig::default());
         let org: OrgId = ids.next();
         authz.publish(org, CompiledPolicies::compile(&PolicySources::starter())?);
         let all = rights(&[("*", "*")]);

@@ -48,10 +48,6 @@ impl Sample {
         self.histogram.saturating_record(nanos);
     }
 
-    pub(crate) fn nanos(&self) -> Summary {
-        self.scaled(1.0)
-    }
-
     pub(crate) fn micros(&self) -> Summary {
         self.scaled(1_000.0)
     }

@@ -205,6 +205,7 @@ async fn assemble(
     let authz = Arc::new(Authz::new(
         Arc::clone(&meter) as Arc<dyn creto_authz::Quota>,
         Arc::clone(&platform.clock),
+        creto_authz::AuthzConfig::default(),
     ));
     let oversight = Oversight::new(
         Arc::new(SqliteOversight::new(Arc::clone(database))),

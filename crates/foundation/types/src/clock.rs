@@ -1,6 +1,7 @@
 //! Time as a dependency. Nothing below the composition root reads a global
 //! clock, so a test decides what time it is and a simulation can replay.
 
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -18,13 +19,10 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Both clocks at once, for the decision's hot path.
     ///
-    /// The wall clock may lag behind [`Clock::now`] by what the implementation
-    /// says; it is never ahead of it by more than the machine's own clocks differ.
+    /// Its wall clock may lag behind [`Clock::now`] by what the implementation says,
+    /// and its monotonic clock has an origin of its own.
     fn reading(&self) -> Reading {
-        Reading {
-            wall_ns: i64::try_from(self.now().as_nanosecond()).unwrap_or(i64::MAX),
-            mono_ns: u64::try_from(self.monotonic().as_nanos()).unwrap_or(u64::MAX),
-        }
+        Reading::of(self)
     }
 }
 
@@ -37,10 +35,35 @@ pub struct Reading {
     pub mono_ns: u64,
 }
 
+impl Reading {
+    /// One call of each clock.
+    fn of(clock: &(impl Clock + ?Sized)) -> Self {
+        Self {
+            wall_ns: wall_nanos(clock.now()),
+            mono_ns: nanos(clock.monotonic()),
+        }
+    }
+}
+
+/// How long [`SystemClock::reading`] relies on one look at the kernel's clocks.
+const TRUSTED: u64 = 5_000_000;
+
 /// The machine's clocks.
+///
+/// [`Clock::reading`] counts the processor's ticks, which costs a fraction of a
+/// call of the kernel, and looks at the kernel's clocks every five milliseconds:
+/// for that long its wall clock may miss a step. Once ticks and kernel disagree
+/// about the age of this value by more than a thousandth and a tenth of a second (a
+/// suspended machine, a moved guest), ticks are not used again.
 #[derive(Debug)]
 pub struct SystemClock {
     origin: Instant,
+    ticks: quanta::Clock,
+    first_tick: u64,
+    /// The wall clock less the ticks' nanoseconds.
+    wall: AtomicI64,
+    looked_at: AtomicU64,
+    distrusted: AtomicBool,
 }
 
 impl SystemClock {
@@ -51,10 +74,45 @@ impl SystemClock {
         reason = "this is the one place that reads the clock"
     )]
     pub fn new() -> Self {
-        Self {
+        let ticks = quanta::Clock::new();
+        let clock = Self {
             origin: Instant::now(),
-        }
+            first_tick: ticks.raw(),
+            ticks,
+            wall: AtomicI64::new(0),
+            looked_at: AtomicU64::new(0),
+            distrusted: AtomicBool::new(false),
+        };
+        clock.look();
+        clock
     }
+
+    fn ticked(&self) -> u64 {
+        self.ticks.delta_as_nanos(self.first_tick, self.ticks.raw())
+    }
+
+    /// Compares ticks with the kernel's clocks, which lead.
+    fn look(&self) -> u64 {
+        let ticks = self.ticked();
+        let wall = wall_nanos(self.now());
+        let kernel = nanos(self.monotonic());
+        // The slack covers a thread that is stopped between these calls.
+        if ticks.abs_diff(kernel) > kernel / 1_000 + 20 * TRUSTED {
+            self.distrusted.store(true, Ordering::Relaxed);
+        }
+        let offset = wall.saturating_sub(i64::try_from(ticks).unwrap_or(i64::MAX));
+        self.wall.store(offset, Ordering::Relaxed);
+        self.looked_at.store(ticks, Ordering::Relaxed);
+        ticks
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn wall_nanos(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 impl Default for SystemClock {
@@ -74,6 +132,23 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    fn reading(&self) -> Reading {
+        let mut ticks = self.ticked();
+        // Ticks that went back are as far away as can be.
+        let since = ticks.wrapping_sub(self.looked_at.load(Ordering::Relaxed));
+        if since > TRUSTED {
+            ticks = self.look();
+        }
+        if self.distrusted.load(Ordering::Relaxed) {
+            return Reading::of(self);
+        }
+        let wall = self.wall.load(Ordering::Relaxed);
+        Reading {
+            wall_ns: wall.saturating_add(i64::try_from(ticks).unwrap_or(i64::MAX)),
+            mono_ns: ticks,
+        }
     }
 }
 
@@ -119,4 +194,38 @@ impl Clock for ManualClock {
 #[must_use]
 pub fn unix_millis(at: Timestamp) -> u64 {
     u64::try_from(at.as_millisecond()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_follows_the_kernel() {
+        let clock = SystemClock::new();
+        let mut last = clock.reading();
+        let until = clock.monotonic() + Duration::from_millis(40);
+        while clock.monotonic() < until {
+            let before = wall_nanos(clock.now());
+            let reading = clock.reading();
+            let after = wall_nanos(clock.now());
+            let slack = i64::try_from(TRUSTED).unwrap();
+            assert!((before - slack..=after + slack).contains(&reading.wall_ns));
+            assert!(reading.mono_ns >= last.mono_ns);
+            last = reading;
+        }
+    }
+
+    /// As after a suspension: the ticks start anew.
+    #[test]
+    fn ticks_that_disagree_are_not_used_again() {
+        let mut clock = SystemClock::new();
+        clock.origin = clock.origin.checked_sub(Duration::from_secs(10)).unwrap();
+        clock.looked_at = AtomicU64::new(10_000_000_000);
+        let reading = clock.reading();
+        assert!(clock.distrusted.load(Ordering::Relaxed));
+        assert!(wall_nanos(clock.now()) - reading.wall_ns < 1_000_000_000);
+        let again = clock.reading();
+        assert!(again.mono_ns >= reading.mono_ns);
+    }
 }

@@ -49,6 +49,20 @@ pub(crate) struct Question<'a> {
     pub(crate) approval: Option<&'a Approval>,
 }
 
+impl<'a> Question<'a> {
+    /// One unit, without context.
+    pub(crate) const fn bare(action: &'a str, resource: &'a ResourceRef) -> Self {
+        Self {
+            action,
+            resource,
+            units: 1,
+            context: &[],
+            now: 0,
+            approval: None,
+        }
+    }
+}
+
 /// What the policies say. It holds no text of the request, so that one value may
 /// stand for many requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -498,7 +512,6 @@ impl CompiledPolicies {
 
     /// What the policies of an action may read of a request; `None` for an action
     /// the schema does not know.
-    #[allow(dead_code, reason = "for the cache of verdicts")]
     pub(crate) fn reads(&self, action: &str) -> Option<&Reads> {
         self.rules(action).map(|rules| &rules.reads)
     }
@@ -506,7 +519,6 @@ impl CompiledPolicies {
     /// Whether a question fits the schema, as far as that is seen without Cedar:
     /// `false` says that only [`Self::judge`] knows. A verdict that was found for
     /// another request stands for this one only if this one fits.
-    #[allow(dead_code, reason = "for the cache of verdicts")]
     pub(crate) fn plainly_fits(&self, question: &Question<'_>) -> bool {
         self.served
             .action(question.action)

@@ -10,8 +10,9 @@
 //!   its chain covers and what policy permits to the agent *and* to every
 //!   principal above it.
 //! - **Exact.** Once [`Authz::publish`] returns, no call that starts later sees
-//!   the old policies. The status of every link is read on each check, so once a
-//!   revocation returns no call that starts later is allowed. Nothing is cached.
+//!   the old policies. Once whatever ends authority (a revocation, a suspension)
+//!   returns, no call that starts later is allowed. What rights and policies say is
+//!   remembered; approvals, quotas, rates and errors never are (`cache.rs`).
 //! - **Fails closed.** A policy that cannot be evaluated, a request that does
 //!   not fit the schema, an organization without policies, a quota that cannot
 //!   answer: each is a denial with a code of its own ([`deny`]).
@@ -30,11 +31,15 @@
 //! ask humans.
 
 mod action;
+mod bound;
+mod cache;
+mod counters;
 mod error;
 pub mod eval;
 mod evaluate;
 mod explain;
 mod filled;
+mod in_force;
 mod links;
 mod model;
 mod policies;
@@ -48,6 +53,8 @@ mod sources;
 mod validation;
 
 pub use action::{Action, ActionKey};
+pub use bound::Bound;
+pub use counters::Counters;
 pub use error::{Finding, PolicyError};
 pub use explain::{
     Explanation, MissingPermit, NearPermit, Outcome, PolicyExplanation, PrincipalExplanation, Unfit,
@@ -59,5 +66,5 @@ pub use model::{
 pub use policies::{CompiledPolicies, LoadReport, PolicyEffect, PolicyInfo};
 pub use ports::{Account, Exceeded, Hold, HoldData, Holder, LimitScope, Quota, Refusal, Spend};
 pub use printed::Printed;
-pub use service::{Authz, Bound, Counters};
+pub use service::{Authz, AuthzConfig};
 pub use sources::PolicySources;

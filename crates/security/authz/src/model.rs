@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
+use crate::in_force::{Pinned, permitting};
 use crate::ports::{Exceeded, Hold, LimitScope};
 
 /// Codes of denials. They are part of the public interface: agents and tests
@@ -171,12 +172,27 @@ pub struct CheckRequest<'a> {
 }
 
 /// The policies that decided, sorted.
-#[derive(Clone)]
 pub struct PolicyIds(Listed);
 
-#[derive(Clone)]
 enum Listed {
     Owned(Arc<[PolicyId]>),
+    /// A number of the set in force; naming them so costs no shared counter.
+    Pinned(Pinned, u32),
+}
+
+impl PolicyIds {
+    pub(crate) const fn pinned(in_force: Pinned, number: u32) -> Self {
+        Self(Listed::Pinned(in_force, number))
+    }
+}
+
+impl Clone for PolicyIds {
+    fn clone(&self) -> Self {
+        Self(Listed::Owned(match &self.0 {
+            Listed::Owned(ids) => Arc::clone(ids),
+            Listed::Pinned(in_force, number) => permitting(in_force, *number).into(),
+        }))
+    }
 }
 
 impl Deref for PolicyIds {
@@ -185,6 +201,7 @@ impl Deref for PolicyIds {
     fn deref(&self) -> &[PolicyId] {
         match &self.0 {
             Listed::Owned(ids) => ids,
+            Listed::Pinned(in_force, number) => permitting(in_force, *number),
         }
     }
 }

@@ -3,112 +3,67 @@
 //! Its order: the identity is live; every link's rights cover the action; the
 //! policies, for everyone in the chain; oversight (`evaluate.rs` has the rule);
 //! and last the quota. The first that says no answers.
+//!
+//! Rights and policies are looked up in `cache.rs` before they are evaluated;
+//! the rest is asked on every check.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use creto_errors::Classify as _;
-use creto_nhi::{AgentIdentity, IdentityError, PrincipalType};
-use creto_types::{Clock, OrgId};
-use parking_lot::Mutex;
+use creto_nhi::{AgentIdentity, IdentityError, LinkId};
+use creto_types::{Clock, OrgId, Reading};
+use parking_lot::{Mutex, RwLock};
 
 use crate::action::{self, Action};
+use crate::bound::{Bound, Chain};
+use crate::cache::{CacheKey, DecisionCache, Parts};
+use crate::counters::{Counters, Counts};
 use crate::evaluate::{Question, Verdict, denied};
-use crate::model::{CheckRequest, Decision, ResourceRef, deny};
+use crate::in_force::{InForce, OrgPolicies, Settled};
+use crate::model::{CheckRequest, Decision, PolicyIds, ResourceRef, deny};
 use crate::policies::CompiledPolicies;
-use crate::ports::{Account, Quota, Refusal, Spend};
+use crate::ports::{Quota, Refusal, Spend};
 
-type Published = HashMap<OrgId, Arc<CompiledPolicies>>;
+/// How the decision point behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthzConfig {
+    /// How many verdicts are remembered, rounded up to a power of two. Each takes
+    /// 64 bytes, and an eighth as many have room for long names at 256; all of it is
+    /// there from the start. Four times what is hot keeps nearly all of that.
+    pub remembered: usize,
+}
+
+impl Default for AuthzConfig {
+    /// 24 MiB.
+    fn default() -> Self {
+        Self {
+            remembered: 1 << 18,
+        }
+    }
+}
 
 /// The decision point. See the crate's documentation.
 pub struct Authz {
     quota: Arc<dyn Quota>,
     clock: Arc<dyn Clock>,
-    published: ArcSwap<Published>,
-    /// Publishing copies the map; two of them must not lose one another's.
-    publishing: Mutex<()>,
+    orgs: RwLock<HashMap<OrgId, Arc<OrgPolicies>>>,
+    humans: Mutex<HashMap<(OrgId, String), u128>>,
+    cache: DecisionCache,
     counts: Counts,
-}
-
-/// An authenticated identity, ready to be checked.
-#[derive(Clone)]
-pub struct Bound {
-    identity: Arc<AgentIdentity>,
-    account: Arc<dyn Account>,
-}
-
-impl fmt::Debug for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Bound").field(&self.identity).finish()
-    }
-}
-
-impl Bound {
-    /// Who it is.
-    #[must_use]
-    pub const fn identity(&self) -> &Arc<AgentIdentity> {
-        &self.identity
-    }
-}
-
-/// How often each outcome was answered since the process started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Allowed.
-    pub allowed: u64,
-    /// Denied.
-    pub denied: u64,
-    /// Held for a human.
-    pub requires_oversight: u64,
-    /// Over a budget.
-    pub quota_exceeded: u64,
-    /// Too fast.
-    pub rate_limited: u64,
-    /// Of the denied: because a policy could not be evaluated.
-    pub policy_errors: u64,
-}
-
-#[derive(Default)]
-struct Counts {
-    allowed: AtomicU64,
-    denied: AtomicU64,
-    requires_oversight: AtomicU64,
-    quota_exceeded: AtomicU64,
-    rate_limited: AtomicU64,
-    policy_errors: AtomicU64,
-}
-
-impl Counts {
-    fn count(&self, decision: &Decision) {
-        let counter = match decision {
-            Decision::Allow { .. } => &self.allowed,
-            Decision::Deny { reason, .. } => {
-                if reason.code == deny::POLICY_ERROR {
-                    self.policy_errors.fetch_add(1, Ordering::Relaxed);
-                }
-                &self.denied
-            }
-            Decision::RequiresOversight { .. } => &self.requires_oversight,
-            Decision::QuotaExceeded { .. } => &self.quota_exceeded,
-            Decision::RateLimited { .. } => &self.rate_limited,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 impl Authz {
     /// A decision point without policies: until an organization's are published,
     /// everything in it is denied.
     #[must_use]
-    pub fn new(quota: Arc<dyn Quota>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(quota: Arc<dyn Quota>, clock: Arc<dyn Clock>, config: AuthzConfig) -> Self {
         Self {
             quota,
             clock,
-            published: ArcSwap::default(),
-            publishing: Mutex::new(()),
+            orgs: RwLock::default(),
+            humans: Mutex::default(),
+            cache: DecisionCache::new(config.remembered),
             counts: Counts::default(),
         }
     }
@@ -116,26 +71,30 @@ impl Authz {
     /// Puts policies in force for one organization, in place of what was. No
     /// check that starts after this returns sees the old ones.
     pub fn publish(&self, org: OrgId, policies: impl Into<Arc<CompiledPolicies>>) {
-        let _one_at_a_time = self.publishing.lock();
         let policies = policies.into();
         action::intern(policies.report().actions.iter().map(String::as_str));
-        let mut next = Published::clone(&self.published.load());
-        next.insert(org, policies);
-        self.published.store(Arc::new(next));
+        self.org(org).publish(policies);
     }
 
     /// The policies in force for an organization.
     #[must_use]
     pub fn policies(&self, org: OrgId) -> Option<Arc<CompiledPolicies>> {
-        self.published.load().get(&org).cloned()
+        let org = self.orgs.read().get(&org).cloned()?;
+        let pinned = org.load();
+        Some(Arc::clone(&pinned.as_ref()?.policies))
     }
 
     /// A handle for an identity that was authenticated. It stays right whatever
     /// is published, revoked or expires later.
     #[must_use]
     pub fn bind(&self, identity: Arc<AgentIdentity>) -> Bound {
+        let number = match identity.link() {
+            Some(hop) => hop.link.id.uuid().as_u128(),
+            None => self.number_of_human(&identity),
+        };
         let account = self.quota.account(&identity);
-        Bound { identity, account }
+        let org = self.org(identity.org);
+        Bound::new(Chain::new(identity, number, org, account))
     }
 
     /// May it do this now? An allow has reserved the units, for every hop of the
@@ -165,41 +124,43 @@ impl Authz {
     /// question.
     #[must_use]
     pub fn ask(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
-        let decision = self.decide(bound, request);
-        self.counts.count(&decision);
+        let decision = self.decide(bound.chain(), request);
+        self.counts.decided(&decision);
         decision
     }
 
     /// How often each outcome was answered.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counters {
-            allowed: read(&self.counts.allowed),
-            denied: read(&self.counts.denied),
-            requires_oversight: read(&self.counts.requires_oversight),
-            quota_exceeded: read(&self.counts.quota_exceeded),
-            rate_limited: read(&self.counts.rate_limited),
-            policy_errors: read(&self.counts.policy_errors),
-        }
+        self.counts.read()
     }
 
-    fn decide(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
-        let identity = &*bound.identity;
+    fn org(&self, id: OrgId) -> Arc<OrgPolicies> {
+        if let Some(org) = self.orgs.read().get(&id) {
+            return Arc::clone(org);
+        }
+        Arc::clone(self.orgs.write().entry(id).or_default())
+    }
+
+    /// Humans are few and have no link to be known by. The ids of links are UUIDs
+    /// of version 7, far above these numbers.
+    fn number_of_human(&self, identity: &AgentIdentity) -> u128 {
+        let mut humans = self.humans.lock();
+        let next = humans.len();
+        let known = humans
+            .entry((identity.org, identity.name.to_string()))
+            .or_insert_with(|| u128::try_from(next).unwrap_or(u128::MAX));
+        *known
+    }
+
+    fn decide(&self, chain: &Chain, request: &CheckRequest<'_>) -> Decision {
         let now = self.clock.reading();
-        if let Err(error) = identity.live(self.clock.now()) {
-            return not_live(identity, error);
+        if let Err(error) = chain.live(now) {
+            return not_live(&chain.identity, &error);
         }
-        if let Some(refusal) = outside_rights(identity, request) {
-            return refusal;
+        if chain.powerless {
+            return powerless(&chain.identity);
         }
-        let Some(policies) = self.policies(identity.org) else {
-            return denied(
-                deny::NO_POLICIES,
-                "the organization has no policies in force; its operator must load some",
-                Vec::new(),
-            );
-        };
         let question = Question {
             action: request.action.name(),
             resource: request.resource,
@@ -208,49 +169,175 @@ impl Authz {
             now: now.wall_ns,
             approval: request.approval,
         };
-        let permits = match policies.judge(identity, &question) {
-            Verdict::Permitted { policies } => policies,
-            other => return policies.render(&other, identity, &question),
-        };
-        if !request.reserve {
-            return Decision::Allow {
-                policies: permits.into(),
-                hold: None,
+        let pinned = chain.org.load();
+        let Some(in_force) = &*pinned else {
+            return match rights(&chain.identity, &question) {
+                Err(hop) => outside_rights(&chain.identity, hop, &question),
+                Ok(()) => denied(
+                    deny::NO_POLICIES,
+                    "the organization has no policies in force; its operator must load some",
+                    Vec::new(),
+                ),
             };
+        };
+        let settled = match self.settled(chain, in_force, request, &question) {
+            Found::Number(number) => match in_force.settled.get(number) {
+                Some(Settled::Policies(Verdict::Permitted { .. })) => {
+                    return reserved(chain, request, now, PolicyIds::pinned(pinned, number));
+                }
+                Some(settled) => settled.clone(),
+                // Never so: a number is given before it is remembered.
+                None => evaluate(chain, in_force, &question),
+            },
+            Found::Evaluated(settled) => settled,
+        };
+        match settled {
+            Settled::OutsideRights(hop) => outside_rights(&chain.identity, hop, &question),
+            Settled::Policies(Verdict::Permitted { policies }) => {
+                reserved(chain, request, now, policies.into())
+            }
+            Settled::Policies(verdict) => {
+                in_force
+                    .policies
+                    .render(&verdict, &chain.identity, &question)
+            }
         }
-        match bound.account.reserve(&Spend {
-            action: request.action,
-            units: request.units,
-            now,
-        }) {
-            Ok(hold) => Decision::Allow {
-                policies: permits.into(),
-                hold: Some(hold),
-            },
-            Err(Refusal::Exceeded(exceeded)) => Decision::QuotaExceeded {
-                exceeded,
-                policies: permits.into(),
-            },
-            Err(Refusal::RateLimited { scope, retry_after }) => Decision::RateLimited {
-                scope,
-                retry_after,
-                policies: permits.into(),
-            },
-            Err(Refusal::Refused { code, text }) => denied(code, text, Vec::new()),
+    }
+
+    /// What rights and policies say: remembered, or evaluated and remembered.
+    fn settled(
+        &self,
+        chain: &Chain,
+        in_force: &InForce,
+        request: &CheckRequest<'_>,
+        question: &Question<'_>,
+    ) -> Found {
+        let Some(key) = self.key(chain, in_force, request, question) else {
+            self.counts.evaluated();
+            return Found::Evaluated(evaluate(chain, in_force, question));
+        };
+        if let Some(number) = self.cache.get(in_force.epoch, &key) {
+            return Found::Number(number);
         }
+        let _alone = self.cache.flight(&key);
+        if let Some(number) = self.cache.get(in_force.epoch, &key) {
+            return Found::Number(number);
+        }
+        self.counts.evaluated();
+        let settled = evaluate(chain, in_force, question);
+        // Errors and what does not fit are evaluated each time.
+        let lasting = !matches!(
+            settled,
+            Settled::Policies(Verdict::UnknownAction | Verdict::Invalid(_) | Verdict::Failed(_))
+        );
+        if lasting && let Some(number) = in_force.settled.number(&settled) {
+            self.cache.put(in_force.epoch, &key, number);
+        }
+        Found::Evaluated(settled)
+    }
+
+    /// The key that a question is remembered by; `None` when it is to be evaluated
+    /// each time: with an approval, when policies read the time, when the schema
+    /// might refuse it, or when it does not fit a slot.
+    fn key(
+        &self,
+        chain: &Chain,
+        in_force: &InForce,
+        request: &CheckRequest<'_>,
+        question: &Question<'_>,
+    ) -> Option<CacheKey> {
+        if request.approval.is_some() {
+            return None;
+        }
+        let facts = in_force.action(request.action.key())?;
+        if facts.reads.time {
+            return None;
+        }
+        let kind = in_force.kind(&request.resource.kind)?;
+        let parts = Parts {
+            chain: chain.number,
+            action: request.action.key(),
+            kind,
+            resource: &request.resource.id,
+        };
+        if request.context.is_empty() {
+            if !facts.fits_bare(kind, request.units) {
+                return None;
+            }
+            if !facts.reads.units {
+                return self.cache.key(parts);
+            }
+        } else if !in_force.policies.plainly_fits(question) {
+            return None;
+        }
+        let read = |name: &str| facts.reads.names.iter().any(|known| **known == *name);
+        let context: Vec<_> = request
+            .context
+            .iter()
+            .filter(|(name, _)| read(name))
+            .collect();
+        let units = facts.reads.units.then_some(request.units);
+        self.cache.key_with(parts, units, &context)
     }
 }
 
-fn not_live(identity: &AgentIdentity, error: IdentityError) -> Decision {
-    let delegator = |link| {
-        let hop = identity.hops.iter().find(|hop| hop.link.id == link)?;
+enum Found {
+    /// Remembered under this number.
+    Number(u32),
+    /// Evaluated now.
+    Evaluated(Settled),
+}
+
+/// What rights and policies say, without any memory.
+fn evaluate(chain: &Chain, in_force: &InForce, question: &Question<'_>) -> Settled {
+    match rights(&chain.identity, question) {
+        Err(hop) => Settled::OutsideRights(hop),
+        Ok(()) => Settled::Policies(in_force.policies.judge(&chain.identity, question)),
+    }
+}
+
+/// What policies permit, if the quota has room for it.
+fn reserved(
+    chain: &Chain,
+    request: &CheckRequest<'_>,
+    now: Reading,
+    policies: PolicyIds,
+) -> Decision {
+    if !request.reserve {
+        return Decision::Allow {
+            policies,
+            hold: None,
+        };
+    }
+    let spend = Spend {
+        action: request.action,
+        units: request.units,
+        now,
+    };
+    match chain.account.reserve(&spend) {
+        Ok(hold) => Decision::Allow {
+            policies,
+            hold: Some(hold),
+        },
+        Err(Refusal::Exceeded(exceeded)) => Decision::QuotaExceeded { exceeded, policies },
+        Err(Refusal::RateLimited { scope, retry_after }) => Decision::RateLimited {
+            scope,
+            retry_after,
+            policies,
+        },
+        Err(Refusal::Refused { code, text }) => denied(code, text, Vec::new()),
+    }
+}
+fn not_live(identity: &AgentIdentity, error: &IdentityError) -> Decision {
+    let delegator = |link: &LinkId| {
+        let hop = identity.hops.iter().find(|hop| hop.link.id == *link)?;
         Some(hop.link.delegator.as_str())
     };
     let advice = match &error {
         IdentityError::Revoked { link } | IdentityError::Expired { link: Some(link) } => {
             format!(
                 "ask {} for a new delegation",
-                delegator(*link).unwrap_or("its delegator")
+                delegator(link).unwrap_or("its delegator")
             )
         }
         IdentityError::Suspended { .. } => "ask the owner to resume it".to_owned(),
@@ -261,35 +348,40 @@ fn not_live(identity: &AgentIdentity, error: IdentityError) -> Decision {
     denied(error.code(), format!("{error}; {advice}"), Vec::new())
 }
 
-/// Why the links of the chain do not cover the action, if they do not.
-fn outside_rights(identity: &AgentIdentity, request: &CheckRequest<'_>) -> Option<Decision> {
-    if identity.hops.is_empty() && identity.kind == PrincipalType::Agent {
-        return Some(denied(
-            deny::NO_DELEGATION,
-            format!(
-                "agent {} acts under no delegation and has no authority of its own; ask a human \
-                 for a delegation",
-                identity.name
-            ),
-            Vec::new(),
-        ));
-    }
+fn powerless(identity: &AgentIdentity) -> Decision {
+    denied(
+        deny::NO_DELEGATION,
+        format!(
+            "agent {} acts under no delegation and has no authority of its own; ask a human for a \
+             delegation",
+            identity.name
+        ),
+        Vec::new(),
+    )
+}
+
+/// Whether every hop's rights cover the question; otherwise the place of the first
+/// that does not.
+fn rights(identity: &AgentIdentity, question: &Question<'_>) -> Result<(), u8> {
     let outside = identity
         .hops
         .iter()
-        .map(|hop| &hop.link)
-        .find(|link| !link.allows(request.action.name(), &request.resource.id))?;
-    Some(denied(
-        deny::RIGHT_NOT_DELEGATED,
-        format!(
-            "delegation {} from {} to {} does not cover `{}` on `{}`; ask {} for one that does",
-            outside.id,
-            outside.delegator,
-            outside.delegatee,
-            request.action.name(),
-            request.resource.id,
-            outside.delegator
+        .position(|hop| !hop.link.allows(question.action, &question.resource.id));
+    match outside {
+        None => Ok(()),
+        Some(hop) => Err(u8::try_from(hop).unwrap_or(u8::MAX)),
+    }
+}
+
+fn outside_rights(identity: &AgentIdentity, hop: u8, question: &Question<'_>) -> Decision {
+    let (action, resource) = (question.action, &question.resource.id);
+    let text = match identity.hops.get(usize::from(hop)) {
+        Some(hop) => format!(
+            "delegation {} from {} to {} does not cover `{action}` on `{resource}`; ask {} for \
+             one that does",
+            hop.link.id, hop.link.delegator, hop.link.delegatee, hop.link.delegator
         ),
-        Vec::new(),
-    ))
+        None => format!("a delegation does not cover `{action}` on `{resource}`"),
+    };
+    denied(deny::RIGHT_NOT_DELEGATED, text, Vec::new())
 }

@@ -145,7 +145,11 @@ impl World {
         )
         .await
         .unwrap();
-        let authz = Arc::new(Authz::new(meter.clone() as Arc<dyn Quota>, clock.clone()));
+        let authz = Arc::new(Authz::new(
+            meter.clone() as Arc<dyn Quota>,
+            clock.clone(),
+            creto_authz::AuthzConfig::default(),
+        ));
         let oversight = Oversight::new(
             Arc::new(MemoryOversightStore::new(commits.clone())),
             ids.clone(),

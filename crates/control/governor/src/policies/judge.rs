@@ -254,7 +254,13 @@ impl Clock for Told {
 impl Judge {
     pub(crate) fn new(org: OrgId, policies: Arc<CompiledPolicies>) -> Self {
         let clock = Arc::new(Told::default());
-        let authz = Authz::new(Arc::new(Nothing), Arc::clone(&clock) as Arc<dyn Clock>);
+        let authz = Authz::new(
+            Arc::new(Nothing),
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            creto_authz::AuthzConfig {
+                remembered: 1 << 12,
+            },
+        );
         authz.publish(org, policies);
         Self { authz, clock }
     }

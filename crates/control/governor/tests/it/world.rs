@@ -180,6 +180,7 @@ impl World {
         let authz = Arc::new(Authz::new(
             Arc::clone(&meter) as Arc<dyn Quota>,
             clock.clone(),
+            creto_authz::AuthzConfig::default(),
         ));
         let oversight = Oversight::new(
             Arc::new(MemoryOversightStore::new(Arc::clone(&commits))),

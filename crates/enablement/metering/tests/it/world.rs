@@ -271,6 +271,6 @@ fn declare(org: OrgId, quota: Arc<dyn Quota>, clock: Arc<ManualClock>) {
         .schema
         .push(("tests.cedarschema".to_owned(), schema.to_owned()));
     let policies = CompiledPolicies::compile(&sources).unwrap();
-    Authz::new(quota, clock).publish(org, policies);
+    Authz::new(quota, clock, creto_authz::AuthzConfig::default()).publish(org, policies);
     assert_ne!(Action::named("draft").key(), ActionKey::UNKNOWN);
 }

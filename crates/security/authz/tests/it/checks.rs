@@ -297,6 +297,7 @@ fn a_policy_that_cannot_be_evaluated_denies() {
         Counters {
             denied: 1,
             policy_errors: 1,
+            evaluated: 1,
             ..Counters::default()
         }
     );

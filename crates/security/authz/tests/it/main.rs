@@ -9,6 +9,7 @@
 mod checks;
 mod explain;
 mod loading;
+mod memory;
 mod oversight;
 mod properties;
 mod slices;

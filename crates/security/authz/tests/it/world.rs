@@ -117,6 +117,7 @@ impl World {
             authz: Authz::new(
                 Arc::new(Recording(Arc::clone(&quota))),
                 Arc::<ManualClock>::clone(&clock),
+                creto_authz::AuthzConfig::default(),
             ),
             quota,
             clock,

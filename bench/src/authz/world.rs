@@ -1,0 +1,146 @@
+//! An organization of any number of agents, and policies in any number.
+
+use std::error::Error;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use creto_authz::{Authz, AuthzConfig, Bound, PolicySources, Quota};
+use creto_metering::memory::MemoryLedger;
+use creto_metering::{Meter, MeterConfig, PriceBook, RateLimit};
+use creto_nhi::test_util::{agent, hop, rights};
+use creto_nhi::{Budget, BudgetPeriod, Hop};
+use creto_types::memory::MemoryCommits;
+use creto_types::{Clock, Currency, IdSource, Money, OrgId, SystemClock, SystemIds, SystemRandom};
+
+/// Agents below one lead, and leads below one human.
+const AGENTS: usize = 64;
+const LEADS: usize = 16;
+
+pub(crate) struct World {
+    pub(crate) authz: Authz,
+    pub(crate) org: OrgId,
+    ids: Arc<dyn IdSource>,
+    currency: Currency,
+    leads: std::cell::RefCell<std::collections::HashMap<usize, [Hop; 2]>>,
+}
+
+impl World {
+    /// With room for so many hot questions.
+    pub(crate) fn new(hot: usize) -> Result<Self, Box<dyn Error>> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let ids: Arc<dyn IdSource> =
+            Arc::new(SystemIds::new(Arc::clone(&clock), Arc::new(SystemRandom)));
+        let currency = "USD".parse()?;
+        let rate = NonZeroU32::new(1_000_000_000).ok_or("not zero")?;
+        let price = Money::new("0.000000001".parse()?, currency);
+        let meter = tokio::runtime::Runtime::new()?.block_on(Meter::open(
+            Arc::new(MemoryLedger::new(Arc::new(MemoryCommits::new()))),
+            PriceBook::new(currency, [("act.0".to_owned(), price)])?,
+            MeterConfig {
+                reservation_ttl: Duration::from_secs(60),
+                rate: RateLimit {
+                    per_second: rate,
+                    burst: rate,
+                },
+            },
+            Arc::clone(&ids),
+            Arc::clone(&clock),
+        ))?;
+        let quota: Arc<dyn Quota> = meter;
+        let config = AuthzConfig {
+            remembered: (4 * hot).max(AuthzConfig::default().remembered),
+        };
+        Ok(Self {
+            authz: Authz::new(quota, clock, config),
+            org: ids.next(),
+            ids,
+            currency,
+            leads: std::cell::RefCell::default(),
+        })
+    }
+
+    fn budget(&self) -> Option<Budget> {
+        Some(Budget {
+            limit: Money::new("1000000".parse().ok()?, self.currency).into(),
+            period: BudgetPeriod::Day,
+        })
+    }
+
+    /// The agent of this number: human, planner, lead, agent.
+    pub(crate) fn agent(&self, number: usize) -> Bound {
+        let all = || rights(&[("*", "*")]);
+        let lead = number / AGENTS;
+        let human = format!("human-{}", lead / LEADS);
+        let (planner_name, lead_name) = (format!("planner-{lead}"), format!("lead-{lead}"));
+        let mut leads = self.leads.borrow_mut();
+        let [planner, lead] = leads.entry(lead).or_insert_with(|| {
+            let id = self.ids.next();
+            let planner = hop(
+                self.org,
+                id,
+                None,
+                &human,
+                &planner_name,
+                all(),
+                self.budget(),
+            );
+            let id = self.ids.next();
+            let lead = hop(
+                self.org,
+                id,
+                Some(&planner),
+                &planner_name,
+                &lead_name,
+                all(),
+                self.budget(),
+            );
+            [planner, lead]
+        });
+        let third = hop(
+            self.org,
+            self.ids.next(),
+            Some(lead),
+            &lead.link.delegatee.to_string(),
+            &format!("agent-{number}"),
+            all(),
+            self.budget(),
+        );
+        self.authz
+            .bind(agent(vec![planner.clone(), lead.clone(), third]))
+    }
+}
+
+/// So many policies over eight actions. The first of each action permits it to
+/// everyone under a condition; the others name one principal and one resource.
+pub(crate) fn policies(count: usize) -> PolicySources {
+    let mut text = String::new();
+    for number in 0..count.min(8) {
+        text.push_str(&format!(
+            "permit (principal, action == Creto::Action::\"act.{number}\", resource) \
+             when {{ context.units <= 100 && !(resource.id like \"secret:*\") }};\n"
+        ));
+    }
+    for number in 8..count {
+        let action = number % 8;
+        let effect = if number % 3 == 0 { "forbid" } else { "permit" };
+        text.push_str(&format!(
+            "{effect} (principal == Creto::Agent::\"other-{number}\", \
+             action == Creto::Action::\"act.{action}\", \
+             resource == Creto::Resource::\"other:{}\") when {{ principal.depth < 4 }};\n",
+            number / 2
+        ));
+    }
+    let actions: Vec<String> = (0..8).map(|number| format!("\"act.{number}\"")).collect();
+    let schema = format!(
+        "namespace Creto {{ action {} appliesTo {{ principal: [Human, Agent], \
+         resource: [Resource], context: Request }}; }}",
+        actions.join(", ")
+    );
+    let mut sources = PolicySources::starter();
+    sources
+        .schema
+        .push(("bench.cedarschema".to_owned(), schema));
+    sources.policies = vec![("bench.cedar".to_owned(), text)];
+    sources
+}

@@ -1,0 +1,99 @@
+//! An authenticated identity, with everything a check needs looked up once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use creto_nhi::{AgentIdentity, IdentityError, PrincipalType};
+use creto_types::{Reading, Timestamp};
+
+use crate::in_force::OrgPolicies;
+use crate::ports::Account;
+
+/// An authenticated identity, ready to be checked. Clones share one value.
+#[derive(Clone)]
+pub struct Bound(Arc<Chain>);
+
+pub(crate) struct Chain {
+    /// See [`AgentIdentity::authority`]: the epoch in which the chain was last
+    /// found live, plus one; zero before that.
+    found_live: AtomicU64,
+    /// From when to when the chain is valid by its dates, in nanoseconds since the
+    /// Unix epoch.
+    from: i64,
+    until: i64,
+    /// Names the chain in cache keys: the id of its last link, which stands for
+    /// everyone above; for a human without a link, a number of its own.
+    pub(crate) number: u128,
+    pub(crate) org: Arc<OrgPolicies>,
+    pub(crate) account: Arc<dyn Account>,
+    pub(crate) identity: Arc<AgentIdentity>,
+    /// An agent without any delegation.
+    pub(crate) powerless: bool,
+}
+
+/// An instant as nanoseconds since the Unix epoch. What lies beyond 2262 is as
+/// good as for ever.
+fn nanos(at: Timestamp) -> i64 {
+    let nanos = at.as_nanosecond();
+    i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
+}
+
+impl Chain {
+    pub(crate) fn new(
+        identity: Arc<AgentIdentity>,
+        number: u128,
+        org: Arc<OrgPolicies>,
+        account: Arc<dyn Account>,
+    ) -> Self {
+        let links = || identity.hops.iter().map(|hop| &hop.link);
+        let from = links().map(|link| nanos(link.not_before)).max();
+        let until = links().map(|link| nanos(link.expires_at)).min();
+        Self {
+            found_live: AtomicU64::new(0),
+            from: from.unwrap_or(i64::MIN),
+            until: nanos(identity.expires_at).min(until.unwrap_or(i64::MAX)),
+            number,
+            org,
+            account,
+            powerless: identity.hops.is_empty() && identity.kind == PrincipalType::Agent,
+            identity,
+        }
+    }
+
+    /// Whether the chain holds now. Exact once whatever ends authority has
+    /// returned: see [`creto_nhi::Authority`].
+    pub(crate) fn live(&self, now: Reading) -> Result<(), IdentityError> {
+        let epoch = self.identity.authority.epoch().wrapping_add(1);
+        let in_time = self.from <= now.wall_ns && now.wall_ns < self.until;
+        if in_time && self.found_live.load(Ordering::Relaxed) == epoch {
+            return Ok(());
+        }
+        let now = Timestamp::from_nanosecond(now.wall_ns.into()).unwrap_or(Timestamp::MAX);
+        self.identity.live(now)?;
+        self.found_live.store(epoch, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Bound {
+    pub(crate) fn new(chain: Chain) -> Self {
+        Self(Arc::new(chain))
+    }
+
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.0
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<AgentIdentity> {
+        &self.0.identity
+    }
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bound").field(self.identity()).finish()
+    }
+}
