@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use creto_nhi::{AgentIdentity, IdentityError, PrincipalType};
+use creto_nhi::{AgentIdentity, Authority, IdentityError, PrincipalType};
 use creto_types::{Reading, Timestamp};
 
 use crate::in_force::OrgPolicies;
@@ -27,6 +27,8 @@ pub(crate) struct Chain {
     pub(crate) number: u128,
     pub(crate) org: Arc<OrgPolicies>,
     pub(crate) account: Arc<dyn Account>,
+    /// The identity's own, without a detour by it.
+    authority: Arc<Authority>,
     pub(crate) identity: Arc<AgentIdentity>,
     /// An agent without any delegation.
     pub(crate) powerless: bool,
@@ -56,6 +58,7 @@ impl Chain {
             number,
             org,
             account,
+            authority: Arc::clone(&identity.authority),
             powerless: identity.hops.is_empty() && identity.kind == PrincipalType::Agent,
             identity,
         }
@@ -64,7 +67,7 @@ impl Chain {
     /// Whether the chain holds now. Exact once whatever ends authority has
     /// returned: see [`creto_nhi::Authority`].
     pub(crate) fn live(&self, now: Reading) -> Result<(), IdentityError> {
-        let epoch = self.identity.authority.epoch().wrapping_add(1);
+        let epoch = self.authority.epoch().wrapping_add(1);
         let in_time = self.from <= now.wall_ns && now.wall_ns < self.until;
         if in_time && self.found_live.load(Ordering::Relaxed) == epoch {
             return Ok(());
