@@ -173,6 +173,13 @@ pub(crate) enum AgentCommand {
     },
     /// List everyone in the organization, agents and humans
     List,
+    /// Stop an agent, and everything delegated through it, until it is resumed
+    ///
+    /// In effect at once, also after a restart. Nothing is revoked: once resumed it
+    /// acts with the tokens and delegations it had.
+    Suspend(SuspendArgs),
+    /// End the suspension of an agent
+    Resume(SuspendArgs),
     /// Issue a bearer token for an agent that runs outside a sandbox
     ///
     /// The token goes to a file that only you may read. An agent inside a sandbox
@@ -183,6 +190,15 @@ pub(crate) enum AgentCommand {
     /// Example: creto agent run lnk_0192... --mount history=/history
     /// -- /usr/bin/git -C /history log
     Run(RunArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SuspendArgs {
+    /// The agent
+    pub(crate) name: PrincipalName,
+    /// Why; it is kept in the log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Args)]

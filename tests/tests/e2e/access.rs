@@ -25,8 +25,10 @@ const READS: [&str; 12] = [
     "/metrics",
 ];
 
-const CHANGES: [&str; 12] = [
+const CHANGES: [&str; 14] = [
     "/v1/principals",
+    "/v1/principals/worker/suspend",
+    "/v1/principals/worker/resume",
     "/v1/delegations",
     "/v1/delegations/lnk_00000000000000000000000000000000/revoke",
     "/v1/tokens",
@@ -117,6 +119,10 @@ fn an_agent_does_not_do_the_owners_work() {
         post("/v1/principals", json!({"name": "mine", "kind": "agent"})),
         "add agents",
     );
+    for change in ["suspend", "resume"] {
+        let path = format!("/v1/principals/planner/{change}");
+        refused(post(&path, json!({"reason": "mine"})), change);
+    }
     refused(agent.get("/v1/principals"), "list principals");
     refused(agent.get("/v1/delegations"), "list delegations");
     refused(agent.get("/v1/audit/export"), "export the log");

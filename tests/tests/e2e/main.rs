@@ -18,4 +18,5 @@ mod policy_eval;
 mod restart;
 mod revocation;
 mod start;
+mod suspension;
 mod watching;

@@ -13,8 +13,8 @@ use creto_governor::{
     LimitRequest, OversightAnswer, PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer,
     PrincipalAnswer, PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest,
     RemovalAnswer, RevocationAnswer, RollbackPoliciesRequest, SandboxAnswer, SandboxRequest,
-    SelfAnswer, SettlementAnswer, ShadowAnswer, TokenAnswer, TokenRequest, UsageAnswer, UsageQuery,
-    ValidationAnswer,
+    SelfAnswer, SettlementAnswer, ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer,
+    TokenRequest, UsageAnswer, UsageQuery, ValidationAnswer,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -302,7 +302,7 @@ fn system_routes() -> [Route; 5] {
     ]
 }
 
-fn authority_routes() -> [Route; 8] {
+fn authority_routes() -> [Route; 10] {
     [
         Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
             on(f, authority::whoami)
@@ -322,6 +322,22 @@ fn authority_routes() -> [Route; 8] {
         )
         .query::<ListQuery>()
         .gives::<List<PrincipalAnswer>>(),
+        Route::post(
+            "/v1/principals/{name}/suspend",
+            "suspend_principal",
+            "Suspend an agent and everything delegated through it",
+            |f| on(f, authority::suspend),
+        )
+        .takes::<SuspensionRequest>()
+        .gives::<SuspensionAnswer>(),
+        Route::post(
+            "/v1/principals/{name}/resume",
+            "resume_principal",
+            "End the suspension of an agent",
+            |f| on(f, authority::resume),
+        )
+        .takes::<SuspensionRequest>()
+        .gives::<SuspensionAnswer>(),
         Route::post(
             "/v1/delegations",
             "delegate",

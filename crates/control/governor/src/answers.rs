@@ -35,6 +35,7 @@ answers_with_leaf!(
     RevocationAnswer,
     SandboxAnswer,
     SettlementAnswer,
+    SuspensionAnswer,
     TokenAnswer,
 );
 
@@ -197,6 +198,12 @@ pub struct PrincipalAnswer {
     pub spiffe_id: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Whether it is suspended: nothing may be done in its name.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub suspended: bool,
+    /// Since when it is suspended, once that is known for certain.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub suspended_at: Option<Timestamp>,
     /// Where its creation lies in the log.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leaf: Option<LeafIndex>,
@@ -229,6 +236,9 @@ pub enum DelegationState {
     Active,
     /// It, or one above it, was revoked.
     Revoked,
+    /// Somebody in its chain is suspended; it is in force again once they are
+    /// resumed.
+    Suspended,
     /// Its time is over.
     Expired,
     /// Its time has not begun.
@@ -272,6 +282,20 @@ pub struct RevocationAnswer {
     pub id: String,
     /// From when no call is allowed through it.
     pub revoked_at: Timestamp,
+    /// Where it lies in the log.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leaf: Option<LeafIndex>,
+}
+
+/// A principal was suspended or resumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SuspensionAnswer {
+    /// Who.
+    pub principal: PrincipalName,
+    /// Whether it is suspended now.
+    pub suspended: bool,
+    /// From when that holds.
+    pub at: Timestamp,
     /// Where it lies in the log.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leaf: Option<LeafIndex>,

@@ -109,7 +109,7 @@ impl Governor {
         };
         let nhi = &self.parts.nhi;
         let draft = nhi.draft_principal(caller.org(), request.name, PrincipalType::Agent)?;
-        let answer = principal_answer(draft.principal());
+        let answer = principal_answer(draft.principal(), None);
         let evidence = self
             .record(
                 caller.org(),
@@ -141,7 +141,10 @@ impl Governor {
         let principals = self.parts.nhi.principals(caller.org(), after, limit);
         Ok(principals
             .iter()
-            .map(|principal| principal_answer(principal))
+            .map(|principal| {
+                let standing = self.parts.nhi.standing(principal.org, &principal.name);
+                principal_answer(principal, standing.as_deref())
+            })
             .collect())
     }
 
@@ -406,6 +409,7 @@ impl Governor {
             .map(|identity| identity.live(self.now()));
         let state = match live {
             Ok(Ok(())) => DelegationState::Active,
+            Ok(Err(IdentityError::Suspended { .. })) => DelegationState::Suspended,
             Ok(Err(IdentityError::Expired { .. })) => DelegationState::Expired,
             Ok(Err(IdentityError::NotYetValid { .. })) => DelegationState::NotYetValid,
             Ok(Err(_)) | Err(_) => DelegationState::Revoked,
@@ -448,13 +452,18 @@ fn budget(given: BudgetRequest) -> Result<Budget, GovernError> {
     })
 }
 
-fn principal_answer(principal: &creto_nhi::Principal) -> PrincipalAnswer {
+fn principal_answer(
+    principal: &creto_nhi::Principal,
+    standing: Option<&creto_nhi::Standing>,
+) -> PrincipalAnswer {
     PrincipalAnswer {
         org: principal.org,
         name: principal.name.clone(),
         kind: principal.kind.to_string(),
         spiffe_id: principal.spiffe_id.clone(),
         created_at: principal.created_at,
+        suspended: standing.is_some_and(creto_nhi::Standing::is_suspended),
+        suspended_at: standing.and_then(creto_nhi::Standing::suspended_at),
         leaf: None,
     }
 }

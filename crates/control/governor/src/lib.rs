@@ -42,6 +42,7 @@ mod questions;
 mod records;
 mod sandboxes;
 mod settlement;
+mod suspension;
 mod verify;
 
 pub use actions::ActionRequest;
@@ -49,8 +50,8 @@ pub use answers::{
     ActionAnswer, Answer, BalanceAnswer, BudgetAnswer, DelegationAnswer, DelegationState,
     HopAnswer, InvoiceAnswer, InvoiceLineAnswer, InvoicedEvent, OutcomeKind, OversightAnswer,
     OversightNeeded, PrincipalAnswer, QuotaAnswer, ReasonAnswer, RevocationAnswer, RightAnswer,
-    SandboxAnswer, SandboxState, SelfAnswer, SettlementAnswer, SubjectAnswer, TokenAnswer,
-    UsageAnswer, UsageLine,
+    SandboxAnswer, SandboxState, SelfAnswer, SettlementAnswer, SubjectAnswer, SuspensionAnswer,
+    TokenAnswer, UsageAnswer, UsageLine,
 };
 pub use billing::{InvoiceRequest, UsageQuery};
 pub use caller::{Caller, Origin};
@@ -82,4 +83,5 @@ pub use questions::{
 };
 pub use records::{ACTION_DECIDED, OrganizationCreated};
 pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
+pub use suspension::SuspensionRequest;
 pub use verify::RecordChecker;

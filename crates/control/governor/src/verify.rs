@@ -19,6 +19,7 @@ pub struct RecordChecker {
     keys: HashMap<PrincipalName, VerifyingKey>,
     links: HashMap<LinkId, SignedLink>,
     revoked: HashSet<LinkId>,
+    suspended: HashSet<PrincipalName>,
     settled: HashMap<LeafIndex, (ActionId, UsageSettled)>,
     billed: HashSet<EventId>,
     /// Issued invoices whose file was not read yet.
@@ -32,6 +33,11 @@ struct Leaf {
     #[serde(default)]
     action_id: Option<ActionId>,
     body: Value,
+}
+
+#[derive(Deserialize)]
+struct Suspension {
+    principal: PrincipalName,
 }
 
 impl RecordChecker {
@@ -67,6 +73,8 @@ impl RecordChecker {
                 self.revoked.insert(revoked.id);
                 Ok(())
             }
+            "principal.suspended" => self.suspension(body(leaf.body)?, true),
+            "principal.resumed" => self.suspension(body(leaf.body)?, false),
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
                 let issued: InvoiceIssued = body(leaf.body)?;
@@ -128,6 +136,23 @@ impl RecordChecker {
         }
     }
 
+    fn suspension(&mut self, of: Suspension, begins: bool) -> Result<(), String> {
+        let name = of.principal;
+        if !self.keys.contains_key(&name) {
+            return Err(format!("is about {name}, who was never created"));
+        }
+        let fits = if begins {
+            self.suspended.insert(name.clone())
+        } else {
+            self.suspended.remove(&name)
+        };
+        match (fits, begins) {
+            (true, _) => Ok(()),
+            (false, true) => Err(format!("suspends {name}, who was suspended already")),
+            (false, false) => Err(format!("resumes {name}, who was not suspended")),
+        }
+    }
+
     fn delegation(&mut self, signed: SignedLink) -> Result<(), String> {
         let mut chain = vec![signed.clone()];
         let mut parent = signed.link.parent;
@@ -143,6 +168,12 @@ impl RecordChecker {
             chain.push(above.clone());
         }
         chain.reverse();
+        let mut names = chain
+            .iter()
+            .flat_map(|hop| [&hop.link.delegator, &hop.link.delegatee]);
+        if let Some(name) = names.find(|name| self.suspended.contains(name)) {
+            return Err(format!("delegates through {name}, who was suspended"));
+        }
         verify_chain(&chain, &|name| self.keys.get(name).cloned())
             .map_err(|error| creto_errors::chain(&error))?;
         self.links.insert(signed.link.id, signed);

@@ -7,7 +7,7 @@ use std::path::Path;
 use creto_client::{Client, encode};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{AgentCommand, RunArgs, TokenArgs};
+use crate::cli::{AgentCommand, RunArgs, SuspendArgs, TokenArgs};
 use crate::context::{Context, file_error};
 use crate::error::CliError;
 use crate::output::{Reply, at, fields, instant, printable, table};
@@ -35,17 +35,65 @@ pub(crate) fn run(context: &Context, command: AgentCommand) -> Result<Reply, Cli
             let items: Vec<Value> = client.pages("/v1/principals").collect::<Result<_, _>>()?;
             let rows: Vec<_> = items
                 .iter()
-                .map(|item| vec![at(item, "/name"), at(item, "/kind"), at(item, "/spiffe_id")])
+                .map(|item| {
+                    vec![
+                        at(item, "/name"),
+                        at(item, "/kind"),
+                        standing(item),
+                        at(item, "/spiffe_id"),
+                    ]
+                })
                 .collect();
-            let mut text = table(&["NAME", "KIND", "SPIFFE ID"], &rows);
+            let mut text = table(&["NAME", "KIND", "STANDING", "SPIFFE ID"], &rows);
             if !items.iter().any(|item| at(item, "/kind") == "agent") {
                 text.push_str("\nNo agents yet. Make one: creto agent create NAME\n");
             }
             Ok(Reply::new(text, json!({ "items": items })))
         }
+        AgentCommand::Suspend(args) => {
+            let answer = change_standing(&client, &args, "suspend")?;
+            let text = format!(
+                "{}\nNothing may be done in its name until: creto agent resume {} --reason TEXT\n",
+                changed(&answer),
+                args.name
+            );
+            Ok(Reply::new(text, answer))
+        }
+        AgentCommand::Resume(args) => {
+            let answer = change_standing(&client, &args, "resume")?;
+            Ok(Reply::new(changed(&answer), answer))
+        }
         AgentCommand::Token(args) => token(&client, &args),
         AgentCommand::Run(args) => run_program(&client, args),
     }
+}
+
+fn standing(principal: &Value) -> String {
+    if at(principal, "/suspended") != "true" {
+        return "good".to_owned();
+    }
+    match instant(principal, "/suspended_at").as_str() {
+        "" => "suspended".to_owned(),
+        since => format!("suspended since {since}"),
+    }
+}
+
+fn change_standing(client: &Client, args: &SuspendArgs, change: &str) -> Result<Value, CliError> {
+    let path = format!("/v1/principals/{}/{change}", encode(args.name.as_str()));
+    Ok(client.post(&path, &json!({ "reason": args.reason }))?)
+}
+
+fn changed(answer: &Value) -> String {
+    let what = if at(answer, "/suspended") == "true" {
+        "suspended"
+    } else {
+        "resumed"
+    };
+    fields(&[
+        ("agent", at(answer, "/principal")),
+        (what, instant(answer, "/at")),
+        ("leaf", at(answer, "/leaf")),
+    ])
 }
 
 fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {

@@ -5,8 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use creto_governor::{
     DelegateRequest, DelegationAnswer, PrincipalAnswer, PrincipalRequest, RevocationAnswer,
-    SelfAnswer, TokenAnswer, TokenRequest,
+    SelfAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest,
 };
+use creto_types::PrincipalName;
 
 use crate::app::Shared;
 use crate::extract::{Authenticated, Document, Key, List, ListQuery, Name, Params, parse_after};
@@ -41,6 +42,28 @@ pub(crate) async fn principals(
         .governor
         .principals(&caller, after.as_ref(), limit + 1)?;
     Ok(Json(List::cut(items, limit, |item| item.name.to_string())))
+}
+
+pub(crate) async fn suspend(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name<PrincipalName>,
+    Key(key): Key,
+    Document(request): Document<SuspensionRequest>,
+) -> Reply<SuspensionAnswer> {
+    let answer = app.governor.suspend_principal(&caller, &name, request, key);
+    Ok(Json(answer.await?))
+}
+
+pub(crate) async fn resume(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name<PrincipalName>,
+    Key(key): Key,
+    Document(request): Document<SuspensionRequest>,
+) -> Reply<SuspensionAnswer> {
+    let answer = app.governor.resume_principal(&caller, &name, request, key);
+    Ok(Json(answer.await?))
 }
 
 pub(crate) async fn delegate(

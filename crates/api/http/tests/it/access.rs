@@ -155,6 +155,36 @@ async fn a_revoked_delegation_ends_its_tokens_at_once() {
 }
 
 #[tokio::test]
+async fn a_suspended_agent_is_nobody_until_it_is_resumed() {
+    let world = World::new().await;
+    let reason = || json!({"reason": "it loops"});
+    let by_agent = world
+        .post("/v1/principals/bot/resume", &world.agent, reason())
+        .await;
+    assert_eq!(by_agent.problem(), (403, "forbidden".to_owned()));
+    let suspend = "/v1/principals/bot/suspend";
+    for body in [json!({}), json!({"reason": ""}), json!({"why": "x"})] {
+        let answer = world.post(suspend, &world.owner, body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.body);
+    }
+    let answer = world.post(suspend, &world.owner, reason()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    let again = world.post(suspend, &world.owner, reason()).await;
+    assert_eq!(
+        again.problem(),
+        (409, "principal_already_suspended".to_owned())
+    );
+    let answer = world.get("/v1/self", &world.agent).await;
+    assert_eq!(answer.problem(), (401, "principal_suspended".to_owned()));
+    let answer = world
+        .post("/v1/principals/bot/resume", &world.owner, reason())
+        .await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    let answer = world.get("/v1/self", &world.agent).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+}
+
+#[tokio::test]
 async fn metrics_are_for_the_owner() {
     let world = World::new().await;
     let answer = world.get("/metrics", &world.agent).await;

@@ -6,4 +6,5 @@ mod billing;
 mod policies;
 mod ports;
 mod sandboxes;
+mod suspension;
 mod world;
