@@ -219,16 +219,7 @@ impl Governor {
                 "budget.limit",
                 format!("the ledger counts in {currency}, so nothing could be spent of it"),
             )),
-            Quantity::Units(_) => Err(GovernError::Unsupported {
-                message: "this server counts no budgets in units; give one in money".to_owned(),
-            }),
-            Quantity::Money(_) if budget.period == BudgetPeriod::Hour => {
-                Err(GovernError::Unsupported {
-                    message: "this server counts no budgets by the hour; give one by the day"
-                        .to_owned(),
-                })
-            }
-            Quantity::Money(_) => Ok(()),
+            Quantity::Money(_) | Quantity::Units(_) => Ok(()),
         }
     }
 

@@ -45,18 +45,6 @@ async fn nobody_gives_what_it_does_not_have() {
         refused.expect_err("not its money").code(),
         "invalid_request"
     );
-    for (limit, period) in [("10 units", "total"), ("1 USD", "hour")] {
-        let mut uncounted = base.clone();
-        uncounted.budget = Some(BudgetRequest {
-            limit: limit.parse().expect("a quantity"),
-            period: period.to_owned(),
-        });
-        let refused = world
-            .governor
-            .delegate(&world.planner, uncounted, None)
-            .await;
-        assert_eq!(refused.expect_err("not counted").code(), "unsupported");
-    }
     let mut anothers = base;
     anothers.parent = Some(world.planner_link.clone());
     let refused = world.governor.delegate(&world.bot, anothers, None).await;
@@ -67,6 +55,40 @@ async fn nobody_gives_what_it_does_not_have() {
         .expect("lists")
         .len();
     assert_eq!(after, links, "nothing was changed");
+}
+
+#[tokio::test]
+async fn budgets_in_units_and_by_the_hour_are_held() {
+    let world = World::new().await;
+    let expires = "2026-03-02T12:00:00Z".parse().expect("an instant");
+    for (limit, used, requested) in [
+        ("2 units", "2 units", "1 units"),
+        ("0.02 USD", "0.02 USD", "0.01 USD"),
+    ] {
+        let mut request = delegate("release-bot", "1.00", expires);
+        request.budget = Some(BudgetRequest {
+            limit: limit.parse().expect("a quantity"),
+            period: "hour".to_owned(),
+        });
+        let link = world.governor.delegate(&world.owner, request, None).await;
+        let link = link.expect("delegates").id;
+        let bot = crate::world::enter(&world.governor, &world.owner, &link).await;
+        let submit = || world.governor.submit(&bot, action("history.read"), None);
+        for _ in 0..2 {
+            let answer = submit().await.expect("answers");
+            assert_eq!(answer.outcome, OutcomeKind::Allow, "{limit}: {answer:?}");
+        }
+        let answer = submit().await.expect("answers");
+        assert_eq!(answer.outcome, OutcomeKind::QuotaExceeded, "{limit}");
+        let quota = answer.quota.expect("names the budget");
+        assert_eq!(quota.subject.scope, "delegation");
+        assert_eq!(quota.subject.delegation.as_ref(), Some(&link));
+        assert_eq!(quota.limit, limit.parse().expect("a quantity"));
+        assert_eq!(quota.used, used.parse().expect("a quantity"));
+        assert_eq!(quota.requested, requested.parse().expect("a quantity"));
+        let end = "2026-03-01T13:00:00Z".parse().expect("an instant");
+        assert_eq!(quota.resets_at, Some(end));
+    }
 }
 
 #[tokio::test]
