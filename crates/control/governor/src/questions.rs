@@ -1,4 +1,4 @@
-//! Pure questions: may this principal do this? What AuthZEN and gRPC ask.
+//! Pure questions: may this principal do this? What AuthZEN asks.
 //!
 //! A question goes through the decision that governed actions go through, and
 //! then nothing happens: nothing is reserved, no human is asked, no record is
