@@ -85,7 +85,8 @@ impl Authz {
     }
 
     /// A handle for an identity that was authenticated. It stays right whatever
-    /// is published, revoked or expires later.
+    /// is published, revoked or expires later. What is remembered for it is known
+    /// by the id of its last link, which must stand for one chain.
     #[must_use]
     pub fn bind(&self, identity: Arc<AgentIdentity>) -> Bound {
         let number = match identity.link() {

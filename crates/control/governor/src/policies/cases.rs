@@ -295,6 +295,43 @@ mod tests {
         assert_eq!(failure(alone), None);
     }
 
+    /// One judge answers all tests of a run, and remembers: for each chain its own.
+    #[test]
+    fn chains_of_one_length_are_told_apart() {
+        let policies = r#"
+            permit (principal, action, resource);
+            @id("not-mallory")
+            forbid (principal == Creto::Agent::"mallory", action, resource);
+            @id("not-below-eve")
+            forbid (principal == Creto::Human::"eve", action, resource);
+        "#;
+        let sources = PolicySources {
+            policies: vec![("test.cedar".to_owned(), policies.to_owned())],
+            ..PolicySources::starter()
+        };
+        let compiled = Arc::new(CompiledPolicies::compile(&sources).unwrap());
+        let case = |chain: Value, outcome: &str| {
+            json!({
+                "name": chain.to_string(), "chain": chain, "action": "history.read",
+                "resource": "repo:creto", "expect": {"outcome": outcome},
+            })
+        };
+        let tests = json!({ "tests": [
+            case(json!(["alice", "bot"]), "allow"),
+            case(json!(["alice", "mallory"]), "deny"),
+            case(json!(["eve", "bot"]), "deny"),
+            case(json!(["alice", "mallory", "bot"]), "deny"),
+            case(json!(["alice", "planner", "bot"]), "allow"),
+            case(json!(["alice"]), "allow"),
+            case(json!(["eve"]), "deny"),
+        ]})
+        .to_string();
+        let read = read_tests([("a.test.json", tests.as_str())].into_iter()).unwrap();
+        for case in run_tests(&compiled, &read).cases {
+            assert_eq!(case.failure, None, "{}", case.name);
+        }
+    }
+
     #[test]
     fn a_test_fails_by_each_of_its_expectations() {
         for (expect, part) in [

@@ -9,8 +9,9 @@ use creto_authz::{
     Account, Action, Approval, Authz, CheckRequest, CompiledPolicies, ContextValue, Decision, Hold,
     PolicyId, Quota, Refusal, ResourceRef, Spend, deny,
 };
+use creto_crypto::sha256;
 use creto_nhi::{AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right, Standing};
-use creto_types::{Clock, OrgId, PrincipalName, Timestamp};
+use creto_types::{Clock, OrgId, PrincipalName, Timestamp, canonical_json};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -310,16 +311,22 @@ fn everything() -> Vec<Right> {
 
 /// A chain of principals that need not exist: the first is the human it starts
 /// from, each further one an agent below the one before.
+///
+/// A link's id stands for the whole chain down to it, here as everywhere: it is
+/// made of the names.
 pub(crate) fn chain_identity(org: OrgId, chain: &[PrincipalName]) -> Option<AgentIdentity> {
     let name = chain.last()?.clone();
     let mut hops: Vec<Hop> = Vec::new();
-    for (pair, number) in chain.windows(2).zip(1_u64..) {
+    let mut names = Vec::new();
+    for pair in chain.windows(2) {
         let [delegator, delegatee] = pair else {
             continue;
         };
+        names.push((delegator, delegatee));
+        let digest = hex::encode(sha256(&canonical_json(&names).ok()?));
         hops.push(Hop {
             link: Arc::new(DelegationLink {
-                id: format!("lnk_{number:032x}").parse().ok()?,
+                id: format!("lnk_{}", digest.get(..32)?).parse().ok()?,
                 org,
                 delegator: delegator.clone(),
                 delegatee: delegatee.clone(),
