@@ -28,9 +28,11 @@ is-root:
 	    echo "Run this as root, or all that needs none:" >&2; \
 	    echo "  make lint && cargo nextest run --workspace --exclude creto-e2e --exclude creto-runtime-gvisor" >&2; exit 1; }
 
+# make bench ONLY="authz/check authz/miss/10" measures what begins so, or all.
 bench: setup
 	$(CARGO) build --locked --release -p creto-bench
-	$(TARGET)/release/creto-bench
+	$(CARGO) build --locked --release --manifest-path bench/peers/Cargo.toml --target-dir $(TARGET)
+	$(TARGET)/release/creto-bench $(ONLY)
 
 setup:
 	@scripts/setup.sh
@@ -40,6 +42,8 @@ setup-test:
 
 lint:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --all --check --manifest-path bench/peers/Cargo.toml
+	$(CARGO) fmt --all --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) xtask check-layers
 	$(CARGO) xtask tidy
 	scripts/deny.sh

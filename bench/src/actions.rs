@@ -15,12 +15,16 @@ use creto_types::{
     Timestamp,
 };
 
-use crate::report::{Peer, Report};
+use crate::report::{Entry, Report};
 use crate::sample::Sample;
 
+const NAME: &str = "actions/decide_and_commit";
 const ACTIONS: usize = 3_000;
 
 pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
+    if !report.wants(NAME) {
+        return Ok(());
+    }
     let directory = tempfile::tempdir()?;
     let sync = crate::audit::syncs(directory.path())?;
     let runtime = tokio::runtime::Runtime::new()?;
@@ -83,14 +87,7 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
         }
         Ok::<Sample, Box<dyn Error>>(sample)
     })?;
-    report.latency(
-        "actions/decide_and_commit",
-        "us",
-        sample.micros(),
-        Peer {
-            name: "4 KiB fdatasync",
-            value: sync.micros().median,
-        },
-    );
+    let entry = Entry::latency(NAME, "us", sample.micros());
+    report.add(entry.beside("4 KiB fdatasync", sync.micros().median));
     Ok(())
 }

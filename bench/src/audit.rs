@@ -11,13 +11,16 @@ use creto_audit::{Journal as _, RecordClass};
 use creto_state_sqlite::{Database, SqliteJournal};
 use creto_types::{Evidence, IdSource, OrgId, SystemClock, SystemIds, SystemRandom, Timestamp};
 
-use crate::report::{Peer, Report};
+use crate::report::{Entry, Report};
 use crate::sample::Sample;
 
 const CALLERS: usize = 64;
 const APPENDS_EACH: usize = 500;
 
 pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
+    if !report.wants("audit/append") && !report.wants("audit/append_latency") {
+        return Ok(());
+    }
     let directory = tempfile::tempdir()?;
     let sync = syncs(directory.path())?;
     let database = Database::open(&directory.path().join("bench.db"))?;
@@ -54,24 +57,11 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     })?;
     let seconds = start.elapsed().as_secs_f64();
     let appends = f64::from(u32::try_from(CALLERS * APPENDS_EACH)?);
-    report.rate(
-        "audit/append",
-        appends / seconds,
-        None,
-        Peer {
-            name: "4 KiB fdatasync",
-            value: 1_000_000.0 / sync.micros().median,
-        },
-    );
-    report.latency(
-        "audit/append_latency",
-        "us",
-        sample.micros(),
-        Peer {
-            name: "4 KiB fdatasync",
-            value: sync.micros().median,
-        },
-    );
+    let sync = sync.micros().median;
+    let peer = "4 KiB fdatasync";
+    report.add(Entry::rate("audit/append", appends / seconds).beside(peer, 1_000_000.0 / sync));
+    let entry = Entry::latency("audit/append_latency", "us", sample.micros());
+    report.add(entry.beside(peer, sync));
     Ok(())
 }
 

@@ -1,7 +1,8 @@
-//! The product's benchmarks. Each entry is measured beside its peer or physical
+//! The product's benchmarks. Each entry is measured beside its peers or a physical
 //! limit in the same run, because machines are shared and noisy: read the ratio.
 //!
-//! Writes `target/bench/report.json` and prints the same as a table.
+//! `creto-bench [PREFIX...]` measures all entries, or those whose names begin so, and
+//! writes `target/bench/report.json`, and the same as a table.
 #![allow(
     clippy::disallowed_methods,
     reason = "what is measured is the real clock; product code takes an injected one"
@@ -11,27 +12,36 @@ mod actions;
 mod audit;
 mod authz;
 mod crypto;
+mod memory;
+mod peers;
 mod report;
 mod sample;
+mod ticks;
 
 use std::error::Error;
 
 use report::Report;
 
+#[global_allocator]
+static ALLOCATOR: memory::Counting = memory::Counting;
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut report = Report::default();
+    let only: Vec<String> = std::env::args().skip(1).collect();
+    if only.iter().any(|prefix| prefix.starts_with('-')) {
+        return Err("usage: creto-bench [PREFIX...]".into());
+    }
+    let mut report = Report::new(only);
     for (name, run) in [
         (
-            "crypto",
-            crypto::run as fn(&mut Report) -> Result<(), Box<dyn Error>>,
+            "authz",
+            authz::run as fn(&mut Report) -> Result<(), Box<dyn Error>>,
         ),
-        ("authz", authz::run),
+        ("crypto", crypto::run),
         ("audit", audit::run),
         ("actions", actions::run),
     ] {
         eprintln!("measuring {name}");
         run(&mut report)?;
     }
-    report.finish()?;
-    Ok(())
+    report.finish()
 }

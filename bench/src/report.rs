@@ -1,4 +1,5 @@
-//! What a run found.
+//! What a run found: a table, and `target/bench/report.json`. `docs/benchmarks.md`
+//! says how to read both.
 
 use std::error::Error;
 use std::fs;
@@ -6,84 +7,201 @@ use std::path::Path;
 
 use serde::Serialize;
 
-/// One measured figure. Latencies: `value` is the median, `p99` beside it, both in
-/// `unit`. Rates: per second, higher is better.
-#[derive(Debug, Serialize)]
-pub(crate) struct Entry {
-    pub(crate) name: &'static str,
-    pub(crate) unit: &'static str,
-    pub(crate) value: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) p99: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) peer: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) peer_value: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ratio: Option<f64>,
+use crate::ticks::Summary;
+
+/// What a decision of another engine is about, where ours is about the whole.
+const ENGINES_JUDGE: &str = "policies for one principal; no chain, no budget, no rate";
+
+/// What `value` of an entry is.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stat {
+    /// The median of single calls; the lower the better.
+    Median,
+    /// The longest of single calls; the lower the better.
+    Longest,
+    /// How often a second; the higher the better.
+    Rate,
+    /// How much for each; the lower the better.
+    Each,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    entries: Vec<Entry>,
+/// One measured figure. `value`, `p99`, `max` and what peers took are in `unit`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Entry {
+    name: String,
+    unit: &'static str,
+    stat: Stat,
+    value: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p99: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<f64>,
+    /// The first of `peers` again, for whoever wants one number.
+    #[serde(flatten)]
+    first: Option<First>,
+    peers: Vec<Peer>,
+}
+
+#[derive(Debug, Serialize)]
+struct First {
+    peer: String,
+    peer_value: f64,
+    ratio: f64,
 }
 
 /// What an entry is compared with, measured in the same run.
-pub(crate) struct Peer {
-    pub(crate) name: &'static str,
-    pub(crate) value: f64,
+#[derive(Debug, Serialize)]
+struct Peer {
+    name: String,
+    value: f64,
+    /// The entry's value over the peer's.
+    ratio: f64,
+    /// What an engine looks at in that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    judges: Option<&'static str>,
+}
+
+impl Entry {
+    fn new(name: &str, unit: &'static str, stat: Stat, value: f64) -> Self {
+        Self {
+            name: name.to_owned(),
+            unit,
+            stat,
+            value,
+            p99: None,
+            max: None,
+            first: None,
+            peers: Vec::new(),
+        }
+    }
+
+    /// Single calls: the median, with the 99th percentile and the longest.
+    pub(crate) fn latency(name: &str, unit: &'static str, sample: Summary) -> Self {
+        Self {
+            p99: Some(sample.p99),
+            max: Some(sample.max),
+            ..Self::new(name, unit, Stat::Median, sample.median)
+        }
+    }
+
+    /// Single calls of which the longest is what matters.
+    pub(crate) fn longest(name: &str, unit: &'static str, sample: Summary) -> Self {
+        Self {
+            p99: Some(sample.p99),
+            max: Some(sample.max),
+            ..Self::new(name, unit, Stat::Longest, sample.max)
+        }
+    }
+
+    /// So many a second.
+    pub(crate) fn rate(name: &str, value: f64) -> Self {
+        Self::new(name, "1/s", Stat::Rate, value)
+    }
+
+    /// So much for each.
+    pub(crate) fn each(name: &str, unit: &'static str, value: f64) -> Self {
+        Self::new(name, unit, Stat::Each, value)
+    }
+
+    /// Beside this, in the same unit.
+    pub(crate) fn beside(self, name: &str, value: f64) -> Self {
+        self.with(name, value, None)
+    }
+
+    /// Beside another engine, which decides for one principal.
+    pub(crate) fn beside_engine(self, name: &str, value: f64) -> Self {
+        self.with(name, value, Some(ENGINES_JUDGE))
+    }
+
+    fn with(mut self, name: &str, value: f64, judges: Option<&'static str>) -> Self {
+        let ratio = self.value / value;
+        self.first.get_or_insert_with(|| First {
+            peer: name.to_owned(),
+            peer_value: value,
+            ratio,
+        });
+        self.peers.push(Peer {
+            name: name.to_owned(),
+            value,
+            ratio,
+            judges,
+        });
+        self
+    }
+}
+
+/// The entries of a run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    only: Vec<String>,
+    entries: Vec<Entry>,
 }
 
 impl Report {
-    /// A latency: the ratio is ours over the peer's, so lower is better.
-    pub(crate) fn latency(
-        &mut self,
-        name: &'static str,
-        unit: &'static str,
-        sample: crate::sample::Summary,
-        peer: Peer,
-    ) {
-        self.entries.push(Entry {
-            name,
-            unit,
-            value: sample.median,
-            p99: Some(sample.p99),
-            peer: Some(peer.name),
-            peer_value: Some(peer.value),
-            ratio: Some(sample.median / peer.value),
-        });
+    /// Of the entries whose names begin with one of these; of all when there is none.
+    pub(crate) fn new(only: Vec<String>) -> Self {
+        Self {
+            only,
+            entries: Vec::new(),
+        }
     }
 
-    /// A rate per second: the ratio is ours over the peer's, so higher is better.
-    pub(crate) fn rate(&mut self, name: &'static str, value: f64, p99: Option<f64>, peer: Peer) {
-        self.entries.push(Entry {
-            name,
-            unit: "1/s",
-            value,
-            p99,
-            peer: Some(peer.name),
-            peer_value: Some(peer.value),
-            ratio: Some(value / peer.value),
-        });
+    /// Whether an entry is to be measured.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|prefix| name.starts_with(prefix))
+    }
+
+    /// Adds an entry, unless only others are wanted.
+    pub(crate) fn add(&mut self, entry: Entry) {
+        if self.wants(&entry.name) {
+            eprintln!("  {}: {:.1} {}", entry.name, entry.value, entry.unit);
+            self.entries.push(entry);
+        }
     }
 
     pub(crate) fn finish(&self) -> Result<(), Box<dyn Error>> {
+        if self.entries.is_empty() {
+            return Err(format!("no entry begins with {}", self.only.join(" or ")).into());
+        }
         println!(
-            "{:<28} {:>14} {:>14} {:<5} {:>10}  peer",
-            "name", "value", "p99", "unit", "ratio"
+            "{:<30} {:>14} {:<8} {:>13} {:>13} {:<4}  ratio to peer",
+            "name", "value", "is the", "p99", "longest", "unit"
         );
         for entry in &self.entries {
             let show = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.1}"));
-            println!(
-                "{:<28} {:>14} {:>14} {:<5} {:>10}  {} {}",
+            let stat = match entry.stat {
+                Stat::Median => "median",
+                Stat::Longest => "longest",
+                Stat::Rate => "rate",
+                Stat::Each => "each",
+            };
+            let mut line = format!(
+                "{:<30} {:>14.1} {:<8} {:>13} {:>13} {:<4}",
                 entry.name,
-                show(Some(entry.value)),
+                entry.value,
+                stat,
                 show(entry.p99),
+                show(entry.max),
                 entry.unit,
-                entry.ratio.map_or(String::new(), |r| format!("{r:.2}")),
-                entry.peer.unwrap_or_default(),
-                show(entry.peer_value),
             );
+            let width = line.len();
+            for (place, peer) in entry.peers.iter().enumerate() {
+                if place > 0 {
+                    line.push('\n');
+                    line.push_str(&" ".repeat(width));
+                }
+                let precision = if peer.ratio < 0.01 { 5 } else { 2 };
+                line.push_str(&format!(
+                    "  {:.precision$} of {:.1} {}",
+                    peer.ratio, peer.value, peer.name
+                ));
+            }
+            println!("{line}");
+        }
+        let engines = |entry: &Entry| entry.peers.iter().any(|peer| peer.judges.is_some());
+        if self.entries.iter().any(engines) {
+            println!("other engines judge {ENGINES_JUDGE}; docs/benchmarks.md says more");
         }
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
         fs::create_dir_all(&directory)?;

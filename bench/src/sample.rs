@@ -1,15 +1,10 @@
-//! Many timings of one call, as median and 99th percentile.
+//! Many timings of one call.
 
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// In the unit it was asked in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Summary {
-    pub(crate) median: f64,
-    pub(crate) p99: f64,
-}
+use crate::ticks::{self, Summary};
 
 /// Nanoseconds of a timed call.
 #[derive(Debug)]
@@ -19,9 +14,9 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn new() -> Self {
-        // Up to a minute, three digits: the arguments are constants that fit.
-        let histogram = Histogram::new_with_max(60_000_000_000, 3).expect("valid bounds");
-        Self { histogram }
+        Self {
+            histogram: ticks::histogram(),
+        }
     }
 
     /// Times `call` for about `budget`, after a warm-up of a tenth of it. Each
@@ -49,14 +44,10 @@ impl Sample {
     }
 
     pub(crate) fn micros(&self) -> Summary {
-        self.scaled(1_000.0)
+        Summary::of(&self.histogram, 1_000.0)
     }
 
-    fn scaled(&self, by: f64) -> Summary {
-        let at = |quantile| self.histogram.value_at_quantile(quantile) as f64 / by;
-        Summary {
-            median: at(0.5),
-            p99: at(0.99),
-        }
+    pub(crate) fn nanos(&self) -> Summary {
+        Summary::of(&self.histogram, 1.0)
     }
 }

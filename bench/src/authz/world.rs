@@ -5,11 +5,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_authz::{Authz, AuthzConfig, Bound, PolicySources, Quota};
+use creto_authz::{Authz, AuthzConfig, Bound, CompiledPolicies, PolicySources, Quota};
 use creto_metering::memory::MemoryLedger;
 use creto_metering::{Meter, MeterConfig, PriceBook, RateLimit};
 use creto_nhi::test_util::{agent, hop, rights};
-use creto_nhi::{Budget, BudgetPeriod, Hop};
+use creto_nhi::{Authority, Budget, BudgetPeriod, Hop, Standing};
 use creto_types::memory::MemoryCommits;
 use creto_types::{Clock, Currency, IdSource, Money, OrgId, SystemClock, SystemIds, SystemRandom};
 
@@ -17,12 +17,23 @@ use creto_types::{Clock, Currency, IdSource, Money, OrgId, SystemClock, SystemId
 const AGENTS: usize = 64;
 const LEADS: usize = 16;
 
+/// What the agents of one lead have above them, and share: the hops of planner and
+/// lead, and the standings of human, planner and lead.
+struct Above {
+    hops: [Hop; 2],
+    standing: Arc<[Arc<Standing>]>,
+}
+
 pub(crate) struct World {
     pub(crate) authz: Authz,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) org: OrgId,
     ids: Arc<dyn IdSource>,
     currency: Currency,
-    leads: std::cell::RefCell<std::collections::HashMap<usize, [Hop; 2]>>,
+    /// One for the organization, as everywhere.
+    authority: Arc<Authority>,
+    leads: std::cell::RefCell<std::collections::HashMap<usize, Above>>,
 }
 
 impl World {
@@ -47,17 +58,28 @@ impl World {
             Arc::clone(&ids),
             Arc::clone(&clock),
         ))?;
-        let quota: Arc<dyn Quota> = meter;
+        let quota: Arc<dyn Quota> = Arc::<Meter>::clone(&meter);
         let config = AuthzConfig {
             remembered: (4 * hot).max(AuthzConfig::default().remembered),
         };
         Ok(Self {
-            authz: Authz::new(quota, clock, config),
+            authz: Authz::new(quota, Arc::clone(&clock), config),
+            meter,
+            clock,
             org: ids.next(),
             ids,
             currency,
+            authority: Arc::default(),
             leads: std::cell::RefCell::default(),
         })
+    }
+
+    /// The same, with so many policies in force.
+    pub(crate) fn with_policies(hot: usize, count: usize) -> Result<Self, Box<dyn Error>> {
+        let world = Self::new(hot)?;
+        let compiled = CompiledPolicies::compile(&policies(count))?;
+        world.authz.publish(world.org, compiled);
+        Ok(world)
     }
 
     fn budget(&self) -> Option<Budget> {
@@ -74,7 +96,7 @@ impl World {
         let human = format!("human-{}", lead / LEADS);
         let (planner_name, lead_name) = (format!("planner-{lead}"), format!("lead-{lead}"));
         let mut leads = self.leads.borrow_mut();
-        let [planner, lead] = leads.entry(lead).or_insert_with(|| {
+        let above = leads.entry(lead).or_insert_with(|| {
             let id = self.ids.next();
             let planner = hop(
                 self.org,
@@ -95,8 +117,13 @@ impl World {
                 all(),
                 self.budget(),
             );
-            [planner, lead]
+            let hops = [planner, lead];
+            Above {
+                standing: Standing::all_good(&hops[1].link.delegatee, &hops),
+                hops,
+            }
         });
+        let [planner, lead] = &above.hops;
         let third = hop(
             self.org,
             self.ids.next(),
@@ -106,8 +133,16 @@ impl World {
             all(),
             self.budget(),
         );
-        self.authz
-            .bind(agent(vec![planner.clone(), lead.clone(), third]))
+        let own = Standing::good(third.link.delegatee.clone());
+        let mut identity = Arc::unwrap_or_clone(agent(vec![planner.clone(), lead.clone(), third]));
+        identity.authority = Arc::clone(&self.authority);
+        identity.standing = above
+            .standing
+            .iter()
+            .cloned()
+            .chain([Arc::new(own)])
+            .collect();
+        self.authz.bind(Arc::new(identity))
     }
 }
 

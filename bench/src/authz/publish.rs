@@ -1,0 +1,85 @@
+//! Policies in great number: loading them, and putting them in force under load.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use creto_authz::CompiledPolicies;
+
+use super::hot::{action, sixteen_each};
+use super::world::{World, policies};
+use crate::peers::Peers;
+use crate::report::{Entry, Report};
+use crate::ticks::Ticks;
+
+const MANY: usize = 10_000;
+
+/// From text to what decides: parsed, strictly validated, sliced.
+pub(super) fn load(report: &mut Report, peers: &Peers) -> Result<(), Box<dyn Error>> {
+    const NAME: &str = "authz/load/10000";
+    if !report.wants(NAME) {
+        return Ok(());
+    }
+    let sources = policies(MANY);
+    let mut ticks = Ticks::new();
+    for _ in 0..5 {
+        ticks.time(|| CompiledPolicies::compile(&sources))?;
+    }
+    let mut entry = Entry::latency(NAME, "ns", ticks.summary());
+    for peer in peers.with(MANY)?.iter() {
+        if !peer.name.ends_with("remembered") {
+            entry = entry.beside_engine(&peer.name, peer.load);
+        }
+    }
+    report.add(entry);
+    Ok(())
+}
+
+/// The longest decision of one thread while another publishes 10,000 policies over
+/// and over; beside it the longest without publishing, which is what the machine
+/// itself does to a thread. Two threads on two processors.
+pub(super) fn pause(report: &mut Report) -> Result<(), Box<dyn Error>> {
+    const PAUSE: &str = "authz/publish_pause";
+    const CALL: &str = "authz/publish/10000";
+    if !report.wants(PAUSE) && !report.wants(CALL) {
+        return Ok(());
+    }
+    let world = World::with_policies(1 << 10, MANY)?;
+    let compiled: Vec<Arc<CompiledPolicies>> = (0..5)
+        .map(|_| CompiledPolicies::compile(&policies(MANY)).map(Arc::new))
+        .collect::<Result<_, _>>()?;
+    let asked = sixteen_each(&world, 1 << 10);
+    let action = action();
+    // What one thread's decisions take while this one does something else.
+    let deciding = |meanwhile: &mut dyn FnMut()| {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let handle = scope.spawn(|| {
+                let mut ticks = Ticks::new();
+                for question in asked.iter().cycle() {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    ticks.time(|| question.check(&world.authz, &action));
+                }
+                ticks.summary()
+            });
+            meanwhile();
+            stop.store(true, Ordering::Relaxed);
+            handle.join().expect("no panic")
+        })
+    };
+    let quiet = deciding(&mut || std::thread::sleep(Duration::from_secs(1)));
+    let mut calls = Ticks::new();
+    let busy = deciding(&mut || {
+        for set in &compiled {
+            std::thread::sleep(Duration::from_millis(200));
+            calls.time(|| world.authz.publish(world.org, Arc::clone(set)));
+        }
+    });
+    let entry = Entry::longest(PAUSE, "ns", busy);
+    report.add(entry.beside("longest without publishing", quiet.max));
+    report.add(Entry::latency(CALL, "ns", calls.summary()));
+    Ok(())
+}

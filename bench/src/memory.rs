@@ -1,0 +1,73 @@
+//! What the program keeps allocated, counted where it allocates.
+#![allow(
+    unsafe_code,
+    reason = "an allocator is an unsafe trait; this one hands everything to the system's"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+static COUNTING: AtomicBool = AtomicBool::new(false);
+static LIVE: AtomicI64 = AtomicI64::new(0);
+
+/// The system's allocator, with a count of the bytes that were asked for and not yet
+/// given back. It counts only inside [`kept`], so that nothing else pays for it but
+/// one load.
+pub(crate) struct Counting;
+
+fn count(bytes: usize, sign: i64) {
+    if COUNTING.load(Ordering::Relaxed) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        LIVE.fetch_add(sign * bytes, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), 1);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), 1);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(layout.size(), -1);
+        count(size, 1);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.realloc(old, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
+        count(layout.size(), -1);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(old, layout) }
+    }
+}
+
+/// What was made, how many bytes it keeps allocated, and by how many the resident
+/// memory of the process grew meanwhile. Nothing else may run.
+pub(crate) fn kept<T>(make: impl FnOnce() -> T) -> (T, f64, f64) {
+    let resident = resident();
+    LIVE.store(0, Ordering::Relaxed);
+    COUNTING.store(true, Ordering::Relaxed);
+    let made = make();
+    COUNTING.store(false, Ordering::Relaxed);
+    let live = LIVE.load(Ordering::Relaxed) as f64;
+    (made, live, self::resident() - resident)
+}
+
+/// Bytes of this process that are in memory; zero where the system does not say.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next())
+        .and_then(|kib| kib.parse::<f64>().ok());
+    kib.unwrap_or_default() * 1024.0
+}
