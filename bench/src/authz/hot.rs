@@ -1,5 +1,6 @@
 //! Questions that are asked again and again.
 
+use std::hint::black_box;
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
@@ -97,10 +98,12 @@ pub(super) fn one_each(world: &World, bounds: impl Iterator<Item = Bound>) -> Ve
 }
 
 /// What the call takes on so many threads at once; it is given a number at random
-/// below `most`, and what it returns is dropped outside of the timing.
+/// below `most`, and what it returns is dropped outside of the timing. Each number is
+/// shown to `ahead` one call earlier: whoever asks has read what it asks with.
 pub(super) fn at_random<T>(
     threads: u64,
     most: usize,
+    ahead: impl Fn(usize) + Sync,
     call: impl Fn(usize) -> T + Sync,
     good: impl Fn(&T) -> bool + Sync,
 ) -> Summary {
@@ -108,17 +111,20 @@ pub(super) fn at_random<T>(
     let histograms: Vec<_> = std::thread::scope(|scope| {
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
-                let (start, call, good) = (&start, &call, &good);
+                let (start, ahead, call, good) = (&start, &ahead, &call, &good);
                 scope.spawn(move || {
                     let mut ticks = Ticks::new();
                     let mut numbers = Numbers::new(thread + 1);
+                    let mut place = 0;
                     start.wait();
                     let until = Instant::now() + BUDGET;
                     while Instant::now() < until {
                         for _ in 0..4_096 {
-                            let place = numbers.below(most);
+                            let next = numbers.below(most);
+                            ahead(next);
                             let answer = ticks.time(|| call(place));
                             assert!(good(&answer), "the answer changed");
+                            place = next;
                         }
                     }
                     ticks.histogram
@@ -144,6 +150,9 @@ pub(super) fn hits(authz: &Authz, asked: &[Asked], threads: u64) -> Summary {
     at_random(
         threads,
         asked.len(),
+        |place| {
+            black_box(Arc::as_ptr(&asked[place].resource));
+        },
         |place| asked[place].check(authz, &action),
         Decision::is_allowed,
     )

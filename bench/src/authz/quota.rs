@@ -38,6 +38,7 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
             let peer = at_random(
                 threads,
                 most,
+                |_| {},
                 |place| locked.take(place),
                 |taken| taken.is_some(),
             );
@@ -58,8 +59,9 @@ fn reserve(world: &World, accounts: &[Arc<dyn Account>], threads: u64, most: usi
     at_random(
         threads,
         most,
+        |_| {},
         |place| {
-            accounts[place].reserve(&Spend {
+            Arc::clone(&accounts[place]).reserve(&Spend {
                 action: &action,
                 units: 1,
                 now,

@@ -27,16 +27,6 @@ pub(crate) struct Pace {
     expected: u128,
 }
 
-impl Pace {
-    pub(crate) const fn from_ticks(expected: u128) -> Self {
-        Self { expected }
-    }
-
-    pub(crate) const fn ticks(self) -> u128 {
-        self.expected
-    }
-}
-
 impl RateLimit {
     /// So many times as often.
     pub(crate) const fn times(self, factor: NonZeroU32) -> Self {

@@ -12,7 +12,11 @@ use crate::ports::Account;
 
 /// An authenticated identity, ready to be checked. Clones share one value.
 #[derive(Clone)]
-pub struct Bound(Arc<Chain>);
+pub struct Bound {
+    chain: Arc<Chain>,
+    /// Beside the chain, so that the processor fetches both at once.
+    account: Arc<dyn Account>,
+}
 
 pub(crate) struct Chain {
     /// See [`AgentIdentity::authority`]: the epoch in which the chain was last
@@ -26,7 +30,6 @@ pub(crate) struct Chain {
     /// everyone above; for a human without a link, a number of its own.
     pub(crate) number: u128,
     pub(crate) org: Arc<OrgPolicies>,
-    pub(crate) account: Arc<dyn Account>,
     /// The identity's own, without a detour by it.
     authority: Arc<Authority>,
     pub(crate) identity: Arc<AgentIdentity>,
@@ -42,12 +45,7 @@ fn nanos(at: Timestamp) -> i64 {
 }
 
 impl Chain {
-    pub(crate) fn new(
-        identity: Arc<AgentIdentity>,
-        number: u128,
-        org: Arc<OrgPolicies>,
-        account: Arc<dyn Account>,
-    ) -> Self {
+    pub(crate) fn new(identity: Arc<AgentIdentity>, number: u128, org: Arc<OrgPolicies>) -> Self {
         let links = || identity.hops.iter().map(|hop| &hop.link);
         let from = links().map(|link| nanos(link.not_before)).max();
         let until = links().map(|link| nanos(link.expires_at)).min();
@@ -57,7 +55,6 @@ impl Chain {
             until: nanos(identity.expires_at).min(until.unwrap_or(i64::MAX)),
             number,
             org,
-            account,
             authority: Arc::clone(&identity.authority),
             powerless: identity.hops.is_empty() && identity.kind == PrincipalType::Agent,
             identity,
@@ -80,18 +77,25 @@ impl Chain {
 }
 
 impl Bound {
-    pub(crate) fn new(chain: Chain) -> Self {
-        Self(Arc::new(chain))
+    pub(crate) fn new(chain: Chain, account: Arc<dyn Account>) -> Self {
+        Self {
+            chain: Arc::new(chain),
+            account,
+        }
     }
 
     pub(crate) fn chain(&self) -> &Chain {
-        &self.0
+        &self.chain
+    }
+
+    pub(crate) const fn account(&self) -> &Arc<dyn Account> {
+        &self.account
     }
 
     /// Who it is.
     #[must_use]
     pub fn identity(&self) -> &Arc<AgentIdentity> {
-        &self.0.identity
+        &self.chain.identity
     }
 }
 

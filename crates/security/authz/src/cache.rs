@@ -14,6 +14,7 @@ mod numbered;
 mod slots;
 
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::hint::black_box;
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -43,6 +44,7 @@ pub(crate) struct CacheKey {
     key: Keyed,
 }
 
+#[derive(PartialEq, Eq)]
 enum Keyed {
     Short(Key<SHORT>),
     Long(Box<Key<LONG>>),
@@ -54,10 +56,27 @@ pub(crate) struct Parts<'a> {
     /// The chain: see `Bound`.
     pub(crate) chain: u128,
     pub(crate) action: ActionKey,
-    /// The resource's type by its place in the set's list.
-    pub(crate) kind: u8,
     pub(crate) resource: &'a str,
 }
+
+impl CacheKey {
+    /// The key of the same question about a resource of this type, by its place in
+    /// the set's list. The hash leaves the type out, so that a slot is found before
+    /// it is known by which set.
+    pub(crate) fn of_kind(mut self, kind: u8) -> Self {
+        let words = match &mut self.key {
+            Keyed::Short(key) => &mut key[..],
+            Keyed::Long(key) => &mut key[..],
+        };
+        if let [_, head, ..] = words {
+            *head = *head & !KIND | u64::from(kind) << KIND.trailing_zeros();
+        }
+        self
+    }
+}
+
+/// Where a key's head has the resource's type.
+const KIND: u64 = 0xff << 56;
 
 /// See the module's documentation.
 pub(crate) struct DecisionCache {
@@ -80,23 +99,24 @@ impl DecisionCache {
         }
     }
 
-    /// The key of a question without context.
-    pub(crate) fn key(&self, parts: Parts<'_>) -> Option<CacheKey> {
+    /// The key of a question without context, if it fits a short slot. What is
+    /// remembered there may be fetched into the processor's caches meanwhile.
+    pub(crate) fn prepare(&self, parts: Parts<'_>) -> Option<CacheKey> {
         let id = parts.resource.as_bytes();
         let mut text = [0; SHORT_TEXT];
-        match text.split_at_mut_checked(id.len()) {
-            Some((here, [end, ..])) => {
-                here.copy_from_slice(id);
-                *end = END;
-                self.short(parts, &text)
-            }
-            _ => {
-                let mut text = Text::default();
-                text.add(id)?;
-                text.add(&[END])?;
-                self.sized(parts, &text)
-            }
-        }
+        let (here, [end, ..]) = text.split_at_mut_checked(id.len())? else {
+            return None;
+        };
+        here.copy_from_slice(id);
+        *end = END;
+        let key = self.short(parts, &text)?;
+        black_box(self.short.glance(key.hash));
+        Some(key)
+    }
+
+    /// The key of a question without context.
+    pub(crate) fn key(&self, parts: Parts<'_>) -> Option<CacheKey> {
+        self.key_with(parts, None, &[])
     }
 
     /// The key of a question whose answer depends on these values too.
@@ -201,7 +221,7 @@ fn fill(key: &mut [u64], parts: Parts<'_>, text: &[u8]) -> Option<()> {
     if action >= 1 << 24 {
         return None;
     }
-    *head = u64::from(parts.kind) << 56 | u64::from(action) << 32;
+    *head = u64::from(action) << 32;
     let [a, b, c, d, e, f, g, h, rest @ ..] = parts.chain.to_le_bytes();
     *lower = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
     *upper = u64::from_le_bytes(rest);
@@ -250,7 +270,6 @@ mod tests {
         Parts {
             chain: 7,
             action: ActionKey::UNKNOWN,
-            kind: 0,
             resource,
         }
     }
@@ -264,6 +283,9 @@ mod tests {
             let Some(key) = cache.key(parts(name)) else {
                 continue;
             };
+            if let Some(prepared) = cache.prepare(parts(name)) {
+                assert!(prepared.key == key.key && prepared.hash == key.hash);
+            }
             assert_eq!(cache.get(1, &key), None, "{name}");
             cache.put(1, &key, number);
             assert_eq!(cache.get(1, &key), Some(number));
@@ -284,7 +306,7 @@ mod tests {
                 chain: 7 << 64,
                 ..zeros
             }),
-            cache.key(Parts { kind: 1, ..zeros }),
+            cache.key(zeros).map(|key| key.of_kind(1)),
             cache.key_with(zeros, Some(0), &[]),
             cache.key_with(zeros, None, &[&("a", ContextValue::Bool(false))]),
             cache.key_with(zeros, None, &[&("a", ContextValue::Long(0))]),

@@ -23,8 +23,12 @@ pub trait Quota: Send + Sync + 'static {
 /// mentioning, allocate nothing for what they grant, and reserve for every hop of
 /// the chain or for none. What they cannot answer they refuse.
 pub trait Account: Send + Sync + 'static {
-    /// Reserves, or says why not.
-    fn reserve(&self, spend: &Spend<'_>) -> Result<Hold, Refusal>;
+    /// A call that may come soon: what [`Account::reserve`] reads may be fetched
+    /// into the processor's caches while the rest is decided. Changes nothing.
+    fn prepare(&self) {}
+
+    /// Reserves, or says why not. What it holds may be held by the account itself.
+    fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal>;
 }
 
 /// What is to be reserved.

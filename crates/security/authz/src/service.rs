@@ -95,7 +95,7 @@ impl Authz {
         };
         let account = self.quota.account(&identity);
         let org = self.org(identity.org);
-        Bound::new(Chain::new(identity, number, org, account))
+        Bound::new(Chain::new(identity, number, org), account)
     }
 
     /// May it do this now? An allow has reserved the units, for every hop of the
@@ -125,7 +125,7 @@ impl Authz {
     /// question.
     #[must_use]
     pub fn ask(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
-        let decision = self.decide(bound.chain(), request);
+        let decision = self.decide(bound, request);
         self.counts.decided(&decision);
         decision
     }
@@ -154,7 +154,18 @@ impl Authz {
         *known
     }
 
-    fn decide(&self, chain: &Chain, request: &CheckRequest<'_>) -> Decision {
+    fn decide(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
+        let chain = bound.chain();
+        // What is far away in memory is asked for at once, before anything waits.
+        let parts = Parts {
+            chain: chain.number,
+            action: request.action.key(),
+            resource: &request.resource.id,
+        };
+        let prepared = self.cache.prepare(parts);
+        if request.reserve {
+            bound.account().prepare();
+        }
         let now = self.clock.reading();
         if let Err(error) = chain.live(now) {
             return not_live(&chain.identity, &error);
@@ -181,10 +192,10 @@ impl Authz {
                 ),
             };
         };
-        let settled = match self.settled(chain, in_force, request, &question) {
+        let settled = match self.settled(chain, in_force, request, &question, prepared) {
             Found::Number(number) => match in_force.settled.get(number) {
                 Some(Settled::Policies(Verdict::Permitted { .. })) => {
-                    return reserved(chain, request, now, PolicyIds::pinned(pinned, number));
+                    return reserved(bound, request, now, PolicyIds::pinned(pinned, number));
                 }
                 Some(settled) => settled.clone(),
                 // Never so: a number is given before it is remembered.
@@ -195,7 +206,7 @@ impl Authz {
         match settled {
             Settled::OutsideRights(hop) => outside_rights(&chain.identity, hop, &question),
             Settled::Policies(Verdict::Permitted { policies }) => {
-                reserved(chain, request, now, policies.into())
+                reserved(bound, request, now, policies.into())
             }
             Settled::Policies(verdict) => {
                 in_force
@@ -212,8 +223,9 @@ impl Authz {
         in_force: &InForce,
         request: &CheckRequest<'_>,
         question: &Question<'_>,
+        prepared: Option<CacheKey>,
     ) -> Found {
-        let Some(key) = self.key(chain, in_force, request, question) else {
+        let Some(key) = self.key(chain, in_force, request, question, prepared) else {
             self.counts.evaluated();
             return Found::Evaluated(evaluate(chain, in_force, question));
         };
@@ -246,6 +258,7 @@ impl Authz {
         in_force: &InForce,
         request: &CheckRequest<'_>,
         question: &Question<'_>,
+        prepared: Option<CacheKey>,
     ) -> Option<CacheKey> {
         if request.approval.is_some() {
             return None;
@@ -258,7 +271,6 @@ impl Authz {
         let parts = Parts {
             chain: chain.number,
             action: request.action.key(),
-            kind,
             resource: &request.resource.id,
         };
         if request.context.is_empty() {
@@ -266,7 +278,8 @@ impl Authz {
                 return None;
             }
             if !facts.reads.units {
-                return self.cache.key(parts);
+                let key = prepared.or_else(|| self.cache.key(parts))?;
+                return Some(key.of_kind(kind));
             }
         } else if !in_force.policies.plainly_fits(question) {
             return None;
@@ -278,7 +291,8 @@ impl Authz {
             .filter(|(name, _)| read(name))
             .collect();
         let units = facts.reads.units.then_some(request.units);
-        self.cache.key_with(parts, units, &context)
+        let key = self.cache.key_with(parts, units, &context)?;
+        Some(key.of_kind(kind))
     }
 }
 
@@ -299,7 +313,7 @@ fn evaluate(chain: &Chain, in_force: &InForce, question: &Question<'_>) -> Settl
 
 /// What policies permit, if the quota has room for it.
 fn reserved(
-    chain: &Chain,
+    bound: &Bound,
     request: &CheckRequest<'_>,
     now: Reading,
     policies: PolicyIds,
@@ -315,7 +329,7 @@ fn reserved(
         units: request.units,
         now,
     };
-    match chain.account.reserve(&spend) {
+    match Arc::clone(bound.account()).reserve(&spend) {
         Ok(hold) => Decision::Allow {
             policies,
             hold: Some(hold),

@@ -230,7 +230,7 @@ impl Quota for Nothing {
 }
 
 impl Account for Nothing {
-    fn reserve(&self, _: &Spend<'_>) -> Result<Hold, Refusal> {
+    fn reserve(self: Arc<Self>, _: &Spend<'_>) -> Result<Hold, Refusal> {
         Err(Refusal::Refused {
             code: deny::INVALID_REQUEST,
             text: "nothing is reserved for a question".to_owned(),

@@ -18,25 +18,32 @@ use creto_types::{Currency, OrgId, PrincipalName, Quantity};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::model::{DEFAULT_THRESHOLDS, Limit, LimitRef, OnExceed, Scope, is_money};
+use super::pacer::Pacers;
 use super::window::{Calendar, Span, instant};
 use crate::amount::Amount;
 use crate::error::MeteringError;
 use crate::limits::model::{Crossing, invalid};
 
 /// What is locked together: all cells of one tree of delegations, of one agent, or
-/// of the organization itself.
+/// of the organization itself. The latter two have rates.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Group {
-    lock: Mutex<()>,
+    lock: Mutex<Pacers>,
 }
 
 /// A lock of a group is held.
-pub(crate) type Held<'a> = MutexGuard<'a, ()>;
+pub(crate) type Held<'a> = MutexGuard<'a, Pacers>;
 
 impl Group {
     pub(crate) fn lock(&self) -> Held<'_> {
         self.lock.lock()
+    }
+
+    /// Reads its line without need.
+    #[inline]
+    pub(crate) fn glance(&self) -> bool {
+        self.lock.is_locked()
     }
 }
 
@@ -282,6 +289,12 @@ impl Cell {
             start: self.start.load(Ordering::Relaxed),
             end: self.end.load(Ordering::Relaxed),
         }
+    }
+
+    /// Reads its line without need.
+    #[inline]
+    pub(crate) fn glance(&self) -> i64 {
+        self.start.load(Ordering::Relaxed)
     }
 
     /// Whether the amount is granted without a second look.

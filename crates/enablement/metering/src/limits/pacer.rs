@@ -1,62 +1,135 @@
-//! One caller's pace, under the lock of its group.
+//! The pace of an agent's calls, or of an organization's.
 
 use std::time::Duration;
 
-use creto_authz::LimitScope;
+use creto_authz::{Action, ActionKey};
 
-use super::cell::{Held, Wide};
 use crate::rate::{Pace, RateLimit};
 
-/// The state of one rate. Setting a rate anew makes a new one, which takes over how
-/// far ahead the calls are.
-#[derive(Debug)]
-pub(crate) struct Pacer {
-    /// [`Pace::expected`], which stays far below 2^127.
-    expected: Wide,
+/// The state of one rate.
+#[derive(Clone, Copy, Debug)]
+struct Pacer {
+    pace: Pace,
     rate: RateLimit,
-    scope: LimitScope,
 }
 
 impl Pacer {
-    pub(crate) fn new(rate: RateLimit, scope: LimitScope, pace: Pace) -> Self {
-        let expected = i128::try_from(pace.ticks()).unwrap_or(i128::MAX);
-        Self {
-            expected: Wide::new(expected),
-            rate,
-            scope,
-        }
+    const fn in_time(&self, now: u64) -> bool {
+        self.rate.in_time(self.pace, now)
     }
 
-    pub(crate) const fn rate(&self) -> &RateLimit {
-        &self.rate
+    fn count(&mut self, now: u64) {
+        self.pace = self.rate.after(self.pace, now);
     }
 
-    pub(crate) const fn scope(&self) -> &LimitScope {
-        &self.scope
+    fn wait(&self, now: u64) -> Option<Duration> {
+        self.rate.call(self.pace, Duration::from_nanos(now)).err()
+    }
+}
+
+/// The one action that a rate is of.
+#[derive(Debug)]
+struct Event {
+    key: ActionKey,
+    name: Box<str>,
+}
+
+impl Event {
+    fn is(&self, action: &Action) -> bool {
+        is_of(self.key, || *self.name == *action.name(), action)
+    }
+}
+
+/// Whether a call of this action is of that event type. Numbers decide; names do
+/// when one of the two has none.
+#[inline]
+pub(crate) fn is_of(event: ActionKey, name: impl FnOnce() -> bool, action: &Action) -> bool {
+    if event == ActionKey::UNKNOWN || action.key() == ActionKey::UNKNOWN {
+        return name();
+    }
+    event == action.key()
+}
+
+/// The rates by event type, the one of all calls among them.
+pub(crate) type Rates = Vec<(Option<String>, RateLimit)>;
+
+/// Every rate of one agent or of the organization. It lies in the lock of their
+/// [`Group`](super::cell::Group), and with it in one cache line.
+#[derive(Debug, Default)]
+pub(crate) struct Pacers {
+    all: Option<Pacer>,
+    events: Box<[(Event, Pacer)]>,
+}
+
+impl Pacers {
+    fn of<'a>(&'a self, action: &'a Action) -> impl Iterator<Item = &'a Pacer> {
+        let events = self.events.iter().filter(|(event, _)| event.is(action));
+        self.all.iter().chain(events.map(|(_, pacer)| pacer))
     }
 
-    pub(crate) fn pace(&self, _: &Held<'_>) -> Pace {
-        Pace::from_ticks(self.expected.get().cast_unsigned())
+    /// Whether there is no rate at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_none() && self.events.is_empty()
     }
 
     /// Whether a call now is in time.
     #[inline]
-    pub(crate) fn in_time(&self, held: &Held<'_>, now: u64) -> bool {
-        self.rate.in_time(self.pace(held), now)
+    pub(crate) fn in_time(&self, action: &Action, now: u64) -> bool {
+        self.of(action).all(|pacer| pacer.in_time(now))
     }
 
-    /// How long until a call is in time.
-    pub(crate) fn wait(&self, held: &Held<'_>, now: u64) -> Option<Duration> {
-        self.rate
-            .call(self.pace(held), Duration::from_nanos(now))
-            .err()
+    /// How long until a call is in time; `None` when it is.
+    pub(crate) fn wait(&self, action: &Action, now: u64) -> Option<Duration> {
+        self.of(action).filter_map(|pacer| pacer.wait(now)).max()
     }
 
     /// Counts a call now that was found to be in time.
     #[inline]
-    pub(crate) fn count(&self, held: &Held<'_>, now: u64) {
-        let next = self.rate.after(self.pace(held), now);
-        self.expected
-            .set(i128::try_from(next.ticks()).unwrap_or(i128::MAX));
+    pub(crate) fn count(&mut self, action: &Action, now: u64) {
+        if let Some(all) = &mut self.all {
+            all.count(now);
+        }
+        for (event, pacer) in &mut self.events {
+            if event.is(action) {
+                pacer.count(now);
+            }
+        }
+    }
+
+    /// Puts these rates in force. Where there was one for the event type, how far
+    /// ahead its calls are is taken over.
+    pub(crate) fn renew(&mut self, rates: Rates, now: u64) {
+        let taken_over = |known: Option<&Pacer>, rate: RateLimit| Pacer {
+            pace: match known {
+                Some(known) if known.rate == rate => known.pace,
+                Some(known) => rate.taken_over(known.pace, &known.rate, now),
+                None => Pace::default(),
+            },
+            rate,
+        };
+        let mut all = None;
+        let mut events = Vec::new();
+        for (event, rate) in rates {
+            let Some(name) = event else {
+                all = Some(taken_over(self.all.as_ref(), rate));
+                continue;
+            };
+            let known = self.events.iter().find(|(event, _)| *event.name == *name);
+            let pacer = taken_over(known.map(|(_, pacer)| pacer), rate);
+            let event = Event {
+                key: Action::named(&name).key(),
+                name: name.into(),
+            };
+            events.push((event, pacer));
+        }
+        (self.all, self.events) = (all, events.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_rates_of_one_agent_lie_in_one_cache_line() {
+        assert_eq!(size_of::<crate::limits::cell::Group>(), 64);
     }
 }

@@ -6,17 +6,21 @@
 //! from all.
 
 use std::any::Any;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use creto_authz::{Account, Action, ActionKey, Exceeded, Hold, HoldData, Holder, Refusal, Spend};
+use arc_swap::ArcSwapOption;
+use creto_authz::{
+    Account, Action, ActionKey, Exceeded, Hold, HoldData, Holder, LimitScope, Refusal, Spend,
+};
 use creto_types::Money;
+use smallvec::SmallVec;
 
 use super::cell::{Answer, Cell, Group, Held, Measure};
 use super::chain::Chain;
-use super::pacer::Pacer;
+use super::pacer::is_of;
 use super::registry::Org;
 use super::window::instant;
 use crate::amount::Amount;
@@ -42,14 +46,20 @@ impl Version {
 #[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) cell: Arc<Cell>,
-    event: Option<ActionKey>,
+    /// The action that counts, unless every one does.
+    event: ActionKey,
+    every: bool,
     money: bool,
 }
 
 impl Counted {
     pub(crate) fn new(cell: Arc<Cell>) -> Self {
+        let event = cell.rule().event.as_ref();
         Self {
-            event: key_of(cell.rule().event.as_ref().map(Action::name)),
+            event: event.map_or(ActionKey::UNKNOWN, |event| {
+                Action::named(event.name()).key()
+            }),
+            every: event.is_none(),
             money: cell.rule().is_money(),
             cell,
         }
@@ -59,39 +69,19 @@ impl Counted {
     const fn share(&self, amount: i128, units: i128) -> i128 {
         if self.money { amount } else { units }
     }
-}
 
-/// A pacer of a plan.
-#[derive(Debug)]
-pub(crate) struct Paced {
-    pacer: Arc<Pacer>,
-    event: Option<(ActionKey, Box<str>)>,
-}
-
-impl Paced {
-    pub(crate) fn new(pacer: Arc<Pacer>, event: Option<&str>) -> Self {
-        Self {
-            pacer,
-            event: event.map(|name| (Action::named(name).key(), name.into())),
-        }
+    #[inline]
+    fn counts(&self, action: &Action) -> bool {
+        let name = || {
+            let event = self.cell.rule().event.as_ref();
+            event.is_some_and(|event| event.name() == action.name())
+        };
+        self.every || is_of(self.event, name, action)
     }
 }
 
-fn key_of(event: Option<&str>) -> Option<ActionKey> {
-    event.map(|name| Action::named(name).key())
-}
-
-/// Whether a call of this action is of that event type. Numbers decide; names do
-/// when one of the two has none.
-#[inline]
-fn is_of(event: Option<ActionKey>, name: impl FnOnce() -> bool, action: &Action) -> bool {
-    match event {
-        None => true,
-        Some(ActionKey::UNKNOWN) => name(),
-        Some(_) if action.key() == ActionKey::UNKNOWN => name(),
-        Some(key) => key == action.key(),
-    }
-}
+/// As many as most chains have: then all of a plan lies together.
+pub(crate) type Cells = SmallVec<[Counted; 4]>;
 
 /// A budget of the chain that nothing can be counted in.
 #[derive(Clone, Debug)]
@@ -101,7 +91,23 @@ pub(crate) struct Foreign(pub(crate) String);
 struct Locks<'a> {
     _tree: Option<Held<'a>>,
     agent: Held<'a>,
-    _whole: Option<Held<'a>>,
+    whole: Option<Held<'a>>,
+}
+
+impl Locks<'_> {
+    #[inline]
+    fn in_time(&self, action: &Action, now: u64) -> bool {
+        let whole = self.whole.as_ref();
+        self.agent.in_time(action, now) && whole.is_none_or(|whole| whole.in_time(action, now))
+    }
+
+    #[inline]
+    fn count_call(&mut self, action: &Action, now: u64) {
+        self.agent.count(action, now);
+        if let Some(whole) = &mut self.whole {
+            whole.count(action, now);
+        }
+    }
 }
 
 /// See the module's documentation.
@@ -116,8 +122,7 @@ pub(crate) struct Plan {
     /// Only when a limit or a rate of the organization counts.
     pub(crate) whole: Option<Arc<Group>>,
     /// Nearest to the agent first.
-    pub(crate) cells: Box<[Counted]>,
-    pub(crate) pacers: Box<[Paced]>,
+    pub(crate) cells: Cells,
     pub(crate) foreign: Option<Box<Foreign>>,
     /// Whether an event type has no number yet: its calls are known by name.
     unnamed: bool,
@@ -129,8 +134,7 @@ pub(crate) struct Parts {
     pub(crate) tree: Option<Arc<Group>>,
     pub(crate) agent: Arc<Group>,
     pub(crate) whole: Option<Arc<Group>>,
-    pub(crate) cells: Vec<Counted>,
-    pub(crate) pacers: Vec<Paced>,
+    pub(crate) cells: Cells,
     pub(crate) foreign: Option<Foreign>,
 }
 
@@ -144,7 +148,7 @@ impl Plan {
         let unnamed = parts
             .cells
             .iter()
-            .any(|counted| counted.event == Some(ActionKey::UNKNOWN));
+            .any(|counted| !counted.every && counted.event == ActionKey::UNKNOWN);
         Self {
             version: parts.version,
             chain,
@@ -153,8 +157,7 @@ impl Plan {
             tree: parts.tree,
             agent: parts.agent,
             whole: parts.whole,
-            cells: parts.cells.into(),
-            pacers: parts.pacers.into(),
+            cells: parts.cells,
             foreign: parts.foreign.map(Box::new),
             unnamed,
         }
@@ -177,35 +180,25 @@ impl Plan {
         Locks {
             _tree: tree,
             agent,
-            _whole: whole,
+            whole,
         }
     }
 
     /// The cells that count a call of this action.
     #[inline]
     fn counting<'a>(&'a self, action: &'a Action) -> impl Iterator<Item = &'a Counted> {
-        self.cells.iter().filter(move |counted| {
-            let name = || {
-                let event = counted.cell.rule().event.as_ref();
-                event.is_some_and(|event| event.name() == action.name())
-            };
-            is_of(counted.event, name, action)
-        })
-    }
-
-    #[inline]
-    fn pacing<'a>(&'a self, action: &'a Action) -> impl Iterator<Item = &'a Pacer> {
-        self.pacers
+        self.cells
             .iter()
-            .filter(move |paced| match &paced.event {
-                None => true,
-                Some((key, event)) => is_of(Some(*key), || **event == *action.name(), action),
-            })
-            .map(|paced| paced.pacer.as_ref())
+            .filter(move |counted| counted.counts(action))
     }
 
     /// Reserves for every cell or for none.
-    pub(crate) fn reserve(self: &Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
+    /// What is reserved is held by `holder`, who has this plan.
+    fn reserve(
+        &self,
+        spend: &Spend<'_>,
+        holder: impl FnOnce() -> Arc<dyn Holder>,
+    ) -> Result<Hold, Refusal> {
         let action = spend.action;
         let units = i128::from(spend.units);
         let Some(amount) = self.prices.cost(action, spend.units) else {
@@ -227,15 +220,11 @@ impl Plan {
             over: false,
         };
 
-        let locks = self.lock();
+        let mut locks = self.lock();
+        if !locks.in_time(action, spend.now.mono_ns) {
+            return Err(self.too_fast(&locks, spend));
+        }
         let held = &locks.agent;
-        let mut in_time = true;
-        for pacer in self.pacing(action) {
-            in_time &= pacer.in_time(held, spend.now.mono_ns);
-        }
-        if !in_time {
-            return Err(self.too_fast(held, spend));
-        }
         let mut quiet = true;
         for counted in self.counting(action) {
             let share = counted.share(amount, units);
@@ -245,24 +234,19 @@ impl Plan {
             self.second_look(held, action, &mut data)?;
         }
         // Every question is answered; from here on nothing fails.
-        for pacer in self.pacing(action) {
-            pacer.count(held, spend.now.mono_ns);
-        }
         for counted in self.counting(action) {
             let share = counted.share(amount, units);
             if share != 0 {
                 counted.cell.take(held, share);
             }
         }
+        locks.count_call(action, spend.now.mono_ns);
         drop(locks);
-        let holder: Arc<dyn Holder> = if self.unnamed || action.key() == ActionKey::UNKNOWN {
-            Arc::new(Named {
-                plan: Arc::clone(self),
-                action: action.clone(),
-            })
-        } else {
-            Arc::<Self>::clone(self)
-        };
+        let mut holder = holder();
+        if self.unnamed || action.key() == ActionKey::UNKNOWN {
+            let action = action.clone();
+            holder = Arc::new(Named { holder, action });
+        }
         Ok(Hold::new(holder, data))
     }
 
@@ -319,19 +303,23 @@ impl Plan {
     }
 
     #[cold]
-    fn too_fast(&self, held: &Held<'_>, spend: &Spend<'_>) -> Refusal {
-        let slowest = self
-            .pacing(spend.action)
-            .filter_map(|pacer| Some((pacer.wait(held, spend.now.mono_ns)?, pacer)))
-            .max_by_key(|(wait, _)| *wait);
-        match slowest {
-            Some((retry_after, pacer)) => Refusal::RateLimited {
-                scope: pacer.scope().clone(),
-                retry_after,
-            },
-            // It was not in time a moment ago, under the same lock.
-            None => full(),
-        }
+    fn too_fast(&self, locks: &Locks<'_>, spend: &Spend<'_>) -> Refusal {
+        let now = spend.now.mono_ns;
+        let agent = locks.agent.wait(spend.action, now);
+        let whole = locks
+            .whole
+            .as_ref()
+            .and_then(|whole| whole.wait(spend.action, now));
+        // The call is in time once it is for both.
+        let (retry_after, scope) = match (agent, whole) {
+            (Some(agent), whole) if whole.is_none_or(|whole| whole <= agent) => {
+                (agent, LimitScope::Agent(self.chain.agent.clone()))
+            }
+            (_, Some(whole)) => (whole, LimitScope::Organization),
+            // It was not in time a moment ago, under the same locks.
+            _ => return full(),
+        };
+        Refusal::RateLimited { scope, retry_after }
     }
 
     fn take_back(&self, action: Option<&Action>, data: &HoldData) {
@@ -345,7 +333,7 @@ impl Plan {
             None => self
                 .cells
                 .iter()
-                .filter(|counted| counted.event.is_none_or(|event| event == data.action))
+                .filter(|counted| counted.every || counted.event == data.action)
                 .for_each(give),
         }
     }
@@ -402,14 +390,70 @@ impl Holder for Plan {
 }
 
 /// A hold whose action, or an event type of whose plan, has no number.
-pub(crate) struct Named {
-    plan: Arc<Plan>,
+struct Named {
+    holder: Arc<dyn Holder>,
     action: Action,
 }
 
 impl Holder for Named {
     fn give_back(&self, data: &HoldData) {
-        self.plan.take_back(Some(&self.action), data);
+        if let Some(plan) = plan_of(&*self.holder) {
+            plan.take_back(Some(&self.action), data);
+        }
+    }
+
+    fn cost(&self, data: &HoldData) -> Option<Money> {
+        self.holder.cost(data)
+    }
+}
+
+/// The plan that a hold was made by, if a meter made it.
+pub(crate) fn plan_of(holder: &dyn Holder) -> Option<&Plan> {
+    let any: &dyn Any = holder;
+    if let Some(account) = any.downcast_ref::<ChainAccount>() {
+        return Some(&account.plan);
+    }
+    match any.downcast_ref::<Named>() {
+        Some(named) => plan_of(&*named.holder),
+        None => any.downcast_ref::<Plan>(),
+    }
+}
+
+/// The counters of one chain.
+#[derive(Debug)]
+pub(crate) struct ChainAccount {
+    /// The plan that was in force when the chain was bound: it lies in the account,
+    /// so that a check finds it without another step.
+    plan: Plan,
+    /// The one in force, once that is another.
+    later: ArcSwapOption<Plan>,
+}
+
+impl ChainAccount {
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            later: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Whether limits and rates are what they were when it was made.
+    pub(crate) fn is_current(&self) -> bool {
+        self.plan.version == self.plan.org.version().now()
+    }
+
+    #[cold]
+    fn renewed(&self, now: i64) -> Arc<Plan> {
+        let plan = &self.plan;
+        let plan = Arc::new(plan.org.resolve(&plan.chain, &plan.prices, now));
+        self.later.store(Some(Arc::clone(&plan)));
+        plan
+    }
+}
+
+impl Holder for ChainAccount {
+    fn give_back(&self, data: &HoldData) {
+        self.plan.give_back(data);
     }
 
     fn cost(&self, data: &HoldData) -> Option<Money> {
@@ -417,47 +461,24 @@ impl Holder for Named {
     }
 }
 
-/// The plan that a hold was made by, if a meter made it.
-pub(crate) fn plan_of(holder: &dyn Holder) -> Option<&Plan> {
-    let any: &dyn Any = holder;
-    any.downcast_ref::<Plan>()
-        .or_else(|| Some(any.downcast_ref::<Named>()?.plan.as_ref()))
-}
-
-/// The counters of one chain, with the plan in force.
-pub(crate) struct ChainAccount {
-    org: Arc<Org>,
-    chain: Arc<Chain>,
-    prices: Arc<PriceTable>,
-    plan: ArcSwap<Plan>,
-}
-
-impl ChainAccount {
-    pub(crate) fn new(plan: Plan) -> Self {
-        Self {
-            org: Arc::clone(&plan.org),
-            chain: Arc::clone(&plan.chain),
-            prices: Arc::clone(&plan.prices),
-            plan: ArcSwap::from_pointee(plan),
-        }
-    }
-
-    #[cold]
-    fn renewed(&self, now: i64) -> Arc<Plan> {
-        let plan = self.org.resolve(&self.chain, &self.prices, now);
-        let plan = Arc::new(plan);
-        self.plan.store(Arc::clone(&plan));
-        plan
-    }
-}
-
 impl Account for ChainAccount {
-    fn reserve(&self, spend: &Spend<'_>) -> Result<Hold, Refusal> {
-        let plan = self.plan.load();
-        if plan.version == self.org.version().now() {
-            return plan.reserve(spend);
+    #[inline]
+    fn prepare(&self) {
+        let plan = &self.plan;
+        black_box(plan.cells.first().map(|counted| counted.cell.glance()));
+        black_box(plan.agent.glance());
+    }
+
+    fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
+        let version = self.plan.org.version().now();
+        if self.plan.version == version {
+            return self.plan.reserve(spend, || Arc::<Self>::clone(&self));
         }
-        self.renewed(spend.now.wall_ns).reserve(spend)
+        let later = self.later.load_full();
+        let plan = later
+            .filter(|plan| plan.version == version)
+            .unwrap_or_else(|| self.renewed(spend.now.wall_ns));
+        plan.reserve(spend, || Arc::<Plan>::clone(&plan))
     }
 }
 

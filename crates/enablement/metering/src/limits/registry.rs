@@ -16,8 +16,8 @@ use super::cell::{Answer, Cell, Group, Held, Measure, Rule, Subject};
 use super::chain::{Chain, ChainKey};
 use super::history::{History, Used};
 use super::model::{Crossing, Limit, LimitId, RateId, RateRule, RateScope, Scope};
-use super::pacer::Pacer;
-use super::plan::{ChainAccount, Counted, Foreign, Paced, Parts, Plan, Version, is_counted};
+use super::pacer::Rates;
+use super::plan::{Cells, ChainAccount, Counted, Foreign, Parts, Plan, Version, is_counted};
 use super::window::{Span, nanos};
 use crate::model::Reservation;
 use crate::prices::PriceTable;
@@ -48,8 +48,8 @@ pub(crate) struct Registry {
     /// Of every principal without a rate of its own.
     rate: RateLimit,
     trees: HashMap<LinkId, Arc<Group>>,
-    agents: HashMap<PrincipalName, Agent>,
-    whole: Agent,
+    agents: HashMap<PrincipalName, Arc<Group>>,
+    whole: Arc<Group>,
     /// The cell of each link that was met since start; `None` without a budget.
     budgets: HashMap<LinkId, Option<Arc<Cell>>>,
     /// Of links that were not.
@@ -95,14 +95,6 @@ impl Subjects {
             Scope::Delegation { link, .. } => self.links.entry(*link).or_default(),
         }
     }
-}
-
-/// What has calls: a principal, or the organization.
-#[derive(Debug, Default)]
-struct Agent {
-    group: Arc<Group>,
-    /// By event type.
-    pacers: Vec<(Option<String>, Arc<Pacer>)>,
 }
 
 /// A reservation that is neither settled nor given back.
@@ -171,7 +163,7 @@ impl Org {
                 rate,
                 trees: HashMap::new(),
                 agents: HashMap::new(),
-                whole: Agent::default(),
+                whole: Arc::default(),
                 budgets: HashMap::new(),
                 history: HashMap::new(),
                 limits: BTreeMap::new(),
@@ -231,7 +223,7 @@ impl Org {
         )
     }
 
-    /// The one account of a chain.
+    /// The account of a chain, with the plan in force.
     pub(crate) fn account(
         self: &Arc<Self>,
         key: ChainKey,
@@ -240,7 +232,8 @@ impl Org {
         now: i64,
     ) -> Arc<ChainAccount> {
         let mut registry = self.registry.lock();
-        if let Some(account) = registry.accounts.get(&key).and_then(Weak::upgrade) {
+        let known = registry.accounts.get(&key).and_then(Weak::upgrade);
+        if let Some(account) = known.filter(|account| account.is_current()) {
             return account;
         }
         let plan = self.plan(&mut registry, &Arc::new(chain()), prices, now);
@@ -283,7 +276,7 @@ impl Org {
 impl Registry {
     fn parts(&mut self, chain: &Chain, prices: &PriceTable, now: i64, version: u64) -> Parts {
         let tree = chain.root().map(|root| self.tree(root));
-        let mut cells = Vec::new();
+        let mut cells = Cells::new();
         let mut foreign = None;
         for link in chain.links.iter().rev() {
             if let Some(tree) = &tree
@@ -300,22 +293,13 @@ impl Registry {
         cells.extend(counted(self.subjects.of_agent(&chain.agent)));
         cells.extend(counted(&self.subjects.whole));
         let limited = !self.subjects.whole.is_empty();
-        let mut pacers = self.agent_pacers(&chain.agent);
-        let own = pacers.len();
-        pacers.extend(
-            self.whole
-                .pacers
-                .iter()
-                .map(|(event, pacer)| Paced::new(Arc::clone(pacer), event.as_deref())),
-        );
-        let whole = limited || pacers.len() > own;
+        let whole = limited || !self.whole.lock().is_empty();
         Parts {
             version,
             tree,
-            agent: self.group(&chain.agent),
-            whole: whole.then(|| Arc::clone(&self.whole.group)),
+            agent: self.agent(&chain.agent),
+            whole: whole.then(|| Arc::clone(&self.whole)),
             cells,
-            pacers,
             foreign,
         }
     }
@@ -325,13 +309,24 @@ impl Registry {
     }
 
     fn group(&mut self, agent: &PrincipalName) -> Arc<Group> {
-        Arc::clone(&self.agents.entry(agent.clone()).or_default().group)
+        Arc::clone(self.agents.entry(agent.clone()).or_default())
+    }
+
+    /// The group of a principal that calls, with its rates.
+    fn agent(&mut self, name: &PrincipalName) -> Arc<Group> {
+        let group = self.group(name);
+        let mut held = group.lock();
+        if held.is_empty() {
+            held.renew(self.rules(Some(name)), 0);
+        }
+        drop(held);
+        group
     }
 
     /// The group whose lock a limit's cell is under.
     pub(crate) fn group_of(&mut self, scope: &Scope) -> Arc<Group> {
         match scope {
-            Scope::Organization => Arc::clone(&self.whole.group),
+            Scope::Organization => Arc::clone(&self.whole),
             Scope::Agent(name) => self.group(name),
             Scope::Delegation { root, .. } => self.tree(*root),
         }
@@ -418,8 +413,8 @@ impl Registry {
         let tree = by.hops.first().and_then(|root| self.trees.get(root));
         let _tree = tree.map(|group| group.lock());
         let agent = self.agents.get(by.agent);
-        let _agent = agent.map(|agent| agent.group.lock());
-        let whole = self.whole.group.lock();
+        let _agent = agent.map(|group| group.lock());
+        let whole = self.whole.lock();
         run(&whole)
     }
 
@@ -632,8 +627,8 @@ impl Registry {
     }
 
     /// The rates by event type of a principal, or of the organization.
-    fn rules(&self, agent: Option<&PrincipalName>) -> Vec<(Option<String>, RateLimit)> {
-        let mut found: Vec<(Option<String>, RateLimit)> = Vec::new();
+    fn rules(&self, agent: Option<&PrincipalName>) -> Rates {
+        let mut found = Rates::new();
         if agent.is_some() {
             found.push((None, self.rate));
         }
@@ -656,60 +651,11 @@ impl Registry {
         found
     }
 
-    fn agent_pacers(&mut self, name: &PrincipalName) -> Vec<Paced> {
-        if self
-            .agents
-            .get(name)
-            .is_none_or(|agent| agent.pacers.is_empty())
-        {
-            let rules = self.rules(Some(name));
-            let scope = LimitScope::Agent(name.clone());
-            let agent = self.agents.entry(name.clone()).or_default();
-            agent.renew(rules, &scope, 0);
+    fn renew_pacers(&self, now: u64) {
+        self.whole.lock().renew(self.rules(None), now);
+        for (name, group) in &self.agents {
+            group.lock().renew(self.rules(Some(name)), now);
         }
-        let agent = self.agents.get(name);
-        agent
-            .into_iter()
-            .flat_map(|agent| &agent.pacers)
-            .map(|(event, pacer)| Paced::new(Arc::clone(pacer), event.as_deref()))
-            .collect()
-    }
-
-    fn renew_pacers(&mut self, now: u64) {
-        let rules = self.rules(None);
-        self.whole.renew(rules, &LimitScope::Organization, now);
-        let names: Vec<PrincipalName> = self.agents.keys().cloned().collect();
-        for name in names {
-            let rules = self.rules(Some(&name));
-            if let Some(agent) = self.agents.get_mut(&name) {
-                agent.renew(rules, &LimitScope::Agent(name), now);
-            }
-        }
-    }
-}
-
-impl Agent {
-    /// One pacer for each rate; where there was one for the event type, the new one
-    /// takes over.
-    fn renew(&mut self, rules: Vec<(Option<String>, RateLimit)>, scope: &LimitScope, now: u64) {
-        let held = self.group.lock();
-        let pacers = rules
-            .into_iter()
-            .map(|(event, rate)| {
-                let known = self.pacers.iter().find(|(of, _)| *of == event);
-                let pacer = match known {
-                    Some((_, pacer)) if *pacer.rate() == rate => Arc::clone(pacer),
-                    Some((_, pacer)) => {
-                        let pace = rate.taken_over(pacer.pace(&held), pacer.rate(), now);
-                        Arc::new(Pacer::new(rate, scope.clone(), pace))
-                    }
-                    None => Arc::new(Pacer::new(rate, scope.clone(), Pace::default())),
-                };
-                (event, pacer)
-            })
-            .collect();
-        drop(held);
-        self.pacers = pacers;
     }
 }
 

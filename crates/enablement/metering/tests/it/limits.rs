@@ -464,7 +464,7 @@ async fn once_a_limit_is_set_nothing_is_granted_by_the_old_one() {
                         units: 1,
                         now,
                     };
-                    granted += u64::from(account.reserve(&spend).is_ok());
+                    granted += u64::from(Arc::clone(&account).reserve(&spend).is_ok());
                 }
                 granted
             })

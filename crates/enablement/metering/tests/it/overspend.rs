@@ -38,7 +38,7 @@ async fn sixty_four_callers_spend_exactly_the_budget() {
                 let mut kept = Vec::new();
                 for _ in 0..40 {
                     let now = world.clock.reading();
-                    match account.reserve(&Spend {
+                    match Arc::clone(&account).reserve(&Spend {
                         action: &read,
                         units: 1,
                         now,

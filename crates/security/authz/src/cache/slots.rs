@@ -156,6 +156,13 @@ impl<const WORDS: usize, W: Word> Slots<WORDS, W> {
         self.groups.get(usize::try_from(hash & mask).ok()?)
     }
 
+    /// Reads the first slot of this hash without need.
+    #[inline]
+    pub(crate) fn glance(&self, hash: u64) -> u64 {
+        let slot = self.group(hash).and_then(|group| group.first());
+        slot.map_or(0, |slot| slot.state(Ordering::Relaxed))
+    }
+
     /// The value that was put under this key in this epoch, if it is still there.
     pub(crate) fn get(&self, hash: u64, epoch: u32, key: &Key<WORDS>) -> Option<u32> {
         self.group(hash)?

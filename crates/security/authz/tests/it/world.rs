@@ -59,7 +59,7 @@ impl Quota for Recording {
 }
 
 impl Account for Chain {
-    fn reserve(&self, spend: &Spend<'_>) -> Result<Hold, Refusal> {
+    fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
         let recorder = &self.recorder;
         recorder
             .asked
