@@ -6,6 +6,7 @@ use std::time::Duration;
 use creto_types::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use serde_json::{Map, Value};
 
 /// `ACTION on RESOURCE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,21 @@ impl FromStr for VariableArgument {
     }
 }
 
+/// A JSON object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ContextArgument(pub(crate) Map<String, Value>);
+
+impl FromStr for ContextArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = serde_json::from_str(text);
+        parsed.map(Self).map_err(|error| {
+            format!("expected a JSON object, for example '{{\"port\": 443}}': {error}")
+        })
+    }
+}
+
 /// `30d`, `12h`, `45m` or `90s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ExpiresIn(pub(crate) Duration);
@@ -134,6 +150,15 @@ mod tests {
         }
         assert!("history=/history".parse::<MountArgument>().is_ok());
         assert!("history=history".parse::<MountArgument>().is_err());
+    }
+
+    #[test]
+    fn a_context_is_one_object() {
+        let context: ContextArgument = r#"{"port": 443}"#.parse().unwrap();
+        assert_eq!(context.0.get("port"), Some(&Value::from(443)));
+        for bad in ["", "443", "[]", "{", "{} {}"] {
+            assert!(bad.parse::<ContextArgument>().is_err(), "{bad}");
+        }
     }
 
     #[test]

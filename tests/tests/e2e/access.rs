@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::harness::{Server, Site, creto, said};
 
-const READS: [&str; 12] = [
+const READS: [&str; 18] = [
     "/v1/self",
     "/v1/principals",
     "/v1/delegations",
@@ -18,6 +18,12 @@ const READS: [&str; 12] = [
     "/v1/oversight/requests",
     "/v1/usage",
     "/v1/invoices",
+    "/v1/limits",
+    "/v1/rates",
+    "/v1/policies",
+    "/v1/policies/current",
+    "/v1/policies/1",
+    "/v1/policies/shadow",
     "/v1/sandboxes",
     "/v1/audit/checkpoint",
     "/v1/audit/leaves/0",
@@ -25,7 +31,33 @@ const READS: [&str; 12] = [
     "/metrics",
 ];
 
-const CHANGES: [&str; 14] = [
+/// What agents may ask for but owners decide.
+const OWNERS: [(&str, &str); 9] = [
+    ("/v1/policies", r#"{"files": {}, "reason": "mine"}"#),
+    (
+        "/v1/policies/rollback",
+        r#"{"version": 1, "reason": "mine"}"#,
+    ),
+    ("/v1/policies/follow-directory", r#"{"reason": "mine"}"#),
+    ("/v1/policies/validate", r#"{"files": {}}"#),
+    (
+        "/v1/policies/dry-run",
+        r#"{"files": {}, "since": "2020-01-01T00:00:00Z"}"#,
+    ),
+    (
+        "/v1/policies/explain",
+        r#"{"action": "history.read", "resource": "repo:creto"}"#,
+    ),
+    ("/v1/policies/shadow", r#"{"files": {}}"#),
+    ("/v1/policies/shadow/stop", "{}"),
+    (
+        "/access/v1/evaluation",
+        r#"{"subject": {"type": "agent", "id": "planner"}, "action": {"name": "history.read"},
+            "resource": {"type": "Resource", "id": "repo:creto"}}"#,
+    ),
+];
+
+const CHANGES: [&str; 18] = [
     "/v1/principals",
     "/v1/principals/worker/suspend",
     "/v1/principals/worker/resume",
@@ -40,6 +72,10 @@ const CHANGES: [&str; 14] = [
     "/v1/invoices",
     "/v1/sandboxes",
     "/v1/sandboxes/sbx_00000000000000000000000000000000/kill",
+    "/v1/limits",
+    "/v1/limits/lim_00000000000000000000000000000000/remove",
+    "/v1/rates",
+    "/access/v1/evaluations",
 ];
 
 #[test]
@@ -62,7 +98,8 @@ fn nothing_works_without_a_credential() {
                 "{path}"
             );
         }
-        for path in CHANGES {
+        let owners = OWNERS.map(|(path, _)| path);
+        for path in CHANGES.into_iter().chain(owners) {
             let body = json!({});
             assert_eq!(
                 status(caller.post(path, &body).map(drop), path),
@@ -76,6 +113,7 @@ fn nothing_works_without_a_credential() {
         "/readyz",
         "/openapi.json",
         "/.well-known/jwks.json",
+        "/.well-known/authzen-configuration",
     ] {
         assert!(server.stranger().get_bytes(open).is_ok(), "{open}");
     }
@@ -141,6 +179,13 @@ fn an_agent_does_not_do_the_owners_work() {
         ),
         "run programs",
     );
+    for (path, body) in OWNERS {
+        refused(post(path, serde_json::from_str(body).unwrap()), path);
+    }
+    for path in ["", "/current", "/1", "/shadow"] {
+        let path = format!("/v1/policies{path}");
+        refused(agent.get(&path), &path);
+    }
     let me = agent.get("/v1/self").unwrap();
     assert_eq!(me["name"], "worker");
     assert_eq!(me["kind"], "agent");

@@ -250,3 +250,127 @@ fn files_are_checked_and_tested_without_a_server() {
     assert!(text.contains("policy_invalid"), "{text}");
     assert!(refused(dir, &["policy", "test", "nowhere"]).contains("no such directory"));
 }
+
+#[test]
+fn a_refusal_is_explained() {
+    let server = Server::fresh();
+    let (planner, worker) = server.chain("1.00");
+    let dir = server.path().to_owned();
+    let explain = |words: &[&str]| {
+        let mut all = vec!["policy", "explain"];
+        all.extend(words);
+        run(&dir, &all)
+    };
+    let shown = |words: &[&str]| {
+        let mut all = vec!["policy", "explain"];
+        all.extend(words);
+        let output = creto(&dir, &all);
+        assert!(output.status.success(), "{}", said(&output));
+        said(&output)
+    };
+
+    // Nothing permits it, to nobody in the chain.
+    let why = explain(&["history.read", "repo:other", "--as", "worker"]);
+    assert_eq!(why["outcome"], "deny");
+    assert_eq!(why["reason"]["code"], "no_policy_permits");
+    assert_eq!(why["delegation"], json!(worker));
+    let missing = &why["missing"];
+    assert_eq!(
+        missing["principals"],
+        json!([
+            "Creto::Human::\"owner\"",
+            "Creto::Agent::\"planner\"",
+            "Creto::Agent::\"worker\""
+        ])
+    );
+    assert_eq!(missing["nearest"][0]["id"], "release-work");
+    assert_eq!(missing["nearest"][0]["unfit"], json!(["resource"]));
+    let text = shown(&["history.read", "repo:other", "--as", "worker"]);
+    for part in [
+        "Nothing permits it to Creto::Human::\"owner\"",
+        "release-work (release.cedar:4): resource does not fit",
+        "resource == Creto::Resource::\"repo:other\"",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    // What it proposes, published, is what was missing.
+    let named = candidate(&server, |text| {
+        format!("{text}\n{}", missing["policy"].as_str().unwrap())
+    });
+    let mended = ["history.read", "repo:other", "--as", "worker"];
+    let with = [&mended[..], &["--policies", &named]].concat();
+    assert_eq!(explain(&with)["outcome"], "allow");
+    run(
+        &dir,
+        &["policy", "publish", &named, "--reason", "asked for"],
+    );
+    assert_eq!(explain(&mended)["outcome"], "allow");
+    let body = json!({ "action": "history.read", "resource": "repo:other", "args": {} });
+    let done = server.agent(&worker).post("/v1/actions", &body).unwrap();
+    assert_eq!(done["outcome"], "allow");
+
+    // Somebody in the middle lacks it.
+    candidate(&server, |_| {
+        "@id(\"some\") permit (principal, action, resource)
+         unless { principal == Creto::Agent::\"planner\" };"
+            .to_owned()
+    });
+    let why = explain(&[
+        "history.read",
+        "repo:x",
+        "--as",
+        "worker",
+        "--policies",
+        &named,
+    ]);
+    assert_eq!(
+        why["missing"]["principals"],
+        json!(["Creto::Agent::\"planner\""])
+    );
+    assert_eq!(why["missing"]["nearest"][0]["unfit"], json!(["condition"]));
+
+    // A human may lift it; what forbids it is named with its reason.
+    let why = explain(&["release.publish", "repo:creto", "--as", "worker"]);
+    assert_eq!(why["outcome"], "requires_oversight");
+    assert_eq!(why["oversight"], "release");
+    let text = shown(&["release.publish", "repo:creto", "--as", "worker"]);
+    assert!(
+        text.contains("approval `release`, asked for by publish-needs-a-human"),
+        "{text}"
+    );
+    assert!(
+        text.contains("forbid publish-needs-a-human (release.cedar:"),
+        "{text}"
+    );
+    let approved = [
+        "release.publish",
+        "repo:creto",
+        "--as",
+        "worker",
+        "--approval",
+        "publish-needs-a-human",
+    ];
+    assert_eq!(explain(&approved)["outcome"], "allow");
+
+    // A link of the chain that does not go as far.
+    let why = explain(&["payroll.run", "repo:creto", "--delegation", &worker]);
+    assert_eq!(why["reason"]["code"], "right_not_delegated");
+    assert_eq!(why["rights"][0]["delegation"], json!(planner));
+    assert_eq!(why["rights"][0]["rights"][0]["unfit"], json!(["action"]));
+    let text = shown(&["payroll.run", "repo:creto", "--delegation", &worker]);
+    assert!(
+        text.contains("from owner to planner does not cover it"),
+        "{text}"
+    );
+
+    let text = refused(&dir, &["policy", "explain", "x", "y", "--as", "nobody"]);
+    assert!(text.contains("no such principal"), "{text}");
+    let usage = creto(&dir, &["policy", "explain", "x", "y", "--context", "443"]);
+    assert_eq!(usage.status.code(), Some(2));
+    assert!(
+        said(&usage).contains("expected a JSON object"),
+        "{}",
+        said(&usage)
+    );
+}

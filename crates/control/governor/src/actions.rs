@@ -60,25 +60,36 @@ const fn one() -> u64 {
     1
 }
 
+/// Refuses names that no action, resource or policy has.
+pub(crate) fn check_name(field: &'static str, text: &str) -> Result<(), GovernError> {
+    let printable = text.chars().all(|c| !c.is_control());
+    if (1..=MAX_NAME_BYTES).contains(&text.len()) && printable {
+        return Ok(());
+    }
+    Err(GovernError::invalid(
+        field,
+        format!("1 to {MAX_NAME_BYTES} bytes without control characters are expected"),
+    ))
+}
+
+/// Refuses what no action uses.
+pub(crate) fn check_units(units: u64) -> Result<(), GovernError> {
+    if (1..=MAX_UNITS).contains(&units) {
+        return Ok(());
+    }
+    Err(GovernError::invalid(
+        "units",
+        format!("1 to {MAX_UNITS} units are expected"),
+    ))
+}
+
 impl ActionRequest {
     /// Whether it can be submitted at all: names, units and the size of the
     /// arguments are within their bounds.
     pub fn validate(&self) -> Result<(), GovernError> {
-        for (field, text) in [("action", &self.action), ("resource", &self.resource)] {
-            let printable = text.chars().all(|c| !c.is_control());
-            if text.is_empty() || text.len() > MAX_NAME_BYTES || !printable {
-                return Err(GovernError::invalid(
-                    field,
-                    format!("1 to {MAX_NAME_BYTES} bytes without control characters are expected"),
-                ));
-            }
-        }
-        if !(1..=MAX_UNITS).contains(&self.units) {
-            return Err(GovernError::invalid(
-                "units",
-                format!("1 to {MAX_UNITS} units are expected"),
-            ));
-        }
+        check_name("action", &self.action)?;
+        check_name("resource", &self.resource)?;
+        check_units(self.units)?;
         let size = canonical_json(&self.args)?.len();
         if size > MAX_ARGS_BYTES {
             return Err(GovernError::invalid(

@@ -66,12 +66,13 @@ pub use limits::{
 };
 pub use policies::{
     BundleError, ChangeCount, CheckedBundle, ContextJson, DifferenceAnswer, DifferenceKindAnswer,
-    DryRunAnswer, DryRunRequest, FilesRequest, FindingAnswer, FollowAnswer, FollowRequest,
-    MAX_POLICY_BYTES, MAX_POLICY_FILES, PoliciesInForceAnswer, PolicyAnswer, PolicyBundleAnswer,
-    PolicyChange, PolicyDiff, PolicyFiles, PolicyShadow, PolicySource, PolicyText,
-    PolicyVersionAnswer, PublishPoliciesRequest, RefusedAnswer, ResourceJson,
-    RollbackPoliciesRequest, ShadowAnswer, TestAnswer, TestCase, TestReport, TypedResource,
-    ValidationAnswer, VerdictAnswer,
+    DryRunAnswer, DryRunRequest, ExceededRights, ExplainAnswer, ExplainRequest, ExplainedPolicy,
+    ExplainedPrincipal, FilesRequest, FindingAnswer, FollowAnswer, FollowRequest, MAX_POLICY_BYTES,
+    MAX_POLICY_FILES, MissingPermitAnswer, NearPermitAnswer, NearRight, PoliciesInForceAnswer,
+    PolicyAnswer, PolicyBundleAnswer, PolicyChange, PolicyDiff, PolicyFiles, PolicyPlace,
+    PolicyShadow, PolicySource, PolicyText, PolicyVersionAnswer, PublishPoliciesRequest,
+    RefusedAnswer, ResourceJson, RollbackPoliciesRequest, ShadowAnswer, TestAnswer, TestCase,
+    TestReport, TypedResource, ValidationAnswer, VerdictAnswer,
 };
 pub use ports::{
     ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxStore,

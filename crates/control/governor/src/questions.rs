@@ -7,19 +7,14 @@
 
 use creto_authz::{Action, Bound, CheckRequest, ContextValue, Decision, PolicyId, ResourceRef};
 use creto_nhi::{LinkId, PrincipalType};
-use creto_types::PrincipalName;
+use creto_types::{OrgId, PrincipalName};
 
+use crate::actions::{check_name, check_units};
 use crate::delegation::link_id;
 use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
 
 /// The most questions of one batch.
 pub const MAX_QUESTIONS: usize = 100;
-
-/// The most bytes of an action's name, a resource's type or id.
-const MAX_NAME_BYTES: usize = 512;
-
-/// The most units of one question, as of one action.
-const MAX_UNITS: u64 = 1_000_000_000;
 
 /// The most values of a context.
 pub const MAX_FACTS: usize = 64;
@@ -60,6 +55,17 @@ pub enum Fact {
     Text(String),
     /// Cedar `Set<String>`.
     Texts(Vec<String>),
+}
+
+impl Fact {
+    /// How many texts it has, and how many bytes they take.
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Bool(_) | Self::Long(_) => (0, 0),
+            Self::Text(text) => (1, text.len()),
+            Self::Texts(texts) => (texts.len(), texts.iter().map(String::len).sum()),
+        }
+    }
 }
 
 /// What is asked.
@@ -202,18 +208,19 @@ impl Asking<'_> {
                 (name.as_str(), value)
             })
             .collect();
-        let decision = self.governor.parts.authz.ask(
-            &bound,
-            &CheckRequest {
-                action: &Action::named(&question.action),
-                resource: &resource,
-                units: question.units,
-                reserve: false,
-                context: &context,
-                approval: None,
-            },
-        );
-        Ok(answer(decision))
+        let asked = CheckRequest {
+            action: &Action::named(&question.action),
+            resource: &resource,
+            units: question.units,
+            reserve: false,
+            context: &context,
+            approval: None,
+        };
+        let parts = &self.governor.parts;
+        let decision = parts.authz.ask(&bound, &asked);
+        let shadow = &parts.shadow;
+        shadow.observe(bound.identity(), None, &asked, &decision);
+        Ok(QuestionAnswer::from(decision))
     }
 
     /// Whose authority the question is about.
@@ -275,11 +282,9 @@ impl Asking<'_> {
                 ));
             }
             (PrincipalType::Agent, named) => {
-                let link = match named {
-                    Some(text) => self.named(&principal.name, text)?,
-                    None => self.only(&principal.name)?,
-                };
-                match link {
+                let named = named.as_deref();
+                let governor = self.governor;
+                match governor.delegation_of(org, &principal.name, named, DELEGATION)? {
                     Some(link) => nhi.identity_for_link(org, link)?,
                     None => {
                         return Ok(Who::nobody(
@@ -296,23 +301,29 @@ impl Asking<'_> {
         };
         Ok(Who::Is(self.governor.parts.authz.bind(identity)))
     }
+}
 
-    /// A delegation that the question names: it has to be the agent's.
-    fn named(&self, holder: &PrincipalName, text: &str) -> Result<Option<LinkId>, GovernError> {
-        let id = link_id(DELEGATION, text)?;
-        match self.governor.parts.nhi.link(self.caller.org(), id) {
-            Some(view) if view.signed.link.delegatee == *holder => Ok(Some(id)),
-            _ => Err(GovernError::NotFound { what: "delegation" }),
+impl Governor {
+    /// The delegation that an agent acts by: the one that is named, which has to be
+    /// the agent's, or the one that is live. When none is live the newest, whose
+    /// denial says what became of it; `None` when it never had any.
+    pub(crate) fn delegation_of(
+        &self,
+        org: OrgId,
+        holder: &PrincipalName,
+        named: Option<&str>,
+        field: &'static str,
+    ) -> Result<Option<LinkId>, GovernError> {
+        let nhi = &self.parts.nhi;
+        if let Some(text) = named {
+            let id = link_id(field, text)?;
+            return match nhi.link(org, id) {
+                Some(view) if view.signed.link.delegatee == *holder => Ok(Some(id)),
+                _ => Err(GovernError::NotFound { what: "delegation" }),
+            };
         }
-    }
-
-    /// The one live delegation of an agent. When none is live the newest, whose
-    /// denial says what became of it.
-    fn only(&self, holder: &PrincipalName) -> Result<Option<LinkId>, GovernError> {
-        let org = self.caller.org();
-        let nhi = &self.governor.parts.nhi;
         let held = nhi.held_by(org, holder, NEWEST_DELEGATIONS + 1);
-        let now = self.governor.now();
+        let now = self.now();
         let mut live = Vec::new();
         for id in &held {
             if nhi.identity_for_link(org, *id)?.live(now).is_ok() {
@@ -351,32 +362,12 @@ impl Who {
 impl Question {
     /// Whether it can be asked at all.
     fn validate(&self) -> Result<(), GovernError> {
-        let named = [
-            ("action.name", &self.action),
-            ("resource.type", &self.resource_type),
-            ("resource.id", &self.resource_id),
-        ];
-        for (field, text) in named {
-            let printable = text.chars().all(|c| !c.is_control());
-            if text.is_empty() || text.len() > MAX_NAME_BYTES || !printable {
-                return Err(GovernError::invalid(
-                    field,
-                    format!("1 to {MAX_NAME_BYTES} bytes without control characters are expected"),
-                ));
-            }
-        }
-        if !(1..=MAX_UNITS).contains(&self.units) {
-            return Err(GovernError::invalid(
-                "units",
-                format!("1 to {MAX_UNITS} units are expected"),
-            ));
-        }
-        if self.context.len() > MAX_FACTS {
-            return Err(unusable(format!("at most {MAX_FACTS} values are allowed")));
-        }
-        self.context
-            .iter()
-            .try_for_each(|(name, fact)| validate_fact(name, fact))
+        check_name("action.name", &self.action)?;
+        check_name("resource.type", &self.resource_type)?;
+        check_name("resource.id", &self.resource_id)?;
+        check_units(self.units)?;
+        let facts = self.context.iter();
+        check_facts(facts.map(|(name, fact)| (name.as_str(), fact.size())))
     }
 
     fn entity_type(&self) -> String {
@@ -388,24 +379,28 @@ impl Question {
     }
 }
 
-fn validate_fact(name: &str, fact: &Fact) -> Result<(), GovernError> {
-    if name.is_empty() || name.len() > MAX_FACT_NAME_BYTES {
-        return Err(unusable(format!(
-            "names of 1 to {MAX_FACT_NAME_BYTES} bytes are expected"
-        )));
+/// Refuses a context that is too large, or that has what the decision fills in:
+/// names, and how many texts of how many bytes each has.
+pub(crate) fn check_facts<'a>(
+    facts: impl ExactSizeIterator<Item = (&'a str, (usize, usize))>,
+) -> Result<(), GovernError> {
+    if facts.len() > MAX_FACTS {
+        return Err(unusable(format!("at most {MAX_FACTS} values are allowed")));
     }
-    if ENGINE_FACTS.contains(&name) {
-        return Err(unusable(format!("`{name}` is filled in by the decision")));
-    }
-    let (texts, bytes) = match fact {
-        Fact::Bool(_) | Fact::Long(_) => (0, 0),
-        Fact::Text(text) => (1, text.len()),
-        Fact::Texts(texts) => (texts.len(), texts.iter().map(String::len).sum()),
-    };
-    if texts > MAX_TEXTS || bytes > MAX_TEXT_BYTES {
-        return Err(unusable(format!(
-            "`{name}` is too long: at most {MAX_TEXTS} texts of {MAX_TEXT_BYTES} bytes in all"
-        )));
+    for (name, (texts, bytes)) in facts {
+        if name.is_empty() || name.len() > MAX_FACT_NAME_BYTES {
+            return Err(unusable(format!(
+                "names of 1 to {MAX_FACT_NAME_BYTES} bytes are expected"
+            )));
+        }
+        if ENGINE_FACTS.contains(&name) {
+            return Err(unusable(format!("`{name}` is filled in by the decision")));
+        }
+        if texts > MAX_TEXTS || bytes > MAX_TEXT_BYTES {
+            return Err(unusable(format!(
+                "`{name}` is too long: at most {MAX_TEXTS} texts of {MAX_TEXT_BYTES} bytes in all"
+            )));
+        }
     }
     Ok(())
 }
@@ -414,43 +409,45 @@ fn unusable(message: String) -> GovernError {
     GovernError::invalid("context", message)
 }
 
-fn answer(decision: Decision) -> QuestionAnswer {
-    match decision {
-        Decision::Allow { policies, .. } => {
-            QuestionAnswer::new(OutcomeKind::Allow, "permitted", "permitted", &policies)
-        }
-        Decision::Deny { reason, policies } => {
-            QuestionAnswer::new(OutcomeKind::Deny, reason.code, reason.text, &policies)
-        }
-        Decision::RequiresOversight {
-            policy_id,
-            oversight,
-            policies,
-        } => QuestionAnswer {
-            approval: Some(ApprovalNeeded {
-                kind: oversight,
-                policy_id: policy_id.to_string(),
-            }),
-            ..QuestionAnswer::new(
-                OutcomeKind::RequiresOversight,
-                "needs_approval",
-                "a human has to approve this first; submit it as an action to ask one",
+impl From<Decision> for QuestionAnswer {
+    fn from(decision: Decision) -> Self {
+        match decision {
+            Decision::Allow { policies, .. } => {
+                Self::new(OutcomeKind::Allow, "permitted", "permitted", &policies)
+            }
+            Decision::Deny { reason, policies } => {
+                Self::new(OutcomeKind::Deny, reason.code, reason.text, &policies)
+            }
+            Decision::RequiresOversight {
+                policy_id,
+                oversight,
+                policies,
+            } => Self {
+                approval: Some(ApprovalNeeded {
+                    kind: oversight,
+                    policy_id: policy_id.to_string(),
+                }),
+                ..Self::new(
+                    OutcomeKind::RequiresOversight,
+                    "needs_approval",
+                    "a human has to approve this first; submit it as an action to ask one",
+                    &policies,
+                )
+            },
+            // A question reserves nothing, so no quota is asked; were one asked all the
+            // same, its refusal is one.
+            Decision::QuotaExceeded { policies, .. } => Self::new(
+                OutcomeKind::QuotaExceeded,
+                "budget_exceeded",
+                "a limit does not cover it",
                 &policies,
-            )
-        },
-        // A question reserves nothing, so no quota is asked; were one asked all the
-        // same, its refusal is one.
-        Decision::QuotaExceeded { policies, .. } => QuestionAnswer::new(
-            OutcomeKind::QuotaExceeded,
-            "budget_exceeded",
-            "a limit does not cover it",
-            &policies,
-        ),
-        Decision::RateLimited { policies, .. } => QuestionAnswer::new(
-            OutcomeKind::RateLimited,
-            "rate_limited",
-            "too many actions",
-            &policies,
-        ),
+            ),
+            Decision::RateLimited { policies, .. } => Self::new(
+                OutcomeKind::RateLimited,
+                "rate_limited",
+                "too many actions",
+                &policies,
+            ),
+        }
     }
 }

@@ -28,9 +28,12 @@ pub struct Explanation {
     pub text: Option<String>,
     /// The policies that decided.
     pub policies: Vec<PolicyId>,
+    /// The kind of approval, when one would let it through.
+    pub oversight: Option<String>,
     /// Everyone the request is asked for, from the human the chain starts from.
     pub principals: Vec<PrincipalExplanation>,
-    /// What would permit it, when that is all that is missing.
+    /// The permit that somebody in the chain lacks. Where something forbids it as
+    /// well, it would still be missing without that.
     pub missing: Option<MissingPermit>,
 }
 
@@ -43,6 +46,14 @@ pub struct PrincipalExplanation {
     pub permitted: bool,
     /// Every policy whose scope fits.
     pub policies: Vec<PolicyExplanation>,
+}
+
+impl PrincipalExplanation {
+    /// Whether some policy of this effect applies.
+    fn applies(&self, effect: &str) -> bool {
+        let mut policies = self.policies.iter();
+        policies.any(|one| one.effect == effect && one.outcome == Outcome::Applies)
+    }
 }
 
 /// What one policy whose scope fits says.
@@ -128,27 +139,40 @@ impl CompiledPolicies {
         let verdict = self.judge(identity, &question);
         let decision = self.render(&verdict, identity, &question);
         let outcome = decision.name();
-        let (code, text, policies) = match decision {
-            Decision::Deny { reason, policies } => {
-                (Some(reason.code), Some(reason.text), policies.to_vec())
-            }
-            Decision::Allow { policies, .. }
-            | Decision::RequiresOversight { policies, .. }
-            | Decision::QuotaExceeded { policies, .. }
-            | Decision::RateLimited { policies, .. } => (None, None, policies.to_vec()),
-        };
         let mut explanation = Explanation {
             outcome,
-            code,
-            text,
-            policies,
+            code: None,
+            text: None,
+            policies: Vec::new(),
+            oversight: None,
             principals: Vec::new(),
             missing: None,
         };
+        match decision {
+            Decision::Deny { reason, policies } => {
+                explanation.code = Some(reason.code);
+                explanation.text = Some(reason.text);
+                explanation.policies = policies.to_vec();
+            }
+            Decision::RequiresOversight {
+                oversight,
+                policies,
+                ..
+            } => {
+                explanation.oversight = Some(oversight);
+                explanation.policies = policies.to_vec();
+            }
+            Decision::Allow { policies, .. }
+            | Decision::QuotaExceeded { policies, .. }
+            | Decision::RateLimited { policies, .. } => explanation.policies = policies.to_vec(),
+        }
         // A question that cannot be put has its reason in the text.
         if let Ok(asked) = self.asked(identity, &question) {
             explanation.principals = self.principals(&asked);
-            if matches!(verdict, Verdict::Unpermitted { .. }) {
+            if let Verdict::Unpermitted { .. }
+            | Verdict::Forbidden { .. }
+            | Verdict::OversightConflict { .. } = verdict
+            {
                 explanation.missing = self.missing(&asked, &explanation.principals);
             }
         }
@@ -189,15 +213,12 @@ impl CompiledPolicies {
             return all;
         }
         for principal in &mut all {
-            let applies = |effect: &str| {
-                let mut policies = principal.policies.iter();
-                policies.any(|one| one.effect == effect && one.outcome == Outcome::Applies)
-            };
             let failed = principal
                 .policies
                 .iter()
                 .any(|one| one.outcome == Outcome::Error);
-            principal.permitted = applies("permit") && !applies("forbid") && !failed;
+            principal.permitted =
+                principal.applies("permit") && !principal.applies("forbid") && !failed;
         }
         all
     }
@@ -210,7 +231,7 @@ impl CompiledPolicies {
         let without: Vec<usize> = principals
             .iter()
             .enumerate()
-            .filter(|(_, principal)| !principal.permitted)
+            .filter(|(_, principal)| !principal.applies("permit"))
             .map(|(position, _)| position)
             .collect();
         let first = *without.first()?;

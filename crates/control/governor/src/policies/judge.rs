@@ -128,6 +128,17 @@ pub struct TypedResource {
     pub id: String,
 }
 
+impl ContextJson {
+    /// How many texts it has, and how many bytes they take.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Bool(_) | Self::Long(_) => (0, 0),
+            Self::Text(text) => (1, text.len()),
+            Self::Texts(texts) => (texts.len(), texts.iter().map(String::len).sum()),
+        }
+    }
+}
+
 impl ResourceJson {
     pub(crate) fn to_ref(&self) -> ResourceRef {
         match self {
@@ -175,6 +186,11 @@ impl Asked {
 
     /// Asks this of a decision point, as a pure question.
     pub(crate) fn ask(&self, authz: &Authz, identity: Arc<AgentIdentity>) -> Decision {
+        self.with(|request| authz.ask(&authz.bind(identity), request))
+    }
+
+    /// Hands this over as a pure question.
+    pub(crate) fn with<T>(&self, ask: impl FnOnce(&CheckRequest<'_>) -> T) -> T {
         let texts: Vec<Vec<&str>> = self
             .context
             .values()
@@ -200,17 +216,14 @@ impl Asked {
         let approval = self.approval.as_deref().map(|policies| Approval {
             policy_id: PolicyId::from(policies),
         });
-        authz.ask(
-            &authz.bind(identity),
-            &CheckRequest {
-                action: &Action::named(&self.action),
-                resource: &self.resource,
-                units: self.units,
-                reserve: false,
-                context: &context,
-                approval: approval.as_ref(),
-            },
-        )
+        ask(&CheckRequest {
+            action: &Action::named(&self.action),
+            resource: &self.resource,
+            units: self.units,
+            reserve: false,
+            context: &context,
+            approval: approval.as_ref(),
+        })
     }
 }
 
@@ -266,15 +279,26 @@ impl Judge {
         Self { authz, clock }
     }
 
-    /// What they say at this instant. One question at a time.
+    /// What would be decided at this instant, were they in force. One question at a
+    /// time.
+    pub(crate) fn decides(
+        &mut self,
+        identity: Arc<AgentIdentity>,
+        asked: &Asked,
+        at: Timestamp,
+    ) -> Decision {
+        *self.clock.0.lock() = at;
+        asked.ask(&self.authz, identity)
+    }
+
+    /// What they alone say at this instant. One question at a time.
     pub(crate) fn verdict(
         &mut self,
         identity: &AgentIdentity,
         asked: &Asked,
         at: Timestamp,
     ) -> VerdictAnswer {
-        *self.clock.0.lock() = at;
-        let decision = asked.ask(&self.authz, Arc::new(timeless(identity)));
+        let decision = self.decides(Arc::new(timeless(identity)), asked, at);
         VerdictAnswer::of(&decision).unwrap_or_else(|| VerdictAnswer {
             outcome: OutcomeKind::Deny,
             code: deny::INVALID_REQUEST.to_owned(),

@@ -16,6 +16,7 @@ mod bundle;
 mod cases;
 mod diff;
 mod dry_run;
+mod explain;
 mod force;
 mod judge;
 mod publish;
@@ -29,6 +30,10 @@ pub use bundle::{BundleError, CheckedBundle, MAX_POLICY_BYTES, MAX_POLICY_FILES,
 pub use cases::{TestCase, TestReport};
 pub use diff::{PolicyChange, PolicyDiff, PolicyText};
 pub use dry_run::{ChangeCount, DryRunAnswer, DryRunRequest};
+pub use explain::{
+    ExceededRights, ExplainAnswer, ExplainRequest, ExplainedPolicy, ExplainedPrincipal,
+    MissingPermitAnswer, NearPermitAnswer, NearRight, PolicyPlace,
+};
 pub(crate) use force::InForce;
 pub use judge::{ContextJson, ResourceJson, TypedResource, VerdictAnswer};
 pub use publish::{FilesRequest, FollowRequest, PublishPoliciesRequest, RollbackPoliciesRequest};

@@ -3,6 +3,7 @@
 mod actions;
 mod authority;
 mod billing;
+mod explain;
 mod policies;
 mod ports;
 mod sandboxes;

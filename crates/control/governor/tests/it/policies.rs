@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use creto_errors::Classify as _;
 use creto_governor::{
     CheckedBundle, DryRunRequest, FilesRequest, FollowRequest, GovernError, IdempotencyKey,
-    OutcomeKind, PolicyFiles, PolicySource, PublishPoliciesRequest, RollbackPoliciesRequest,
+    OutcomeKind, PolicyFiles, PolicySource, PublishPoliciesRequest, Question,
+    RollbackPoliciesRequest,
 };
 use creto_types::Clock as _;
 use serde_json::{Value, json};
@@ -248,17 +249,28 @@ async fn a_candidate_is_asked_beside_and_decides_nothing() {
     assert_eq!(reads(&world).await, OutcomeKind::Allow);
     let draft = governor.submit(&world.bot, action("changelog.draft"), None);
     assert_eq!(draft.await.expect("answers").outcome, OutcomeKind::Allow);
+    // What is only asked is asked of the candidate too.
+    let asked = Question {
+        subject: None,
+        action: "history.read".to_owned(),
+        resource_type: "Resource".to_owned(),
+        resource_id: "repo:creto".to_owned(),
+        units: 1,
+        context: Vec::new(),
+    };
+    let asking = governor.asking(&world.bot).expect("is heard");
+    assert!(asking.ask(&asked).expect("answers").permitted());
     // No right for it: not a question of policy.
     let outside = governor.submit(&world.bot, action("payroll.run"), None);
     assert_eq!(outside.await.expect("answers").outcome, OutcomeKind::Deny);
     let told = loop {
         let told = governor.policy_shadow(&world.owner).expect("answers");
-        if told.judged >= 2 {
+        if told.judged >= 3 {
             break told;
         }
         tokio::task::yield_now().await;
     };
-    assert_eq!((told.judged, told.different, told.dropped), (2, 1, 0));
+    assert_eq!((told.judged, told.different, told.dropped), (3, 2, 0));
     let [kind] = told.differences.as_slice() else {
         panic!("{told:?}");
     };
@@ -266,15 +278,19 @@ async fn a_candidate_is_asked_beside_and_decides_nothing() {
         (kind.enforced, kind.candidate),
         (OutcomeKind::Allow, OutcomeKind::Deny)
     );
-    let sample = &kind.samples[0];
+    let [question, sample] = kind.samples.as_slice() else {
+        panic!("{kind:?}");
+    };
+    assert!(question.action_id.is_none() && sample.action_id.is_some());
+    assert_eq!(question.action, "history.read");
     assert_eq!(sample.action, "history.read");
     assert_eq!(sample.candidate.code, "no_policy_permits");
     assert_eq!(sample.enforced.policies, ["release-work"]);
 
     let stopped = governor.stop_policy_shadow(&world.owner, None).await;
     let stopped = stopped.expect("stops");
-    assert_eq!((stopped.active, stopped.different), (false, 1));
-    assert_eq!(last(&world, "policy.shadow_stopped")["different"], 1);
+    assert_eq!((stopped.active, stopped.different), (false, 2));
+    assert_eq!(last(&world, "policy.shadow_stopped")["different"], 2);
     let nothing = governor.stop_policy_shadow(&world.owner, None).await;
     assert_eq!(code(nothing), "not_found");
 }

@@ -2,6 +2,7 @@
 
 mod diff;
 mod eval;
+mod explain;
 mod files;
 mod published;
 mod trial;
@@ -16,6 +17,7 @@ pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<Reply, Cl
         PolicyCommand::Validate { dir } => files::validate(&dir),
         PolicyCommand::Test { dir } => files::test(&dir),
         PolicyCommand::Eval(args) => eval::run(&args),
+        PolicyCommand::Explain(args) => explain::run(context, args),
         PolicyCommand::Diff { before, after } => diff::run(context, &before, &after),
         PolicyCommand::Publish {
             dir,

@@ -67,6 +67,16 @@ fn what_forbids_and_what_fails_is_named() {
     assert_eq!(why.code, Some("policy_forbids"));
     assert_eq!(why.missing, None);
     assert!(why.principals[0].permitted && !why.principals[2].permitted);
+    // What would still be missing without the policy that forbids it.
+    let policies = r#"@id("humans") permit (principal is Creto::Human, action, resource);
+      @id("no") forbid (principal == Creto::Agent::"bot", action, resource);"#;
+    let why = explain(&world, policies, "history.read", "repo:b");
+    assert_eq!(why.code, Some("policy_forbids"));
+    let missing = why.missing.unwrap();
+    assert_eq!(
+        missing.principals,
+        [r#"Creto::Agent::"planner""#, r#"Creto::Agent::"bot""#]
+    );
     let policies = r#"@id("bad") permit (principal, action, resource)
       when { context.units + 9223372036854775807 > 0 };"#;
     let why = explain(&world, policies, "history.read", "repo:b");
@@ -78,4 +88,19 @@ fn what_forbids_and_what_fails_is_named() {
     assert_eq!(why.principals, []);
     let json = serde_json::to_value(&why).unwrap();
     assert_eq!(json["outcome"], "deny");
+}
+
+#[test]
+fn what_a_human_may_lift_is_told_from_what_is_missing() {
+    let world = World::empty();
+    let policies = r#"@id("all") permit (principal, action, resource);
+      @id("held") @oversight("release")
+      forbid (principal is Creto::Agent, action, resource)
+      unless { context.oversight.approved };"#;
+    let why = explain(&world, policies, "history.read", "repo:b");
+    assert_eq!(why.outcome, "requires_oversight");
+    assert_eq!(why.oversight.as_deref(), Some("release"));
+    let held: Vec<&str> = why.policies.iter().map(|id| id.as_str()).collect();
+    assert_eq!((held, why.missing), (vec!["held"], None));
+    assert!(why.principals[0].permitted && !why.principals[1].permitted);
 }

@@ -1,11 +1,17 @@
 //! What can be typed. The help texts are the manual.
 
+mod limits;
+mod policy;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use creto_types::{PrincipalName, Quantity};
 
 use crate::arguments::{ExpiresIn, Instant, MountArgument, RightArgument, VariableArgument};
+
+pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
+pub(crate) use policy::{EvalArgs, ExplainArgs, PolicyCommand, ShadowCommand};
 
 /// Creto, the governance plane for AI agents.
 ///
@@ -309,137 +315,6 @@ impl PeriodArgument {
     }
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum LimitCommand {
-    /// Set a limit, in place of the one with its subject, event, measure and window
-    ///
-    /// Example: creto limit set '500 units' --agent release-bot --window daily
-    /// --time-zone Europe/Berlin
-    Set(LimitArgs),
-    /// List the limits that were set, with what is left of them
-    List,
-    /// End a limit
-    Remove {
-        /// The limit, for example lim_0192...
-        limit: String,
-    },
-}
-
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("subject").required(true))]
-pub(crate) struct LimitArgs {
-    /// The most in one window: '5.00 USD' or '1000 units'
-    pub(crate) limit: Quantity,
-    /// On everything this agent does
-    #[arg(long, value_name = "NAME", group = "subject")]
-    pub(crate) agent: Option<PrincipalName>,
-    /// On what is done under this delegation and below it
-    #[arg(long, value_name = "ID", group = "subject")]
-    pub(crate) delegation: Option<String>,
-    /// On the whole organization
-    #[arg(long, group = "subject")]
-    pub(crate) organization: bool,
-    /// Count this action alone
-    #[arg(long, value_name = "ACTION")]
-    pub(crate) event: Option<String>,
-    /// When it starts anew
-    #[arg(long, value_enum, default_value_t = WindowArgument::Total)]
-    pub(crate) window: WindowArgument,
-    /// The IANA time zone of the window, for example Europe/Berlin [default: UTC]
-    #[arg(long, value_name = "ZONE")]
-    pub(crate) time_zone: Option<String>,
-    /// What happens to a call that does not fit
-    #[arg(long, value_enum, default_value_t = ExceedArgument::Block)]
-    pub(crate) on_exceed: ExceedArgument,
-    /// How much is still granted above a blocking limit, marked as overage
-    #[arg(long, value_name = "AMOUNT")]
-    pub(crate) grace: Option<Quantity>,
-    /// Notify at these percents [default: 80,100]
-    #[arg(long, value_name = "PERCENT", value_delimiter = ',')]
-    pub(crate) thresholds: Option<Vec<u8>>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum WindowArgument {
-    /// At each full hour
-    Hourly,
-    /// At the start of each day
-    Daily,
-    /// With each month
-    Monthly,
-    /// Never
-    Total,
-}
-
-impl WindowArgument {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Hourly => "hourly",
-            Self::Daily => "daily",
-            Self::Monthly => "monthly",
-            Self::Total => "total",
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum ExceedArgument {
-    /// It is refused
-    Block,
-    /// It is granted and marked as overage
-    AllowWithOverage,
-    /// The same; the limit is there for its thresholds
-    NotifyOnly,
-}
-
-impl ExceedArgument {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Block => "block",
-            Self::AllowWithOverage => "allow_with_overage",
-            Self::NotifyOnly => "notify_only",
-        }
-    }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum RateCommand {
-    /// Set a rate, in place of the one with its subject and event
-    ///
-    /// Example: creto rate set --agent release-bot --per-second 5 --burst 10
-    Set(RateArgs),
-    /// List the rates that were set
-    List,
-    /// End a rate
-    Remove {
-        /// The rate, for example rat_0192...
-        rate: String,
-    },
-}
-
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("callers").required(true))]
-pub(crate) struct RateArgs {
-    /// Of this agent's calls
-    #[arg(long, value_name = "NAME", group = "callers")]
-    pub(crate) agent: Option<PrincipalName>,
-    /// Of each agent's calls, unless it has a rate of its own
-    #[arg(long, group = "callers")]
-    pub(crate) every_agent: bool,
-    /// Of all calls of the organization together
-    #[arg(long, group = "callers")]
-    pub(crate) organization: bool,
-    /// Count calls of this action alone
-    #[arg(long, value_name = "ACTION")]
-    pub(crate) event: Option<String>,
-    /// Calls a second in the long run
-    #[arg(long, value_name = "N")]
-    pub(crate) per_second: std::num::NonZeroU32,
-    /// Calls that may come at once after a pause
-    #[arg(long, value_name = "N")]
-    pub(crate) burst: std::num::NonZeroU32,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct DecisionArgs {
     /// The request, for example ovr_0192...
@@ -521,116 +396,4 @@ pub(crate) enum AuditCommand {
         /// The action, for example act_0192...
         action: String,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PolicyCommand {
-    /// Check the files of a directory as a publication would, without a server
-    Validate {
-        /// The directory with NAME.cedarschema, NAME.cedar and NAME.test.json
-        dir: PathBuf,
-    },
-    /// Run the tests beside the policies of a directory, without a server
-    Test {
-        /// The directory
-        dir: PathBuf,
-    },
-    /// Evaluate one request against Cedar policies, without a server
-    ///
-    /// All files are Cedar's own formats, of any namespace. The answer is Cedar's:
-    /// the decision, the policies it is due to, and those that failed. Both allow and
-    /// deny end with status 0.
-    Eval(EvalArgs),
-    /// Say what two sets of policies say differently, policy by policy
-    ///
-    /// Each is a directory, or the number of a published version. Two directories
-    /// need no server. Ends with status 0 either way.
-    Diff {
-        /// A directory, or a version
-        before: String,
-        /// A directory, or a version
-        after: String,
-    },
-    /// Publish a directory; it is in force when this returns
-    ///
-    /// The policies must compile and every test beside them pass. From then on this
-    /// organization follows the server's policy directory no longer:
-    /// see `creto policy follow-directory`.
-    Publish {
-        /// The directory
-        dir: PathBuf,
-        /// Why; it is kept with the version and in the log
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-        /// Refuse if another version than this one is the newest; 0 for none
-        #[arg(long, value_name = "N")]
-        expect_version: Option<u64>,
-    },
-    /// Publish an earlier version again, as a new one
-    Rollback {
-        /// The version, as `creto policy list` shows it
-        version: u64,
-        /// Why
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-    },
-    /// Serve the server's policy directory again, and every change of it
-    FollowDirectory {
-        /// Why
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-    },
-    /// List the published versions, newest first
-    List,
-    /// Show what is in force, or one published version
-    Show {
-        /// The version [default: what is in force]
-        version: Option<u64>,
-    },
-    /// Ask candidate policies beside those in force; nothing of it is enforced
-    #[command(subcommand)]
-    Shadow(ShadowCommand),
-    /// Ask candidate policies what was decided before, and show what would change
-    DryRun {
-        /// The directory with the candidate
-        dir: PathBuf,
-        /// Decisions from here on: 2030-01-31 or 2030-01-31T12:00:00Z
-        #[arg(long, value_name = "WHEN")]
-        since: Instant,
-        /// Decisions before this [default: now]
-        #[arg(long, value_name = "WHEN")]
-        until: Option<Instant>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ShadowCommand {
-    /// Start asking the candidate, in place of any other
-    Start {
-        /// The directory with the candidate
-        dir: PathBuf,
-    },
-    /// Show what the candidate would have decided differently
-    Status,
-    /// Ask it no more
-    Stop,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EvalArgs {
-    /// Policies and templates
-    #[arg(long, value_name = "FILE")]
-    pub(crate) policies: PathBuf,
-    /// The schema, in Cedar's syntax or as JSON; entities and request must fit it
-    #[arg(long, value_name = "FILE")]
-    pub(crate) schema: Option<PathBuf>,
-    /// Entities, as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) entities: PathBuf,
-    /// The request, as JSON: principal, action, resource and context
-    #[arg(long, value_name = "FILE")]
-    pub(crate) request: PathBuf,
-    /// Links of templates, as JSON: template_id, link_id and args of each
-    #[arg(long, value_name = "FILE")]
-    pub(crate) links: Option<PathBuf>,
 }
