@@ -312,7 +312,7 @@ fn a_refusal_is_explained() {
 
     // Somebody in the middle lacks it.
     candidate(&server, |_| {
-        "@id(\"some\") permit (principal, action, resource)
+        "@id(\"some\") permit (principal, action == Creto::Action::\"history.read\", resource)
          unless { principal == Creto::Agent::\"planner\" };"
             .to_owned()
     });
