@@ -302,6 +302,8 @@ fn store(error: &StoreError) -> StatusCode {
         StoreError::NotFound { .. } => StatusCode::NOT_FOUND,
         StoreError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         StoreError::Corrupt { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        StoreError::Unavailable(_) | StoreError::InUse { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        StoreError::Unavailable(_) | StoreError::NotDone(_) | StoreError::InUse { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }

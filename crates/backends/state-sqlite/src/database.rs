@@ -90,8 +90,9 @@ impl Database {
 
     /// Runs a change on the writer thread and returns once it is on disk.
     ///
-    /// A job that returns an error leaves no trace. When the returned future is
-    /// dropped the change may still happen.
+    /// A job that returns an error leaves no trace; only [`StoreError::Unavailable`]
+    /// leaves open whether the change is on disk. When the returned future is dropped
+    /// the change may still happen.
     pub async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -264,6 +265,11 @@ pub(crate) fn sql(error: rusqlite::Error) -> StoreError {
 
 pub(crate) fn unavailable(error: impl Error + Send + Sync + 'static) -> StoreError {
     StoreError::Unavailable(Box::new(error))
+}
+
+/// A change that leaves no trace.
+pub(crate) fn not_done(error: impl Error + Send + Sync + 'static) -> StoreError {
+    StoreError::NotDone(Box::new(error))
 }
 
 pub(crate) fn corrupt(

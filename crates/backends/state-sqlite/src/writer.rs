@@ -10,17 +10,17 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use crate::database::{sql, unavailable};
+use crate::database::{not_done, sql, unavailable};
 
 /// The most jobs that share one commit; bounds the latency of the first one.
 const GROUP_LIMIT: usize = 1_024;
 
-/// The most jobs that wait; a caller past it waits for room.
+/// The most jobs that wait; those past it are refused.
 const QUEUE_LIMIT: usize = 8_192;
 
-/// Runs inside the group's transaction. Returns what to call with the outcome of
-/// the commit.
-type Job = Box<dyn FnOnce(&Transaction<'_>) -> Finish + Send>;
+/// Runs inside the group's transaction, or learns that there is none. Returns what to
+/// call with the outcome of the commit.
+type Job = Box<dyn FnOnce(Result<&Transaction<'_>, &rusqlite::Error>) -> Finish + Send>;
 type Finish = Box<dyn FnOnce(Result<(), &StoreError>) + Send>;
 
 pub(crate) struct Writer {
@@ -34,6 +34,8 @@ enum WriterError {
     Stopped,
     #[error("too many writes are waiting")]
     Overloaded,
+    #[error("no transaction can be begun: {0}")]
+    NotBegun(String),
     #[error("the group's commit failed: {0}")]
     CommitFailed(String),
     #[error("the engine rolled the group back")]
@@ -60,7 +62,10 @@ impl Writer {
     {
         let (reply, outcome) = oneshot::channel();
         let job: Job = Box::new(move |tx| {
-            let result = in_savepoint(tx, work);
+            let result = match tx {
+                Ok(tx) => in_savepoint(tx, work),
+                Err(error) => Err(not_done(WriterError::NotBegun(error.to_string()))),
+            };
             Box::new(move |committed| {
                 let answer = match (result, committed) {
                     (Ok(value), Ok(())) => Ok(value),
@@ -83,10 +88,10 @@ impl Writer {
         let queue = self.queue.lock();
         let sender = queue
             .as_ref()
-            .ok_or_else(|| unavailable(WriterError::Stopped))?;
+            .ok_or_else(|| not_done(WriterError::Stopped))?;
         sender.try_send(job).map_err(|error| match error {
-            mpsc::TrySendError::Full(_) => unavailable(WriterError::Overloaded),
-            mpsc::TrySendError::Disconnected(_) => unavailable(WriterError::Stopped),
+            mpsc::TrySendError::Full(_) => not_done(WriterError::Overloaded),
+            mpsc::TrySendError::Disconnected(_) => not_done(WriterError::Stopped),
         })
     }
 }
@@ -113,18 +118,18 @@ fn commit_group(connection: &mut Connection, first: Job, jobs: &mpsc::Receiver<J
     let tx = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
         Ok(tx) => tx,
         Err(error) => {
-            // Dropping the job tells its caller that the write did not happen.
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "cannot begin a transaction"
             );
+            first(Err(&error))(Ok(()));
             return;
         }
     };
-    let mut finish = vec![first(&tx)];
+    let mut finish = vec![first(Ok(&tx))];
     while finish.len() < GROUP_LIMIT {
         match jobs.try_recv() {
-            Ok(job) => finish.push(job(&tx)),
+            Ok(job) => finish.push(job(Ok(&tx))),
             Err(_) => break,
         }
     }
@@ -140,6 +145,7 @@ fn commit_group(connection: &mut Connection, first: Job, jobs: &mpsc::Receiver<J
     }
 }
 
+/// Runs the work so that its error undoes all of it.
 fn in_savepoint<T>(
     tx: &Transaction<'_>,
     work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
@@ -147,18 +153,112 @@ fn in_savepoint<T>(
     // A full disk or an I/O error makes SQLite end the whole transaction; a
     // savepoint opened after that would commit on its own.
     if tx.is_autocommit() {
-        return Err(unavailable(WriterError::GroupLost));
+        return Err(not_done(WriterError::GroupLost));
     }
-    tx.execute_batch("SAVEPOINT job").map_err(sql)?;
+    tx.execute_batch("SAVEPOINT job").map_err(not_done)?;
     match work(tx) {
         Ok(value) => {
             tx.execute_batch("RELEASE job").map_err(sql)?;
             Ok(value)
         }
         Err(error) => {
-            tx.execute_batch("ROLLBACK TO job; RELEASE job")
-                .map_err(sql)?;
-            Err(error)
+            // When the engine ended the transaction, there is nothing to undo.
+            if !tx.is_autocommit() {
+                tx.execute_batch("ROLLBACK TO job; RELEASE job")
+                    .map_err(sql)?;
+            }
+            Err(match error {
+                StoreError::Unavailable(source) => StoreError::NotDone(source),
+                other => other,
+            })
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::pin::Pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    fn connection() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch("CREATE TABLE t (n INTEGER NOT NULL UNIQUE) STRICT")
+            .unwrap();
+        connection
+    }
+
+    fn insert(tx: &Transaction<'_>, n: usize) -> Result<usize, StoreError> {
+        let n = i64::try_from(n).map_err(unavailable)?;
+        tx.execute("INSERT INTO t (n) VALUES (?1)", [n])
+            .map_err(sql)
+    }
+
+    async fn rows(writer: &Writer) -> i64 {
+        let count = writer.submit(|tx| {
+            tx.query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+                .map_err(sql)
+        });
+        count.await.unwrap()
+    }
+
+    async fn waits<T>(mut write: Pin<&mut impl Future<Output = T>>) -> bool {
+        std::future::poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx).is_pending())).await
+    }
+
+    fn is_not_done<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
+        assert!(
+            matches!(outcome, Err(StoreError::NotDone(_))),
+            "{outcome:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_never_got_into_the_queue_was_not_done() {
+        let writer = Writer::start(connection()).unwrap();
+        let (started, begun) = mpsc::channel();
+        let (go_on, wait) = mpsc::channel::<()>();
+        let mut first = Box::pin(writer.submit(move |_| {
+            started.send(()).map_err(unavailable)?;
+            wait.recv().map_err(unavailable)
+        }));
+        assert!(waits(first.as_mut()).await);
+        begun.recv().unwrap();
+        let mut queued: Vec<_> = (0..QUEUE_LIMIT)
+            .map(|n| Box::pin(writer.submit(move |tx| insert(tx, n))))
+            .collect();
+        for write in &mut queued {
+            assert!(waits(write.as_mut()).await);
+        }
+        is_not_done(writer.submit(|tx| insert(tx, QUEUE_LIMIT)).await);
+        go_on.send(()).unwrap();
+        first.await.unwrap();
+        for write in queued {
+            write.await.unwrap();
+        }
+        assert_eq!(usize::try_from(rows(&writer).await), Ok(QUEUE_LIMIT));
+    }
+
+    #[tokio::test]
+    async fn a_change_that_fails_alone_was_not_done() {
+        let writer = Writer::start(connection()).unwrap();
+        writer.submit(|tx| insert(tx, 1)).await.unwrap();
+        let twice = writer.submit(|tx| {
+            insert(tx, 2)?;
+            insert(tx, 1)
+        });
+        is_not_done(twice.await);
+        assert_eq!(rows(&writer).await, 1);
+    }
+
+    #[tokio::test]
+    async fn without_a_transaction_nothing_is_done() {
+        let connection = connection();
+        connection.execute_batch("BEGIN").unwrap();
+        let writer = Writer::start(connection).unwrap();
+        is_not_done(writer.submit(|tx| insert(tx, 1)).await);
     }
 }

@@ -107,8 +107,9 @@ impl Meter {
     /// When a limit was set since the check that counts this action,
     /// [`MeteringError::LimitsChanged`] says so: the action is to be decided anew.
     /// On an error what was reserved has been given back, with one exception: when
-    /// the store cannot say whether the change happened ([`StoreError::Unavailable`])
-    /// it is held until it expires. Either way the action must not start.
+    /// the store cannot say whether the change happened ([`StoreError::Unavailable`],
+    /// not [`StoreError::NotDone`]) it is held until it expires. Either way the action
+    /// must not start.
     pub async fn commit_reservation(
         &self,
         id: ActionId,
@@ -222,13 +223,12 @@ impl Meter {
             let error = {
                 let mut registry = org.registry();
                 if let Some(surplus) = surplus {
-                    let unknown = matches!(result, Err(StoreError::Unavailable(_)));
+                    let possibly = matches!(result, Ok(_) | Err(StoreError::Unavailable(_)));
                     match registry.held.get_mut(&action) {
-                        // Possibly in the ledger: it stays counted with the reservation.
-                        Some(open) if unknown => {
-                            open.cost = open.cost.saturating_add(surplus.cost);
-                            open.units = open.units.saturating_add(surplus.units);
-                        }
+                        // In the ledger, or possibly so: it is the reservation's from
+                        // here on and leaves the counters with it, in one step, so that
+                        // nobody gets it in between.
+                        Some(open) if possibly => open.extend(surplus.cost, surplus.units),
                         _ => registry.give_back(&by, surplus.cost, surplus.units),
                     }
                 }

@@ -18,7 +18,7 @@ pub struct StoredReply {
     pub leaves: Vec<LeafIndex>,
 }
 
-/// A store did not do what was asked; nothing was changed.
+/// A store did not do what was asked. Nothing was changed, but where it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A commit with this idempotency key is already durable; here is its reply.
@@ -67,7 +67,12 @@ pub enum StoreError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The engine failed: disk full, closed, I/O.
+    /// The change was not made, and never will be: too many wait, the store is being
+    /// closed, or its engine failed before the change was to become durable.
+    #[error("the state store did not make the change")]
+    NotDone(#[source] Box<dyn Error + Send + Sync>),
+    /// The engine failed: disk full, closed, I/O. A change that was under way may be
+    /// durable all the same.
     #[error("the state store is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }
@@ -80,7 +85,7 @@ impl Classify for StoreError {
             | Self::Conflict { .. }
             | Self::TooLarge { .. } => Class::Permanent,
             Self::AlreadyClaimed { .. } | Self::Corrupt { .. } => Class::Security,
-            Self::Unavailable(_) | Self::InUse { .. } => Class::Transient,
+            Self::Unavailable(_) | Self::NotDone(_) | Self::InUse { .. } => Class::Transient,
         }
     }
 
@@ -93,6 +98,7 @@ impl Classify for StoreError {
             Self::InUse { .. } => "store_in_use",
             Self::TooLarge { .. } => "record_too_large",
             Self::Corrupt { .. } => "stored_data_corrupt",
+            Self::NotDone(_) => "store_not_done",
             Self::Unavailable(_) => "store_unavailable",
         }
     }

@@ -129,6 +129,12 @@ impl Open {
         }
     }
 
+    /// It holds so much more.
+    pub(crate) const fn extend(&mut self, cost: i128, units: u64) {
+        self.cost = self.cost.saturating_add(cost);
+        self.units = self.units.saturating_add(units);
+    }
+
     fn share(&self, rule: &Rule) -> i128 {
         rule.share(self.cost, self.units)
     }

@@ -1,7 +1,7 @@
 //! A ledger that fails: before the change, or after it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use async_trait::async_trait;
 use creto_authz::Action;
@@ -18,10 +18,13 @@ use crate::world::{TTL, World, no_rate, usd};
 const WELL: u8 = 0;
 const NOT_APPLIED: u8 = 1;
 const APPLIED: u8 = 2;
+const NOT_DONE: u8 = 3;
 
 struct Faulty {
     inner: Arc<dyn LedgerStore>,
     mode: Arc<AtomicU8>,
+    /// Whether a settlement was ever asked for.
+    settling: Arc<AtomicBool>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,7 @@ impl Faulty {
         match self.mode.load(Ordering::SeqCst) {
             WELL => change.await,
             NOT_APPLIED => failed,
+            NOT_DONE => Err(StoreError::NotDone(Box::new(Fire))),
             _ => {
                 change.await?;
                 failed
@@ -64,6 +68,7 @@ impl LedgerStore for Faulty {
         self.run(self.inner.reserve(reservation, commit)).await
     }
     async fn settle(&self, settlement: Settlement, commit: Commit) -> Result<Receipt, StoreError> {
+        self.settling.store(true, Ordering::SeqCst);
         self.run(self.inner.settle(settlement, commit)).await
     }
     async fn release(
@@ -137,15 +142,22 @@ impl LedgerStore for Faulty {
 }
 
 async fn faulty() -> (World, Arc<AtomicU8>) {
+    let (world, mode, _) = observed().await;
+    (world, mode)
+}
+
+async fn observed() -> (World, Arc<AtomicU8>, Arc<AtomicBool>) {
     let mode = Arc::new(AtomicU8::new(WELL));
+    let settling = Arc::new(AtomicBool::new(false));
     let world = World::with(no_rate(), |inner| {
         Arc::new(Faulty {
             inner,
             mode: Arc::clone(&mode),
+            settling: Arc::clone(&settling),
         })
     })
     .await;
-    (world, mode)
+    (world, mode, settling)
 }
 
 #[tokio::test]
@@ -192,6 +204,66 @@ async fn an_unknown_outcome_is_held_until_it_expires() {
         assert_eq!(released.err().map(|error| error.code()), expected);
         assert_eq!(world.balance(&world.meter, &hops[0])[1], usd("0"));
         assert!(world.meter.expired(world.clock.now(), 10).is_empty());
+    }
+}
+
+/// A full queue of writes must not use up budgets.
+#[tokio::test]
+async fn what_was_certainly_not_done_is_given_back_at_once() {
+    let (world, mode) = faulty().await;
+    let hops = world.chain(&[("bot", Some(("1", Total)))]);
+    let kept = world.reserve(&hops, "draft", 1).await;
+    mode.store(NOT_DONE, Ordering::SeqCst);
+    let hold = world.ask(&hops, "draft", 2).unwrap();
+    let (id, draft) = (world.next_action(), Action::named("draft"));
+    let result = world
+        .meter
+        .commit_reservation(id, &draft, hold, world.commit("x"));
+    assert_eq!(result.await.unwrap_err().code(), "store_not_done");
+    assert!(world.meter.reservation(world.org, id).is_none());
+    let more = world.meter.draft_settlement(world.org, kept, 4).unwrap();
+    let settled = world.meter.settle(more, world.commit("usage.settled"));
+    assert_eq!(settled.await.unwrap_err().code(), "store_not_done");
+    assert_eq!(
+        world.balance(&world.meter, &hops[0]),
+        [usd("0"), usd("0.25"), usd("0.75")]
+    );
+}
+
+/// Between the ledger's answer and the end of a settlement that goes beyond its
+/// reservation, nobody gets what it took beyond.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_settled_beyond_a_reservation_is_nobody_elses() {
+    let (world, _, settling) = observed().await;
+    let world = Arc::new(world);
+    for _ in 0..300 {
+        let hops = world.chain(&[("bot", Some(("2 units", Total)))]);
+        let id = world.reserve(&hops, "free", 1).await;
+        settling.store(false, Ordering::SeqCst);
+        let done = Arc::new(AtomicBool::new(false));
+        let other = {
+            let (world, hops) = (Arc::clone(&world), hops.clone());
+            let (settling, done) = (Arc::clone(&settling), Arc::clone(&done));
+            std::thread::spawn(move || {
+                while !settling.load(Ordering::SeqCst) {
+                    std::hint::spin_loop();
+                }
+                let mut kept = Vec::new();
+                while !done.load(Ordering::SeqCst) {
+                    kept.extend(world.ask(&hops, "free", 1));
+                }
+                kept
+            })
+        };
+        world.settle(id, 2).await;
+        done.store(true, Ordering::SeqCst);
+        let kept = other.join().unwrap();
+        assert!(kept.is_empty(), "both units were used");
+        let balance = world.meter.balance(&hops[0], world.clock.now()).unwrap();
+        assert_eq!(
+            [balance.used.to_string(), balance.reserved.to_string()],
+            ["2 units", "0 units"]
+        );
     }
 }
 
