@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use creto_governor::{
-    DryRunAnswer, DryRunRequest, FilesRequest, FollowAnswer, FollowRequest, PoliciesInForceAnswer,
-    PolicyBundleAnswer, PolicyVersionAnswer, PublishPoliciesRequest, RollbackPoliciesRequest,
-    ShadowAnswer, ValidationAnswer,
+    DryRunAnswer, DryRunRequest, ExplainAnswer, ExplainRequest, FilesRequest, FollowAnswer,
+    FollowRequest, PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer,
+    PublishPoliciesRequest, RollbackPoliciesRequest, ShadowAnswer, ValidationAnswer,
 };
 
 use crate::app::Shared;
@@ -98,6 +98,15 @@ pub(crate) async fn dry_run(
 ) -> Reply<DryRunAnswer> {
     let governor = &app.governor;
     Ok(Json(governor.dry_run_policies(&caller, request).await?))
+}
+
+pub(crate) async fn explain(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Document(request): Document<ExplainRequest>,
+) -> Reply<ExplainAnswer> {
+    let governor = &app.governor;
+    Ok(Json(governor.explain_policies(&caller, request).await?))
 }
 
 pub(crate) async fn start_shadow(

@@ -1,259 +1,25 @@
-//! The one list of routes: the router and the description are both made of it.
+//! The one list of routes.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::middleware::{self, Next};
-use axum::routing::{MethodFilter, MethodRouter, on};
-use axum::{Extension, Router};
+use axum::routing::on;
 use creto_governor::{
     ActionAnswer, ActionRequest, DelegateRequest, DelegationAnswer, DryRunAnswer, DryRunRequest,
-    FilesRequest, FollowAnswer, FollowRequest, InvoiceAnswer, InvoiceRequest, LimitAnswer,
-    LimitRequest, OversightAnswer, PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer,
-    PrincipalAnswer, PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest,
-    RemovalAnswer, RevocationAnswer, RollbackPoliciesRequest, SandboxAnswer, SandboxRequest,
-    SelfAnswer, SettlementAnswer, ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer,
-    TokenRequest, UsageAnswer, UsageQuery, ValidationAnswer,
+    ExplainAnswer, ExplainRequest, FilesRequest, FollowAnswer, FollowRequest, InvoiceAnswer,
+    InvoiceRequest, LimitAnswer, LimitRequest, OversightAnswer, PoliciesInForceAnswer,
+    PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer, PrincipalRequest,
+    PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer, RevocationAnswer,
+    RollbackPoliciesRequest, SandboxAnswer, SandboxRequest, SelfAnswer, SettlementAnswer,
+    ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer,
+    UsageQuery, ValidationAnswer,
 };
-use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use crate::app::Shared;
+use super::{Auth, EXPORT, Route, WAITS};
 use crate::authzen::{self, Decided, Evaluation, EvaluationsAnswer, EvaluationsRequest};
-use crate::extract::{BODY_LIMIT, BodyLimit, List, ListQuery};
+use crate::extract::{List, ListQuery};
 use crate::handlers::{
     actions, authority, authzen as evaluate, billing, limits, log, oversight, policies, sandboxes,
     system,
 };
-use crate::{auth, observe, pages};
-
-/// What a route asks of its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Auth {
-    /// Nothing.
-    Public,
-    /// A bearer token, or the sandbox that the request comes from.
-    Credential,
-    /// A person's session or bearer token.
-    Page,
-    /// A person's credential in the body.
-    Login,
-}
-
-/// What is told about a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RouteInfo {
-    /// `GET` or `POST`.
-    pub method: &'static str,
-    /// With parameters in braces.
-    pub path: &'static str,
-    /// The operation's name in the description.
-    pub operation: &'static str,
-    /// What it asks of its caller.
-    pub auth: Auth,
-    /// Whether it takes an `Idempotency-Key`.
-    pub idempotent: bool,
-}
-
-/// Every route there is.
-#[must_use]
-pub fn routes() -> Vec<RouteInfo> {
-    table().iter().map(|route| route.info).collect()
-}
-
-pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
-
-/// The body of a successful answer.
-#[derive(Clone, Copy)]
-pub(crate) enum Body {
-    Json(SchemaOf),
-    /// Of this media type.
-    Other(&'static str),
-    /// None: the answer leads elsewhere.
-    None,
-}
-
-pub(crate) struct Route {
-    pub(crate) info: RouteInfo,
-    pub(crate) summary: &'static str,
-    pub(crate) query: Option<SchemaOf>,
-    pub(crate) request: Option<SchemaOf>,
-    /// Whether the request is an HTML form.
-    pub(crate) form: bool,
-    pub(crate) answer: Body,
-    pub(crate) status: u16,
-    /// Whether it changes something; what does is never stopped half way.
-    changes: bool,
-    limit: Duration,
-    body: usize,
-    mount: Mount,
-}
-
-type Mount = fn(MethodFilter) -> MethodRouter<Shared>;
-
-/// Enough for anything but what waits or walks the whole log.
-const USUAL: Duration = Duration::from_secs(30);
-
-/// Longer than the longest wait that may be asked for.
-const WAITS: Duration = Duration::from_secs(60);
-
-/// An export reads every leaf.
-const EXPORT: Duration = Duration::from_secs(280);
-
-/// A bundle of policies as JSON: twice its text, for what has to be escaped.
-const BUNDLE_BODY: usize = 2 * creto_governor::MAX_POLICY_BYTES;
-
-fn schema<T: JsonSchema>() -> SchemaOf {
-    |generator| generator.subschema_for::<T>()
-}
-
-impl Route {
-    fn new(
-        method: &'static str,
-        path: &'static str,
-        operation: &'static str,
-        summary: &'static str,
-        mount: Mount,
-    ) -> Self {
-        Self {
-            info: RouteInfo {
-                method,
-                path,
-                operation,
-                auth: Auth::Credential,
-                idempotent: method == "POST",
-            },
-            summary,
-            query: None,
-            request: None,
-            form: false,
-            answer: Body::None,
-            status: 200,
-            changes: method == "POST",
-            limit: USUAL,
-            body: BODY_LIMIT,
-            mount,
-        }
-    }
-
-    fn get(
-        path: &'static str,
-        operation: &'static str,
-        summary: &'static str,
-        mount: Mount,
-    ) -> Self {
-        Self::new("GET", path, operation, summary, mount)
-    }
-
-    fn post(
-        path: &'static str,
-        operation: &'static str,
-        summary: &'static str,
-        mount: Mount,
-    ) -> Self {
-        Self::new("POST", path, operation, summary, mount)
-    }
-
-    fn takes<T: JsonSchema>(mut self) -> Self {
-        self.request = Some(schema::<T>());
-        self
-    }
-
-    fn query<T: JsonSchema>(mut self) -> Self {
-        self.query = Some(schema::<T>());
-        self
-    }
-
-    fn gives<T: JsonSchema>(mut self) -> Self {
-        self.answer = Body::Json(schema::<T>());
-        self
-    }
-
-    fn gives_other(mut self, media_type: &'static str) -> Self {
-        self.answer = Body::Other(media_type);
-        self
-    }
-
-    /// A POST that changes nothing.
-    fn question(mut self) -> Self {
-        self.info.idempotent = false;
-        self.changes = false;
-        self
-    }
-
-    /// Something new exists afterwards.
-    fn created(mut self) -> Self {
-        self.status = 201;
-        self
-    }
-
-    fn within(mut self, limit: Duration) -> Self {
-        self.limit = limit;
-        self
-    }
-
-    /// A body may be as large as a bundle of policies.
-    fn large(mut self) -> Self {
-        self.body = BUNDLE_BODY;
-        self
-    }
-
-    fn public(mut self) -> Self {
-        self.info.auth = Auth::Public;
-        self
-    }
-
-    fn page(mut self) -> Self {
-        self.info.auth = Auth::Page;
-        self.answer = Body::Other("text/html");
-        self
-    }
-
-    /// A form whose answer leads to a page.
-    fn form<T: JsonSchema>(mut self, auth: Auth) -> Self {
-        self.info.auth = auth;
-        self.info.idempotent = false;
-        self.request = Some(schema::<T>());
-        self.form = true;
-        self.status = 303;
-        self
-    }
-}
-
-/// The router; what all routes share is put around it by `observe.rs`.
-pub(crate) fn router(app: &Shared) -> Router<Shared> {
-    table().into_iter().fold(Router::new(), |router, route| {
-        let filter = match route.info.method {
-            "GET" => MethodFilter::GET,
-            _ => MethodFilter::POST,
-        };
-        let mut mounted = (route.mount)(filter);
-        if route.changes {
-            mounted = mounted.route_layer(middleware::from_fn(observe::change));
-        }
-        if route.body != BODY_LIMIT {
-            let limit = BodyLimit(route.body);
-            mounted = mounted
-                .route_layer(DefaultBodyLimit::max(route.body))
-                .route_layer(Extension(limit));
-        }
-        let state = || Arc::clone(app);
-        let guarded = match route.info.auth {
-            Auth::Public => mounted,
-            Auth::Credential => {
-                mounted.route_layer(middleware::from_fn_with_state(state(), auth::credential))
-            }
-            Auth::Page => mounted.route_layer(middleware::from_fn_with_state(state(), auth::page)),
-            Auth::Login => mounted.route_layer(middleware::from_fn(auth::login)),
-        };
-        let limit = route.limit;
-        let bounded =
-            guarded.route_layer(middleware::from_fn(move |request: Request, next: Next| {
-                observe::deadline(limit, request, next)
-            }));
-        router.route(route.info.path, bounded)
-    })
-}
+use crate::pages;
 
 pub(crate) fn table() -> Vec<Route> {
     let mut table = Vec::new();
@@ -636,7 +402,7 @@ fn log_routes() -> [Route; 4] {
     ]
 }
 
-fn policy_routes() -> [Route; 11] {
+fn policy_routes() -> [Route; 12] {
     [
         Route::post(
             "/v1/policies",
@@ -705,6 +471,16 @@ fn policy_routes() -> [Route; 11] {
         )
         .takes::<DryRunRequest>()
         .gives::<DryRunAnswer>()
+        .large()
+        .question(),
+        Route::post(
+            "/v1/policies/explain",
+            "explain_policies",
+            "Why a request is answered as it is, and what is missing",
+            |f| on(f, policies::explain),
+        )
+        .takes::<ExplainRequest>()
+        .gives::<ExplainAnswer>()
         .large()
         .question(),
         Route::post(
