@@ -24,7 +24,7 @@ use crate::limits::{
     Chain, Open, Org, Plan, Registry, Rule, Use, balance, instant, nanos, plan_of,
 };
 use crate::model::{Balance, EventId, Reservation, Settlement};
-use crate::ports::{Entry, LedgerStore};
+use crate::ports::LedgerStore;
 use crate::prices::{PriceBook, PriceTable};
 use crate::rate::RateLimit;
 
@@ -607,42 +607,5 @@ impl Core {
             }
             _ => Err(MeteringError::ReservationNotFound { action }),
         }
-    }
-
-    /// The ledger did not close the reservation. When that is because it is not
-    /// open there, memory follows the ledger.
-    async fn not_closed(&self, org: &Org, action: ActionId, error: StoreError) -> MeteringError {
-        if !matches!(
-            error,
-            StoreError::Conflict { .. } | StoreError::NotFound { .. }
-        ) {
-            return error.into();
-        }
-        let entry = match self.store.entry(org.id, action).await {
-            Ok(entry) => entry,
-            Err(error) => return error.into(),
-        };
-        let used = match &entry {
-            Some(Entry::Settled { cost, units }) => match self.own(cost) {
-                Ok(cost) => Some((cost.billionths(), *units)),
-                Err(error) => return error,
-            },
-            _ => None,
-        };
-        let mut registry = org.registry();
-        match entry {
-            Some(Entry::Open) => return error.into(),
-            // It was never durable, and no commit of it is under way: only kept
-            // reservations are closed.
-            None => {
-                registry.close(action, None);
-                return MeteringError::ReservationNotFound { action };
-            }
-            Some(Entry::Released | Entry::Settled { .. }) => {
-                registry.close(action, used);
-            }
-        }
-        registry.closed.add(action);
-        MeteringError::ReservationClosed { action }
     }
 }

@@ -8,6 +8,7 @@
 
 mod audit;
 mod consensus;
+mod crash;
 mod database;
 mod governor;
 mod metering;

@@ -25,7 +25,7 @@ async fn conformance() {
     .await;
 }
 
-fn usd(amount: &str) -> Money {
+pub(crate) fn usd(amount: &str) -> Money {
     format!("{amount} USD").parse().unwrap()
 }
 
@@ -34,15 +34,20 @@ fn at(text: &str) -> Timestamp {
 }
 
 /// One meter over one file; ids and clock live on over a restart.
-struct World {
-    ids: Arc<dyn IdSource>,
-    clock: Arc<ManualClock>,
-    org: OrgId,
-    hops: Vec<Hop>,
+pub(crate) struct World {
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) org: OrgId,
+    pub(crate) hops: Vec<Hop>,
 }
 
 impl World {
     fn new() -> Self {
+        Self::with_budgets("5", "1")
+    }
+
+    /// The planner's by the month and the bot's in total, in USD.
+    pub(crate) fn with_budgets(planner: &str, bot: &str) -> Self {
         let clock = Arc::new(ManualClock::new(at("2026-05-31T23:59:00Z")));
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds::new(
             Arc::<ManualClock>::clone(&clock),
@@ -56,8 +61,8 @@ impl World {
             hops: Vec::new(),
         };
         for (delegator, delegatee, limit, period) in [
-            ("owner", "planner", "5", BudgetPeriod::Month),
-            ("planner", "bot", "1", BudgetPeriod::Total),
+            ("owner", "planner", planner, BudgetPeriod::Month),
+            ("planner", "bot", bot, BudgetPeriod::Total),
         ] {
             let link = DelegationLink {
                 id: world.ids.next(),
@@ -83,11 +88,15 @@ impl World {
         world
     }
 
-    async fn open(&self, path: &Path) -> Arc<Meter> {
-        let store = SqliteLedger::new(Database::open(path).unwrap());
+    pub(crate) async fn open(&self, path: &Path) -> Arc<Meter> {
+        self.meter(Arc::new(SqliteLedger::new(Database::open(path).unwrap())))
+            .await
+    }
+
+    pub(crate) async fn meter(&self, store: Arc<dyn LedgerStore>) -> Arc<Meter> {
         let prices = [("draft".to_owned(), usd("0.25"))];
         Meter::open(
-            Arc::new(store),
+            store,
             PriceBook::new(Currency::USD, prices).unwrap(),
             MeterConfig {
                 reservation_ttl: Duration::from_secs(60),
@@ -103,7 +112,7 @@ impl World {
         .unwrap()
     }
 
-    fn commit(&self, kind: &str) -> Commit {
+    pub(crate) fn commit(&self, kind: &str) -> Commit {
         Commit::of(Evidence {
             org: self.org,
             kind: kind.to_owned(),
@@ -114,7 +123,7 @@ impl World {
         })
     }
 
-    fn ask(&self, meter: &Meter, units: u64) -> Option<Hold> {
+    pub(crate) fn ask(&self, meter: &Meter, units: u64) -> Option<Hold> {
         let account = meter.account(&agent(self.hops.clone()));
         let action = Action::named("draft");
         let now = self.clock.reading();
@@ -127,7 +136,7 @@ impl World {
             .ok()
     }
 
-    async fn keep(&self, meter: &Meter, hold: Hold) -> ActionId {
+    pub(crate) async fn keep(&self, meter: &Meter, hold: Hold) -> ActionId {
         let (id, action) = (self.ids.next(), Action::named("draft"));
         let commit = self.commit("action.allowed");
         let kept = meter.commit_reservation(id, &action, hold, commit).await;
@@ -135,19 +144,19 @@ impl World {
         id
     }
 
-    async fn reserve(&self, meter: &Meter, units: u64) -> ActionId {
+    pub(crate) async fn reserve(&self, meter: &Meter, units: u64) -> ActionId {
         let hold = self.ask(meter, units).expect("there is room");
         self.keep(meter, hold).await
     }
 
-    async fn settle(&self, meter: &Meter, id: ActionId, units: u64) {
+    pub(crate) async fn settle(&self, meter: &Meter, id: ActionId, units: u64) {
         let draft = meter.draft_settlement(self.org, id, units).unwrap();
         let commit = self.commit("usage.settled");
         meter.settle(draft, commit).await.unwrap();
     }
 
     /// used and reserved of each hop.
-    fn tallies(&self, meter: &Meter) -> Vec<(Money, Money)> {
+    pub(crate) fn tallies(&self, meter: &Meter) -> Vec<(Money, Money)> {
         self.hops
             .iter()
             .map(|hop| meter.balance(hop, self.clock.now()).unwrap())

@@ -6,6 +6,7 @@ mod history;
 mod model;
 mod pacer;
 mod plan;
+mod recover;
 mod registry;
 mod service;
 mod window;

@@ -108,6 +108,8 @@ pub(crate) struct Open {
     /// Whether its commit is over: it is in the ledger, or possibly so when the
     /// store could not say.
     pub(crate) kept: bool,
+    /// Whether it may be closed in the ledger: the store could not say.
+    pub(crate) doubtful: bool,
 }
 
 impl Open {
@@ -118,6 +120,7 @@ impl Open {
             reservation,
             cost,
             kept: false,
+            doubtful: false,
         }
     }
 
@@ -542,6 +545,10 @@ impl Registry {
 
     pub(crate) fn limit(&self, id: LimitId) -> Option<&Arc<Cell>> {
         self.limits.get(&id)
+    }
+
+    pub(super) fn in_force(&self, id: LimitId) -> Option<Arc<Limit>> {
+        self.limits.get(&id).and_then(set_limit).cloned()
     }
 
     pub(crate) fn limits(

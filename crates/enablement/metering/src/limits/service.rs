@@ -3,7 +3,8 @@
 //! The organization's gate is held alone meanwhile, so no reservation becomes
 //! durable, and none is settled, between adding up the ledger and the moment the new
 //! counter is in force. Decisions go on; what they reserve against a counter that is
-//! replaced is void when it is to become durable.
+//! replaced is void when it is to become durable. When the store cannot say whether a
+//! change happened, memory takes over what it says then (`recover.rs`).
 
 use std::sync::Arc;
 
@@ -54,7 +55,8 @@ impl Meter {
         let core = self.shared_core();
         detached(async move {
             let org = core.org(limit.org);
-            let _alone = Arc::clone(&org.gate).write_owned().await;
+            let alone = Arc::clone(&org.gate).write_owned().await;
+            core.settle_doubts(&org).await?;
             let now = nanos(core.clock.now());
             let span = {
                 let registry = org.registry();
@@ -73,7 +75,8 @@ impl Meter {
                 since: (span.start != i64::MIN).then(|| instant(span.start)),
             };
             let used = core.used(limit.org, query).await?;
-            let receipt = core.store.put_limit(Limit::clone(&limit), commit).await?;
+            let done = core.store.put_limit(Limit::clone(&limit), commit).await;
+            let (receipt, _alone) = core.known(done, &org, alone).await?;
             let mut registry = org.registry();
             registry.install(&limit, rule, span, used);
             changed(&org);
@@ -98,8 +101,9 @@ impl Meter {
         let core = self.shared_core();
         detached(async move {
             let org = core.org(org);
-            let _alone = Arc::clone(&org.gate).write_owned().await;
-            let receipt = core.store.remove_limit(org.id, id, commit).await?;
+            let alone = Arc::clone(&org.gate).write_owned().await;
+            let done = core.store.remove_limit(org.id, id, commit).await;
+            let (receipt, _alone) = core.known(done, &org, alone).await?;
             let mut registry = org.registry();
             registry.uninstall(id);
             changed(&org);
@@ -164,12 +168,13 @@ impl Meter {
         let core = self.shared_core();
         detached(async move {
             let org = core.org(rule.org);
-            let _alone = Arc::clone(&org.gate).write_owned().await;
+            let alone = Arc::clone(&org.gate).write_owned().await;
             let replaced = org.registry().rate_replaced_by(&rule).map(|known| known.id);
             if replaced.is_some_and(|id| id != rule.id) {
                 return Err(StoreError::Conflict { what: "rate" }.into());
             }
-            let receipt = core.store.put_rate(rule.clone(), commit).await?;
+            let done = core.store.put_rate(rule.clone(), commit).await;
+            let (receipt, _alone) = core.known(done, &org, alone).await?;
             org.registry().set_rate(rule, core.mono());
             changed(&org);
             Ok(receipt)
@@ -187,8 +192,9 @@ impl Meter {
         let core = self.shared_core();
         detached(async move {
             let org = core.org(org);
-            let _alone = Arc::clone(&org.gate).write_owned().await;
-            let receipt = core.store.remove_rate(org.id, id, commit).await?;
+            let alone = Arc::clone(&org.gate).write_owned().await;
+            let done = core.store.remove_rate(org.id, id, commit).await;
+            let (receipt, _alone) = core.known(done, &org, alone).await?;
             org.registry().remove_rate(id, core.mono());
             changed(&org);
             Ok(receipt)
@@ -249,7 +255,7 @@ impl Meter {
 
 impl Core {
     /// Adds up what the ledger says.
-    async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Used, MeteringError> {
+    pub(super) async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Used, MeteringError> {
         let mut used = Used::default();
         for priced in self.store.used(org, query).await? {
             let price = self.own(&priced.unit_price)?;

@@ -1,30 +1,63 @@
 //! A ledger that fails: before the change, or after it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use creto_authz::Action;
 use creto_errors::Classify as _;
 use creto_metering::{
     Entry, Event, EventId, EventQuery, Invoice, InvoiceId, LedgerStore, Limit, LimitId, NoticeKey,
-    PricedUnits, RateId, RateRule, Reservation, Settlement, Spend, UsedQuery,
+    PricedUnits, RateId, RateRule, RateScope, Reservation, Scope, Settlement, Spend, UsedQuery,
 };
 use creto_nhi::BudgetPeriod::Total;
 use creto_types::{ActionId, Clock as _, Commit, OrgId, Receipt, StoreError};
 
-use crate::world::{TTL, World, no_rate, usd};
+use crate::world::{TTL, World, config, name, no_rate, usd};
 
-const WELL: u8 = 0;
-const NOT_APPLIED: u8 = 1;
-const APPLIED: u8 = 2;
-const NOT_DONE: u8 = 3;
+pub(crate) const WELL: u8 = 0;
+pub(crate) const NOT_APPLIED: u8 = 1;
+pub(crate) const APPLIED: u8 = 2;
+/// The store says itself that it did nothing.
+pub(crate) const NOT_DONE: u8 = 3;
+
+/// What goes wrong, and when.
+#[derive(Default)]
+pub(crate) struct Faults {
+    mode: AtomicU8,
+    /// The one change that it is about, counted from 1; every change when 0.
+    only: AtomicU64,
+    /// Changes that were asked for.
+    pub(crate) changes: AtomicU64,
+    /// How many times limits cannot be read.
+    unreadable: AtomicU64,
+    /// Whether a settlement was ever asked for.
+    settling: AtomicBool,
+}
+
+impl Faults {
+    pub(crate) fn every(&self, mode: u8) {
+        self.mode.store(mode, Ordering::SeqCst);
+    }
+
+    pub(crate) fn one(&self, change: u64, mode: u8) {
+        self.only.store(change, Ordering::SeqCst);
+        self.every(mode);
+    }
+
+    fn now(&self) -> u8 {
+        let change = self.changes.fetch_add(1, Ordering::SeqCst) + 1;
+        match self.only.load(Ordering::SeqCst) {
+            0 => self.mode.load(Ordering::SeqCst),
+            only if only == change => self.mode.load(Ordering::SeqCst),
+            _ => WELL,
+        }
+    }
+}
 
 struct Faulty {
     inner: Arc<dyn LedgerStore>,
-    mode: Arc<AtomicU8>,
-    /// Whether a settlement was ever asked for.
-    settling: Arc<AtomicBool>,
+    faults: Arc<Faults>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +70,7 @@ impl Faulty {
         change: impl Future<Output = Result<Receipt, StoreError>> + Send,
     ) -> Result<Receipt, StoreError> {
         let failed = Err(StoreError::Unavailable(Box::new(Fire)));
-        match self.mode.load(Ordering::SeqCst) {
+        match self.faults.now() {
             WELL => change.await,
             NOT_APPLIED => failed,
             NOT_DONE => Err(StoreError::NotDone(Box::new(Fire))),
@@ -68,7 +101,7 @@ impl LedgerStore for Faulty {
         self.run(self.inner.reserve(reservation, commit)).await
     }
     async fn settle(&self, settlement: Settlement, commit: Commit) -> Result<Receipt, StoreError> {
-        self.settling.store(true, Ordering::SeqCst);
+        self.faults.settling.store(true, Ordering::SeqCst);
         self.run(self.inner.settle(settlement, commit)).await
     }
     async fn release(
@@ -83,6 +116,14 @@ impl LedgerStore for Faulty {
         self.inner.used(org, query).await
     }
     async fn limits(&self) -> Result<Vec<Limit>, StoreError> {
+        let unreadable = &self.faults.unreadable;
+        let failing = |left: u64| left.checked_sub(1);
+        if unreadable
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, failing)
+            .is_ok()
+        {
+            return Err(StoreError::Unavailable(Box::new(Fire)));
+        }
         self.inner.limits().await
     }
     async fn put_limit(&self, limit: Limit, commit: Commit) -> Result<Receipt, StoreError> {
@@ -141,23 +182,16 @@ impl LedgerStore for Faulty {
     }
 }
 
-async fn faulty() -> (World, Arc<AtomicU8>) {
-    let (world, mode, _) = observed().await;
-    (world, mode)
-}
-
-async fn observed() -> (World, Arc<AtomicU8>, Arc<AtomicBool>) {
-    let mode = Arc::new(AtomicU8::new(WELL));
-    let settling = Arc::new(AtomicBool::new(false));
+pub(crate) async fn faulty() -> (World, Arc<Faults>) {
+    let faults = Arc::new(Faults::default());
     let world = World::with(no_rate(), |inner| {
         Arc::new(Faulty {
             inner,
-            mode: Arc::clone(&mode),
-            settling: Arc::clone(&settling),
+            faults: Arc::clone(&faults),
         })
     })
     .await;
-    (world, mode, settling)
+    (world, faults)
 }
 
 #[tokio::test]
@@ -184,16 +218,16 @@ async fn a_refused_reservation_is_given_back() {
 #[tokio::test]
 async fn an_unknown_outcome_is_held_until_it_expires() {
     for mode_then in [NOT_APPLIED, APPLIED] {
-        let (world, mode) = faulty().await;
+        let (world, faults) = faulty().await;
         let hops = world.chain(&[("bot", Some(("1", Total)))]);
-        mode.store(mode_then, Ordering::SeqCst);
+        faults.every(mode_then);
         let hold = world.ask(&hops, "draft", 1).unwrap();
         let (id, draft) = (world.next_action(), Action::named("draft"));
         let result = world
             .meter
             .commit_reservation(id, &draft, hold, world.commit("x"));
         assert_eq!(result.await.unwrap_err().code(), "store_unavailable");
-        mode.store(WELL, Ordering::SeqCst);
+        faults.every(WELL);
         assert_eq!(world.balance(&world.meter, &hops[0])[1], usd("0.25"));
 
         world.clock.advance(TTL);
@@ -210,10 +244,10 @@ async fn an_unknown_outcome_is_held_until_it_expires() {
 /// A full queue of writes must not use up budgets.
 #[tokio::test]
 async fn what_was_certainly_not_done_is_given_back_at_once() {
-    let (world, mode) = faulty().await;
+    let (world, faults) = faulty().await;
     let hops = world.chain(&[("bot", Some(("1", Total)))]);
     let kept = world.reserve(&hops, "draft", 1).await;
-    mode.store(NOT_DONE, Ordering::SeqCst);
+    faults.every(NOT_DONE);
     let hold = world.ask(&hops, "draft", 2).unwrap();
     let (id, draft) = (world.next_action(), Action::named("draft"));
     let result = world
@@ -234,18 +268,18 @@ async fn what_was_certainly_not_done_is_given_back_at_once() {
 /// reservation, nobody gets what it took beyond.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_settled_beyond_a_reservation_is_nobody_elses() {
-    let (world, _, settling) = observed().await;
+    let (world, faults) = faulty().await;
     let world = Arc::new(world);
     for _ in 0..300 {
         let hops = world.chain(&[("bot", Some(("2 units", Total)))]);
         let id = world.reserve(&hops, "free", 1).await;
-        settling.store(false, Ordering::SeqCst);
+        faults.settling.store(false, Ordering::SeqCst);
         let done = Arc::new(AtomicBool::new(false));
         let other = {
             let (world, hops) = (Arc::clone(&world), hops.clone());
-            let (settling, done) = (Arc::clone(&settling), Arc::clone(&done));
+            let (faults, done) = (Arc::clone(&faults), Arc::clone(&done));
             std::thread::spawn(move || {
-                while !settling.load(Ordering::SeqCst) {
+                while !faults.settling.load(Ordering::SeqCst) {
                     std::hint::spin_loop();
                 }
                 let mut kept = Vec::new();
@@ -269,17 +303,17 @@ async fn what_is_settled_beyond_a_reservation_is_nobody_elses() {
 
 #[tokio::test]
 async fn memory_follows_the_ledger_when_a_settlement_was_lost_on_the_way_back() {
-    let (world, mode) = faulty().await;
+    let (world, faults) = faulty().await;
     let hops = world.chain(&[("bot", Some(("1", Total)))]);
     let id = world.reserve(&hops, "draft", 4).await;
     let draft = world.meter.draft_settlement(world.org, id, 1).unwrap();
-    mode.store(APPLIED, Ordering::SeqCst);
+    faults.every(APPLIED);
     let lost = world
         .meter
         .settle(draft, world.commit("usage.settled"))
         .await;
     assert_eq!(lost.unwrap_err().code(), "store_unavailable");
-    mode.store(WELL, Ordering::SeqCst);
+    faults.every(WELL);
     assert_eq!(
         world.balance(&world.meter, &hops[0]),
         [usd("0"), usd("1"), usd("0")]
@@ -316,4 +350,82 @@ async fn a_caller_that_goes_away_changes_nothing() {
     }
     world.settle(id, 1).await;
     assert_eq!(world.balance(&world.meter, &hops[0])[0], usd("0.25"));
+}
+
+/// A limit that was lowered may be in force although the call that lowered it failed;
+/// the same call, repeated by its key, is told that it succeeded.
+#[tokio::test]
+async fn memory_follows_the_store_when_a_limit_was_set_and_lost_on_the_way_back() {
+    for (mode, unreadable) in [(NOT_APPLIED, 0), (APPLIED, 0), (APPLIED, 3)] {
+        let (world, faults) = faulty().await;
+        let hops = world.chain(&[("bot", None)]);
+        let high = world.set(world.limit(Scope::Organization, "8 units")).await;
+        let rate = world.meter.draft_rate(rate(&world, 7)).unwrap();
+        let set = world.meter.set_rate(rate.clone(), world.commit("rate.set"));
+        set.await.unwrap();
+        let hold = world.ask(&hops, "draft", 3).unwrap();
+
+        faults.every(mode);
+        faults.unreadable.store(unreadable, Ordering::SeqCst);
+        let lower = world.limit(Scope::Organization, "2 units");
+        let lower = world.meter.draft_limit(lower).unwrap();
+        let lost = world.meter.set_limit(lower, world.commit("limit.set"));
+        assert_eq!(lost.await.unwrap_err().code(), "store_unavailable");
+        faults.every(WELL);
+
+        // Not by the limit that may be gone, however long the store cannot say.
+        let kept = world.keep("draft", hold).await;
+        if mode == APPLIED {
+            assert_eq!(kept.unwrap_err().code(), "limits_changed");
+            assert!(world.ask(&hops, "draft", 3).is_err());
+            assert_eq!(world.left(&world.meter, high)[2], "2 units");
+        } else {
+            kept.unwrap();
+            assert_eq!(world.left(&world.meter, high)[2], "5 units");
+        }
+
+        // And so for what ends, and for rates.
+        faults.every(mode);
+        let gone = world.meter.remove_limit(world.org, high, world.commit("x"));
+        assert_eq!(gone.await.unwrap_err().code(), "store_unavailable");
+        let other = RateRule {
+            rate: config(9, 9).rate,
+            ..rate.clone()
+        };
+        let changed = world.meter.set_rate(other, world.commit("x")).await;
+        assert_eq!(changed.unwrap_err().code(), "store_unavailable");
+        faults.every(WELL);
+        assert_eq!(
+            world.meter.limit(world.org, high).is_none(),
+            mode == APPLIED
+        );
+        let per_second = world
+            .meter
+            .rate(world.org, rate.id)
+            .unwrap()
+            .rate
+            .per_second;
+        assert_eq!(per_second.get(), if mode == APPLIED { 9 } else { 7 });
+        faults.every(mode);
+        let gone = world
+            .meter
+            .remove_rate(world.org, rate.id, world.commit("x"));
+        assert_eq!(gone.await.unwrap_err().code(), "store_unavailable");
+        assert_eq!(
+            world.meter.rate(world.org, rate.id).is_none(),
+            mode == APPLIED
+        );
+    }
+}
+
+fn rate(world: &World, per_second: u32) -> RateRule {
+    RateRule {
+        id: world.ids.next(),
+        org: world.org,
+        scope: RateScope::Organization,
+        event: Some("read".to_owned()),
+        rate: config(per_second, per_second).rate,
+        set_at: world.clock.now(),
+        set_by: name("owner"),
+    }
 }

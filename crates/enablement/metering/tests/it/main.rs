@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod crash;
 mod faults;
 mod invoices;
 mod limits;

@@ -155,17 +155,32 @@ impl World {
     }
 
     pub(crate) fn account(&self, hops: &[Hop]) -> Arc<dyn Account> {
+        self.account_of(&self.meter, hops)
+    }
+
+    fn account_of(&self, meter: &Meter, hops: &[Hop]) -> Arc<dyn Account> {
         let identity = if hops.is_empty() {
             human(self.org, "owner")
         } else {
             agent(hops.to_vec())
         };
-        self.meter.account(&identity)
+        meter.account(&identity)
     }
 
     /// Reserves, in memory alone.
     pub(crate) fn ask(&self, hops: &[Hop], action: &str, units: u64) -> Result<Hold, Refusal> {
-        self.account(hops).reserve(&Spend {
+        self.ask_of(&self.meter, hops, action, units)
+    }
+
+    /// The same of another meter.
+    pub(crate) fn ask_of(
+        &self,
+        meter: &Meter,
+        hops: &[Hop],
+        action: &str,
+        units: u64,
+    ) -> Result<Hold, Refusal> {
+        self.account_of(meter, hops).reserve(&Spend {
             action: &Action::named(action),
             units,
             now: self.clock.reading(),
