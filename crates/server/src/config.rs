@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use creto_authz::AuthzConfig;
 use creto_config::{
     Bounded, ConfigError, Integrations, IntegrationsSection, ProcessEnvironment, Seconds, Unserved,
     UnservedKind, load_file,
@@ -62,6 +63,7 @@ struct IdentitySection {
 struct AuthzSection {
     policy_dir: Option<PathBuf>,
     watch_policies: Option<bool>,
+    remembered_verdicts: Option<Bounded<1_024, 16_777_216>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -143,6 +145,8 @@ pub struct ServerConfig {
     pub policy_dir: PathBuf,
     /// Whether changes of it are put in force while the server runs.
     pub watch_policies: bool,
+    /// How many decisions are remembered.
+    pub authz: AuthzConfig,
     /// Prices by action.
     pub prices: PriceBook,
     /// Reservations and rates.
@@ -321,6 +325,7 @@ impl File {
                 .data_dir
                 .unwrap_or_else(|| PathBuf::from("/var/lib/creto")),
         );
+        let authz = self.authz.decisions()?;
         let policy_dir = base.join(
             self.authz
                 .policy_dir
@@ -345,6 +350,7 @@ impl File {
             token_ttl: seconds(self.identity.token_ttl_seconds, 3_600),
             policy_dir,
             watch_policies: self.authz.watch_policies.unwrap_or(true),
+            authz,
             prices: self.metering.price_book()?,
             metering: self.metering.meter_config()?,
             oversight: OversightConfig {
@@ -355,6 +361,17 @@ impl File {
             integrations,
             data_dir,
         })
+    }
+}
+
+impl AuthzSection {
+    fn decisions(&self) -> Result<AuthzConfig, ServerConfigError> {
+        let Some(verdicts) = self.remembered_verdicts else {
+            return Ok(AuthzConfig::default());
+        };
+        let remembered = usize::try_from(verdicts.get())
+            .map_err(|_| invalid("authz.remembered_verdicts", "is more than memory has"))?;
+        Ok(AuthzConfig { remembered })
     }
 }
 

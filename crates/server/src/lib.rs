@@ -57,6 +57,7 @@ pub fn check_config(path: &Path) -> Result<ConfigReport, ServerConfigError> {
             policies.compiled.report().policies.len(),
             policies.tests.cases.len()
         ),
+        remembers(&config),
         format!("names agents under spiffe://{}", config.trust_domain),
         format!("counts money in {}", config.prices.currency()),
     ];
@@ -84,5 +85,21 @@ pub fn doctor(config: Option<&ServerConfig>) -> Vec<Check> {
         Some(sandboxes::backend(runtime, &config.data_dir))
     });
     let backend = configured.unwrap_or_else(|| GvisorConfig::new(std::env::temp_dir()));
-    creto_runtime_gvisor::doctor::doctor(&backend)
+    let mut checks = creto_runtime_gvisor::doctor::doctor(&backend);
+    checks.extend(config.map(|config| Check {
+        name: "decision cache".to_owned(),
+        ok: true,
+        detail: remembers(config),
+        remedy: None,
+    }));
+    checks
+}
+
+/// The memory of decisions, in words.
+fn remembers(config: &ServerConfig) -> String {
+    format!(
+        "remembers {} decisions in {} KiB, `authz.remembered_verdicts`",
+        config.authz.room(),
+        config.authz.bytes() / 1_024
+    )
 }

@@ -205,8 +205,11 @@ async fn assemble(
     let authz = Arc::new(Authz::new(
         Arc::clone(&meter) as Arc<dyn creto_authz::Quota>,
         Arc::clone(&platform.clock),
-        creto_authz::AuthzConfig::default(),
+        config.authz,
     ));
+    metrics
+        .decision_cache_bytes
+        .set(u64::try_from(config.authz.bytes()).unwrap_or(u64::MAX));
     let oversight = Oversight::new(
         Arc::new(SqliteOversight::new(Arc::clone(database))),
         Arc::clone(&platform.ids),

@@ -29,7 +29,8 @@ fn files_below(root: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A bundle with delegations, decisions, settlements, a refusal and an invoice.
+/// A bundle with delegations, decisions, settlements, a refusal, an invoice, and the
+/// policies of a directory and of a publication.
 fn bundle(server: &mut Server) -> PathBuf {
     let (_, worker) = server.chain("0.05");
     let agent = server.agent(&worker);
@@ -44,6 +45,16 @@ fn bundle(server: &mut Server) -> PathBuf {
             .post(&format!("/v1/actions/{id}/settle"), &body)
             .unwrap();
     }
+    let tighter = server.path().join("tighter");
+    std::fs::create_dir(&tighter).unwrap();
+    for file in files_below(&server.path().join("policies")) {
+        std::fs::copy(&file, tighter.join(file.file_name().unwrap())).unwrap();
+    }
+    let forbid = "forbid (principal, action, resource == Creto::Resource::\"repo:secret\");";
+    std::fs::write(tighter.join("secret.cedar"), forbid).unwrap();
+    let words = ["policy", "publish", "tighter", "--reason", "a secret"];
+    let published = creto(server.path(), &words);
+    assert_eq!(published.status.code(), Some(0), "{}", said(&published));
     let words = ["invoice", "issue", "--from", "2020-01-01"];
     let issued = creto(server.path(), &words);
     assert_eq!(issued.status.code(), Some(0), "{}", said(&issued));
@@ -138,6 +149,7 @@ fn any_flipped_byte_is_found_and_named() {
     }
     let expected = [
         "attachments/invoices",
+        "attachments/policies",
         "checkpoint",
         "keys.json",
         "manifest.json",
@@ -149,6 +161,30 @@ fn any_flipped_byte_is_found_and_named() {
         findings(dir),
         Vec::<String>::new(),
         "the restored bundle verifies"
+    );
+}
+
+/// The bytes of the file are those that its name, and the log, give the digest of.
+#[test]
+fn a_stranger_reads_the_policies_by_their_digest() {
+    let mut server = Server::fresh();
+    let bundle = bundle(&mut server);
+    let mut texts = Vec::new();
+    for file in files_below(&bundle.join("attachments/policies")) {
+        let bytes = std::fs::read(&file).unwrap();
+        let summed = std::process::Command::new("sha256sum").arg(&file).output();
+        let summed = String::from_utf8(summed.unwrap().stdout).unwrap();
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        assert!(summed.starts_with(name), "{summed}");
+        let files: Value = serde_json::from_slice(&bytes).unwrap();
+        assert!(files["release.cedar"].is_string(), "{files}");
+        texts.push(files["secret.cedar"].is_string());
+    }
+    texts.sort_unstable();
+    assert_eq!(
+        texts,
+        [false, true],
+        "the directory's, and what was published"
     );
 }
 

@@ -163,6 +163,32 @@ fn a_good_configuration_passes_its_check() {
 }
 
 #[test]
+fn the_memory_of_decisions_is_configured_and_shown() {
+    let site = Site::new();
+    for refused in [0, 1_023, 16_777_217] {
+        site.configure(|table| set(table, &["authz", "remembered_verdicts"], refused));
+        let checked = creto(site.path(), &["config", "check"]);
+        assert_eq!(checked.status.code(), Some(1), "{refused}");
+        assert!(said(&checked).contains("16777216"), "{}", said(&checked));
+    }
+    // Rounded up to a power of two; 96 bytes each.
+    site.configure(|table| set(table, &["authz", "remembered_verdicts"], 1_500));
+    let shown = "2048 decisions in 192 KiB";
+    let checked = creto(site.path(), &["config", "check"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", said(&checked));
+    assert!(said(&checked).contains(shown), "{}", said(&checked));
+    let doctor = creto(site.path(), &["doctor"]);
+    assert!(said(&doctor).contains(shown), "{}", said(&doctor));
+    let server = site.start();
+    let metrics = server.owner().get_bytes("/metrics").unwrap();
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(
+        metrics.contains("creto_decision_cache_bytes 196608\n"),
+        "{metrics}"
+    );
+}
+
+#[test]
 fn without_a_configuration_the_error_says_where_it_was_looked_for() {
     let dir = tempfile::tempdir().unwrap();
     let lost = creto(dir.path(), &["self"]);

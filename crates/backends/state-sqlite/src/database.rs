@@ -49,6 +49,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0010_policies",
         include_str!("../migrations/0010_policies.sql"),
     ),
+    (
+        "0011_bundles",
+        include_str!("../migrations/0011_bundles.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.

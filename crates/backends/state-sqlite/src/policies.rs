@@ -34,13 +34,38 @@ impl PolicyStore for SqliteGovernor {
         &self,
         org: OrgId,
         digest: String,
+        files: PolicyFiles,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         self.database()
             .write(move |tx| {
                 let receipt = apply_commit(tx, &commit)?;
+                keep(tx, org, &digest, &files)?;
                 serve(tx, org, None, Some(&digest))?;
                 Ok(receipt)
+            })
+            .await
+    }
+
+    async fn bundle(
+        &self,
+        org: OrgId,
+        after: Option<&str>,
+    ) -> Result<Option<(String, PolicyFiles)>, StoreError> {
+        let after = after.unwrap_or_default().to_owned();
+        self.database()
+            .read(move |connection| {
+                let digest: Option<String> = connection
+                    .prepare_cached(
+                        "SELECT min(digest) FROM policy_bundles WHERE org = ?1 AND digest > ?2",
+                    )
+                    .and_then(|mut statement| {
+                        statement.query_row(params![org.to_string(), after], |row| row.get(0))
+                    })
+                    .map_err(sql)?;
+                digest
+                    .map(|digest| Ok((digest.clone(), files(connection, org, &digest)?)))
+                    .transpose()
             })
             .await
     }
@@ -93,7 +118,9 @@ impl PolicyStore for SqliteGovernor {
                 let Some(head) = head else {
                     return Ok(None);
                 };
-                Ok(Some((decode(org, head)?, files(connection, org, wanted)?)))
+                let head = decode(org, head)?;
+                let files = files(connection, org, &head.digest)?;
+                Ok(Some((head, files)))
             })
             .await
     }
@@ -160,14 +187,25 @@ fn insert(
         ])
     })
     .map_err(sql)?;
+    keep(tx, version.org, &version.digest, files)
+}
+
+/// A bundle is the same wherever its digest is, so it is written once.
+fn keep(
+    tx: &Transaction<'_>,
+    org: OrgId,
+    digest: &str,
+    files: &PolicyFiles,
+) -> Result<(), StoreError> {
     let mut statement = tx
         .prepare_cached(
-            "INSERT INTO policy_files (org, version, name, text) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO policy_bundles (org, digest, name, text) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (org, digest, name) DO NOTHING",
         )
         .map_err(sql)?;
     for (name, text) in files.files() {
         statement
-            .execute(params![org, wanted, name, text])
+            .execute(params![org.to_string(), digest, name, text])
             .map_err(sql)?;
     }
     Ok(())
@@ -234,12 +272,12 @@ fn decode(org: OrgId, row: Columns) -> Result<PolicyVersion, StoreError> {
     })
 }
 
-fn files(connection: &Connection, org: OrgId, version: i64) -> Result<PolicyFiles, StoreError> {
+fn files(connection: &Connection, org: OrgId, digest: &str) -> Result<PolicyFiles, StoreError> {
     let files: BTreeMap<String, String> = connection
-        .prepare_cached("SELECT name, text FROM policy_files WHERE org = ?1 AND version = ?2")
+        .prepare_cached("SELECT name, text FROM policy_bundles WHERE org = ?1 AND digest = ?2")
         .and_then(|mut statement| {
             statement
-                .query_map(params![org.to_string(), version], |row| {
+                .query_map(params![org.to_string(), digest], |row| {
                     Ok((row.get(0)?, row.get(1)?))
                 })?
                 .collect()

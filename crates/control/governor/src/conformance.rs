@@ -364,7 +364,7 @@ async fn what_is_served_follows_the_last_change(backend: &Backend, world: &World
     let commit = || Commit::of(evidence(org, None));
     let follow = async |digest: &str| {
         let followed = store
-            .follow_directory(org, digest.to_owned(), commit())
+            .follow_directory(org, digest.to_owned(), files(digest), commit())
             .await;
         followed.expect("follows");
         Some(ServedPolicies::Directory {
@@ -384,6 +384,23 @@ async fn what_is_served_follows_the_last_change(backend: &Backend, world: &World
     }
     assert_eq!(follow("three").await, served(org).await);
     assert_eq!(served(other).await, None);
+    // All of it is kept, by digest.
+    let mut kept = Vec::new();
+    let mut after: Option<String> = None;
+    while let Some((digest, of)) = store.bundle(org, after.as_deref()).await.expect("reads") {
+        kept.push((digest.clone(), of));
+        after = Some(digest);
+    }
+    let expected = [
+        ("digest-1", "x"),
+        ("digest-2", "x"),
+        ("one", "one"),
+        ("three", "three"),
+        ("two", "two"),
+    ];
+    let expected = expected.map(|(digest, text)| (digest.to_owned(), files(text)));
+    assert_eq!(kept, expected);
+    assert_eq!(store.bundle(other, None).await.expect("reads"), None);
     // Following the directory forgets no version.
     let versions = store.list(org, None, 1).await.expect("reads");
     assert_eq!(versions.first().map(|version| version.version), Some(2));

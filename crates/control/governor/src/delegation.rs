@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use creto_errors::{Class, Classify as _};
 use creto_nhi::{
     Budget, BudgetPeriod, DelegationRequest, LinkId, LinkView, Pattern, PrincipalType, Right,
 };
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use crate::caller::Origin;
 use crate::idempotency::{Begun, Ticket};
+use crate::records::DelegationRefused;
 use crate::{
     BudgetAnswer, Caller, DelegationAnswer, DelegationState, GovernError, Governor, IdempotencyKey,
     PrincipalAnswer, RevocationAnswer, RightAnswer, TokenAnswer,
@@ -149,7 +151,7 @@ impl Governor {
     }
 
     /// Delegates from the caller, signed with the caller's key. What the caller
-    /// does not have it cannot give.
+    /// does not have it cannot give; that it tried is on record.
     pub async fn delegate(
         &self,
         caller: &Caller,
@@ -168,6 +170,24 @@ impl Governor {
             Some(text) => Some(link_id("parent", text)?),
             None => caller.link(),
         };
+        let delegatee = request.delegatee.clone();
+        match self.grant(caller, request, parent, &ticket).await {
+            Err(error) if error.class() == Class::Security => {
+                let refused = DelegationRefused::of(delegatee, parent, &error);
+                self.record_refused(caller, &refused).await?;
+                Err(error)
+            }
+            granted => granted,
+        }
+    }
+
+    async fn grant(
+        &self,
+        caller: &Caller,
+        request: DelegateRequest,
+        parent: Option<LinkId>,
+        ticket: &Ticket,
+    ) -> Result<DelegationAnswer, GovernError> {
         if !caller.is_human() && parent != caller.link() {
             return Err(GovernError::forbidden(
                 "an agent delegates from the delegation it acts under only",
@@ -209,6 +229,25 @@ impl Governor {
                 .map(|receipt| self.committed(caller.org(), &receipt))
                 .map_err(GovernError::from),
         )
+    }
+
+    /// Who reaches for more than it holds leaves a record, as often as it may ask: an
+    /// agent was heard before, a person's asking has no other bound.
+    async fn record_refused(
+        &self,
+        caller: &Caller,
+        refused: &DelegationRefused,
+    ) -> Result<(), GovernError> {
+        let (org, name) = (caller.org(), caller.name());
+        if caller.is_human() && self.parts.meter.admit(org, name).is_err() {
+            return Ok(());
+        }
+        let evidence = self
+            .record(org, name, "delegation.refused", None, refused)
+            .await?;
+        let receipt = self.commit(Commit::of(evidence)).await?;
+        self.committed(org, &receipt);
+        Ok(())
     }
 
     /// Refuses a budget under which nothing could ever be done.

@@ -14,7 +14,7 @@ use creto_runtime::{Limits, SandboxId, SandboxRuntime};
 use creto_telemetry::{LeafClass, Metrics};
 use creto_types::{
     ActionId, Clock, Commit, Evidence, IdSource, LeafIndex, OrgId, PrincipalName, Receipt,
-    Timestamp,
+    StoreError, Timestamp,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -23,8 +23,11 @@ use crate::caller::{Caller, Origin};
 use crate::policies::{InForce, PolicyShadow};
 use crate::ports::{ActionRecords, CommitStore, PolicyStore, Replies, SandboxStore};
 use crate::sandboxes::{Bindings, Sandboxes};
-use crate::verify::invoice_path;
+use crate::verify::{invoice_path, policies_path};
 use crate::{GovernError, HopAnswer, SelfAnswer};
+
+/// How often evidence is exported anew because invoices or policies came meanwhile.
+const EXPORTED_ANEW: usize = 8;
 
 /// What the governor ties together.
 pub struct Parts {
@@ -81,6 +84,9 @@ pub struct Governor {
     pub(crate) config: GovernorConfig,
     pub(crate) running: Sandboxes,
     pub(crate) in_force: InForce,
+    /// One change of limits and rates at a time: who may change one depends on who set
+    /// it last, and its record says what it was.
+    pub(crate) limiting: tokio::sync::Mutex<()>,
 }
 
 impl Governor {
@@ -92,6 +98,7 @@ impl Governor {
             config,
             running: Sandboxes::default(),
             in_force: InForce::default(),
+            limiting: tokio::sync::Mutex::default(),
         })
     }
 
@@ -187,13 +194,34 @@ impl Governor {
     pub async fn export(&self, caller: &Caller) -> Result<BTreeMap<String, Vec<u8>>, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("export evidence")?;
-        let invoices = self.all_invoices(caller.org()).await?;
-        let mut attachments = Vec::with_capacity(invoices.len());
-        for invoice in invoices {
-            let path = invoice_path(invoice.id);
-            attachments.push((path, creto_types::canonical_json(&invoice)?));
+        let org = caller.org();
+        let mut attachments = self.attachments(org).await?;
+        for _ in 0..EXPORTED_ANEW {
+            let files = self.parts.audit.export(org, attachments.clone()).await?;
+            // What came meanwhile may be in the log already, and has to come with it.
+            let now = self.attachments(org).await?;
+            if now == attachments {
+                return Ok(files);
+            }
+            attachments = now;
         }
-        Ok(self.parts.audit.export(caller.org(), attachments).await?)
+        Err(StoreError::Conflict { what: "evidence" }.into())
+    }
+
+    /// What the log refers to: names and contents.
+    async fn attachments(&self, org: OrgId) -> Result<Vec<(String, Vec<u8>)>, GovernError> {
+        let mut found = Vec::new();
+        for invoice in self.all_invoices(org).await? {
+            let path = invoice_path(invoice.id);
+            found.push((path, creto_types::canonical_json(&invoice)?));
+        }
+        let mut after: Option<String> = None;
+        while let Some((digest, files)) = self.parts.policies.bundle(org, after.as_deref()).await? {
+            let bytes = creto_types::canonical_json(files.files())?;
+            found.push((policies_path(&digest), bytes));
+            after = Some(digest);
+        }
+        Ok(found)
     }
 
     /// What time alone brings about: reservations and requests for a human that

@@ -197,6 +197,7 @@ impl Governor {
             Begun::Fresh(ticket) => ticket,
         };
         let scope = self.limit_scope(caller, &request)?;
+        let _one_at_a_time = self.limiting.lock().await;
         let drafted = self.parts.meter.draft_limit(Limit {
             id: self.parts.ids.next(),
             org: caller.org(),
@@ -240,6 +241,7 @@ impl Governor {
             Begun::Fresh(ticket) => ticket,
         };
         let missing = GovernError::NotFound { what: "limit" };
+        let _one_at_a_time = self.limiting.lock().await;
         let Some(limit) = self.parts.meter.limit(caller.org(), id) else {
             return Err(missing);
         };
@@ -306,6 +308,7 @@ impl Governor {
             RateSubject::EveryAgent => RateScope::EveryAgent,
             RateSubject::Agent(name) => RateScope::Agent(self.known(caller, name)?),
         };
+        let _one_at_a_time = self.limiting.lock().await;
         let drafted = self.parts.meter.draft_rate(RateRule {
             id: self.parts.ids.next(),
             org: caller.org(),
@@ -341,6 +344,7 @@ impl Governor {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
+        let _one_at_a_time = self.limiting.lock().await;
         let rule = self
             .parts
             .meter
@@ -472,7 +476,7 @@ impl Governor {
                 if !caller.is_human() && !self.gave(caller, &scope) {
                     return Err(missing());
                 }
-                within_budget(request, link.budget.as_ref())?;
+                within_budget(request.window, &request.limit, link.budget.as_ref())?;
                 Ok(scope)
             }
         }
@@ -524,20 +528,21 @@ fn may_change(caller: &Caller, set_by: &PrincipalName) -> Result<(), GovernError
 }
 
 /// The budget signed into a delegation is the ceiling of what is set on it.
-fn within_budget(
-    request: &LimitRequest,
+pub(crate) fn within_budget(
+    window: WindowName,
+    limit: &Quantity,
     budget: Option<&creto_nhi::Budget>,
 ) -> Result<(), GovernError> {
     let Some(budget) = budget else {
         return Ok(());
     };
-    let window = match budget.period {
+    let of_budget = match budget.period {
         BudgetPeriod::Total => WindowName::Total,
         BudgetPeriod::Month => WindowName::Monthly,
         BudgetPeriod::Day => WindowName::Daily,
         BudgetPeriod::Hour => WindowName::Hourly,
     };
-    let above = window == request.window && request.limit.at_most(&budget.limit) == Some(false);
+    let above = window == of_budget && limit.at_most(&budget.limit) == Some(false);
     if above {
         return Err(GovernError::invalid(
             "limit",

@@ -1,6 +1,7 @@
 //! The governor's ports in memory.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -28,6 +29,7 @@ pub struct MemoryGovernor {
 struct Policies {
     versions: BTreeMap<(OrgId, u64), (PolicyVersion, PolicyFiles)>,
     served: BTreeMap<OrgId, ServedPolicies>,
+    bundles: BTreeMap<(OrgId, String), PolicyFiles>,
 }
 
 impl MemoryGovernor {
@@ -130,6 +132,8 @@ impl PolicyStore for MemoryGovernor {
         let receipt = self.commits.apply(&commit)?;
         version.leaf = receipt.leaf();
         let number = version.version;
+        let digest = version.digest.clone();
+        policies.bundles.insert((org, digest), files.clone());
         policies.versions.insert((org, number), (version, files));
         let served = ServedPolicies::Published { version: number };
         policies.served.insert(org, served);
@@ -140,13 +144,29 @@ impl PolicyStore for MemoryGovernor {
         &self,
         org: OrgId,
         digest: String,
+        files: PolicyFiles,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let mut policies = self.policies.lock();
         let receipt = self.commits.apply(&commit)?;
+        policies.bundles.insert((org, digest.clone()), files);
         let served = ServedPolicies::Directory { digest };
         policies.served.insert(org, served);
         Ok(receipt)
+    }
+
+    async fn bundle(
+        &self,
+        org: OrgId,
+        after: Option<&str>,
+    ) -> Result<Option<(String, PolicyFiles)>, StoreError> {
+        let policies = self.policies.lock();
+        let after = after.unwrap_or_default().to_owned();
+        let mut later = policies
+            .bundles
+            .range((Bound::Excluded((org, after)), Bound::Unbounded));
+        let found = later.next().filter(|((of, _), _)| *of == org);
+        Ok(found.map(|((_, digest), files)| (digest.clone(), files.clone())))
     }
 
     async fn served(&self, org: OrgId) -> Result<Option<ServedPolicies>, StoreError> {

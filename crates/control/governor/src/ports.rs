@@ -116,7 +116,8 @@ pub enum ServedPolicies {
     },
 }
 
-/// Keeps published policies. What was published is never changed or removed.
+/// Keeps policies. What was published, or taken from the directory, is never changed or
+/// removed: evidence refers to it by its digest.
 ///
 /// A mutation and its [`Commit`] become durable in one transaction before the
 /// call returns, or nothing is changed.
@@ -134,13 +135,22 @@ pub trait PolicyStore: Send + Sync {
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
 
-    /// Makes the directory what is to be served, with this digest.
+    /// Makes the directory what is to be served, with this digest, and keeps its files.
     async fn follow_directory(
         &self,
         org: OrgId,
         digest: String,
+        files: PolicyFiles,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
+
+    /// The first bundle whose digest is greater than `after`, of all that were
+    /// published or followed, by digest.
+    async fn bundle(
+        &self,
+        org: OrgId,
+        after: Option<&str>,
+    ) -> Result<Option<(String, PolicyFiles)>, StoreError>;
 
     /// What is to be served; `None` for an organization that was never served.
     async fn served(&self, org: OrgId) -> Result<Option<ServedPolicies>, StoreError>;

@@ -1,8 +1,11 @@
 //! The bodies of records that are read back when evidence is verified.
 
+use std::fmt;
+
 use creto_crypto::sha256;
+use creto_errors::Classify as _;
 use creto_metering::{EventId, Invoice, InvoiceId, Settlement};
-use creto_nhi::{LinkId, Organization, Principal};
+use creto_nhi::{EscalationError, LinkId, NhiError, Organization, Principal};
 use creto_types::{CanonicalError, Money, Period, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
 
@@ -82,5 +85,130 @@ impl From<&Settlement> for UsageSettled {
             settled_at: settlement.settled_at,
             overage: settlement.overage,
         }
+    }
+}
+
+/// What policies an organization was to be served before a record's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum PoliciesBefore {
+    /// The configured directory.
+    Directory {
+        /// SHA-256 of the bundle, in hexadecimal.
+        digest: String,
+    },
+    /// A published version.
+    Published {
+        /// Which.
+        version: u64,
+        /// SHA-256 of the bundle, in hexadecimal.
+        digest: String,
+    },
+}
+
+impl fmt::Display for PoliciesBefore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory { digest } => write!(f, "the directory with digest {digest}"),
+            Self::Published { version, digest } => {
+                write!(f, "version {version} with digest {digest}")
+            }
+        }
+    }
+}
+
+/// `policy.published`, `policy.rolled_back`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PolicyPublished {
+    pub(crate) version: u64,
+    pub(crate) digest: String,
+    pub(crate) author: PrincipalName,
+    pub(crate) reason: String,
+    pub(crate) restores: Option<u64>,
+    pub(crate) previous: Option<PoliciesBefore>,
+}
+
+/// `policy.reloaded`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PolicyReloaded {
+    pub(crate) digest: String,
+    /// Their names.
+    pub(crate) files: Vec<String>,
+    /// Absent when nobody asked for it.
+    pub(crate) reason: Option<String>,
+    pub(crate) previous: Option<PoliciesBefore>,
+}
+
+/// `delegation.refused`. Who asked is the record's actor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DelegationRefused {
+    /// To whom.
+    pub(crate) delegatee: PrincipalName,
+    /// From which link; absent in person.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) parent: Option<LinkId>,
+    /// The code of the refusal.
+    pub(crate) code: String,
+    /// What was too much, when the link asked for more than the one above it holds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) asked: Option<String>,
+    /// What that one holds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) held: Option<String>,
+}
+
+/// The longest text in a record of a refusal, in characters: a list of rights is as
+/// long as its giver likes, a leaf is not.
+const MAX_REFUSED_TEXT: usize = 1_024;
+
+impl DelegationRefused {
+    /// The record of this refusal.
+    pub(crate) fn of(
+        delegatee: PrincipalName,
+        parent: Option<LinkId>,
+        error: &crate::GovernError,
+    ) -> Self {
+        let (asked, held) = match error {
+            crate::GovernError::Nhi(NhiError::Escalation(error)) => {
+                let (asked, held) = measures(error);
+                let shortened = |text: String| text.chars().take(MAX_REFUSED_TEXT).collect();
+                (Some(shortened(asked)), Some(shortened(held)))
+            }
+            _ => (None, None),
+        };
+        Self {
+            delegatee,
+            parent,
+            code: error.code().to_owned(),
+            asked,
+            held,
+        }
+    }
+}
+
+/// What was asked, and what is held.
+fn measures(error: &EscalationError) -> (String, String) {
+    match error {
+        EscalationError::Rights { right, held, .. } => (right.to_string(), held.clone()),
+        EscalationError::OutlivesParent {
+            expires_at,
+            parent_expires_at,
+            ..
+        } => (expires_at.to_string(), parent_expires_at.to_string()),
+        EscalationError::PrecedesParent {
+            not_before,
+            parent_not_before,
+            ..
+        } => (not_before.to_string(), parent_not_before.to_string()),
+        EscalationError::Depth { requested, allowed } => {
+            let allowed = allowed.map_or_else(|| "none".to_owned(), |depth| depth.to_string());
+            (requested.to_string(), allowed)
+        }
+        EscalationError::Budget {
+            requested, held, ..
+        } => (requested.to_string(), held.to_string()),
     }
 }

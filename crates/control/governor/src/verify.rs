@@ -1,21 +1,28 @@
 //! What the records of a log say about each other, checked offline: signatures
-//! of delegations, authority that only shrinks, money that adds up.
+//! of delegations, authority that only shrinks, limits and policies that follow from
+//! those before them, money that adds up.
+
+mod limits;
+mod policies;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use creto_crypto::VerifyingKey;
 use creto_metering::{EventId, Invoice, InvoiceId, InvoiceLine};
 use creto_nhi::{LinkId, Principal, SignedLink, verify_chain};
-use creto_types::{ActionId, LeafIndex, Money, PrincipalName, canonical_json};
+use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, canonical_json};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::records::{InvoiceIssued, OrganizationCreated, UsageSettled};
+use self::limits::LimitRecords;
+use self::policies::PolicyRecords;
+use crate::records::{DelegationRefused, InvoiceIssued, OrganizationCreated, UsageSettled};
 
 /// Reads the leaves of one log in order and says what does not hold. Trusts
 /// nothing but the log itself, so whoever verifies the log has verified this.
 #[derive(Default)]
 pub struct RecordChecker {
+    owner: Option<PrincipalName>,
     keys: HashMap<PrincipalName, VerifyingKey>,
     links: HashMap<LinkId, SignedLink>,
     revoked: HashSet<LinkId>,
@@ -24,12 +31,46 @@ pub struct RecordChecker {
     billed: HashSet<EventId>,
     /// Issued invoices whose file was not read yet.
     issued: BTreeMap<InvoiceId, (LeafIndex, InvoiceIssued)>,
+    limits: LimitRecords,
+    policies: PolicyRecords,
+}
+
+/// What the leaves so far say of whoever caused the next one, and of what it is about.
+struct Known<'a> {
+    actor: &'a PrincipalName,
+    org: Option<OrgId>,
+    owner: Option<&'a PrincipalName>,
+    keys: &'a HashMap<PrincipalName, VerifyingKey>,
+    links: &'a HashMap<LinkId, SignedLink>,
+}
+
+impl Known<'_> {
+    fn by_owner(&self) -> bool {
+        self.owner == Some(self.actor)
+    }
+
+    fn owner_only(&self, what: &str) -> Result<(), String> {
+        if self.by_owner() {
+            return Ok(());
+        }
+        Err(format!("only the owner may {what}; {} is not", self.actor))
+    }
+
+    fn exists(&self, name: &PrincipalName) -> Result<(), String> {
+        if self.keys.contains_key(name) {
+            return Ok(());
+        }
+        Err(format!("is about {name}, who was never created"))
+    }
 }
 
 /// What a leaf holds, as far as it is checked here.
 #[derive(Deserialize)]
 struct Leaf {
     kind: String,
+    actor: PrincipalName,
+    #[serde(default)]
+    org: Option<OrgId>,
     #[serde(default)]
     action_id: Option<ActionId>,
     body: Value,
@@ -57,10 +98,20 @@ impl RecordChecker {
         match leaf.kind.as_str() {
             "organization.created" => {
                 let body: OrganizationCreated = body(leaf.body)?;
+                self.owner = Some(body.owner.name.clone());
                 self.principal(body.owner)
             }
             "principal.created" => self.principal(body(leaf.body)?),
             "delegation.granted" => self.delegation(body(leaf.body)?),
+            "delegation.refused" => {
+                let refused: DelegationRefused = body(leaf.body)?;
+                match refused.parent {
+                    Some(parent) if refused.held.is_some() && !self.links.contains_key(&parent) => {
+                        Err(format!("is about {parent}, which was never granted"))
+                    }
+                    _ => Ok(()),
+                }
+            }
             "delegation.revoked" => {
                 #[derive(Deserialize)]
                 struct Revoked {
@@ -75,6 +126,10 @@ impl RecordChecker {
             }
             "principal.suspended" => self.suspension(body(leaf.body)?, true),
             "principal.resumed" => self.suspension(body(leaf.body)?, false),
+            "limit.set" | "limit.removed" | "limit.threshold" | "rate.set" | "rate.removed"
+            | "policy.published" | "policy.rolled_back" | "policy.reloaded" => {
+                self.rules(index, leaf)
+            }
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
                 let issued: InvoiceIssued = body(leaf.body)?;
@@ -87,16 +142,39 @@ impl RecordChecker {
         }
     }
 
+    /// What decisions are bound by, besides authority.
+    fn rules(&mut self, index: LeafIndex, leaf: Leaf) -> Result<(), String> {
+        let known = Known {
+            actor: &leaf.actor,
+            org: leaf.org,
+            owner: self.owner.as_ref(),
+            keys: &self.keys,
+            links: &self.links,
+        };
+        let (limits, policies) = (&mut self.limits, &mut self.policies);
+        match leaf.kind.as_str() {
+            "limit.set" => limits.set(&known, body(leaf.body)?),
+            "limit.removed" => limits.removed(&known, &body(leaf.body)?),
+            "limit.threshold" => limits.reached(&known, body(leaf.body)?),
+            "rate.set" => limits.rate_set(&known, body(leaf.body)?),
+            "rate.removed" => limits.rate_removed(&known, &body(leaf.body)?),
+            "policy.published" => policies.published(&known, index, body(leaf.body)?),
+            "policy.rolled_back" => policies.rolled_back(&known, index, body(leaf.body)?),
+            _ => policies.reloaded(&known, index, body(leaf.body)?),
+        }
+    }
+
     /// Takes a file that the bundle carries beside the log.
     ///
     /// # Errors
     ///
     /// Says in one sentence what does not hold.
     pub fn attachment(&mut self, path: &str, bytes: &[u8]) -> Result<(), String> {
-        let Some(id) = path
-            .strip_prefix("invoices/")
-            .and_then(|name| name.strip_suffix(".json"))
-        else {
+        let named = |kind: &str| path.strip_prefix(kind)?.strip_suffix(".json");
+        if let Some(digest) = named(POLICIES) {
+            return self.policies.files(digest, bytes);
+        }
+        let Some(id) = named(INVOICES) else {
             return Err("no file of this kind belongs into a bundle".to_owned());
         };
         let invoice: Invoice = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
@@ -119,13 +197,19 @@ impl RecordChecker {
     /// once everything was read.
     #[must_use]
     pub fn missing(&self) -> Vec<(String, String)> {
-        let missing = self.issued.values().map(|(leaf, issued)| {
+        let invoices = self.issued.values().map(|(leaf, issued)| {
             (
                 format!("attachments/{}", invoice_path(issued.id)),
                 format!("the invoice that leaf {leaf} issues is not here"),
             )
         });
-        missing.collect()
+        let policies = self.policies.missing().map(|(digest, leaf)| {
+            (
+                format!("attachments/{}", policies_path(digest)),
+                format!("the policies that leaf {leaf} puts in force are not here"),
+            )
+        });
+        invoices.chain(policies).collect()
     }
 
     fn principal(&mut self, principal: Principal) -> Result<(), String> {
@@ -275,9 +359,17 @@ impl RecordChecker {
     }
 }
 
+const INVOICES: &str = "invoices/";
+const POLICIES: &str = "policies/";
+
 /// Where a bundle carries an invoice.
 pub(crate) fn invoice_path(id: InvoiceId) -> String {
-    format!("invoices/{id}.json")
+    format!("{INVOICES}{id}.json")
+}
+
+/// Where a bundle carries the policies of this digest: the bytes that it is over.
+pub(crate) fn policies_path(digest: &str) -> String {
+    format!("{POLICIES}{digest}.json")
 }
 
 fn body<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, String> {

@@ -114,6 +114,8 @@ pub struct Metrics {
     registry: Registry,
     /// Decisions by outcome.
     pub decisions: CounterFamily<DecisionOutcome>,
+    /// Bytes that are set apart for remembered decisions.
+    pub decision_cache_bytes: GaugeValue,
     /// Records written to the log, by class.
     pub leaves: CounterFamily<LeafClass>,
     /// Reservations by what happened to them.
@@ -173,6 +175,11 @@ impl Metrics {
         let registry_ref = &mut registry;
         Self {
             decisions: CounterFamily::register(registry_ref, "decisions", "Decisions by outcome"),
+            decision_cache_bytes: GaugeValue::register(
+                registry_ref,
+                "decision_cache_bytes",
+                "Memory set apart at the start for remembered decisions",
+            ),
             leaves: CounterFamily::register(
                 registry_ref,
                 "journal_leaves",

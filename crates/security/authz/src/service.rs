@@ -43,6 +43,20 @@ impl Default for AuthzConfig {
     }
 }
 
+impl AuthzConfig {
+    /// How many verdicts there is room for, besides those with long names.
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        self.remembered.next_power_of_two()
+    }
+
+    /// What all of it takes.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.room() * 64 + self.room() / 8 * 256
+    }
+}
+
 /// The decision point. See the crate's documentation.
 pub struct Authz {
     quota: Arc<dyn Quota>,

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use creto_telemetry::PolicyReload;
 use creto_types::{Commit, OrgId, PrincipalName, StoreError, Timestamp};
 use parking_lot::RwLock;
-use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::answers::{self, PoliciesInForceAnswer, PolicySource, RefusedAnswer};
 use super::bundle::{BundleError, CheckedBundle};
 use crate::ports::{PolicyVersion, ServedPolicies};
+use crate::records::{PoliciesBefore, PolicyReloaded};
 use crate::{Caller, GovernError, Governor};
 
 /// What each organization is served, and from where.
@@ -52,29 +52,7 @@ struct Directory {
     refused: Option<RefusedAnswer>,
 }
 
-impl Source {
-    fn body(self, digest: Option<&str>) -> Value {
-        match self {
-            Self::Directory => json!({ "source": "directory", "digest": digest }),
-            Self::Published(version) => {
-                json!({ "source": "published", "version": version, "digest": digest })
-            }
-        }
-    }
-}
-
 impl InForce {
-    /// What is in force, for the record of what comes after it.
-    pub(super) fn before(&self, org: OrgId) -> Value {
-        match self.state.read().orgs.get(&org) {
-            Some(serving) => {
-                let digest = serving.loaded.as_ref().map(|(digest, _)| digest.as_str());
-                serving.source.body(digest)
-            }
-            None => Value::Null,
-        }
-    }
-
     fn follows_directory(&self, org: OrgId) -> bool {
         let state = self.state.read();
         let serving = state.orgs.get(&org);
@@ -246,9 +224,11 @@ impl Governor {
             return Err(StoreError::NotFound { what: "owner" }.into());
         };
         let commit = self.reload_commit(org, &owner, directory, None).await?;
-        let digest = directory.digest.clone();
+        let (digest, files) = (directory.digest.clone(), directory.files.clone());
         let policies = &self.parts.policies;
-        let receipt = policies.follow_directory(org, digest, commit).await?;
+        let receipt = policies
+            .follow_directory(org, digest, files, commit)
+            .await?;
         self.enforce(org, Source::Directory, directory);
         self.committed(org, &receipt);
         Ok(())
@@ -261,17 +241,42 @@ impl Governor {
         directory: &CheckedBundle,
         reason: Option<&str>,
     ) -> Result<Commit, GovernError> {
-        let files: Vec<&String> = directory.files.files().keys().collect();
-        let body = json!({
-            "digest": directory.digest,
-            "files": files,
-            "reason": reason,
-            "previous": self.in_force.before(org),
-        });
+        let body = PolicyReloaded {
+            digest: directory.digest.clone(),
+            files: directory.files.files().keys().cloned().collect(),
+            reason: reason.map(str::to_owned),
+            previous: self.served_before(org).await?,
+        };
         let evidence = self
             .record(org, actor, "policy.reloaded", None, &body)
             .await?;
         Ok(Commit::of(evidence))
+    }
+
+    /// What is to be served now, for the record of what comes after it. From the store:
+    /// a new start, or a publication of unknown outcome, makes no gap.
+    pub(super) async fn served_before(
+        &self,
+        org: OrgId,
+    ) -> Result<Option<PoliciesBefore>, GovernError> {
+        let policies = &self.parts.policies;
+        Ok(match policies.served(org).await? {
+            None => None,
+            Some(ServedPolicies::Directory { digest }) => {
+                Some(PoliciesBefore::Directory { digest })
+            }
+            Some(ServedPolicies::Published { version }) => {
+                let below = version.checked_add(1);
+                let newest = policies.list(org, below, 1).await?.into_iter().next();
+                let newest = newest.ok_or(StoreError::NotFound {
+                    what: "policy version",
+                })?;
+                Some(PoliciesBefore::Published {
+                    version: newest.version,
+                    digest: newest.digest,
+                })
+            }
+        })
     }
 
     fn owner_name(&self, org: OrgId) -> Option<PrincipalName> {

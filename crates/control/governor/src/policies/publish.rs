@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use creto_types::{Commit, LeafIndex, OrgId, Receipt, StoreError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::answers::{
     FollowAnswer, PolicyBundleAnswer, PolicySource, PolicyVersionAnswer, ValidationAnswer,
@@ -13,6 +12,7 @@ use super::answers::{
 use super::bundle::{BundleError, CheckedBundle, PolicyFiles};
 use crate::idempotency::{Begun, Ticket};
 use crate::ports::PolicyVersion;
+use crate::records::PolicyPublished;
 use crate::{Caller, GovernError, Governor, IdempotencyKey};
 
 /// The longest reason, in bytes.
@@ -160,7 +160,12 @@ impl Governor {
         let commit = commit.with_idempotency(ticket.record(&answer)?);
         let policies = &self.parts.policies;
         let followed = policies
-            .follow_directory(org, directory.digest.clone(), commit)
+            .follow_directory(
+                org,
+                directory.digest.clone(),
+                directory.files.clone(),
+                commit,
+            )
             .await;
         let leaf = followed.map(|receipt| {
             self.enforce_followed(org, &directory);
@@ -305,14 +310,14 @@ impl Governor {
             None => "policy.published",
             Some(_) => "policy.rolled_back",
         };
-        let body = json!({
-            "version": version.version,
-            "digest": version.digest,
-            "author": version.author,
-            "reason": version.reason,
-            "restores": version.restores,
-            "previous": self.in_force.before(version.org),
-        });
+        let body = PolicyPublished {
+            version: version.version,
+            digest: version.digest.clone(),
+            author: version.author.clone(),
+            reason: version.reason.clone(),
+            restores: version.restores,
+            previous: self.served_before(version.org).await?,
+        };
         let evidence = self
             .record(version.org, caller.name(), kind, None, &body)
             .await?;

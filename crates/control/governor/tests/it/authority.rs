@@ -1,7 +1,8 @@
 use creto_errors::Classify as _;
 use creto_governor::{BudgetRequest, DelegationState, OutcomeKind, PrincipalRequest, TokenRequest};
+use serde_json::json;
 
-use crate::world::{World, action, delegate, right, usd};
+use crate::world::{World, action, delegate, enter, right, usd};
 
 #[tokio::test]
 async fn nobody_gives_what_it_does_not_have() {
@@ -55,6 +56,99 @@ async fn nobody_gives_what_it_does_not_have() {
         .expect("lists")
         .len();
     assert_eq!(after, links, "nothing was changed");
+
+    // Who reached for what, and by how much it was too much; a request that nobody
+    // could be granted is no attempt.
+    let refused: Vec<_> = world
+        .commits
+        .evidence(world.owner.org())
+        .into_iter()
+        .filter(|record| record.kind == "delegation.refused")
+        .map(|record| (record.actor.to_string(), record.body))
+        .collect();
+    let planner = |code: &str, asked: &str, held: &str| {
+        let body = json!({
+            "delegatee": "release-bot", "parent": world.planner_link,
+            "code": code, "asked": asked, "held": held,
+        });
+        ("planner".to_owned(), body)
+    };
+    let held = "history.read on repo:*, changelog.draft on repo:*, release.publish on repo:*, \
+                network_egress on releases.example.test";
+    let by_bot = json!({
+        "delegatee": "release-bot", "parent": world.planner_link, "code": "forbidden",
+    });
+    assert_eq!(
+        refused,
+        [
+            planner(
+                "delegation_budget_exceeds_parent",
+                "5.01 USD per total",
+                "5.00 USD per total"
+            ),
+            planner("delegation_rights_exceed_parent", "payroll.run on *", held),
+            planner(
+                "delegation_outlives_parent",
+                "2026-04-01T00:00:00Z",
+                "2026-03-02T12:00:00Z"
+            ),
+            planner("delegation_depth_exceeded", "200", "6"),
+            ("release-bot".to_owned(), by_bot),
+        ]
+    );
+    world.check_records().await.expect("the records hold");
+}
+
+/// Refusals are recorded as often as somebody may ask: four times the rate. Who asks
+/// more often is still refused.
+#[tokio::test]
+async fn refused_delegations_do_not_fill_the_log() {
+    let world = World::paced(5).await;
+    let expires = "2026-03-02T12:00:00Z".parse().expect("an instant");
+    let mut deeper = delegate("release-bot", "1.00", expires);
+    deeper.max_depth = Some(200);
+    let refused = async |caller: &creto_governor::Caller| {
+        let mut codes = Vec::new();
+        for _ in 0..60 {
+            let refused = world.governor.delegate(caller, deeper.clone(), None).await;
+            codes.push(refused.expect_err("is refused").code());
+        }
+        codes.dedup();
+        let recorded = world.commits.evidence(world.owner.org()).into_iter();
+        let by = recorded
+            .filter(|record| record.kind == "delegation.refused" && record.actor == *caller.name());
+        (codes, by.count())
+    };
+    let (codes, recorded) = refused(&world.planner).await;
+    assert_eq!(codes, ["delegation_depth_exceeded", "too_many_requests"]);
+    assert!((1..=20).contains(&recorded), "{recorded}");
+    let (codes, recorded) = refused(&world.owner).await;
+    assert_eq!(codes, ["delegation_depth_exceeded"]);
+    assert_eq!(recorded, 20);
+}
+
+/// Rights may be long and many; the record of a refusal fits the log all the same.
+#[tokio::test]
+async fn a_refusal_under_many_long_rights_is_recorded() {
+    let world = World::new().await;
+    let expires: creto_types::Timestamp = "2026-03-02T12:00:00Z".parse().expect("an instant");
+    let mut wide = delegate("planner", "1.00", expires);
+    wide.rights = (0..64)
+        .map(|n| right(&format!("{n}.{}", "\"".repeat(250)), &"\\".repeat(256)))
+        .collect();
+    let wide = world.governor.delegate(&world.owner, wide, None).await;
+    let caller = enter(&world.governor, &world.owner, &wide.expect("delegates").id).await;
+    let mut more = delegate("release-bot", "1.00", expires);
+    more.rights = vec![right("payroll.run", "*")];
+    let refused = world.governor.delegate(&caller, more, None).await;
+    assert_eq!(
+        refused.expect_err("is refused").code(),
+        "delegation_rights_exceed_parent"
+    );
+    assert_eq!(
+        world.kinds().last().expect("a record"),
+        "delegation.refused"
+    );
 }
 
 #[tokio::test]

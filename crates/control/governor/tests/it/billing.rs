@@ -109,8 +109,13 @@ async fn an_invoice_cannot_be_altered_or_left_out() {
     assert!(refused.expect_err("altered").contains("differs"));
 
     let checker = world.after_the_leaves();
-    assert_eq!(checker.missing().len(), 1, "it is missed");
+    let missed = |checker: &creto_governor::RecordChecker| {
+        let missing = checker.missing().into_iter();
+        let invoices = missing.filter(|(place, _)| place.starts_with("attachments/invoices/"));
+        invoices.count()
+    };
+    assert_eq!(missed(&checker), 1);
     let mut checker = world.after_the_leaves();
     checker.attachment(&path, text.as_bytes()).expect("holds");
-    assert_eq!(checker.missing(), vec![]);
+    assert_eq!(missed(&checker), 0);
 }

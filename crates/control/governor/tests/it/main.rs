@@ -3,6 +3,8 @@
 mod actions;
 mod authority;
 mod billing;
+mod evidence;
+mod exactness;
 mod explain;
 mod policies;
 mod ports;

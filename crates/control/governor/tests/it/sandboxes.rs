@@ -4,7 +4,7 @@ use std::time::Duration;
 use creto_errors::Classify as _;
 use creto_governor::{
     GovernedEgress, IdempotencyKey, LimitsRequest, MountRequest, OutcomeKind, SandboxRequest,
-    SandboxState,
+    SandboxState, SuspensionRequest,
 };
 use creto_runtime::{EgressDecision as _, EgressProtocol, EgressRequest, EgressVerdict};
 use creto_telemetry::Metrics;
@@ -139,6 +139,66 @@ async fn what_was_running_is_lost_after_a_restart() {
     assert_eq!(lost.state, SandboxState::Lost);
 }
 
+fn egress(world: &World) -> GovernedEgress {
+    GovernedEgress {
+        bindings: world.bindings.clone(),
+        authz: world.authz.clone(),
+        audit: world.audit.clone(),
+        oracle: world.oracle.clone(),
+        metrics: Arc::new(Metrics::new("test")),
+        shadow: world.shadow.clone(),
+    }
+}
+
+fn ask(host: &str) -> EgressRequest {
+    EgressRequest {
+        host: host.to_owned(),
+        port: 80,
+        protocol: EgressProtocol::Http,
+    }
+}
+
+/// It runs on and reaches nothing, whoever in its chain is suspended; what it asks of
+/// the server is refused too.
+#[tokio::test]
+async fn a_running_sandbox_of_a_suspended_agent_reaches_nothing() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let started = governor.launch(&world.owner, program(&world), None).await;
+    let started = started.expect("starts").id;
+    let sandbox = started.parse().expect("an id");
+    let inside = governor.sandbox_caller(sandbox).expect("is bound");
+    let egress = egress(&world);
+    let because = || SuspensionRequest {
+        reason: "it loops".to_owned(),
+    };
+    for who in ["release-bot", "planner"] {
+        let name = who.parse().expect("a name");
+        let allowed = egress.decide(sandbox, &ask("releases.example.test")).await;
+        assert!(allowed.is_allow(), "{allowed:?}");
+        let done = governor.suspend_principal(&world.owner, &name, because(), None);
+        done.await.expect("suspends");
+        for host in ["releases.example.test", "evil.example.test"] {
+            let verdict = egress.decide(sandbox, &ask(host)).await;
+            assert!(
+                matches!(
+                    verdict,
+                    EgressVerdict::Refuse { ref code, .. } if code == "principal_suspended"
+                ),
+                "{who}, {host}: {verdict:?}"
+            );
+        }
+        let answer = governor.submit(&inside, action("history.read"), None).await;
+        assert_eq!(answer.expect("answers").reason.code, "principal_suspended");
+        let runs = governor.sandbox(&world.owner, &started, None).await;
+        assert_eq!(runs.expect("reads").state, SandboxState::Running);
+        let done = governor.resume_principal(&world.owner, &name, because(), None);
+        done.await.expect("resumes");
+    }
+    let allowed = egress.decide(sandbox, &ask("releases.example.test")).await;
+    assert!(allowed.is_allow(), "{allowed:?}");
+}
+
 #[tokio::test]
 async fn egress_follows_policy_and_delegation() {
     let world = World::new().await;
@@ -147,19 +207,7 @@ async fn egress_follows_policy_and_delegation() {
         .launch(&world.owner, program(&world), None)
         .await;
     let sandbox = started.expect("starts").id.parse().expect("an id");
-    let egress = GovernedEgress {
-        bindings: world.bindings.clone(),
-        authz: world.authz.clone(),
-        audit: world.audit.clone(),
-        oracle: world.oracle.clone(),
-        metrics: Arc::new(Metrics::new("test")),
-        shadow: world.shadow.clone(),
-    };
-    let ask = |host: &str| EgressRequest {
-        host: host.to_owned(),
-        port: 80,
-        protocol: EgressProtocol::Http,
-    };
+    let egress = egress(&world);
     let allowed = egress.decide(sandbox, &ask("releases.example.test")).await;
     assert!(allowed.is_allow(), "{allowed:?}");
     let refused = egress.decide(sandbox, &ask("evil.example.test")).await;

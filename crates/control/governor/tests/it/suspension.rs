@@ -208,7 +208,8 @@ async fn with(world: &World, more: &[Value]) -> Result<(), String> {
 #[tokio::test]
 async fn a_verifier_sees_a_suspension_that_cannot_be() {
     let world = World::new().await;
-    let of = |kind: &str, who: &str| json!({"kind": kind, "body": {"principal": who}});
+    let of =
+        |kind: &str, who: &str| json!({"kind": kind, "actor": "alice", "body": {"principal": who}});
     let suspended = of("principal.suspended", "planner");
     let resumed = of("principal.resumed", "planner");
     let granted = world
@@ -216,7 +217,7 @@ async fn a_verifier_sees_a_suspension_that_cannot_be() {
         .evidence(world.owner.org())
         .into_iter()
         .filter(|record| record.kind == "delegation.granted")
-        .map(|record| json!({"kind": record.kind, "body": record.body}))
+        .map(|record| json!({"kind": record.kind, "actor": record.actor, "body": record.body}))
         .next_back()
         .expect("one below the planner");
     let both = [suspended.clone(), resumed.clone()];

@@ -14,8 +14,8 @@ use creto_consensus::{LocalOracle, OracleConfig, TimestampOracle};
 use creto_governor::memory::MemoryGovernor;
 use creto_governor::{
     ActionRequest, Bindings, BudgetRequest, Caller, CheckedBundle, DelegateRequest, Governor,
-    GovernorConfig, OrganizationCreated, Parts, PolicyFiles, PolicyShadow, PrincipalRequest,
-    RecordChecker, RightAnswer, TokenRequest,
+    GovernorConfig, OrganizationCreated, Parts, PolicyFiles, PolicyShadow, PolicyStore,
+    PrincipalRequest, RecordChecker, RightAnswer, TokenRequest,
 };
 use creto_metering::memory::MemoryLedger;
 use creto_metering::{Meter, MeterConfig, PriceBook, RateLimit};
@@ -39,7 +39,7 @@ use tokio::sync::Notify;
 
 pub(crate) struct World {
     pub(crate) governor: Arc<Governor>,
-    nhi: Arc<Nhi>,
+    pub(crate) nhi: Arc<Nhi>,
     meter: Arc<Meter>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) commits: Arc<MemoryCommits>,
@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) oracle: Arc<dyn TimestampOracle>,
     pub(crate) runtime: Arc<ScriptedRuntime>,
     pub(crate) shadow: Arc<PolicyShadow>,
+    policies: Arc<dyn PolicyStore>,
+    assemble: Box<dyn Fn() -> Arc<Governor> + Send + Sync>,
 }
 
 struct Keys(Arc<Nhi>);
@@ -114,7 +116,13 @@ pub(crate) fn delegate(to: &str, budget: &str, at: Timestamp) -> DelegateRequest
 }
 
 impl World {
+    /// A hundred calls a second, by a clock that stands still.
     pub(crate) async fn new() -> Self {
+        Self::paced(100).await
+    }
+
+    /// So many calls a second, and as many at once.
+    pub(crate) async fn paced(calls: u32) -> Self {
         let start: Timestamp = "2026-03-01T12:00:00Z".parse().expect("an instant");
         let clock = Arc::new(ManualClock::new(start));
         let commits = Arc::new(MemoryCommits::new());
@@ -168,8 +176,8 @@ impl World {
             MeterConfig {
                 reservation_ttl: Duration::from_secs(60),
                 rate: RateLimit {
-                    per_second: NonZeroU32::new(100).expect("not zero"),
-                    burst: NonZeroU32::new(100).expect("not zero"),
+                    per_second: NonZeroU32::new(calls).expect("not zero"),
+                    burst: NonZeroU32::new(calls).expect("not zero"),
                 },
             },
             Arc::clone(&ids),
@@ -197,32 +205,41 @@ impl World {
         let metrics = Arc::new(Metrics::new("test"));
         let shadow = Arc::new(PolicyShadow::new(metrics.clone(), clock.clone()));
         let state = Arc::new(MemoryGovernor::new(Arc::clone(&commits)));
-        let governor = Governor::new(
-            Parts {
-                nhi: Arc::clone(&nhi),
-                oracle: Arc::clone(&oracle),
-                audit: Arc::clone(&audit),
-                authz: Arc::clone(&authz),
-                meter: Arc::clone(&meter),
-                oversight,
-                runtime: Some(runtime.clone()),
-                bindings: Arc::clone(&bindings),
-                commits: state.clone(),
-                replies: state.clone(),
-                records: state.clone(),
-                sandboxes: state.clone(),
-                policies: state,
-                shadow: shadow.clone(),
-                ids,
-                clock: clock.clone(),
-                metrics,
-            },
-            GovernorConfig {
-                public_url: "http://127.0.0.1:1".to_owned(),
-                volumes: BTreeMap::from([("history".to_owned(), "/srv/history".into())]),
-                limits: Limits::default(),
-            },
-        );
+        let assemble = {
+            let (nhi, oracle, audit) = (nhi.clone(), oracle.clone(), audit.clone());
+            let (authz, meter, runtime) = (authz.clone(), meter.clone(), runtime.clone());
+            let (bindings, state, shadow) = (bindings.clone(), state.clone(), shadow.clone());
+            let clock = clock.clone();
+            move || {
+                Governor::new(
+                    Parts {
+                        nhi: nhi.clone(),
+                        oracle: oracle.clone(),
+                        audit: audit.clone(),
+                        authz: authz.clone(),
+                        meter: meter.clone(),
+                        oversight: oversight.clone(),
+                        runtime: Some(runtime.clone()),
+                        bindings: bindings.clone(),
+                        commits: state.clone(),
+                        replies: state.clone(),
+                        records: state.clone(),
+                        sandboxes: state.clone(),
+                        policies: state.clone(),
+                        shadow: shadow.clone(),
+                        ids: ids.clone(),
+                        clock: clock.clone(),
+                        metrics: metrics.clone(),
+                    },
+                    GovernorConfig {
+                        public_url: "http://127.0.0.1:1".to_owned(),
+                        volumes: BTreeMap::from([("history".to_owned(), "/srv/history".into())]),
+                        limits: Limits::default(),
+                    },
+                )
+            }
+        };
+        let governor = assemble();
         let starter = CheckedBundle::check(PolicyFiles::starter()).expect("passes");
         governor.serve_policies(starter).await.expect("serves");
         let owner = governor.authenticate(&owner).expect("the owner's token");
@@ -264,7 +281,14 @@ impl World {
             oracle,
             runtime,
             shadow,
+            policies: state,
+            assemble: Box::new(assemble),
         }
+    }
+
+    /// A governor that knows what is stored and nothing else.
+    pub(crate) fn restarted(&self) -> Arc<Governor> {
+        (self.assemble)()
     }
 
     /// The owner of another organization on the same server.
@@ -281,7 +305,8 @@ impl World {
             let value = serde_json::to_value(record).expect("a record is JSON");
             checker.leaf(LeafIndex(index), &value)?;
         }
-        for (path, bytes) in self.invoice_files().await {
+        let files = self.invoice_files().await.into_iter();
+        for (path, bytes) in files.chain(self.policy_files().await) {
             checker.attachment(&path, &bytes)?;
         }
         match checker.missing().as_slice() {
@@ -314,6 +339,22 @@ impl World {
                 (format!("invoices/{}.json", invoice.id), bytes)
             })
             .collect()
+    }
+
+    /// Policies as an evidence bundle carries them.
+    pub(crate) async fn policy_files(&self) -> Vec<(String, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        let next = async |after: Option<String>| {
+            let bundle = self.policies.bundle(self.owner.org(), after.as_deref());
+            bundle.await.expect("reads")
+        };
+        while let Some((digest, files)) = next(after).await {
+            let bytes = creto_types::canonical_json(files.files()).expect("canonical");
+            found.push((format!("policies/{digest}.json"), bytes));
+            after = Some(digest);
+        }
+        found
     }
 
     /// A reader that has read every leaf and no invoice yet.

@@ -32,6 +32,7 @@ fn what_is_counted_is_shown() {
     metrics.decisions.add(DecisionOutcome::Allow, 2);
     metrics.egress.inc(EgressVerdict::Refused);
     metrics.oversight_pending.set(4);
+    metrics.decision_cache_bytes.set(1_024);
     metrics.oversight_pending.dec();
     let took = Duration::from_millis(3);
     metrics.http_request("GET", Some("/v1/actions/{id}"), 404, took);
@@ -43,6 +44,7 @@ fn what_is_counted_is_shown() {
     line(&text, "creto_decisions_total{outcome=\"allow\"} 3");
     line(&text, "creto_egress_total{verdict=\"refused\"} 1");
     line(&text, "creto_oversight_pending 3");
+    line(&text, "creto_decision_cache_bytes 1024");
     line(
         &text,
         "creto_http_requests_total{method=\"GET\",route=\"/v1/actions/{id}\",status=\"404\"} 1",

@@ -119,7 +119,7 @@ pub fn verify_bundle(
 type Files = BTreeMap<String, Vec<u8>>;
 
 /// The leaves that record attachments: an attachment is named by the id of what
-/// its leaf is about.
+/// its leaf is about, or by its digest.
 #[derive(Default)]
 struct Records(BTreeMap<String, Option<LeafIndex>>);
 
@@ -135,9 +135,11 @@ impl Records {
     }
 
     fn leaf(&mut self, index: LeafIndex, leaf: &serde_json::Value) {
-        let id = leaf.pointer("/body/id").and_then(serde_json::Value::as_str);
-        if let Some(record) = id.and_then(|id| self.0.get_mut(id)) {
-            record.get_or_insert(index);
+        for field in ["/body/id", "/body/digest"] {
+            let id = leaf.pointer(field).and_then(serde_json::Value::as_str);
+            if let Some(record) = id.and_then(|id| self.0.get_mut(id)) {
+                record.get_or_insert(index);
+            }
         }
     }
 

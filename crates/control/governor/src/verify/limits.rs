@@ -1,0 +1,209 @@
+//! Limits and rates in the log: at most one in force for a subject, set and ended by
+//! whoever may, and notified once a threshold.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use creto_metering::{Limit, LimitId, RateId, RateRule, RateScope, Scope};
+use creto_nhi::LinkId;
+use creto_types::{OrgId, PrincipalName, Quantity, Timestamp};
+use serde::Deserialize;
+
+use super::Known;
+use crate::limits::within_budget;
+
+#[derive(Default)]
+pub(super) struct LimitRecords {
+    limits: BTreeMap<LimitId, Limit>,
+    rates: BTreeMap<RateId, RateRule>,
+    /// Every limit that ever was, with each value it had.
+    values: HashMap<LimitId, Vec<Quantity>>,
+    noticed: HashSet<(String, Option<Timestamp>, u8)>,
+}
+
+/// `limit.threshold`, as far as it is checked.
+#[derive(Deserialize)]
+pub(super) struct Reached {
+    limit_id: String,
+    threshold: u8,
+    window_start: Option<Timestamp>,
+    limit: Quantity,
+    taken: Quantity,
+}
+
+impl LimitRecords {
+    pub(super) fn set(&mut self, known: &Known<'_>, limit: Limit) -> Result<(), String> {
+        by_its_actor(known, limit.org, &limit.set_by)?;
+        self.may_change(known, &limit)?;
+        within(known, &limit)?;
+        let mut others = self.limits.values().filter(|other| other.id != limit.id);
+        if let Some(other) = others.find(|other| limit.replaces(other)) {
+            return Err(format!(
+                "sets {}, while {} is in force for the same",
+                limit.id, other.id
+            ));
+        }
+        if let Some(before) = self.limits.get(&limit.id)
+            && !limit.replaces(before)
+        {
+            return Err(format!("makes of {} a limit of something else", limit.id));
+        }
+        self.values.entry(limit.id).or_default().push(limit.limit);
+        self.limits.insert(limit.id, limit);
+        Ok(())
+    }
+
+    pub(super) fn removed(&mut self, known: &Known<'_>, limit: &Limit) -> Result<(), String> {
+        self.may_change(known, limit)?;
+        match self.limits.remove(&limit.id) {
+            None => Err(format!("ends {}, which was not in force", limit.id)),
+            Some(before) if before != *limit => {
+                Err(format!("ends {} as it was not in force", limit.id))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The owner changes any; an agent one on a delegation that it gave, unless
+    /// somebody else set it.
+    fn may_change(&self, known: &Known<'_>, limit: &Limit) -> Result<(), String> {
+        if known.by_owner() {
+            return Ok(());
+        }
+        let gave = match &limit.scope {
+            Scope::Delegation { link, .. } => {
+                let signed = known.links.get(link);
+                signed.is_some_and(|signed| signed.link.delegator == *known.actor)
+            }
+            Scope::Agent(_) | Scope::Organization => false,
+        };
+        if !gave {
+            return Err(format!("{} may not set limits there", known.actor));
+        }
+        match self.limits.get(&limit.id) {
+            Some(before) if before.set_by != *known.actor => Err(format!(
+                "{} may not change what {} set",
+                known.actor, before.set_by
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn reached(&mut self, known: &Known<'_>, reached: Reached) -> Result<(), String> {
+        let id = &reached.limit_id;
+        let had = match (id.parse::<LimitId>(), id.parse::<LinkId>()) {
+            (Ok(limit), _) => self
+                .values
+                .get(&limit)
+                .is_some_and(|values| values.contains(&reached.limit)),
+            (_, Ok(link)) => {
+                let budget = known.links.get(&link).and_then(|signed| signed.link.budget);
+                budget.is_some_and(|budget| budget.limit == reached.limit)
+            }
+            _ => false,
+        };
+        if !had {
+            return Err(format!("{id} was never a limit of {}", reached.limit));
+        }
+        if is_percent_of(&reached.taken, reached.threshold, &reached.limit) != Some(true) {
+            return Err(format!(
+                "{} is less than {} % of {}",
+                reached.taken, reached.threshold, reached.limit
+            ));
+        }
+        let key = (reached.limit_id, reached.window_start, reached.threshold);
+        if self.noticed.insert(key) {
+            Ok(())
+        } else {
+            Err("this threshold was notified before".to_owned())
+        }
+    }
+
+    pub(super) fn rate_set(&mut self, known: &Known<'_>, rule: RateRule) -> Result<(), String> {
+        by_its_actor(known, rule.org, &rule.set_by)?;
+        known.owner_only("set rates")?;
+        if let RateScope::Agent(name) = &rule.scope {
+            known.exists(name)?;
+        }
+        let mut others = self.rates.values().filter(|other| other.id != rule.id);
+        if let Some(other) = others.find(|other| rule.replaces(other)) {
+            return Err(format!(
+                "sets {}, while {} is in force for the same",
+                rule.id, other.id
+            ));
+        }
+        match self.rates.insert(rule.id, rule.clone()) {
+            Some(before) if !rule.replaces(&before) => {
+                Err(format!("makes of {} a rate of something else", rule.id))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn rate_removed(
+        &mut self,
+        known: &Known<'_>,
+        rule: &RateRule,
+    ) -> Result<(), String> {
+        known.owner_only("remove rates")?;
+        match self.rates.remove(&rule.id) {
+            None => Err(format!("ends {}, which was not in force", rule.id)),
+            Some(before) if before != *rule => {
+                Err(format!("ends {} as it was not in force", rule.id))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// What is set says who set it, and where.
+fn by_its_actor(known: &Known<'_>, org: OrgId, set_by: &PrincipalName) -> Result<(), String> {
+    if set_by != known.actor {
+        return Err(format!("says that {set_by} set it, not {}", known.actor));
+    }
+    match known.org {
+        Some(own) if own != org => Err(format!("is of organization {org}")),
+        _ => Ok(()),
+    }
+}
+
+/// The subject is there, and what is set on a delegation lies within its budget.
+fn within(known: &Known<'_>, limit: &Limit) -> Result<(), String> {
+    let (link, root, holder) = match &limit.scope {
+        Scope::Organization => return Ok(()),
+        Scope::Agent(name) => return known.exists(name),
+        Scope::Delegation { link, root, holder } => (link, root, holder),
+    };
+    let granted = known
+        .links
+        .get(link)
+        .ok_or_else(|| format!("is about {link}, which was never granted"))?;
+    let mut first = granted;
+    while let Some(above) = first.link.parent.and_then(|id| known.links.get(&id)) {
+        first = above;
+    }
+    if first.link.id != *root || granted.link.delegatee != *holder {
+        return Err(format!("does not name root and holder of {link}"));
+    }
+    within_budget(
+        limit.window.into(),
+        &limit.limit,
+        granted.link.budget.as_ref(),
+    )
+    .map_err(|error| error.to_string())
+}
+
+/// Whether it is at least so many percent of the other; `None` when the two cannot be
+/// compared.
+fn is_percent_of(taken: &Quantity, percent: u8, most: &Quantity) -> Option<bool> {
+    match (taken, most) {
+        (Quantity::Units(taken), Quantity::Units(most)) => {
+            Some(u128::from(*taken) * 100 >= u128::from(*most) * u128::from(percent))
+        }
+        (Quantity::Money(taken), Quantity::Money(most)) => {
+            let taken = taken.checked_mul(100).ok()?;
+            let most = most.checked_mul(u64::from(percent)).ok()?;
+            most.at_most(&taken).ok()
+        }
+        _ => None,
+    }
+}

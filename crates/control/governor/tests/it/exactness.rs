@@ -1,0 +1,622 @@
+//! Once a change returned, no decision uses the old state, on any thread.
+//!
+//! Changes and decisions take numbers from one counter when they begin and when they
+//! end. A decision saw values (which policies decided, which limit refused, who was
+//! suspended); each must be one that was in force at some moment between its two
+//! numbers: a change that returned before it began has to show, one that began after
+//! it ended must not.
+#![allow(clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use creto_authz::{Action, Bound, Decision, ResourceRef};
+use creto_governor::{
+    ActionAnswer, ActionRequest, Caller, LimitRequest, LimitSubject, OnExceedName, OutcomeKind,
+    PolicyFiles, PrincipalRequest, PublishPoliciesRequest, SuspensionRequest, WindowName,
+};
+use creto_nhi::LinkId;
+use creto_types::{Clock as _, Quantity};
+use serde_json::json;
+
+use crate::world::{World, delegate, enter};
+
+/// One order over everything that begins or ends.
+#[derive(Default)]
+struct Order(AtomicU64);
+
+impl Order {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+/// The values that something had, each from a change that began and ended.
+struct Register<T> {
+    changes: Vec<(u64, u64, T)>,
+}
+
+impl<T: PartialEq + Debug> Register<T> {
+    /// With the value it has before anything is counted.
+    fn new(first: T) -> Self {
+        Self {
+            changes: vec![(0, 0, first)],
+        }
+    }
+
+    async fn change<F: Future>(&mut self, order: &Order, to: T, change: F) -> F::Output {
+        let begun = order.next();
+        let done = change.await;
+        self.changes.push((begun, order.next(), to));
+        done
+    }
+
+    /// What may have been seen between these two.
+    fn possible(&self, begun: u64, ended: u64) -> impl Iterator<Item = &T> {
+        let next = self.changes.iter().skip(1).map(Some).chain([None]);
+        self.changes
+            .iter()
+            .zip(next)
+            .filter(move |((from, _, _), next)| {
+                *from < ended && next.is_none_or(|(_, until, _)| *until > begun)
+            })
+            .map(|((_, _, value), _)| value)
+    }
+
+    fn check(&self, seen: &Seen, what: &str, fits: impl Fn(&T) -> bool) {
+        let possible: Vec<&T> = self.possible(seen.begun, seen.ended).collect();
+        assert!(
+            possible.iter().any(|value| fits(value)),
+            "{what} was one of {possible:?} while this was decided: {seen:?}"
+        );
+    }
+}
+
+/// One decision and what it shows.
+#[derive(Debug)]
+struct Seen {
+    begun: u64,
+    ended: u64,
+    /// The place of the delegation it was asked under.
+    link: usize,
+    outcome: Outcome,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Revoked,
+    Suspended,
+    /// By the policies of this version.
+    Denied(u64),
+    /// By the policies of this version, had it not been for this limit.
+    Exceeded(u64, u64),
+    Allowed(u64),
+}
+
+/// `v17`: the version that decided.
+fn version(policies: &[impl AsRef<str>]) -> u64 {
+    let [one] = policies else {
+        panic!("one policy decides each time");
+    };
+    let number = one
+        .as_ref()
+        .strip_prefix('v')
+        .expect("named by its version");
+    number.parse().expect("a number")
+}
+
+fn units(limit: Quantity) -> u64 {
+    match limit {
+        Quantity::Units(units) => units,
+        Quantity::Money(_) => panic!("a limit of units was set"),
+    }
+}
+
+fn of_decision(decision: Decision) -> Outcome {
+    let ids = |policies: &[creto_authz::PolicyId]| {
+        let ids: Vec<String> = policies.iter().map(ToString::to_string).collect();
+        version(&ids)
+    };
+    match decision {
+        Decision::Allow { policies, .. } => Outcome::Allowed(ids(&policies)),
+        Decision::QuotaExceeded { exceeded, policies } => {
+            Outcome::Exceeded(ids(&policies), units(exceeded.limit))
+        }
+        Decision::Deny { reason, policies } => match reason.code {
+            "delegation_revoked" => Outcome::Revoked,
+            "principal_suspended" => Outcome::Suspended,
+            "policy_forbids" => Outcome::Denied(ids(&policies)),
+            other => panic!("{other}: {}", reason.text),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+fn of_answer(answer: &ActionAnswer) -> Outcome {
+    match (answer.outcome, answer.reason.code.as_str()) {
+        (OutcomeKind::Allow, _) => Outcome::Allowed(version(&answer.policy_ids)),
+        (OutcomeKind::QuotaExceeded, _) => {
+            let quota = answer.quota.as_ref().expect("says which");
+            Outcome::Exceeded(version(&answer.policy_ids), units(quota.limit))
+        }
+        (_, "delegation_revoked") => Outcome::Revoked,
+        (_, "principal_suspended") => Outcome::Suspended,
+        (_, "policy_forbids") => Outcome::Denied(version(&answer.policy_ids)),
+        _ => panic!("{answer:?}"),
+    }
+}
+
+/// What every call asks for. Limits lie far below and far above it.
+const ASKED: u64 = 500_000;
+
+/// The policies of a version: the even ones permit everything, the odd ones nothing.
+fn policies(version: u64) -> PublishPoliciesRequest {
+    let effect = if version.is_multiple_of(2) {
+        "permit"
+    } else {
+        "forbid"
+    };
+    let text = format!("@id(\"v{version}\") {effect} (principal, action, resource);");
+    with_schema(text, "another version")
+}
+
+fn with_schema(policies: String, reason: &str) -> PublishPoliciesRequest {
+    let starter = PolicyFiles::starter();
+    let schemas = starter
+        .files()
+        .iter()
+        .filter(|(name, _)| name.ends_with(".cedarschema"));
+    let mut files: BTreeMap<_, _> = schemas
+        .map(|(name, text)| (name.clone(), text.clone()))
+        .collect();
+    files.insert("all.cedar".to_owned(), policies);
+    PublishPoliciesRequest {
+        files,
+        reason: reason.to_owned(),
+        expect_version: None,
+    }
+}
+
+/// Of the whole organization: the even ones refuse what is asked, the odd ones leave
+/// room for every caller. No two are the same.
+fn limit(round: u64) -> u64 {
+    let base = if round.is_multiple_of(2) {
+        1_000
+    } else {
+        1_000_000_000
+    };
+    base + round
+}
+
+fn set(most: u64) -> LimitRequest {
+    LimitRequest {
+        scope: LimitSubject::Organization,
+        event: None,
+        limit: Quantity::Units(most),
+        window: WindowName::Total,
+        time_zone: None,
+        on_exceed: OnExceedName::Block,
+        grace: None,
+        thresholds: Some(Vec::new()),
+    }
+}
+
+fn because() -> SuspensionRequest {
+    SuspensionRequest {
+        reason: "a round of the test".to_owned(),
+    }
+}
+
+fn read(units: u64) -> ActionRequest {
+    ActionRequest {
+        action: "history.read".to_owned(),
+        resource: "repo:creto".to_owned(),
+        args: json!({}),
+        units,
+        grant: None,
+    }
+}
+
+/// Delegations of the test: each gives an agent all work without a budget.
+struct Links {
+    /// Bound once, and asked for ever.
+    bound: Vec<Bound>,
+    callers: Vec<Caller>,
+    ids: Vec<String>,
+}
+
+/// The first twelve stand below `lead`, who is suspended from time to time, and ten
+/// of those are revoked. The last two stand below the owner and stay.
+const REVOKED: usize = 10;
+const BELOW_LEAD: usize = 12;
+const LINKS: usize = 14;
+
+async fn links(world: &World) -> Links {
+    let governor = &world.governor;
+    for name in ["lead", "worker"] {
+        let request = PrincipalRequest {
+            name: name.parse().expect("a name"),
+            kind: "agent".to_owned(),
+        };
+        let made = governor.create_principal(&world.owner, request, None).await;
+        made.expect("an agent is made");
+    }
+    let end = world.clock.now() + std::time::Duration::from_secs(3_600);
+    let give = async |from: &Caller, to: &str| {
+        let mut request = delegate(to, "1.00", end);
+        request.budget = None;
+        let given = governor.delegate(from, request, None).await;
+        given.expect("delegates").id
+    };
+    let lead = give(&world.owner, "lead").await;
+    let lead = enter(governor, &world.owner, &lead).await;
+    let mut links = Links {
+        bound: Vec::new(),
+        callers: Vec::new(),
+        ids: Vec::new(),
+    };
+    for place in 0..LINKS {
+        let from = if place < BELOW_LEAD {
+            &lead
+        } else {
+            &world.owner
+        };
+        let id = give(from, "worker").await;
+        let link: LinkId = id.parse().expect("an id");
+        let identity = world.nhi.identity_for_link(world.owner.org(), link);
+        links
+            .bound
+            .push(world.authz.bind(identity.expect("is known")));
+        links.callers.push(enter(governor, &world.owner, &id).await);
+        links.ids.push(id);
+    }
+    links
+}
+
+/// Everybody who decides, and what they saw.
+struct Deciders {
+    order: Order,
+    stop: AtomicBool,
+    decided: AtomicU64,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl Deciders {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            order: Order::default(),
+            stop: AtomicBool::new(false),
+            decided: AtomicU64::new(0),
+            seen: Mutex::default(),
+        })
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    fn count(&self) {
+        self.decided.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn keep(&self, mut seen: Vec<Seen>) {
+        self.seen.lock().expect("nobody panicked").append(&mut seen);
+    }
+
+    /// Until so many more decisions were made.
+    async fn more(&self, decisions: u64) {
+        let until = self.decided.load(Ordering::SeqCst) + decisions;
+        while self.decided.load(Ordering::SeqCst) < until {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A thread that asks the decision point, one delegation after the other.
+    fn checker(self: &Arc<Self>, world: &Arc<World>, links: &Arc<Links>) -> JoinHandle<()> {
+        let (deciders, world, links) = (Arc::clone(self), Arc::clone(world), Arc::clone(links));
+        std::thread::spawn(move || {
+            let (action, repo) = (
+                Action::named("history.read"),
+                ResourceRef::resource("repo:creto"),
+            );
+            let mut seen = Vec::new();
+            for (link, bound) in links.bound.iter().enumerate().cycle() {
+                if deciders.stopped() {
+                    break;
+                }
+                let begun = deciders.order.next();
+                let decision = world.authz.check(bound, &action, &repo, ASKED);
+                let ended = deciders.order.next();
+                let outcome = of_decision(decision);
+                seen.push(Seen {
+                    begun,
+                    ended,
+                    link,
+                    outcome,
+                });
+                deciders.count();
+            }
+            deciders.keep(seen);
+        })
+    }
+
+    /// A caller of governed actions: decided, durable, given back.
+    async fn submitter(self: Arc<Self>, world: Arc<World>, links: Arc<Links>) {
+        let mut seen = Vec::new();
+        for (link, caller) in links.callers.iter().enumerate().cycle() {
+            if self.stopped() {
+                break;
+            }
+            let begun = self.order.next();
+            let answer = world.governor.submit(caller, read(ASKED), None).await;
+            let ended = self.order.next();
+            let answer = answer.expect("answers");
+            let outcome = of_answer(&answer);
+            if matches!(outcome, Outcome::Allowed(_)) {
+                let given_back = world.governor.release(caller, answer.action_id, None).await;
+                // Whoever lost its authority meanwhile leaves it to the sweep.
+                drop(given_back);
+            }
+            seen.push(Seen {
+                begun,
+                ended,
+                link,
+                outcome,
+            });
+            self.count();
+            tokio::task::yield_now().await;
+        }
+        self.keep(seen);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_change_is_seen_by_whatever_begins_after_it_returned() {
+    let world = Arc::new(World::paced(1_000_000_000).await);
+    let governor = &world.governor;
+    let publish = async |version| {
+        let published = governor.publish_policies(&world.owner, policies(version), None);
+        published.await.expect("publishes");
+    };
+    let limited = async |round| {
+        let request = set(limit(round));
+        let done = governor.set_limit(&world.owner, request, None).await;
+        done.expect("is set");
+    };
+    let links = Arc::new(links(&world).await);
+    publish(0).await;
+    limited(0).await;
+
+    let deciders = Deciders::new();
+    let order = &deciders.order;
+    // The numbers of what was in force before anything is counted.
+    order.next();
+    let threads: Vec<_> = (0..3).map(|_| deciders.checker(&world, &links)).collect();
+    let tasks: Vec<_> = (0..2)
+        .map(|_| {
+            let deciders = Arc::clone(&deciders);
+            tokio::spawn(deciders.submitter(Arc::clone(&world), Arc::clone(&links)))
+        })
+        .collect();
+
+    let mut versions = Register::new(0);
+    let mut limits = Register::new(limit(0));
+    let mut standing = Register::new(true);
+    let mut revoked: Vec<Register<bool>> = (0..LINKS).map(|_| Register::new(false)).collect();
+    let publishing = async {
+        for version in 1..=10 {
+            versions.change(order, version, publish(version)).await;
+            deciders.more(40).await;
+        }
+    };
+    let limiting = async {
+        for round in 1..=40 {
+            limits.change(order, limit(round), limited(round)).await;
+            deciders.more(20).await;
+        }
+    };
+    let suspending = async {
+        let lead = "lead".parse().expect("a name");
+        for round in 0..24 {
+            let owner = &world.owner;
+            let change = async {
+                let done = if round % 2 == 0 {
+                    governor
+                        .suspend_principal(owner, &lead, because(), None)
+                        .await
+                } else {
+                    governor
+                        .resume_principal(owner, &lead, because(), None)
+                        .await
+                };
+                done.expect("changes");
+            };
+            standing.change(order, round % 2 != 0, change).await;
+            deciders.more(if round % 2 == 0 { 20 } else { 60 }).await;
+        }
+    };
+    let revoking = async {
+        for (link, register) in revoked.iter_mut().enumerate().take(REVOKED) {
+            let id = links.ids.get(link).expect("one for each");
+            let done = governor.revoke(&world.owner, id, None);
+            register.change(order, true, done).await.expect("revokes");
+            deciders.more(120).await;
+        }
+    };
+    tokio::join!(publishing, limiting, suspending, revoking);
+    deciders.more(100).await;
+    deciders.stop.store(true, Ordering::SeqCst);
+    for thread in threads {
+        tokio::task::spawn_blocking(move || thread.join())
+            .await
+            .expect("is waited for")
+            .expect("a thread saw what it must not");
+    }
+    for task in tasks {
+        task.await.expect("a task saw what it must not");
+    }
+
+    let all = std::mem::take(&mut *deciders.seen.lock().expect("nobody panicked"));
+    let mut kinds = [0_u64; 5];
+    for seen in &all {
+        let below_lead = seen.link < BELOW_LEAD;
+        let revocation = revoked.get(seen.link).expect("one for each");
+        match &seen.outcome {
+            Outcome::Revoked => {
+                revocation.check(seen, "the revocation", |revoked| *revoked);
+                kinds[0] += 1;
+                continue;
+            }
+            Outcome::Suspended => {
+                assert!(below_lead, "{seen:?}");
+                standing.check(seen, "the standing of lead", |good| !good);
+                kinds[1] += 1;
+                continue;
+            }
+            _ => {}
+        }
+        revocation.check(seen, "the revocation", |revoked| !revoked);
+        if below_lead {
+            standing.check(seen, "the standing of lead", |good| *good);
+        }
+        let decided_by = match &seen.outcome {
+            Outcome::Denied(version) => {
+                kinds[2] += 1;
+                *version
+            }
+            Outcome::Exceeded(version, refusing) => {
+                limits.check(seen, "the limit", |limit| limit == refusing);
+                kinds[3] += 1;
+                *version
+            }
+            Outcome::Allowed(version) => {
+                limits.check(seen, "the limit", |limit| *limit >= ASKED);
+                kinds[4] += 1;
+                *version
+            }
+            Outcome::Revoked | Outcome::Suspended => panic!("looked at above"),
+        };
+        let denies = matches!(seen.outcome, Outcome::Denied(_));
+        assert_eq!(denies, !decided_by.is_multiple_of(2), "{seen:?}");
+        versions.check(seen, "the version", |version| *version == decided_by);
+    }
+    assert!(kinds.iter().all(|count| *count > 0), "{kinds:?}");
+    nothing_is_granted_beyond_the_limit_before_it_in_the_log(&world);
+    world.check_records().await.expect("the records hold");
+}
+
+/// A reservation and a limit become durable one after the other, so between the record
+/// of one limit and that of the next no grant stands that the limit refuses.
+fn nothing_is_granted_beyond_the_limit_before_it_in_the_log(world: &World) {
+    let mut most = u64::MAX;
+    for record in world.commits.evidence(world.owner.org()) {
+        match record.kind.as_str() {
+            "limit.set" => most = record.body["limit"]["units"].as_u64().expect("of units"),
+            "action.decided" if record.body["outcome"] == "allow" => {
+                let asked = record.body["units"].as_u64().expect("of units");
+                assert!(asked <= most, "{asked} granted while {most} was the most");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// So many policies that putting them in force takes a while, each for a resource of
+/// its own, named after their set.
+const MANY: usize = 200;
+const CALLERS: usize = 16;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_callers_go_on_while_many_policies_are_published() {
+    let world = Arc::new(World::paced(1_000_000_000).await);
+    let links = Arc::new(links(&world).await);
+    let publish = async |version: u64| {
+        let text: String = (0..MANY)
+            .map(|place| {
+                format!(
+                    "@id(\"v{version}.{place}\") permit (principal, action, \
+                     resource == Creto::Resource::\"repo:{place}\");\n"
+                )
+            })
+            .collect();
+        let request = with_schema(text, "many");
+        let published = world.governor.publish_policies(&world.owner, request, None);
+        published.await.expect("publishes");
+    };
+    publish(0).await;
+    let deciders = Deciders::new();
+    deciders.order.next();
+    let threads: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let (deciders, world, links) = (
+                Arc::clone(&deciders),
+                Arc::clone(&world),
+                Arc::clone(&links),
+            );
+            std::thread::spawn(move || {
+                let bound = links.bound.last().expect("a delegation that stays");
+                let action = Action::named("history.read");
+                let repos: Vec<_> = (0..MANY)
+                    .filter(|place| place % CALLERS == caller)
+                    .map(|place| (place, ResourceRef::resource(format!("repo:{place}"))))
+                    .collect();
+                let mut seen = Vec::new();
+                for (place, repo) in repos.iter().cycle() {
+                    if deciders.stopped() {
+                        break;
+                    }
+                    let begun = deciders.order.next();
+                    let decision = world.authz.check(bound, &action, repo, 1);
+                    let ended = deciders.order.next();
+                    let Decision::Allow { policies, .. } = decision else {
+                        panic!("every set permits it: {decision:?}");
+                    };
+                    let [id] = &*policies else {
+                        panic!("one policy permits it: {policies:?}");
+                    };
+                    let (version, of) = id.as_str().split_once('.').expect("a set and a place");
+                    assert_eq!(of, place.to_string());
+                    seen.push(Seen {
+                        begun,
+                        ended,
+                        link: caller,
+                        outcome: Outcome::Allowed(self::version(&[version])),
+                    });
+                    deciders.count();
+                }
+                deciders.keep(seen);
+            })
+        })
+        .collect();
+    let mut versions = Register::new(0);
+    for round in 1..=4 {
+        versions
+            .change(&deciders.order, round, publish(round))
+            .await;
+        deciders.more(200).await;
+    }
+    deciders.stop.store(true, Ordering::SeqCst);
+    for thread in threads {
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        joined
+            .expect("is waited for")
+            .expect("a thread saw what it must not");
+    }
+    let all = std::mem::take(&mut *deciders.seen.lock().expect("nobody panicked"));
+    for seen in &all {
+        versions.check(seen, "the version", |version| {
+            seen.outcome == Outcome::Allowed(*version)
+        });
+    }
+    for version in 0..=4 {
+        let decided = |seen: &Seen| seen.outcome == Outcome::Allowed(version);
+        assert!(
+            all.iter().any(decided),
+            "version {version} decided something"
+        );
+    }
+}
