@@ -6,7 +6,8 @@
 #   gcc, libc6-dev, make, ca-certificates            used by the build
 #
 #   scripts/setup.sh           install what is missing
-#   scripts/setup.sh --test    the same, and rustfmt, clippy, cargo-nextest and cargo-deny
+#   scripts/setup.sh --test    the same, and rustfmt, clippy, cargo-nextest, cargo-deny and,
+#                              in the target folder, the packages of tests/requirements.txt
 #   scripts/setup.sh --check   only say what is missing; exit 1 if anything is
 #
 # Needs root or sudo only when something is missing. Running it again when
@@ -29,7 +30,7 @@ for argument in "$@"; do
     --test) with_test_tools=yes ;;
     --check) mode=check ;;
     -h | --help)
-      sed -n '2,14s/^# \{0,1\}//p' "$0"
+      sed -n '2,15s/^# \{0,1\}//p' "$0"
       exit 0
       ;;
     *)
@@ -87,9 +88,19 @@ elif [ "$(runsc_date)" -lt "$RUNSC_WANTED" ] && dpkg -s runsc >/dev/null 2>&1; t
     grep -qx "$(codename)-backports" || runsc=old
 fi
 
+# What other programs of the interface are tested with: pinned, for the tests alone.
+root=$(cd "$(dirname "$0")/.." && pwd)
+readonly requirements=$root/tests/requirements.txt
+readonly python_packages=${CARGO_TARGET_DIR:-$root/target}/test-python
+
 test_tools=()
 components=()
+python=present
 if [ "$with_test_tools" = yes ]; then
+  if ! cmp -s "$requirements" "$python_packages/requirements.txt"; then
+    python=missing
+    PATH="$SYSTEM_PATH" python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
+  fi
   cargo fmt --version >/dev/null 2>&1 || components+=(rustfmt)
   cargo clippy --version >/dev/null 2>&1 || components+=(clippy)
   cargo nextest --version >/dev/null 2>&1 || test_tools+=(cargo-nextest)
@@ -98,6 +109,7 @@ fi
 
 if [ "$mode" = check ]; then
   [ "$runsc" = present ] || packages+=("runsc ($runsc)")
+  [ "$python" = present ] || test_tools+=("the packages of tests/requirements.txt")
   missing=("${packages[@]}" "${components[@]}" "${test_tools[@]}")
   if [ "${#missing[@]}" -eq 0 ]; then
     say "everything is installed"
@@ -266,5 +278,17 @@ for tool in "${test_tools[@]}"; do
     fail "cargo could not install $tool." \
       "Without a network, put the $tool program on the PATH by hand."
 done
+
+if [ "$python" = missing ]; then
+  say "installing the packages of tests/requirements.txt in $python_packages"
+  rm -rf "$python_packages"
+  # Pure Python, nothing built, nothing but what is pinned.
+  PATH="$SYSTEM_PATH" python3 -m pip install --quiet --disable-pip-version-check \
+    --no-deps --require-hashes --only-binary :all: \
+    --target "$python_packages" -r "$requirements" ||
+    fail "pip could not install $requirements." \
+      "Without a network, unpack those wheels into $python_packages by hand."
+  cp "$requirements" "$python_packages/requirements.txt"
+fi
 
 say "ready: $(PATH="$SYSTEM_PATH" runsc --version | head -n1)"

@@ -10,12 +10,13 @@ use serde_json::json;
 
 use crate::harness::{Server, Site, creto, said};
 
-const READS: [&str; 18] = [
+const READS: [&str; 19] = [
     "/v1/self",
     "/v1/principals",
     "/v1/delegations",
     "/v1/actions/act_00000000000000000000000000000000",
     "/v1/oversight/requests",
+    "/access/v1/requests/ovr_00000000000000000000000000000000",
     "/v1/usage",
     "/v1/invoices",
     "/v1/limits",
@@ -57,7 +58,7 @@ const OWNERS: [(&str, &str); 9] = [
     ),
 ];
 
-const CHANGES: [&str; 18] = [
+const CHANGES: [&str; 19] = [
     "/v1/principals",
     "/v1/principals/worker/suspend",
     "/v1/principals/worker/resume",
@@ -76,6 +77,7 @@ const CHANGES: [&str; 18] = [
     "/v1/limits/lim_00000000000000000000000000000000/remove",
     "/v1/rates",
     "/access/v1/evaluations",
+    "/access/v1/requests",
 ];
 
 #[test]

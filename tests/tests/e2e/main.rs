@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod authzen;
 mod budget;
 mod delegation;
 mod demo;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use creto_governor::Governor;
 use creto_types::{Clock, IdSource, Randomness};
 
+use crate::authzen::Denials;
 use crate::hosts::Hosts;
 use crate::sessions::Sessions;
 
@@ -17,6 +18,7 @@ pub(crate) struct App {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Randomness>,
     pub(crate) sessions: Sessions,
+    pub(crate) denials: Denials,
     pub(crate) description: Bytes,
 }
 
@@ -31,6 +33,7 @@ impl App {
         random: Arc<dyn Randomness>,
     ) -> Shared {
         let sessions = Sessions::new(Arc::clone(&clock), Arc::clone(&random));
+        let denials = Denials::new(random.as_ref(), Arc::clone(&clock), Arc::clone(&ids));
         Arc::new(Self {
             governor,
             hosts,
@@ -38,6 +41,7 @@ impl App {
             clock,
             random,
             sessions,
+            denials,
             description: Bytes::from(crate::openapi::document().to_string()),
         })
     }

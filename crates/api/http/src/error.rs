@@ -42,6 +42,14 @@ pub(crate) enum ApiError {
     Forgery,
     #[error("the request is not the one that the page showed; load the page again")]
     ApprovalMismatch,
+    #[error("the denial is not bound to this request; evaluate again")]
+    DenialUnbound,
+    #[error("the denial is too old; evaluate again")]
+    DenialExpired,
+    #[error("no such access request")]
+    UnknownTask,
+    #[error("this Idempotency-Key was used for a different access request")]
+    DuplicateRequest,
     #[error("the request took too long; a change it asked for may still happen")]
     TimedOut,
     #[error("an internal error; the server's log has it under this request's id")]
@@ -68,6 +76,7 @@ impl Classify for ApiError {
             | Self::PageForPeople { .. }
             | Self::Misdirected
             | Self::Forgery
+            | Self::DenialUnbound
             | Self::ApprovalMismatch => Class::Security,
             Self::RouteNotFound
             | Self::MethodNotAllowed
@@ -77,6 +86,9 @@ impl Classify for ApiError {
             | Self::InvalidBody { .. }
             | Self::InvalidQuery { .. }
             | Self::InvalidValue { .. }
+            | Self::DenialExpired
+            | Self::UnknownTask
+            | Self::DuplicateRequest
             | Self::Internal => Class::Permanent,
             Self::TimedOut => Class::Transient,
             Self::Credential(error) | Self::Govern(error) => error.class(),
@@ -100,6 +112,10 @@ impl Classify for ApiError {
             Self::InvalidValue { .. } => "invalid_request",
             Self::Forgery => "form_refused",
             Self::ApprovalMismatch => "approval_mismatch",
+            Self::DenialUnbound => "denial_unbound",
+            Self::DenialExpired => "denial_expired",
+            Self::UnknownTask => "not_found",
+            Self::DuplicateRequest => "idempotency_key_reused",
             Self::TimedOut => "request_timeout",
             Self::Internal => "internal_error",
             Self::Credential(error) | Self::Govern(error) => error.code(),

@@ -109,6 +109,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
 fn description(route: &Route) -> &'static str {
     match route.status {
         201 => "Made, or made before under the same key",
+        202 => "Asked for, or asked for before; 201 when it is decided already",
         303 => "Done; the page to look at",
         _ => "The answer",
     }

@@ -28,7 +28,8 @@ const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"creto\""
 /// A problem document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Problem {
-    /// `urn:creto:error:` and the code.
+    /// `urn:creto:error:` and the code; a URN of the AuthZEN Access Request and
+    /// Approval Profile where that has one.
     #[serde(rename = "type")]
     pub kind: String,
     /// The code in words.
@@ -55,7 +56,7 @@ impl Problem {
     pub(crate) fn of(error: &ApiError) -> Self {
         let code = error.code();
         Self {
-            kind: format!("urn:creto:error:{code}"),
+            kind: kind(error, code),
             title: title(code),
             status: status(error).as_u16(),
             detail: error.to_string(),
@@ -70,6 +71,19 @@ impl Problem {
     pub(crate) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
+}
+
+/// The profile's "Error Responses" have types of their own.
+fn kind(error: &ApiError, code: &str) -> String {
+    let name = match error {
+        ApiError::Govern(GovernError::NotRequestable { .. }) => "not_requestable",
+        ApiError::DenialUnbound => "invalid_denial_binding",
+        ApiError::DenialExpired => "expired_denial",
+        ApiError::UnknownTask => "unknown_task",
+        ApiError::DuplicateRequest => "duplicate_request",
+        _ => return format!("urn:creto:error:{code}"),
+    };
+    format!("urn:openid:authzen:access-request:error:{name}")
 }
 
 /// The code with spaces, and a capital.
@@ -147,7 +161,10 @@ fn status(error: &ApiError) -> StatusCode {
         | ApiError::InvalidBody { .. }
         | ApiError::InvalidQuery { .. }
         | ApiError::InvalidValue { .. } => StatusCode::BAD_REQUEST,
-        ApiError::ApprovalMismatch => StatusCode::CONFLICT,
+        ApiError::DenialUnbound => StatusCode::BAD_REQUEST,
+        ApiError::DenialExpired => StatusCode::GONE,
+        ApiError::UnknownTask => StatusCode::NOT_FOUND,
+        ApiError::ApprovalMismatch | ApiError::DuplicateRequest => StatusCode::CONFLICT,
         ApiError::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
         ApiError::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ApiError::Govern(error) => govern(error),
@@ -158,6 +175,7 @@ fn govern(error: &GovernError) -> StatusCode {
     match error {
         GovernError::Invalid { .. }
         | GovernError::DelegationAmbiguous { .. }
+        | GovernError::NotRequestable { .. }
         | GovernError::Canonical(_) => StatusCode::BAD_REQUEST,
         GovernError::Forbidden { .. } | GovernError::Identity(_) => StatusCode::FORBIDDEN,
         GovernError::NotFound { .. } => StatusCode::NOT_FOUND,

@@ -506,10 +506,7 @@ impl Governor {
         );
         answer.oversight = Some(OversightNeeded {
             request_id: request.id.to_string(),
-            url: format!(
-                "{}/oversight/requests/{}",
-                self.config.public_url, request.id
-            ),
+            url: self.approver_page(&request.id.to_string()),
             digest: request.digest.to_string(),
             expires_at: request.expires_at,
         });

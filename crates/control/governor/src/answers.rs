@@ -501,6 +501,9 @@ pub struct OversightAnswer {
     /// What the approver wrote.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub decision_reason: Option<String>,
+    /// The first instant at which the grant is refused, once approved.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub grant_expires_at: Option<Timestamp>,
     /// The single-use grant; shown to the agent alone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub grant: Option<String>,

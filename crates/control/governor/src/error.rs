@@ -53,6 +53,12 @@ pub enum GovernError {
         /// Who holds them.
         holder: PrincipalName,
     },
+    /// No human is to be asked for this.
+    #[error("{message}")]
+    NotRequestable {
+        /// Why not.
+        message: String,
+    },
     /// The idempotency key already stands for another request.
     #[error("this Idempotency-Key was used for a different request")]
     IdempotencyKeyReused,
@@ -142,6 +148,7 @@ impl Classify for GovernError {
             | Self::NotFound { .. }
             | Self::Unsupported { .. }
             | Self::DelegationAmbiguous { .. }
+            | Self::NotRequestable { .. }
             | Self::IdempotencyKeyReused => Class::Permanent,
             Self::PolicyVersion { .. } | Self::PolicyDirectory { .. } => Class::Permanent,
             Self::Policies(error) => error.class(),
@@ -169,6 +176,7 @@ impl Classify for GovernError {
             Self::Unsupported { .. } => "unsupported",
             Self::TooManyRequests { .. } => "too_many_requests",
             Self::DelegationAmbiguous { .. } => "delegation_ambiguous",
+            Self::NotRequestable { .. } => "access_not_requestable",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::PolicyVersion { .. } => "policy_version_conflict",
             Self::PolicyDirectory { .. } => "policy_directory_refused",

@@ -149,6 +149,12 @@ impl Governor {
         self.parts.nhi.jwks()
     }
 
+    /// Where a person decides this request.
+    #[must_use]
+    pub fn approver_page(&self, request_id: &str) -> String {
+        format!("{}/oversight/requests/{request_id}", self.config.public_url)
+    }
+
     /// Whether the state can be read and written: the two things without which
     /// every decision would be a refusal.
     pub async fn ready(&self) -> Result<(), GovernError> {

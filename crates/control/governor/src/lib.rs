@@ -21,6 +21,7 @@
 //!
 //! It is not a transport: `creto-http` maps these calls to a wire.
 
+mod access_requests;
 mod actions;
 mod answers;
 mod billing;
@@ -45,6 +46,7 @@ mod settlement;
 mod suspension;
 mod verify;
 
+pub use access_requests::{AccessRequest, ApprovalReference};
 pub use actions::ActionRequest;
 pub use answers::{
     ActionAnswer, Answer, BalanceAnswer, BudgetAnswer, DelegationAnswer, DelegationState,

@@ -246,6 +246,7 @@ fn answer(request: OversightRequest, caller: &Caller) -> OversightAnswer {
         decided_by: None,
         decided_at: None,
         decision_reason: None,
+        grant_expires_at: None,
         grant: None,
         leaf: request.leaf,
     };
@@ -256,13 +257,14 @@ fn answer(request: OversightRequest, caller: &Caller) -> OversightAnswer {
             at,
             reason,
             grant,
-            ..
+            grant_expires_at,
         } => {
             let state = if request.used { "used" } else { "approved" };
             answer.state = state.to_owned();
             answer.decided_by = Some(by);
             answer.decided_at = Some(at);
             answer.decision_reason = reason;
+            answer.grant_expires_at = Some(grant_expires_at);
             let own = request.held.agent == *caller.name();
             answer.grant = own.then(|| grant.as_str().to_owned());
         }

@@ -131,6 +131,9 @@ pub struct ApprovalNeeded {
     pub kind: String,
     /// What the approval is bound to: the policy, or several joined by `+`.
     pub policy_id: String,
+    /// Whether whoever asked may ask a human for it ([`Governor::request_access`]):
+    /// about itself, and for an action that can be submitted.
+    pub requestable: bool,
 }
 
 /// When a batch of questions ends before all are answered.
@@ -181,8 +184,9 @@ impl Asking<'_> {
     /// judged at all.
     pub fn ask(&self, question: &Question) -> Result<QuestionAnswer, GovernError> {
         question.validate()?;
-        let bound = match self.who(question.subject.as_ref())? {
-            Who::Is(bound) => bound,
+        let (bound, own) = match self.who(question.subject.as_ref())? {
+            Who::Caller => (self.caller.bound().clone(), true),
+            Who::Is(bound) => (bound, false),
             Who::Nobody(answer) => return Ok(*answer),
         };
         let resource = ResourceRef::new(question.entity_type(), question.resource_id.as_str());
@@ -220,24 +224,21 @@ impl Asking<'_> {
         let decision = parts.authz.ask(&bound, &asked);
         let shadow = &parts.shadow;
         shadow.observe(bound.identity(), None, &asked, &decision);
-        Ok(QuestionAnswer::from(decision))
+        let mut answer = QuestionAnswer::from(decision);
+        if let Some(approval) = &mut answer.approval {
+            approval.requestable = own && question.is_plain();
+        }
+        Ok(answer)
     }
 
     /// Whose authority the question is about.
     fn who(&self, subject: Option<&Subject>) -> Result<Who, GovernError> {
         let caller = self.caller;
         let Some(subject) = subject else {
-            return Ok(Who::Is(caller.bound().clone()));
+            return Ok(Who::Caller);
         };
-        let identity = caller.identity();
-        let named = subject.kind == identity.kind.as_str()
-            && (subject.id == identity.name.as_str() || subject.id == identity.spiffe_id);
-        let own = match &subject.delegation {
-            Some(text) => Some(link_id(DELEGATION, text)?) == caller.link(),
-            None => true,
-        };
-        if named && own {
-            return Ok(Who::Is(caller.bound().clone()));
+        if caller.is(subject)? {
+            return Ok(Who::Caller);
         }
         if !caller.is_human() {
             return Err(GovernError::forbidden(format!(
@@ -347,6 +348,9 @@ const DELEGATION: &str = "subject.properties.delegation";
 const UNKNOWN_SUBJECT: &str = "unknown_subject";
 
 enum Who {
+    /// The caller itself, acting by its own delegation.
+    Caller,
+    /// Somebody else of the organization.
     Is(Bound),
     /// Nobody with any authority: the answer is clear without policies.
     Nobody(Box<QuestionAnswer>),
@@ -359,9 +363,24 @@ impl Who {
     }
 }
 
+impl Caller {
+    /// Whether a question about this subject is about the caller, acting by its own
+    /// delegation.
+    pub(crate) fn is(&self, subject: &Subject) -> Result<bool, GovernError> {
+        let identity = self.identity();
+        let named = subject.kind == identity.kind.as_str()
+            && (subject.id == identity.name.as_str() || subject.id == identity.spiffe_id);
+        let own = match &subject.delegation {
+            Some(text) => Some(link_id(DELEGATION, text)?) == self.link(),
+            None => true,
+        };
+        Ok(named && own)
+    }
+}
+
 impl Question {
     /// Whether it can be asked at all.
-    fn validate(&self) -> Result<(), GovernError> {
+    pub(crate) fn validate(&self) -> Result<(), GovernError> {
         check_name("action.name", &self.action)?;
         check_name("resource.type", &self.resource_type)?;
         check_name("resource.id", &self.resource_id)?;
@@ -370,7 +389,15 @@ impl Question {
         check_facts(facts.map(|(name, fact)| (name.as_str(), fact.size())))
     }
 
-    fn entity_type(&self) -> String {
+    /// Whether it is about an action as actions are submitted: on a
+    /// `Creto::Resource`, without context.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.context.is_empty() && self.entity_type() == "Creto::Resource"
+    }
+
+    /// The resource's entity type, with its namespace.
+    #[must_use]
+    pub fn entity_type(&self) -> String {
         if self.resource_type.contains("::") {
             self.resource_type.clone()
         } else {
@@ -426,6 +453,7 @@ impl From<Decision> for QuestionAnswer {
                 approval: Some(ApprovalNeeded {
                     kind: oversight,
                     policy_id: policy_id.to_string(),
+                    requestable: false,
                 }),
                 ..Self::new(
                     OutcomeKind::RequiresOversight,

@@ -10,6 +10,8 @@
 //!   alone forges nothing.
 //! - **Sealing** is AES-256-GCM with a random nonce and bound associated data;
 //!   [`RootKey`] wraps private keys for storage under a fresh key each time.
+//! - **Recognition**: [`MacKey`] is HMAC-SHA-256 with a key that one process makes
+//!   and keeps, for what it gives out and gets back.
 //! - **Key agreement** is ML-KEM-768 (FIPS 203).
 //! - Every key, signature and ciphertext carries its algorithm; bytes of the
 //!   wrong length or of another algorithm are refused before any arithmetic.
@@ -29,6 +31,7 @@ mod encoding;
 mod error;
 mod hash;
 mod kem;
+mod mac;
 mod provider;
 mod root_key;
 mod secret;
@@ -40,6 +43,7 @@ pub use composite::COMPOSITE_OID;
 pub use error::{CryptoError, RootKeyError};
 pub use hash::{Digest, HashAlgorithm, sha256, sha512};
 pub use kem::{DecapsulationKey, EncapsulationKey, KemAlgorithm, KemCiphertext};
+pub use mac::{MAC_LENGTH, MacKey};
 pub use provider::{AwsLcProvider, CryptoProvider};
 pub use root_key::{RootKey, WrapAlgorithm, WrappedKey};
 pub use secret::Secret;

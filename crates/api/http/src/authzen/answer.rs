@@ -1,9 +1,12 @@
 //! What is answered.
 
-use creto_governor::{GovernError, OutcomeKind, QuestionAnswer};
+use creto_governor::{ActionAnswer, GovernError, OutcomeKind, QuestionAnswer};
+use creto_types::{ActionId, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::denial::Proof;
+use super::task::Approval;
 use crate::error::ApiError;
 use crate::problem::Problem;
 
@@ -29,9 +32,25 @@ pub(crate) struct DecisionContext {
     reason_user: InWords,
     /// The policies that decided.
     policy_ids: Vec<String>,
-    /// How it could be permitted, when an approval would let it through.
+    /// Names a denial that access may be requested for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evaluation_id: Option<String>,
+    /// When that was decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evaluated_at: Option<Timestamp>,
+    /// How whoever asked may request access: the subject itself, for an action that can
+    /// be submitted, when an approval would let it through.
     #[serde(skip_serializing_if = "Option::is_none")]
     access_request: Option<AccessRequest>,
+    /// The approval that this used up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval: Option<Approval>,
+    /// The action that this was, when it used an approval up: settle or release it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action_id: Option<ActionId>,
+    /// When what is reserved for it is given back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reserved_until: Option<Timestamp>,
     /// Why it could not be judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<EvaluationError>,
@@ -43,27 +62,20 @@ struct InWords {
     en: String,
 }
 
-/// `access_request` of the AuthZEN Access Request and Approval Profile (draft).
+/// `access_request` of the AuthZEN Access Request and Approval Profile (draft),
+/// "Requestable Denial Context".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 struct AccessRequest {
-    /// Always `false`: the profile's own endpoint is not served, so this denial is
-    /// not to be submitted there.
-    requestable: bool,
+    /// Where to request access.
+    endpoint: String,
     /// The kind of approval: the value of the policy's `@oversight`.
     template: String,
     /// Why an approval is asked for.
     reason: &'static str,
-    /// What the approval will be bound to: the policy, or several joined by `+`.
-    policy_id: String,
-    /// How to ask a human here.
-    submit: Submit,
-}
-
-/// The request that opens a request for a human.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-struct Submit {
-    method: &'static str,
-    endpoint: &'static str,
+    /// The first instant at which it is too late; evaluate again then.
+    expires_at: Timestamp,
+    /// To be handed back unread.
+    request_context: String,
 }
 
 /// What is wrong with one evaluation of a batch (section 7.2.1).
@@ -78,30 +90,65 @@ struct EvaluationError {
     field: Option<String>,
 }
 
-impl From<QuestionAnswer> for Decided {
-    fn from(answer: QuestionAnswer) -> Self {
-        let decision = answer.permitted();
+impl DecisionContext {
+    fn new(outcome: Option<OutcomeKind>, reason: String, message: String) -> Self {
         Self {
-            decision,
-            context: DecisionContext {
-                outcome: Some(answer.outcome),
-                reason: answer.reason.code,
-                reason_user: InWords {
-                    en: answer.reason.message,
-                },
-                policy_ids: answer.policy_ids,
-                access_request: answer.approval.map(|approval| AccessRequest {
-                    requestable: false,
-                    template: approval.kind,
-                    reason: "human_approval_required",
-                    policy_id: approval.policy_id,
-                    submit: Submit {
-                        method: "POST",
-                        endpoint: "/v1/actions",
-                    },
-                }),
-                error: None,
-            },
+            outcome,
+            reason,
+            reason_user: InWords { en: message },
+            policy_ids: Vec::new(),
+            evaluation_id: None,
+            evaluated_at: None,
+            access_request: None,
+            approval: None,
+            action_id: None,
+            reserved_until: None,
+            error: None,
+        }
+    }
+}
+
+impl Decided {
+    /// The answer to a question; with the proof of a denial that access may be
+    /// requested for, to whoever knows this server by `base`.
+    pub(crate) fn of(answer: QuestionAnswer, proof: Option<Proof>, base: &str) -> Self {
+        let decision = answer.permitted();
+        let mut context = DecisionContext::new(
+            Some(answer.outcome),
+            answer.reason.code,
+            answer.reason.message,
+        );
+        context.policy_ids = answer.policy_ids;
+        if let (Some(approval), Some(proof)) = (answer.approval, proof) {
+            context.evaluation_id = Some(proof.evaluation_id);
+            context.evaluated_at = Some(proof.evaluated_at);
+            context.access_request = Some(AccessRequest {
+                endpoint: format!("{base}{REQUESTS}"),
+                template: approval.kind,
+                reason: "human_approval_required",
+                expires_at: proof.expires_at,
+                request_context: proof.request_context,
+            });
+        }
+        Self { decision, context }
+    }
+
+    /// The answer to an evaluation that was the action itself, because it came with an
+    /// approval.
+    pub(crate) fn of_action(answer: ActionAnswer, approval: Option<Approval>) -> Self {
+        let allowed = answer.outcome == OutcomeKind::Allow;
+        let mut context = DecisionContext::new(
+            Some(answer.outcome),
+            answer.reason.code,
+            answer.reason.message,
+        );
+        context.policy_ids = answer.policy_ids;
+        context.approval = approval.filter(|_| allowed);
+        context.action_id = allowed.then_some(answer.action_id);
+        context.reserved_until = answer.reserved_until;
+        Self {
+            decision: allowed,
+            context,
         }
     }
 }
@@ -115,23 +162,16 @@ impl Decided {
         if problem.status().is_server_error() {
             return Err(error);
         }
+        let mut context = DecisionContext::new(None, problem.code.clone(), problem.detail.clone());
+        context.error = Some(EvaluationError {
+            status: problem.status,
+            code: problem.code,
+            message: problem.detail,
+            field: problem.field,
+        });
         Ok(Self {
             decision: false,
-            context: DecisionContext {
-                outcome: None,
-                reason: problem.code.clone(),
-                reason_user: InWords {
-                    en: problem.detail.clone(),
-                },
-                policy_ids: Vec::new(),
-                access_request: None,
-                error: Some(EvaluationError {
-                    status: problem.status,
-                    code: problem.code,
-                    message: problem.detail,
-                    field: problem.field,
-                }),
-            },
+            context,
         })
     }
 }
@@ -157,20 +197,31 @@ pub(crate) struct Metadata {
     policy_decision_point: String,
     access_evaluation_endpoint: String,
     access_evaluations_endpoint: String,
+    /// Of the Access Request and Approval Profile (draft), "Discovery".
+    access_request_endpoint: String,
+    capabilities: [&'static str; 1],
 }
 
 impl Metadata {
-    /// Of the server that is known by this host.
-    pub(crate) fn of(host: &str) -> Self {
-        let base = format!("http://{host}");
+    /// Of the server that is known by this address.
+    pub(crate) fn of(base: String) -> Self {
         Self {
             access_evaluation_endpoint: format!("{base}{EVALUATION}"),
             access_evaluations_endpoint: format!("{base}{EVALUATIONS}"),
+            access_request_endpoint: format!("{base}{REQUESTS}"),
+            capabilities: ["urn:openid:authzen:capability:access-request"],
             policy_decision_point: base,
         }
     }
 }
 
+/// The address of the server that is known by this host.
+pub(crate) fn base(host: &str) -> String {
+    format!("http://{host}")
+}
+
 pub(crate) const EVALUATION: &str = "/access/v1/evaluation";
 pub(crate) const EVALUATIONS: &str = "/access/v1/evaluations";
 pub(crate) const METADATA: &str = "/.well-known/authzen-configuration";
+pub(crate) const REQUESTS: &str = "/access/v1/requests";
+pub(crate) const REQUEST: &str = "/access/v1/requests/{id}";

@@ -172,6 +172,12 @@ impl Route {
         self
     }
 
+    /// It is under way afterwards.
+    fn accepted(mut self) -> Self {
+        self.status = 202;
+        self
+    }
+
     /// Something new exists afterwards.
     fn created(mut self) -> Self {
         self.status = 201;

@@ -13,7 +13,9 @@ use creto_governor::{
 };
 
 use super::{Auth, EXPORT, Route, WAITS};
-use crate::authzen::{self, Decided, Evaluation, EvaluationsAnswer, EvaluationsRequest};
+use crate::authzen::{
+    self, AccessRequestBody, Decided, Evaluation, EvaluationsAnswer, EvaluationsRequest, TaskAnswer,
+};
 use crate::extract::{List, ListQuery};
 use crate::handlers::{
     actions, authority, authzen as evaluate, billing, limits, log, oversight, policies, sandboxes,
@@ -217,17 +219,17 @@ fn action_routes() -> [Route; 8] {
     ]
 }
 
-fn authzen_routes() -> [Route; 3] {
+fn authzen_routes() -> [Route; 5] {
     [
         Route::post(
             authzen::EVALUATION,
             "access_evaluation",
-            "AuthZEN: may this subject do this? Nothing is reserved or recorded",
+            "AuthZEN: may this subject do this? Nothing is reserved or recorded, unless it \
+             comes with an approval: then it is the action itself",
             |f| on(f, evaluate::evaluation),
         )
         .takes::<Evaluation>()
-        .gives::<Decided>()
-        .question(),
+        .gives::<Decided>(),
         Route::post(
             authzen::EVALUATIONS,
             "access_evaluations",
@@ -237,6 +239,24 @@ fn authzen_routes() -> [Route; 3] {
         .takes::<EvaluationsRequest>()
         .gives::<EvaluationsAnswer>()
         .question(),
+        Route::post(
+            authzen::REQUESTS,
+            "request_access",
+            "AuthZEN: ask a human for what was denied because one has to approve it",
+            |f| on(f, evaluate::request_access),
+        )
+        .takes::<AccessRequestBody>()
+        .gives::<TaskAnswer>()
+        .accepted(),
+        Route::get(
+            authzen::REQUEST,
+            "get_access_request",
+            "AuthZEN: where a request for access stands; waits for a decision when asked to",
+            |f| on(f, evaluate::access_request),
+        )
+        .query::<system::WaitQuery>()
+        .gives::<TaskAnswer>()
+        .within(WAITS),
         Route::get(
             authzen::METADATA,
             "authzen_metadata",

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::world::{Answer, World};
+use crate::world::{Answer, HOST, World};
 
 const EVALUATION: &str = "/access/v1/evaluation";
 const EVALUATIONS: &str = "/access/v1/evaluations";
@@ -85,16 +85,26 @@ async fn what_a_human_has_to_approve_is_a_denial_that_says_so() {
     let context = &held["context"];
     assert_eq!(context["outcome"], "requires_oversight");
     assert_eq!(context["reason"], "needs_approval");
+    assert_eq!(context["policy_ids"], json!(["publish-needs-a-human"]));
+    let access = &context["access_request"];
     assert_eq!(
-        context["access_request"],
-        json!({
-            "requestable": false,
-            "template": "release",
-            "reason": "human_approval_required",
-            "policy_id": "publish-needs-a-human",
-            "submit": { "method": "POST", "endpoint": "/v1/actions" },
-        })
+        access["endpoint"],
+        format!("http://{HOST}/access/v1/requests")
     );
+    assert_eq!(access["template"], "release");
+    assert_eq!(access["reason"], "human_approval_required");
+    assert_eq!(context["evaluated_at"], "2026-03-01T12:00:00Z");
+    assert_eq!(access["expires_at"], "2026-03-01T12:10:00Z");
+    let id = context["evaluation_id"].as_str().unwrap();
+    assert!(id.starts_with("evl_"), "{id}");
+
+    // Only the subject itself asks a human.
+    let body = asks(&agent("bot"), "release.publish", "repo:creto");
+    let held = world.ask(&world.owner, body).await;
+    assert_eq!(held["context"]["outcome"], "requires_oversight");
+    for absent in ["access_request", "evaluation_id", "evaluated_at"] {
+        assert!(held["context"].get(absent).is_none(), "{held}");
+    }
     // Nobody was asked, and nothing was written.
     let waiting = world.get("/v1/oversight/requests", &world.owner).await;
     assert_eq!(waiting.json()["items"], json!([]));
@@ -390,6 +400,8 @@ async fn metadata_names_the_endpoints_under_the_host_that_was_asked() {
                 "policy_decision_point": format!("http://{host}"),
                 "access_evaluation_endpoint": format!("http://{host}/access/v1/evaluation"),
                 "access_evaluations_endpoint": format!("http://{host}/access/v1/evaluations"),
+                "access_request_endpoint": format!("http://{host}/access/v1/requests"),
+                "capabilities": ["urn:openid:authzen:capability:access-request"],
             })
         );
     }

@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod access_requests;
 mod api;
 mod authzen;
 mod description;

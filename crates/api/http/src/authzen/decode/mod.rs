@@ -1,15 +1,19 @@
 //! Reading requests. Nothing here takes more memory than a small multiple of what
 //! is answered: a body is full of small things before it is too large.
 
-use std::fmt;
-use std::marker::PhantomData;
+mod access;
+mod read;
 
 use creto_governor::Subject as AskedAbout;
-use creto_governor::{BatchRule, Fact, GovernError, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use creto_governor::{ApprovalReference, BatchRule, Fact, GovernError, Question};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+pub use access::{Access, decode_access_request};
+pub(crate) use access::{AccessRequestBody, Denial};
+pub(crate) use read::ApprovalState;
+use read::{Batch, Facts, Given, Object};
 
 /// A body is not a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,59 +82,80 @@ pub struct Evaluation {
     resource: Object<Resource>,
     /// The circumstances.
     #[serde(default)]
+    #[schemars(schema_with = "read::context_schema")]
     context: Option<Facts>,
 }
 
 impl Evaluation {
     /// The question that it asks.
     pub fn question(&self) -> Result<Question, GovernError> {
-        let Object(subject) = &self.subject;
-        let Object(action) = &self.action;
-        let Object(resource) = &self.resource;
-        let delegation = subject.properties.as_ref();
-        let mut units = match action.properties.as_ref().and_then(|p| p.0.units.as_ref()) {
-            Some(given) => Some(whole(given)?),
-            None => None,
-        };
-        let mut context = Vec::new();
-        for (name, given) in self.context.iter().flat_map(|facts| &facts.0) {
-            if name == "units" {
-                let here = whole(given)?;
-                if units.is_some_and(|units| units != here) {
-                    return Err(invalid(
-                        "units",
-                        "they differ in the action and the context",
-                    ));
-                }
-                units = Some(here);
-                continue;
-            }
-            match given {
-                Given::Fact(fact) => context.push((name.clone(), fact.clone())),
-                Given::Unusable(kind) => {
-                    return Err(invalid(
-                        "context",
-                        format!(
-                            "`{name}` is {kind}; a boolean, a whole number of 64 bits, a string \
-                             or a set of strings is expected"
-                        ),
-                    ));
-                }
-            }
-        }
-        Ok(Question {
-            subject: Some(AskedAbout {
-                kind: subject.kind.clone(),
-                id: subject.id.clone(),
-                delegation: delegation.and_then(|properties| properties.0.delegation.clone()),
-            }),
-            action: action.name.clone(),
-            resource_type: resource.kind.clone(),
-            resource_id: resource.id.clone(),
-            units: units.unwrap_or(1),
-            context,
+        let values = self.context.iter().flat_map(|facts| &facts.values);
+        question(&self.subject, &self.action, &self.resource, values)
+    }
+
+    /// The approval that it is to be decided with, after a human gave one.
+    #[must_use]
+    pub fn approval(&self) -> Option<ApprovalReference> {
+        let given = self.context.as_ref()?.approval.as_ref()?;
+        Some(ApprovalReference {
+            request: given.id.clone(),
+            grant: given
+                .state
+                .as_ref()
+                .map_or_else(String::new, |Object(state)| state.grant.clone()),
         })
     }
+}
+
+fn question<'a>(
+    Object(subject): &Object<Subject>,
+    Object(action): &Object<Action>,
+    Object(resource): &Object<Resource>,
+    values: impl Iterator<Item = &'a (String, Given)>,
+) -> Result<Question, GovernError> {
+    let delegation = subject.properties.as_ref();
+    let mut units = match action.properties.as_ref().and_then(|p| p.0.units.as_ref()) {
+        Some(given) => Some(whole(given)?),
+        None => None,
+    };
+    let mut context = Vec::new();
+    for (name, given) in values {
+        if name == "units" {
+            let here = whole(given)?;
+            if units.is_some_and(|units| units != here) {
+                return Err(invalid(
+                    "units",
+                    "they differ in the action and the context",
+                ));
+            }
+            units = Some(here);
+            continue;
+        }
+        match given {
+            Given::Fact(fact) => context.push((name.clone(), fact.clone())),
+            Given::Unusable(kind) => {
+                return Err(invalid(
+                    "context",
+                    format!(
+                        "`{name}` is {kind}; a boolean, a whole number of 64 bits, a string or \
+                         a set of strings is expected"
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(Question {
+        subject: Some(AskedAbout {
+            kind: subject.kind.clone(),
+            id: subject.id.clone(),
+            delegation: delegation.and_then(|properties| properties.0.delegation.clone()),
+        }),
+        action: action.name.clone(),
+        resource_type: resource.kind.clone(),
+        resource_id: resource.id.clone(),
+        units: units.unwrap_or(1),
+        context,
+    })
 }
 
 fn whole(given: &Given) -> Result<u64, GovernError> {
@@ -172,10 +197,12 @@ pub(crate) struct EvaluationsRequest {
     #[serde(default)]
     resource: Option<Object<Resource>>,
     #[serde(default)]
+    #[schemars(schema_with = "read::context_schema")]
     context: Option<Facts>,
     /// At most 100; their members override those beside this list.
     #[serde(default)]
-    evaluations: Option<Batch>,
+    #[schemars(schema_with = "read::batch_schema::<PartialEvaluation>")]
+    evaluations: Option<Batch<Object<PartialEvaluation>>>,
     #[serde(default)]
     options: Option<Object<Options>>,
 }
@@ -190,6 +217,7 @@ struct PartialEvaluation {
     #[serde(default)]
     resource: Option<Object<Resource>>,
     #[serde(default)]
+    #[schemars(schema_with = "read::context_schema")]
     context: Option<Facts>,
 }
 
@@ -276,6 +304,7 @@ struct Action {
 struct ActionProperties {
     /// How many units it would use; 1 when absent.
     #[serde(default)]
+    #[schemars(schema_with = "read::units_schema")]
     units: Option<Given>,
 }
 
@@ -294,244 +323,9 @@ struct Resource {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 struct Ignored {}
 
-/// A JSON object, and not the array that serde would take for one.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Object<T>(pub(crate) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(Members(PhantomData))
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Object<T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> std::borrow::Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
-}
-
-/// At most [`MAX_QUESTIONS`].
-#[derive(Clone, Debug, PartialEq)]
-struct Batch(Vec<Object<PartialEvaluation>>);
-
-impl<'de> Deserialize<'de> for Batch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Items;
-
-        impl<'de> Visitor<'de> for Items {
-            type Value = Batch;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Batch, A::Error> {
-                let mut items = Vec::new();
-                while let Some(item) = seq.next_element()? {
-                    if items.len() == MAX_QUESTIONS {
-                        return Err(A::Error::custom(format!(
-                            "at most {MAX_QUESTIONS} evaluations are allowed"
-                        )));
-                    }
-                    items.push(item);
-                }
-                Ok(Batch(items))
-            }
-        }
-
-        deserializer.deserialize_seq(Items)
-    }
-}
-
-impl JsonSchema for Batch {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "EvaluationBatch".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let items = generator.subschema_for::<PartialEvaluation>();
-        json_schema!({ "type": "array", "maxItems": MAX_QUESTIONS, "items": items })
-    }
-}
-
-/// A context: at most [`MAX_FACTS`] members, each once.
-#[derive(Clone, Debug, PartialEq)]
-struct Facts(Vec<(String, Given)>);
-
-impl<'de> Deserialize<'de> for Facts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Facts;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Facts, A::Error> {
-                let mut facts: Vec<(String, Given)> = Vec::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    if facts.len() == MAX_FACTS {
-                        return Err(A::Error::custom(format!(
-                            "at most {MAX_FACTS} values are allowed"
-                        )));
-                    }
-                    if facts.iter().any(|(known, _)| *known == name) {
-                        return Err(A::Error::custom(format!("duplicate field `{name}`")));
-                    }
-                    facts.push((name, map.next_value()?));
-                }
-                Ok(Facts(facts))
-            }
-        }
-
-        deserializer.deserialize_map(Members)
-    }
-}
-
-impl JsonSchema for Facts {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "EvaluationContext".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "object", "maxProperties": MAX_FACTS })
-    }
-}
-
-/// A value of the context, as far as it can be used.
-#[derive(Clone, Debug, PartialEq)]
-enum Given {
-    Fact(Fact),
-    /// Something else: what it is.
-    Unusable(&'static str),
-}
-
-impl JsonSchema for Given {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "EvaluationUnits".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "integer", "minimum": 1 })
-    }
-}
-
-impl<'de> Deserialize<'de> for Given {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyValue)
-    }
-}
-
-struct AnyValue;
-
-impl<'de> Visitor<'de> for AnyValue {
-    type Value = Given;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Given, E> {
-        Ok(Given::Fact(Fact::Bool(value)))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Given, E> {
-        Ok(Given::Fact(Fact::Long(value)))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Given, E> {
-        Ok(
-            i64::try_from(value).map_or(Given::Unusable("too large"), |value| {
-                Given::Fact(Fact::Long(value))
-            }),
-        )
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Given, E> {
-        Ok(Given::Unusable("not a whole number of 64 bits"))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Given, E> {
-        Ok(Given::Fact(Fact::Text(value.to_owned())))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Given, E> {
-        Ok(Given::Fact(Fact::Text(value)))
-    }
-
-    fn visit_unit<E>(self) -> Result<Given, E> {
-        Ok(Given::Unusable("null"))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Given, A::Error> {
-        let mut texts = Vec::new();
-        let mut usable = true;
-        while usable && texts.len() < MAX_TEXTS {
-            match seq.next_element::<Given>()? {
-                Some(Given::Fact(Fact::Text(text))) => texts.push(text),
-                Some(_) => usable = false,
-                None => return Ok(Given::Fact(Fact::Texts(texts))),
-            }
-        }
-        let mut more = false;
-        while seq.next_element::<IgnoredAny>()?.is_some() {
-            more = true;
-        }
-        Ok(match (usable, more) {
-            (false, _) => Given::Unusable("an array of something else than strings"),
-            (true, true) => Given::Unusable("too long an array"),
-            (true, false) => Given::Fact(Fact::Texts(texts)),
-        })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Given, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Given::Unusable("an object"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use creto_governor::MAX_TEXTS;
     use serde_json::json;
 
     use super::*;
