@@ -8,7 +8,9 @@ use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, PolicySet
 use creto_authz::eval::{EvalDecision, EvalInput, evaluate};
 use creto_authz::{CompiledPolicies, PolicySources};
 use creto_governor::ActionRequest;
-use creto_http::authzen::{Evaluations, decode_evaluation, decode_evaluations};
+use creto_http::authzen::{
+    Evaluations, decode_access_request, decode_evaluation, decode_evaluations,
+};
 use creto_types::canonical_json;
 use serde_json::Value;
 
@@ -70,6 +72,9 @@ pub fn authzen(data: &[u8]) {
             }
         }
         Err(_) => {}
+    }
+    if let Ok(access) = decode_access_request(data) {
+        let _ = access.request();
     }
 }
 

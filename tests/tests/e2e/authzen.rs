@@ -307,7 +307,7 @@ fn access_is_requested_approved_and_used_once() {
     assert_eq!(settled.status, 200, "{}", settled.body);
     // One record leads from the decision to the settlement.
     let records = creto(server.path(), &["--json", "audit", "action", action]);
-    for kind in ["action.decided", "action.settled"] {
+    for kind in ["action.decided", "usage.settled"] {
         assert!(said(&records).contains(kind), "{}", said(&records));
     }
 

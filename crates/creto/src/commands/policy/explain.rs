@@ -86,10 +86,10 @@ fn rights(link: &Value) -> String {
     ));
     for right in items(link, "/rights") {
         text.push_str(&line(&format!(
-            "  {} on {}: {} does not fit",
+            "  {} on {}: {}",
             at(right, "/action"),
             at(right, "/resource"),
-            joined(right, "/unfit"),
+            unfit(right),
         )));
     }
     text.push_str(&line(&format!(
@@ -161,10 +161,10 @@ fn of_missing(missing: &Value) -> String {
     }
     for near in nearest {
         text.push_str(&line(&format!(
-            "  {} ({}): {} does not fit",
+            "  {} ({}): {}",
             at(near, "/id"),
             place(near),
-            joined(near, "/unfit"),
+            unfit(near),
         )));
         text.push_str(&line(&format!("    {}", at(near, "/scope"))));
     }
@@ -173,6 +173,16 @@ fn of_missing(missing: &Value) -> String {
     );
     text.push_str(&printable_lines(&at(missing, "/policy")));
     text
+}
+
+/// Which of its parts do not fit.
+fn unfit(near: &Value) -> String {
+    let verb = if items(near, "/unfit").len() == 1 {
+        "does"
+    } else {
+        "do"
+    };
+    format!("{} {verb} not fit", joined(near, "/unfit"))
 }
 
 fn place(policy: &Value) -> String {

@@ -92,7 +92,7 @@ const APPROVAL: &str = "approval";
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Facts {
     pub(super) values: Vec<(String, Given)>,
-    pub(super) approval: Option<GivenApproval>,
+    pub(super) approval: Option<Box<GivenApproval>>,
 }
 
 /// The `approval` of a completed request, as it is handed back.
@@ -129,7 +129,7 @@ impl<'de> Deserialize<'de> for Facts {
                 while let Some(name) = map.next_key::<String>()? {
                     if name == APPROVAL {
                         let Object(approval) = map.next_value()?;
-                        if facts.approval.replace(approval).is_some() {
+                        if facts.approval.replace(Box::new(approval)).is_some() {
                             return Err(duplicate(APPROVAL));
                         }
                         continue;
