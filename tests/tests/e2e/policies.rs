@@ -195,13 +195,22 @@ fn a_candidate_is_tried_on_what_is_decided_and_on_what_was() {
         "allow",
         "nothing of it is enforced"
     );
+    // A question is seen as well; it leaves no record for the dry run.
+    let question = json!({
+        "subject": { "type": "agent", "id": "worker" },
+        "action": { "name": "changelog.draft" },
+        "resource": { "type": "Resource", "id": "repo:creto" },
+    });
+    let agent = server.agent(&worker);
+    let answer = agent.post("/access/v1/evaluation", &question).unwrap();
+    assert_eq!(answer["decision"], true, "{answer}");
     let told = (0..400).find_map(|_| {
         sleep(Duration::from_millis(25));
         let told = run(&dir, &["policy", "shadow", "status"]);
-        (told["judged"] == 1).then_some(told)
+        (told["judged"] == 2).then_some(told)
     });
     let told = told.expect("the candidate is asked");
-    assert_eq!(told["different"], 1, "{told}");
+    assert_eq!(told["different"], 2, "{told}");
     assert_eq!(
         told["differences"][0]["samples"][0]["action"],
         "changelog.draft"
