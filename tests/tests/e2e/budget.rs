@@ -1,6 +1,7 @@
 //! Many callers, one budget.
 
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use creto_client::Client;
@@ -99,6 +100,74 @@ fn sixty_four_callers_never_spend_one_unit_too_many() {
         .filter(|answer| answer["outcome"] == "allow")
         .count();
     assert_eq!(allowed, AFFORDED / 2);
+}
+
+/// Killed while many work, three times: what was allowed before still counts, and what is
+/// allowed afterwards is what the budget has left, at most.
+#[test]
+fn a_kill_in_the_midst_of_work_overspends_nothing() {
+    const WORKERS: usize = 8;
+    let mut server = Server::fresh();
+    let (_, worker) = server.chain("1.00");
+    // What callers were told, and what they asked to be given back.
+    let (granted, given_back) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    for round in 1..=3 {
+        let agent = server.agent(&worker);
+        let ended = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for caller in 0..WORKERS {
+                let (agent, ended) = (&agent, &ended);
+                let (granted, given_back) = (&granted, &given_back);
+                scope.spawn(move || {
+                    // Until the server is gone.
+                    while let Ok(answer) = draft(agent) {
+                        if answer["outcome"] != "allow" {
+                            break;
+                        }
+                        granted.fetch_add(1, Ordering::SeqCst);
+                        let id = answer["action_id"].as_str().unwrap();
+                        let (end, body) = if caller % 2 == 0 {
+                            given_back.fetch_add(1, Ordering::SeqCst);
+                            ("release", json!({}))
+                        } else {
+                            ("settle", json!({"units": 1}))
+                        };
+                        if agent
+                            .post(&format!("/v1/actions/{id}/{end}"), &body)
+                            .is_err()
+                        {
+                            break;
+                        }
+                    }
+                    ended.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+            while granted.load(Ordering::SeqCst) < 10 * round
+                && ended.load(Ordering::SeqCst) < WORKERS
+            {
+                thread::yield_now();
+            }
+            server.kill();
+        });
+        server.restart();
+    }
+    let agent = server.agent(&worker);
+    let kept = granted.into_inner() - given_back.into_inner();
+    let me = agent.get("/v1/self").unwrap();
+    let balance = &me["chain"][1]["balance"];
+    let counted = money(&balance["used"])
+        .checked_add(&money(&balance["reserved"]))
+        .unwrap();
+    let least = usd("0.01").checked_mul(kept as u64).unwrap();
+    assert!(
+        least.at_most(&counted).unwrap(),
+        "{kept} are counted: {balance}"
+    );
+    let mut more = 0;
+    while draft(&agent).unwrap()["outcome"] == "allow" {
+        more += 1;
+    }
+    assert!(kept + more <= AFFORDED, "{kept} before, {more} after");
 }
 
 #[test]

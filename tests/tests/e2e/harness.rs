@@ -183,9 +183,19 @@ impl Server {
 
     /// SIGKILL, and a new start on the same data.
     pub(crate) fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart();
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// A new start on the same data.
+    pub(crate) fn restart(&mut self) {
         self.child = Some(self.site.spawn());
         self.until_ready();
     }

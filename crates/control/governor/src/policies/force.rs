@@ -186,15 +186,48 @@ impl Governor {
         self.enforce(org, Source::Directory, bundle);
     }
 
-    /// After a failure that leaves open whether a change is durable: what the store
+    /// After a failure: when it leaves open whether a change is durable, what the store
     /// says is what is served.
-    pub(super) async fn recover_in_force(&self, org: OrgId) -> Result<(), GovernError> {
-        if let Some(ServedPolicies::Published { version }) = self.parts.policies.served(org).await?
+    pub(super) async fn in_doubt(&self, org: OrgId, error: StoreError) -> GovernError {
+        if let StoreError::Unavailable(_) = error
+            && let Err(lost) = self.recover_in_force(org).await
         {
-            let serving = self.in_force.state.read().orgs.get(&org).cloned();
-            if serving.is_none_or(|serving| serving.source != Source::Published(version)) {
-                self.serve_published(org, version).await?;
+            tracing::error!(
+                %org,
+                error = &lost as &dyn std::error::Error,
+                "it is open which policies are to be served; repeating the call tells, or a restart"
+            );
+        }
+        error.into()
+    }
+
+    /// The answer of a call that was made before, once what it did is in force: its
+    /// outcome may have been open until now.
+    pub(super) async fn in_force_again<T>(&self, org: OrgId, answer: T) -> Result<T, GovernError> {
+        let _one_at_a_time = self.in_force.changing.lock().await;
+        self.recover_in_force(org).await?;
+        Ok(answer)
+    }
+
+    async fn recover_in_force(&self, org: OrgId) -> Result<(), GovernError> {
+        match self.parts.policies.served(org).await? {
+            Some(ServedPolicies::Published { version }) => {
+                let serving = self.in_force.state.read().orgs.get(&org).cloned();
+                if serving.is_none_or(|serving| serving.source != Source::Published(version)) {
+                    self.serve_published(org, version).await?;
+                }
             }
+            Some(ServedPolicies::Directory { digest })
+                if !self.in_force.follows_directory(org) || !self.serves(org, &digest) =>
+            {
+                let directory = self.directory()?;
+                if directory.digest == digest {
+                    self.enforce(org, Source::Directory, &directory);
+                } else {
+                    self.enforce_directory(org, &directory).await?;
+                }
+            }
+            Some(ServedPolicies::Directory { .. }) | None => {}
         }
         Ok(())
     }

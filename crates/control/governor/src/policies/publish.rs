@@ -85,7 +85,7 @@ impl Governor {
         caller.require_owner("publish policies")?;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "policy.publish", &request).await? {
-            Begun::Replay(answer) => return Ok(answer),
+            Begun::Replay(answer) => return self.in_force_again(caller.org(), answer).await,
             Begun::Fresh(ticket) => ticket,
         };
         let reason = reason(&request.reason)?;
@@ -114,7 +114,7 @@ impl Governor {
         caller.require_owner("publish policies")?;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "policy.rollback", &request).await? {
-            Begun::Replay(answer) => return Ok(answer),
+            Begun::Replay(answer) => return self.in_force_again(caller.org(), answer).await,
             Begun::Fresh(ticket) => ticket,
         };
         let reason = reason(&request.reason)?;
@@ -142,7 +142,7 @@ impl Governor {
         caller.require_owner("choose which policies are served")?;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "policy.follow", &request).await? {
-            Begun::Replay(answer) => return Ok(answer),
+            Begun::Replay(answer) => return self.in_force_again(caller.org(), answer).await,
             Begun::Fresh(ticket) => ticket,
         };
         let reason = reason(&request.reason)?;
@@ -167,11 +167,14 @@ impl Governor {
                 commit,
             )
             .await;
-        let leaf = followed.map(|receipt| {
-            self.enforce_followed(org, &directory);
-            self.committed(org, &receipt)
-        });
-        ticket.finish(answer, leaf.map_err(GovernError::from))
+        let leaf = match followed {
+            Ok(receipt) => {
+                self.enforce_followed(org, &directory);
+                Ok(self.committed(org, &receipt))
+            }
+            Err(error) => Err(self.in_doubt(org, error).await),
+        };
+        ticket.finish(answer, leaf)
     }
 
     /// Published versions below `before`, newest first.
@@ -287,17 +290,7 @@ impl Governor {
                 tracing::info!(%org, version, digest = bundle.digest, "policies published");
                 Ok(self.committed(org, &receipt))
             }
-            Err(error @ StoreError::Unavailable(_)) => {
-                if let Err(lost) = self.recover_in_force(org).await {
-                    tracing::error!(
-                        %org,
-                        error = &lost as &dyn std::error::Error,
-                        "it is open whether a publication is durable; a restart tells"
-                    );
-                }
-                Err(error.into())
-            }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.in_doubt(org, error).await),
         }
     }
 

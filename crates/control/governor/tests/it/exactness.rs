@@ -281,8 +281,21 @@ async fn links(world: &World) -> Links {
 struct Deciders {
     order: Order,
     stop: AtomicBool,
+    /// One of them saw what must not be: nobody waits for the others.
+    failed: AtomicBool,
     decided: AtomicU64,
     seen: Mutex<Vec<Seen>>,
+}
+
+/// Held by whoever decides.
+struct Deciding(Arc<Deciders>);
+
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.failed.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Deciders {
@@ -290,6 +303,7 @@ impl Deciders {
         Arc::new(Self {
             order: Order::default(),
             stop: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             decided: AtomicU64::new(0),
             seen: Mutex::default(),
         })
@@ -310,7 +324,7 @@ impl Deciders {
     /// Until so many more decisions were made.
     async fn more(&self, decisions: u64) {
         let until = self.decided.load(Ordering::SeqCst) + decisions;
-        while self.decided.load(Ordering::SeqCst) < until {
+        while self.decided.load(Ordering::SeqCst) < until && !self.failed.load(Ordering::SeqCst) {
             tokio::task::yield_now().await;
         }
     }
@@ -319,6 +333,7 @@ impl Deciders {
     fn checker(self: &Arc<Self>, world: &Arc<World>, links: &Arc<Links>) -> JoinHandle<()> {
         let (deciders, world, links) = (Arc::clone(self), Arc::clone(world), Arc::clone(links));
         std::thread::spawn(move || {
+            let _deciding = Deciding(Arc::clone(&deciders));
             let (action, repo) = (
                 Action::named("history.read"),
                 ResourceRef::resource("repo:creto"),
@@ -346,6 +361,7 @@ impl Deciders {
 
     /// A caller of governed actions: decided, durable, given back.
     async fn submitter(self: Arc<Self>, world: Arc<World>, links: Arc<Links>) {
+        let _deciding = Deciding(Arc::clone(&self));
         let mut seen = Vec::new();
         for (link, caller) in links.callers.iter().enumerate().cycle() {
             if self.stopped() {
@@ -558,6 +574,7 @@ async fn many_callers_go_on_while_many_policies_are_published() {
                 Arc::clone(&links),
             );
             std::thread::spawn(move || {
+                let _deciding = Deciding(Arc::clone(&deciders));
                 let bound = links.bound.last().expect("a delegation that stays");
                 let action = Action::named("history.read");
                 let repos: Vec<_> = (0..MANY)

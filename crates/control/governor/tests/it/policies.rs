@@ -1,14 +1,17 @@
 //! The life of policies: published, refused, rolled back, followed, tried.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use creto_errors::Classify as _;
 use creto_governor::{
     CheckedBundle, DryRunRequest, FilesRequest, FollowRequest, GovernError, IdempotencyKey,
-    OutcomeKind, PolicyFiles, PolicySource, PublishPoliciesRequest, Question,
-    RollbackPoliciesRequest,
+    OutcomeKind, PolicyFiles, PolicySource, PolicyStore, PolicyVersion, PublishPoliciesRequest,
+    Question, RollbackPoliciesRequest, ServedPolicies,
 };
-use creto_types::Clock as _;
+use creto_types::{Clock as _, Commit, OrgId, Receipt, StoreError};
 use serde_json::{Value, json};
 
 use crate::world::{World, action};
@@ -388,4 +391,146 @@ async fn approved_publication(world: &World) -> creto_types::ActionId {
     let allowed = allowed.expect("answers");
     assert_eq!(allowed.outcome, OutcomeKind::Allow);
     allowed.action_id
+}
+
+/// Does what it is asked to, and then cannot say so.
+#[derive(Default)]
+struct Line {
+    /// The answer to the next change is lost.
+    loses: AtomicBool,
+    /// And from then on no question is answered.
+    breaks: AtomicBool,
+    broken: AtomicBool,
+}
+
+impl Line {
+    fn carry<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        let answer = answer?;
+        if self.loses.swap(false, Ordering::SeqCst) {
+            self.broken
+                .store(self.breaks.load(Ordering::SeqCst), Ordering::SeqCst);
+            return Err(cut());
+        }
+        Ok(answer)
+    }
+}
+
+fn cut() -> StoreError {
+    StoreError::Unavailable("the line is cut".into())
+}
+
+struct Lossy {
+    inner: Arc<dyn PolicyStore>,
+    line: Arc<Line>,
+}
+
+#[async_trait]
+impl PolicyStore for Lossy {
+    async fn publish(
+        &self,
+        version: PolicyVersion,
+        files: PolicyFiles,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let published = self.inner.publish(version, files, commit).await;
+        self.line.carry(published)
+    }
+
+    async fn follow_directory(
+        &self,
+        org: OrgId,
+        digest: String,
+        files: PolicyFiles,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let followed = self.inner.follow_directory(org, digest, files, commit);
+        self.line.carry(followed.await)
+    }
+
+    async fn bundle(
+        &self,
+        org: OrgId,
+        after: Option<&str>,
+    ) -> Result<Option<(String, PolicyFiles)>, StoreError> {
+        self.inner.bundle(org, after).await
+    }
+
+    async fn served(&self, org: OrgId) -> Result<Option<ServedPolicies>, StoreError> {
+        if self.line.broken.load(Ordering::SeqCst) {
+            return Err(cut());
+        }
+        self.inner.served(org).await
+    }
+
+    async fn get(
+        &self,
+        org: OrgId,
+        version: u64,
+    ) -> Result<Option<(PolicyVersion, PolicyFiles)>, StoreError> {
+        self.inner.get(org, version).await
+    }
+
+    async fn list(
+        &self,
+        org: OrgId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<PolicyVersion>, StoreError> {
+        self.inner.list(org, before, limit).await
+    }
+}
+
+/// A publication, or a return to the directory, may be durable although its call failed;
+/// repeated by its key it succeeds, and then it is in force.
+#[tokio::test]
+async fn what_is_said_to_be_in_force_is_although_an_answer_was_lost() {
+    let world = World::new().await;
+    let line = Arc::new(Line::default());
+    let governor = world.restarted_with(|inner| {
+        Arc::new(Lossy {
+            inner,
+            line: Arc::clone(&line),
+        })
+    });
+    governor
+        .serve_policies(bundle(starter()))
+        .await
+        .expect("serves");
+    let follow = || FollowRequest {
+        reason: "back to files".to_owned(),
+    };
+    for breaks in [true, false] {
+        let key = |name: &str| IdempotencyKey::new(&format!("{name}-{breaks}")).ok();
+        line.breaks.store(breaks, Ordering::SeqCst);
+        let published = async || {
+            let request = publish(without_reading());
+            let done = governor.publish_policies(&world.owner, request, key("publish"));
+            done.await.map(|_| ())
+        };
+        let followed = async || {
+            let done = governor.follow_policy_directory(&world.owner, follow(), key("follow"));
+            done.await.map(|_| ())
+        };
+        assert_eq!(reads(&world).await, OutcomeKind::Allow);
+        line.loses.store(true, Ordering::SeqCst);
+        assert_eq!(code(published().await), "store_unavailable");
+        if breaks {
+            assert_eq!(code(published().await), "store_unavailable", "still open");
+        } else {
+            assert_eq!(reads(&world).await, OutcomeKind::Deny, "the store says so");
+        }
+        line.broken.store(false, Ordering::SeqCst);
+        published().await.expect("was published");
+        assert_eq!(reads(&world).await, OutcomeKind::Deny);
+
+        line.loses.store(true, Ordering::SeqCst);
+        assert_eq!(code(followed().await), "store_unavailable");
+        if !breaks {
+            assert_eq!(reads(&world).await, OutcomeKind::Allow, "the store says so");
+        }
+        line.broken.store(false, Ordering::SeqCst);
+        followed().await.expect("was followed");
+        assert_eq!(reads(&world).await, OutcomeKind::Allow);
+    }
+    world.check_records().await.expect("the records hold");
 }

@@ -55,7 +55,7 @@ pub(crate) struct World {
     pub(crate) runtime: Arc<ScriptedRuntime>,
     pub(crate) shadow: Arc<PolicyShadow>,
     policies: Arc<dyn PolicyStore>,
-    assemble: Box<dyn Fn() -> Arc<Governor> + Send + Sync>,
+    assemble: Box<dyn Fn(Arc<dyn PolicyStore>) -> Arc<Governor> + Send + Sync>,
 }
 
 struct Keys(Arc<Nhi>);
@@ -210,7 +210,7 @@ impl World {
             let (authz, meter, runtime) = (authz.clone(), meter.clone(), runtime.clone());
             let (bindings, state, shadow) = (bindings.clone(), state.clone(), shadow.clone());
             let clock = clock.clone();
-            move || {
+            move |policies: Arc<dyn PolicyStore>| {
                 Governor::new(
                     Parts {
                         nhi: nhi.clone(),
@@ -225,7 +225,7 @@ impl World {
                         replies: state.clone(),
                         records: state.clone(),
                         sandboxes: state.clone(),
-                        policies: state.clone(),
+                        policies,
                         shadow: shadow.clone(),
                         ids: ids.clone(),
                         clock: clock.clone(),
@@ -239,7 +239,7 @@ impl World {
                 )
             }
         };
-        let governor = assemble();
+        let governor = assemble(state.clone());
         let starter = CheckedBundle::check(PolicyFiles::starter()).expect("passes");
         governor.serve_policies(starter).await.expect("serves");
         let owner = governor.authenticate(&owner).expect("the owner's token");
@@ -288,7 +288,15 @@ impl World {
 
     /// A governor that knows what is stored and nothing else.
     pub(crate) fn restarted(&self) -> Arc<Governor> {
-        (self.assemble)()
+        self.restarted_with(|policies| policies)
+    }
+
+    /// The same over another store of policies.
+    pub(crate) fn restarted_with(
+        &self,
+        wrap: impl FnOnce(Arc<dyn PolicyStore>) -> Arc<dyn PolicyStore>,
+    ) -> Arc<Governor> {
+        (self.assemble)(wrap(Arc::clone(&self.policies)))
     }
 
     /// The owner of another organization on the same server.
