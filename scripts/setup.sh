@@ -282,7 +282,7 @@ done
 if [ "$python" = missing ]; then
   say "installing the packages of tests/requirements.txt in $python_packages"
   rm -rf "$python_packages"
-  # Pure Python, nothing built, nothing but what is pinned.
+  # Nothing built, nothing but what is pinned.
   PATH="$SYSTEM_PATH" python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
     --no-deps --require-hashes --only-binary :all: \
     --target "$python_packages" -r "$requirements" ||

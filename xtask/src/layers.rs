@@ -73,7 +73,7 @@ impl Layer {
 }
 
 /// The only edges inside a layer.
-const SIDEWAYS: [(&str, &str); 8] = [
+const SIDEWAYS: [(&str, &str); 11] = [
     ("creto-types", "creto-errors"),
     ("creto-config", "creto-errors"),
     ("creto-telemetry", "creto-errors"),
@@ -82,6 +82,9 @@ const SIDEWAYS: [(&str, &str); 8] = [
     ("creto-audit", "creto-crypto"),
     ("creto-nhi", "creto-crypto"),
     ("creto-consensus", "creto-crypto"),
+    ("creto-http", "creto-ingress"),
+    ("creto-grpc", "creto-ingress"),
+    ("creto-grpc", "creto-proto"),
 ];
 
 /// Checks every manifest of the workspace at `root`.

@@ -27,7 +27,14 @@ impl Source {
 }
 
 /// What is written by machines, or is broken on purpose.
-const SKIPPED: [&str; 5] = [".git", "target", "demo-run", "fixtures", "__pycache__"];
+const SKIPPED: [&str; 6] = [
+    ".git",
+    "target",
+    "demo-run",
+    "fixtures",
+    "generated",
+    "__pycache__",
+];
 
 /// What is read as text.
 const EXTENSIONS: [&str; 15] = [

@@ -45,6 +45,7 @@ struct File {
 #[serde(default, deny_unknown_fields)]
 struct ServerSection {
     listen: Option<SocketAddr>,
+    grpc_listen: Option<SocketAddr>,
     data_dir: Option<PathBuf>,
     log_format: Option<String>,
     log_filter: Option<String>,
@@ -129,6 +130,8 @@ struct EgressSection {
 pub struct ServerConfig {
     /// Where the API listens; always a loopback address.
     pub listen: SocketAddr,
+    /// Where gRPC listens, if it does; always a loopback address.
+    pub grpc_listen: Option<SocketAddr>,
     /// Where everything durable lies.
     pub data_dir: PathBuf,
     /// How log lines look.
@@ -185,10 +188,12 @@ pub enum ServerConfigError {
     Unserved(Vec<Unserved>),
     /// The address is not loopback.
     #[error(
-        "`server.listen` is {listen}: only loopback addresses are served; \
+        "`{key}` is {listen}: only loopback addresses are served; \
          put a proxy that terminates TLS in front to reach it from elsewhere"
     )]
     NotLoopback {
+        /// Which address.
+        key: &'static str,
         /// What the file says.
         listen: SocketAddr,
     },
@@ -317,8 +322,16 @@ impl File {
             return Err(ServerConfigError::Unserved(refused));
         }
         let listen = self.server.listen.unwrap_or(DEFAULT_LISTEN);
-        if !listen.ip().is_loopback() {
-            return Err(ServerConfigError::NotLoopback { listen });
+        loopback("server.listen", listen)?;
+        if let Some(grpc) = self.server.grpc_listen {
+            loopback("server.grpc_listen", grpc)?;
+            // Port 0 is another one each time.
+            if grpc == listen && grpc.port() != 0 {
+                return Err(invalid(
+                    "server.grpc_listen",
+                    "is the address of `server.listen`; gRPC has one of its own",
+                ));
+            }
         }
         let data_dir = base.join(
             self.server
@@ -337,6 +350,7 @@ impl File {
         };
         Ok(ServerConfig {
             listen,
+            grpc_listen: self.server.grpc_listen,
             log_format: match &self.server.log_format {
                 Some(text) => text.parse()?,
                 None => LogFormat::default(),
@@ -470,6 +484,14 @@ fn trust_domain(given: Option<String>) -> Result<String, ServerConfigError> {
             "identity.trust_domain",
             "is not a SPIFFE trust domain: 1 to 255 of a-z, 0-9, `-`, `_` and `.`",
         ))
+    }
+}
+
+fn loopback(key: &'static str, listen: SocketAddr) -> Result<(), ServerConfigError> {
+    if listen.ip().is_loopback() {
+        Ok(())
+    } else {
+        Err(ServerConfigError::NotLoopback { key, listen })
     }
 }
 

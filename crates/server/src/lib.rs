@@ -27,7 +27,7 @@ pub use creto_governor::{
 pub use creto_runtime_gvisor::doctor::Check;
 pub use evidence::verify;
 pub use init::{InitError, InitOptions, InitReport, init, renew_credential};
-pub use serve::{ServeError, serve};
+pub use serve::{Listening, ServeError, serve};
 
 /// What `creto config check` says about a file that is accepted.
 #[derive(Clone, Debug)]
@@ -42,6 +42,10 @@ pub fn check_config(path: &Path) -> Result<ConfigReport, ServerConfigError> {
     let policies = config.policies()?;
     let mut lines = vec![
         format!("listens on {}", config.listen),
+        match config.grpc_listen {
+            Some(grpc) => format!("answers gRPC on {grpc}"),
+            None => "answers no gRPC".to_owned(),
+        },
         format!("keeps its data in {}", config.data_dir.display()),
         format!(
             "reads policies from {}, {}",

@@ -15,6 +15,8 @@ use creto_errors::{Class, Classify};
 use creto_governor::{
     Bindings, GovernError, GovernedEgress, Governor, GovernorConfig, Parts, PolicyShadow,
 };
+use creto_grpc::Grpc;
+use creto_ingress::Hosts;
 use creto_metering::{Meter, MeteringError};
 use creto_oversight::Oversight;
 use creto_runtime::{GatewayServices, Limits, RuntimeError};
@@ -115,11 +117,20 @@ impl Classify for ServeError {
     }
 }
 
+/// Where a server is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// The API.
+    pub http: SocketAddr,
+    /// gRPC, when it is switched on.
+    pub grpc: Option<SocketAddr>,
+}
+
 /// Serves until the process is told to stop (SIGINT or SIGTERM). `ready` is
 /// called once requests are answered.
 pub async fn serve(
     config_path: &Path,
-    ready: impl FnOnce(SocketAddr) + Send,
+    ready: impl FnOnce(Listening) + Send,
 ) -> Result<(), ServeError> {
     let config = ServerConfig::load(config_path)?;
     let policies = config.policies().map_err(ServerConfigError::from)?;
@@ -137,13 +148,11 @@ pub async fn serve(
     if platform.nhi.organizations().is_empty() {
         return Err(ServeError::NotInitialized);
     }
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| ServeError::Listen {
-            address: config.listen,
-            source,
-        })?;
-    let address = listener.local_addr().map_err(ServeError::Io)?;
+    let (listener, address) = bind(config.listen).await?;
+    let grpc_listener = match config.grpc_listen {
+        Some(listen) => Some(bind(listen).await?),
+        None => None,
+    };
     let watched = config.watch_policies.then(|| config.policy_dir.clone());
     let (governor, audit, router) = assemble(config, &platform, address).await?;
     let first = policies.digest.clone();
@@ -156,9 +165,23 @@ pub async fn serve(
         tokio::spawn(until_stopped(following, stopping.clone()))
     });
     let sweeper = tokio::spawn(sweep(Arc::clone(&governor), stopping));
-    tracing::info!(%address, "serving");
-    ready(address);
-    let result = run(listener, router, stop_signal()).await;
+    let grpc = grpc_listener.map(|(listener, address)| {
+        let grpc = Grpc::new(
+            Arc::clone(&governor),
+            Hosts::of(address),
+            Arc::clone(&platform.ids),
+            Arc::clone(&platform.clock),
+        );
+        (grpc, listener, address)
+    });
+    let listening = Listening {
+        http: address,
+        grpc: grpc.as_ref().map(|(.., address)| *address),
+    };
+    tracing::info!(%address, grpc = listening.grpc.map(tracing::field::display), "serving");
+    ready(listening);
+    let grpc = grpc.map(|(grpc, listener, _)| (grpc, listener));
+    let result = run((router, listener), grpc, stop_signal()).await;
     drop(stop);
     // The sweeper ends with the channel; its last round is finished first.
     let _ = sweeper.await;
@@ -169,6 +192,17 @@ pub async fn serve(
     audit.flush().await?;
     tracing::info!("stopped");
     result
+}
+
+async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|source| ServeError::Listen {
+            address: listen,
+            source,
+        })?;
+    let address = listener.local_addr().map_err(ServeError::Io)?;
+    Ok((listener, address))
 }
 
 async fn assemble(
@@ -271,7 +305,7 @@ async fn assemble(
     );
     let router = creto_http::router(
         Arc::clone(&governor),
-        creto_http::Hosts::of(address),
+        Hosts::of(address),
         Arc::clone(&platform.ids),
         Arc::clone(&platform.clock),
         Arc::clone(&platform.random),
@@ -286,11 +320,10 @@ async fn assemble(
     Ok((governor, audit, router))
 }
 
-async fn until_stopped(work: impl Future<Output = ()>, mut stopping: watch::Receiver<()>) {
+async fn until_stopped(work: impl Future<Output = ()>, stopping: watch::Receiver<()>) {
     tokio::select! {
         () = work => {}
-        // The channel closes, nothing is ever sent.
-        _ = stopping.changed() => {}
+        () = closed(stopping) => {}
     }
 }
 
@@ -312,29 +345,45 @@ async fn sweep(governor: Arc<Governor>, mut stopping: watch::Receiver<()>) {
 }
 
 async fn run(
-    listener: TcpListener,
-    router: Router,
+    (router, listener): (Router, TcpListener),
+    grpc: Option<(Grpc, TcpListener)>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let (told, mut stopping) = watch::channel(());
-    let graceful = axum::serve(listener, router).with_graceful_shutdown(
+    let (told, stopping) = watch::channel(());
+    let mut late = stopping.clone();
+    let http = axum::serve(listener, router).with_graceful_shutdown(closed(stopping.clone()));
+    let grpc = async {
+        if let Some((grpc, listener)) = grpc {
+            grpc.serve(listener, closed(stopping)).await;
+        }
+    };
+    let signal = tokio::spawn(
         async move {
             stop.await;
             drop(told);
         }
         .in_current_span(),
     );
-    tokio::select! {
-        served = async { graceful.await } => served.map_err(ServeError::Io),
+    let result = tokio::select! {
+        (served, ()) = async { tokio::join!(async { http.await }, grpc) } => {
+            served.map_err(ServeError::Io)
+        }
         () = async {
             // Closed when the signal came.
-            let _ = stopping.changed().await;
+            let _ = late.changed().await;
             tokio::time::sleep(SHUTDOWN_GRACE).await;
         } => {
             tracing::warn!("requests were still open when the server stopped");
             Ok(())
         }
-    }
+    };
+    signal.abort();
+    result
+}
+
+/// Ends with the channel; nothing is ever sent.
+async fn closed(mut channel: watch::Receiver<()>) {
+    let _ = channel.changed().await;
 }
 
 async fn stop_signal() {

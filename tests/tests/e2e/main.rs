@@ -12,6 +12,7 @@ mod budget;
 mod delegation;
 mod demo;
 mod evidence;
+mod grpc;
 mod harness;
 mod limits;
 mod policies;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use creto_governor::Governor;
+use creto_ingress::Hosts;
 use creto_types::{Clock, IdSource, Randomness};
 
 use crate::authzen::Denials;
-use crate::hosts::Hosts;
 use crate::sessions::Sessions;
 
 /// The state behind the router.

@@ -1,11 +1,11 @@
 //! Who asks. Runs before every handler that is not public.
 
 use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use creto_governor::Caller;
+use creto_ingress::{CredentialError, bearer};
 
 use crate::app::{App, Shared};
 use crate::error::ApiError;
@@ -39,7 +39,7 @@ fn identify(app: &App, request: &mut Request) -> Result<(), ApiError> {
             request.extensions_mut().insert(caller);
             Ok(())
         }
-        (false, None) => Err(ApiError::Unauthenticated),
+        (false, None) => Err(CredentialError::Missing.into()),
     }
 }
 
@@ -86,9 +86,7 @@ pub(crate) async fn login(request: Request, next: Next) -> Response {
 }
 
 pub(crate) fn authenticate(app: &App, token: &str) -> Result<Caller, ApiError> {
-    app.governor
-        .authenticate(token)
-        .map_err(ApiError::Credential)
+    Ok(creto_ingress::authenticate(&app.governor, token)?)
 }
 
 /// The session's credential is verified again at every request, so a session
@@ -113,22 +111,4 @@ fn session(app: &App, headers: &HeaderMap) -> Result<Option<Visitor>, ApiError> 
             Ok(None)
         }
     }
-}
-
-/// The token of `Authorization: Bearer` (RFC 6750, section 2.1).
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
-        return Err(ApiError::Unauthenticated);
-    }
-    let token = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
-    token.map(Some).ok_or(ApiError::Unauthenticated)
 }

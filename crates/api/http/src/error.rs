@@ -2,15 +2,13 @@
 
 use creto_errors::{Class, Classify};
 use creto_governor::GovernError;
+use creto_ingress::CredentialError;
 
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    #[error("a credential is needed: `Authorization: Bearer <token>`")]
-    Unauthenticated,
-    /// The credential is there and does not hold.
     #[error(transparent)]
-    Credential(GovernError),
+    Credential(#[from] CredentialError),
     #[error("a sandbox is its own credential and may not bring another one")]
     CredentialInSandbox,
     #[error("the pages are for people; a sandbox uses the API")]
@@ -70,8 +68,7 @@ impl ApiError {
 impl Classify for ApiError {
     fn class(&self) -> Class {
         match self {
-            Self::Unauthenticated
-            | Self::CredentialInSandbox
+            Self::CredentialInSandbox
             | Self::PageInSandbox
             | Self::PageForPeople { .. }
             | Self::Misdirected
@@ -91,13 +88,13 @@ impl Classify for ApiError {
             | Self::DuplicateRequest
             | Self::Internal => Class::Permanent,
             Self::TimedOut => Class::Transient,
-            Self::Credential(error) | Self::Govern(error) => error.class(),
+            Self::Credential(error) => error.class(),
+            Self::Govern(error) => error.class(),
         }
     }
 
     fn code(&self) -> &'static str {
         match self {
-            Self::Unauthenticated => "unauthenticated",
             Self::CredentialInSandbox => "credential_in_sandbox",
             Self::PageInSandbox => "page_in_sandbox",
             Self::PageForPeople { .. } => "page_for_people",
@@ -118,7 +115,8 @@ impl Classify for ApiError {
             Self::DuplicateRequest => "idempotency_key_reused",
             Self::TimedOut => "request_timeout",
             Self::Internal => "internal_error",
-            Self::Credential(error) | Self::Govern(error) => error.code(),
+            Self::Credential(error) => error.code(),
+            Self::Govern(error) => error.code(),
         }
     }
 }

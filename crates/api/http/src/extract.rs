@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use creto_governor::{Caller, IdempotencyKey};
+use creto_ingress::CredentialError;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -164,7 +165,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let caller = parts.extensions.get::<Caller>().cloned();
-        caller.map(Self).ok_or(ApiError::Unauthenticated)
+        Ok(caller.map(Self).ok_or(CredentialError::Missing)?)
     }
 }
 

@@ -47,7 +47,7 @@ use axum::Router;
 use creto_governor::Governor;
 use creto_types::{Clock, IdSource, Randomness};
 
-pub use hosts::Hosts;
+pub use creto_ingress::Hosts;
 pub use problem::Problem;
 pub use routes::{Auth, RouteInfo, routes};
 

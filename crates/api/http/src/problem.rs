@@ -1,19 +1,14 @@
-//! Errors on the wire: problem documents (RFC 9457), and the one place that maps
-//! an error to its status. Every match is exhaustive, so a new error does not
-//! compile until somebody decided what callers see.
+//! Errors on the wire: problem documents (RFC 9457), and the statuses of what is
+//! refused. Which kind of refusal an error is stands in `creto-ingress`.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use creto_audit::AuditError;
-use creto_consensus::OracleError;
 use creto_errors::{Class, Classify};
 use creto_governor::{FindingAnswer, GovernError};
+use creto_ingress::Kind;
 use creto_metering::MeteringError;
 use creto_nhi::NhiError;
-use creto_oversight::{GrantError, OversightError};
-use creto_runtime::RuntimeError;
-use creto_types::StoreError;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -141,13 +136,7 @@ fn findings(error: &ApiError) -> Vec<FindingAnswer> {
 
 fn status(error: &ApiError) -> StatusCode {
     match error {
-        // Whatever is wrong with a credential: the caller is not known. When it
-        // could not be checked, that is said instead.
-        ApiError::Credential(error) => match error.class() {
-            Class::Security | Class::Permanent => StatusCode::UNAUTHORIZED,
-            Class::Transient | Class::Degraded => StatusCode::SERVICE_UNAVAILABLE,
-        },
-        ApiError::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ApiError::Credential(error) => said(Kind::from(error)),
         ApiError::CredentialInSandbox
         | ApiError::PageInSandbox
         | ApiError::PageForPeople { .. }
@@ -167,161 +156,24 @@ fn status(error: &ApiError) -> StatusCode {
         ApiError::ApprovalMismatch | ApiError::DuplicateRequest => StatusCode::CONFLICT,
         ApiError::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
         ApiError::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        ApiError::Govern(error) => govern(error),
+        ApiError::Govern(error) => said(Kind::from(error)),
     }
 }
 
-fn govern(error: &GovernError) -> StatusCode {
-    match error {
-        GovernError::Invalid { .. }
-        | GovernError::DelegationAmbiguous { .. }
-        | GovernError::NotRequestable { .. }
-        | GovernError::Canonical(_) => StatusCode::BAD_REQUEST,
-        GovernError::Forbidden { .. } | GovernError::Identity(_) => StatusCode::FORBIDDEN,
-        GovernError::NotFound { .. } => StatusCode::NOT_FOUND,
-        GovernError::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
-        GovernError::Unsupported { .. } => StatusCode::NOT_IMPLEMENTED,
-        GovernError::IdempotencyKeyReused | GovernError::Policies(_) => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
-        GovernError::PolicyVersion { .. } | GovernError::PolicyDirectory { .. } => {
-            StatusCode::CONFLICT
-        }
-        GovernError::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        GovernError::Nhi(error) => nhi(error),
-        GovernError::Metering(error) => metering(error),
-        GovernError::Oversight(error) => oversight(error),
-        GovernError::Grant(error) => grant(error),
-        GovernError::Audit(error) => audit(error),
-        GovernError::Oracle(error) => oracle(error),
-        GovernError::Runtime(error) => runtime(error),
-        GovernError::Store(error) => store(error),
-    }
-}
-
-fn nhi(error: &NhiError) -> StatusCode {
-    match error {
-        NhiError::Invalid { .. } | NhiError::Canonical(_) => StatusCode::BAD_REQUEST,
-        NhiError::UnknownOrganization { .. }
-        | NhiError::UnknownPrincipal { .. }
-        | NhiError::UnknownDelegation { .. } => StatusCode::NOT_FOUND,
-        NhiError::PrincipalExists { .. }
-        | NhiError::AlreadyRevoked { .. }
-        | NhiError::AlreadySuspended { .. }
-        | NhiError::NotSuspended { .. }
-        | NhiError::OwnerNotSuspended { .. } => StatusCode::CONFLICT,
-        NhiError::NotHuman { .. }
-        | NhiError::DelegateeNotAgent { .. }
-        | NhiError::ParentNotHeld { .. }
-        | NhiError::DelegationLoops { .. }
-        | NhiError::Escalation(_)
-        | NhiError::Identity(_) => StatusCode::FORBIDDEN,
-        NhiError::InvalidToken { .. }
-        | NhiError::TokenForged(_)
-        | NhiError::TokenExpired { .. }
-        | NhiError::TokenSuperseded { .. } => StatusCode::UNAUTHORIZED,
-        NhiError::Chain(_) | NhiError::TrustDomainChanged { .. } | NhiError::Crypto { .. } => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
-        NhiError::Store(error) => store(error),
-    }
-}
-
-fn metering(error: &MeteringError) -> StatusCode {
-    match error {
-        MeteringError::ReservationNotFound { .. } => StatusCode::NOT_FOUND,
-        MeteringError::ReservationClosed { .. } | MeteringError::NothingToInvoice { .. } => {
-            StatusCode::CONFLICT
-        }
-        MeteringError::LimitInvalid { .. } => StatusCode::BAD_REQUEST,
-        MeteringError::LimitsChanged => StatusCode::SERVICE_UNAVAILABLE,
-        MeteringError::TooManyLimits { .. }
-        | MeteringError::SettleExceedsReservation { .. }
-        | MeteringError::PeriodNotOver { .. }
-        | MeteringError::Money(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        MeteringError::EvidenceRequired
-        | MeteringError::LedgerCurrency { .. }
-        | MeteringError::Interrupted(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        MeteringError::Store(error) => store(error),
-    }
-}
-
-fn oversight(error: &OversightError) -> StatusCode {
-    match error {
-        OversightError::NotFound { .. } => StatusCode::NOT_FOUND,
-        OversightError::AlreadyDecided { .. } | OversightError::NotDue { .. } => {
-            StatusCode::CONFLICT
-        }
-        OversightError::Expired { .. } => StatusCode::GONE,
-        OversightError::SelfDecision { .. } => StatusCode::FORBIDDEN,
-        OversightError::TooManyPending { .. } => StatusCode::TOO_MANY_REQUESTS,
-        OversightError::NoDecision { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        OversightError::ReasonTooLong { .. }
-        | OversightError::InexactNumber { .. }
-        | OversightError::Canonical(_) => StatusCode::BAD_REQUEST,
-        OversightError::Store(error) => store(error),
-    }
-}
-
-fn grant(error: &GrantError) -> StatusCode {
-    match error {
-        GrantError::Unknown
-        | GrantError::NotYours
-        | GrantError::OtherDelegation
-        | GrantError::ActionMismatch { .. }
-        | GrantError::Expired { .. }
-        | GrantError::Used => StatusCode::FORBIDDEN,
-        GrantError::Action(error) => oversight(error),
-        GrantError::Store(error) => store(error),
-    }
-}
-
-fn audit(error: &AuditError) -> StatusCode {
-    match error {
-        AuditError::UnknownLeaf { .. } => StatusCode::NOT_FOUND,
-        AuditError::Leaf(_) | AuditError::AttachmentName { .. } => StatusCode::BAD_REQUEST,
-        AuditError::Keys { .. }
-        | AuditError::WrongKey { .. }
-        | AuditError::Crypto(_)
-        | AuditError::Corrupt { .. }
-        | AuditError::Origin { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        AuditError::TraceFailing(_) | AuditError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
-        AuditError::Store(error) => store(error),
-    }
-}
-
-fn oracle(error: &OracleError) -> StatusCode {
-    match error {
-        OracleError::ClockStepped { .. } | OracleError::Interrupted(_) => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        OracleError::ClockOutOfRange | OracleError::Config { .. } => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
-        OracleError::Store(error) => store(error),
-    }
-}
-
-fn runtime(error: &RuntimeError) -> StatusCode {
-    match error {
-        RuntimeError::Spec(_) => StatusCode::BAD_REQUEST,
-        RuntimeError::Unsupported { .. } => StatusCode::NOT_IMPLEMENTED,
-        RuntimeError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        RuntimeError::Start { .. } | RuntimeError::Control { .. } => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
-    }
-}
-
-fn store(error: &StoreError) -> StatusCode {
-    match error {
-        StoreError::Replayed(_) | StoreError::Conflict { .. } => StatusCode::CONFLICT,
-        StoreError::AlreadyClaimed { .. } => StatusCode::FORBIDDEN,
-        StoreError::NotFound { .. } => StatusCode::NOT_FOUND,
-        StoreError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        StoreError::Corrupt { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        StoreError::Unavailable(_) | StoreError::NotDone(_) | StoreError::InUse { .. } => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+/// A kind in HTTP's words (RFC 9110, section 15, and RFC 6585, section 4).
+const fn said(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Invalid => StatusCode::BAD_REQUEST,
+        Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::Gone => StatusCode::GONE,
+        Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
+        Kind::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        Kind::Unavailable | Kind::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use creto_server::{Check, InitOptions, InitReport, ServerConfig, Trust};
+use creto_server::{Check, InitOptions, InitReport, Listening, ServerConfig, Trust};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -45,10 +45,14 @@ fn runtime() -> Result<Runtime, CliError> {
 pub(crate) fn serve(context: &Context) -> Result<Reply, CliError> {
     let config = context.config_path();
     runtime()?
-        .block_on(creto_server::serve(&config, |address| {
-            // Whoever waits for the server may wait for this line; when nobody
-            // reads it, the server serves all the same.
-            let _ = crate::output::print(&format!("listening on http://{address}\n"));
+        .block_on(creto_server::serve(&config, |Listening { http, grpc }| {
+            let mut lines = format!("listening on http://{http}\n");
+            if let Some(grpc) = grpc {
+                lines.push_str(&format!("answering gRPC on {grpc}\n"));
+            }
+            // Whoever waits for the server may wait for these lines; when nobody
+            // reads them, the server serves all the same.
+            let _ = crate::output::print(&lines);
         }))
         .map_err(CliError::server)?;
     Ok(Reply::new("", json!({"stopped": true})))

@@ -140,6 +140,8 @@ pub struct Metrics {
     pub policy_shadow: CounterFamily<PolicyShadow>,
     requests: Family<Vec<(&'static str, String)>, Counter>,
     request_seconds: Family<Vec<(&'static str, String)>, Histogram, RequestHistogram>,
+    calls: Family<Pairs, Counter>,
+    call_seconds: Family<Pairs, Histogram, RequestHistogram>,
     errors: Family<Pairs, Counter>,
 }
 
@@ -165,6 +167,19 @@ impl Metrics {
             "Time from a request's arrival to its answer, by method and route",
             Unit::Seconds,
             request_seconds.clone(),
+        );
+        let calls = Family::default();
+        registry.register(
+            "grpc_requests",
+            "gRPC calls answered, by method and code",
+            calls.clone(),
+        );
+        let call_seconds = Family::new_with_constructor(RequestHistogram);
+        registry.register_with_unit(
+            "grpc_request_duration",
+            "Time from a gRPC call's arrival to its answer, by method",
+            Unit::Seconds,
+            call_seconds.clone(),
         );
         let errors = Family::default();
         registry.register(
@@ -237,6 +252,8 @@ impl Metrics {
             ),
             requests,
             request_seconds,
+            calls,
+            call_seconds,
             errors,
             registry,
         }
@@ -253,6 +270,17 @@ impl Metrics {
             .observe(took.as_secs_f64());
         labels.push(("status", status.to_string()));
         self.requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts an answered gRPC call. `method` is the full method's path, `None` when
+    /// there is no such method; `code` is the status's name.
+    pub fn grpc_request(&self, method: Option<&'static str>, code: &'static str, took: Duration) {
+        let mut labels = vec![("method", method.unwrap_or("unmatched"))];
+        self.call_seconds
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
+        labels.push(("code", code));
+        self.calls.get_or_create(&labels).inc();
     }
 
     /// Counts an error that was given to a caller.

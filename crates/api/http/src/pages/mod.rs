@@ -11,6 +11,7 @@ use axum::http::header::{COOKIE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use creto_governor::{Caller, GovernError, IdempotencyKey};
+use creto_ingress::CredentialError;
 use creto_oversight::{OversightError, RequestId};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -46,7 +47,7 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Visitor {
         _: &S,
     ) -> Result<Self, ApiError> {
         let visitor = parts.extensions.get::<Self>().cloned();
-        visitor.ok_or(ApiError::Unauthenticated)
+        Ok(visitor.ok_or(CredentialError::Missing)?)
     }
 }
 

@@ -189,6 +189,7 @@ async fn metrics_are_for_the_owner() {
     let world = World::new().await;
     let answer = world.get("/metrics", &world.agent).await;
     assert_eq!(answer.problem(), (403, "forbidden".to_owned()));
+    world.get("/v1/principals", &world.owner).await;
     let answer = world.get("/metrics", &world.owner).await;
     assert_eq!(answer.status, StatusCode::OK);
     assert!(answer.body.contains("/v1/principals"), "{}", answer.body);

@@ -1,35 +1,12 @@
-//! An organization behind the router: an owner and an agent with a token.
+//! An organization behind the router.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
-use creto_audit::memory::{MemoryJournal, MemoryTiles};
-use creto_audit::{Audit, AuditConfig, AuditError, LogKeySource, LogKeys};
-use creto_authz::{Authz, Quota};
-use creto_consensus::memory::MemoryWindow;
-use creto_consensus::{LocalOracle, OracleConfig};
-use creto_governor::memory::MemoryGovernor;
-use creto_governor::{
-    Bindings, CheckedBundle, Governor, GovernorConfig, OrganizationCreated, Parts, PolicyFiles,
-    PolicyShadow,
-};
-use creto_metering::memory::MemoryLedger;
-use creto_metering::{Meter, MeterConfig, PriceBook, RateLimit};
-use creto_nhi::memory::MemoryNhiStore;
-use creto_nhi::{KeyPurpose, Nhi};
-use creto_oversight::memory::MemoryOversightStore;
-use creto_oversight::{Oversight, OversightConfig};
-use creto_runtime::Limits;
-use creto_telemetry::Metrics;
-use creto_types::memory::MemoryCommits;
-use creto_types::{
-    Clock, Commit, Evidence, IdSource, ManualClock, OrgId, SeededRandom, SystemIds, Timestamp,
-};
+use creto_governor::Governor;
+use creto_types::ManualClock;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -84,151 +61,24 @@ impl Answer {
     }
 }
 
-struct Keys(Arc<Nhi>);
-
-impl LogKeySource for Keys {
-    fn keys(&self, org: OrgId) -> Result<LogKeys, AuditError> {
-        let signer = |purpose| self.0.signer(org, purpose).unwrap();
-        Ok(LogKeys {
-            ed25519: signer(KeyPurpose::LogEd25519),
-            composite: signer(KeyPurpose::LogComposite),
-            evidence: signer(KeyPurpose::Evidence),
-        })
-    }
-}
-
 impl World {
     pub(crate) async fn new() -> Self {
-        let start: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        let clock = Arc::new(ManualClock::new(start));
-        let commits = Arc::new(MemoryCommits::new());
-        let random = Arc::new(SeededRandom::new(4));
-        let ids: Arc<dyn IdSource> = Arc::new(SystemIds::new(clock.clone(), random.clone()));
-        let nhi = Nhi::open(
-            Arc::new(MemoryNhiStore::with_commits(commits.clone())),
-            Arc::new(creto_crypto::AwsLcProvider::new(random.clone())),
-            Arc::new(creto_crypto::RootKey::from_hex(&"7".repeat(64)).unwrap()),
-            ids.clone(),
-            clock.clone(),
-            creto_nhi::NhiConfig::new("creto.test"),
-        )
-        .await
-        .unwrap();
-        let (_, owner) = found(&nhi, start).await;
-        let window = Arc::new(MemoryWindow::new());
-        let oracle = LocalOracle::open(window, clock.clone(), OracleConfig::default());
-        let audit = Audit::open(
-            Arc::new(MemoryJournal::new()),
-            Arc::new(MemoryTiles::new()),
-            Arc::new(Keys(nhi.clone())),
-            clock.clone(),
-            AuditConfig {
-                origin_prefix: "creto.test/log".to_owned(),
-                batch_size: 10,
-                flush_interval: Duration::from_millis(5),
-            },
-        );
-        let price = ("release.publish".to_owned(), "0.25 USD".parse().unwrap());
-        let thousand = NonZeroU32::new(1_000).unwrap();
-        let meter = Meter::open(
-            Arc::new(MemoryLedger::new(commits.clone())),
-            PriceBook::new("USD".parse().unwrap(), [price]).unwrap(),
-            MeterConfig {
-                reservation_ttl: Duration::from_secs(60),
-                rate: RateLimit {
-                    per_second: thousand,
-                    burst: thousand,
-                },
-            },
-            ids.clone(),
-            clock.clone(),
-        )
-        .await
-        .unwrap();
-        let authz = Arc::new(Authz::new(
-            meter.clone() as Arc<dyn Quota>,
-            clock.clone(),
-            creto_authz::AuthzConfig::default(),
-        ));
-        let oversight = Oversight::new(
-            Arc::new(MemoryOversightStore::new(commits.clone())),
-            ids.clone(),
-            clock.clone(),
-            random.clone(),
-            OversightConfig {
-                request_ttl: Duration::from_secs(600),
-                grant_ttl: Duration::from_secs(60),
-            },
-        );
-        let metrics = Arc::new(Metrics::new("test"));
-        let state = Arc::new(MemoryGovernor::new(commits));
-        let governor = Governor::new(
-            Parts {
-                nhi,
-                oracle: Arc::new(oracle.await.unwrap()),
-                audit: audit.await.unwrap(),
-                authz,
-                meter,
-                oversight,
-                runtime: None,
-                bindings: Arc::new(Bindings::new()),
-                commits: state.clone(),
-                replies: state.clone(),
-                records: state.clone(),
-                sandboxes: state.clone(),
-                policies: state,
-                shadow: Arc::new(PolicyShadow::new(metrics.clone(), clock.clone())),
-                ids: ids.clone(),
-                clock: clock.clone(),
-                metrics,
-            },
-            GovernorConfig {
-                public_url: format!("http://{HOST}"),
-                volumes: BTreeMap::new(),
-                limits: Limits::default(),
-            },
-        );
-        let starter = CheckedBundle::check(PolicyFiles::starter()).unwrap();
-        governor.serve_policies(starter).await.unwrap();
+        let world = creto_world::World::new(HOST).await;
         let router = creto_http::router(
-            governor.clone(),
+            world.governor.clone(),
             creto_http::Hosts::of(HOST.parse().unwrap()),
-            ids,
-            clock.clone(),
-            random,
+            world.ids,
+            world.clock.clone(),
+            world.random,
         );
-        let mut world = Self {
-            governor,
+        Self {
+            governor: world.governor,
             router,
-            clock,
-            owner,
-            agent: String::new(),
-            link: String::new(),
-        };
-        world.admit_agent().await;
-        world
-    }
-
-    /// As an administrator would, through the interface.
-    async fn admit_agent(&mut self) {
-        let made = self
-            .post("/v1/principals", &self.owner, json!({ "name": "bot" }))
-            .await;
-        assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
-        let expires = self.clock.now() + Duration::from_secs(86_400);
-        let delegation = json!({
-            "delegatee": "bot",
-            "rights": [{ "action": "*", "resource": "*" }],
-            "expires_at": expires,
-            "budget": { "limit": { "amount": "1.00", "currency": "USD" } },
-        });
-        let made = self.post("/v1/delegations", &self.owner, delegation).await;
-        assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
-        self.link = made.json()["id"].as_str().unwrap().to_owned();
-        let request = json!({ "delegation": self.link });
-        let made = self.post("/v1/tokens", &self.owner, request).await;
-        assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
-        self.agent = made.json()["token"].as_str().unwrap().to_owned();
+            clock: world.clock,
+            owner: world.owner,
+            agent: world.agent,
+            link: world.link,
+        }
     }
 
     /// To the host that the request names, this server's when it names none.
@@ -278,30 +128,4 @@ impl World {
 
 pub(crate) fn publish(args: Value) -> Value {
     json!({ "action": "release.publish", "resource": "repo:creto", "args": args, "units": 1 })
-}
-
-async fn found(nhi: &Nhi, at: Timestamp) -> (OrgId, String) {
-    let draft = nhi
-        .draft_organization("Test", "alice".parse().unwrap())
-        .unwrap();
-    let org = draft.organization().id;
-    let owner = draft.owner().name.clone();
-    let body = OrganizationCreated {
-        organization: draft.organization().clone(),
-        owner: draft.owner().clone(),
-    };
-    let evidence = Evidence {
-        org,
-        kind: "organization.created".to_owned(),
-        at,
-        actor: owner.clone(),
-        action_id: None,
-        body: serde_json::to_value(body).unwrap(),
-    };
-    nhi.commit_organization(draft, Commit::of(evidence))
-        .await
-        .unwrap();
-    let identity = nhi.identity_for_human(org, &owner).unwrap();
-    let token = nhi.issue_token(&identity, Some(Duration::from_secs(86_400)));
-    (org, token.unwrap().token)
 }

@@ -37,6 +37,9 @@ fn what_is_counted_is_shown() {
     let took = Duration::from_millis(3);
     metrics.http_request("GET", Some("/v1/actions/{id}"), 404, took);
     metrics.http_request("EVIL-1", None, 405, took);
+    let check = "/creto.authz.v1.Authz/Check";
+    metrics.grpc_request(Some(check), "OK", took);
+    metrics.grpc_request(None, "UNIMPLEMENTED", took);
     metrics.error(&"x".parse::<LogFormat>().unwrap_err());
 
     assert_eq!(metrics.decisions.get(DecisionOutcome::Allow), 3);
@@ -56,6 +59,14 @@ fn what_is_counted_is_shown() {
     line(
         &text,
         "creto_http_request_duration_seconds_bucket{le=\"0.005\",method=\"GET\"",
+    );
+    line(
+        &text,
+        "creto_grpc_requests_total{method=\"/creto.authz.v1.Authz/Check\",code=\"OK\"} 1",
+    );
+    line(
+        &text,
+        "creto_grpc_requests_total{method=\"unmatched\",code=\"UNIMPLEMENTED\"} 1",
     );
     line(
         &text,

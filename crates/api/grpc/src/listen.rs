@@ -1,0 +1,115 @@
+//! Connections: accepted, served, and let go.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+use crate::Grpc;
+
+/// The most calls of one connection at once.
+const CALLS: u32 = 64;
+
+/// The most bytes of a call's headers; a token is the greatest of them.
+const HEADERS: u32 = 32 * 1024;
+
+/// How long a connection may take to say anything.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+
+/// How often a silent peer is asked whether it is there, and how long it may take to
+/// say so.
+const ARE_YOU_THERE: Duration = Duration::from_secs(60);
+const I_AM: Duration = Duration::from_secs(20);
+
+/// How long nothing is accepted after the system refused to: it is out of descriptors
+/// or memory, and trying at once would keep it so.
+const BREATH: Duration = Duration::from_secs(1);
+
+impl Grpc {
+    /// Serves until `stop`, and then until every call that began is answered.
+    /// Dropped before that, it cuts them off.
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let (told, stopping) = watch::channel(());
+        let mut connections = JoinSet::new();
+        let mut stop = pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let serving = connection(self.clone(), stream, stopping.clone());
+                        connections.spawn(serving.in_current_span());
+                    }
+                    Err(error) if is_the_callers(&error) => {}
+                    Err(error) => {
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "no connection can be accepted"
+                        );
+                        tokio::time::sleep(BREATH).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        drop(listener);
+        drop(told);
+        while connections.join_next().await.is_some() {}
+    }
+}
+
+/// A connection that ended before it was accepted.
+fn is_the_callers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+async fn connection(grpc: Grpc, stream: TcpStream, mut stopping: watch::Receiver<()>) {
+    let spoke = tokio::select! {
+        spoke = tokio::time::timeout(FIRST_WORD, stream.readable()) => matches!(spoke, Ok(Ok(()))),
+        // The channel closes, nothing is ever sent.
+        _ = stopping.changed() => false,
+    };
+    // Answers are small and waited for.
+    if !spoke || stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let service = service_fn(move |request| {
+        let grpc = grpc.clone();
+        async move { Ok::<_, Infallible>(grpc.answer(request).await) }
+    });
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(CALLS)
+        .max_header_list_size(HEADERS)
+        .keep_alive_interval(ARE_YOU_THERE)
+        .keep_alive_timeout(I_AM)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        _ = stopping.changed() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "a connection ended early"
+        );
+    }
+}
