@@ -141,6 +141,15 @@ mod tests {
     }
 
     #[test]
+    fn a_small_element_is_large_in_memory() {
+        let size = size_of::<CheckRequest>();
+        assert!(
+            (150..=250).contains(&size),
+            "{size}: MAX_FIELDS says otherwise"
+        );
+    }
+
+    #[test]
     fn what_is_counted_is_what_a_message_has() {
         assert_eq!(fields(&[]), Some(0));
         assert_eq!(fields(&batch(0)), Some(1));
