@@ -10,7 +10,7 @@
 //! - **A call means this server** or is refused, as over HTTP.
 //! - **Refusals are statuses with details** of google.rpc: the stable code, the class,
 //!   the field to blame, this call's id. What failed for reasons of security never has
-//!   a status that asks to be tried again. A refused call changed nothing.
+//!   a status that asks to be tried again.
 //! - **Deadlines hold.** A call ends at its `grpc-timeout`, and at the server's own
 //!   limit at the latest. A change that began is finished even so, and even when its
 //!   caller goes away; it begins when the whole message was read.
