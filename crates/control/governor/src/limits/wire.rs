@@ -1,0 +1,257 @@
+//! Limits and rates as callers set and see them.
+
+use creto_metering::{Limit, LimitView, OnExceed, RateRule, RateScope, Scope, Window};
+use creto_types::{LeafIndex, PrincipalName, Quantity, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::BalanceAnswer;
+
+/// What a limit is set on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitSubject {
+    /// Everything in the organization.
+    Organization,
+    /// One principal, by name, whatever delegations it acts under.
+    Agent(PrincipalName),
+    /// One delegation, by id, and all below it.
+    Delegation(String),
+}
+
+/// When a limit starts anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WindowName {
+    /// At each full hour.
+    Hourly,
+    /// At the start of each day.
+    Daily,
+    /// With each month.
+    Monthly,
+    /// Never.
+    Total,
+}
+
+/// What happens to a call that does not fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExceedName {
+    /// It is refused.
+    #[default]
+    Block,
+    /// It is granted and marked as overage.
+    AllowWithOverage,
+    /// It is granted and marked as overage; the limit is there for its thresholds.
+    NotifyOnly,
+}
+
+/// A limit to set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitRequest {
+    /// What it is set on.
+    pub scope: LimitSubject,
+    /// Only this action counts; every action when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// The most in one window.
+    pub limit: Quantity,
+    /// When it starts anew.
+    pub window: WindowName,
+    /// The IANA time zone of the window; `UTC` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// What happens to a call that does not fit; `block` when absent.
+    #[serde(default)]
+    pub on_exceed: OnExceedName,
+    /// With `block`: how much is still granted above the limit, marked as overage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Quantity>,
+    /// Percents that are notified when they are reached; 80 and 100 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<u8>>,
+}
+
+/// A limit in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LimitAnswer {
+    /// The limit; the same when it is set anew.
+    pub id: String,
+    /// What it is set on.
+    pub scope: LimitSubject,
+    /// The one action it counts; absent when it counts all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub event: Option<String>,
+    /// The most in one window.
+    pub limit: Quantity,
+    /// When it starts anew.
+    pub window: WindowName,
+    /// The IANA time zone of the window.
+    pub time_zone: String,
+    /// What happens to a call that does not fit.
+    pub on_exceed: OnExceedName,
+    /// How much is still granted above the limit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub grace: Option<Quantity>,
+    /// Percents that are notified.
+    pub thresholds: Vec<u8>,
+    /// When it was set last.
+    pub set_at: Timestamp,
+    /// By whom.
+    pub set_by: PrincipalName,
+    /// What is left in the present window; in lists.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub balance: Option<BalanceAnswer>,
+    /// Where it lies in the log that it was set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leaf: Option<LeafIndex>,
+}
+
+/// Whose calls a rate is set on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RateSubject {
+    /// All calls of the organization together.
+    Organization,
+    /// Each principal's own calls, unless a rate of its name is set.
+    EveryAgent,
+    /// One principal's calls, by name.
+    Agent(PrincipalName),
+}
+
+/// A rate to set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateRequest {
+    /// Whose calls.
+    pub scope: RateSubject,
+    /// Only calls of this action count; every call when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// Calls a second in the long run.
+    pub per_second: std::num::NonZeroU32,
+    /// Calls that may come at once after a pause.
+    pub burst: std::num::NonZeroU32,
+}
+
+/// A rate in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RateAnswer {
+    /// The rate; the same when it is set anew.
+    pub id: String,
+    /// Whose calls.
+    pub scope: RateSubject,
+    /// The one action it counts; absent when it counts all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub event: Option<String>,
+    /// Calls a second in the long run.
+    pub per_second: u32,
+    /// Calls that may come at once after a pause.
+    pub burst: u32,
+    /// When it was set last.
+    pub set_at: Timestamp,
+    /// By whom.
+    pub set_by: PrincipalName,
+    /// Where it lies in the log that it was set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leaf: Option<LeafIndex>,
+}
+
+/// A limit or a rate was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RemovalAnswer {
+    /// Which.
+    pub id: String,
+    /// Where it lies in the log.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leaf: Option<LeafIndex>,
+}
+
+impl From<WindowName> for Window {
+    fn from(name: WindowName) -> Self {
+        match name {
+            WindowName::Hourly => Self::Hourly,
+            WindowName::Daily => Self::Daily,
+            WindowName::Monthly => Self::Monthly,
+            WindowName::Total => Self::Total,
+        }
+    }
+}
+
+impl From<Window> for WindowName {
+    fn from(window: Window) -> Self {
+        match window {
+            Window::Hourly => Self::Hourly,
+            Window::Daily => Self::Daily,
+            Window::Monthly => Self::Monthly,
+            Window::Total => Self::Total,
+        }
+    }
+}
+
+impl From<OnExceedName> for OnExceed {
+    fn from(name: OnExceedName) -> Self {
+        match name {
+            OnExceedName::Block => Self::Block,
+            OnExceedName::AllowWithOverage => Self::AllowWithOverage,
+            OnExceedName::NotifyOnly => Self::NotifyOnly,
+        }
+    }
+}
+
+impl From<OnExceed> for OnExceedName {
+    fn from(action: OnExceed) -> Self {
+        match action {
+            OnExceed::Block => Self::Block,
+            OnExceed::AllowWithOverage => Self::AllowWithOverage,
+            OnExceed::NotifyOnly => Self::NotifyOnly,
+        }
+    }
+}
+
+pub(super) fn limit_answer(limit: &Limit) -> LimitAnswer {
+    LimitAnswer {
+        id: limit.id.to_string(),
+        scope: match &limit.scope {
+            Scope::Organization => LimitSubject::Organization,
+            Scope::Agent(name) => LimitSubject::Agent(name.clone()),
+            Scope::Delegation { link, .. } => LimitSubject::Delegation(link.to_string()),
+        },
+        event: limit.event.clone(),
+        limit: limit.limit,
+        window: limit.window.into(),
+        time_zone: limit.time_zone.clone(),
+        on_exceed: limit.on_exceed.into(),
+        grace: limit.grace,
+        thresholds: limit.thresholds.clone(),
+        set_at: limit.set_at,
+        set_by: limit.set_by.clone(),
+        balance: None,
+        leaf: None,
+    }
+}
+
+pub(super) fn view_answer(view: LimitView) -> LimitAnswer {
+    LimitAnswer {
+        balance: Some(view.balance.into()),
+        ..limit_answer(&view.limit)
+    }
+}
+
+pub(super) fn rate_answer(rule: &RateRule) -> RateAnswer {
+    RateAnswer {
+        id: rule.id.to_string(),
+        scope: match &rule.scope {
+            RateScope::Organization => RateSubject::Organization,
+            RateScope::EveryAgent => RateSubject::EveryAgent,
+            RateScope::Agent(name) => RateSubject::Agent(name.clone()),
+        },
+        event: rule.event.clone(),
+        per_second: rule.rate.per_second.get(),
+        burst: rule.rate.burst.get(),
+        set_at: rule.set_at,
+        set_by: rule.set_by.clone(),
+        leaf: None,
+    }
+}
