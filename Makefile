@@ -4,7 +4,7 @@ CARGO ?= cargo
 # A shared target folder keeps what one command compiled for the next.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test bench setup setup-test lint unit may-be-root is-root
+.PHONY: demo test bench fuzz setup setup-test lint unit may-be-root is-root
 
 # Sandboxes need root: the demo asks sudo for it, the tests do not, for they would
 # leave a target folder of root's.
@@ -33,6 +33,23 @@ bench: setup
 	$(CARGO) build --locked --release -p creto-bench
 	$(CARGO) build --locked --release --manifest-path bench/peers/Cargo.toml --target-dir $(TARGET)
 	$(TARGET)/release/creto-bench $(ONLY)
+
+# make fuzz SECONDS_EACH=600 ONLY=authzen; all four decoders for a minute each otherwise.
+SECONDS_EACH ?= 60
+FUZZ := $(CARGO) +nightly fuzz
+FUZZ_TARGET := $(abspath $(TARGET))/fuzz
+
+fuzz:
+	@command -v cargo-fuzz >/dev/null || \
+	  { echo "make: fuzzing needs cargo install cargo-fuzz --locked, and rustup toolchain install nightly" >&2; exit 1; }
+	$(FUZZ) build --target-dir $(FUZZ_TARGET)
+	@for decoder in $(or $(ONLY),policy request authzen eval); do \
+	  mkdir -p $(FUZZ_TARGET)/corpus/$$decoder; \
+	  $(FUZZ) run --target-dir $(FUZZ_TARGET) $$decoder \
+	    $(FUZZ_TARGET)/corpus/$$decoder fuzz/corpus/$$decoder -- \
+	    -dict=fuzz/words.dict -max_len=16384 -timeout=30 -print_final_stats=1 \
+	    -max_total_time=$(SECONDS_EACH) || exit 1; \
+	done
 
 setup:
 	@scripts/setup.sh
