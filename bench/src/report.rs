@@ -211,3 +211,59 @@ impl Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{ENGINES_JUDGE, Entry, Report};
+    use crate::ticks::Summary;
+
+    const SAMPLE: Summary = Summary {
+        median: 2.0,
+        p99: 3.0,
+        max: 9.0,
+    };
+
+    fn written(entry: &Entry) -> serde_json::Value {
+        serde_json::to_value(entry).expect("an entry is JSON")
+    }
+
+    /// The fields that `docs/benchmarks.md` promises.
+    #[test]
+    fn entries_keep_their_form() {
+        let entry = Entry::latency("a/b", "ns", SAMPLE)
+            .beside_engine("other", 4.0)
+            .beside("limit", 1.0);
+        let expected = json!({
+            "name": "a/b", "unit": "ns", "stat": "median",
+            "value": 2.0, "p99": 3.0, "max": 9.0,
+            "peer": "other", "peer_value": 4.0, "ratio": 0.5,
+            "peers": [
+                {"name": "other", "value": 4.0, "ratio": 0.5, "judges": ENGINES_JUDGE},
+                {"name": "limit", "value": 1.0, "ratio": 2.0},
+            ],
+        });
+        assert_eq!(written(&entry), expected);
+        let entry = Entry::each("m", "B", 7.0);
+        let expected = json!({"name": "m", "unit": "B", "stat": "each", "value": 7.0, "peers": []});
+        assert_eq!(written(&entry), expected);
+    }
+
+    #[test]
+    fn the_longest_is_not_the_median() {
+        let entry = written(&Entry::longest("pause", "ns", SAMPLE));
+        assert_eq!(entry["stat"], "longest");
+        assert_eq!(entry["value"], 9.0);
+        assert_eq!(entry["p99"], 3.0);
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_kept() {
+        let mut report = Report::new(vec!["authz/miss".to_owned()]);
+        report.add(Entry::rate("audit/append", 1.0));
+        report.add(Entry::rate("authz/miss/10", 1.0));
+        assert_eq!(report.entries.len(), 1);
+        assert!(Report::new(Vec::new()).wants("audit/append"));
+    }
+}
