@@ -4,7 +4,8 @@
 use cedar_policy::{
     Authorizer, Context, Decision as CedarDecision, Entities, EntityUid, PolicySet, Request, Schema,
 };
-use creto_authz::{Action, CheckRequest, Decision, PolicySources, ResourceRef};
+use creto_authz::{Action, CheckRequest, CompiledPolicies, Decision, PolicySources, ResourceRef};
+use creto_types::Clock as _;
 use proptest::prelude::*;
 
 use crate::world::{World, sources};
@@ -266,7 +267,7 @@ proptest! {
         units in prop::sample::select(vec![1_u64, 2, 5]),
     ) {
         let policies = text(&rules);
-        prop_assume!(creto_authz::CompiledPolicies::compile(&sources(&policies)).is_ok());
+        prop_assume!(CompiledPolicies::compile(&sources(&policies)).is_ok());
         let world = World::with(&policies);
         let without = plain(&world, &policies, action, resource, units, false);
         let with = plain(&world, &policies, action, resource, units, true);
@@ -303,7 +304,55 @@ proptest! {
             policies: vec![("p".to_owned(), policy.clone())],
             ..PolicySources::default()
         };
-        let _ = creto_authz::CompiledPolicies::compile(&set);
-        let _ = creto_authz::CompiledPolicies::compile(&sources(&policy));
+        let _ = CompiledPolicies::compile(&set);
+        let _ = CompiledPolicies::compile(&sources(&policy));
+    }
+}
+
+proptest! {
+    // Two sets are compiled for each.
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// What is explained is what is decided, and the permit that is said to be missing
+    /// is what is missing.
+    #[test]
+    fn an_explanation_is_true(
+        rules in rules(),
+        action in prop::sample::select(vec!["history.read", "release.publish"]),
+        resource in prop::sample::select(vec!["repo:a", "repo:b"]),
+        units in prop::sample::select(vec![1_u64, 2, 5]),
+    ) {
+        let policies = text(&rules);
+        let world = World::with(&policies);
+        let target = ResourceRef::resource(resource);
+        let asked = Action::named(action);
+        let request = CheckRequest { units, ..crate::world::question(&asked, &target, &[]) };
+        let explain = |compiled: &CompiledPolicies| {
+            compiled.explain(&world.bot(), &request, world.clock.reading())
+        };
+        let told = explain(&world.authz.policies(world.org).unwrap());
+        let without = plain(&world, &policies, action, resource, units, false);
+        let with = plain(&world, &policies, action, resource, units, true);
+        let (want, ids) = expected(&rules, &without, &with);
+        prop_assert_eq!(told.code.unwrap_or(told.outcome), want, "{}", policies);
+        if want != "policy_error" {
+            let named: Vec<String> = told.policies.iter().map(ToString::to_string).collect();
+            prop_assert_eq!(named, ids, "{}", policies);
+        }
+        for (principal, cedar) in told.principals.iter().zip(&without) {
+            let permitted = cedar.allowed && !cedar.failed;
+            prop_assert_eq!(principal.permitted, permitted, "{} {}", principal.principal, policies);
+        }
+        let Some(missing) = told.missing else { return Ok(()) };
+        let mended = sources(&format!("{policies}{}", missing.policy));
+        let mended = explain(&CompiledPolicies::compile(&mended).unwrap());
+        prop_assert_eq!(mended.missing, None, "{}", policies);
+        let forbidden = told.principals.iter().flat_map(|principal| &principal.policies);
+        let forbidden = forbidden
+            .filter(|one| one.effect == "forbid")
+            .any(|one| one.outcome == creto_authz::Outcome::Applies);
+        if !forbidden {
+            prop_assert_eq!(mended.outcome, "allow", "{}", policies);
+        }
     }
 }
