@@ -75,7 +75,7 @@ impl Grpc {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
     {
-        if let Err(response) = is_grpc(&request) {
+        if let Some(response) = no_grpc(&request) {
             return response;
         }
         let shared = &self.shared;
@@ -168,7 +168,7 @@ impl Grpc {
 }
 
 /// What is not gRPC at all is answered in HTTP's words ("gRPC over HTTP2", Requests).
-fn is_grpc<B>(request: &Request<B>) -> Result<(), Response<Body>> {
+fn no_grpc<B>(request: &Request<B>) -> Option<Response<Body>> {
     let status = if request.method() != Method::POST {
         StatusCode::METHOD_NOT_ALLOWED
     } else if !request
@@ -180,11 +180,11 @@ fn is_grpc<B>(request: &Request<B>) -> Result<(), Response<Body>> {
     {
         StatusCode::UNSUPPORTED_MEDIA_TYPE
     } else {
-        return Ok(());
+        return None;
     };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    Err(response)
+    Some(response)
 }
 
 /// As `google/rpc/code.proto` writes it.
