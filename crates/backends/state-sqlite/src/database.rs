@@ -53,6 +53,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0011_bundles",
         include_str!("../migrations/0011_bundles.sql"),
     ),
+    (
+        "0012_notices",
+        include_str!("../migrations/0012_notices.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.

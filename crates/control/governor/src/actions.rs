@@ -252,7 +252,9 @@ impl Governor {
             approval: approval.as_ref(),
         };
         let mut again = 0..DECIDED_ANEW;
+        let mut counted = None;
         loop {
+            let bound = counted.as_ref().unwrap_or(bound);
             let decision = self.parts.authz.ask(bound, &question);
             self.parts
                 .shadow
@@ -269,7 +271,11 @@ impl Governor {
             };
             match answered {
                 Err(GovernError::Metering(MeteringError::LimitsChanged))
-                    if again.next().is_some() => {}
+                    if again.next().is_some() =>
+                {
+                    // Rates counted the call when it reserved what is void now.
+                    counted = Some(bound.again());
+                }
                 answered => return answered,
             }
         }

@@ -85,7 +85,8 @@ pub struct Governor {
     pub(crate) running: Sandboxes,
     pub(crate) in_force: InForce,
     /// One change of limits and rates at a time: who may change one depends on who set
-    /// it last, and its record says what it was.
+    /// it last, its record says what it was, and a call with a key that is being used
+    /// finds the answer of the other.
     pub(crate) limiting: tokio::sync::Mutex<()>,
 }
 

@@ -2,6 +2,8 @@
 
 mod wire;
 
+use std::collections::VecDeque;
+
 use creto_authz::LimitScope;
 use creto_metering::{
     Balance, Crossing, DEFAULT_THRESHOLDS, Limit, LimitId, LimitRef, RateId, RateLimit, RateRule,
@@ -35,13 +37,13 @@ impl Governor {
     ) -> Result<LimitAnswer, GovernError> {
         caller.live(self.now())?;
         self.admit(caller)?;
+        let _one_at_a_time = self.limiting.lock().await;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "limit.set", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
         let scope = self.limit_scope(caller, &request)?;
-        let _one_at_a_time = self.limiting.lock().await;
         let drafted = self.parts.meter.draft_limit(Limit {
             id: self.parts.ids.next(),
             org: caller.org(),
@@ -61,7 +63,8 @@ impl Governor {
         if let Some(known) = self.parts.meter.limit(caller.org(), drafted.id) {
             may_change(caller, &known.set_by)?;
         }
-        let answer = limit_answer(&drafted);
+        let mut answer = limit_answer(&drafted);
+        answer.warning = self.undeclared(caller, drafted.event.as_deref());
         let evidence = self
             .record(caller.org(), caller.name(), "limit.set", None, &drafted)
             .await?;
@@ -79,13 +82,13 @@ impl Governor {
     ) -> Result<RemovalAnswer, GovernError> {
         caller.live(self.now())?;
         self.admit(caller)?;
+        let _one_at_a_time = self.limiting.lock().await;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "limit.remove", &id).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
         let missing = GovernError::NotFound { what: "limit" };
-        let _one_at_a_time = self.limiting.lock().await;
         let Some(limit) = self.parts.meter.limit(caller.org(), id) else {
             return Err(missing);
         };
@@ -142,6 +145,7 @@ impl Governor {
     ) -> Result<RateAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("set rates")?;
+        let _one_at_a_time = self.limiting.lock().await;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "rate.set", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
@@ -152,7 +156,6 @@ impl Governor {
             RateSubject::EveryAgent => RateScope::EveryAgent,
             RateSubject::Agent(name) => RateScope::Agent(self.known(caller, name)?),
         };
-        let _one_at_a_time = self.limiting.lock().await;
         let drafted = self.parts.meter.draft_rate(RateRule {
             id: self.parts.ids.next(),
             org: caller.org(),
@@ -165,7 +168,8 @@ impl Governor {
             set_at: self.now(),
             set_by: caller.name().clone(),
         })?;
-        let answer = rate_answer(&drafted);
+        let mut answer = rate_answer(&drafted);
+        answer.warning = self.undeclared(caller, drafted.event.as_deref());
         let evidence = self
             .record(caller.org(), caller.name(), "rate.set", None, &drafted)
             .await?;
@@ -183,12 +187,12 @@ impl Governor {
     ) -> Result<RemovalAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("remove rates")?;
+        let _one_at_a_time = self.limiting.lock().await;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "rate.remove", &id).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
-        let _one_at_a_time = self.limiting.lock().await;
         let rule = self
             .parts
             .meter
@@ -219,13 +223,13 @@ impl Governor {
         Ok(rules.iter().map(rate_answer).collect())
     }
 
-    /// Records that limits reached their thresholds: once a limit, window and
-    /// threshold, whatever restarts come between.
+    /// Records that limits reached their thresholds: once a limit, amount, window and
+    /// threshold, whatever restarts come between, in the order they were reached.
     pub(crate) async fn notify_thresholds(&self) -> Result<(), GovernError> {
-        let mut due = self.parts.meter.crossings();
-        while let Some(crossing) = due.pop() {
+        let mut due = VecDeque::from(self.parts.meter.crossings());
+        while let Some(crossing) = due.pop_front() {
             if let Err(error) = self.notify(&crossing).await {
-                due.push(crossing);
+                due.push_front(crossing);
                 self.parts.meter.not_noticed(due);
                 return Err(error);
             }
@@ -344,6 +348,22 @@ impl Governor {
             Some(_) => Ok(name),
             None => Err(GovernError::NotFound { what: "principal" }),
         }
+    }
+
+    /// What to tell whoever limits an action that nobody may do.
+    fn undeclared(&self, caller: &Caller, event: Option<&str>) -> Option<String> {
+        let event = event?;
+        let policies = self.parts.authz.policies(caller.org());
+        let declared = policies.is_some_and(|policies| {
+            let actions = &policies.report().actions;
+            actions.iter().any(|action| action == event)
+        });
+        (!declared).then(|| {
+            format!(
+                "no schema in force declares the action `{event}`; as long as that is so, \
+                 nobody may do it and nothing counts here"
+            )
+        })
     }
 
     fn finished<T: crate::Answer>(

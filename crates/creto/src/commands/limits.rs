@@ -23,6 +23,7 @@ pub(crate) fn limit(context: &Context, command: LimitCommand) -> Result<Reply, C
                 ("on exceed", at(&answer, "/on_exceed")),
                 ("grace", quantity(&answer, "/grace")),
                 ("leaf", at(&answer, "/leaf")),
+                ("warning", at(&answer, "/warning")),
             ]);
             Ok(Reply::new(text, answer))
         }
@@ -43,6 +44,7 @@ pub(crate) fn rate(context: &Context, command: RateCommand) -> Result<Reply, Cli
                 ("per second", at(&answer, "/per_second")),
                 ("burst", at(&answer, "/burst")),
                 ("leaf", at(&answer, "/leaf")),
+                ("warning", at(&answer, "/warning")),
             ]);
             Ok(Reply::new(text, answer))
         }

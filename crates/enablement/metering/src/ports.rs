@@ -87,7 +87,7 @@ pub trait LedgerStore: Send + Sync + 'static {
     ) -> Result<Receipt, StoreError>;
 
     /// Notes that a threshold was notified. [`StoreError::Conflict`] when it was
-    /// before: each is notified once, ever.
+    /// before: each key is notified once, ever.
     async fn notice(&self, key: NoticeKey, commit: Commit) -> Result<Receipt, StoreError>;
 
     /// The organization's events that match, in the order of their ids: at most

@@ -128,9 +128,7 @@ impl Meter {
             let mut registry = org.registry();
             match &result {
                 Ok(_) | Err(StoreError::Unavailable(_)) => {
-                    if let Some(open) = registry.held.get_mut(&id) {
-                        open.kept = true;
-                    }
+                    registry.keep(id);
                     org.note(&registry, &Use::of(&reservation));
                 }
                 Err(_) => {
@@ -156,7 +154,8 @@ impl Meter {
     /// What the settlement of the action's reservation would be. Changes nothing.
     ///
     /// More than was reserved may be settled when the rest fits every limit that
-    /// counts it, or those it does not fit let it pass.
+    /// counts it, or those it does not fit let it pass; and, where one blocks, as long
+    /// as the window lasts in which it was reserved.
     pub fn draft_settlement(
         &self,
         org: OrgId,
@@ -168,7 +167,7 @@ impl Meter {
         let counters = self.core.org(org);
         let overage = counters
             .registry()
-            .settled_over(action, units, priced)
+            .settled_over(action, units, priced, nanos(self.core.clock.now()))
             .map_err(|why| refused(&reservation, units, why))?;
         Ok(Settlement {
             org,
@@ -224,12 +223,12 @@ impl Meter {
                 let mut registry = org.registry();
                 if let Some(surplus) = surplus {
                     let possibly = matches!(result, Ok(_) | Err(StoreError::Unavailable(_)));
-                    match registry.held.get_mut(&action) {
-                        // In the ledger, or possibly so: it is the reservation's from
-                        // here on and leaves the counters with it, in one step, so that
-                        // nobody gets it in between.
-                        Some(open) if possibly => open.extend(surplus.cost, surplus.units),
-                        _ => registry.give_back(&by, surplus.cost, surplus.units),
+                    // In the ledger, or possibly so: it is the reservation's from here on
+                    // and leaves the counters with it, in one step, so that nobody gets
+                    // it in between.
+                    let Surplus { cost, units } = surplus;
+                    if !(possibly && registry.extend(action, cost, units)) {
+                        registry.give_back(&by, cost, units);
                     }
                 }
                 match result {
@@ -239,7 +238,10 @@ impl Meter {
                         org.note(&registry, &by);
                         return Ok(receipt);
                     }
-                    Err(error) => error,
+                    Err(error) => {
+                        org.note(&registry, &by);
+                        error
+                    }
                 }
             };
             Err(core.not_closed(&org, action, error).await)
@@ -406,13 +408,20 @@ fn refused(reservation: &Reservation, asked: u64, why: String) -> MeteringError 
 
 impl Registry {
     /// Whether settling this much goes beyond a limit, or why it cannot be settled.
-    fn settled_over(&self, action: ActionId, units: u64, cost: Amount) -> Result<bool, String> {
+    fn settled_over(
+        &self,
+        action: ActionId,
+        units: u64,
+        cost: Amount,
+        now: i64,
+    ) -> Result<bool, String> {
         let Some(open) = self.held.get(&action) else {
             return Ok(false);
         };
         let over = match Surplus::of(open, units, cost) {
             Some(more) => {
-                self.surplus(&Use::of(&open.reservation), more.cost, more.units, false)?
+                let by = Use::of(&open.reservation);
+                self.surplus(&by, more.cost, more.units, now, false)?
             }
             None => false,
         };
@@ -573,6 +582,7 @@ impl Core {
         settlement: &Settlement,
         cost: Amount,
     ) -> Result<Option<Surplus>, MeteringError> {
+        let now = nanos(self.clock.now());
         let registry = org.registry();
         // Whether it is open at all is for the ledger to say.
         let Some(open) = registry.held.get(&settlement.action_id) else {
@@ -581,7 +591,7 @@ impl Core {
         let reservation = &open.reservation;
         let refused = |why| refused(reservation, settlement.units, why);
         let over = registry
-            .settled_over(settlement.action_id, settlement.units, cost)
+            .settled_over(settlement.action_id, settlement.units, cost, now)
             .map_err(refused)?;
         if over != settlement.overage {
             return Err(MeteringError::LimitsChanged);
@@ -590,7 +600,7 @@ impl Core {
         if let Some(more) = surplus {
             let by = Use::of(reservation);
             registry
-                .surplus(&by, more.cost, more.units, true)
+                .surplus(&by, more.cost, more.units, now, true)
                 .map_err(refused)?;
         }
         Ok(surplus)

@@ -92,6 +92,16 @@ impl Bound {
         &self.account
     }
 
+    /// The same identity for a call that is decided anew because what it reserved became
+    /// void: rates do not count it a second time. See [`Account::again`].
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            chain: Arc::clone(&self.chain),
+            account: Arc::clone(&self.account).again(),
+        }
+    }
+
     /// Who it is.
     #[must_use]
     pub fn identity(&self) -> &Arc<AgentIdentity> {

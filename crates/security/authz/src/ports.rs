@@ -29,6 +29,14 @@ pub trait Account: Send + Sync + 'static {
 
     /// Reserves, or says why not. What it holds may be held by the account itself.
     fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal>;
+
+    /// Whether [`Account::reserve`] would grant this now, by limits and by rates, or why
+    /// not. Takes nothing and counts nothing.
+    fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal>;
+
+    /// The same counters for a call that rates counted already: what it reserved became
+    /// void through no doing of its own, and it is decided anew.
+    fn again(self: Arc<Self>) -> Arc<dyn Account>;
 }
 
 /// What is to be reserved.

@@ -112,14 +112,15 @@ pub(super) fn remove(
 pub(super) fn notice(tx: &Transaction<'_>, key: &NoticeKey) -> Result<(), StoreError> {
     let rows = tx
         .prepare_cached(
-            "INSERT INTO limit_notices (org, limit_id, window_start, threshold)
-             VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            "INSERT INTO limit_notices (org, limit_id, window_start, most, threshold)
+             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
         )
         .and_then(|mut statement| {
             statement.execute(params![
                 key.org.to_string(),
                 key.limit.to_string(),
                 key.window_start.map(instant).unwrap_or_default(),
+                key.most.to_string(),
                 key.threshold,
             ])
         })

@@ -103,6 +103,9 @@ pub struct LimitAnswer {
     /// What is left in the present window; in lists.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub balance: Option<BalanceAnswer>,
+    /// What is probably not meant: no schema in force declares the action.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub warning: Option<String>,
     /// Where it lies in the log that it was set.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leaf: Option<LeafIndex>,
@@ -153,6 +156,9 @@ pub struct RateAnswer {
     pub set_at: Timestamp,
     /// By whom.
     pub set_by: PrincipalName,
+    /// What is probably not meant: no schema in force declares the action.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub warning: Option<String>,
     /// Where it lies in the log that it was set.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leaf: Option<LeafIndex>,
@@ -228,6 +234,7 @@ pub(super) fn limit_answer(limit: &Limit) -> LimitAnswer {
         set_at: limit.set_at,
         set_by: limit.set_by.clone(),
         balance: None,
+        warning: None,
         leaf: None,
     }
 }
@@ -252,6 +259,7 @@ pub(super) fn rate_answer(rule: &RateRule) -> RateAnswer {
         burst: rule.rate.burst.get(),
         set_at: rule.set_at,
         set_by: rule.set_by.clone(),
+        warning: None,
         leaf: None,
     }
 }

@@ -244,10 +244,22 @@ impl Quota for Nothing {
 
 impl Account for Nothing {
     fn reserve(self: Arc<Self>, _: &Spend<'_>) -> Result<Hold, Refusal> {
-        Err(Refusal::Refused {
-            code: deny::INVALID_REQUEST,
-            text: "nothing is reserved for a question".to_owned(),
-        })
+        Err(nothing())
+    }
+
+    fn fits(&self, _: &Spend<'_>) -> Result<(), Refusal> {
+        Err(nothing())
+    }
+
+    fn again(self: Arc<Self>) -> Arc<dyn Account> {
+        self
+    }
+}
+
+fn nothing() -> Refusal {
+    Refusal::Refused {
+        code: deny::INVALID_REQUEST,
+        text: "nothing is reserved for a question".to_owned(),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Limits and rates in the log: at most one in force for a subject, set and ended by
-//! whoever may, and notified once a threshold.
+//! whoever may, and notified once an amount, window and threshold.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -17,7 +17,7 @@ pub(super) struct LimitRecords {
     rates: BTreeMap<RateId, RateRule>,
     /// Every limit that ever was, with each value it had.
     values: HashMap<LimitId, Vec<Quantity>>,
-    noticed: HashSet<(String, Option<Timestamp>, u8)>,
+    noticed: HashSet<(String, Option<Timestamp>, Quantity, u8)>,
 }
 
 /// `limit.threshold`, as far as it is checked.
@@ -110,8 +110,17 @@ impl LimitRecords {
                 reached.taken, reached.threshold, reached.limit
             ));
         }
-        let key = (reached.limit_id, reached.window_start, reached.threshold);
-        if self.noticed.insert(key) {
+        let Reached {
+            limit_id,
+            window_start,
+            limit,
+            threshold,
+            ..
+        } = reached;
+        if self
+            .noticed
+            .insert((limit_id, window_start, limit, threshold))
+        {
             Ok(())
         } else {
             Err("this threshold was notified before".to_owned())

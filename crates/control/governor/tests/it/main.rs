@@ -6,6 +6,7 @@ mod billing;
 mod evidence;
 mod exactness;
 mod explain;
+mod limits;
 mod policies;
 mod ports;
 mod sandboxes;

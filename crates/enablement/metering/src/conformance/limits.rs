@@ -129,6 +129,7 @@ async fn a_notice_is_given_once(store: Arc<dyn LedgerStore>) {
         org: world.org,
         limit: LimitRef::Set(world.ids().next()),
         window_start,
+        most: Quantity::Units(100),
         threshold,
     };
     let monthly = key(80, Some(Timestamp::UNIX_EPOCH));
@@ -141,18 +142,29 @@ async fn a_notice_is_given_once(store: Arc<dyn LedgerStore>) {
         window_start: Some(world.tick()),
         ..monthly.clone()
     };
-    for key in [&monthly, &total, &full, &later] {
+    let raised = NoticeKey {
+        most: Quantity::Units(1_000),
+        ..total.clone()
+    };
+    let of_money = |most: &str| NoticeKey {
+        most: Quantity::Money(usd(most)),
+        ..total.clone()
+    };
+    let money = of_money("2.5");
+    for key in [&monthly, &total, &full, &later, &raised, &money] {
         let given = store.notice(key.clone(), world.commit("limit.threshold"));
         given.await.expect("the first time");
         let again = store.notice(key.clone(), world.commit("limit.threshold"));
         conflicts(again.await, "the same notice again");
     }
+    let again = store.notice(of_money("2.50"), world.commit("limit.threshold"));
+    conflicts(again.await, "the same amount in other digits");
     let leaf = store
         .notice(key(90, None), world.commit("limit.threshold"))
         .await
         .expect("the first time")
         .leaf();
-    assert_eq!(leaf.map(|leaf| leaf.0), Some(4), "refusals leave no record");
+    assert_eq!(leaf.map(|leaf| leaf.0), Some(6), "refusals leave no record");
 }
 
 async fn what_was_used_is_added_up(store: Arc<dyn LedgerStore>) {

@@ -236,10 +236,32 @@ pub(crate) struct Cell {
 
 #[derive(Debug, Default)]
 struct Side {
+    present: Tally,
+    /// The window before the present one, when it ended with something taken that may
+    /// still become durable.
+    before: Option<Box<(Span, Tally)>>,
+}
+
+/// What is known of a window beside what is taken of it.
+#[derive(Debug, Default)]
+struct Tally {
     /// Settled.
     used: i128,
-    /// A bit for each threshold that was reached in this window.
+    /// Settled, or reserved for good: what thresholds are about.
+    kept: i128,
+    /// A bit for each threshold that was reached.
     reached: u8,
+}
+
+impl Side {
+    /// The window of an instant.
+    fn window(&mut self, present: Span, at: i64) -> Option<(Span, &mut Tally)> {
+        if present.contains(at) {
+            return Some((present, &mut self.present));
+        }
+        let (span, tally) = self.before.as_deref_mut()?;
+        span.contains(at).then_some((*span, tally))
+    }
 }
 
 /// What a cell says to an amount that is not within the quiet range.
@@ -272,7 +294,14 @@ impl Cell {
             quiet: Wide::new(most),
             group,
             rule,
-            side: Mutex::new(Side { used, reached: 0 }),
+            side: Mutex::new(Side {
+                present: Tally {
+                    used,
+                    kept: used,
+                    reached: 0,
+                },
+                before: None,
+            }),
         }
     }
 
@@ -325,11 +354,14 @@ impl Cell {
         if at < self.end.load(Ordering::Relaxed) {
             return;
         }
+        let (over, taken) = (self.present(), self.taken.get());
         let span = self.rule.calendar.span(at);
         self.start.store(span.start, Ordering::Relaxed);
         self.end.store(span.end, Ordering::Relaxed);
         self.taken.set(0);
-        *self.side.lock() = Side::default();
+        let mut side = self.side.lock();
+        let tally = std::mem::take(&mut side.present);
+        side.before = (taken > tally.kept).then(|| Box::new((over, tally)));
     }
 
     /// What becomes of an amount in the present window.
@@ -357,16 +389,38 @@ impl Cell {
         self.present().contains(at)
     }
 
-    /// Counts what was reserved or settled at an instant, when that is in the
-    /// present window or a later one. `used` of it is settled.
-    pub(crate) fn count(&self, held: &Held<'_>, at: i64, taken: i128, used: i128) {
+    /// Counts what was reserved at an instant, when that is in the present window or a
+    /// later one: `kept` of it for good, and `used` of that is settled.
+    pub(crate) fn count(&self, held: &Held<'_>, at: i64, taken: i128, kept: i128, used: i128) {
         self.roll(held, at);
         if !self.present().contains(at) {
             return;
         }
         self.take(held, taken);
         let mut side = self.side.lock();
-        side.used = side.used.saturating_add(used);
+        side.present.kept = side.present.kept.saturating_add(kept);
+        side.present.used = side.present.used.saturating_add(used);
+    }
+
+    /// What was taken at an instant is reserved for good.
+    pub(crate) fn keep(&self, _: &Held<'_>, at: i64, amount: i128) {
+        if let Some((_, tally)) = self.side.lock().window(self.present(), at) {
+            tally.kept = tally.kept.saturating_add(amount);
+        }
+    }
+
+    /// Ends a reservation of an instant: what it took is given back, `kept` of it was
+    /// for good, and what was used of it counts.
+    pub(crate) fn close(&self, held: &Held<'_>, at: i64, taken: i128, kept: i128, used: i128) {
+        self.roll(held, at);
+        self.give_back(held, at, taken);
+        if self.present().contains(at) {
+            self.take(held, used);
+        }
+        if let Some((_, tally)) = self.side.lock().window(self.present(), at) {
+            tally.kept = tally.kept.saturating_sub(kept).saturating_add(used);
+            tally.used = tally.used.saturating_add(used);
+        }
     }
 
     /// Gives back what was reserved at an instant, when its window is still the
@@ -391,14 +445,16 @@ impl Cell {
         Count {
             span,
             taken: self.taken.get(),
-            used: self.side.lock().used,
+            used: self.side.lock().present.used,
         }
     }
 
-    /// The thresholds that were reached since this was asked last.
+    /// The thresholds that what is kept of the window of an instant reached since this
+    /// was asked last.
     pub(crate) fn crossings(
         &self,
-        held: &Held<'_>,
+        _: &Held<'_>,
+        at: i64,
         org: OrgId,
         agent: Option<&PrincipalName>,
         found: &mut Vec<Crossing>,
@@ -407,30 +463,37 @@ impl Cell {
         let Some((_, most)) = Measure::of(&rule.most) else {
             return;
         };
-        let taken = self.taken.get();
-        if taken <= 0 {
+        let mut side = self.side.lock();
+        let Some((span, tally)) = side.window(self.present(), at) else {
+            return;
+        };
+        if tally.kept <= 0 {
             return;
         }
-        let start = self.start(held);
-        let mut side = self.side.lock();
         for (index, threshold) in rule.thresholds.iter().enumerate() {
             let bit = 1_u8.rotate_left(u32::try_from(index).unwrap_or(0));
-            let reached = most.saturating_mul(i128::from(*threshold)) <= taken.saturating_mul(100);
-            if !reached || side.reached & bit != 0 {
+            let part = most.saturating_mul(i128::from(*threshold));
+            let reached = part <= tally.kept.saturating_mul(100);
+            if !reached || tally.reached & bit != 0 {
                 continue;
             }
-            side.reached |= bit;
+            tally.reached |= bit;
             found.push(Crossing {
                 org,
                 limit: rule.reference(),
                 scope: rule.scope(),
                 event: rule.event.as_ref().map(|event| event.name().to_owned()),
                 threshold: *threshold,
-                window_start: (start != i64::MIN).then(|| instant(start)),
+                window_start: (span.start != i64::MIN).then(|| instant(span.start)),
                 most: rule.most,
-                taken: rule.measure.quantity(taken).unwrap_or(rule.most),
+                taken: rule.measure.quantity(tally.kept).unwrap_or(rule.most),
                 agent: agent.cloned(),
             });
         }
+    }
+
+    /// The same of the present window.
+    pub(crate) fn present_crossings(&self, held: &Held<'_>, org: OrgId, found: &mut Vec<Crossing>) {
+        self.crossings(held, self.start(held), org, None, found);
     }
 }

@@ -324,7 +324,7 @@ pub struct Crossing {
     pub window_start: Option<Timestamp>,
     /// The limit.
     pub most: Quantity,
-    /// What is used or reserved.
+    /// What is used or durably reserved.
     pub taken: Quantity,
     /// Who caused it, when it was one action.
     pub agent: Option<PrincipalName>,
@@ -339,6 +339,8 @@ pub struct NoticeKey {
     pub limit: LimitRef,
     /// The start of the window.
     pub window_start: Option<Timestamp>,
+    /// The amount of the limit: set to another one, it is notified anew.
+    pub most: Quantity,
     /// The threshold, in percent.
     pub threshold: u8,
 }
@@ -351,6 +353,7 @@ impl Crossing {
             org: self.org,
             limit: self.limit.clone(),
             window_start: self.window_start,
+            most: self.most,
             threshold: self.threshold,
         }
     }

@@ -193,15 +193,46 @@ impl Plan {
     }
 
     /// Reserves for every cell or for none.
-    /// What is reserved is held by `holder`, who has this plan.
-    fn reserve(
+    /// What is reserved is held by `holder`, who has this plan. A call that is not
+    /// `PACED` was counted by the rates before.
+    fn reserve<const PACED: bool>(
         &self,
         spend: &Spend<'_>,
         holder: impl FnOnce() -> Arc<dyn Holder>,
     ) -> Result<Hold, Refusal> {
         let action = spend.action;
         let units = i128::from(spend.units);
-        let Some(amount) = self.prices.cost(action, spend.units) else {
+        let mut data = self.priced(spend)?;
+        let mut locks = self.lock();
+        self.look::<PACED>(&locks, spend, &mut data)?;
+        // Every question is answered; from here on nothing fails.
+        for counted in self.counting(action) {
+            let share = counted.share(data.amount, units);
+            if share != 0 {
+                counted.cell.take(&locks.agent, share);
+            }
+        }
+        if PACED {
+            locks.count_call(action, spend.now.mono_ns);
+        }
+        drop(locks);
+        let mut holder = holder();
+        if self.unnamed || action.key() == ActionKey::UNKNOWN {
+            let action = action.clone();
+            holder = Arc::new(Named { holder, action });
+        }
+        Ok(Hold::new(holder, data))
+    }
+
+    /// Whether a call would be reserved now, or why not. Takes nothing.
+    fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
+        let mut data = self.priced(spend)?;
+        self.look::<true>(&self.lock(), spend, &mut data)
+    }
+
+    #[inline]
+    fn priced(&self, spend: &Spend<'_>) -> Result<HoldData, Refusal> {
+        let Some(amount) = self.prices.cost(spend.action, spend.units) else {
             return Err(too_many(spend.units));
         };
         if amount > 0
@@ -212,42 +243,38 @@ impl Plan {
                 text: foreign.0.clone(),
             });
         }
-        let mut data = HoldData {
+        Ok(HoldData {
             at: spend.now.wall_ns,
             units: spend.units,
-            action: action.key(),
+            action: spend.action.key(),
             amount,
             over: false,
-        };
+        })
+    }
 
-        let mut locks = self.lock();
-        if !locks.in_time(action, spend.now.mono_ns) {
-            return Err(self.too_fast(&locks, spend));
+    /// Asks every rate and every cell.
+    #[inline]
+    fn look<const PACED: bool>(
+        &self,
+        locks: &Locks<'_>,
+        spend: &Spend<'_>,
+        data: &mut HoldData,
+    ) -> Result<(), Refusal> {
+        let action = spend.action;
+        if PACED && !locks.in_time(action, spend.now.mono_ns) {
+            return Err(self.too_fast(locks, spend));
         }
         let held = &locks.agent;
+        let units = i128::from(spend.units);
         let mut quiet = true;
         for counted in self.counting(action) {
-            let share = counted.share(amount, units);
+            let share = counted.share(data.amount, units);
             quiet &= share == 0 || counted.cell.quiet(held, data.at, share);
         }
-        if !quiet {
-            self.second_look(held, action, &mut data)?;
+        if quiet {
+            return Ok(());
         }
-        // Every question is answered; from here on nothing fails.
-        for counted in self.counting(action) {
-            let share = counted.share(amount, units);
-            if share != 0 {
-                counted.cell.take(held, share);
-            }
-        }
-        locks.count_call(action, spend.now.mono_ns);
-        drop(locks);
-        let mut holder = holder();
-        if self.unnamed || action.key() == ActionKey::UNKNOWN {
-            let action = action.clone();
-            holder = Arc::new(Named { holder, action });
-        }
-        Ok(Hold::new(holder, data))
+        self.second_look(held, action, data)
     }
 
     /// Windows that are over, clocks that stepped back, limits that are reached.
@@ -442,6 +469,14 @@ impl ChainAccount {
         self.plan.version == self.plan.org.version().now()
     }
 
+    /// The plan in force, when it may be another than the account's own.
+    fn in_force(&self, version: u64, spend: &Spend<'_>) -> Arc<Plan> {
+        let later = self.later.load_full();
+        later
+            .filter(|plan| plan.version == version)
+            .unwrap_or_else(|| self.renewed(spend.now.wall_ns))
+    }
+
     #[cold]
     fn renewed(&self, now: i64) -> Arc<Plan> {
         let plan = &self.plan;
@@ -472,13 +507,44 @@ impl Account for ChainAccount {
     fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
         let version = self.plan.org.version().now();
         if self.plan.version == version {
-            return self.plan.reserve(spend, || Arc::<Self>::clone(&self));
+            return self
+                .plan
+                .reserve::<true>(spend, || Arc::<Self>::clone(&self));
         }
-        let later = self.later.load_full();
-        let plan = later
-            .filter(|plan| plan.version == version)
-            .unwrap_or_else(|| self.renewed(spend.now.wall_ns));
-        plan.reserve(spend, || Arc::<Plan>::clone(&plan))
+        let plan = self.in_force(version, spend);
+        plan.reserve::<true>(spend, || Arc::<Plan>::clone(&plan))
+    }
+
+    fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
+        let version = self.plan.org.version().now();
+        if self.plan.version == version {
+            return self.plan.fits(spend);
+        }
+        self.in_force(version, spend).fits(spend)
+    }
+
+    fn again(self: Arc<Self>) -> Arc<dyn Account> {
+        Arc::new(Again(self))
+    }
+}
+
+/// An account for a call that the rates counted before.
+#[derive(Debug)]
+struct Again(Arc<ChainAccount>);
+
+impl Account for Again {
+    fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
+        let version = self.0.plan.org.version().now();
+        let plan = self.0.in_force(version, spend);
+        plan.reserve::<false>(spend, || Arc::<Plan>::clone(&plan))
+    }
+
+    fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
+        self.0.fits(spend)
+    }
+
+    fn again(self: Arc<Self>) -> Arc<dyn Account> {
+        self
     }
 }
 

@@ -132,14 +132,13 @@ impl Open {
         }
     }
 
-    /// It holds so much more.
-    pub(crate) const fn extend(&mut self, cost: i128, units: u64) {
-        self.cost = self.cost.saturating_add(cost);
-        self.units = self.units.saturating_add(units);
-    }
-
     fn share(&self, rule: &Rule) -> i128 {
         rule.share(self.cost, self.units)
+    }
+
+    /// What of it is reserved for good.
+    fn kept_share(&self, rule: &Rule) -> i128 {
+        if self.kept { self.share(rule) } else { 0 }
     }
 }
 
@@ -220,7 +219,7 @@ impl Org {
         for counted in &parts.cells {
             let held = counted.cell.group().lock();
             if matches!(counted.cell.rule().subject, Subject::Budget { .. }) {
-                counted.cell.crossings(&held, self.id, None, &mut found);
+                counted.cell.present_crossings(&held, self.id, &mut found);
             }
         }
         self.crossings.lock().append(&mut found);
@@ -263,7 +262,7 @@ impl Org {
         let registry = self.registry.lock();
         for cell in registry.limits.values() {
             let held = cell.group().lock();
-            cell.crossings(&held, self.id, None, &mut found);
+            cell.present_crossings(&held, self.id, &mut found);
         }
         self.crossings.lock().append(&mut found);
     }
@@ -273,7 +272,7 @@ impl Org {
         let mut found = Vec::new();
         registry.locked(by, |held| {
             for cell in registry.counting(by) {
-                cell.crossings(held, self.id, Some(by.agent), &mut found);
+                cell.crossings(held, by.at, self.id, Some(by.agent), &mut found);
             }
         });
         if !found.is_empty() {
@@ -371,8 +370,8 @@ impl Registry {
         for open in self.held.values() {
             let by = Use::of(&open.reservation);
             if by.hops.contains(&link.id) {
-                let share = open.share(cell.rule());
-                cell.count(&held, by.at, share, 0);
+                let (share, kept) = (open.share(cell.rule()), open.kept_share(cell.rule()));
+                cell.count(&held, by.at, share, kept, 0);
             }
         }
         drop(held);
@@ -432,7 +431,7 @@ impl Registry {
         self.locked(by, |held| {
             for cell in self.counting(by) {
                 let share = cell.rule().share(cost, units);
-                cell.count(held, by.at, share, if settled { share } else { 0 });
+                cell.count(held, by.at, share, share, if settled { share } else { 0 });
             }
         });
         for link in by.hops {
@@ -443,19 +442,48 @@ impl Registry {
         }
     }
 
+    /// The reservation is durable, or possibly so.
+    pub(crate) fn keep(&mut self, action: ActionId) {
+        if let Some(open) = self.held.get_mut(&action) {
+            open.kept = true;
+        }
+        if let Some(open) = self.held.get(&action) {
+            self.kept(&Use::of(&open.reservation), open.cost, open.units);
+        }
+    }
+
+    /// What [`Registry::surplus`] took is the reservation's: durable, or possibly so.
+    /// False when there is no such reservation any more.
+    pub(crate) fn extend(&mut self, action: ActionId, cost: i128, units: u64) -> bool {
+        let Some(open) = self.held.get_mut(&action) else {
+            return false;
+        };
+        open.cost = open.cost.saturating_add(cost);
+        open.units = open.units.saturating_add(units);
+        if let Some(open) = self.held.get(&action) {
+            self.kept(&Use::of(&open.reservation), cost, units);
+        }
+        true
+    }
+
+    fn kept(&self, by: &Use<'_>, cost: i128, units: u64) {
+        self.locked(by, |held| {
+            for cell in self.counting(by) {
+                cell.keep(held, by.at, cell.rule().share(cost, units));
+            }
+        });
+    }
+
     /// Takes the reservation out, gives back what it holds, and counts what was
-    /// really used of it.
+    /// really used of it, in one step.
     pub(crate) fn close(&mut self, action: ActionId, used: Option<(i128, u64)>) -> Option<Open> {
         let open = self.held.remove(&action)?;
         let by = Use::of(&open.reservation);
         self.locked(&by, |held| {
             for cell in self.counting(&by) {
-                let share = open.share(cell.rule());
-                cell.give_back(held, by.at, share);
-                if let Some((cost, units)) = used {
-                    let share = cell.rule().share(cost, units);
-                    cell.count(held, by.at, share, share);
-                }
+                let rule = cell.rule();
+                let used = used.map_or(0, |(cost, units)| rule.share(cost, units));
+                cell.close(held, by.at, open.share(rule), open.kept_share(rule), used);
             }
         });
         if let Some((cost, units)) = used {
@@ -469,13 +497,18 @@ impl Registry {
         Some(open)
     }
 
-    /// Whether more than was reserved fits: whether it is overage, or the limit that
+    /// Whether more than was reserved fits now: whether it is overage, or the limit that
     /// does not cover it. With `take`, it is counted as reserved when it does.
+    ///
+    /// What room a window had that is over is not known: a limit that blocks does not
+    /// cover the rest then, others count it as overage. That depends on the time alone,
+    /// and not on who called meanwhile.
     pub(crate) fn surplus(
         &self,
         by: &Use<'_>,
         cost: i128,
         units: u64,
+        now: i64,
         take: bool,
     ) -> Result<bool, String> {
         if !self.knows(by.hops) {
@@ -490,11 +523,15 @@ impl Registry {
             let mut over = false;
             for (cell, share) in shares() {
                 let rule = cell.rule();
+                cell.roll(held, now);
                 let answer = if cell.stands_at(held, by.at) {
                     cell.judge(held, share)
                 } else if rule.on_exceed == super::model::OnExceed::Block {
-                    // What its window of then still has room for is not known.
-                    Answer::Refused
+                    return Err(format!(
+                        "the window in which the limit of {} for {} counted it is over",
+                        rule.most,
+                        whose(&rule.scope())
+                    ));
                 } else {
                     Answer::Over
                 };
@@ -584,8 +621,8 @@ impl Registry {
         for open in self.held.values() {
             let by = Use::of(&open.reservation);
             if counts(limit, &by) {
-                let share = open.share(cell.rule());
-                cell.count(&held, by.at, share, 0);
+                let (share, kept) = (open.share(cell.rule()), open.kept_share(cell.rule()));
+                cell.count(&held, by.at, share, kept, 0);
             }
         }
         drop(held);
@@ -619,6 +656,11 @@ impl Registry {
 
     pub(crate) fn rate_replaced_by(&self, rule: &RateRule) -> Option<&RateRule> {
         self.rates.values().find(|known| known.replaces(rule))
+    }
+
+    /// How many rates there are without this one.
+    pub(crate) fn rates_beside(&self, rule: &RateRule) -> usize {
+        self.rates.keys().filter(|id| **id != rule.id).count()
     }
 
     pub(crate) fn set_rate(&mut self, rule: RateRule, now: u64) {

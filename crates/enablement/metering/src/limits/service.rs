@@ -13,7 +13,8 @@ use creto_types::{Commit, OrgId, Receipt, StoreError};
 use super::cell::{Count, Measure, Rule};
 use super::history::Used;
 use super::model::{
-    Crossing, Limit, LimitId, LimitView, MAX_LIMITS, NoticeKey, RateId, RateRule, invalid,
+    Crossing, Limit, LimitId, LimitView, MAX_LIMITS, MAX_RATES, NoticeKey, RateId, RateRule,
+    invalid,
 };
 use super::registry::{Org, changed};
 use super::window::{instant, nanos};
@@ -83,7 +84,7 @@ impl Meter {
             let mut found = Vec::new();
             if let Some(cell) = registry.limit(limit.id) {
                 let held = cell.group().lock();
-                cell.crossings(&held, org.id, None, &mut found);
+                cell.present_crossings(&held, org.id, &mut found);
             }
             org.crossings.lock().append(&mut found);
             Ok(receipt)
@@ -152,10 +153,8 @@ impl Meter {
         if let Some(known) = registry.rate_replaced_by(&rule) {
             rule.id = known.id;
         }
-        if registry.rates(None).count() >= crate::limits::model::MAX_RATES {
-            return Err(MeteringError::TooManyLimits {
-                most: crate::limits::model::MAX_RATES,
-            });
+        if registry.rates_beside(&rule) >= MAX_RATES {
+            return Err(MeteringError::TooManyLimits { most: MAX_RATES });
         }
         Ok(rule)
     }
@@ -169,9 +168,15 @@ impl Meter {
         detached(async move {
             let org = core.org(rule.org);
             let alone = Arc::clone(&org.gate).write_owned().await;
-            let replaced = org.registry().rate_replaced_by(&rule).map(|known| known.id);
-            if replaced.is_some_and(|id| id != rule.id) {
-                return Err(StoreError::Conflict { what: "rate" }.into());
+            {
+                let registry = org.registry();
+                let replaced = registry.rate_replaced_by(&rule);
+                if replaced.is_some_and(|known| known.id != rule.id) {
+                    return Err(StoreError::Conflict { what: "rate" }.into());
+                }
+                if registry.rates_beside(&rule) >= MAX_RATES {
+                    return Err(MeteringError::TooManyLimits { most: MAX_RATES });
+                }
             }
             let done = core.store.put_rate(rule.clone(), commit).await;
             let (receipt, _alone) = core.known(done, &org, alone).await?;

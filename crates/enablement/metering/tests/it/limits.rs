@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use creto_authz::{Action, Exceeded, Hold, LimitScope, Refusal, Spend};
 use creto_errors::Classify as _;
-use creto_metering::{Limit, OnExceed, RateRule, RateScope, Scope, Window};
+use creto_metering::{Limit, MAX_RATES, OnExceed, RateRule, RateScope, Scope, Window};
 use creto_nhi::BudgetPeriod::{Day, Total};
 use creto_nhi::Hop;
 use creto_types::Clock as _;
@@ -310,6 +310,21 @@ async fn thresholds_are_noticed_once() {
     assert!(first.await.unwrap().is_some());
     world.meter.not_noticed(over);
     assert_eq!(world.meter.crossings().len(), 1);
+    // Set to another amount it is notified anew, and not when it is set to the same.
+    for (most, notified) in [("10 units", false), ("9 units", true), ("10 units", false)] {
+        let limit = Limit {
+            thresholds: vec![120],
+            on_exceed: OnExceed::AllowWithOverage,
+            ..world.limit(of_agent(), most)
+        };
+        world.set(limit).await;
+        let mut given = 0;
+        for crossing in world.meter.crossings() {
+            let notice = world.meter.notice(crossing.key(), world.commit("x"));
+            given += usize::from(notice.await.unwrap().is_some());
+        }
+        assert_eq!(given > 0, notified, "{most}");
+    }
     // A restart finds it again, and the ledger knows that it was told.
     let meter = world.reopen().await;
     assert!(
@@ -320,6 +335,150 @@ async fn thresholds_are_noticed_once() {
     );
     let again = meter.notice(key, world.commit("limit.threshold"));
     assert!(again.await.unwrap().is_none());
+}
+
+/// What somebody holds in memory may be given back, and then nothing was reached.
+#[tokio::test]
+async fn thresholds_are_about_what_is_durable() {
+    let world = World::new().await;
+    let hops = world.chain(&[("bot", None)]);
+    let limit = Limit {
+        window: Window::Hourly,
+        ..world.limit(of_agent(), "10 units")
+    };
+    world.set(limit.clone()).await;
+    let seen = || {
+        let crossings = world.meter.crossings();
+        let seen = crossings.iter().map(|crossing| {
+            let taken = crossing.taken.to_string();
+            (crossing.threshold, taken, crossing.window_start)
+        });
+        seen.collect::<Vec<_>>()
+    };
+    let hold = world.ask(&hops, "free", 9).unwrap();
+    let kept = world.reserve(&hops, "free", 1).await;
+    assert_eq!(seen(), []);
+    world.settle(kept, 1).await;
+    drop(hold);
+    assert_eq!(seen(), []);
+
+    // The window ends while a reservation of it becomes durable, and somebody else is
+    // the first in the next one.
+    let (early, late) = (
+        world.ask(&hops, "free", 3).unwrap(),
+        world.ask(&hops, "free", 4).unwrap(),
+    );
+    let early = world.keep("free", early).await.unwrap();
+    world.clock.advance(Duration::from_secs(3_600));
+    world.reserve(&hops, "free", 1).await;
+    assert_eq!(seen(), []);
+    let late = world.keep("free", late).await.unwrap();
+    let then = Some(at("2026-03-31T23:00:00Z"));
+    assert_eq!(seen(), [(80, "8 units".to_owned(), then)]);
+    for id in [early, late] {
+        world.settle(id, 3).await;
+    }
+    // And it is so when the limit is set anew, and after a restart.
+    let _in_memory_alone = world.ask(&hops, "free", 9).unwrap();
+    world.set(limit).await;
+    assert_eq!(seen(), []);
+    assert!(world.reopen().await.crossings().is_empty());
+}
+
+/// Whether a late settlement goes beyond its reservation is for the time to say.
+#[tokio::test]
+async fn more_than_was_reserved_is_not_settled_in_a_window_that_is_over() {
+    for somebody_called in [false, true] {
+        for (on_exceed, settles) in [(OnExceed::Block, false), (OnExceed::NotifyOnly, true)] {
+            let world = World::new().await;
+            let hops = world.chain(&[("bot", None)]);
+            let limit = Limit {
+                window: Window::Hourly,
+                on_exceed,
+                ..world.limit(of_agent(), "10 units")
+            };
+            world.set(limit).await;
+            let kept = world.reserve(&hops, "free", 1).await;
+            let drafted = world.meter.draft_settlement(world.org, kept, 2);
+            assert!(!drafted.unwrap().overage, "it fits");
+            world.clock.advance(Duration::from_secs(3_600));
+            if somebody_called {
+                world.reserve(&hops, "free", 1).await;
+            }
+            let drafted = world.meter.draft_settlement(world.org, kept, 2);
+            assert_eq!(drafted.is_ok_and(|drafted| drafted.overage), settles);
+            world.settle(kept, 1).await;
+        }
+    }
+}
+
+/// A question takes nothing, and its answer is that of the call.
+#[tokio::test]
+async fn whether_a_call_fits_can_be_asked() {
+    let world = World::with(config(1, 2), |store| store).await;
+    let hops = world.chain(&[("bot", Some(("1", Total)))]);
+    world.set(world.limit(of_agent(), "4 units")).await;
+    let fits = |action: &str, units| {
+        let spend = &Spend {
+            action: &Action::named(action),
+            units,
+            now: world.clock.reading(),
+        };
+        world.account(&hops).fits(spend).err()
+    };
+    for _ in 0..9 {
+        assert_eq!(fits("draft", 4), None);
+    }
+    for (action, units) in [("draft", 5), ("free", 5), ("free", u64::MAX)] {
+        let refused = fits(action, units);
+        assert!(refused.is_some());
+        assert_eq!(refused, world.ask(&hops, action, units).err());
+    }
+    let _held = world.ask(&hops, "draft", 3).unwrap();
+    assert_eq!(fits("draft", 1), None);
+    exceeded(Err(fits("draft", 2).unwrap()));
+    let _held = world.ask(&hops, "draft", 1).unwrap();
+    let too_fast = fits("read", 1);
+    assert!(matches!(too_fast, Some(Refusal::RateLimited { .. })));
+    assert_eq!(too_fast, world.ask(&hops, "read", 1).err());
+    // Asked by an account that was made before the limit was lowered.
+    let account = world.account(&hops);
+    world.clock.advance(Duration::from_secs(1));
+    world.set(world.limit(of_agent(), "0 units")).await;
+    let free = Action::named("free");
+    let spend = Spend {
+        action: &free,
+        units: 1,
+        now: world.clock.reading(),
+    };
+    exceeded(Err(account.fits(&spend).unwrap_err()));
+}
+
+/// A call whose hold a new limit made void is decided anew, and is still one call.
+#[tokio::test]
+async fn rates_count_a_call_once_however_often_it_is_decided() {
+    let world = World::with(config(1, 1), |store| store).await;
+    let hops = world.chain(&[("bot", None)]);
+    world.set(world.limit(of_agent(), "5 units")).await;
+    let account = world.account(&hops);
+    let free = Action::named("free");
+    let spend = Spend {
+        action: &free,
+        units: 2,
+        now: world.clock.reading(),
+    };
+    let hold = Arc::clone(&account).reserve(&spend).unwrap();
+    world.set(world.limit(of_agent(), "4 units")).await;
+    let void = world.keep("free", hold).await;
+    assert_eq!(void.unwrap_err().code(), "limits_changed");
+    let again = Arc::clone(&account).again();
+    let hold = Arc::clone(&again).reserve(&spend).unwrap();
+    let id = world.keep("free", hold).await.unwrap();
+    world.settle(id, 2).await;
+    let beyond = Spend { units: 3, ..spend };
+    exceeded(again.reserve(&beyond));
+    let next = account.reserve(&spend);
+    assert!(matches!(next, Err(Refusal::RateLimited { .. })));
 }
 
 #[tokio::test]
@@ -374,6 +533,30 @@ fn rate(world: &World, scope: RateScope, event: Option<&str>, calls: (u32, u32))
         set_at: world.clock.now(),
         set_by: name("owner"),
     }
+}
+
+#[tokio::test]
+async fn with_all_the_rates_there_may_be_one_can_still_be_changed() {
+    let world = World::new().await;
+    let named = |event: usize, calls| {
+        let event = format!("event{event}");
+        rate(&world, RateScope::EveryAgent, Some(&event), calls)
+    };
+    let one_more = world.meter.draft_rate(named(MAX_RATES, (1, 1))).unwrap();
+    for event in 0..MAX_RATES {
+        let rule = world.meter.draft_rate(named(event, (1, 1))).unwrap();
+        let set = world.meter.set_rate(rule, world.commit("rate.set"));
+        set.await.unwrap();
+    }
+    let changed = world.meter.draft_rate(named(7, (2, 2))).unwrap();
+    let set = world.meter.set_rate(changed, world.commit("rate.set"));
+    set.await.unwrap();
+    let refused = world.meter.draft_rate(named(MAX_RATES, (1, 1)));
+    assert_eq!(refused.unwrap_err().code(), "too_many_limits");
+    let late = world.meter.set_rate(one_more, world.commit("rate.set"));
+    assert_eq!(late.await.unwrap_err().code(), "too_many_limits");
+    let rates = world.meter.rates(world.org, None, usize::MAX);
+    assert_eq!(rates.len(), MAX_RATES);
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0_usize..3, 1_u64..6).prop_map(|(who, units)| Step::Ask { who, units }),
-        3 => (any::<usize>(), 0_u64..6).prop_map(|(pick, units)| Step::Settle { pick, units }),
+        3 => (any::<usize>(), 0_u64..9).prop_map(|(pick, units)| Step::Settle { pick, units }),
         1 => any::<usize>().prop_map(|pick| Step::Release { pick }),
         1 => (1_u64..30).prop_map(Step::Hours),
         1 => Just(Step::Reopen),
@@ -199,9 +199,27 @@ proptest! {
                     Step::Settle { pick, units } => {
                         let open: Vec<_> = (0..model.len()).filter(|i| model[*i].open).collect();
                         if open.is_empty() { continue; }
-                        let took = &mut model[open[pick % open.len()]];
-                        let units = units.min(took.units);
+                        let picked = open[pick % open.len()];
+                        let took = &model[picked];
+                        let more = usd("0.25").checked_mul(units.saturating_sub(took.units));
+                        let more = more.unwrap();
+                        let chain = chains.iter().find(|chain| {
+                            chain.iter().map(|hop| hop.link.id).eq(took.hops.iter().copied())
+                        });
+                        // Met since a restart.
+                        let _account = world.account(chain.unwrap());
+                        let fits = more == usd("0") || chain.unwrap().iter().all(|hop| {
+                            let budget = hop.link.budget.unwrap();
+                            let window = budget.period.window(took.at);
+                            let sum = in_window(hop, took.at, &model).checked_add(&more).unwrap();
+                            window.is_none_or(|window| window.contains(now))
+                                && sum.at_most(&budget.limit.money().unwrap()).unwrap()
+                        });
+                        let drafted = world.meter.draft_settlement(world.org, took.id, units);
+                        assert_eq!(drafted.is_ok(), fits, "{drafted:?}");
+                        if !fits { continue; }
                         world.settle(took.id, units).await;
+                        let took = &mut model[picked];
                         took.cost = usd("0.25").checked_mul(units).unwrap();
                         took.open = false;
                     }

@@ -59,6 +59,17 @@ impl Quota for Recording {
 }
 
 impl Account for Chain {
+    fn fits(&self, _: &Spend<'_>) -> Result<(), Refusal> {
+        match self.recorder.refuse.lock().clone() {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
+    }
+
+    fn again(self: Arc<Self>) -> Arc<dyn Account> {
+        self
+    }
+
     fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
         let recorder = &self.recorder;
         recorder

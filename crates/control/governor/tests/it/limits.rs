@@ -1,0 +1,126 @@
+//! Limits and rates: what is answered, what is recorded, and what a call counts for.
+
+use std::num::NonZeroU32;
+
+use creto_governor::{
+    IdempotencyKey, LimitRequest, LimitSubject, OnExceedName, OutcomeKind, RateRequest,
+    RateSubject, WindowName,
+};
+use creto_types::Quantity;
+
+use crate::world::{World, action};
+
+fn limit(most: u64, event: Option<&str>) -> LimitRequest {
+    LimitRequest {
+        scope: LimitSubject::Agent("release-bot".parse().expect("a name")),
+        event: event.map(str::to_owned),
+        limit: Quantity::Units(most),
+        window: WindowName::Total,
+        time_zone: None,
+        on_exceed: OnExceedName::Block,
+        grace: None,
+        thresholds: None,
+    }
+}
+
+fn rate(event: &str) -> RateRequest {
+    RateRequest {
+        scope: RateSubject::Agent("release-bot".parse().expect("a name")),
+        event: Some(event.to_owned()),
+        per_second: NonZeroU32::MIN,
+        burst: NonZeroU32::MIN,
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_a_new_limit_overtook_counts_once_for_its_rate() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let set = governor.set_rate(&world.owner, rate("changelog.draft"), None);
+    set.await.expect("sets it");
+    let set = governor.set_limit(&world.owner, limit(100, None), None);
+    set.await.expect("sets it");
+    // The call reserves before the limit changes, and becomes durable after that.
+    let (set, answer) = tokio::join!(
+        governor.set_limit(&world.owner, limit(99, None), None),
+        governor.submit(&world.bot, action("changelog.draft"), None),
+    );
+    set.expect("sets it");
+    let answer = answer.expect("answers");
+    assert_eq!(answer.outcome, OutcomeKind::Allow, "{answer:?}");
+    let next = governor
+        .submit(&world.bot, action("changelog.draft"), None)
+        .await;
+    assert_eq!(next.expect("answers").outcome, OutcomeKind::RateLimited);
+}
+
+#[tokio::test]
+async fn thresholds_are_recorded_in_the_order_they_were_reached() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let set = governor.set_limit(&world.owner, limit(2, None), None);
+    set.await.expect("sets it");
+    let mut both = action("history.read");
+    both.units = 2;
+    let answer = governor.submit(&world.bot, both, None).await;
+    assert_eq!(answer.expect("answers").outcome, OutcomeKind::Allow);
+    governor.sweep().await.expect("sweeps");
+    assert_eq!(percents(&world), [80, 100]);
+    // It is set to another amount, and reaches that too.
+    let set = governor.set_limit(&world.owner, limit(3, None), None);
+    set.await.expect("sets it");
+    let one = governor.submit(&world.bot, action("history.read"), None);
+    assert_eq!(one.await.expect("answers").outcome, OutcomeKind::Allow);
+    governor.sweep().await.expect("sweeps");
+    assert_eq!(percents(&world), [80, 100, 80, 100]);
+    world.check_records().await.expect("the log holds");
+}
+
+fn percents(world: &World) -> Vec<u64> {
+    let evidence = world.commits.evidence(world.owner.org());
+    let reached = evidence
+        .iter()
+        .filter(|record| record.kind == "limit.threshold");
+    reached
+        .filter_map(|record| record.body.get("threshold")?.as_u64())
+        .collect()
+}
+
+/// Of two calls with one key that come at once, the second gets the answer of the first.
+#[tokio::test]
+async fn calls_with_one_key_are_one_change() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let key = |text: &str| Some(IdempotencyKey::new(text).expect("a key"));
+    let set = || governor.set_limit(&world.owner, limit(5, None), key("one"));
+    let (one, other) = tokio::join!(set(), set());
+    let one = one.expect("sets it");
+    assert_eq!(one, other.expect("is the same call"));
+    let set = || governor.set_rate(&world.owner, rate("history.read"), key("two"));
+    let (first, second) = tokio::join!(set(), set());
+    let first = first.expect("sets it");
+    assert_eq!(first, second.expect("is the same call"));
+
+    let id = one.id.parse().expect("an id");
+    let remove = || governor.remove_limit(&world.owner, id, key("three"));
+    let (one, other) = tokio::join!(remove(), remove());
+    assert_eq!(one.expect("removes it"), other.expect("is the same call"));
+    let id = first.id.parse().expect("an id");
+    let remove = || governor.remove_rate(&world.owner, id, key("four"));
+    let (one, other) = tokio::join!(remove(), remove());
+    assert_eq!(one.expect("removes it"), other.expect("is the same call"));
+}
+
+#[tokio::test]
+async fn a_limit_of_an_action_that_no_schema_declares_comes_with_a_warning() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    for (event, known) in [("changelog.draft", true), ("changelog.drafts", false)] {
+        let set = governor.set_limit(&world.owner, limit(5, Some(event)), None);
+        assert_eq!(set.await.expect("sets it").warning.is_none(), known);
+        let set = governor.set_rate(&world.owner, rate(event), None);
+        assert_eq!(set.await.expect("sets it").warning.is_none(), known);
+    }
+    let all = governor.set_limit(&world.owner, limit(5, None), None);
+    assert_eq!(all.await.expect("sets it").warning, None);
+}
