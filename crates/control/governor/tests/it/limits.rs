@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use creto_errors::Classify as _;
 use creto_governor::{
     IdempotencyKey, LimitRequest, LimitSubject, OnExceedName, OutcomeKind, RateRequest,
     RateSubject, WindowName,
@@ -123,4 +124,31 @@ async fn a_limit_of_an_action_that_no_schema_declares_comes_with_a_warning() {
     }
     let all = governor.set_limit(&world.owner, limit(5, None), None);
     assert_eq!(all.await.expect("sets it").warning, None);
+}
+
+/// Who looked at a limit before the owner tightened it does not loosen it after that.
+#[tokio::test]
+async fn an_agent_does_not_overtake_the_owner() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let on_bot = |most: u64| LimitRequest {
+        scope: LimitSubject::Delegation(world.bot_link.clone()),
+        ..limit(most, None)
+    };
+    let first = governor.set_limit(&world.planner, on_bot(50), None);
+    let id = first.await.expect("the planner gave it").id;
+    let (tightened, loosened) = tokio::join!(
+        governor.set_limit(&world.owner, on_bot(1), None),
+        governor.set_limit(&world.planner, on_bot(90), None),
+    );
+    tightened.expect("the owner may");
+    assert_eq!(loosened.expect_err("is too late").code(), "forbidden");
+    let id = id.parse().expect("an id");
+    let removed = governor.remove_limit(&world.planner, id, None);
+    assert_eq!(removed.await.expect_err("too").code(), "forbidden");
+    let limits = governor.list_limits(&world.owner, None, 9);
+    let limits = limits.expect("lists");
+    assert_eq!(limits.len(), 1);
+    let most = limits.first().map(|limit| limit.limit);
+    assert_eq!(most, Some(Quantity::Units(1)));
 }

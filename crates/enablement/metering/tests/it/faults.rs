@@ -276,15 +276,22 @@ async fn what_is_settled_beyond_a_reservation_is_nobody_elses() {
         faults.settling.store(false, Ordering::SeqCst);
         let done = Arc::new(AtomicBool::new(false));
         let other = {
-            let (world, hops) = (Arc::clone(&world), hops.clone());
+            let world = Arc::clone(&world);
             let (faults, done) = (Arc::clone(&faults), Arc::clone(&done));
+            // A call by an account that is there takes the counters' locks alone.
+            let account = world.account(&hops);
             std::thread::spawn(move || {
+                let spend = creto_authz::Spend {
+                    action: &Action::named("free"),
+                    units: 1,
+                    now: world.clock.reading(),
+                };
                 while !faults.settling.load(Ordering::SeqCst) {
                     std::hint::spin_loop();
                 }
                 let mut kept = Vec::new();
                 while !done.load(Ordering::SeqCst) {
-                    kept.extend(world.ask(&hops, "free", 1));
+                    kept.extend(Arc::clone(&account).reserve(&spend));
                 }
                 kept
             })
