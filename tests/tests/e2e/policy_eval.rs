@@ -89,6 +89,52 @@ fn files_are_evaluated_as_cedar_evaluates_them() {
     );
 }
 
+/// Policies as Cedar's JSON, and entities of the request as objects.
+#[test]
+fn every_format_of_cedar_is_taken() {
+    let site = site("write", "a");
+    let scope = |op: &str| json!({"op": op});
+    let policies = json!({
+        "staticPolicies": {
+            "by json": {
+                "effect": "permit",
+                "principal": scope("All"),
+                "action": {"op": "==", "entity": {"type": "Action", "id": "write"}},
+                "resource": scope("All"),
+                "conditions": [],
+            },
+        },
+        "templates": {
+            "mine": {
+                "effect": "permit",
+                "principal": {"op": "==", "slot": "?principal"},
+                "action": scope("All"),
+                "resource": scope("All"),
+                "conditions": [],
+            },
+        },
+        "templateLinks": [{
+            "templateId": "mine",
+            "newId": "mine for ann",
+            "values": {"?principal": {"type": "User", "id": "ann"}},
+        }],
+    });
+    let request = json!({
+        "principal": {"type": "User", "id": "ann"},
+        "action": {"__entity": {"type": "Action", "id": "write"}},
+        "resource": "Doc::\"a\"",
+        "context": {},
+    });
+    std::fs::write(site.path().join("p"), policies.to_string()).unwrap();
+    std::fs::write(site.path().join("r"), request.to_string()).unwrap();
+    let output = creto(site.path(), &WORDS);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut reason: Vec<_> = answer["reason"].as_array().unwrap().clone();
+    reason.sort_by_key(Value::to_string);
+    assert_eq!(reason, ["by json", "mine for ann"]);
+}
+
 #[test]
 fn what_cannot_be_evaluated_is_refused_by_name() {
     for (file, code) in [

@@ -3,7 +3,8 @@
 use creto_errors::Classify as _;
 use creto_governor::{
     ActionAnswer, ActionRequest, BatchRule, Fact, IdempotencyKey, OutcomeKind, Question,
-    QuestionAnswer, QuotaAnswer, ReasonAnswer, SettlementAnswer, Subject, SubjectAnswer,
+    QuestionAnswer, QuotaAnswer, ReasonAnswer, ResourceJson, SettlementAnswer, Subject,
+    SubjectAnswer, TypedResource,
 };
 use creto_proto::authz::v1 as wire;
 use creto_types::{ActionId, LeafIndex, Money, Quantity, Timestamp};
@@ -16,15 +17,6 @@ const RESOURCE: &str = "Resource";
 
 pub(crate) fn question(request: wire::CheckRequest) -> Result<Question, Refusal> {
     let resource = request.resource.unwrap_or_default();
-    let context = request
-        .context
-        .into_iter()
-        .map(|(name, value)| {
-            let fact = fact(value)
-                .ok_or_else(|| Refusal::invalid("context", format!("`{name}` has no value")))?;
-            Ok((name, fact))
-        })
-        .collect::<Result<_, Refusal>>()?;
     Ok(Question {
         subject: request.subject.map(|subject| Subject {
             kind: subject.r#type,
@@ -39,8 +31,21 @@ pub(crate) fn question(request: wire::CheckRequest) -> Result<Question, Refusal>
         },
         resource_id: resource.id,
         units: request.units.unwrap_or(1),
-        context,
+        context: facts(request.context)?,
     })
+}
+
+fn facts<C: FromIterator<(String, Fact)>>(
+    context: impl IntoIterator<Item = (String, wire::Value)>,
+) -> Result<C, Refusal> {
+    let fact = |(name, value)| match fact(value) {
+        Some(fact) => Ok((name, fact)),
+        None => Err(Refusal::invalid(
+            "context",
+            format!("`{name}` has no value"),
+        )),
+    };
+    context.into_iter().map(fact).collect()
 }
 
 fn fact(value: wire::Value) -> Option<Fact> {
@@ -97,7 +102,15 @@ pub(crate) fn action(
     };
     let request = ActionRequest {
         action: request.action,
-        resource: request.resource,
+        resource: if request.resource_type.is_empty() {
+            request.resource.into()
+        } else {
+            ResourceJson::Typed(TypedResource {
+                kind: request.resource_type,
+                id: request.resource,
+            })
+        },
+        context: facts(request.context)?,
         args,
         units: request.units.unwrap_or(1),
         grant: request.grant,

@@ -203,7 +203,7 @@ pub mod quantity {
     }
 }
 /// A governed action, asked for before it is done.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitRequest {
     /// For example "release.publish".
     #[prost(string, tag = "1")]
@@ -227,6 +227,16 @@ pub struct SubmitRequest {
     /// an action of its own.
     #[prost(string, optional, tag = "6")]
     pub idempotency_key: ::core::option::Option<::prost::alloc::string::String>,
+    /// The resource's entity type; a bare name stands in `Creto`. "Resource" when empty.
+    #[prost(string, tag = "7")]
+    pub resource_type: ::prost::alloc::string::String,
+    /// What the action's context declares beside what the decision fills in: at most 64
+    /// values and 8 KiB. It stands in the log as it is.
+    #[prost(btree_map = "string, message", tag = "8")]
+    pub context: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        Value,
+    >,
 }
 /// The decision on one action.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -545,8 +555,8 @@ pub mod authz_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// May it? A pure question: it reserves nothing, asks nobody and writes no record,
-        /// and looks at no quota, budget or rate.
+        /// May it? A pure question: it looks at budgets and rates and takes nothing of them,
+        /// asks nobody and writes no record.
         pub async fn check(
             &mut self,
             request: impl tonic::IntoRequest<super::CheckRequest>,
@@ -678,8 +688,8 @@ pub mod authz_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AuthzServer.
     #[async_trait]
     pub trait Authz: std::marker::Send + std::marker::Sync + 'static {
-        /// May it? A pure question: it reserves nothing, asks nobody and writes no record,
-        /// and looks at no quota, budget or rate.
+        /// May it? A pure question: it looks at budgets and rates and takes nothing of them,
+        /// asks nobody and writes no record.
         async fn check(
             &self,
             request: tonic::Request<super::CheckRequest>,

@@ -57,6 +57,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0012_notices",
         include_str!("../migrations/0012_notices.sql"),
     ),
+    (
+        "0013_held_context",
+        include_str!("../migrations/0013_held_context.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.

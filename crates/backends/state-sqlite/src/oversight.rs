@@ -250,13 +250,14 @@ fn insert(
     leaf: Option<LeafIndex>,
 ) -> Result<(), StoreError> {
     let chain = serde_json::to_string(&request.chain).map_err(|e| corrupt(WHAT, e))?;
+    let context = serde_json::to_string(&request.held.context).map_err(|e| corrupt(WHAT, e))?;
     let units = i64::try_from(request.held.units).map_err(|e| corrupt(WHAT, e))?;
     tx.prepare_cached(
-        "INSERT INTO oversight_requests (org, id, action_id, agent, action, resource, args,
-             units, policy_id, digest, link, chain, cost, spent, oversight, created_at,
+        "INSERT INTO oversight_requests (org, id, action_id, agent, action, resource, resource_type,
+             context, args, units, policy_id, digest, link, chain, cost, spent, oversight, created_at,
              expires_at, expires_ns, state, leaf)
-         VALUES (:org, :id, :action_id, :agent, :action, :resource, :args,
-             :units, :policy_id, :digest, :link, :chain, :cost, :spent, :oversight, :created_at,
+         VALUES (:org, :id, :action_id, :agent, :action, :resource, :resource_type,
+             :context, :args, :units, :policy_id, :digest, :link, :chain, :cost, :spent, :oversight, :created_at,
              :expires_at, :expires_ns, 'pending', :leaf)",
     )
     .and_then(|mut statement| {
@@ -267,6 +268,8 @@ fn insert(
             ":agent": request.held.agent.as_str(),
             ":action": request.held.action,
             ":resource": request.held.resource,
+            ":resource_type": request.held.resource_type,
+            ":context": context,
             ":args": request.held.args.to_string(),
             ":units": units,
             ":policy_id": request.held.policy_id,
@@ -399,6 +402,8 @@ fn read(row: &Row<'_>) -> Result<OversightRequest, StoreError> {
             agent: parsed(row, "agent")?,
             action: column(row, "action")?,
             resource: column(row, "resource")?,
+            resource_type: column(row, "resource_type")?,
+            context: json(row, "context")?,
             args: json(row, "args")?,
             units: u64::try_from(column::<i64>(row, "units")?).map_err(|e| corrupt(WHAT, e))?,
             policy_id: column(row, "policy_id")?,

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use creto_authz::ResourceRef;
 use creto_oversight::RequestId;
 use serde_json::Value;
 
@@ -134,16 +135,10 @@ fn own_action(
             caller.name()
         )));
     }
-    if !question.is_plain() {
-        return Err(GovernError::NotRequestable {
-            message: "only an action on a `Creto::Resource`, without context beside `units`, \
-                      is approved by a human"
-                .to_owned(),
-        });
-    }
     Ok(ActionRequest {
         action: question.action.clone(),
-        resource: question.resource_id.clone(),
+        resource: (&ResourceRef::new(question.entity_type(), &question.resource_id)).into(),
+        context: question.context.iter().cloned().collect(),
         args,
         units: question.units,
         grant,

@@ -1,5 +1,6 @@
 //! One governed action: decided, and held when a human must look.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use creto_authz::{
@@ -14,8 +15,9 @@ use creto_telemetry::{DecisionOutcome, ReservationEvent, record_action};
 use creto_types::{ActionId, Commit, Evidence, StoreError, canonical_json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::facts::{ContextJson, ResourceJson, context_values, texts, validate_context};
 use crate::idempotency::{Begun, Ticket};
 use crate::limits::whose;
 use crate::records::ACTION_DECIDED;
@@ -43,8 +45,13 @@ const DECIDED_ANEW: usize = 8;
 pub struct ActionRequest {
     /// What, for example `release.publish`.
     pub action: String,
-    /// To what, for example `repo:creto`.
-    pub resource: String,
+    /// To what, for example `repo:creto`; a resource of a type of your own is
+    /// `{"type": "Ticket", "id": "42"}`.
+    pub resource: ResourceJson,
+    /// What the action's context declares beside what the decision fills in. It
+    /// stands in the log as it is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub context: BTreeMap<String, ContextJson>,
     /// With exactly these arguments; an approval is bound to them.
     #[serde(default)]
     pub args: Value,
@@ -88,7 +95,11 @@ impl ActionRequest {
     /// arguments are within their bounds.
     pub fn validate(&self) -> Result<(), GovernError> {
         check_name("action", &self.action)?;
-        check_name("resource", &self.resource)?;
+        check_name("resource", self.resource.id())?;
+        if let Some(kind) = self.resource.kind() {
+            check_name("resource.type", kind)?;
+        }
+        validate_context(&self.context)?;
         check_units(self.units)?;
         let size = canonical_json(&self.args)?.len();
         if size > MAX_ARGS_BYTES {
@@ -100,16 +111,23 @@ impl ActionRequest {
         Ok(())
     }
 
-    fn held(&self, caller: &Caller, policy_id: &str) -> HeldAction {
-        HeldAction {
+    fn held(&self, caller: &Caller, policy_id: &str) -> Result<HeldAction, GovernError> {
+        let resource = self.resource.to_ref();
+        let context = match serde_json::to_value(&self.context).map_err(GovernError::Encoding)? {
+            Value::Object(context) => context,
+            _ => Map::default(),
+        };
+        Ok(HeldAction {
             org: caller.org(),
             agent: caller.name().clone(),
             action: self.action.clone(),
-            resource: self.resource.clone(),
+            resource: resource.id,
+            resource_type: (resource.kind != ResourceRef::RESOURCE).then_some(resource.kind),
+            context,
             args: self.args.clone(),
             units: self.units,
             policy_id: policy_id.to_owned(),
-        }
+        })
     }
 }
 
@@ -208,7 +226,7 @@ impl Governor {
             return Ok(Ok(None));
         };
         let caller = submission.caller;
-        let held = submission.request.held(caller, "");
+        let held = submission.request.held(caller, "")?;
         let checked = self
             .parts
             .oversight
@@ -237,7 +255,9 @@ impl Governor {
         grant: Option<&Granted>,
     ) -> Result<ActionAnswer, GovernError> {
         let request = submission.request;
-        let resource = ResourceRef::resource(&request.resource);
+        let resource = request.resource.to_ref();
+        let texts = texts(&request.context);
+        let context = context_values(&request.context, &texts);
         let approval = grant.map(|grant| Approval {
             policy_id: PolicyId::from(grant.policy_id.as_str()),
         });
@@ -248,7 +268,7 @@ impl Governor {
             resource: &resource,
             units: request.units,
             reserve: true,
-            context: &[],
+            context: &context,
             approval: approval.as_ref(),
         };
         let mut again = 0..DECIDED_ANEW;
@@ -314,10 +334,7 @@ impl Governor {
                 let mut answer = submission.answer(
                     OutcomeKind::RateLimited,
                     "rate_limited",
-                    format!(
-                        "too many actions of {}; try again in {retry_after:?}",
-                        whose(&scope)
-                    ),
+                    too_fast(&scope, retry_after),
                     &policies,
                 );
                 answer.retry_after_ms = Some(millis_up(retry_after));
@@ -384,30 +401,8 @@ impl Governor {
         exceeded: Exceeded,
         policies: &[PolicyId],
     ) -> Result<ActionAnswer, GovernError> {
-        let resets = match exceeded.resets_at {
-            Some(at) => format!("it starts anew at {at}"),
-            None => "it does not start anew".to_owned(),
-        };
-        let (code, what) = match exceeded.scope {
-            LimitScope::Delegation { .. } => ("budget_exceeded", "budget"),
-            LimitScope::Agent(_) | LimitScope::Organization => ("limit_exceeded", "limit"),
-        };
-        let event = exceeded
-            .event
-            .as_ref()
-            .map_or_else(String::new, |event| format!(" for `{event}`"));
-        let mut answer = submission.answer(
-            OutcomeKind::QuotaExceeded,
-            code,
-            format!(
-                "the {what} of {}{event} is {}; {} is used or reserved and this takes {}; {resets}",
-                whose(&exceeded.scope),
-                exceeded.limit,
-                exceeded.used,
-                exceeded.requested
-            ),
-            policies,
-        );
+        let (code, message) = over(&exceeded);
+        let mut answer = submission.answer(OutcomeKind::QuotaExceeded, code, message, policies);
         answer.retry_after_ms = exceeded.retry_after.map(millis_up);
         answer.quota = Some(QuotaAnswer {
             subject: SubjectAnswer::from(&exceeded.scope),
@@ -445,7 +440,7 @@ impl Governor {
         policies: &[PolicyId],
     ) -> Result<ActionAnswer, GovernError> {
         let caller = submission.caller;
-        let held = submission.request.held(caller, policy_id.as_str());
+        let held = submission.request.held(caller, policy_id.as_str())?;
         let digest = held.digest()?;
         let service = &self.parts.oversight;
         if let Some(waiting) = service
@@ -526,7 +521,15 @@ impl Governor {
         grant: Option<&Granted>,
     ) -> Result<Commit, GovernError> {
         let evidence = self.decision_record(submission, answer, grant).await?;
-        let mut commit = Commit::of(evidence).with_idempotency(submission.ticket.record(answer)?);
+        let mut commit = Commit::of(evidence);
+        // What time mends is not repeated: with the same key it is decided anew.
+        let mended = matches!(
+            answer.outcome,
+            OutcomeKind::QuotaExceeded | OutcomeKind::RateLimited
+        );
+        if !mended {
+            commit = commit.with_idempotency(submission.ticket.record(answer)?);
+        }
         if let Some(grant) = grant {
             commit = commit.with_claim(grant.claim.clone());
         }
@@ -547,9 +550,9 @@ impl Governor {
             .iter()
             .map(|hop| hop.link.id.to_string())
             .collect();
-        let body = json!({
+        let mut body = json!({
             "action": request.action,
-            "resource": request.resource,
+            "resource": ResourceJson::from(&request.resource.to_ref()),
             "args_sha256": hex::encode(sha256(&canonical_json(&request.args)?)),
             "units": request.units,
             "delegations": hops,
@@ -564,6 +567,9 @@ impl Governor {
                 .or_else(|| answer.oversight.as_ref().map(|needed| needed.request_id.clone())),
             "action_digest": answer.oversight.as_ref().map(|needed| needed.digest.clone()),
         });
+        if let Some(body) = body.as_object_mut().filter(|_| !request.context.is_empty()) {
+            body.insert("context".to_owned(), json!(request.context));
+        }
         self.record(
             caller.org(),
             caller.name(),
@@ -601,6 +607,38 @@ impl Submission<'_> {
             leaf: None,
         }
     }
+}
+
+/// The code and the words of a limit that does not suffice.
+pub(crate) fn over(exceeded: &Exceeded) -> (&'static str, String) {
+    let resets = match exceeded.resets_at {
+        Some(at) => format!("it starts anew at {at}"),
+        None => "it does not start anew".to_owned(),
+    };
+    let (code, what) = match exceeded.scope {
+        LimitScope::Delegation { .. } => ("budget_exceeded", "budget"),
+        LimitScope::Agent(_) | LimitScope::Organization => ("limit_exceeded", "limit"),
+    };
+    let event = exceeded
+        .event
+        .as_ref()
+        .map_or_else(String::new, |event| format!(" for `{event}`"));
+    let message = format!(
+        "the {what} of {}{event} is {}; {} is used or reserved and this takes {}; {resets}",
+        whose(&exceeded.scope),
+        exceeded.limit,
+        exceeded.used,
+        exceeded.requested
+    );
+    (code, message)
+}
+
+/// The words of a rate that is kept to.
+pub(crate) fn too_fast(scope: &LimitScope, retry_after: Duration) -> String {
+    format!(
+        "too many actions of {}; try again in {retry_after:?}",
+        whose(scope)
+    )
 }
 
 /// Whole milliseconds, rounded up so that waiting that long is enough.

@@ -474,6 +474,12 @@ pub struct OversightAnswer {
     pub action: String,
     /// To what.
     pub resource: String,
+    /// Of this entity type; a `Creto::Resource` when absent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resource_type: Option<String>,
+    /// In this context.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty", default)]
+    pub context: serde_json::Map<String, serde_json::Value>,
     /// With exactly these arguments.
     pub args: serde_json::Value,
     /// How much of it.

@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::{Bindings, PolicyShadow};
 
 /// The action that every connection out of a sandbox is judged as.
-const NETWORK_EGRESS: &str = "network_egress";
+pub(crate) const NETWORK_EGRESS: &str = "network_egress";
 
 /// Answers the egress gateway from policy and the sandbox's delegation, and
 /// writes what it did to the log as trace.

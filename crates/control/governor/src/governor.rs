@@ -11,7 +11,7 @@ use creto_metering::Meter;
 use creto_nhi::Nhi;
 use creto_oversight::Oversight;
 use creto_runtime::{Limits, SandboxId, SandboxRuntime};
-use creto_telemetry::{LeafClass, Metrics};
+use creto_telemetry::{CheckTotals, LeafClass, Metrics};
 use creto_types::{
     ActionId, Clock, Commit, Evidence, IdSource, LeafIndex, OrgId, PrincipalName, Receipt,
     StoreError, Timestamp,
@@ -170,6 +170,22 @@ impl Governor {
         &self.parts.metrics
     }
 
+    /// Every metric as text, as of now.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        let counted = self.parts.authz.counters();
+        self.parts.metrics.observe_checks(CheckTotals {
+            checks: counted.allowed
+                + counted.denied
+                + counted.requires_oversight
+                + counted.quota_exceeded
+                + counted.rate_limited,
+            evaluations: counted.evaluated,
+            policy_errors: counted.policy_errors,
+        });
+        self.parts.metrics.encode()
+    }
+
     /// The signed checkpoint over everything that is durable now.
     pub async fn checkpoint(&self, caller: &Caller) -> Result<Vec<u8>, GovernError> {
         caller.live(self.now())?;
@@ -234,9 +250,13 @@ impl Governor {
     /// What time alone brings about: reservations and requests for a human that
     /// ran out, and what is to be notified. Called about once a second.
     pub async fn sweep(&self) -> Result<(), GovernError> {
-        self.notify_thresholds().await?;
-        self.release_expired().await?;
-        self.expire_requests().await
+        // One that fails keeps none of the others back.
+        let outcomes = [
+            self.release_expired().await,
+            self.expire_requests().await,
+            self.notify_thresholds().await,
+        ];
+        outcomes.into_iter().collect()
     }
 
     pub(crate) fn now(&self) -> Timestamp {

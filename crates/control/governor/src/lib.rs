@@ -31,6 +31,7 @@ pub mod conformance;
 mod delegation;
 mod egress;
 mod error;
+mod facts;
 mod governor;
 mod idempotency;
 mod limits;
@@ -60,6 +61,7 @@ pub use caller::{Caller, Origin};
 pub use delegation::{BudgetRequest, DelegateRequest, PrincipalRequest, TokenRequest};
 pub use egress::GovernedEgress;
 pub use error::GovernError;
+pub use facts::{ContextJson, ContextJson as Fact, ResourceJson, TypedResource};
 pub use governor::{Governor, GovernorConfig, Parts};
 pub use idempotency::IdempotencyKey;
 pub use limits::{
@@ -67,21 +69,21 @@ pub use limits::{
     RemovalAnswer, WindowName,
 };
 pub use policies::{
-    BundleError, ChangeCount, CheckedBundle, ContextJson, DifferenceAnswer, DifferenceKindAnswer,
-    DryRunAnswer, DryRunRequest, ExceededRights, ExplainAnswer, ExplainRequest, ExplainedPolicy,
+    BundleError, ChangeCount, CheckedBundle, DifferenceAnswer, DifferenceKindAnswer, DryRunAnswer,
+    DryRunRequest, ExceededRights, ExplainAnswer, ExplainRequest, ExplainedPolicy,
     ExplainedPrincipal, FilesRequest, FindingAnswer, FollowAnswer, FollowRequest, MAX_POLICY_BYTES,
     MAX_POLICY_FILES, MissingPermitAnswer, NearPermitAnswer, NearRight, PoliciesInForceAnswer,
     PolicyAnswer, PolicyBundleAnswer, PolicyChange, PolicyDiff, PolicyFiles, PolicyPlace,
     PolicyShadow, PolicySource, PolicyText, PolicyVersionAnswer, PublishPoliciesRequest,
-    RefusedAnswer, ResourceJson, RollbackPoliciesRequest, ShadowAnswer, TestAnswer, TestCase,
-    TestReport, TypedResource, ValidationAnswer, VerdictAnswer,
+    RefusedAnswer, RollbackPoliciesRequest, ShadowAnswer, TestAnswer, TestCase, TestReport,
+    ValidationAnswer, VerdictAnswer,
 };
 pub use ports::{
     ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxStore,
     ServedPolicies,
 };
 pub use questions::{
-    ApprovalNeeded, Asking, BatchRule, Fact, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,
+    ApprovalNeeded, Asking, BatchRule, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,
     QuestionAnswer, Subject,
 };
 pub use records::{ACTION_DECIDED, OrganizationCreated};

@@ -20,6 +20,7 @@ pub use self::wire::{
 };
 use self::wire::{limit_answer, rate_answer, view_answer};
 use crate::delegation::link_id;
+use crate::egress::NETWORK_EGRESS;
 use crate::idempotency::{Begun, Ticket};
 use crate::{BalanceAnswer, Caller, GovernError, Governor, IdempotencyKey, SubjectAnswer};
 
@@ -37,6 +38,7 @@ impl Governor {
     ) -> Result<LimitAnswer, GovernError> {
         caller.live(self.now())?;
         self.admit(caller)?;
+        counts(request.event.as_deref())?;
         let _one_at_a_time = self.limiting.lock().await;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "limit.set", &request).await? {
@@ -114,8 +116,8 @@ impl Governor {
         self.finished(caller, &ticket, answer, removed)
     }
 
-    /// The limits that were set, oldest first. An agent sees those on delegations it
-    /// gave.
+    /// The limits that were set, oldest first. An agent sees those that count what it
+    /// does itself, and those on delegations it gave.
     pub fn list_limits(
         &self,
         caller: &Caller,
@@ -128,7 +130,10 @@ impl Governor {
             meter.limits(caller.org(), after, limit)
         } else {
             let mut own = meter.limits(caller.org(), after, usize::MAX);
-            own.retain(|view| self.gave(caller, &view.limit.scope));
+            own.retain(|view| {
+                let scope = &view.limit.scope;
+                concerns(caller, scope) || self.gave(caller, scope)
+            });
             own.truncate(limit);
             own
         };
@@ -145,6 +150,7 @@ impl Governor {
     ) -> Result<RateAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("set rates")?;
+        counts(request.event.as_deref())?;
         let _one_at_a_time = self.limiting.lock().await;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "rate.set", &request).await? {
@@ -379,6 +385,30 @@ impl Governor {
                 .map_err(GovernError::from),
         )
     }
+}
+
+/// Whether a limit counts what the caller does.
+fn concerns(caller: &Caller, scope: &Scope) -> bool {
+    match scope {
+        Scope::Organization => true,
+        Scope::Agent(name) => name == caller.name(),
+        Scope::Delegation { link, .. } => {
+            let hops = &caller.identity().hops;
+            hops.iter().any(|hop| hop.link.id == *link)
+        }
+    }
+}
+
+/// Refuses limits and rates of what nothing is counted of.
+fn counts(event: Option<&str>) -> Result<(), GovernError> {
+    if event == Some(NETWORK_EGRESS) {
+        return Err(GovernError::invalid(
+            "event",
+            "connections out of sandboxes are judged by policy and delegation; limits and \
+             rates count actions, and would never count these",
+        ));
+    }
+    Ok(())
 }
 
 /// What the owner set, agents do not loosen.

@@ -235,6 +235,8 @@ fn answer(request: OversightRequest, caller: &Caller) -> OversightAnswer {
         chain: request.chain,
         action: request.held.action,
         resource: request.held.resource,
+        resource_type: request.held.resource_type,
+        context: request.held.context,
         args: request.held.args,
         units: request.held.units,
         digest: request.digest.to_string(),

@@ -2,15 +2,16 @@
 //!
 //! A question goes through the decision that governed actions go through, and
 //! then nothing happens: nothing is reserved, no human is asked, no record is
-//! written. So it looks at no quota, budget or rate: whether one has room is only
-//! certain for whoever reserves it, and that is what [`Governor::submit`] does.
+//! written. Budgets and rates are looked at and not touched: whether one has room is
+//! only certain for whoever reserves it, and that is what [`Governor::submit`] does.
 
 use creto_authz::{Action, Bound, CheckRequest, ContextValue, Decision, PolicyId, ResourceRef};
 use creto_nhi::{LinkId, PrincipalType};
 use creto_types::{OrgId, PrincipalName};
 
-use crate::actions::{check_name, check_units};
+use crate::actions::{check_name, check_units, over, too_fast};
 use crate::delegation::link_id;
+use crate::facts::ContextJson as Fact;
 use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
 
 /// The most questions of one batch.
@@ -42,30 +43,6 @@ pub struct Subject {
     pub id: String,
     /// The delegation it acts by; needed when an agent holds several.
     pub delegation: Option<String>,
-}
-
-/// One value of a question's context.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
-    /// Cedar `Bool`.
-    Bool(bool),
-    /// Cedar `Long`.
-    Long(i64),
-    /// Cedar `String`.
-    Text(String),
-    /// Cedar `Set<String>`.
-    Texts(Vec<String>),
-}
-
-impl Fact {
-    /// How many texts it has, and how many bytes they take.
-    fn size(&self) -> (usize, usize) {
-        match self {
-            Self::Bool(_) | Self::Long(_) => (0, 0),
-            Self::Text(text) => (1, text.len()),
-            Self::Texts(texts) => (texts.len(), texts.iter().map(String::len).sum()),
-        }
-    }
 }
 
 /// What is asked.
@@ -221,12 +198,12 @@ impl Asking<'_> {
             approval: None,
         };
         let parts = &self.governor.parts;
-        let decision = parts.authz.ask(&bound, &asked);
+        let decision = parts.authz.would(&bound, &asked);
         let shadow = &parts.shadow;
         shadow.observe(bound.identity(), None, &asked, &decision);
         let mut answer = QuestionAnswer::from(decision);
         if let Some(approval) = &mut answer.approval {
-            approval.requestable = own && question.is_plain();
+            approval.requestable = own;
         }
         Ok(answer)
     }
@@ -389,12 +366,6 @@ impl Question {
         check_facts(facts.map(|(name, fact)| (name.as_str(), fact.size())))
     }
 
-    /// Whether it is about an action as actions are submitted: on a
-    /// `Creto::Resource`, without context.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.context.is_empty() && self.entity_type() == "Creto::Resource"
-    }
-
     /// The resource's entity type, with its namespace.
     #[must_use]
     pub fn entity_type(&self) -> String {
@@ -462,20 +433,18 @@ impl From<Decision> for QuestionAnswer {
                     &policies,
                 )
             },
-            // A question reserves nothing, so no quota is asked; were one asked all the
-            // same, its refusal is one.
-            Decision::QuotaExceeded { policies, .. } => Self::new(
-                OutcomeKind::QuotaExceeded,
-                "budget_exceeded",
-                "a limit does not cover it",
-                &policies,
-            ),
-            Decision::RateLimited { policies, .. } => Self::new(
-                OutcomeKind::RateLimited,
-                "rate_limited",
-                "too many actions",
-                &policies,
-            ),
+            Decision::QuotaExceeded { exceeded, policies } => {
+                let (code, message) = over(&exceeded);
+                Self::new(OutcomeKind::QuotaExceeded, code, message, &policies)
+            }
+            Decision::RateLimited {
+                scope,
+                retry_after,
+                policies,
+            } => {
+                let message = too_fast(&scope, retry_after);
+                Self::new(OutcomeKind::RateLimited, "rate_limited", message, &policies)
+            }
         }
     }
 }

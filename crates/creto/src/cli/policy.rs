@@ -111,7 +111,7 @@ pub(crate) enum ShadowCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
-    /// Policies and templates
+    /// Policies and templates, in Cedar's syntax or its JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) policies: PathBuf,
     /// The schema, in Cedar's syntax or as JSON; entities and request must fit it

@@ -86,6 +86,8 @@ fn shown(answer: &Value) -> String {
         ("chain", chain.join(" > ")),
         ("action", at(answer, "/action")),
         ("resource", at(answer, "/resource")),
+        ("of type", at(answer, "/resource_type")),
+        ("context", at(answer, "/context")),
         ("arguments", at(answer, "/args")),
         ("units", at(answer, "/units")),
         ("would cost", money(answer, "/cost")),

@@ -70,6 +70,10 @@ impl World {
             agent: name(agent),
             action: "release.publish".to_owned(),
             resource: resource.to_owned(),
+            resource_type: Some("Creto::Release".to_owned()),
+            context: [("country".to_owned(), serde_json::json!("DE"))]
+                .into_iter()
+                .collect(),
             args: serde_json::json!({"version": "1.0", "nested": {"z": [1, null], "a": "ä\u{1}"}}),
             units: 3,
             policy_id: "releases-need-a-human".to_owned(),

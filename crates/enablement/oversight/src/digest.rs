@@ -6,7 +6,7 @@ use std::str::FromStr;
 use creto_errors::{Class, Classify};
 use creto_types::{OrgId, PrincipalName, canonical_json};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::OversightError;
 
@@ -26,6 +26,12 @@ pub struct HeldAction {
     pub action: String,
     /// To what.
     pub resource: String,
+    /// Of this entity type; a `Creto::Resource` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_type: Option<String>,
+    /// In this context.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub context: Map<String, Value>,
     /// With exactly these arguments.
     pub args: Value,
     /// How much of it.
@@ -46,6 +52,9 @@ impl HeldAction {
             });
         }
         check_exact("args", &self.args)?;
+        for (name, value) in &self.context {
+            check_exact(&format!("context.{name}"), value)?;
+        }
         let canonical = canonical_json(self)?;
         Ok(ActionDigest(creto_crypto::sha256(&canonical)))
     }

@@ -26,5 +26,5 @@ pub use labels::{
     PolicyShadow, ReservationEvent, SandboxExit,
 };
 pub use logging::{LogConfig, LogFormat, LogFormatError, init, subscriber};
-pub use metrics::{CounterFamily, GaugeValue, METRICS_CONTENT_TYPE, Metrics};
+pub use metrics::{CheckTotals, CounterFamily, GaugeValue, METRICS_CONTENT_TYPE, Metrics};
 pub use spans::{RequestId, RequestKind, action_span, record_action, request_span};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use creto_errors::Classify;
@@ -138,6 +139,9 @@ pub struct Metrics {
     pub policy_reloads: CounterFamily<PolicyReload>,
     /// Decisions that a candidate set of policies was asked about.
     pub policy_shadow: CounterFamily<PolicyShadow>,
+    checks: Counter,
+    evaluations: Counter,
+    policy_errors: Counter,
     requests: Family<Vec<(&'static str, String)>, Counter>,
     request_seconds: Family<Vec<(&'static str, String)>, Histogram, RequestHistogram>,
     calls: Family<Pairs, Counter>,
@@ -250,6 +254,21 @@ impl Metrics {
                 "policy_shadow",
                 "Decisions that a candidate set of policies was asked about",
             ),
+            checks: counter(
+                registry_ref,
+                "checks",
+                "Checks of the decision point, for actions, questions and egress",
+            ),
+            evaluations: counter(
+                registry_ref,
+                "policy_evaluations",
+                "Checks for which policies were evaluated because no verdict was remembered",
+            ),
+            policy_errors: counter(
+                registry_ref,
+                "policy_errors",
+                "Checks denied because a policy could not be evaluated",
+            ),
             requests,
             request_seconds,
             calls,
@@ -293,6 +312,16 @@ impl Metrics {
             .inc();
     }
 
+    /// Brings what the decision point counts itself up to these totals.
+    pub fn observe_checks(&self, totals: CheckTotals) {
+        let raise = |counter: &Counter, total: u64| {
+            counter.inner().fetch_max(total, Ordering::Relaxed);
+        };
+        raise(&self.checks, totals.checks);
+        raise(&self.evaluations, totals.evaluations);
+        raise(&self.policy_errors, totals.policy_errors);
+    }
+
     /// Every metric as text, with [`METRICS_CONTENT_TYPE`].
     #[must_use]
     pub fn encode(&self) -> String {
@@ -300,6 +329,23 @@ impl Metrics {
         encode(&mut text, &self.registry).expect("writing to a String does not fail");
         text
     }
+}
+
+/// What the decision point counted since the process started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckTotals {
+    /// Checks, whatever was answered.
+    pub checks: u64,
+    /// For which policies were evaluated.
+    pub evaluations: u64,
+    /// Denied because a policy could not be evaluated.
+    pub policy_errors: u64,
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
 }
 
 impl fmt::Debug for Metrics {

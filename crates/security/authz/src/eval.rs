@@ -20,7 +20,8 @@ use crate::slice::Slices;
 /// The texts to evaluate.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EvalInput<'a> {
-    /// Cedar policies and templates.
+    /// Cedar policies and templates or, when it starts with `{`, Cedar's JSON of them,
+    /// in which links may be too.
     pub policies: &'a str,
     /// A schema in Cedar's syntax or, when it starts with `{`, its JSON. Entities
     /// and request must fit it; policies are not validated.
@@ -28,7 +29,7 @@ pub struct EvalInput<'a> {
     /// Entities as a JSON array.
     pub entities: &'a str,
     /// The request as JSON: `principal`, `action` and `resource` as text such as
-    /// `User::"alice"`, and `context` as an object.
+    /// `User::"alice"` or as an object of `type` and `id`, and `context` as an object.
     pub request: &'a str,
     /// Links of templates as JSON: `[{"template_id", "link_id", "args"}]`.
     pub links: Option<&'a str>,
@@ -94,9 +95,9 @@ impl Classify for EvalError {
 
 #[derive(Deserialize)]
 struct RequestText {
-    principal: String,
-    action: String,
-    resource: String,
+    principal: serde_json::Value,
+    action: serde_json::Value,
+    resource: serde_json::Value,
     context: serde_json::Value,
 }
 
@@ -169,9 +170,25 @@ fn schema(text: &str) -> Result<Schema, EvalError> {
     parsed.map_err(EvalError::Schema)
 }
 
+/// Policies in either of Cedar's formats, with the links of templates.
+fn policies(text: &str, linked: Option<&str>) -> Result<PolicySet, EvalError> {
+    let mut set = if text.trim_start().starts_with('{') {
+        // In JSON every policy has its name.
+        PolicySet::from_json_str(text)
+            .map_err(|error| EvalError::Policies(creto_errors::chain(&error)))?
+    } else {
+        named(text)?
+    };
+    for link in links::parse(linked.unwrap_or_default()).map_err(EvalError::Links)? {
+        link.apply(&mut set)
+            .map_err(|error| EvalError::Links(format!("`{}`: {error}", link.link_id)))?;
+    }
+    Ok(set)
+}
+
 /// Parses policies and gives those with an `@id` that name; the others keep
 /// `policy0`, `policy1`, ... by their place in the text.
-fn policies(text: &str, linked: Option<&str>) -> Result<PolicySet, EvalError> {
+fn named(text: &str) -> Result<PolicySet, EvalError> {
     let parsed = PolicySet::from_str(text).map_err(|errors| {
         let texts: Vec<String> = errors
             .iter()
@@ -195,10 +212,6 @@ fn policies(text: &str, linked: Option<&str>) -> Result<PolicySet, EvalError> {
         let policy = named.map_or_else(|| policy.clone(), |id| policy.new_id(id));
         set.add(policy).map_err(taken)?;
     }
-    for link in links::parse(linked.unwrap_or_default()).map_err(EvalError::Links)? {
-        link.apply(&mut set)
-            .map_err(|error| EvalError::Links(format!("`{}`: {error}", link.link_id)))?;
-    }
     Ok(set)
 }
 
@@ -206,13 +219,19 @@ fn request(text: &str, schema: Option<&Schema>) -> Result<Request, EvalError> {
     let broken = |error: String| EvalError::Request(error);
     let parts: RequestText =
         serde_json::from_str(text).map_err(|error| broken(error.to_string()))?;
-    let entity = |what: &str, text: &str| -> Result<EntityUid, EvalError> {
-        text.parse()
-            .map_err(|error| broken(format!("{what} {text:?} is not an entity: {error}")))
+    let entity = |what: &str, value: serde_json::Value| -> Result<EntityUid, EvalError> {
+        let shown = value.to_string();
+        let parsed = match value {
+            serde_json::Value::String(text) => text
+                .parse()
+                .map_err(|error: cedar_policy::ParseErrors| error.to_string()),
+            other => EntityUid::from_json(other).map_err(|error| error.to_string()),
+        };
+        parsed.map_err(|error| broken(format!("{what} {shown} is not an entity: {error}")))
     };
-    let principal = entity("principal", &parts.principal)?;
-    let action = entity("action", &parts.action)?;
-    let resource = entity("resource", &parts.resource)?;
+    let principal = entity("principal", parts.principal)?;
+    let action = entity("action", parts.action)?;
+    let resource = entity("resource", parts.resource)?;
     let context = Context::from_json_value(parts.context, schema.map(|schema| (schema, &action)))
         .map_err(|error| broken(creto_errors::chain(&error)))?;
     Request::new(principal, action, resource, context, schema)

@@ -1,5 +1,6 @@
 //! The policies in force in one organization, and how they are replaced.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -31,8 +32,7 @@ pub(crate) struct InForce {
     pub(crate) settled: Numbered<Settled>,
     /// The schema's resource types; a type's place is its number in cache keys.
     kinds: Vec<String>,
-    /// By the action's number.
-    actions: Vec<Option<ActionFacts>>,
+    actions: HashMap<ActionKey, ActionFacts, foldhash::fast::FixedState>,
 }
 
 /// What a check needs to know of an action to find its verdict again.
@@ -57,11 +57,13 @@ impl InForce {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let report = policies.report();
         let kinds = report.resources.clone();
-        let mut actions = Vec::new();
+        let mut actions = HashMap::default();
         for name in &report.actions {
-            let Ok(number) = usize::try_from(Action::named(name).key().number()) else {
+            let key = Action::named(name).key();
+            // Names without a number are decided anew each time.
+            if key == ActionKey::UNKNOWN {
                 continue;
-            };
+            }
             let Some(reads) = policies.reads(name) else {
                 continue;
             };
@@ -73,12 +75,7 @@ impl InForce {
                 reads: reads.clone(),
                 bare: kinds.iter().map(fits).collect(),
             };
-            if actions.len() <= number {
-                actions.resize_with(number + 1, || None);
-            }
-            if let Some(place) = actions.get_mut(number) {
-                *place = Some(facts);
-            }
+            actions.insert(key, facts);
         }
         Self {
             epoch: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -91,8 +88,7 @@ impl InForce {
 
     /// What is known of an action; `None` when this schema does not declare it.
     pub(crate) fn action(&self, key: ActionKey) -> Option<&ActionFacts> {
-        let number = usize::try_from(key.number()).ok()?;
-        self.actions.get(number)?.as_ref()
+        self.actions.get(&key)
     }
 
     /// The number of a resource type, if the schema has it and a key has room.

@@ -30,7 +30,9 @@ use crate::ports::{Quota, Refusal, Spend};
 pub struct AuthzConfig {
     /// How many verdicts are remembered, rounded up to a power of two. Each takes
     /// 64 bytes, and an eighth as many have room for long names at 256; all of it is
-    /// there from the start. Four times what is hot keeps nearly all of that.
+    /// there from the start. Four times what is hot keeps nearly all of that. Zero
+    /// remembers nothing, and gives the names of actions no numbers, which are for
+    /// good.
     pub remembered: usize,
 }
 
@@ -64,6 +66,7 @@ pub struct Authz {
     orgs: RwLock<HashMap<OrgId, Arc<OrgPolicies>>>,
     humans: Mutex<HashMap<(OrgId, String), u128>>,
     cache: DecisionCache,
+    remembers: bool,
     counts: Counts,
 }
 
@@ -78,6 +81,7 @@ impl Authz {
             orgs: RwLock::default(),
             humans: Mutex::default(),
             cache: DecisionCache::new(config.remembered),
+            remembers: config.remembered > 0,
             counts: Counts::default(),
         }
     }
@@ -86,7 +90,9 @@ impl Authz {
     /// check that starts after this returns sees the old ones.
     pub fn publish(&self, org: OrgId, policies: impl Into<Arc<CompiledPolicies>>) {
         let policies = policies.into();
-        action::intern(policies.report().actions.iter().map(String::as_str));
+        if self.remembers {
+            action::intern(policies.report().actions.iter().map(String::as_str));
+        }
         self.org(org).publish(policies);
     }
 
@@ -140,6 +146,31 @@ impl Authz {
     #[must_use]
     pub fn ask(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
         let decision = self.decide(bound, request);
+        self.counts.decided(&decision);
+        decision
+    }
+
+    /// What would be answered to this request if it reserved: as a pure question, and
+    /// then by budgets and rates as they are now. Nothing is taken.
+    #[must_use]
+    pub fn would(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
+        let question = CheckRequest {
+            reserve: false,
+            ..*request
+        };
+        let mut decision = self.decide(bound, &question);
+        if let Decision::Allow { policies, .. } = decision {
+            let spend = Spend {
+                action: request.action,
+                units: request.units,
+                now: self.clock.reading(),
+            };
+            let hold = None;
+            decision = match bound.account().fits(&spend) {
+                Ok(()) => Decision::Allow { policies, hold },
+                Err(refusal) => refused(refusal, policies),
+            };
+        }
         self.counts.decided(&decision);
         decision
     }
@@ -348,15 +379,22 @@ fn reserved(
             policies,
             hold: Some(hold),
         },
-        Err(Refusal::Exceeded(exceeded)) => Decision::QuotaExceeded { exceeded, policies },
-        Err(Refusal::RateLimited { scope, retry_after }) => Decision::RateLimited {
+        Err(refusal) => refused(refusal, policies),
+    }
+}
+
+fn refused(refusal: Refusal, policies: PolicyIds) -> Decision {
+    match refusal {
+        Refusal::Exceeded(exceeded) => Decision::QuotaExceeded { exceeded, policies },
+        Refusal::RateLimited { scope, retry_after } => Decision::RateLimited {
             scope,
             retry_after,
             policies,
         },
-        Err(Refusal::Refused { code, text }) => denied(code, text, Vec::new()),
+        Refusal::Refused { code, text } => denied(code, text, Vec::new()),
     }
 }
+
 fn not_live(identity: &AgentIdentity, error: &IdentityError) -> Decision {
     let delegator = |link: &LinkId| {
         let hop = identity.hops.iter().find(|hop| hop.link.id == *link)?;

@@ -64,6 +64,6 @@ pub(crate) async fn metrics(
         );
         return Err(GovernError::Forbidden { message }.into());
     }
-    let body = app.governor.metrics().encode();
+    let body = app.governor.metrics_text();
     Ok(([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], body).into_response())
 }

@@ -406,3 +406,23 @@ async fn metadata_names_the_endpoints_under_the_host_that_was_asked() {
         );
     }
 }
+
+/// The question is whether the action would be allowed, budget and rate included, and
+/// asking takes nothing of either.
+#[tokio::test]
+async fn what_no_budget_covers_is_no() {
+    let world = World::new().await;
+    let me = agent("bot");
+    let mut much = asks(&me, "history.read", "repo:creto");
+    much["action"]["properties"] = json!({ "units": 1_000_000 });
+    for _ in 0..3 {
+        let no = world.ask(&world.agent, much.clone()).await;
+        assert_eq!(no["decision"], false, "{no}");
+        assert_eq!(no["context"]["outcome"], "quota_exceeded");
+        assert_eq!(no["context"]["reason"], "budget_exceeded");
+    }
+    let yes = world
+        .ask(&world.agent, asks(&me, "history.read", "repo:creto"))
+        .await;
+    assert_eq!(yes["decision"], true, "{yes}");
+}

@@ -1,7 +1,6 @@
 //! Tests written beside policies: what is asked, and what the policies must say.
 //! `docs/formats/policies.md` describes the files.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use creto_authz::{CompiledPolicies, Finding};
@@ -9,8 +8,9 @@ use creto_types::{OrgId, PrincipalName, Timestamp};
 use serde::Deserialize;
 
 use super::bundle::BundleError;
-use super::judge::{Asked, ContextJson, Judge, ResourceJson, VerdictAnswer, chain_identity};
+use super::judge::{Asked, Judge, VerdictAnswer, chain_identity};
 use crate::OutcomeKind;
+use crate::facts::{ContextMap, ResourceJson};
 
 /// The organization of tests that name none.
 const ORGANIZATION: &str = "org_00000000000070008000000000000000";
@@ -37,7 +37,7 @@ struct PolicyTest {
     #[serde(default = "one")]
     units: u64,
     #[serde(default)]
-    context: BTreeMap<String, ContextJson>,
+    context: ContextMap,
     #[serde(default)]
     approval: Option<String>,
     #[serde(default)]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_authz::ResourceRef;
 use creto_nhi::{AgentIdentity, LinkId};
 use creto_oversight::RequestId;
 use creto_types::{ActionId, LeafIndex, OrgId, PrincipalName, Timestamp};
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::bundle::PolicyFiles;
 use super::judge::{Asked, Judge, VerdictAnswer, is_by_policy};
 use super::shadow::DifferenceAnswer;
+use crate::facts::{ContextMap, ResourceJson};
 use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
 
 /// Decisions that one call looks at; the next one goes on.
@@ -90,7 +90,9 @@ struct Leaf {
 #[derive(Deserialize)]
 struct Body {
     action: String,
-    resource: String,
+    resource: ResourceJson,
+    #[serde(default)]
+    context: ContextMap,
     units: u64,
     delegations: Vec<LinkId>,
     outcome: OutcomeKind,
@@ -199,9 +201,9 @@ impl Governor {
         };
         let asked = Asked {
             action: decided.body.action,
-            resource: ResourceRef::resource(&decided.body.resource),
+            resource: decided.body.resource.to_ref(),
             units: decided.body.units,
-            context: BTreeMap::new(),
+            context: decided.body.context,
             approval: match decided.body.outcome {
                 OutcomeKind::RequiresOversight => None,
                 _ => {

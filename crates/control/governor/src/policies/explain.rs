@@ -13,8 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bundle::PolicyFiles;
-use super::judge::{Asked, ContextJson, Judge, ResourceJson, VerdictAnswer};
+use super::judge::{Asked, Judge, VerdictAnswer};
 use crate::actions::{check_name, check_units};
+use crate::facts::{ContextJson, ResourceJson};
 use crate::questions::{QuestionAnswer, check_facts};
 use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
 

@@ -1,7 +1,6 @@
 //! What policies alone say about one request: without tokens, revocations, rights,
 //! budgets and rates, which policies do not change.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::OutcomeKind;
+use crate::facts::{ContextJson, ContextMap, context_values, texts};
 
 /// What policies say: `allow`, `deny` or `requires_oversight`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -93,68 +93,13 @@ fn names(policies: &[PolicyId]) -> Vec<String> {
     policies.iter().map(ToString::to_string).collect()
 }
 
-/// One value of a request's context as it is written in JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum ContextJson {
-    /// Cedar `Bool`.
-    Bool(bool),
-    /// Cedar `Long`.
-    Long(i64),
-    /// Cedar `String`.
-    Text(String),
-    /// Cedar `Set<String>`.
-    Texts(Vec<String>),
-}
-
-/// What an action is done to: a name stands for a `Creto::Resource`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum ResourceJson {
-    /// The id of a `Creto::Resource`.
-    Name(String),
-    /// Any entity type of the schema.
-    Typed(TypedResource),
-}
-
-/// An entity type of the schema and an id.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TypedResource {
-    /// For example `Creto::Host`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// For example `releases.example.test`.
-    pub id: String,
-}
-
-impl ContextJson {
-    /// How many texts it has, and how many bytes they take.
-    pub(crate) fn size(&self) -> (usize, usize) {
-        match self {
-            Self::Bool(_) | Self::Long(_) => (0, 0),
-            Self::Text(text) => (1, text.len()),
-            Self::Texts(texts) => (texts.len(), texts.iter().map(String::len).sum()),
-        }
-    }
-}
-
-impl ResourceJson {
-    pub(crate) fn to_ref(&self) -> ResourceRef {
-        match self {
-            Self::Name(id) => ResourceRef::resource(id),
-            Self::Typed(resource) => ResourceRef::new(&resource.kind, &resource.id),
-        }
-    }
-}
-
 /// A request as it can be kept and asked again.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) action: String,
     pub(crate) resource: ResourceRef,
     pub(crate) units: u64,
-    pub(crate) context: BTreeMap<String, ContextJson>,
+    pub(crate) context: ContextMap,
     /// The policies that a human approved it for.
     pub(crate) approval: Option<String>,
 }
@@ -191,28 +136,8 @@ impl Asked {
 
     /// Hands this over as a pure question.
     pub(crate) fn with<T>(&self, ask: impl FnOnce(&CheckRequest<'_>) -> T) -> T {
-        let texts: Vec<Vec<&str>> = self
-            .context
-            .values()
-            .map(|value| match value {
-                ContextJson::Texts(values) => values.iter().map(String::as_str).collect(),
-                _ => Vec::new(),
-            })
-            .collect();
-        let context: Vec<(&str, ContextValue<'_>)> = self
-            .context
-            .iter()
-            .zip(&texts)
-            .map(|((name, value), texts)| {
-                let value = match value {
-                    ContextJson::Bool(value) => ContextValue::Bool(*value),
-                    ContextJson::Long(value) => ContextValue::Long(*value),
-                    ContextJson::Text(value) => ContextValue::Text(value),
-                    ContextJson::Texts(_) => ContextValue::Texts(texts),
-                };
-                (name.as_str(), value)
-            })
-            .collect();
+        let texts = texts(&self.context);
+        let context = context_values(&self.context, &texts);
         let approval = self.approval.as_deref().map(|policies| Approval {
             policy_id: PolicyId::from(policies),
         });
@@ -283,9 +208,7 @@ impl Judge {
         let authz = Authz::new(
             Arc::new(Nothing),
             Arc::clone(&clock) as Arc<dyn Clock>,
-            creto_authz::AuthzConfig {
-                remembered: 1 << 12,
-            },
+            creto_authz::AuthzConfig { remembered: 0 },
         );
         authz.publish(org, policies);
         Self { authz, clock }

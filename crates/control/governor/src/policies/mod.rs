@@ -35,6 +35,6 @@ pub use explain::{
     MissingPermitAnswer, NearPermitAnswer, NearRight, PolicyPlace,
 };
 pub(crate) use force::InForce;
-pub use judge::{ContextJson, ResourceJson, TypedResource, VerdictAnswer};
+pub use judge::VerdictAnswer;
 pub use publish::{FilesRequest, FollowRequest, PublishPoliciesRequest, RollbackPoliciesRequest};
 pub use shadow::{DifferenceAnswer, DifferenceKindAnswer, PolicyShadow, ShadowAnswer};

@@ -73,7 +73,7 @@ async fn an_allowed_action_is_charged_to_every_hop_and_settled() {
 async fn what_no_policy_permits_is_denied_and_recorded() {
     let world = World::new().await;
     let mut request = action("history.read");
-    request.resource = "payroll".to_owned();
+    request.resource = "payroll".into();
     let answer = world.governor.submit(&world.bot, request, None).await;
     let answer = answer.expect("answers");
     assert_eq!(answer.outcome, OutcomeKind::Deny);
@@ -329,7 +329,7 @@ async fn what_cannot_be_judged_is_refused_by_field() {
     let mut cases = Vec::new();
     let changes: [fn(&mut creto_governor::ActionRequest); 4] = [
         |request| request.action.clear(),
-        |request| request.resource = "x".repeat(600),
+        |request| request.resource = "x".repeat(600).into(),
         |request| request.units = 0,
         |request| request.args = json!("x".repeat(70_000)),
     ];
@@ -348,7 +348,7 @@ async fn what_cannot_be_judged_is_refused_by_field() {
 async fn asking_alone_has_a_bound_and_costs_no_record() {
     let world = World::new().await;
     let mut denied = action("history.read");
-    denied.resource = "payroll".to_owned();
+    denied.resource = "payroll".into();
     let records = || world.kinds().len();
     let mut unheard = 0;
     // Four times the burst of a hundred, and a few more.

@@ -214,7 +214,8 @@ fn because() -> SuspensionRequest {
 fn read(units: u64) -> ActionRequest {
     ActionRequest {
         action: "history.read".to_owned(),
-        resource: "repo:creto".to_owned(),
+        resource: "repo:creto".into(),
+        context: std::collections::BTreeMap::new(),
         args: json!({}),
         units,
         grant: None,

@@ -167,7 +167,7 @@ async fn it_is_the_decision_of_the_action_itself() {
     ] {
         let told = why(&world, of_bot(name, resource)).await;
         let mut request = action(name);
-        request.resource = resource.to_owned();
+        request.resource = resource.into();
         let decided = world.governor.submit(&world.bot, request, None).await;
         let decided = decided.expect("answers");
         assert_eq!(told.outcome, decided.outcome, "{name}");

@@ -534,3 +534,110 @@ async fn what_is_said_to_be_in_force_is_although_an_answer_was_lost() {
     }
     world.check_records().await.expect("the records hold");
 }
+
+/// The starter set with an action on tickets that asks for a country.
+fn with_tickets() -> Files {
+    let mut files = starter();
+    let schema = r#"namespace Creto {
+        entity Ticket in [Organization] = { id: String };
+        action "ticket.close" appliesTo {
+            principal: [Human, Agent],
+            resource: [Ticket],
+            context: { oversight: Oversight, units: Long, country: String },
+        };
+    }"#;
+    let policies = r#"@id("close-at-home")
+        permit (principal, action == Creto::Action::"ticket.close", resource)
+        when { context.country == "DE" };
+        @id("close-with-a-human")
+        @oversight("support")
+        forbid (principal, action == Creto::Action::"ticket.close", resource)
+        when { resource.id like "vip-*" }
+        unless { context.oversight.approved };"#;
+    files.insert("tickets.cedarschema".to_owned(), schema.to_owned());
+    files.insert("tickets.cedar".to_owned(), policies.to_owned());
+    files
+}
+
+#[tokio::test]
+async fn actions_name_resources_and_contexts_of_the_users_own_schema() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let published = governor.publish_policies(&world.owner, publish(with_tickets()), None);
+    published.await.expect("publishes");
+    let close = |ticket: &str, country: Value| {
+        let request = json!({
+            "action": "ticket.close",
+            "resource": {"type": "Ticket", "id": ticket},
+            "context": {"country": country},
+        });
+        let request = serde_json::from_value(request).expect("a request");
+        async { governor.submit(&world.owner, request, None).await }
+    };
+    let answer = close("7", json!("DE")).await.expect("answers");
+    assert_eq!(answer.outcome, OutcomeKind::Allow);
+    assert_eq!(answer.policy_ids, ["close-at-home"]);
+    let record = last(&world, "action.decided");
+    assert_eq!(
+        record["resource"],
+        json!({"type": "Creto::Ticket", "id": "7"})
+    );
+    assert_eq!(record["context"], json!({"country": "DE"}));
+    let abroad = close("7", json!("FR")).await.expect("answers");
+    assert_eq!(abroad.reason.code, "no_policy_permits");
+    let misfit = close("7", json!(49)).await.expect("answers");
+    assert_eq!(misfit.reason.code, "invalid_request");
+    let engine = close("7", json!("x".repeat(9_000))).await;
+    assert_eq!(code(engine), "invalid_request");
+
+    // The approval is for this ticket of this type in this context.
+    let held = close("vip-1", json!("DE")).await.expect("answers");
+    let waiting = held.oversight.expect("a human is asked").request_id;
+    let id = waiting.parse().expect("an id");
+    let seen = governor.oversight_request(&world.owner, id, None).await;
+    let seen = seen.expect("is shown");
+    assert_eq!(seen.resource_type.as_deref(), Some("Creto::Ticket"));
+    assert_eq!(json!(seen.context), json!({"country": "DE"}));
+    let same = close("vip-1", json!("DE")).await.expect("answers");
+    assert_eq!(same.oversight.expect("the same").request_id, waiting);
+    let other = close("vip-2", json!("DE")).await.expect("answers");
+    assert_ne!(other.oversight.expect("another").request_id, waiting);
+
+    // What was decided can be asked of a candidate again.
+    let trial = DryRunRequest {
+        files: with_tickets(),
+        since: "2026-01-01T00:00:00Z".parse().expect("an instant"),
+        until: None,
+        before: None,
+    };
+    let trial = governor.dry_run_policies(&world.owner, trial).await;
+    let trial = trial.expect("answers");
+    assert_eq!((trial.judged, trial.different), (6, 0));
+    world.check_records().await.expect("the records hold");
+}
+
+#[tokio::test]
+async fn what_the_decision_point_counts_is_scraped() {
+    let world = World::new().await;
+    let mut files = starter();
+    let overflows = r#"permit (principal, action == Creto::Action::"history.read", resource)
+        when { context.units * 9223372036854775807 > 1 };"#;
+    files.insert("overflow.cedar".to_owned(), overflows.to_owned());
+    files.remove("release.test.json");
+    let published = world
+        .governor
+        .publish_policies(&world.owner, publish(files), None);
+    published.await.expect("publishes");
+    let mut request = action("history.read");
+    request.units = 2;
+    let answer = world.governor.submit(&world.bot, request, None).await;
+    assert_eq!(answer.expect("answers").reason.code, "policy_error");
+    let text = world.governor.metrics_text();
+    for line in [
+        "creto_policy_errors_total 1",
+        "creto_checks_total 1",
+        "creto_policy_evaluations_total 1",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line} in {text}");
+    }
+}

@@ -88,7 +88,8 @@ pub(crate) fn right(action: &str, resource: &str) -> RightAnswer {
 pub(crate) fn action(name: &str) -> ActionRequest {
     ActionRequest {
         action: name.to_owned(),
-        resource: "repo:creto".to_owned(),
+        resource: "repo:creto".into(),
+        context: std::collections::BTreeMap::new(),
         args: json!({ "version": "1.0.0" }),
         units: 1,
         grant: None,

@@ -98,7 +98,9 @@ pub(crate) fn dry_run(
     for ((enforced, candidate), count) in &changes {
         text.push_str(&format!("{candidate} instead of {enforced}: {count}\n"));
     }
-    if items.is_empty() {
+    if count("judged") == 0 {
+        text.push_str("\nNothing was judged: no decision of that time is one of policies.\n");
+    } else if items.is_empty() {
         text.push_str("\nThe candidate decides all of it as it was decided.\n");
     } else {
         text.push_str(&format!("\n{}", differences(&items)));

@@ -10,6 +10,8 @@ fn held() -> HeldAction {
         agent: "release-bot".parse().unwrap(),
         action: "release.publish".to_owned(),
         resource: "release:1.0".to_owned(),
+        resource_type: None,
+        context: serde_json::Map::new(),
         args: json!({"tag": "v1.0", "notes": ["a", "b"]}),
         units: 1,
         policy_id: "p".to_owned(),
@@ -39,19 +41,25 @@ fn any_held() -> impl Strategy<Value = HeldAction> {
         "[a-z][a-z0-9-]{0,8}",
         ".{0,8}",
         ".{0,8}",
+        proptest::option::of(".{0,8}"),
+        proptest::collection::btree_map(".{0,4}", json_value(), 0..3),
         json_value(),
         0_u64..9_007_199_254_740_992,
         ".{0,8}",
     )
         .prop_map(
-            |(org, agent, action, resource, args, units, policy_id)| HeldAction {
-                org: format!("org_{org:032x}").parse().unwrap(),
-                agent: agent.parse().unwrap(),
-                action,
-                resource,
-                args,
-                units,
-                policy_id,
+            |(org, agent, action, resource, resource_type, context, args, units, policy_id)| {
+                HeldAction {
+                    org: format!("org_{org:032x}").parse().unwrap(),
+                    agent: agent.parse().unwrap(),
+                    action,
+                    resource,
+                    resource_type,
+                    context: context.into_iter().collect(),
+                    args,
+                    units,
+                    policy_id,
+                }
             },
         )
 }
@@ -66,6 +74,8 @@ proptest! {
             HeldAction { agent: b.agent, ..a.clone() },
             HeldAction { action: b.action, ..a.clone() },
             HeldAction { resource: b.resource, ..a.clone() },
+            HeldAction { resource_type: b.resource_type, ..a.clone() },
+            HeldAction { context: b.context, ..a.clone() },
             HeldAction { args: b.args, ..a.clone() },
             HeldAction { units: b.units, ..a.clone() },
             HeldAction { policy_id: b.policy_id, ..a.clone() },

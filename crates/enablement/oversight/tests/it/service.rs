@@ -64,6 +64,8 @@ impl World {
             agent: name("release-bot"),
             action: "release.publish".to_owned(),
             resource: "release:1.0".to_owned(),
+            resource_type: None,
+            context: serde_json::Map::new(),
             args: json!({"tag": "v1.0", "files": 3}),
             units: 1,
             policy_id: "releases".to_owned(),

@@ -275,6 +275,9 @@ proptest! {
         let action = Action::named(action);
         let request = CheckRequest { units, ..crate::world::question(&action, &target, &[]) };
         let decision = world.authz.ask(&world.bind(world.bot()), &request);
+        // Asked again it may be remembered, and is the same.
+        let again = world.authz.ask(&world.bind(world.bot()), &request);
+        prop_assert_eq!(&again, &decision, "{}", policies);
         let (outcome, named) = match &decision {
             Decision::Allow { policies, .. } => ("allow", policies),
             Decision::Deny { reason, policies } => (reason.code, policies),
