@@ -11,6 +11,7 @@ use creto_authz::ResourceRef;
 use creto_oversight::RequestId;
 use serde_json::Value;
 
+use crate::answers::refusal;
 use crate::questions::Question;
 use crate::{
     ActionAnswer, ActionRequest, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
@@ -106,7 +107,7 @@ impl Governor {
         }
         let ReasonAnswer { code, message } = &decided.reason;
         match (code.as_str(), decided.retry_after_ms) {
-            ("too_many_questions", Some(wait)) => GovernError::TooManyRequests {
+            (refusal::TOO_MANY_QUESTIONS, Some(wait)) => GovernError::TooManyRequests {
                 retry_after: Duration::from_millis(wait),
             },
             _ => GovernError::NotRequestable {

@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::answers::refusal;
 use crate::facts::{ContextJson, ResourceJson, context_values, texts, validate_context};
 use crate::idempotency::{Begun, Ticket};
 use crate::limits::whose;
@@ -202,7 +203,7 @@ impl Governor {
             action_id: self.parts.ids.next(),
             outcome: OutcomeKind::RateLimited,
             reason: ReasonAnswer {
-                code: "too_many_questions".to_owned(),
+                code: refusal::TOO_MANY_QUESTIONS.to_owned(),
                 message: format!("too many questions, whatever the answers; try again in {wait:?}"),
             },
             policy_ids: Vec::new(),
@@ -333,7 +334,7 @@ impl Governor {
             } => {
                 let mut answer = submission.answer(
                     OutcomeKind::RateLimited,
-                    "rate_limited",
+                    refusal::RATE_LIMITED,
                     too_fast(&scope, retry_after),
                     &policies,
                 );
@@ -501,7 +502,7 @@ impl Governor {
     ) -> ActionAnswer {
         let mut answer = submission.answer(
             OutcomeKind::RequiresOversight,
-            "needs_approval",
+            refusal::NEEDS_APPROVAL,
             format!("a human has to approve this; the request is {}", request.id),
             policies,
         );
@@ -616,8 +617,8 @@ pub(crate) fn over(exceeded: &Exceeded) -> (&'static str, String) {
         None => "it does not start anew".to_owned(),
     };
     let (code, what) = match exceeded.scope {
-        LimitScope::Delegation { .. } => ("budget_exceeded", "budget"),
-        LimitScope::Agent(_) | LimitScope::Organization => ("limit_exceeded", "limit"),
+        LimitScope::Delegation { .. } => (refusal::BUDGET_EXCEEDED, "budget"),
+        LimitScope::Agent(_) | LimitScope::Organization => (refusal::LIMIT_EXCEEDED, "limit"),
     };
     let event = exceeded
         .event

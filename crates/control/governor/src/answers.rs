@@ -7,6 +7,23 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+/// Codes of answers that refuse without a denial. They are part of the public
+/// interface: agents and tests read them.
+pub mod refusal {
+    /// The budget of a delegation does not cover it.
+    pub const BUDGET_EXCEEDED: &str = "budget_exceeded";
+    /// A limit on an agent or on the organization does not cover it.
+    pub const LIMIT_EXCEEDED: &str = "limit_exceeded";
+    /// Too many actions.
+    pub const RATE_LIMITED: &str = "rate_limited";
+    /// Too many questions, whatever the answers.
+    pub const TOO_MANY_QUESTIONS: &str = "too_many_questions";
+    /// A human has to approve it.
+    pub const NEEDS_APPROVAL: &str = "needs_approval";
+    /// A question is about nobody of the organization.
+    pub const UNKNOWN_SUBJECT: &str = "unknown_subject";
+}
+
 /// A document that is stored as the reply of a mutation.
 pub trait Answer: Serialize + DeserializeOwned {
     /// Records where in the log the mutation's evidence lies.

@@ -15,6 +15,7 @@ use creto_telemetry::{EgressVerdict as VerdictLabel, LeafClass, Metrics};
 use creto_types::Evidence;
 use serde_json::json;
 
+use crate::answers::refusal;
 use crate::{Bindings, PolicyShadow};
 
 /// The action that every connection out of a sandbox is judged as.
@@ -71,17 +72,17 @@ impl GovernedEgress {
             // A connection cannot wait for a human: the work behind it is what is
             // held, as an action.
             Decision::RequiresOversight { policies, .. } => refuse(
-                "needs_approval",
+                refusal::NEEDS_APPROVAL,
                 format!("connecting to {} needs an approved action", request.host),
                 names(policies),
             ),
             Decision::QuotaExceeded { .. } => refuse(
-                "budget_exceeded",
+                refusal::BUDGET_EXCEEDED,
                 "a budget of the chain does not cover it".to_owned(),
                 Vec::new(),
             ),
             Decision::RateLimited { .. } => refuse(
-                "rate_limited",
+                refusal::RATE_LIMITED,
                 "too many connections".to_owned(),
                 Vec::new(),
             ),

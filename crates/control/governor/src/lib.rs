@@ -54,7 +54,7 @@ pub use answers::{
     HopAnswer, InvoiceAnswer, InvoiceLineAnswer, InvoicedEvent, OutcomeKind, OversightAnswer,
     OversightNeeded, PrincipalAnswer, QuotaAnswer, ReasonAnswer, RevocationAnswer, RightAnswer,
     SandboxAnswer, SandboxState, SelfAnswer, SettlementAnswer, SubjectAnswer, SuspensionAnswer,
-    TokenAnswer, UsageAnswer, UsageLine,
+    TokenAnswer, UsageAnswer, UsageLine, refusal,
 };
 pub use billing::{InvoiceRequest, UsageQuery};
 pub use caller::{Caller, Origin};

@@ -10,6 +10,7 @@ use creto_nhi::{LinkId, PrincipalType};
 use creto_types::{OrgId, PrincipalName};
 
 use crate::actions::{check_name, check_units, over, too_fast};
+use crate::answers::refusal;
 use crate::delegation::link_id;
 use crate::facts::ContextJson as Fact;
 use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
@@ -241,7 +242,7 @@ impl Asking<'_> {
             .filter(|found| subject.id == found.name.as_str() || subject.id == found.spiffe_id);
         let Some(principal) = found else {
             return Ok(Who::nobody(
-                UNKNOWN_SUBJECT,
+                refusal::UNKNOWN_SUBJECT,
                 format!(
                     "the organization has no {} of this name",
                     match subject.kind.as_str() {
@@ -320,9 +321,6 @@ impl Governor {
 
 /// The field of a question that names a delegation.
 const DELEGATION: &str = "subject.properties.delegation";
-
-/// The reason when a question is about nobody of the organization.
-const UNKNOWN_SUBJECT: &str = "unknown_subject";
 
 enum Who {
     /// The caller itself, acting by its own delegation.
@@ -428,7 +426,7 @@ impl From<Decision> for QuestionAnswer {
                 }),
                 ..Self::new(
                     OutcomeKind::RequiresOversight,
-                    "needs_approval",
+                    refusal::NEEDS_APPROVAL,
                     "a human has to approve this first; submit it as an action to ask one",
                     &policies,
                 )
@@ -443,7 +441,12 @@ impl From<Decision> for QuestionAnswer {
                 policies,
             } => {
                 let message = too_fast(&scope, retry_after);
-                Self::new(OutcomeKind::RateLimited, "rate_limited", message, &policies)
+                Self::new(
+                    OutcomeKind::RateLimited,
+                    refusal::RATE_LIMITED,
+                    message,
+                    &policies,
+                )
             }
         }
     }

@@ -39,6 +39,8 @@ pub mod deny {
     pub const NO_POLICY_PERMITS: &str = "no_policy_permits";
     /// A policy could not be evaluated.
     pub const POLICY_ERROR: &str = "policy_error";
+    /// A budget of the chain is in another currency than the prices.
+    pub const BUDGET_CURRENCY: &str = "budget_currency";
     /// Policies ask for different approvals of one action.
     pub const OVERSIGHT_CONFLICT: &str = "oversight_conflict";
 }

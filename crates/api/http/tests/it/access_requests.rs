@@ -167,7 +167,9 @@ async fn an_approval_covers_what_was_shown_and_nothing_else() {
     more["action"]["properties"] = json!({ "units": 2 });
     let mut elsewhere = approved(&publishing(), &done);
     elsewhere["resource"]["id"] = json!("repo:other");
-    for body in [more, elsewhere] {
+    let mut another_context = approved(&publishing(), &done);
+    another_context["context"]["port"] = json!(1);
+    for body in [more, elsewhere, another_context] {
         let no = world.evaluate(body).await;
         assert_eq!(no["decision"], false, "{no}");
         assert_eq!(no["context"]["reason"], "grant_action_mismatch", "{no}");
@@ -182,7 +184,6 @@ async fn an_approval_covers_what_was_shown_and_nothing_else() {
     }
 
     for (path, body, status) in [
-        (EVALUATION, json!({ "port": 1 }), 400),
         (EVALUATION, json!({ "approval": {} }), 400),
         (EVALUATION, json!({ "approval": true }), 400),
     ] {

@@ -413,13 +413,16 @@ async fn metadata_names_the_endpoints_under_the_host_that_was_asked() {
 async fn what_no_budget_covers_is_no() {
     let world = World::new().await;
     let me = agent("bot");
+    let limit = json!({ "scope": { "agent": "bot" }, "limit": { "units": 3 }, "window": "daily" });
+    let set = world.post("/v1/limits", &world.owner, limit).await;
+    assert_eq!(set.status, StatusCode::OK, "{}", set.body);
     let mut much = asks(&me, "history.read", "repo:creto");
-    much["action"]["properties"] = json!({ "units": 1_000_000 });
-    for _ in 0..3 {
+    much["action"]["properties"] = json!({ "units": 4 });
+    for _ in 0..4 {
         let no = world.ask(&world.agent, much.clone()).await;
         assert_eq!(no["decision"], false, "{no}");
         assert_eq!(no["context"]["outcome"], "quota_exceeded");
-        assert_eq!(no["context"]["reason"], "budget_exceeded");
+        assert_eq!(no["context"]["reason"], "limit_exceeded");
     }
     let yes = world
         .ask(&world.agent, asks(&me, "history.read", "repo:creto"))

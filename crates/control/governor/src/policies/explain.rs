@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::bundle::PolicyFiles;
 use super::judge::{Asked, Judge, VerdictAnswer};
 use crate::actions::{check_name, check_units};
+use crate::answers::refusal;
 use crate::facts::{ContextJson, ResourceJson};
 use crate::questions::{QuestionAnswer, check_facts};
 use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
@@ -356,7 +357,7 @@ fn verdict(explained: &Explanation) -> VerdictAnswer {
     let (code, message) = match (&explained.code, &explained.oversight) {
         (Some(code), _) => (*code, explained.text.clone().unwrap_or_default()),
         (None, Some(kind)) => (
-            "needs_approval",
+            refusal::NEEDS_APPROVAL,
             format!("a human has to approve this: {kind}"),
         ),
         (None, None) => ("permitted", "permitted".to_owned()),

@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::OutcomeKind;
+use crate::answers::refusal;
 use crate::facts::{ContextJson, ContextMap, context_values, texts};
 
 /// What policies say: `allow`, `deny` or `requires_oversight`.
@@ -80,7 +81,7 @@ impl VerdictAnswer {
                 ..
             } => Some(Self {
                 outcome: OutcomeKind::RequiresOversight,
-                code: "needs_approval".to_owned(),
+                code: refusal::NEEDS_APPROVAL.to_owned(),
                 message: format!("a human has to approve this: {oversight}"),
                 policies: names(policies),
                 oversight: Some(oversight.clone()),

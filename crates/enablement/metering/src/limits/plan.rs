@@ -239,7 +239,7 @@ impl Plan {
             && let Some(foreign) = &self.foreign
         {
             return Err(Refusal::Refused {
-                code: "budget_currency",
+                code: creto_authz::deny::BUDGET_CURRENCY,
                 text: foreign.0.clone(),
             });
         }
