@@ -70,7 +70,8 @@ fn nobody_hands_on_more_than_it_has() {
             with(body.clone(), "delegatee", json!("nobody")),
         ),
     ];
-    let before = (leaves(&server), links(&server.owner()).len());
+    let before = links(&server.owner()).len();
+    let leaves_before = leaves(&server);
     for (expected, attempt) in &attempts {
         let refused = planner.post("/v1/delegations", attempt);
         assert_eq!(code(refused), *expected, "{attempt}");
@@ -85,10 +86,11 @@ fn nobody_hands_on_more_than_it_has() {
         let attempt = with(body.clone(), "parent", parent);
         assert_eq!(code(worker.post("/v1/delegations", &attempt)), "forbidden");
     }
+    assert_eq!(before, links(&server.owner()).len(), "something changed");
+    let refused = leaves(&server) - leaves_before;
     assert_eq!(
-        before,
-        (leaves(&server), links(&server.owner()).len()),
-        "something changed"
+        refused, 9,
+        "all but the malformed one and the one to nobody"
     );
 
     // The same within its bounds is granted: the refusals were about the excess.

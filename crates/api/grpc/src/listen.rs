@@ -2,13 +2,14 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
+use std::io::{self, Cursor};
 use std::pin::pin;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,7 +23,10 @@ const CALLS: u32 = 64;
 /// The most bytes of a call's headers; a token is the greatest of them.
 const HEADERS: u32 = 32 * 1024;
 
-/// How long a connection may take to say anything.
+/// What every connection begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a connection may take to say that.
 const FIRST_WORD: Duration = Duration::from_secs(10);
 
 /// How often a silent peer is asked whether it is there, and how long it may take to
@@ -77,9 +81,14 @@ fn is_the_callers(error: &io::Error) -> bool {
     )
 }
 
-async fn connection(grpc: Grpc, stream: TcpStream, mut stopping: watch::Receiver<()>) {
+async fn connection(grpc: Grpc, mut stream: TcpStream, mut stopping: watch::Receiver<()>) {
+    // Read here, because the library waits for it without end, the server's own
+    // included.
+    let mut preface = [0; PREFACE.len()];
     let spoke = tokio::select! {
-        spoke = tokio::time::timeout(FIRST_WORD, stream.readable()) => matches!(spoke, Ok(Ok(()))),
+        spoke = tokio::time::timeout(FIRST_WORD, stream.read_exact(&mut preface)) => {
+            matches!(spoke, Ok(Ok(_))) && preface == *PREFACE
+        }
         // The channel closes, nothing is ever sent.
         _ = stopping.changed() => false,
     };
@@ -87,6 +96,8 @@ async fn connection(grpc: Grpc, stream: TcpStream, mut stopping: watch::Receiver
     if !spoke || stream.set_nodelay(true).is_err() {
         return;
     }
+    let (reading, writing) = stream.into_split();
+    let stream = tokio::io::join(Cursor::new(preface).chain(reading), writing);
     let service = service_fn(move |request| {
         let grpc = grpc.clone();
         async move { Ok::<_, Infallible>(grpc.answer(request).await) }

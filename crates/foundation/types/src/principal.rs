@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use creto_errors::{Class, Classify};
 use serde::{Deserialize, Serialize};
 
 /// A principal's name: 1 to 63 of `a-z`, `0-9`, `-`, `_`, `.`, starting with a
 /// letter or digit. It is the last segment of the SPIFFE id, hence the alphabet
-/// (SPIFFE-ID, section 2.2).
+/// (SPIFFE-ID, section 2.2). Clones share one text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct PrincipalName(String);
+pub struct PrincipalName(Arc<str>);
 
 /// A text is not a principal's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +59,7 @@ impl FromStr for PrincipalName {
                 .bytes()
                 .all(|b| letter_or_digit(b) || matches!(b, b'-' | b'_' | b'.'));
         if valid {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(PrincipalNameError {
                 text: text.chars().take(80).collect(),
@@ -77,7 +78,7 @@ impl TryFrom<String> for PrincipalName {
 
 impl From<PrincipalName> for String {
     fn from(name: PrincipalName) -> Self {
-        name.0
+        name.0.as_ref().to_owned()
     }
 }
 

@@ -158,9 +158,14 @@ async fn what_speaks_another_protocol_is_let_go() {
     let _ = ended.await.expect("the server ends the connection");
     assert!(!rest.starts_with(b"HTTP/1.1 200"));
 
-    // One that says nothing does not keep the server from ending.
+    // One that says nothing, or begins and goes no further, does not keep the server
+    // from ending.
     let silent = TcpStream::connect(server.address).await.unwrap();
+    let mut halting = TcpStream::connect(server.address).await.unwrap();
+    halting.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    // Connected last, so the server has taken the two others.
+    drop(server.connect().await);
     server.stop.send(()).unwrap();
     server.served.await.unwrap();
-    drop(silent);
+    drop((silent, halting));
 }

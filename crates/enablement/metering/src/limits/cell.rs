@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use creto_authz::{Action, LimitScope};
-use creto_nhi::{DelegationLink, LinkId};
+use creto_nhi::DelegationLink;
 use creto_types::{Currency, OrgId, PrincipalName, Quantity};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -131,13 +131,13 @@ pub(crate) struct Rule {
 #[derive(Debug)]
 pub(crate) enum Subject {
     /// The budget signed into a link.
-    Budget { link: LinkId, holder: PrincipalName },
+    Budget(Arc<DelegationLink>),
     /// One that was set.
     Set(Arc<Limit>),
 }
 
 impl Rule {
-    pub(crate) fn budget(link: &DelegationLink) -> Option<Self> {
+    pub(crate) fn budget(link: &Arc<DelegationLink>) -> Option<Self> {
         let budget = link.budget.as_ref()?;
         let (measure, ceiling) = Measure::of(&budget.limit)?;
         Some(Self {
@@ -148,10 +148,7 @@ impl Rule {
             ceiling,
             calendar: Calendar::of(budget.period),
             thresholds: DEFAULT_THRESHOLDS.into(),
-            subject: Subject::Budget {
-                link: link.id,
-                holder: link.delegatee.clone(),
-            },
+            subject: Subject::Budget(Arc::clone(link)),
         })
     }
 
@@ -191,9 +188,9 @@ impl Rule {
 
     pub(crate) fn scope(&self) -> LimitScope {
         match &self.subject {
-            Subject::Budget { link, holder } => LimitScope::Delegation {
-                link: *link,
-                holder: holder.clone(),
+            Subject::Budget(link) => LimitScope::Delegation {
+                link: link.id,
+                holder: link.delegatee.clone(),
             },
             Subject::Set(limit) => match &limit.scope {
                 Scope::Organization => LimitScope::Organization,
@@ -208,7 +205,7 @@ impl Rule {
 
     fn reference(&self) -> LimitRef {
         match &self.subject {
-            Subject::Budget { link, .. } => LimitRef::Budget(*link),
+            Subject::Budget(link) => LimitRef::Budget(link.id),
             Subject::Set(limit) => LimitRef::Set(limit.id),
         }
     }

@@ -218,7 +218,7 @@ impl Org {
         let parts = registry.parts(chain, prices, now, self.version.now());
         for counted in &parts.cells {
             let held = counted.cell.group().lock();
-            if matches!(counted.cell.rule().subject, Subject::Budget { .. }) {
+            if matches!(counted.cell.rule().subject, Subject::Budget(_)) {
                 counted.cell.present_crossings(&held, self.id, &mut found);
             }
         }
@@ -341,7 +341,12 @@ impl Registry {
     }
 
     /// The cell of the link's own budget.
-    fn budget(&mut self, link: &DelegationLink, tree: &Arc<Group>, now: i64) -> Option<Arc<Cell>> {
+    fn budget(
+        &mut self,
+        link: &Arc<DelegationLink>,
+        tree: &Arc<Group>,
+        now: i64,
+    ) -> Option<Arc<Cell>> {
         if let Some(known) = self.budgets.get(&link.id) {
             return known.clone();
         }
@@ -352,7 +357,12 @@ impl Registry {
     }
 
     /// A cell for the link's budget, with what the ledger said about it.
-    fn fresh_budget(&self, link: &DelegationLink, tree: &Arc<Group>, now: i64) -> Option<Cell> {
+    fn fresh_budget(
+        &self,
+        link: &Arc<DelegationLink>,
+        tree: &Arc<Group>,
+        now: i64,
+    ) -> Option<Cell> {
         let rule = Rule::budget(link)?;
         let period = link.budget.as_ref()?.period;
         let Some(history) = self.history.get(&link.id) else {
@@ -381,7 +391,7 @@ impl Registry {
     /// What the link's budget holds, without making it known.
     pub(crate) fn budget_count(
         &self,
-        link: &DelegationLink,
+        link: &Arc<DelegationLink>,
         now: i64,
     ) -> Option<(Measure, super::cell::Count)> {
         if let Some(known) = self.budgets.get(&link.id) {
@@ -717,7 +727,7 @@ impl Registry {
 fn set_limit(cell: &Arc<Cell>) -> Option<&Arc<Limit>> {
     match &cell.rule().subject {
         Subject::Set(limit) => Some(limit),
-        Subject::Budget { .. } => None,
+        Subject::Budget(_) => None,
     }
 }
 
