@@ -264,6 +264,31 @@ mod tests {
     }
 
     #[test]
+    fn an_action_has_a_resource_of_any_type_and_a_context() {
+        let country = value(wire::value::Kind::StringValue("DE".to_owned()));
+        let request = wire::SubmitRequest {
+            resource: "7".to_owned(),
+            resource_type: "Ticket".to_owned(),
+            context: [("country".to_owned(), country)].into_iter().collect(),
+            ..wire::SubmitRequest::default()
+        };
+        let (action, _) = action(request.clone()).unwrap();
+        let ticket = TypedResource {
+            kind: "Ticket".to_owned(),
+            id: "7".to_owned(),
+        };
+        assert_eq!(action.resource, ResourceJson::Typed(ticket));
+        let country = ("country".to_owned(), Fact::Text("DE".to_owned()));
+        assert_eq!(action.context, BTreeMap::from([country]));
+        let empty = [("country".to_owned(), wire::Value { kind: None })];
+        let refused = self::action(wire::SubmitRequest {
+            context: empty.into_iter().collect(),
+            ..request
+        });
+        assert_eq!(refused.unwrap_err().field(), Some("context"));
+    }
+
+    #[test]
     fn a_context_is_read_as_it_is_typed() {
         use wire::value::Kind;
         let texts = vec!["b".to_owned(), "a".to_owned()];

@@ -152,3 +152,65 @@ async fn an_agent_does_not_overtake_the_owner() {
     let most = limits.first().map(|limit| limit.limit);
     assert_eq!(most, Some(Quantity::Units(1)));
 }
+
+/// A key stands for one outcome, but not for a refusal that time mends.
+#[tokio::test]
+async fn what_a_limit_refused_is_decided_anew_under_its_key() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let set = governor.set_limit(&world.owner, limit(1, None), None);
+    set.await.expect("sets it");
+    let submit = async || {
+        let key = IdempotencyKey::new("once").expect("a key");
+        let mut two = action("history.read");
+        two.units = 2;
+        let answer = governor.submit(&world.bot, two, Some(key)).await;
+        answer.expect("answers")
+    };
+    assert_eq!(submit().await.outcome, OutcomeKind::QuotaExceeded);
+    let set = governor.set_limit(&world.owner, limit(2, None), None);
+    set.await.expect("sets it");
+    let allowed = submit().await;
+    assert_eq!(allowed.outcome, OutcomeKind::Allow);
+    assert_eq!(submit().await, allowed, "from here on it is the same");
+}
+
+/// Connections are judged and not counted, so nothing is set that would count nothing.
+#[tokio::test]
+async fn no_limit_and_no_rate_is_of_connections() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let egress = limit(1, Some("network_egress"));
+    let limited = governor.set_limit(&world.owner, egress, None).await;
+    assert_eq!(limited.expect_err("is refused").code(), "invalid_request");
+    let paced = governor.set_rate(&world.owner, rate("network_egress"), None);
+    let paced = paced.await.expect_err("is refused");
+    assert_eq!(paced.code(), "invalid_request");
+    let listed = governor.list_limits(&world.owner, None, 10);
+    assert!(listed.expect("lists").is_empty());
+}
+
+#[tokio::test]
+async fn an_agent_sees_the_limits_that_count_what_it_does() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let planner = LimitRequest {
+        scope: LimitSubject::Agent("planner".parse().expect("a name")),
+        ..limit(7, None)
+    };
+    let all = LimitRequest {
+        scope: LimitSubject::Organization,
+        ..limit(8, None)
+    };
+    let above = LimitRequest {
+        scope: LimitSubject::Delegation(world.planner_link.clone()),
+        ..limit(9, None)
+    };
+    for request in [limit(6, None), planner, all, above] {
+        let set = governor.set_limit(&world.owner, request, None).await;
+        set.expect("sets it");
+    }
+    let seen = governor.list_limits(&world.bot, None, 10).expect("lists");
+    let seen: Vec<Quantity> = seen.into_iter().map(|limit| limit.limit).collect();
+    assert_eq!(seen, [6, 8, 9].map(Quantity::Units));
+}
