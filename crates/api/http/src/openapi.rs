@@ -47,8 +47,9 @@ pub(crate) fn document() -> Value {
                 "IdempotencyKey": {
                     "name": KEY_HEADER,
                     "in": "header",
-                    "description": "The same key and request give the same answer again; \
-                                    the same key with another request is refused",
+                    "description": "The same key and request give the same answer again, \
+                                    but for refusals by limits and rates, which are decided \
+                                    anew; the same key with another request is refused",
                     "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
                 },
             },

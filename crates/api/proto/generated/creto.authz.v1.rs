@@ -223,8 +223,8 @@ pub struct SubmitRequest {
     #[prost(string, optional, tag = "5")]
     pub grant: ::core::option::Option<::prost::alloc::string::String>,
     /// 1 to 255 visible ASCII characters. The same key and request give the same answer
-    /// again; the same key with another request is refused. Without one, every call is
-    /// an action of its own.
+    /// again, but for refusals by limits and rates, which are decided anew; the same key
+    /// with another request is refused. Without one, every call is an action of its own.
     #[prost(string, optional, tag = "6")]
     pub idempotency_key: ::core::option::Option<::prost::alloc::string::String>,
     /// The resource's entity type; a bare name stands in `Creto`. "Resource" when empty.
