@@ -117,8 +117,7 @@ impl Governor {
     }
 }
 
-/// The action that a question is about, if it is the caller's own and one that can
-/// be submitted.
+/// The action that a question is about, if it is the caller's own.
 fn own_action(
     caller: &Caller,
     question: &Question,

@@ -257,8 +257,8 @@ impl Governor {
     ) -> Result<ActionAnswer, GovernError> {
         let request = submission.request;
         let resource = request.resource.to_ref();
-        let texts = texts(&request.context);
-        let context = context_values(&request.context, &texts);
+        let texts = texts(request.context.values());
+        let context = context_values(request.context.iter(), &texts);
         let approval = grant.map(|grant| Approval {
             policy_id: PolicyId::from(grant.policy_id.as_str()),
         });

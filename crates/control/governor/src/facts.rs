@@ -117,9 +117,8 @@ impl From<&str> for ResourceJson {
 }
 
 /// The texts of each value, which [`context_values`] points into.
-pub(crate) fn texts(context: &ContextMap) -> Vec<Vec<&str>> {
-    context
-        .values()
+pub(crate) fn texts<'a>(values: impl Iterator<Item = &'a ContextJson>) -> Vec<Vec<&'a str>> {
+    values
         .map(|value| match value {
             ContextJson::Texts(texts) => texts.iter().map(String::as_str).collect(),
             ContextJson::Bool(_) | ContextJson::Long(_) | ContextJson::Text(_) => Vec::new(),
@@ -127,31 +126,38 @@ pub(crate) fn texts(context: &ContextMap) -> Vec<Vec<&str>> {
         .collect()
 }
 
-/// The context as a decision takes it.
+/// The context as a decision takes it: its values, with the texts of each.
 pub(crate) fn context_values<'a>(
-    context: &'a ContextMap,
+    context: impl Iterator<Item = (&'a String, &'a ContextJson)>,
     texts: &'a [Vec<&'a str>],
 ) -> Vec<(&'a str, ContextValue<'a>)> {
-    let value = |((name, value), texts): ((&'a String, &'a ContextJson), &'a Vec<&'a str>)| {
-        let value = match value {
-            ContextJson::Bool(value) => ContextValue::Bool(*value),
-            ContextJson::Long(value) => ContextValue::Long(*value),
-            ContextJson::Text(value) => ContextValue::Text(value),
-            ContextJson::Texts(_) => ContextValue::Texts(texts),
-        };
-        (name.as_str(), value)
-    };
-    context.iter().zip(texts).map(value).collect()
+    context
+        .zip(texts)
+        .map(|((name, value), texts)| {
+            let value = match value {
+                ContextJson::Bool(value) => ContextValue::Bool(*value),
+                ContextJson::Long(value) => ContextValue::Long(*value),
+                ContextJson::Text(value) => ContextValue::Text(value),
+                ContextJson::Texts(_) => ContextValue::Texts(texts),
+            };
+            (name.as_str(), value)
+        })
+        .collect()
+}
+
+/// Whether a context is within the bounds of a question's.
+pub(crate) fn check_context(context: &ContextMap) -> Result<(), GovernError> {
+    let sizes: Vec<_> = context
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.size()))
+        .collect();
+    check_facts(sizes.into_iter())
 }
 
 /// Whether an action's context is within its bounds. Whether it fits the schema is
 /// for the decision.
 pub(crate) fn validate_context(context: &ContextMap) -> Result<(), GovernError> {
-    let sizes: Vec<_> = context
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.size()))
-        .collect();
-    check_facts(sizes.into_iter())?;
+    check_context(context)?;
     let size = canonical_json(context)?.len();
     if size > MAX_CONTEXT_BYTES {
         return Err(GovernError::invalid(

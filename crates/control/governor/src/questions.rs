@@ -5,14 +5,14 @@
 //! written. Budgets and rates are looked at and not touched: whether one has room is
 //! only certain for whoever reserves it, and that is what [`Governor::submit`] does.
 
-use creto_authz::{Action, Bound, CheckRequest, ContextValue, Decision, PolicyId, ResourceRef};
+use creto_authz::{Action, Bound, CheckRequest, Decision, PolicyId, ResourceRef};
 use creto_nhi::{LinkId, PrincipalType};
 use creto_types::{OrgId, PrincipalName};
 
 use crate::actions::{check_name, check_units, over, too_fast};
 use crate::answers::refusal;
 use crate::delegation::link_id;
-use crate::facts::ContextJson as Fact;
+use crate::facts::{ContextJson as Fact, context_values, texts};
 use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
 
 /// The most questions of one batch.
@@ -168,28 +168,9 @@ impl Asking<'_> {
             Who::Nobody(answer) => return Ok(*answer),
         };
         let resource = ResourceRef::new(question.entity_type(), question.resource_id.as_str());
-        let texts: Vec<Vec<&str>> = question
-            .context
-            .iter()
-            .map(|(_, fact)| match fact {
-                Fact::Texts(texts) => texts.iter().map(String::as_str).collect(),
-                Fact::Bool(_) | Fact::Long(_) | Fact::Text(_) => Vec::new(),
-            })
-            .collect();
-        let context: Vec<(&str, ContextValue<'_>)> = question
-            .context
-            .iter()
-            .zip(&texts)
-            .map(|((name, fact), texts)| {
-                let value = match fact {
-                    Fact::Bool(value) => ContextValue::Bool(*value),
-                    Fact::Long(value) => ContextValue::Long(*value),
-                    Fact::Text(value) => ContextValue::Text(value),
-                    Fact::Texts(_) => ContextValue::Texts(texts),
-                };
-                (name.as_str(), value)
-            })
-            .collect();
+        let given = || question.context.iter().map(|(name, fact)| (name, fact));
+        let texts = texts(given().map(|(_, fact)| fact));
+        let context = context_values(given(), &texts);
         let asked = CheckRequest {
             action: &Action::named(&question.action),
             resource: &resource,

@@ -16,8 +16,8 @@ use super::bundle::PolicyFiles;
 use super::judge::{Asked, Judge, VerdictAnswer};
 use crate::actions::{check_name, check_units};
 use crate::answers::refusal;
-use crate::facts::{ContextJson, ResourceJson};
-use crate::questions::{QuestionAnswer, check_facts};
+use crate::facts::{ContextJson, ResourceJson, check_context};
+use crate::questions::QuestionAnswer;
 use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
 
 /// The most policies that are listed for one principal, and rights for one link.
@@ -277,12 +277,7 @@ impl ExplainRequest {
         check_name("resource", &resource.id)?;
         check_name("resource", &resource.kind)?;
         check_units(self.units)?;
-        let facts: Vec<_> = self.context.iter().collect();
-        check_facts(
-            facts
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.size())),
-        )?;
+        check_context(&self.context)?;
         if let Some(approval) = &self.approval {
             check_name("approval", approval)?;
         }

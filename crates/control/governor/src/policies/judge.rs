@@ -137,8 +137,8 @@ impl Asked {
 
     /// Hands this over as a pure question.
     pub(crate) fn with<T>(&self, ask: impl FnOnce(&CheckRequest<'_>) -> T) -> T {
-        let texts = texts(&self.context);
-        let context = context_values(&self.context, &texts);
+        let texts = texts(self.context.values());
+        let context = context_values(self.context.iter(), &texts);
         let approval = self.approval.as_deref().map(|policies| Approval {
             policy_id: PolicyId::from(policies),
         });
