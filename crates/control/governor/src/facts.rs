@@ -68,12 +68,7 @@ impl ResourceJson {
     pub(crate) fn to_ref(&self) -> ResourceRef {
         match self {
             Self::Name(id) => ResourceRef::resource(id),
-            Self::Typed(TypedResource { kind, id }) if kind.contains("::") => {
-                ResourceRef::new(kind, id)
-            }
-            Self::Typed(TypedResource { kind, id }) => {
-                ResourceRef::new(format!("Creto::{kind}"), id)
-            }
+            Self::Typed(TypedResource { kind, id }) => ResourceRef::new(entity_type(kind), id),
         }
     }
 
@@ -89,6 +84,15 @@ impl ResourceJson {
             Self::Name(_) => None,
             Self::Typed(resource) => Some(&resource.kind),
         }
+    }
+}
+
+/// The entity type with its namespace: a bare name stands in `Creto`.
+pub(crate) fn entity_type(name: &str) -> String {
+    if name.contains("::") {
+        name.to_owned()
+    } else {
+        format!("Creto::{name}")
     }
 }
 
@@ -147,11 +151,8 @@ pub(crate) fn context_values<'a>(
 
 /// Whether a context is within the bounds of a question's.
 pub(crate) fn check_context(context: &ContextMap) -> Result<(), GovernError> {
-    let sizes: Vec<_> = context
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.size()))
-        .collect();
-    check_facts(sizes.into_iter())
+    let values = context.iter();
+    check_facts(values.map(|(name, value)| (name.as_str(), value.size())))
 }
 
 /// Whether an action's context is within its bounds. Whether it fits the schema is

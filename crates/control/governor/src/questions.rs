@@ -12,7 +12,7 @@ use creto_types::{OrgId, PrincipalName};
 use crate::actions::{check_name, check_units, over, too_fast};
 use crate::answers::refusal;
 use crate::delegation::link_id;
-use crate::facts::{ContextJson as Fact, context_values, texts};
+use crate::facts::{ContextJson as Fact, context_values, entity_type, texts};
 use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
 
 /// The most questions of one batch.
@@ -110,7 +110,7 @@ pub struct ApprovalNeeded {
     /// What the approval is bound to: the policy, or several joined by `+`.
     pub policy_id: String,
     /// Whether whoever asked may ask a human for it ([`Governor::request_access`]):
-    /// about itself, and for an action that can be submitted.
+    /// about itself, and for an action without context beside its units.
     pub requestable: bool,
 }
 
@@ -185,7 +185,8 @@ impl Asking<'_> {
         shadow.observe(bound.identity(), None, &asked, &decision);
         let mut answer = QuestionAnswer::from(decision);
         if let Some(approval) = &mut answer.approval {
-            approval.requestable = own;
+            // A context would have to be asked for again, value for value.
+            approval.requestable = own && question.context.is_empty();
         }
         Ok(answer)
     }
@@ -348,11 +349,7 @@ impl Question {
     /// The resource's entity type, with its namespace.
     #[must_use]
     pub fn entity_type(&self) -> String {
-        if self.resource_type.contains("::") {
-            self.resource_type.clone()
-        } else {
-            format!("Creto::{}", self.resource_type)
-        }
+        entity_type(&self.resource_type)
     }
 }
 

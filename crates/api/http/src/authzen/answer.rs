@@ -38,8 +38,8 @@ pub(crate) struct DecisionContext {
     /// When that was decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     evaluated_at: Option<Timestamp>,
-    /// How whoever asked may request access: the subject itself, for an action that can
-    /// be submitted, when an approval would let it through.
+    /// How whoever asked may request access: the subject itself, for an action without
+    /// context beside its units, when an approval would let it through.
     #[serde(skip_serializing_if = "Option::is_none")]
     access_request: Option<AccessRequest>,
     /// The approval that this used up.

@@ -112,10 +112,16 @@ impl TaskAnswer {
                 status_endpoint: format!("{base}{REQUESTS}/{}", request.id),
                 expires_at: (status == "pending").then_some(request.expires_at),
                 display: Display {
-                    title: format!(
-                        "{} on {} by {}: {words}",
-                        request.action, request.resource, request.agent
-                    ),
+                    title: match &request.resource_type {
+                        Some(kind) => format!(
+                            "{} on {kind} {} by {}: {words}",
+                            request.action, request.resource, request.agent
+                        ),
+                        None => format!(
+                            "{} on {} by {}: {words}",
+                            request.action, request.resource, request.agent
+                        ),
+                    },
                     description: request.decision_reason,
                 },
                 links: Links { review },

@@ -34,7 +34,7 @@ pub(super) fn list(
             @for item in items {
                 li {
                     a href={ (HOME) "/requests/" (item.id) } {
-                        strong { (plain(&item.action)) } " on " (plain(&item.resource))
+                        strong { (plain(&item.action)) } " on " (on(item))
                         br;
                         span.soft {
                             (item.agent)
@@ -63,10 +63,14 @@ pub(super) fn request(
         dl {
             dt { "Who" } dd { (request.agent) }
             dt { "Action" } dd { (plain(&request.action)) }
-            dt { "On" } dd { (plain(&request.resource)) }
+            dt { "On" } dd { (on(request)) }
             dt { "Units" } dd { (request.units) }
             @if let Some(cost) = request.cost { dt { "Costs" } dd { (cost) } }
             @if let Some(spent) = request.spent { dt { "Spent so far" } dd { (spent) } }
+        }
+        @if !request.context.is_empty() {
+            h2 { "In exactly this context" }
+            pre { (arguments(&serde_json::Value::Object(request.context.clone()))) }
         }
         h2 { "Exact arguments" }
         pre { (arguments(&request.args)) }
@@ -89,6 +93,15 @@ pub(super) fn request(
             @if let Some(leaf) = request.leaf { dt { "Leaf" } dd { (leaf) } }
         }
         p { a href=(HOME) { "All requests" } }
+    }
+}
+
+/// The resource, with its type when that is one of the users' own.
+fn on(request: &OversightAnswer) -> String {
+    let resource = plain(&request.resource);
+    match &request.resource_type {
+        Some(kind) => format!("{} {resource}", plain(kind)),
+        None => resource,
     }
 }
 

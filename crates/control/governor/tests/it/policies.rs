@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use creto_errors::Classify as _;
@@ -14,7 +15,7 @@ use creto_governor::{
 use creto_types::{Clock as _, Commit, OrgId, Receipt, StoreError};
 use serde_json::{Value, json};
 
-use crate::world::{World, action};
+use crate::world::{World, action, delegate, enter, right};
 
 type Files = BTreeMap<String, String>;
 
@@ -565,6 +566,11 @@ async fn actions_name_resources_and_contexts_of_the_users_own_schema() {
     let governor = &world.governor;
     let published = governor.publish_policies(&world.owner, publish(with_tickets()), None);
     published.await.expect("publishes");
+    let until = world.clock.now() + Duration::from_secs(3_600);
+    let mut delegation = delegate("release-bot", "5.00", until);
+    delegation.rights = vec![right("ticket.close", "*")];
+    let delegation = governor.delegate(&world.owner, delegation, None).await;
+    let clerk = enter(governor, &world.owner, &delegation.expect("delegates").id).await;
     let close = |ticket: &str, country: Value| {
         let request = json!({
             "action": "ticket.close",
@@ -572,7 +578,7 @@ async fn actions_name_resources_and_contexts_of_the_users_own_schema() {
             "context": {"country": country},
         });
         let request = serde_json::from_value(request).expect("a request");
-        async { governor.submit(&world.owner, request, None).await }
+        async { governor.submit(&clerk, request, None).await }
     };
     let answer = close("7", json!("DE")).await.expect("answers");
     assert_eq!(answer.outcome, OutcomeKind::Allow);
@@ -602,6 +608,24 @@ async fn actions_name_resources_and_contexts_of_the_users_own_schema() {
     assert_eq!(same.oversight.expect("the same").request_id, waiting);
     let other = close("vip-2", json!("DE")).await.expect("answers");
     assert_ne!(other.oversight.expect("another").request_id, waiting);
+    let alice = governor.approve(&world.owner, id, None, None).await;
+    alice.expect("approves");
+    let grant = governor.oversight_request(&clerk, id, None).await;
+    let grant = grant.expect("is shown").grant.expect("the asker's own");
+    let mut codes = Vec::new();
+    for (kind, country) in [("Resource", "DE"), ("Ticket", "FR"), ("Ticket", "DE")] {
+        let request = json!({
+            "action": "ticket.close",
+            "resource": {"type": kind, "id": "vip-1"},
+            "context": {"country": country},
+            "grant": grant,
+        });
+        let request = serde_json::from_value(request).expect("a request");
+        let answer = governor.submit(&clerk, request, None).await;
+        codes.push(answer.expect("answers").reason.code);
+    }
+    let mismatch = "grant_action_mismatch";
+    assert_eq!(codes, [mismatch, mismatch, "permitted"]);
 
     // What was decided can be asked of a candidate again.
     let trial = DryRunRequest {
@@ -612,7 +636,7 @@ async fn actions_name_resources_and_contexts_of_the_users_own_schema() {
     };
     let trial = governor.dry_run_policies(&world.owner, trial).await;
     let trial = trial.expect("answers");
-    assert_eq!((trial.judged, trial.different), (6, 0));
+    assert_eq!((trial.judged, trial.different), (7, 0));
     world.check_records().await.expect("the records hold");
 }
 
