@@ -49,9 +49,9 @@ fn bound_agents(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let mut bound = Vec::with_capacity(BEFORE + AGENTS);
     let mut bind = |numbers: std::ops::Range<usize>| {
         for number in numbers {
-            let agent = hot::Asked::one(world.agent(number));
-            agent.assert_allowed(&world.authz);
-            bound.push(agent.bound);
+            let agent = world.agent(number);
+            hot::Hot::new(&world, [agent.clone()], 1);
+            bound.push(agent);
         }
     };
     bind(0..BEFORE);

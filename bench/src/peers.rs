@@ -21,10 +21,10 @@ pub(crate) struct Measured {
     pub(crate) load: f64,
 }
 
-/// Every engine, by the number of policies: each is measured once a run.
+/// Every engine, by the number of policies and of threads: each is measured once a run.
 pub(crate) struct Peers {
     program: PathBuf,
-    known: RefCell<HashMap<usize, Rc<[Measured]>>>,
+    known: RefCell<HashMap<(usize, u64), Rc<[Measured]>>>,
 }
 
 impl Peers {
@@ -42,22 +42,32 @@ impl Peers {
         })
     }
 
-    /// Cedar first, then the others, with so many policies.
-    pub(crate) fn with(&self, policies: usize) -> Result<Rc<[Measured]>, Box<dyn Error>> {
-        if let Some(known) = self.known.borrow().get(&policies) {
+    /// Cedar first, then the others, with so many policies on so many threads at once.
+    pub(crate) fn with(
+        &self,
+        policies: usize,
+        threads: u64,
+    ) -> Result<Rc<[Measured]>, Box<dyn Error>> {
+        if let Some(known) = self.known.borrow().get(&(policies, threads)) {
             return Ok(Rc::clone(known));
         }
         let run = Command::new(&self.program)
-            .args([policies.to_string(), MILLISECONDS.to_string()])
+            .args([
+                policies.to_string(),
+                MILLISECONDS.to_string(),
+                threads.to_string(),
+            ])
             .output()?;
         if !run.status.success() {
             let said = String::from_utf8_lossy(&run.stderr);
             return Err(format!("{}: {said}", self.program.display()).into());
         }
-        let mut found = vec![crate::authz::cedar(policies)?];
+        let mut found = vec![crate::authz::cedar(policies, threads)?];
         found.extend(serde_json::from_slice::<Vec<Measured>>(&run.stdout)?);
         let found: Rc<[Measured]> = found.into();
-        self.known.borrow_mut().insert(policies, Rc::clone(&found));
+        self.known
+            .borrow_mut()
+            .insert((policies, threads), Rc::clone(&found));
         Ok(found)
     }
 }

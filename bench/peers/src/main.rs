@@ -1,6 +1,7 @@
 //! Asks other engines, in their own languages, for one principal what the benchmarks
-//! ask Creto for a whole chain: `creto-bench-peers POLICIES MILLISECONDS` prints what
-//! each takes to decide and to load so many policies, as JSON, in nanoseconds.
+//! ask Creto for a whole chain: `creto-bench-peers POLICIES MILLISECONDS THREADS` prints
+//! what each takes to decide and to load so many policies, as JSON, in nanoseconds. Each
+//! thread has an engine of its own, so that none waits for another.
 //!
 //! The policies are those of `bench/src/authz/world.rs`. The first of each action
 //! permits it to everyone for at most 100 units of what is not secret; the others
@@ -14,6 +15,7 @@ mod rego;
 mod ticks;
 
 use std::error::Error;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -86,19 +88,26 @@ trait Engine {
     fn decide(&mut self, question: usize) -> bool;
 }
 
-/// What an engine takes, in nanoseconds.
-fn measured(
-    count: usize,
-    budget: Duration,
-    load: impl Fn() -> Result<Box<dyn Engine>, Box<dyn Error>>,
-) -> Result<Value, Box<dyn Error>> {
+type Load<'a> = &'a (dyn Fn() -> Result<Box<dyn Engine>, Box<dyn Error>> + Sync);
+
+/// One engine's timings: of loading, and of deciding.
+struct Timed {
+    name: &'static str,
+    load: Summary,
+    deciding: Ticks,
+}
+
+/// What one thread sees. Deciding starts when all threads have loaded.
+fn timed(count: usize, budget: Duration, start: &Barrier, load: Load<'_>) -> Result<Timed, String> {
     let mut loading = Ticks::new();
-    let mut engine = loading.time(&load)?;
+    let loaded = loading.time(load).map_err(|error| error.to_string());
+    start.wait();
+    let mut engine = loaded?;
     let name = engine.name();
     let known = if count < 100 { 3 } else { QUESTIONS.len() };
     for (place, question) in QUESTIONS.iter().enumerate().take(known) {
         if engine.decide(place) != question.allowed {
-            return Err(format!("{name} decides otherwise: {question:?}").into());
+            return Err(format!("{name} decides otherwise: {question:?}"));
         }
     }
     let mut deciding = Ticks::new();
@@ -106,37 +115,68 @@ fn measured(
     while Instant::now() < until {
         let allowed = deciding.time(|| engine.decide(0));
         if !allowed {
-            return Err(format!("{name} changed its mind").into());
+            return Err(format!("{name} changed its mind"));
         }
     }
-    let Summary { median, p99, max } = deciding.summary();
+    let load = loading.summary();
+    Ok(Timed {
+        name,
+        load,
+        deciding,
+    })
+}
+
+/// What an engine takes, in nanoseconds.
+fn measured(
+    count: usize,
+    budget: Duration,
+    threads: usize,
+    load: Load<'_>,
+) -> Result<Value, Box<dyn Error>> {
+    let start = Barrier::new(threads);
+    let mut timings = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(|| timed(count, budget, &start, load)))
+            .collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().expect("no engine panics"))
+            .collect::<Result<Vec<_>, _>>()
+    })?
+    .into_iter();
+    let mut all = timings.next().ok_or("at least one thread")?;
+    for other in timings {
+        all.deciding.histogram.add(&other.deciding.histogram)?;
+    }
+    let Summary { median, p99, max } = all.deciding.summary();
     Ok(json!({
-        "name": name,
+        "name": all.name,
         "median": median,
         "p99": p99,
         "max": max,
-        "load": loading.summary().median,
+        "load": all.load.median,
     }))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut number = |what| -> Result<u64, Box<dyn Error>> {
-        let usage = "usage: creto-bench-peers POLICIES MILLISECONDS";
+        let usage = "usage: creto-bench-peers POLICIES MILLISECONDS THREADS";
         let text = arguments.next().ok_or(usage)?;
         text.parse()
             .map_err(|error| format!("{what}: {error}; {usage}").into())
     };
     let count = usize::try_from(number("POLICIES")?)?;
     let budget = Duration::from_millis(number("MILLISECONDS")?);
+    let threads = usize::try_from(number("THREADS")?)?;
     if count < 8 {
         return Err("at least 8 policies: one for each action".into());
     }
     let found = [
-        measured(count, budget, || rego::rules(count))?,
-        measured(count, budget, || rego::data(count))?,
-        measured(count, budget, || casbin::asked(count))?,
-        measured(count, budget, || casbin::remembered(count))?,
+        measured(count, budget, threads, &|| rego::rules(count))?,
+        measured(count, budget, threads, &|| rego::data(count))?,
+        measured(count, budget, threads, &|| casbin::asked(count))?,
+        measured(count, budget, threads, &|| casbin::remembered(count))?,
     ];
     println!("{}", json!(found));
     Ok(())

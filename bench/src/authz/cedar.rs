@@ -1,21 +1,20 @@
 //! Cedar itself, with the same policies.
 
 use std::error::Error;
-use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request, Schema, SchemaFragment,
     ValidationMode, Validator,
 };
 
+use super::hot::at_random;
 use super::world::policies;
 use crate::peers::Measured;
 use crate::ticks::Ticks;
 
-/// One bare evaluation for one principal, and loading: parsed and strictly
-/// validated, on one thread.
-pub(crate) fn cedar(count: usize) -> Result<Measured, Box<dyn Error>> {
+/// One bare evaluation for one principal, by so many threads at once that share all of
+/// it, and loading: parsed and strictly validated, on one thread.
+pub(crate) fn cedar(count: usize, threads: u64) -> Result<Measured, Box<dyn Error>> {
     let sources = policies(count);
     let text: String = sources.policies.iter().map(|(_, text)| &**text).collect();
     let mut fragments = Vec::new();
@@ -55,14 +54,15 @@ pub(crate) fn cedar(count: usize) -> Result<Measured, Box<dyn Error>> {
     )?;
     let decision = authorizer.is_authorized(&request, &set, &entities);
     assert_eq!(decision.decision(), Decision::Allow);
-    let mut ticks = Ticks::new();
-    let until = Instant::now() + Duration::from_secs(1);
-    while Instant::now() < until {
-        black_box(ticks.time(|| authorizer.is_authorized(&request, &set, &entities)));
-    }
+    let decided = at_random(
+        threads,
+        1,
+        |_| authorizer.is_authorized(&request, &set, &entities),
+        |answer| answer.decision() == Decision::Allow,
+    );
     Ok(Measured {
         name: "cedar-policy".to_owned(),
-        median: ticks.summary().median,
+        median: decided.median,
         load: loading.summary().median,
     })
 }

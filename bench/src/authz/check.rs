@@ -1,17 +1,16 @@
 //! Whole checks: found again, and evaluated anew.
 
+use std::cell::RefCell;
 use std::error::Error;
-use std::hint::black_box;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use creto_authz::{Action, ResourceRef};
+use creto_authz::{Action, Decision, ResourceRef};
 
-use super::BUDGET;
-use super::hot::{hits, sixteen_each};
-use super::world::World;
+use super::hot::{at_random_with, hits, sixteen_each};
+use super::world::{World, policies, with_attributes};
 use crate::peers::Peers;
 use crate::report::{Entry, Report};
-use crate::ticks::{Summary, Ticks};
+use crate::ticks::Summary;
 
 /// With the keys that fit a processor's nearest cache, a further one, and none.
 pub(super) fn run(report: &mut Report, peers: &Peers, line: f64) -> Result<(), Box<dyn Error>> {
@@ -32,7 +31,7 @@ pub(super) fn run(report: &mut Report, peers: &Peers, line: f64) -> Result<(), B
             }
             let sample = hits(&world.authz, &asked, *threads);
             let mut entry = Entry::latency(name, "ns", sample);
-            for peer in peers.with(10)?.iter() {
+            for peer in peers.with(10, *threads)?.iter() {
                 entry = entry.beside_engine(&peer.name, peer.median);
             }
             report.add(entry.beside("a line of memory", line));
@@ -49,37 +48,60 @@ pub(super) fn misses(report: &mut Report, peers: &Peers) -> Result<(), Box<dyn E
         (1_000, "authz/miss/1000"),
         (10_000, "authz/miss/10000"),
     ] {
-        if !report.wants(name) {
-            continue;
-        }
-        let world = World::with_policies(1 << 10, count)?;
-        let mut entry = Entry::latency(name, "ns", missed(&world, count));
-        // What remembers does not decide.
-        for peer in peers.with(count)?.iter() {
-            if !peer.name.ends_with("remembered") {
-                entry = entry.beside_engine(&peer.name, peer.median);
+        // The same, and each action has a policy that looks at every principal.
+        let attributes = format!("{name}/attributes");
+        for (name, threads, policies) in [
+            (name.to_owned(), 1, policies(count)),
+            (format!("{name}/2t"), 2, policies(count)),
+            (attributes, 1, with_attributes(policies(count))),
+        ] {
+            if !report.wants(&name) {
+                continue;
             }
+            let world = World::with(1 << 10, &policies)?;
+            let mut entry = Entry::latency(&name, "ns", missed(&world, threads));
+            // What remembers does not decide.
+            for peer in peers.with(count, threads)?.iter() {
+                if !peer.name.ends_with("remembered") {
+                    entry = entry.beside_engine(&peer.name, peer.median);
+                }
+            }
+            report.add(entry);
         }
-        report.add(entry);
     }
     Ok(())
 }
 
 /// Each call asks about a resource nobody asked about before.
-fn missed(world: &World, count: usize) -> Summary {
-    let bound = world.agent(0);
-    let before = world.authz.counters().evaluated;
-    let mut ticks = Ticks::new();
-    let mut asked = 0_u64;
-    let until = Instant::now() + BUDGET;
-    while Instant::now() < until {
-        let action = Action::named(&format!("act.{}", asked % 8));
-        let resource = ResourceRef::resource(format!("new:{asked}"));
-        let decision = ticks.time(|| world.authz.check(&bound, &action, &resource, 1));
-        black_box(decision);
-        asked += 1;
+fn missed(world: &World, threads: u64) -> Summary {
+    let (authz, bound) = (&world.authz, world.agent(0));
+    let before = authz.counters().evaluated;
+    let actions: Vec<_> = (0..8)
+        .map(|number| Action::named(&format!("act.{number}")))
+        .collect();
+    let asked = AtomicUsize::new(0);
+    // The name of the resource is there before the call is timed.
+    thread_local! {
+        static NEXT: RefCell<Option<ResourceRef>> = const { RefCell::new(None) };
     }
-    let evaluated = world.authz.counters().evaluated - before;
-    assert_eq!(evaluated, asked, "of {count} policies every call evaluates");
-    ticks.summary()
+    let summary = at_random_with(
+        threads,
+        actions.len(),
+        |_| {
+            let number = asked.fetch_add(1, Ordering::Relaxed);
+            let resource = ResourceRef::resource(format!("new:{number}"));
+            NEXT.with_borrow_mut(|next| *next = Some(resource));
+        },
+        |place| {
+            NEXT.with_borrow(|next| {
+                let resource = next.as_ref().expect("was made");
+                authz.check(&bound, &actions[place], resource, 1)
+            })
+        },
+        Decision::is_allowed,
+    );
+    let evaluated = authz.counters().evaluated - before;
+    let asked = u64::try_from(asked.into_inner()).expect("64 bits");
+    assert_eq!(evaluated, asked, "every call evaluates");
+    summary
 }

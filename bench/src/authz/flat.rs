@@ -5,7 +5,7 @@ use std::error::Error;
 
 use creto_authz::Bound;
 
-use super::hot::{hits, one_each, sixteen_each};
+use super::hot::{Hot, hits, sixteen_each};
 use super::world::World;
 use crate::report::{Entry, Report};
 
@@ -51,9 +51,9 @@ fn agents(report: &mut Report, line: f64) -> Result<(), Box<dyn Error>> {
     for (count, of) in sizes {
         let world = World::with_policies(count, 10)?;
         let bound: Vec<Bound> = (0..count).map(|number| world.agent(number)).collect();
-        let asked = one_each(&world, bound.iter().cloned());
+        let asked = Hot::new(&world, bound.iter().cloned(), 1);
         let every = count / HOT;
-        let hot = one_each(&world, bound.iter().step_by(every).cloned());
+        let hot = Hot::new(&world, bound.iter().step_by(every).cloned(), 1);
         let beside = "with 1,024 agents";
         let sample = hits(&world.authz, &hot, 1);
         let least = *least.get_or_insert(sample.median);

@@ -1,7 +1,6 @@
 //! Questions that are asked again and again.
 
-use std::hint::black_box;
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 use std::time::Instant;
 
 use creto_authz::{Action, Authz, Bound, Decision, ResourceRef};
@@ -26,11 +25,10 @@ impl Numbers {
     }
 }
 
-/// A question of the hot set. The resources are shared: a caller has the name it
-/// asks about at hand, and what is measured is not its cold memory.
-pub(super) struct Asked {
-    pub(super) bound: Bound,
-    resource: Arc<ResourceRef>,
+/// The questions of a hot set: each agent about each resource.
+pub(super) struct Hot {
+    agents: Vec<Bound>,
+    resources: Vec<ResourceRef>,
 }
 
 /// What every question is about.
@@ -38,72 +36,60 @@ pub(super) fn action() -> Action {
     Action::named("act.0")
 }
 
-fn resource(number: usize) -> Arc<ResourceRef> {
-    Arc::new(ResourceRef::resource(format!("res:{number}")))
-}
-
-impl Asked {
-    /// About a resource of its own.
-    pub(super) fn one(bound: Bound) -> Self {
-        Self {
-            bound,
-            resource: resource(0),
+impl Hot {
+    /// So many resources for each agent. Every question was asked once.
+    pub(super) fn new(world: &World, agents: impl IntoIterator<Item = Bound>, each: usize) -> Self {
+        let resource = |number| ResourceRef::resource(format!("res:{number}"));
+        let hot = Self {
+            agents: agents.into_iter().collect(),
+            resources: (0..each).map(resource).collect(),
+        };
+        for number in 0..hot.count() {
+            let decision = hot.check(number, &world.authz, &action());
+            assert!(
+                matches!(decision, Decision::Allow { hold: Some(_), .. }),
+                "{decision:?}"
+            );
         }
+        hot
     }
 
-    pub(super) fn check(&self, authz: &Authz, action: &Action) -> Decision {
-        authz.check(&self.bound, action, &self.resource, 1)
+    pub(super) fn count(&self) -> usize {
+        self.agents.len() * self.resources.len()
     }
 
-    pub(super) fn assert_allowed(&self, authz: &Authz) {
-        let decision = self.check(authz, &action());
-        assert!(
-            matches!(decision, Decision::Allow { hold: Some(_), .. }),
-            "{decision:?}"
-        );
+    pub(super) fn check(&self, number: usize, authz: &Authz, action: &Action) -> Decision {
+        let (agent, resource) = (number / self.resources.len(), number % self.resources.len());
+        authz.check(&self.agents[agent], action, &self.resources[resource], 1)
     }
 }
 
-/// Sixteen resources an agent, as when many agents work on a few things each.
-pub(super) fn sixteen_each(world: &World, keys: usize) -> Vec<Asked> {
-    let resources: Vec<_> = (0..16).map(resource).collect();
-    let asked: Vec<_> = (0..keys / 16)
-        .map(|agent| world.agent(agent))
-        .flat_map(|bound| {
-            resources.iter().map(move |resource| Asked {
-                bound: bound.clone(),
-                resource: Arc::clone(resource),
-            })
-        })
-        .collect();
-    for question in &asked {
-        question.assert_allowed(&world.authz);
-    }
-    asked
-}
-
-/// One resource an agent, the same for all.
-pub(super) fn one_each(world: &World, bounds: impl Iterator<Item = Bound>) -> Vec<Asked> {
-    let resource = resource(0);
-    let asked: Vec<_> = bounds
-        .map(|bound| Asked {
-            bound,
-            resource: Arc::clone(&resource),
-        })
-        .collect();
-    for question in &asked {
-        question.assert_allowed(&world.authz);
-    }
-    asked
+/// So many questions, sixteen of each agent, as when many agents work on a few things
+/// each.
+pub(super) fn sixteen_each(world: &World, questions: usize) -> Hot {
+    Hot::new(
+        world,
+        (0..questions / 16).map(|agent| world.agent(agent)),
+        16,
+    )
 }
 
 /// What the call takes on so many threads at once; it is given a number at random
-/// below `most`, and what it returns is dropped outside of the timing. Each number is
-/// shown to `ahead` one call earlier: whoever asks has read what it asks with.
+/// below `most`, and what it returns is dropped outside of the timing.
 pub(super) fn at_random<T>(
     threads: u64,
     most: usize,
-    ahead: impl Fn(usize) + Sync,
+    call: impl Fn(usize) -> T + Sync,
+    good: impl Fn(&T) -> bool + Sync,
+) -> Summary {
+    at_random_with(threads, most, |_| {}, call, good)
+}
+
+/// The same, with something to be made for each call that is not timed.
+pub(super) fn at_random_with<T>(
+    threads: u64,
+    most: usize,
+    before: impl Fn(usize) + Sync,
     call: impl Fn(usize) -> T + Sync,
     good: impl Fn(&T) -> bool + Sync,
 ) -> Summary {
@@ -111,20 +97,18 @@ pub(super) fn at_random<T>(
     let histograms: Vec<_> = std::thread::scope(|scope| {
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
-                let (start, ahead, call, good) = (&start, &ahead, &call, &good);
+                let (start, before, call, good) = (&start, &before, &call, &good);
                 scope.spawn(move || {
                     let mut ticks = Ticks::new();
                     let mut numbers = Numbers::new(thread + 1);
-                    let mut place = 0;
                     start.wait();
                     let until = Instant::now() + BUDGET;
                     while Instant::now() < until {
                         for _ in 0..4_096 {
-                            let next = numbers.below(most);
-                            ahead(next);
+                            let place = numbers.below(most);
+                            before(place);
                             let answer = ticks.time(|| call(place));
                             assert!(good(&answer), "the answer changed");
-                            place = next;
                         }
                     }
                     ticks.histogram
@@ -145,15 +129,12 @@ pub(super) fn at_random<T>(
 
 /// What a check of these questions takes. Whoever acts keeps the reservation; here it
 /// is given back.
-pub(super) fn hits(authz: &Authz, asked: &[Asked], threads: u64) -> Summary {
+pub(super) fn hits(authz: &Authz, hot: &Hot, threads: u64) -> Summary {
     let action = action();
     at_random(
         threads,
-        asked.len(),
-        |place| {
-            black_box(Arc::as_ptr(&asked[place].resource));
-        },
-        |place| asked[place].check(authz, &action),
+        hot.count(),
+        |place| hot.check(place, authz, &action),
         Decision::is_allowed,
     )
 }

@@ -27,7 +27,7 @@ pub(super) fn load(report: &mut Report, peers: &Peers) -> Result<(), Box<dyn Err
         ticks.time(|| CompiledPolicies::compile(&sources))?;
     }
     let mut entry = Entry::latency(NAME, "ns", ticks.summary());
-    for peer in peers.with(MANY)?.iter() {
+    for peer in peers.with(MANY, 1)?.iter() {
         if !peer.name.ends_with("remembered") {
             entry = entry.beside_engine(&peer.name, peer.load);
         }
@@ -57,11 +57,11 @@ pub(super) fn pause(report: &mut Report) -> Result<(), Box<dyn Error>> {
         std::thread::scope(|scope| {
             let handle = scope.spawn(|| {
                 let mut ticks = Ticks::new();
-                for question in asked.iter().cycle() {
+                for number in (0..asked.count()).cycle() {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    ticks.time(|| question.check(&world.authz, &action));
+                    ticks.time(|| asked.check(number, &world.authz, &action));
                 }
                 ticks.summary()
             });

@@ -38,7 +38,6 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
             let peer = at_random(
                 threads,
                 most,
-                |_| {},
                 |place| locked.take(place),
                 |taken| taken.is_some(),
             );
@@ -59,7 +58,6 @@ fn reserve(world: &World, accounts: &[Arc<dyn Account>], threads: u64, most: usi
     at_random(
         threads,
         most,
-        |_| {},
         |place| {
             Arc::clone(&accounts[place]).reserve(&Spend {
                 action: &action,

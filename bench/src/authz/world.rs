@@ -17,6 +17,9 @@ use creto_types::{Clock, Currency, IdSource, Money, OrgId, SystemClock, SystemId
 const AGENTS: usize = 64;
 const LEADS: usize = 16;
 
+/// The actions; each has its price.
+const ACTIONS: usize = 8;
+
 /// What the agents of one lead have above them, and share: the hops of planner and
 /// lead, and the standings of human, planner and lead.
 struct Above {
@@ -47,7 +50,10 @@ impl World {
         let price = Money::new("0.000000001".parse()?, currency);
         let meter = tokio::runtime::Runtime::new()?.block_on(Meter::open(
             Arc::new(MemoryLedger::new(Arc::new(MemoryCommits::new()))),
-            PriceBook::new(currency, [("act.0".to_owned(), price)])?,
+            PriceBook::new(
+                currency,
+                (0..ACTIONS).map(|number| (format!("act.{number}"), price)),
+            )?,
             MeterConfig {
                 reservation_ttl: Duration::from_secs(60),
                 rate: RateLimit {
@@ -76,8 +82,13 @@ impl World {
 
     /// The same, with so many policies in force.
     pub(crate) fn with_policies(hot: usize, count: usize) -> Result<Self, Box<dyn Error>> {
+        Self::with(hot, &policies(count))
+    }
+
+    /// The same, with these in force.
+    pub(crate) fn with(hot: usize, policies: &PolicySources) -> Result<Self, Box<dyn Error>> {
         let world = Self::new(hot)?;
-        let compiled = CompiledPolicies::compile(&policies(count))?;
+        let compiled = CompiledPolicies::compile(policies)?;
         world.authz.publish(world.org, compiled);
         Ok(world)
     }
@@ -146,18 +157,18 @@ impl World {
     }
 }
 
-/// So many policies over eight actions. The first of each action permits it to
+/// So many policies over the actions. The first of each action permits it to
 /// everyone under a condition; the others name one principal and one resource.
 pub(crate) fn policies(count: usize) -> PolicySources {
     let mut text = String::new();
-    for number in 0..count.min(8) {
+    for number in 0..count.min(ACTIONS) {
         text.push_str(&format!(
             "permit (principal, action == Creto::Action::\"act.{number}\", resource) \
              when {{ context.units <= 100 && !(resource.id like \"secret:*\") }};\n"
         ));
     }
-    for number in 8..count {
-        let action = number % 8;
+    for number in ACTIONS..count {
+        let action = number % ACTIONS;
         let effect = if number % 3 == 0 { "forbid" } else { "permit" };
         text.push_str(&format!(
             "{effect} (principal == Creto::Agent::\"other-{number}\", \
@@ -166,7 +177,9 @@ pub(crate) fn policies(count: usize) -> PolicySources {
             number / 2
         ));
     }
-    let actions: Vec<String> = (0..8).map(|number| format!("\"act.{number}\"")).collect();
+    let actions: Vec<String> = (0..ACTIONS)
+        .map(|number| format!("\"act.{number}\""))
+        .collect();
     let schema = format!(
         "namespace Creto {{ action {} appliesTo {{ principal: [Human, Agent], \
          resource: [Resource], context: Request }}; }}",
@@ -177,5 +190,19 @@ pub(crate) fn policies(count: usize) -> PolicySources {
         .schema
         .push(("bench.cedarschema".to_owned(), schema));
     sources.policies = vec![("bench.cedar".to_owned(), text)];
+    sources
+}
+
+/// The same with one more policy for each action, whose condition looks at every
+/// principal of the chain.
+pub(crate) fn with_attributes(mut sources: PolicySources) -> PolicySources {
+    let mut text = String::new();
+    for number in 0..ACTIONS {
+        text.push_str(&format!(
+            "forbid (principal is Creto::Agent, action == Creto::Action::\"act.{number}\", \
+             resource) when {{ principal.depth > 3 }};\n"
+        ));
+    }
+    sources.policies.push(("attributes.cedar".to_owned(), text));
     sources
 }

@@ -20,9 +20,7 @@ use parking_lot::RwLock;
 
 use crate::amount::Amount;
 use crate::error::MeteringError;
-use crate::limits::{
-    Chain, Open, Org, Plan, Registry, Rule, Use, balance, instant, nanos, plan_of,
-};
+use crate::limits::{Open, Org, Plan, Registry, Rule, Use, balance, instant, nanos, plan_of};
 use crate::model::{Balance, EventId, Reservation, Settlement};
 use crate::ports::LedgerStore;
 use crate::prices::{PriceBook, PriceTable};
@@ -336,15 +334,10 @@ impl Meter {
 }
 
 impl Quota for Meter {
-    fn account(&self, identity: &AgentIdentity) -> Arc<dyn Account> {
+    fn account(&self, identity: &Arc<AgentIdentity>) -> Arc<dyn Account> {
         let org = self.core.org(identity.org);
         let now = nanos(self.core.clock.now());
-        org.account(
-            Chain::key_of(identity),
-            || Chain::of(identity),
-            &self.core.prices,
-            now,
-        )
+        org.account(identity, &self.core.prices, now)
     }
 }
 
@@ -434,7 +427,7 @@ impl Core {
         let now = nanos(self.clock.now());
         for limit in self.store.limits().await? {
             let limit = Arc::new(limit);
-            let rule = Rule::set(Arc::clone(&limit))?;
+            let rule = Rule::set(&limit)?;
             let org = self.org(limit.org);
             let mut registry = org.registry();
             let span = rule.span(now);
@@ -530,25 +523,25 @@ impl Core {
         let plan = pending.plan();
         let org = Arc::clone(&plan.org);
         let data = *pending.hold.data();
-        let chain = &plan.chain;
+        let identity = &plan.identity;
         let currency = self.prices.currency();
         let reservation = Reservation {
-            org: chain.org,
+            org: identity.org,
             action_id: id,
-            agent: chain.agent.clone(),
-            customer: chain.customer(),
+            agent: identity.name.clone(),
+            customer: identity.root().clone(),
             units: data.units,
             unit_price: self.prices.book().price(&action),
             action,
             cost: Amount::of_billionths(data.amount).money(currency)?,
-            hops: chain.hops(),
+            hops: identity.hops.iter().map(|hop| hop.link.id).collect(),
             reserved_at: instant(data.at),
             expires_at: self.expiry(data.at),
             overage: data.over,
         };
         let mut registry = org.registry();
         if plan.version != org.version().now() {
-            let now = org.plan(&mut registry, chain, &self.prices, data.at);
+            let now = org.plan(&mut registry, identity, &self.prices, data.at);
             if !now.counts_as(plan) {
                 drop(registry);
                 return Err(MeteringError::LimitsChanged);

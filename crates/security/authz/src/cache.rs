@@ -11,6 +11,7 @@
 //! evaluated each time.
 
 mod numbered;
+mod room;
 mod slots;
 
 use std::hash::{BuildHasher as _, Hasher as _};

@@ -13,7 +13,7 @@ use crate::action::{Action, ActionKey};
 /// Keeps what may be used.
 pub trait Quota: Send + Sync + 'static {
     /// The counters of one chain, looked up once when an identity is bound.
-    fn account(&self, identity: &AgentIdentity) -> Arc<dyn Account>;
+    fn account(&self, identity: &Arc<AgentIdentity>) -> Arc<dyn Account>;
 }
 
 /// What one chain of delegations may use.

@@ -163,7 +163,7 @@ pub(crate) struct Judge {
 struct Nothing;
 
 impl Quota for Nothing {
-    fn account(&self, _: &AgentIdentity) -> Arc<dyn Account> {
+    fn account(&self, _: &Arc<AgentIdentity>) -> Arc<dyn Account> {
         Arc::new(Self)
     }
 }

@@ -10,19 +10,16 @@
 //! tree, agent, organization.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
-use creto_authz::{Action, LimitScope};
-use creto_nhi::DelegationLink;
-use creto_types::{Currency, OrgId, PrincipalName, Quantity};
+use creto_authz::LimitScope;
+use creto_types::{OrgId, PrincipalName};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::model::{DEFAULT_THRESHOLDS, Limit, LimitRef, OnExceed, Scope, is_money};
+use super::model::{Crossing, Limit, LimitRef, OnExceed, Scope};
 use super::pacer::Pacers;
-use super::window::{Calendar, Span, instant};
-use crate::amount::Amount;
-use crate::error::MeteringError;
-use crate::limits::model::{Crossing, invalid};
+use super::rule::{Measure, Rule, Subject};
+use super::window::{Span, instant};
 
 /// What is locked together: all cells of one tree of delegations, of one agent, or
 /// of the organization itself. The latter two have rates.
@@ -75,143 +72,9 @@ impl Wide {
         self.low.store(half(bits), Ordering::Relaxed);
         self.high.store(half(bits >> HALF), Ordering::Relaxed);
     }
-}
 
-/// What a cell counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Measure {
-    /// Billionths of this currency's unit.
-    Money(Currency),
-    Units,
-}
-
-impl Measure {
-    /// As much of this measure as a limit allows.
-    pub(crate) fn of(quantity: &Quantity) -> Option<(Self, i128)> {
-        match quantity {
-            Quantity::Money(money) => {
-                let most = Amount::floor(money)?.billionths();
-                Some((Self::Money(money.currency()), most))
-            }
-            Quantity::Units(units) => Some((Self::Units, i128::from(*units))),
-        }
-    }
-
-    /// For people and the wire. `None` beyond what money can express.
-    pub(crate) fn quantity(self, count: i128) -> Option<Quantity> {
-        match self {
-            Self::Money(currency) => {
-                let money = Amount::of_billionths(count).money(currency).ok()?;
-                Some(Quantity::Money(money))
-            }
-            Self::Units => {
-                let units = u64::try_from(count.max(0)).unwrap_or(u64::MAX);
-                Some(Quantity::Units(units.min(Quantity::MAX_UNITS)))
-            }
-        }
-    }
-}
-
-/// What does not change while the cell lives. Setting a limit anew makes a new cell.
-#[derive(Debug)]
-pub(crate) struct Rule {
-    pub(crate) measure: Measure,
-    /// Only this action counts.
-    pub(crate) event: Option<Action>,
-    pub(crate) most: Quantity,
-    pub(crate) on_exceed: OnExceed,
-    /// The limit and the grace; calls above it are refused by a blocking limit.
-    ceiling: i128,
-    calendar: Calendar,
-    thresholds: Box<[u8]>,
-    pub(crate) subject: Subject,
-}
-
-/// Which limit it is.
-#[derive(Debug)]
-pub(crate) enum Subject {
-    /// The budget signed into a link.
-    Budget(Arc<DelegationLink>),
-    /// One that was set.
-    Set(Arc<Limit>),
-}
-
-impl Rule {
-    pub(crate) fn budget(link: &Arc<DelegationLink>) -> Option<Self> {
-        let budget = link.budget.as_ref()?;
-        let (measure, ceiling) = Measure::of(&budget.limit)?;
-        Some(Self {
-            measure,
-            event: None,
-            most: budget.limit,
-            on_exceed: OnExceed::Block,
-            ceiling,
-            calendar: Calendar::of(budget.period),
-            thresholds: DEFAULT_THRESHOLDS.into(),
-            subject: Subject::Budget(Arc::clone(link)),
-        })
-    }
-
-    pub(crate) fn set(limit: Arc<Limit>) -> Result<Self, MeteringError> {
-        let calendar = Calendar::new(limit.window, &limit.time_zone)
-            .map_err(|_| invalid("time_zone", "is not a time zone this build knows"))?;
-        let out_of_range = || MeteringError::Money(creto_types::MoneyError::Overflow);
-        let (measure, most) = Measure::of(&limit.limit).ok_or_else(out_of_range)?;
-        let grace = match &limit.grace {
-            Some(grace) => Measure::of(grace).ok_or_else(out_of_range)?.1,
-            None => 0,
-        };
-        Ok(Self {
-            measure,
-            event: limit.event.as_deref().map(Action::named),
-            most: limit.limit,
-            on_exceed: limit.on_exceed,
-            ceiling: most.saturating_add(grace),
-            calendar,
-            thresholds: limit.thresholds.clone().into(),
-            subject: Subject::Set(limit),
-        })
-    }
-
-    pub(crate) fn is_money(&self) -> bool {
-        is_money(&self.most)
-    }
-
-    /// What an amount and units are to this rule.
-    pub(crate) fn share(&self, cost: i128, units: u64) -> i128 {
-        if self.is_money() {
-            cost
-        } else {
-            i128::from(units)
-        }
-    }
-
-    pub(crate) fn scope(&self) -> LimitScope {
-        match &self.subject {
-            Subject::Budget(link) => LimitScope::Delegation {
-                link: link.id,
-                holder: link.delegatee.clone(),
-            },
-            Subject::Set(limit) => match &limit.scope {
-                Scope::Organization => LimitScope::Organization,
-                Scope::Agent(name) => LimitScope::Agent(name.clone()),
-                Scope::Delegation { link, holder, .. } => LimitScope::Delegation {
-                    link: *link,
-                    holder: holder.clone(),
-                },
-            },
-        }
-    }
-
-    fn reference(&self) -> LimitRef {
-        match &self.subject {
-            Subject::Budget(link) => LimitRef::Budget(link.id),
-            Subject::Set(limit) => LimitRef::Set(limit.id),
-        }
-    }
-
-    pub(crate) fn span(&self, at: i64) -> Span {
-        self.calendar.span(at)
+    fn add(&self, amount: i128) {
+        self.set(self.get().saturating_add(amount));
     }
 }
 
@@ -227,37 +90,45 @@ pub(crate) struct Cell {
     quiet: Wide,
     // From here on, not of the hot line.
     group: Arc<Group>,
-    rule: Rule,
-    side: Mutex<Side>,
-}
-
-#[derive(Debug, Default)]
-struct Side {
-    present: Tally,
+    subject: Subject,
+    tally: Tally,
     /// The window before the present one, when it ended with something taken that may
     /// still become durable.
-    before: Option<Box<(Span, Tally)>>,
+    before: Mutex<Option<Box<(Span, Tally)>>>,
 }
 
-/// What is known of a window beside what is taken of it.
+/// What is known of a window beside what is taken of it. Whole because the cell's group
+/// is locked.
 #[derive(Debug, Default)]
 struct Tally {
     /// Settled.
-    used: i128,
+    used: Wide,
     /// Settled, or reserved for good: what thresholds are about.
-    kept: i128,
+    kept: Wide,
     /// A bit for each threshold that was reached.
-    reached: u8,
+    reached: AtomicU8,
 }
 
-impl Side {
-    /// The window of an instant.
-    fn window(&mut self, present: Span, at: i64) -> Option<(Span, &mut Tally)> {
-        if present.contains(at) {
-            return Some((present, &mut self.present));
+impl Tally {
+    /// So much is settled.
+    fn settled(used: i128) -> Self {
+        Self {
+            used: Wide::new(used),
+            kept: Wide::new(used),
+            reached: AtomicU8::new(0),
         }
-        let (span, tally) = self.before.as_deref_mut()?;
-        span.contains(at).then_some((*span, tally))
+    }
+
+    /// Empties it, and gives what it held.
+    fn take(&self) -> Self {
+        let taken = Self {
+            used: Wide::new(self.used.get()),
+            kept: Wide::new(self.kept.get()),
+            reached: AtomicU8::new(self.reached.swap(0, Ordering::Relaxed)),
+        };
+        self.used.set(0);
+        self.kept.set(0);
+        taken
     }
 }
 
@@ -282,28 +153,58 @@ pub(crate) struct Count {
 
 impl Cell {
     /// A cell that stands in this window.
-    pub(crate) fn new(rule: Rule, group: Arc<Group>, span: Span, used: i128) -> Self {
-        let most = Measure::of(&rule.most).map_or(0, |(_, most)| most);
-        Self {
+    pub(crate) fn new(subject: Subject, group: Arc<Group>, span: Span, used: i128) -> Self {
+        let cell = Self {
             start: AtomicI64::new(span.start),
             end: AtomicI64::new(span.end),
             taken: Wide::new(used),
-            quiet: Wide::new(most),
+            quiet: Wide::default(),
             group,
-            rule,
-            side: Mutex::new(Side {
-                present: Tally {
-                    used,
-                    kept: used,
-                    reached: 0,
-                },
-                before: None,
-            }),
+            subject,
+            tally: Tally::settled(used),
+            before: Mutex::default(),
+        };
+        let most = Measure::of(&cell.rule().most);
+        cell.quiet.set(most.map_or(0, |(_, most)| most));
+        cell
+    }
+
+    pub(crate) fn rule(&self) -> &Rule {
+        match &self.subject {
+            Subject::Budget { rule, .. } => rule,
+            Subject::Set(set) => &set.0,
         }
     }
 
-    pub(crate) const fn rule(&self) -> &Rule {
-        &self.rule
+    /// The limit that was set; `None` when it counts a link's budget.
+    pub(crate) fn limit(&self) -> Option<&Arc<Limit>> {
+        match &self.subject {
+            Subject::Budget { .. } => None,
+            Subject::Set(set) => Some(&set.1),
+        }
+    }
+
+    /// Whose use it counts.
+    pub(crate) fn scope(&self) -> LimitScope {
+        let (link, holder) = match &self.subject {
+            Subject::Budget { link, .. } => (link.id, &link.delegatee),
+            Subject::Set(set) => match &set.1.scope {
+                Scope::Organization => return LimitScope::Organization,
+                Scope::Agent(name) => return LimitScope::Agent(name.clone()),
+                Scope::Delegation { link, holder, .. } => (*link, holder),
+            },
+        };
+        LimitScope::Delegation {
+            link,
+            holder: holder.clone(),
+        }
+    }
+
+    fn reference(&self) -> LimitRef {
+        match &self.subject {
+            Subject::Budget { link, .. } => LimitRef::Budget(link.id),
+            Subject::Set(set) => LimitRef::Set(set.1.id),
+        }
     }
 
     pub(crate) const fn group(&self) -> &Arc<Group> {
@@ -314,6 +215,18 @@ impl Cell {
         Span {
             start: self.start.load(Ordering::Relaxed),
             end: self.end.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Shows what is known of the window of an instant.
+    fn window(&self, at: i64, show: impl FnOnce(Span, &Tally)) {
+        if self.present().contains(at) {
+            return show(self.present(), &self.tally);
+        }
+        if let Some((span, tally)) = self.before.lock().as_deref()
+            && span.contains(at)
+        {
+            show(*span, tally);
         }
     }
 
@@ -337,7 +250,7 @@ impl Cell {
     /// Counts an amount that was found to fit.
     #[inline]
     pub(crate) fn take(&self, _: &Held<'_>, amount: i128) {
-        self.taken.set(self.taken.get().saturating_add(amount));
+        self.taken.add(amount);
     }
 
     /// The start of the window it stands in; a clock that stepped back before it
@@ -352,13 +265,12 @@ impl Cell {
             return;
         }
         let (over, taken) = (self.present(), self.taken.get());
-        let span = self.rule.calendar.span(at);
+        let span = self.rule().span(at);
         self.start.store(span.start, Ordering::Relaxed);
         self.end.store(span.end, Ordering::Relaxed);
         self.taken.set(0);
-        let mut side = self.side.lock();
-        let tally = std::mem::take(&mut side.present);
-        side.before = (taken > tally.kept).then(|| Box::new((over, tally)));
+        let tally = self.tally.take();
+        *self.before.lock() = (taken > tally.kept.get()).then(|| Box::new((over, tally)));
     }
 
     /// What becomes of an amount in the present window.
@@ -369,16 +281,16 @@ impl Cell {
         if sum <= self.quiet.get() {
             return Answer::Fits;
         }
-        match self.rule.on_exceed {
+        match self.rule().on_exceed {
             OnExceed::AllowWithOverage | OnExceed::NotifyOnly => Answer::Over,
-            OnExceed::Block if sum <= self.rule.ceiling => Answer::Over,
+            OnExceed::Block if sum <= self.rule().ceiling => Answer::Over,
             OnExceed::Block => Answer::Refused,
         }
     }
 
     /// Whether the amount would fit an empty window.
     pub(crate) fn ever_fits(&self, amount: i128) -> bool {
-        amount <= self.rule.ceiling
+        amount <= self.rule().ceiling
     }
 
     /// Whether the instant lies in the present window.
@@ -394,16 +306,13 @@ impl Cell {
             return;
         }
         self.take(held, taken);
-        let mut side = self.side.lock();
-        side.present.kept = side.present.kept.saturating_add(kept);
-        side.present.used = side.present.used.saturating_add(used);
+        self.tally.kept.add(kept);
+        self.tally.used.add(used);
     }
 
     /// What was taken at an instant is reserved for good.
     pub(crate) fn keep(&self, _: &Held<'_>, at: i64, amount: i128) {
-        if let Some((_, tally)) = self.side.lock().window(self.present(), at) {
-            tally.kept = tally.kept.saturating_add(amount);
-        }
+        self.window(at, |_, tally| tally.kept.add(amount));
     }
 
     /// Ends a reservation of an instant: what it took is given back, `kept` of it was
@@ -414,10 +323,11 @@ impl Cell {
         if self.present().contains(at) {
             self.take(held, used);
         }
-        if let Some((_, tally)) = self.side.lock().window(self.present(), at) {
-            tally.kept = tally.kept.saturating_sub(kept).saturating_add(used);
-            tally.used = tally.used.saturating_add(used);
-        }
+        self.window(at, |_, tally| {
+            let left = tally.kept.get().saturating_sub(kept);
+            tally.kept.set(left.saturating_add(used));
+            tally.used.add(used);
+        });
     }
 
     /// Gives back what was reserved at an instant, when its window is still the
@@ -434,7 +344,7 @@ impl Cell {
         let span = self.present();
         if now >= span.end {
             return Count {
-                span: self.rule.calendar.span(now),
+                span: self.rule().span(now),
                 taken: 0,
                 used: 0,
             };
@@ -442,7 +352,7 @@ impl Cell {
         Count {
             span,
             taken: self.taken.get(),
-            used: self.side.lock().present.used,
+            used: self.tally.used.get(),
         }
     }
 
@@ -456,41 +366,48 @@ impl Cell {
         agent: Option<&PrincipalName>,
         found: &mut Vec<Crossing>,
     ) {
-        let rule = &self.rule;
+        let rule = self.rule();
         let Some((_, most)) = Measure::of(&rule.most) else {
             return;
         };
-        let mut side = self.side.lock();
-        let Some((span, tally)) = side.window(self.present(), at) else {
-            return;
-        };
-        if tally.kept <= 0 {
-            return;
-        }
-        for (index, threshold) in rule.thresholds.iter().enumerate() {
-            let bit = 1_u8.rotate_left(u32::try_from(index).unwrap_or(0));
-            let part = most.saturating_mul(i128::from(*threshold));
-            let reached = part <= tally.kept.saturating_mul(100);
-            if !reached || tally.reached & bit != 0 {
-                continue;
+        self.window(at, |span, tally| {
+            let kept = tally.kept.get();
+            if kept <= 0 {
+                return;
             }
-            tally.reached |= bit;
-            found.push(Crossing {
-                org,
-                limit: rule.reference(),
-                scope: rule.scope(),
-                event: rule.event.as_ref().map(|event| event.name().to_owned()),
-                threshold: *threshold,
-                window_start: (span.start != i64::MIN).then(|| instant(span.start)),
-                most: rule.most,
-                taken: rule.measure.quantity(tally.kept).unwrap_or(rule.most),
-                agent: agent.cloned(),
-            });
-        }
+            for (index, threshold) in rule.thresholds.iter().enumerate() {
+                let bit = 1_u8.rotate_left(u32::try_from(index).unwrap_or(0));
+                let part = most.saturating_mul(i128::from(*threshold));
+                let reached = part <= kept.saturating_mul(100);
+                if !reached || tally.reached.load(Ordering::Relaxed) & bit != 0 {
+                    continue;
+                }
+                tally.reached.fetch_or(bit, Ordering::Relaxed);
+                found.push(Crossing {
+                    org,
+                    limit: self.reference(),
+                    scope: self.scope(),
+                    event: rule.event.as_ref().map(|event| event.name().to_owned()),
+                    threshold: *threshold,
+                    window_start: (span.start != i64::MIN).then(|| instant(span.start)),
+                    most: rule.most,
+                    taken: rule.measure.quantity(kept).unwrap_or(rule.most),
+                    agent: agent.cloned(),
+                });
+            }
+        });
     }
 
     /// The same of the present window.
     pub(crate) fn present_crossings(&self, held: &Held<'_>, org: OrgId, found: &mut Vec<Crossing>) {
         self.crossings(held, self.start(held), org, None, found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_counter_takes_two_cache_lines() {
+        assert_eq!(size_of::<super::Cell>(), 128);
     }
 }

@@ -1,14 +1,15 @@
 //! Limits and rates: what they are, the counters behind them, and setting them.
 
 mod cell;
-mod chain;
 mod history;
 mod model;
 mod pacer;
 mod plan;
 mod recover;
 mod registry;
+mod rule;
 mod service;
+mod subjects;
 mod window;
 
 pub use model::{
@@ -17,9 +18,8 @@ pub use model::{
     Window,
 };
 
-pub(crate) use cell::Rule;
-pub(crate) use chain::Chain;
 pub(crate) use plan::{Plan, plan_of};
 pub(crate) use registry::{Open, Org, Registry, Use};
+pub(crate) use rule::Rule;
 pub(crate) use service::balance;
 pub(crate) use window::{instant, nanos};

@@ -15,13 +15,14 @@ use arc_swap::ArcSwapOption;
 use creto_authz::{
     Account, Action, ActionKey, Exceeded, Hold, HoldData, Holder, LimitScope, Refusal, Spend,
 };
+use creto_nhi::AgentIdentity;
 use creto_types::Money;
 use smallvec::SmallVec;
 
-use super::cell::{Answer, Cell, Group, Held, Measure};
-use super::chain::Chain;
+use super::cell::{Answer, Cell, Group, Held};
 use super::pacer::is_of;
 use super::registry::Org;
+use super::rule::Measure;
 use super::window::instant;
 use crate::amount::Amount;
 use crate::prices::PriceTable;
@@ -114,7 +115,7 @@ impl Locks<'_> {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) version: u64,
-    pub(crate) chain: Arc<Chain>,
+    pub(crate) identity: Arc<AgentIdentity>,
     pub(crate) org: Arc<Org>,
     pub(crate) prices: Arc<PriceTable>,
     pub(crate) tree: Option<Arc<Group>>,
@@ -140,7 +141,7 @@ pub(crate) struct Parts {
 
 impl Plan {
     pub(crate) fn new(
-        chain: Arc<Chain>,
+        identity: Arc<AgentIdentity>,
         org: Arc<Org>,
         prices: Arc<PriceTable>,
         parts: Parts,
@@ -151,7 +152,7 @@ impl Plan {
             .any(|counted| !counted.every && counted.event == ActionKey::UNKNOWN);
         Self {
             version: parts.version,
-            chain,
+            identity,
             org,
             prices,
             tree: parts.tree,
@@ -340,7 +341,7 @@ impl Plan {
         // The call is in time once it is for both.
         let (retry_after, scope) = match (agent, whole) {
             (Some(agent), whole) if whole.is_none_or(|whole| whole <= agent) => {
-                (agent, LimitScope::Agent(self.chain.agent.clone()))
+                (agent, LimitScope::Agent(self.identity.name.clone()))
             }
             (_, Some(whole)) => (whole, LimitScope::Organization),
             // It was not in time a moment ago, under the same locks.
@@ -380,7 +381,7 @@ fn exceeded(
         return full();
     };
     Refusal::Exceeded(Box::new(Exceeded {
-        scope: rule.scope(),
+        scope: cell.scope(),
         event: rule.event.as_ref().map(|event| event.name().to_owned()),
         limit: rule.most,
         used,
@@ -480,7 +481,7 @@ impl ChainAccount {
     #[cold]
     fn renewed(&self, now: i64) -> Arc<Plan> {
         let plan = &self.plan;
-        let plan = Arc::new(plan.org.resolve(&plan.chain, &plan.prices, now));
+        let plan = Arc::new(plan.org.resolve(&plan.identity, &plan.prices, now));
         self.later.store(Some(Arc::clone(&plan)));
         plan
     }

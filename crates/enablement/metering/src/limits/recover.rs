@@ -9,9 +9,9 @@ use std::time::Duration;
 use creto_types::{ActionId, Receipt, StoreError};
 use tokio::sync::OwnedRwLockWriteGuard;
 
-use super::cell::Rule;
 use super::model::{Limit, LimitId, RateId, RateRule};
 use super::registry::{Org, changed};
+use super::rule::Rule;
 use super::window::{instant, nanos};
 use crate::error::MeteringError;
 use crate::ports::{Entry, UsedQuery};
@@ -141,7 +141,7 @@ impl Core {
                 continue;
             }
             let limit = Arc::new(limit.clone());
-            let rule = Rule::set(Arc::clone(&limit))?;
+            let rule = Rule::set(&limit)?;
             let span = org.registry().window(&rule, limit.id, now);
             let query = UsedQuery {
                 scope: limit.scope.clone(),

@@ -8,16 +8,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
 use creto_authz::LimitScope;
-use creto_nhi::{DelegationLink, LinkId};
+use creto_nhi::{AgentIdentity, DelegationLink, LinkId};
 use creto_types::{ActionId, OrgId, PrincipalName};
 use parking_lot::Mutex;
 
-use super::cell::{Answer, Cell, Group, Held, Measure, Rule, Subject};
-use super::chain::{Chain, ChainKey};
+use super::cell::{Answer, Cell, Group, Held};
 use super::history::{History, Used};
 use super::model::{Crossing, Limit, LimitId, RateId, RateRule, RateScope, Scope};
 use super::pacer::Rates;
 use super::plan::{Cells, ChainAccount, Counted, Foreign, Parts, Plan, Version, is_counted};
+use super::rule::{BudgetRules, Measure, Rule, Subject};
+use super::subjects::Subjects;
 use super::window::{Span, nanos};
 use crate::model::Reservation;
 use crate::prices::PriceTable;
@@ -26,6 +27,22 @@ use crate::recent::Recent;
 
 /// How many accounts there are before those that nobody holds are looked for.
 const FEW_ACCOUNTS: usize = 1_024;
+
+/// What a chain is known by: its last link, or the name of who acts without one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum ChainKey {
+    Link(LinkId),
+    Person(PrincipalName),
+}
+
+impl ChainKey {
+    fn of(identity: &AgentIdentity) -> Self {
+        match identity.link() {
+            Some(hop) => Self::Link(hop.link.id),
+            None => Self::Person(identity.name.clone()),
+        }
+    }
+}
 
 /// One organization's counters. See the module's documentation.
 #[derive(Debug)]
@@ -52,6 +69,7 @@ pub(crate) struct Registry {
     whole: Arc<Group>,
     /// The cell of each link that was met since start; `None` without a budget.
     budgets: HashMap<LinkId, Option<Arc<Cell>>>,
+    budget_rules: BudgetRules,
     /// Of links that were not.
     history: HashMap<LinkId, History>,
     limits: BTreeMap<LimitId, Arc<Cell>>,
@@ -62,39 +80,6 @@ pub(crate) struct Registry {
     pub(crate) closed: Recent,
     accounts: HashMap<ChainKey, Weak<ChainAccount>>,
     prune_at: usize,
-}
-
-#[derive(Debug, Default)]
-struct Subjects {
-    whole: Vec<Arc<Cell>>,
-    agents: HashMap<PrincipalName, Vec<Arc<Cell>>>,
-    links: HashMap<LinkId, Vec<Arc<Cell>>>,
-}
-
-impl Subjects {
-    fn of_agent(&self, name: &PrincipalName) -> &[Arc<Cell>] {
-        self.agents.get(name).map_or(&[], Vec::as_slice)
-    }
-
-    fn of_link(&self, link: LinkId) -> &[Arc<Cell>] {
-        self.links.get(&link).map_or(&[], Vec::as_slice)
-    }
-
-    fn of(&self, scope: &Scope) -> &[Arc<Cell>] {
-        match scope {
-            Scope::Organization => &self.whole,
-            Scope::Agent(name) => self.of_agent(name),
-            Scope::Delegation { link, .. } => self.of_link(*link),
-        }
-    }
-
-    fn entry(&mut self, scope: &Scope) -> &mut Vec<Arc<Cell>> {
-        match scope {
-            Scope::Organization => &mut self.whole,
-            Scope::Agent(name) => self.agents.entry(name.clone()).or_default(),
-            Scope::Delegation { link, .. } => self.links.entry(*link).or_default(),
-        }
-    }
 }
 
 /// A reservation that is neither settled nor given back.
@@ -173,6 +158,7 @@ impl Org {
                 agents: HashMap::new(),
                 whole: Arc::default(),
                 budgets: HashMap::new(),
+                budget_rules: BudgetRules::default(),
                 history: HashMap::new(),
                 limits: BTreeMap::new(),
                 subjects: Subjects::default(),
@@ -199,32 +185,32 @@ impl Org {
     /// The plan of a chain as things are now.
     pub(crate) fn resolve(
         self: &Arc<Self>,
-        chain: &Arc<Chain>,
+        identity: &Arc<AgentIdentity>,
         prices: &Arc<PriceTable>,
         now: i64,
     ) -> Plan {
         let mut registry = self.registry.lock();
-        self.plan(&mut registry, chain, prices, now)
+        self.plan(&mut registry, identity, prices, now)
     }
 
     pub(crate) fn plan(
         self: &Arc<Self>,
         registry: &mut Registry,
-        chain: &Arc<Chain>,
+        identity: &Arc<AgentIdentity>,
         prices: &Arc<PriceTable>,
         now: i64,
     ) -> Plan {
         let mut found = Vec::new();
-        let parts = registry.parts(chain, prices, now, self.version.now());
+        let parts = registry.parts(identity, prices, now, self.version.now());
         for counted in &parts.cells {
             let held = counted.cell.group().lock();
-            if matches!(counted.cell.rule().subject, Subject::Budget(_)) {
+            if counted.cell.limit().is_none() {
                 counted.cell.present_crossings(&held, self.id, &mut found);
             }
         }
         self.crossings.lock().append(&mut found);
         Plan::new(
-            Arc::clone(chain),
+            Arc::clone(identity),
             Arc::clone(self),
             Arc::clone(prices),
             parts,
@@ -234,17 +220,17 @@ impl Org {
     /// The account of a chain, with the plan in force.
     pub(crate) fn account(
         self: &Arc<Self>,
-        key: ChainKey,
-        chain: impl FnOnce() -> Chain,
+        identity: &Arc<AgentIdentity>,
         prices: &Arc<PriceTable>,
         now: i64,
     ) -> Arc<ChainAccount> {
+        let key = ChainKey::of(identity);
         let mut registry = self.registry.lock();
         let known = registry.accounts.get(&key).and_then(Weak::upgrade);
         if let Some(account) = known.filter(|account| account.is_current()) {
             return account;
         }
-        let plan = self.plan(&mut registry, &Arc::new(chain()), prices, now);
+        let plan = self.plan(&mut registry, identity, prices, now);
         let account = Arc::new(ChainAccount::new(plan));
         if registry.accounts.len() >= registry.prune_at {
             registry
@@ -282,11 +268,17 @@ impl Org {
 }
 
 impl Registry {
-    fn parts(&mut self, chain: &Chain, prices: &PriceTable, now: i64, version: u64) -> Parts {
-        let tree = chain.root().map(|root| self.tree(root));
+    fn parts(
+        &mut self,
+        identity: &AgentIdentity,
+        prices: &PriceTable,
+        now: i64,
+        version: u64,
+    ) -> Parts {
+        let tree = identity.hops.first().map(|root| self.tree(root.link.id));
         let mut cells = Cells::new();
         let mut foreign = None;
-        for link in chain.links.iter().rev() {
+        for link in identity.hops.iter().rev().map(|hop| &hop.link) {
             if let Some(tree) = &tree
                 && let Some(cell) = self.budget(link, tree, now)
             {
@@ -298,14 +290,14 @@ impl Registry {
             }
             cells.extend(counted(self.subjects.of_link(link.id)));
         }
-        cells.extend(counted(self.subjects.of_agent(&chain.agent)));
+        cells.extend(counted(self.subjects.of_agent(&identity.name)));
         cells.extend(counted(&self.subjects.whole));
         let limited = !self.subjects.whole.is_empty();
         let whole = limited || !self.whole.lock().is_empty();
         Parts {
             version,
             tree,
-            agent: self.agent(&chain.agent),
+            agent: self.agent(&identity.name),
             whole: whole.then(|| Arc::clone(&self.whole)),
             cells,
             foreign,
@@ -350,7 +342,10 @@ impl Registry {
         if let Some(known) = self.budgets.get(&link.id) {
             return known.clone();
         }
-        let cell = self.fresh_budget(link, tree, now).map(Arc::new);
+        let cell = self.budget_rules.of(link).and_then(|rule| {
+            let cell = self.fresh_budget(link, rule, tree, now)?;
+            Some(Arc::new(cell))
+        });
         self.history.remove(&link.id);
         self.budgets.insert(link.id, cell.clone());
         cell
@@ -360,26 +355,28 @@ impl Registry {
     fn fresh_budget(
         &self,
         link: &Arc<DelegationLink>,
+        rule: Arc<Rule>,
         tree: &Arc<Group>,
         now: i64,
     ) -> Option<Cell> {
-        let rule = Rule::budget(link)?;
         let period = link.budget.as_ref()?.period;
-        let Some(history) = self.history.get(&link.id) else {
-            let span = rule.span(now);
-            return Some(Cell::new(rule, Arc::clone(tree), span, 0));
+        let span = rule.span(now);
+        let is_money = rule.is_money();
+        let link_id = link.id;
+        let subject = Subject::Budget {
+            rule,
+            link: Arc::clone(link),
+        };
+        let Some(history) = self.history.get(&link_id) else {
+            return Some(Cell::new(subject, Arc::clone(tree), span, 0));
         };
         let (span, used) = history.at(period, now);
-        let used = if rule.is_money() {
-            used.cost
-        } else {
-            used.units
-        };
-        let cell = Cell::new(rule, Arc::clone(tree), span, used);
+        let used = if is_money { used.cost } else { used.units };
+        let cell = Cell::new(subject, Arc::clone(tree), span, used);
         let held = tree.lock();
         for open in self.held.values() {
             let by = Use::of(&open.reservation);
-            if by.hops.contains(&link.id) {
+            if by.hops.contains(&link_id) {
                 let (share, kept) = (open.share(cell.rule()), open.kept_share(cell.rule()));
                 cell.count(&held, by.at, share, kept, 0);
             }
@@ -399,7 +396,8 @@ impl Registry {
             let held = cell.group().lock();
             return Some((cell.rule().measure, cell.read(&held, now)));
         }
-        let cell = self.fresh_budget(link, &Arc::default(), now)?;
+        let rule = Arc::new(Rule::budget(link.budget.as_ref()?)?);
+        let cell = self.fresh_budget(link, rule, &Arc::default(), now)?;
         let held = cell.group().lock();
         Some((cell.rule().measure, cell.read(&held, now)))
     }
@@ -540,7 +538,7 @@ impl Registry {
                     return Err(format!(
                         "the window in which the limit of {} for {} counted it is over",
                         rule.most,
-                        whose(&rule.scope())
+                        whose(&cell.scope())
                     ));
                 } else {
                     Answer::Over
@@ -552,7 +550,7 @@ impl Registry {
                         return Err(format!(
                             "the limit of {} for {} does not cover the rest",
                             rule.most,
-                            whose(&rule.scope())
+                            whose(&cell.scope())
                         ));
                     }
                 }
@@ -626,7 +624,8 @@ impl Registry {
             used.units
         };
         let group = self.group_of(&limit.scope);
-        let cell = Arc::new(Cell::new(rule, group, span, used));
+        let subject = Subject::Set(Arc::new((rule, Arc::clone(limit))));
+        let cell = Arc::new(Cell::new(subject, group, span, used));
         let held = cell.group().lock();
         for open in self.held.values() {
             let by = Use::of(&open.reservation);
@@ -725,10 +724,7 @@ impl Registry {
 }
 
 fn set_limit(cell: &Arc<Cell>) -> Option<&Arc<Limit>> {
-    match &cell.rule().subject {
-        Subject::Set(limit) => Some(limit),
-        Subject::Budget(_) => None,
-    }
+    cell.limit()
 }
 
 fn counted(cells: &[Arc<Cell>]) -> impl Iterator<Item = Counted> {

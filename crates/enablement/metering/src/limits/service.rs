@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use creto_types::{Commit, OrgId, Receipt, StoreError};
 
-use super::cell::{Count, Measure, Rule};
+use super::cell::Count;
 use super::history::Used;
 use super::model::{
     Crossing, Limit, LimitId, LimitView, MAX_LIMITS, MAX_RATES, NoticeKey, RateId, RateRule,
     invalid,
 };
 use super::registry::{Org, changed};
+use super::rule::{Measure, Rule};
 use super::window::{instant, nanos};
 use crate::amount::Amount;
 use crate::error::MeteringError;
@@ -29,7 +30,7 @@ impl Meter {
     /// replaces, if there is one. Changes nothing.
     pub fn draft_limit(&self, mut limit: Limit) -> Result<Limit, MeteringError> {
         limit.validate()?;
-        let rule = Rule::set(Arc::new(limit.clone()))?;
+        let rule = Rule::set(&limit)?;
         self.core().counts_in(rule.measure)?;
         let org = self.core().org(limit.org);
         let registry = org.registry();
@@ -51,7 +52,7 @@ impl Meter {
     pub async fn set_limit(&self, limit: Limit, commit: Commit) -> Result<Receipt, MeteringError> {
         limit.validate()?;
         let limit = Arc::new(limit);
-        let rule = Rule::set(Arc::clone(&limit))?;
+        let rule = Rule::set(&limit)?;
         self.core().counts_in(rule.measure)?;
         let core = self.shared_core();
         detached(async move {

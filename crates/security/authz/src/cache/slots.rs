@@ -13,6 +13,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use super::room::room;
+
 /// Slots that one hash may use. With a quarter of all slots taken, four keys in a
 /// thousand find theirs full.
 const WAYS: usize = 4;
@@ -145,9 +147,7 @@ impl<const WORDS: usize, W: Word> Slots<WORDS, W> {
         let groups = slots.div_ceil(WAYS).next_power_of_two();
         let slot = || Slot(std::array::from_fn(|_| W::zero()));
         Self {
-            groups: (0..groups)
-                .map(|_| std::array::from_fn(|_| slot()))
-                .collect(),
+            groups: room(groups, || std::array::from_fn(|_| slot())),
         }
     }
 

@@ -48,7 +48,7 @@ struct Chain {
 struct Recording(Arc<Recorder>);
 
 impl Quota for Recording {
-    fn account(&self, identity: &AgentIdentity) -> Arc<dyn Account> {
+    fn account(&self, identity: &Arc<AgentIdentity>) -> Arc<dyn Account> {
         Arc::new(Chain {
             recorder: Arc::clone(&self.0),
             org: identity.org,
