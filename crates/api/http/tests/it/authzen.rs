@@ -105,6 +105,25 @@ async fn what_a_human_has_to_approve_is_a_denial_that_says_so() {
     for absent in ["access_request", "evaluation_id", "evaluated_at"] {
         assert!(held["context"].get(absent).is_none(), "{held}");
     }
+    // Nor is access requested for what has a context: an approval would not cover it.
+    world.publish_tickets().await;
+    let close = json!({
+        "subject": agent("bot"),
+        "action": { "name": "ticket.close", "properties": { "units": 1 } },
+        "resource": { "type": "Ticket", "id": "7" },
+    });
+    let mut with_context = close.clone();
+    with_context["context"] = json!({ "country": "DE" });
+    let mut with_units = close.clone();
+    with_units["context"] = json!({ "units": 1 });
+    for (body, requestable) in [(close, true), (with_units, true), (with_context, false)] {
+        let held = world.ask(&world.agent, body.clone()).await;
+        let context = &held["context"];
+        assert_eq!(context["outcome"], "requires_oversight", "{held}");
+        for name in ["access_request", "evaluation_id", "evaluated_at"] {
+            assert_eq!(context.get(name).is_some(), requestable, "{name} of {body}");
+        }
+    }
     // Nobody was asked, and nothing was written.
     let waiting = world.get("/v1/oversight/requests", &world.owner).await;
     assert_eq!(waiting.json()["items"], json!([]));
