@@ -208,7 +208,7 @@ pub(crate) async fn access_request(
 
 fn task(app: &App, request: OversightAnswer, base: &str) -> TaskAnswer {
     let review = app.governor.approver_page(&request.id);
-    TaskAnswer::of(request, base, review)
+    TaskAnswer::of(request, base, review, app.clock.now())
 }
 
 /// The profile has its own words for some refusals.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use creto_types::Clock as _;
 use serde_json::{Value, json};
 
 use crate::world::{Answer, World};
@@ -398,6 +399,33 @@ async fn denial_and_expiry_are_told_apart_and_unknown_tasks_are_unknown() {
     let task = world.requested().await;
     world.clock.advance(Duration::from_secs(600));
     assert_eq!(world.status(&task).await["task"]["status"], "expired");
+
+    // An approval that ran out: the status is terminal, and the rest says it.
+    let task = world.requested().await;
+    world.decide(&task, "approve").await;
+    let title = |task: &Value| {
+        task["task"]["display"]["title"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    world.clock.advance(Duration::from_secs(59));
+    let open = world.status(&task).await;
+    assert!(title(&open).ends_with("approved; evaluate again"), "{open}");
+    world.clock.advance(Duration::from_secs(1));
+    let over = world.status(&task).await;
+    assert!(
+        title(&over).ends_with("approved, and not used in time"),
+        "{over}"
+    );
+    assert_eq!(over["task"]["status"], "approved");
+    let until = over["result"]["approval"]["approved_until"]
+        .as_str()
+        .unwrap();
+    let until: creto_types::Timestamp = until.parse().unwrap();
+    assert_eq!(until, world.clock.now());
+    let no = world.evaluate(approved(&publishing(), &over)).await;
+    assert_eq!(no["context"]["reason"], "grant_expired", "{no}");
 
     for id in ["ovr_0192f0c4a5e77b3c8d1e2f3a4b5c6d7e", "x"] {
         let answer = world.get(&format!("{REQUESTS}/{id}"), &world.agent).await;
