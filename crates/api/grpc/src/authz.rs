@@ -101,7 +101,8 @@ impl Authz for Service {
         let (caller, request) = read(request)?;
         let (request, key) = messages::action(request)?;
         let governor = Arc::clone(&self.governor);
-        let answer = change(async move { governor.submit(&caller, request, key).await }).await?;
+        let answer = change(async move { governor.submit(&caller, request, key).await });
+        let answer = answer.await.map_err(Refusal::of_submit)?;
         Ok(Response::new(messages::submitted(answer)))
     }
 

@@ -78,6 +78,9 @@ pub(crate) fn answer(answer: QuestionAnswer) -> wire::CheckResponse {
             kind: approval.kind,
             policy_id: approval.policy_id,
         }),
+        quota: answer.quota.map(quota),
+        rate: answer.rate.map(subject),
+        retry_after: answer.retry_after_ms.map(duration),
     }
 }
 

@@ -8,6 +8,7 @@ use creto_errors::{Class, Classify};
 use creto_governor::GovernError;
 use creto_ingress::{CredentialError, Kind};
 use creto_telemetry::RequestId;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -31,6 +32,8 @@ pub(crate) enum Refusal {
     MethodNotFound,
     #[error("a message has at most {MESSAGE_LIMIT} bytes")]
     MessageTooLarge,
+    #[error("compressed messages are not read here; send them without `grpc-encoding`")]
+    Compressed,
     #[error("{message}")]
     InvalidMessage { message: String },
     #[error("the call took too long; a change it asked for may still happen")]
@@ -54,12 +57,23 @@ impl Refusal {
     pub(crate) fn of_framing(status: &Status) -> Self {
         match status.code() {
             Code::OutOfRange => Self::MessageTooLarge,
-            Code::Unimplemented | Code::InvalidArgument | Code::Internal | Code::Unknown => {
-                Self::InvalidMessage {
-                    message: status.message().to_owned(),
-                }
-            }
+            // The method is known by then, so it is the encoding that is not.
+            Code::Unimplemented => Self::Compressed,
+            Code::InvalidArgument | Code::Internal | Code::Unknown => Self::InvalidMessage {
+                message: status.message().to_owned(),
+            },
             _ => Self::Internal,
+        }
+    }
+
+    /// In the words of `SubmitRequest`, which has no message of its own for the resource.
+    pub(crate) fn of_submit(self) -> Self {
+        match self {
+            Self::Govern(GovernError::Invalid {
+                field: "resource.type",
+                message,
+            }) => Self::invalid("resource_type", message),
+            other => other,
         }
     }
 
@@ -67,7 +81,7 @@ impl Refusal {
         match self {
             Self::Credential(error) => Kind::from(error),
             Self::Misdirected => Kind::Forbidden,
-            Self::MethodNotFound => Kind::Unsupported,
+            Self::MethodNotFound | Self::Compressed => Kind::Unsupported,
             Self::MessageTooLarge => Kind::TooLarge,
             Self::InvalidMessage { .. } => Kind::Invalid,
             Self::TimedOut => Kind::TimedOut,
@@ -114,7 +128,14 @@ impl Refusal {
         }
         // AIP-193: a reason is in capitals.
         details.set_error_info(code.to_ascii_uppercase(), DOMAIN, metadata);
-        Status::with_error_details(self.status(), message, details)
+        let mut status = Status::with_error_details(self.status(), message, details);
+        if matches!(self, Self::Compressed) {
+            // What would be read, so that the client can send it again ("gRPC
+            // Compression").
+            let plain = MetadataValue::from_static("identity");
+            status.metadata_mut().insert("grpc-accept-encoding", plain);
+        }
+        status
     }
 }
 
@@ -150,6 +171,7 @@ impl Classify for Refusal {
             Self::Misdirected => Class::Security,
             Self::MethodNotFound
             | Self::MessageTooLarge
+            | Self::Compressed
             | Self::InvalidMessage { .. }
             | Self::Internal => Class::Permanent,
             Self::TimedOut => Class::Transient,
@@ -163,6 +185,7 @@ impl Classify for Refusal {
             Self::Misdirected => "misdirected_request",
             Self::MethodNotFound => "route_not_found",
             Self::MessageTooLarge => "body_too_large",
+            Self::Compressed => "encoding_unsupported",
             Self::InvalidMessage { .. } => "invalid_body",
             Self::TimedOut => "request_timeout",
             Self::Internal => "internal_error",

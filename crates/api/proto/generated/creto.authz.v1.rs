@@ -108,6 +108,15 @@ pub struct CheckResponse {
     /// The approval that is missing, with OUTCOME_REQUIRES_OVERSIGHT.
     #[prost(message, optional, tag = "5")]
     pub approval: ::core::option::Option<ApprovalNeeded>,
+    /// The limit that does not cover it, with OUTCOME_QUOTA_EXCEEDED.
+    #[prost(message, optional, tag = "6")]
+    pub quota: ::core::option::Option<QuotaExceeded>,
+    /// Whose calls are too many, with OUTCOME_RATE_LIMITED.
+    #[prost(message, optional, tag = "7")]
+    pub rate: ::core::option::Option<LimitSubject>,
+    /// From when on it may be asked again; absent when waiting does not help.
+    #[prost(message, optional, tag = "8")]
+    pub retry_after: ::core::option::Option<::prost_types::Duration>,
 }
 /// Which approval would let an action through. Submitting it asks a human.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -50,7 +50,7 @@ impl Governor {
         key: Option<IdempotencyKey>,
     ) -> Result<OversightAnswer, GovernError> {
         let action = own_action(caller, &request.question, request.shown, None)?;
-        let decided = self.submit(caller, action, key).await?;
+        let decided = heard(self.submit(caller, action, key).await?)?;
         let Some(held) = &decided.oversight else {
             return Err(self.not_held(caller, &decided).await);
         };
@@ -72,7 +72,8 @@ impl Governor {
 
     /// Decides the approved action itself, and uses the approval up when it is
     /// allowed: it is reserved and recorded. What the approval does not cover is
-    /// denied, as a second use is.
+    /// denied, as a second use is. [`GovernError::TooManyRequests`] when the caller asks
+    /// too often: nothing is decided then, and nothing used up.
     pub async fn use_approval(
         &self,
         caller: &Caller,
@@ -91,7 +92,7 @@ impl Governor {
             .filter(|request| request.held.agent == *caller.name())
             .map_or(Value::Null, |request| request.held.args);
         let action = own_action(caller, question, shown, Some(approval.grant))?;
-        self.submit(caller, action, key).await
+        heard(self.submit(caller, action, key).await?)
     }
 
     /// Why nothing waits for a human. What is allowed meanwhile was not asked for
@@ -106,14 +107,20 @@ impl Governor {
             }
         }
         let ReasonAnswer { code, message } = &decided.reason;
-        match (code.as_str(), decided.retry_after_ms) {
-            (refusal::TOO_MANY_QUESTIONS, Some(wait)) => GovernError::TooManyRequests {
-                retry_after: Duration::from_millis(wait),
-            },
-            _ => GovernError::NotRequestable {
-                message: format!("no human is to be asked ({code}): {message}; evaluate again"),
-            },
+        GovernError::NotRequestable {
+            message: format!("no human is to be asked ({code}): {message}; evaluate again"),
         }
+    }
+}
+
+/// Nothing was decided for a caller that asks too often: it is told so as for every
+/// other question, and not that this was denied.
+fn heard(decided: ActionAnswer) -> Result<ActionAnswer, GovernError> {
+    match (decided.reason.code.as_str(), decided.retry_after_ms) {
+        (refusal::TOO_MANY_QUESTIONS, Some(wait)) => Err(GovernError::TooManyRequests {
+            retry_after: Duration::from_millis(wait),
+        }),
+        _ => Ok(decided),
     }
 }
 

@@ -405,14 +405,7 @@ impl Governor {
         let (code, message) = over(&exceeded);
         let mut answer = submission.answer(OutcomeKind::QuotaExceeded, code, message, policies);
         answer.retry_after_ms = exceeded.retry_after.map(millis_up);
-        answer.quota = Some(QuotaAnswer {
-            subject: SubjectAnswer::from(&exceeded.scope),
-            event: exceeded.event,
-            limit: exceeded.limit,
-            used: exceeded.used,
-            requested: exceeded.requested,
-            resets_at: exceeded.resets_at,
-        });
+        answer.quota = Some(QuotaAnswer::from(exceeded));
         self.refuse(submission, answer).await
     }
 
@@ -643,6 +636,6 @@ pub(crate) fn too_fast(scope: &LimitScope, retry_after: Duration) -> String {
 }
 
 /// Whole milliseconds, rounded up so that waiting that long is enough.
-fn millis_up(duration: Duration) -> u64 {
+pub(crate) fn millis_up(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -2,6 +2,7 @@
 //! serves them as they stand, and the reply kept for an idempotency key is one
 //! of them. `leaf` is filled in once the commit has its place in the log.
 
+use creto_authz::Exceeded;
 use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, Quantity, Timestamp};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -178,6 +179,19 @@ pub struct QuotaAnswer {
     /// When the period ends; absent for a total that never resets.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub resets_at: Option<Timestamp>,
+}
+
+impl From<Exceeded> for QuotaAnswer {
+    fn from(exceeded: Exceeded) -> Self {
+        Self {
+            subject: SubjectAnswer::from(&exceeded.scope),
+            event: exceeded.event,
+            limit: exceeded.limit,
+            used: exceeded.used,
+            requested: exceeded.requested,
+            resets_at: exceeded.resets_at,
+        }
+    }
 }
 
 /// What was really used.

@@ -9,11 +9,11 @@ use creto_authz::{Action, Bound, CheckRequest, Decision, PolicyId, ResourceRef};
 use creto_nhi::{LinkId, PrincipalType};
 use creto_types::{OrgId, PrincipalName};
 
-use crate::actions::{check_name, check_units, over, too_fast};
+use crate::actions::{check_name, check_units, millis_up, over, too_fast};
 use crate::answers::refusal;
 use crate::delegation::link_id;
 use crate::facts::{ContextJson as Fact, context_values, entity_type, texts};
-use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
+use crate::{Caller, GovernError, Governor, OutcomeKind, QuotaAnswer, ReasonAnswer, SubjectAnswer};
 
 /// The most questions of one batch.
 pub const MAX_QUESTIONS: usize = 100;
@@ -75,6 +75,12 @@ pub struct QuestionAnswer {
     pub policy_ids: Vec<String>,
     /// The approval that is needed, when one would let it through.
     pub approval: Option<ApprovalNeeded>,
+    /// The limit that does not cover it.
+    pub quota: Option<QuotaAnswer>,
+    /// Whose calls are too many.
+    pub rate: Option<SubjectAnswer>,
+    /// When to ask again, in milliseconds from now; `None` when waiting does not help.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl QuestionAnswer {
@@ -98,6 +104,9 @@ impl QuestionAnswer {
             },
             policy_ids: policies.iter().map(ToString::to_string).collect(),
             approval: None,
+            quota: None,
+            rate: None,
+            retry_after_ms: None,
         }
     }
 }
@@ -411,21 +420,26 @@ impl From<Decision> for QuestionAnswer {
             },
             Decision::QuotaExceeded { exceeded, policies } => {
                 let (code, message) = over(&exceeded);
-                Self::new(OutcomeKind::QuotaExceeded, code, message, &policies)
+                Self {
+                    retry_after_ms: exceeded.retry_after.map(millis_up),
+                    quota: Some(QuotaAnswer::from(*exceeded)),
+                    ..Self::new(OutcomeKind::QuotaExceeded, code, message, &policies)
+                }
             }
             Decision::RateLimited {
                 scope,
                 retry_after,
                 policies,
-            } => {
-                let message = too_fast(&scope, retry_after);
-                Self::new(
+            } => Self {
+                rate: Some(SubjectAnswer::from(&scope)),
+                retry_after_ms: Some(millis_up(retry_after)),
+                ..Self::new(
                     OutcomeKind::RateLimited,
                     refusal::RATE_LIMITED,
-                    message,
+                    too_fast(&scope, retry_after),
                     &policies,
                 )
-            }
+            },
         }
     }
 }

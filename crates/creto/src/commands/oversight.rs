@@ -30,7 +30,7 @@ pub(crate) fn run(context: &Context, command: OversightCommand) -> Result<Reply,
                         at(item, "/state"),
                         at(item, "/agent"),
                         at(item, "/action"),
-                        at(item, "/resource"),
+                        on(item),
                         money(item, "/cost"),
                         instant(item, "/expires_at"),
                     ]
@@ -71,6 +71,15 @@ pub(crate) fn decide(
     Ok(Reply::new(shown(&answer), answer))
 }
 
+/// The resource, with its type when that is one of the users' own.
+fn on(request: &Value) -> String {
+    let resource = at(request, "/resource");
+    match at(request, "/resource_type") {
+        kind if kind.is_empty() => resource,
+        kind => format!("{kind} {resource}"),
+    }
+}
+
 fn shown(answer: &Value) -> String {
     let chain: Vec<String> = answer
         .pointer("/chain")
@@ -101,4 +110,17 @@ fn shown(answer: &Value) -> String {
         ("reason", at(answer, "/decision_reason")),
         ("leaf", at(answer, "/leaf")),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_of_the_users_own_is_shown_with_its_type() {
+        let plain = json!({ "resource": "repo:creto" });
+        assert_eq!(on(&plain), "repo:creto");
+        let ticket = json!({ "resource": "42", "resource_type": "Creto::Ticket" });
+        assert_eq!(on(&ticket), "Creto::Ticket 42");
+    }
 }

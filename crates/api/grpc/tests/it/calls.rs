@@ -2,8 +2,8 @@
 
 use creto_proto::authz::v1::quantity::Measure;
 use creto_proto::authz::v1::{
-    BatchRule, CheckBatchRequest, CheckResponse, Outcome, ReleaseRequest, SettleRequest, Value,
-    batch_item, value,
+    BatchRule, CheckBatchRequest, CheckRequest, CheckResponse, Outcome, ReleaseRequest,
+    SettleRequest, SubmitRequest, Value, batch_item, value,
 };
 use creto_types::Clock as _;
 use tonic::Code;
@@ -294,6 +294,75 @@ async fn a_limit_that_does_not_cover_it_is_named_with_its_figures() {
     assert_eq!(amount(quota.limit), usd("1.00"));
     assert_eq!(amount(quota.requested), usd("1.25"));
     assert!(quota.resets_at.is_none(), "a total never resets");
+}
+
+#[tokio::test]
+async fn a_check_names_what_refuses_it_as_a_submission_does() {
+    let world = World::new().await;
+    let mut client = world.client(&world.agent);
+    let owner = world.governor.authenticate(&world.owner).unwrap();
+    let limit = serde_json::json!({
+        "scope": { "agent": "bot" }, "limit": { "units": 3 }, "window": "daily",
+    });
+    let limit = serde_json::from_value(limit).unwrap();
+    world.governor.set_limit(&owner, limit, None).await.unwrap();
+    let read = |units| SubmitRequest {
+        units: Some(units),
+        ..submit("history.read", "", None)
+    };
+    let asked = |units| CheckRequest {
+        units: Some(units),
+        ..check(None, "history.read", "repo:creto")
+    };
+    let free = client.check(asked(1)).await.unwrap().into_inner();
+    assert!(free.permitted && free.quota.is_none());
+    assert!(free.rate.is_none() && free.retry_after.is_none());
+    let done = client.submit(read(1)).await.unwrap().into_inner();
+    assert_eq!(done.outcome(), Outcome::Allow);
+
+    let no = client.check(asked(3)).await.unwrap().into_inner();
+    assert_eq!(says(&no), (false, Outcome::QuotaExceeded, "limit_exceeded"));
+    let quota = no.quota.clone().unwrap();
+    let units = |quantity: &Option<creto_proto::authz::v1::Quantity>| {
+        quantity.as_ref().unwrap().measure.clone()
+    };
+    assert_eq!(units(&quota.limit), Some(Measure::Units(3)));
+    assert_eq!(units(&quota.used), Some(Measure::Units(1)));
+    assert_eq!(units(&quota.requested), Some(Measure::Units(3)));
+    let until = quota.resets_at.unwrap().seconds - world.clock.now().as_second();
+    assert_eq!(no.retry_after.unwrap().seconds, until);
+    let refused = client.submit(read(3)).await.unwrap().into_inner();
+    assert_eq!(
+        (no.quota, no.retry_after),
+        (refused.quota, refused.retry_after)
+    );
+}
+
+#[tokio::test]
+async fn a_check_that_comes_too_fast_says_whose_and_how_long() {
+    let world = World::new().await;
+    let mut client = world.client(&world.agent);
+    let owner = world.governor.authenticate(&world.owner).unwrap();
+    let rate = serde_json::json!({ "scope": { "agent": "bot" }, "per_second": 1, "burst": 1 });
+    let rate = serde_json::from_value(rate).unwrap();
+    world.governor.set_rate(&owner, rate, None).await.unwrap();
+    let read = submit("history.read", "", None);
+    let done = client.submit(read).await.unwrap().into_inner();
+    assert_eq!(done.outcome(), Outcome::Allow);
+    let batch = CheckBatchRequest {
+        checks: vec![check(None, "history.read", "repo:creto")],
+        rule: 0,
+    };
+    let batch = client.check_batch(batch).await.unwrap().into_inner();
+    let Some(batch_item::Result::Answer(no)) = batch.items[0].result.clone() else {
+        panic!("an answer: {batch:?}");
+    };
+    assert_eq!(says(&no), (false, Outcome::RateLimited, "rate_limited"));
+    let rate = no.rate.unwrap();
+    assert_eq!(rate.scope, "agent");
+    assert_eq!(rate.principal.as_deref(), Some("bot"));
+    let wait = no.retry_after.unwrap();
+    assert_eq!((wait.seconds, wait.nanos), (1, 0));
 }
 
 async fn approve(world: &World, id: &str) -> String {

@@ -156,6 +156,24 @@ async fn a_field_that_cannot_be_used_is_named_as_the_message_names_it() {
         let status = client.submit(request).await.unwrap_err();
         assert_eq!(refusal(&status).3.as_deref(), Some(field));
     }
+    let named = |kind: &str, resource: &str| SubmitRequest {
+        resource: resource.to_owned(),
+        resource_type: kind.to_owned(),
+        ..submit("history.read", "", None)
+    };
+    for (request, field) in [
+        (named("", ""), "resource"),
+        (named("Ticket", ""), "resource"),
+        (named("\n", "7"), "resource_type"),
+    ] {
+        let status = client.submit(request).await.unwrap_err();
+        assert_eq!(refusal(&status).3.as_deref(), Some(field));
+        assert!(status.message().contains(field), "{}", status.message());
+    }
+    let mut typed = check(None, "history.read", "7");
+    typed.resource.as_mut().unwrap().r#type = "\n".to_owned();
+    let status = client.check(typed).await.unwrap_err();
+    assert_eq!(refusal(&status).3.as_deref(), Some("resource.type"));
     let other = client.check(check(Some("alice"), "history.read", "repo:creto"));
     let (code, own, class, _) = refusal(&other.await.unwrap_err());
     assert_eq!((code, own.as_str()), (Code::PermissionDenied, "forbidden"));
@@ -200,6 +218,36 @@ async fn a_message_is_read_within_bounds() {
             "{bytes:?}"
         );
     }
+}
+
+/// "gRPC Compression": what is not read is refused with what would be.
+#[tokio::test]
+async fn a_compressed_message_is_refused_with_what_would_be_read() {
+    let world = World::new().await;
+    let call = async |encoding: &str| {
+        let request = Request::post(format!("http://{HOST}{CHECK}"))
+            .header(header::CONTENT_TYPE, "application/grpc")
+            .header("grpc-encoding", encoding)
+            .header(header::AUTHORIZATION, format!("Bearer {}", world.agent));
+        let request = request.body(Full::new(frame(&[]))).unwrap();
+        world.grpc.answer(request).await
+    };
+    for encoding in ["gzip", "br"] {
+        let response = call(encoding).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["grpc-accept-encoding"], "identity");
+        let status = Status::from_header_map(response.headers()).expect("a refusal");
+        let (code, own, class, _) = refusal(&status);
+        assert_eq!(code, Code::Unimplemented, "{encoding}");
+        assert_eq!(
+            (own.as_str(), class.as_str()),
+            ("encoding_unsupported", "permanent")
+        );
+    }
+    let response = call("identity").await;
+    let status = Status::from_header_map(response.headers()).expect("a refusal");
+    assert_eq!(refusal(&status).3.as_deref(), Some("action"), "it was read");
+    assert!(response.headers().get("grpc-accept-encoding").is_none());
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! What is answered.
 
-use creto_governor::{ActionAnswer, GovernError, OutcomeKind, QuestionAnswer};
+use creto_governor::{
+    ActionAnswer, GovernError, OutcomeKind, QuestionAnswer, QuotaAnswer, SubjectAnswer,
+};
 use creto_types::{ActionId, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -32,6 +34,16 @@ pub(crate) struct DecisionContext {
     reason_user: InWords,
     /// The policies that decided.
     policy_ids: Vec<String>,
+    /// The limit that does not cover it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<QuotaAnswer>,
+    /// Whose calls are too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<SubjectAnswer>,
+    /// When to evaluate again, in milliseconds from now; absent when waiting does not
+    /// help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
     /// Names a denial that access may be requested for.
     #[serde(skip_serializing_if = "Option::is_none")]
     evaluation_id: Option<String>,
@@ -97,6 +109,9 @@ impl DecisionContext {
             reason,
             reason_user: InWords { en: message },
             policy_ids: Vec::new(),
+            quota: None,
+            rate: None,
+            retry_after_ms: None,
             evaluation_id: None,
             evaluated_at: None,
             access_request: None,
@@ -119,6 +134,9 @@ impl Decided {
             answer.reason.message,
         );
         context.policy_ids = answer.policy_ids;
+        context.quota = answer.quota;
+        context.rate = answer.rate;
+        context.retry_after_ms = answer.retry_after_ms;
         if let (Some(approval), Some(proof)) = (answer.approval, proof) {
             context.evaluation_id = Some(proof.evaluation_id);
             context.evaluated_at = Some(proof.evaluated_at);
@@ -143,6 +161,9 @@ impl Decided {
             answer.reason.message,
         );
         context.policy_ids = answer.policy_ids;
+        context.quota = answer.quota;
+        context.rate = answer.rate;
+        context.retry_after_ms = answer.retry_after_ms;
         context.approval = approval.filter(|_| allowed);
         context.action_id = allowed.then_some(answer.action_id);
         context.reserved_until = answer.reserved_until;

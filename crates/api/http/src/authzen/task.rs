@@ -93,11 +93,15 @@ impl Approval {
 }
 
 impl TaskAnswer {
-    /// The request, to whoever knows this server by `base`; `review` is the
-    /// approver's page.
-    pub(crate) fn of(request: OversightAnswer, base: &str, review: String) -> Self {
+    /// The request as it stands now, to whoever knows this server by `base`; `review` is
+    /// the approver's page.
+    pub(crate) fn of(request: OversightAnswer, base: &str, review: String, now: Timestamp) -> Self {
+        let ended = request.grant_expires_at.is_some_and(|until| until <= now);
         let (status, words) = match request.state.as_str() {
             "pending" => ("pending", "a human has to approve"),
+            // A terminal status stays ("State Transitions"), and `expired` is for what
+            // nobody decided; that an approval ran out is for `approved_until` to say.
+            "approved" if ended => ("approved", "approved, and not used in time"),
             "approved" => ("approved", "approved; evaluate again"),
             "used" => ("approved", "approved, and used"),
             "denied" => ("denied", "denied"),

@@ -6,7 +6,9 @@ use axum::http::header::{CACHE_CONTROL, HOST, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use creto_governor::{Caller, GovernError, OutcomeKind, OversightAnswer, Question, QuestionAnswer};
+use creto_governor::{
+    Caller, GovernError, IdempotencyKey, OutcomeKind, OversightAnswer, Question, QuestionAnswer,
+};
 
 use crate::app::{App, Shared};
 use crate::authzen::{
@@ -78,25 +80,36 @@ pub(crate) async fn evaluation(
     Key(key): Key,
     Asked(evaluation): Asked<Evaluation>,
 ) -> Reply<Decided> {
+    let one = evaluated(&app, &caller, &evaluation, key, &base).await?;
+    Ok(Json(one))
+}
+
+/// A single evaluation: a question, or the action itself when it carries an approval.
+async fn evaluated(
+    app: &App,
+    caller: &Caller,
+    evaluation: &Evaluation,
+    key: Option<IdempotencyKey>,
+    base: &str,
+) -> Result<Decided, ApiError> {
     let question = evaluation.question()?;
     let Some(reference) = evaluation.approval() else {
-        let asking = app.governor.asking(&caller)?;
-        let answer = asking.ask(&question)?;
-        return Ok(Json(decided(&app, &caller, &question, answer, &base)?));
+        let answer = app.governor.asking(caller)?.ask(&question)?;
+        return decided(app, caller, &question, answer, base);
     };
     let id = reference.request.clone();
     let governor = &app.governor;
     let answer = governor
-        .use_approval(&caller, &question, reference, key)
+        .use_approval(caller, &question, reference, key)
         .await?;
     let approval = match answer.outcome {
         OutcomeKind::Allow => {
-            let request = governor.access_request(&caller, &id, None).await?;
+            let request = governor.access_request(caller, &id, None).await?;
             Some(Approval::without_state(&request))
         }
         _ => None,
     };
-    Ok(Json(Decided::of_action(answer, approval)))
+    Ok(Decided::of_action(answer, approval))
 }
 
 /// The answer with what is needed to request access, where that may be.
@@ -119,18 +132,17 @@ pub(crate) async fn evaluations(
     State(app): State<Shared>,
     Authenticated(caller): Authenticated,
     Base(base): Base,
+    Key(key): Key,
     Asked(asked): Asked<Evaluations>,
 ) -> Reply<EvaluationsAnswer> {
-    let asking = app.governor.asking(&caller)?;
     let (batch, rule) = match asked {
         Evaluations::One(evaluation) => {
-            let question = one_of_many(&evaluation)?;
-            let answer = asking.ask(&question)?;
-            let one = decided(&app, &caller, &question, answer, &base)?;
+            let one = evaluated(&app, &caller, &evaluation, key, &base).await?;
             return Ok(Json(EvaluationsAnswer::One(Box::new(one))));
         }
         Evaluations::Many { batch, rule } => (batch, rule),
     };
+    let asking = app.governor.asking(&caller)?;
     let mut evaluations = Vec::with_capacity(batch.len());
     for evaluation in batch {
         let asked =
@@ -196,7 +208,7 @@ pub(crate) async fn access_request(
 
 fn task(app: &App, request: OversightAnswer, base: &str) -> TaskAnswer {
     let review = app.governor.approver_page(&request.id);
-    TaskAnswer::of(request, base, review)
+    TaskAnswer::of(request, base, review, app.clock.now())
 }
 
 /// The profile has its own words for some refusals.

@@ -233,12 +233,12 @@ fn authzen_routes() -> [Route; 5] {
         Route::post(
             authzen::EVALUATIONS,
             "access_evaluations",
-            "AuthZEN: several such questions",
+            "AuthZEN: several such questions, of which none may carry an approval; without \
+             `evaluations` it is one, and answered as one",
             |f| on(f, evaluate::evaluations),
         )
         .takes::<EvaluationsRequest>()
-        .gives::<EvaluationsAnswer>()
-        .question(),
+        .gives::<EvaluationsAnswer>(),
         Route::post(
             authzen::REQUESTS,
             "request_access",

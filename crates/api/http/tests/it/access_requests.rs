@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use creto_types::Clock as _;
 use serde_json::{Value, json};
 
 use crate::world::{Answer, World};
 
 const EVALUATION: &str = "/access/v1/evaluation";
+const EVALUATIONS: &str = "/access/v1/evaluations";
 const REQUESTS: &str = "/access/v1/requests";
 
 fn publishing() -> Value {
@@ -201,14 +203,85 @@ async fn an_approval_covers_what_was_shown_and_nothing_else() {
 
     // A batch uses nothing up.
     let batch = json!({ "evaluations": [approved(&publishing(), &done)] });
-    let answer = world
-        .post("/access/v1/evaluations", &world.agent, batch)
-        .await
-        .json();
+    let answer = world.post(EVALUATIONS, &world.agent, batch).await.json();
     let error = &answer["evaluations"][0]["context"]["error"];
     assert_eq!(error["field"], "context", "{answer}");
     let yes = world.evaluate(approved(&publishing(), &done)).await;
     assert_eq!(yes["decision"], true, "{yes}");
+}
+
+/// AuthZEN 1.0, section 7.1: without a batch it is a single evaluation in every respect.
+#[tokio::test]
+async fn a_batch_that_is_none_uses_an_approval_as_a_single_evaluation_does() {
+    let world = World::new().await;
+    for (key, empty) in [("none", None), ("empty", Some(json!([])))] {
+        let task = world.requested().await;
+        world.decide(&task, "approve").await;
+        let mut body = approved(&publishing(), &world.status(&task).await);
+        if let Some(empty) = empty {
+            body["evaluations"] = empty;
+        }
+        let yes = world.keyed(EVALUATIONS, key, &body).await.json();
+        assert_eq!(yes["decision"], true, "{yes}");
+        assert_eq!(yes["context"]["approval"]["id"], task["task"]["id"]);
+        assert!(yes["context"]["action_id"].is_string(), "{yes}");
+        let again = world.keyed(EVALUATIONS, key, &body).await.json();
+        assert_eq!(again["context"]["action_id"], yes["context"]["action_id"]);
+        let used = world.post(EVALUATIONS, &world.agent, body).await.json();
+        assert_eq!(used["context"]["reason"], "grant_used", "{used}");
+    }
+}
+
+#[tokio::test]
+async fn an_approved_action_that_a_limit_refuses_says_which() {
+    let world = World::new().await;
+    // More than the budget of one dollar.
+    let mut much = publishing();
+    much["action"]["properties"] = json!({ "units": 5 });
+    let denied = world.evaluate(much.clone()).await;
+    let body = requesting(&much, &denied);
+    let task = world.post(REQUESTS, &world.agent, body).await.json();
+    world.decide(&task, "approve").await;
+    let using = approved(&much, &world.status(&task).await);
+    let no = world.evaluate(using.clone()).await;
+    assert_eq!(no["decision"], false, "{no}");
+    let context = &no["context"];
+    assert_eq!(context["reason"], "budget_exceeded");
+    let usd = |amount: &str| json!({ "amount": amount, "currency": "USD" });
+    let quota = &context["quota"];
+    assert_eq!(quota["scope"], "delegation", "{no}");
+    assert_eq!(quota["delegation"], world.link);
+    assert_eq!(quota["limit"], usd("1.00"));
+    assert_eq!(quota["requested"], usd("1.25"));
+    assert_eq!(context.get("retry_after_ms"), None, "a total never resets");
+
+    let rate = json!({ "scope": { "agent": "bot" }, "per_second": 1, "burst": 1 });
+    let set = world.post("/v1/rates", &world.owner, rate).await;
+    assert_eq!(set.status, StatusCode::OK, "{}", set.body);
+    let read = json!({ "action": "history.read", "resource": "repo:creto" });
+    world.post("/v1/actions", &world.agent, read).await;
+    let no = world.evaluate(using).await;
+    let context = &no["context"];
+    assert_eq!(context["reason"], "rate_limited", "{no}");
+    assert_eq!(context["rate"]["principal"], "bot");
+    assert_eq!(context["retry_after_ms"], 1_000);
+}
+
+#[tokio::test]
+async fn the_task_of_a_typed_resource_names_its_type() {
+    let world = World::new().await;
+    world.publish_tickets().await;
+    let mut close = publishing();
+    close["action"]["name"] = json!("ticket.close");
+    close["resource"] = json!({ "type": "Ticket", "id": "7" });
+    let denied = world.evaluate(close.clone()).await;
+    let body = requesting(&close, &denied);
+    let answer = world.post(REQUESTS, &world.agent, body).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
+    assert_eq!(
+        answer.json()["task"]["display"]["title"],
+        "ticket.close on Creto::Ticket 7 by bot: a human has to approve"
+    );
 }
 
 #[tokio::test]
@@ -326,6 +399,33 @@ async fn denial_and_expiry_are_told_apart_and_unknown_tasks_are_unknown() {
     let task = world.requested().await;
     world.clock.advance(Duration::from_secs(600));
     assert_eq!(world.status(&task).await["task"]["status"], "expired");
+
+    // An approval that ran out: the status is terminal, and the rest says it.
+    let task = world.requested().await;
+    world.decide(&task, "approve").await;
+    let title = |task: &Value| {
+        task["task"]["display"]["title"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    world.clock.advance(Duration::from_secs(59));
+    let open = world.status(&task).await;
+    assert!(title(&open).ends_with("approved; evaluate again"), "{open}");
+    world.clock.advance(Duration::from_secs(1));
+    let over = world.status(&task).await;
+    assert!(
+        title(&over).ends_with("approved, and not used in time"),
+        "{over}"
+    );
+    assert_eq!(over["task"]["status"], "approved");
+    let until = over["result"]["approval"]["approved_until"]
+        .as_str()
+        .unwrap();
+    let until: creto_types::Timestamp = until.parse().unwrap();
+    assert_eq!(until, world.clock.now());
+    let no = world.evaluate(approved(&publishing(), &over)).await;
+    assert_eq!(no["context"]["reason"], "grant_expired", "{no}");
 
     for id in ["ovr_0192f0c4a5e77b3c8d1e2f3a4b5c6d7e", "x"] {
         let answer = world.get(&format!("{REQUESTS}/{id}"), &world.agent).await;

@@ -105,6 +105,25 @@ async fn what_a_human_has_to_approve_is_a_denial_that_says_so() {
     for absent in ["access_request", "evaluation_id", "evaluated_at"] {
         assert!(held["context"].get(absent).is_none(), "{held}");
     }
+    // Nor is access requested for what has a context: an approval would not cover it.
+    world.publish_tickets().await;
+    let close = json!({
+        "subject": agent("bot"),
+        "action": { "name": "ticket.close", "properties": { "units": 1 } },
+        "resource": { "type": "Ticket", "id": "7" },
+    });
+    let mut with_context = close.clone();
+    with_context["context"] = json!({ "country": "DE" });
+    let mut with_units = close.clone();
+    with_units["context"] = json!({ "units": 1 });
+    for (body, requestable) in [(close, true), (with_units, true), (with_context, false)] {
+        let held = world.ask(&world.agent, body.clone()).await;
+        let context = &held["context"];
+        assert_eq!(context["outcome"], "requires_oversight", "{held}");
+        for name in ["access_request", "evaluation_id", "evaluated_at"] {
+            assert_eq!(context.get(name).is_some(), requestable, "{name} of {body}");
+        }
+    }
     // Nobody was asked, and nothing was written.
     let waiting = world.get("/v1/oversight/requests", &world.owner).await;
     assert_eq!(waiting.json()["items"], json!([]));
@@ -416,16 +435,81 @@ async fn what_no_budget_covers_is_no() {
     let limit = json!({ "scope": { "agent": "bot" }, "limit": { "units": 3 }, "window": "daily" });
     let set = world.post("/v1/limits", &world.owner, limit).await;
     assert_eq!(set.status, StatusCode::OK, "{}", set.body);
-    let mut much = asks(&me, "history.read", "repo:creto");
-    much["action"]["properties"] = json!({ "units": 4 });
+    let asking = |units: u64| {
+        let mut body = asks(&me, "history.read", "repo:creto");
+        body["action"]["properties"] = json!({ "units": units });
+        body
+    };
     for _ in 0..4 {
-        let no = world.ask(&world.agent, much.clone()).await;
+        let no = world.ask(&world.agent, asking(4)).await;
         assert_eq!(no["decision"], false, "{no}");
-        assert_eq!(no["context"]["outcome"], "quota_exceeded");
-        assert_eq!(no["context"]["reason"], "limit_exceeded");
+        let context = &no["context"];
+        assert_eq!(context["outcome"], "quota_exceeded");
+        assert_eq!(context["reason"], "limit_exceeded");
+        assert_eq!(
+            context["quota"],
+            json!({
+                "scope": "agent", "principal": "bot",
+                "limit": { "units": 3 }, "used": { "units": 0 }, "requested": { "units": 4 },
+                "resets_at": "2026-03-02T00:00:00Z",
+            })
+        );
+        assert_eq!(context.get("retry_after_ms"), None, "it never fits: {no}");
+        assert_eq!(context.get("rate"), None);
     }
-    let yes = world
-        .ask(&world.agent, asks(&me, "history.read", "repo:creto"))
-        .await;
+    let yes = world.ask(&world.agent, asking(1)).await;
     assert_eq!(yes["decision"], true, "{yes}");
+    for absent in ["quota", "rate", "retry_after_ms"] {
+        assert_eq!(yes["context"].get(absent), None, "{yes}");
+    }
+
+    // The figures are those that the action itself is answered with.
+    let read =
+        |units: u64| json!({ "action": "history.read", "resource": "repo:creto", "units": units });
+    let done = world.post("/v1/actions", &world.agent, read(1)).await;
+    assert_eq!(done.json()["outcome"], "allow", "{}", done.body);
+    let no = world.ask(&world.agent, asking(3)).await;
+    let action = world
+        .post("/v1/actions", &world.agent, read(3))
+        .await
+        .json();
+    assert_eq!(
+        no["context"]["quota"]["used"],
+        json!({ "units": 1 }),
+        "{no}"
+    );
+    assert_eq!(
+        no["context"]["retry_after_ms"], 43_200_000,
+        "until midnight"
+    );
+    for same in ["quota", "retry_after_ms"] {
+        assert_eq!(no["context"][same], action[same], "{same}");
+    }
+    let batch = json!({ "evaluations": [asking(3)] });
+    let batch = world.post(EVALUATIONS, &world.agent, batch).await.json();
+    let quota = &batch["evaluations"][0]["context"]["quota"];
+    assert_eq!(*quota, action["quota"]);
+}
+
+#[tokio::test]
+async fn what_comes_too_fast_is_no_and_says_whose_and_how_long() {
+    let world = World::new().await;
+    let rate = json!({ "scope": { "agent": "bot" }, "per_second": 1, "burst": 1 });
+    let set = world.post("/v1/rates", &world.owner, rate).await;
+    assert_eq!(set.status, StatusCode::OK, "{}", set.body);
+    let read = json!({ "action": "history.read", "resource": "repo:creto" });
+    let done = world.post("/v1/actions", &world.agent, read).await;
+    assert_eq!(done.json()["outcome"], "allow", "{}", done.body);
+    let body = asks(&agent("bot"), "history.read", "repo:creto");
+    let no = world.ask(&world.agent, body).await;
+    assert_eq!(no["decision"], false, "{no}");
+    let context = &no["context"];
+    assert_eq!(context["outcome"], "rate_limited");
+    assert_eq!(context["reason"], "rate_limited");
+    assert_eq!(
+        context["rate"],
+        json!({ "scope": "agent", "principal": "bot" })
+    );
+    assert_eq!(context["retry_after_ms"], 1_000);
+    assert_eq!(context.get("quota"), None);
 }

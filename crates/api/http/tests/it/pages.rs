@@ -157,6 +157,38 @@ async fn a_person_logs_in_reads_and_approves() {
 }
 
 #[tokio::test]
+async fn an_approver_sees_the_type_of_the_resource_and_the_context() {
+    let world = World::new().await;
+    world.publish_tickets().await;
+    let close = json!({
+        "action": "ticket.close",
+        "resource": { "type": "Ticket", "id": "7" },
+        "context": { "country": "DE\u{202e}<b>" },
+    });
+    let held = world.post("/v1/actions", &world.agent, close).await.json();
+    let id = held["oversight"]["request_id"].as_str().unwrap();
+    let page = format!("/oversight/requests/{id}");
+    let mut browser = Browser::new(&world);
+    browser.log_in().await;
+    let list = browser.get("/oversight").await;
+    assert!(list.body.contains("Creto::Ticket 7"), "{}", list.body);
+    let shown = browser.get(&page).await;
+    for text in [
+        "<dd>Creto::Ticket 7</dd>",
+        "In exactly this context",
+        "&quot;country&quot;: &quot;DE\\u{202e}&lt;b&gt;&quot;",
+    ] {
+        assert!(shown.body.contains(text), "{text} in {}", shown.body);
+    }
+
+    // A resource without a type of its own, in no context, shows neither.
+    let id = world.held(json!({})).await;
+    let shown = browser.get(&format!("/oversight/requests/{id}")).await;
+    assert!(shown.body.contains("<dd>repo:creto</dd>"), "{}", shown.body);
+    assert!(!shown.body.contains("In exactly this context"));
+}
+
+#[tokio::test]
 async fn a_forged_form_is_refused_and_changes_nothing() {
     let world = World::new().await;
     let id = world.held(json!({})).await;

@@ -114,6 +114,31 @@ impl World {
             .await
     }
 
+    /// Publishes the starter set with an action on tickets, which may say a country and
+    /// needs a human.
+    pub(crate) async fn publish_tickets(&self) {
+        let mut files = creto_governor::PolicyFiles::starter().files().clone();
+        let schema = r#"namespace Creto {
+            entity Ticket in [Organization] = { id: String };
+            action "ticket.close" appliesTo {
+                principal: [Human, Agent],
+                resource: [Ticket],
+                context: { oversight: Oversight, units: Long, country?: String },
+            };
+        }"#;
+        let policies = r#"@id("close")
+            permit (principal, action == Creto::Action::"ticket.close", resource);
+            @id("close-with-a-human")
+            @oversight("support")
+            forbid (principal, action == Creto::Action::"ticket.close", resource)
+            unless { context.oversight.approved };"#;
+        files.insert("tickets.cedarschema".to_owned(), schema.to_owned());
+        files.insert("tickets.cedar".to_owned(), policies.to_owned());
+        let request = json!({ "files": files, "reason": "tickets" });
+        let answer = self.post("/v1/policies", &self.owner, request).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+    }
+
     /// Submits an action that a human has to approve; gives the request's id.
     pub(crate) async fn held(&self, args: Value) -> String {
         let answer = self.post("/v1/actions", &self.agent, publish(args)).await;

@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use creto_errors::Classify as _;
-use creto_governor::{ActionAnswer, Governor, IdempotencyKey, OutcomeKind};
+use creto_governor::{
+    AccessRequest, ActionAnswer, ApprovalReference, GovernError, Governor, IdempotencyKey,
+    OutcomeKind, Question,
+};
 use serde_json::json;
 
 use crate::world::{World, action, usd};
@@ -367,6 +370,35 @@ async fn asking_alone_has_a_bound_and_costs_no_record() {
         }
     }
     assert_eq!(unheard, 10);
+
+    // With an approval, or asking for one, it is the same: nothing was decided.
+    let question = Question {
+        subject: None,
+        action: "history.read".to_owned(),
+        resource_type: "Resource".to_owned(),
+        resource_id: "repo:creto".to_owned(),
+        units: 1,
+        context: Vec::new(),
+    };
+    let approval = ApprovalReference {
+        request: "ovr_0192f0c4a5e77b3c8d1e2f3a4b5c6d7e".to_owned(),
+        grant: "grt_none".to_owned(),
+    };
+    let before = records();
+    let governor = &world.governor;
+    let used = governor.use_approval(&world.bot, &question, approval, None);
+    let used = used.await.map(|answer| answer.reason.code);
+    let shown = serde_json::Value::Null;
+    let access = AccessRequest { question, shown };
+    let requested = governor.request_access(&world.bot, access, None).await;
+    for refused in [used.err(), requested.err()] {
+        let wait = match &refused {
+            Some(GovernError::TooManyRequests { retry_after }) => *retry_after,
+            _ => Duration::ZERO,
+        };
+        assert!(wait > Duration::ZERO, "{refused:?}");
+    }
+    assert_eq!(records(), before, "no record");
 }
 
 #[tokio::test]
