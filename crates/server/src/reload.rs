@@ -52,7 +52,7 @@ pub(crate) async fn follow(governor: Arc<Governor>, directory: PathBuf, served: 
             Err(error) => tracing::error!(
                 code = error.code(),
                 error = &error as &dyn std::error::Error,
-                "the policy directory could not be put in force; it is tried again"
+                "the policy directory could not be put in force everywhere; it is tried again"
             ),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use creto_audit::{Audit, LeafProof};
 use creto_authz::Authz;
@@ -80,6 +80,8 @@ pub struct GovernorConfig {
 
 /// The governance plane: see the crate's documentation for what it promises.
 pub struct Governor {
+    /// Itself, for what goes on after a call returned.
+    pub(crate) me: Weak<Self>,
     pub(crate) parts: Parts,
     pub(crate) config: GovernorConfig,
     pub(crate) running: Sandboxes,
@@ -94,7 +96,8 @@ impl Governor {
     /// Ties the parts together.
     #[must_use]
     pub fn new(parts: Parts, config: GovernorConfig) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             parts,
             config,
             running: Sandboxes::default(),

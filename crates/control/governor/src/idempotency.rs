@@ -68,6 +68,11 @@ impl Ticket {
         }
     }
 
+    /// The key, if the call has one.
+    pub(crate) const fn key(&self) -> Option<&IdempotencyKey> {
+        self.key.as_ref()
+    }
+
     /// The record that makes `answer` the reply of this key from now on.
     pub(crate) fn record(&self, answer: &impl Answer) -> Result<Option<Idempotency>, GovernError> {
         let Some(key) = &self.key else {

@@ -75,8 +75,8 @@ pub use policies::{
     MAX_POLICY_FILES, MissingPermitAnswer, NearPermitAnswer, NearRight, PoliciesInForceAnswer,
     PolicyAnswer, PolicyBundleAnswer, PolicyChange, PolicyDiff, PolicyFiles, PolicyPlace,
     PolicyShadow, PolicySource, PolicyText, PolicyVersionAnswer, PublishPoliciesRequest,
-    RefusedAnswer, RollbackPoliciesRequest, ShadowAnswer, TestAnswer, TestCase, TestReport,
-    ValidationAnswer, VerdictAnswer,
+    RefusedAnswer, ReloadError, RollbackPoliciesRequest, ShadowAnswer, TestAnswer, TestCase,
+    TestReport, ValidationAnswer, VerdictAnswer,
 };
 pub use ports::{
     ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxStore,

@@ -7,7 +7,9 @@
 
 use std::str::FromStr as _;
 
-use cedar_policy::{Context, Entities, EntityUid, PolicyId as CedarId, PolicySet, Request, Schema};
+use cedar_policy::{
+    Context, Entities, EntityUid, Policy, PolicyId as CedarId, PolicySet, Request, Schema, Template,
+};
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use creto_errors::{Class, Classify};
@@ -20,8 +22,8 @@ use crate::slice::Slices;
 /// The texts to evaluate.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EvalInput<'a> {
-    /// Cedar policies and templates or, when it starts with `{`, Cedar's JSON of them,
-    /// in which links may be too.
+    /// Cedar policies and templates or, when it starts with `{`, Cedar's JSON: of a
+    /// set, in which links may be too, or of one policy or template.
     pub policies: &'a str,
     /// A schema in Cedar's syntax or, when it starts with `{`, its JSON. Entities
     /// and request must fit it; policies are not validated.
@@ -50,7 +52,7 @@ pub enum EvalDecision {
 pub struct EvalAnswer {
     /// Whether it is allowed.
     pub decision: EvalDecision,
-    /// The policies that decided, in the order of the set.
+    /// The policies that decided, in the order of the set: their ids as they are.
     pub reason: Vec<String>,
     /// Policies that could not be evaluated and so did not count, in the words of
     /// Cedar.
@@ -137,9 +139,10 @@ fn answer(set: &PolicySet, entities: &Entities, request: &Request) -> EvalAnswer
                 Ok(false) => {}
                 Ok(true) if sliced.permits() => permits.push(sliced.id.to_string()),
                 Ok(true) => forbids.push(sliced.id.to_string()),
+                // Printed, Cedar's own id has its control characters escaped.
                 Err(error) => errors.push(format!(
                     "error while evaluating policy `{}`: {error}",
-                    sliced.id
+                    CedarId::new(sliced.id.as_str())
                 )),
             }
         }
@@ -173,9 +176,7 @@ fn schema(text: &str) -> Result<Schema, EvalError> {
 /// Policies in either of Cedar's formats, with the links of templates.
 fn policies(text: &str, linked: Option<&str>) -> Result<PolicySet, EvalError> {
     let mut set = if text.trim_start().starts_with('{') {
-        // In JSON every policy has its name.
-        PolicySet::from_json_str(text)
-            .map_err(|error| EvalError::Policies(creto_errors::chain(&error)))?
+        of_json(text)?
     } else {
         named(text)?
     };
@@ -183,6 +184,34 @@ fn policies(text: &str, linked: Option<&str>) -> Result<PolicySet, EvalError> {
         link.apply(&mut set)
             .map_err(|error| EvalError::Links(format!("`{}`: {error}", link.link_id)))?;
     }
+    Ok(set)
+}
+
+/// The fields of Cedar's JSON of a set, of which one of a policy has none.
+const FIELDS_OF_A_SET: [&str; 3] = ["staticPolicies", "templates", "templateLinks"];
+
+fn unusable(error: &(dyn std::error::Error + 'static)) -> EvalError {
+    EvalError::Policies(creto_errors::chain(error))
+}
+
+/// A set, or a single policy or template. In a set every policy has its name; a
+/// single one gets Cedar's, `JSON policy`.
+fn of_json(text: &str) -> Result<PolicySet, EvalError> {
+    let json: serde_json::Value = serde_json::from_str(text).map_err(|error| unusable(&error))?;
+    if FIELDS_OF_A_SET
+        .iter()
+        .any(|field| json.get(field).is_some())
+    {
+        // From the text: in a document an id that is there twice is there once.
+        return PolicySet::from_json_str(text).map_err(|error| unusable(&error));
+    }
+    if let Ok(policy) = Policy::from_json(None, json.clone()) {
+        return PolicySet::from_policies([policy]).map_err(|error| unusable(&error));
+    }
+    let template = Template::from_json(None, json).map_err(|error| unusable(&error))?;
+    let mut set = PolicySet::new();
+    set.add_template(template)
+        .map_err(|error| unusable(&error))?;
     Ok(set)
 }
 

@@ -88,7 +88,8 @@ pub struct MissingPermit {
     pub principals: Vec<String>,
     /// The existing permits that come nearest, nearest first.
     pub nearest: Vec<NearPermit>,
-    /// Cedar policies that would permit exactly this, to those whom nothing does.
+    /// Cedar policies that would permit this action on this resource, with any units and
+    /// context, to those whom nothing does.
     pub policy: String,
 }
 

@@ -268,15 +268,15 @@ fn parse(files: &[(String, String)]) -> Result<Vec<Parsed>, PolicyError> {
 
 /// Policies with their names. Templates are in the set but permit and forbid
 /// nothing; what is made from them does.
-struct Named {
-    set: PolicySet,
-    policies: Vec<PolicyInfo>,
-    templates: Vec<PolicyInfo>,
+pub(crate) struct Named {
+    pub(crate) set: PolicySet,
+    pub(crate) policies: Vec<PolicyInfo>,
+    pub(crate) templates: Vec<PolicyInfo>,
 }
 
 /// Every policy under its name, not validated.
-pub(crate) fn named(sources: &PolicySources) -> Result<PolicySet, PolicyError> {
-    Ok(name(parse(&sources.policies)?, &sources.links)?.set)
+pub(crate) fn named(sources: &PolicySources) -> Result<Named, PolicyError> {
+    name(parse(&sources.policies)?, &sources.links)
 }
 
 /// Gives each policy its name, reads its annotations, and makes the policies that

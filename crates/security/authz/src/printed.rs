@@ -2,32 +2,56 @@
 
 use std::collections::BTreeMap;
 
+use cedar_policy::{PolicyId as CedarId, PolicyToJsonError};
+use serde_json::Value;
+
 use crate::error::PolicyError;
-use crate::policies::named;
+use crate::policies::{PolicyEffect, named};
 use crate::sources::PolicySources;
 
-/// One policy as text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// One policy or template as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Printed {
+    /// What it does.
+    pub effect: PolicyEffect,
+    /// The file it stands in.
+    pub file: String,
     /// As it was written.
     pub text: String,
-    /// The same for two policies that say the same: Cedar's JSON form, which knows
-    /// no comments and no spaces.
+    /// The same for two that say the same: Cedar's JSON form, which knows no comments
+    /// and no spaces.
     pub meaning: String,
 }
 
 impl PolicySources {
-    /// What each policy says, by its name.
+    /// What each policy and each template says, by its name.
     pub fn printed(&self) -> Result<BTreeMap<String, Printed>, PolicyError> {
-        let set = named(self)?;
-        let texts = set.policies().map(|policy| {
-            let id: &str = policy.id().as_ref();
-            let text = policy.to_string();
-            let meaning = policy
-                .to_json()
-                .map_or_else(|_| text.clone(), |json| json.to_string());
-            (id.to_owned(), Printed { text, meaning })
+        let named = named(self)?;
+        let said = |id: &str| {
+            let id = CedarId::new(id);
+            let policy = named.set.policy(&id);
+            let template = named.set.template(&id);
+            policy
+                .map(|policy| in_both(policy, policy.to_json()))
+                .or_else(|| template.map(|template| in_both(template, template.to_json())))
+        };
+        let infos = named.policies.iter().chain(&named.templates);
+        let printed = infos.filter_map(|info| {
+            let (text, meaning) = said(info.id.as_str())?;
+            let printed = Printed {
+                effect: info.effect,
+                file: info.file.clone(),
+                text,
+                meaning,
+            };
+            Some((info.id.to_string(), printed))
         });
-        Ok(texts.collect())
+        Ok(printed.collect())
     }
+}
+
+fn in_both(policy: &impl ToString, json: Result<Value, PolicyToJsonError>) -> (String, String) {
+    let text = policy.to_string();
+    let meaning = json.map_or_else(|_| text.clone(), |json| json.to_string());
+    (text, meaning)
 }

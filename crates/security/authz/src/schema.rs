@@ -400,6 +400,14 @@ impl Served {
             self.actions.insert(name, shape);
         }
         for kind in resources {
+            // A bare name in a request stands in the namespace, whoever asks.
+            if kind.namespace().is_empty() {
+                problems.push(format!(
+                    "resource type `{kind}` stands in no namespace, so no request can name \
+                     it: declare it in one, such as `namespace {NAMESPACE} {{ entity {kind}; }}`"
+                ));
+                continue;
+            }
             match self.probe_resource(&kind) {
                 Ok(shape) => {
                     let name = kind.to_string();

@@ -2,24 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use creto_authz::{PolicyEffect, PolicyInfo, Printed};
+use creto_authz::{PolicyEffect, Printed};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::bundle::CheckedBundle;
 
 /// What is in the second bundle and not in the first, and the other way round.
-/// Policies are told apart by their ids; spaces, comments and the order of
+/// Policies and templates are told apart by their ids; spaces, comments and the order of
 /// annotations are no difference.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PolicyDiff {
     /// Whether the two say the same.
     pub same: bool,
-    /// Policies that are new.
+    /// Policies and templates that are new.
     pub added: Vec<PolicyText>,
-    /// Policies that are gone.
+    /// Policies and templates that are gone.
     pub removed: Vec<PolicyText>,
-    /// Policies that say something else.
+    /// Policies and templates that say something else.
     pub changed: Vec<PolicyChange>,
     /// Actions that the schema did not have.
     pub actions_added: Vec<String>,
@@ -29,11 +29,11 @@ pub struct PolicyDiff {
     pub resources_added: Vec<String>,
     /// Resource types that the schema has no more.
     pub resources_removed: Vec<String>,
-    /// Files of schema and tests whose text differs.
+    /// Files of schema, links and tests whose text differs.
     pub files_changed: Vec<String>,
 }
 
-/// One policy.
+/// One policy or template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PolicyText {
     /// Its name.
@@ -46,7 +46,7 @@ pub struct PolicyText {
     pub text: String,
 }
 
-/// One policy that changed.
+/// One policy or template that changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PolicyChange {
     /// Its name.
@@ -75,12 +75,12 @@ impl PolicyDiff {
         };
         for (id, before) in &old {
             if let Some(after) = new.get(id)
-                && after.printed.meaning != before.printed.meaning
+                && after.meaning != before.meaning
             {
                 diff.changed.push(PolicyChange {
                     id: id.clone(),
-                    before: before.shown(id),
-                    after: after.shown(id),
+                    before: shown(id, before),
+                    after: shown(id, after),
                 });
             }
         }
@@ -93,35 +93,20 @@ impl PolicyDiff {
     }
 }
 
-struct Policy {
-    effect: &'static str,
-    file: String,
-    printed: Printed,
-}
+type Texts = BTreeMap<String, Printed>;
 
-impl Policy {
-    fn shown(&self, id: &str) -> PolicyText {
-        PolicyText {
-            id: id.to_owned(),
-            effect: self.effect.to_owned(),
-            file: self.file.clone(),
-            text: self.printed.text.clone(),
-        }
+fn shown(id: &str, policy: &Printed) -> PolicyText {
+    PolicyText {
+        id: id.to_owned(),
+        effect: effect(policy.effect).to_owned(),
+        file: policy.file.clone(),
+        text: policy.text.clone(),
     }
 }
 
-fn texts(bundle: &CheckedBundle) -> BTreeMap<String, Policy> {
+fn texts(bundle: &CheckedBundle) -> Texts {
     // It compiled, so it can be printed.
-    let printed = bundle.files.sources().printed().unwrap_or_default();
-    let policy = |info: &PolicyInfo| Policy {
-        effect: effect(info.effect),
-        file: info.file.clone(),
-        printed: printed.get(info.id.as_str()).cloned().unwrap_or_default(),
-    };
-    let infos = bundle.compiled.report().policies.iter();
-    infos
-        .map(|info| (info.id.to_string(), policy(info)))
-        .collect()
+    bundle.files.sources().printed().unwrap_or_default()
 }
 
 pub(crate) const fn effect(effect: PolicyEffect) -> &'static str {
@@ -131,9 +116,9 @@ pub(crate) const fn effect(effect: PolicyEffect) -> &'static str {
     }
 }
 
-fn only_in(here: &BTreeMap<String, Policy>, there: &BTreeMap<String, Policy>) -> Vec<PolicyText> {
+fn only_in(here: &Texts, there: &Texts) -> Vec<PolicyText> {
     let only = here.iter().filter(|(id, _)| !there.contains_key(*id));
-    only.map(|(id, policy)| policy.shown(id)).collect()
+    only.map(|(id, policy)| shown(id, policy)).collect()
 }
 
 fn missing(here: &[String], there: &[String]) -> Vec<String> {
@@ -144,7 +129,7 @@ fn missing(here: &[String], there: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Policies are compared one by one, so their files are not.
+/// Policies and templates are compared one by one, so their files are not.
 fn files_changed(before: &CheckedBundle, after: &CheckedBundle) -> Vec<String> {
     let (old, new) = (before.files.files(), after.files.files());
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
@@ -210,5 +195,31 @@ mod tests {
             "release.test.json",
         ];
         assert_eq!(diff.files_changed, files);
+    }
+
+    #[test]
+    fn a_template_that_nothing_is_made_of_differs_too() {
+        let with = |text: &str| {
+            bundle(|files| {
+                files.insert("more.cedar".to_owned(), text.to_owned());
+            })
+        };
+        let none = bundle(|_| {});
+        let before = with("@id(\"may\") permit (principal == ?principal, action, resource);");
+        let after = with("@id(\"may\") permit (principal in ?principal, action, resource);");
+        let diff = PolicyDiff::between(&before, &after);
+        assert!(!diff.same);
+        let [change] = diff.changed.as_slice() else {
+            panic!("{diff:?}");
+        };
+        assert_eq!(
+            (change.id.as_str(), change.before.file.as_str()),
+            ("may", "more.cedar")
+        );
+        assert!(change.after.text.contains("principal in ?principal"));
+        let diff = PolicyDiff::between(&none, &before);
+        assert_eq!(diff.added[0].id, "may");
+        assert!(!PolicyDiff::between(&before, &none).removed.is_empty());
+        assert!(PolicyDiff::between(&before, &before).same);
     }
 }

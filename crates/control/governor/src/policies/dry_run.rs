@@ -124,9 +124,10 @@ impl Body {
 }
 
 impl Governor {
-    /// Asks a candidate everything that was decided in a period, and says what it
-    /// would have decided differently. Nothing is changed, and what has happened
-    /// since, revocations and budgets, is not looked at.
+    /// Asks a candidate about every action that was decided in a period, and says what
+    /// it would have decided differently. Connections are not asked about again. Nothing
+    /// is changed, and what has happened since, revocations and budgets, is not looked
+    /// at.
     pub async fn dry_run_policies(
         &self,
         caller: &Caller,
@@ -227,16 +228,11 @@ impl Governor {
             })
             .count += 1;
         if answer.items.len() < LISTED {
+            let (at, who) = (decided.at, decided.actor);
             answer.items.push(DifferenceAnswer {
-                at: decided.at,
                 action_id: decided.action_id,
                 leaf: Some(leaf),
-                principal: decided.actor,
-                action: asked.action,
-                resource: asked.resource.id,
-                units: asked.units,
-                enforced,
-                candidate,
+                ..DifferenceAnswer::new(at, who, asked, enforced, candidate)
             });
         }
         Ok(())

@@ -174,7 +174,8 @@ pub struct MissingPermitAnswer {
     pub principals: Vec<String>,
     /// The permits that come nearest, nearest first.
     pub nearest: Vec<NearPermitAnswer>,
-    /// Cedar policies that would permit exactly this, to those whom nothing does.
+    /// Cedar policies that would permit this action on this resource, with any units and
+    /// context, to those whom nothing does.
     pub policy: String,
 }
 

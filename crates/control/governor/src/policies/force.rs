@@ -1,9 +1,11 @@
 //! What is really in force: at start, when the directory changes, and after a
 //! publication.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use creto_errors::{Class, Classify};
 use creto_telemetry::PolicyReload;
 use creto_types::{Commit, OrgId, PrincipalName, StoreError, Timestamp};
 use parking_lot::RwLock;
@@ -15,6 +17,11 @@ use crate::ports::{PolicyVersion, ServedPolicies};
 use crate::records::{PoliciesBefore, PolicyReloaded};
 use crate::{Caller, GovernError, Governor};
 
+/// How long to wait before a store that could not be read is asked again: at first, and
+/// at most.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 /// What each organization is served, and from where.
 #[derive(Default)]
 pub(crate) struct InForce {
@@ -22,6 +29,8 @@ pub(crate) struct InForce {
     /// is in force follow one order.
     pub(super) changing: Mutex<()>,
     state: RwLock<State>,
+    /// The organizations of which the store is being asked what is to be served.
+    open: parking_lot::Mutex<HashSet<OrgId>>,
 }
 
 #[derive(Default)]
@@ -50,6 +59,30 @@ enum Source {
 struct Directory {
     accepted: Option<CheckedBundle>,
     refused: Option<RefusedAnswer>,
+}
+
+/// The directory was not put in force in every organization that follows it.
+#[derive(Debug, thiserror::Error)]
+#[error("what lies in the policy directory is not in force everywhere: {}", told(.failed))]
+pub struct ReloadError {
+    /// Where it is not, and why.
+    pub failed: Vec<(OrgId, GovernError)>,
+}
+
+fn told(failed: &[(OrgId, GovernError)]) -> String {
+    let one =
+        |(org, error): &(OrgId, GovernError)| format!("{org}: {}", creto_errors::chain(error));
+    failed.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+impl Classify for ReloadError {
+    fn class(&self) -> Class {
+        Class::Transient
+    }
+
+    fn code(&self) -> &'static str {
+        "policy_reload_incomplete"
+    }
 }
 
 impl InForce {
@@ -88,11 +121,12 @@ impl Governor {
     }
 
     /// Takes what is in the directory now. What cannot be accepted is reported and
-    /// changes nothing.
+    /// changes nothing. An organization in which it could not be put in force keeps
+    /// none of the others back; called again, this goes on with those alone.
     pub async fn reload_policies(
         &self,
         found: Result<CheckedBundle, BundleError>,
-    ) -> Result<(), GovernError> {
+    ) -> Result<(), ReloadError> {
         let reloads = &self.parts.metrics.policy_reloads;
         let directory = match found {
             Ok(directory) => directory,
@@ -110,11 +144,18 @@ impl Governor {
         };
         let _one_at_a_time = self.in_force.changing.lock().await;
         self.accept(&directory);
+        let mut failed = Vec::new();
         for organization in self.parts.nhi.organizations() {
             let org = organization.id;
-            if self.in_force.follows_directory(org) && !self.serves(org, &directory.digest) {
-                self.enforce_directory(org, &directory).await?;
+            if self.in_force.follows_directory(org)
+                && !self.serves(org, &directory.digest)
+                && let Err(error) = self.enforce_directory(org, &directory).await
+            {
+                failed.push((org, error));
             }
+        }
+        if !failed.is_empty() {
+            return Err(ReloadError { failed });
         }
         reloads.inc(PolicyReload::Loaded);
         tracing::info!(
@@ -187,18 +228,52 @@ impl Governor {
     }
 
     /// After a failure: when it leaves open whether a change is durable, what the store
-    /// says is what is served.
+    /// says is what is served. While the store cannot be read it is asked again, until
+    /// it is known.
     pub(super) async fn in_doubt(&self, org: OrgId, error: StoreError) -> GovernError {
-        if let StoreError::Unavailable(_) = error
-            && let Err(lost) = self.recover_in_force(org).await
-        {
-            tracing::error!(
-                %org,
-                error = &lost as &dyn std::error::Error,
-                "it is open which policies are to be served; repeating the call tells, or a restart"
-            );
+        match error {
+            StoreError::Unavailable(_) => {
+                if let Err(lost) = self.recover_in_force(org).await {
+                    tracing::error!(
+                        %org,
+                        error = &lost as &dyn std::error::Error,
+                        "it is open which policies are to be served; the store is asked again"
+                    );
+                    self.recover_later(org);
+                }
+                error.into()
+            }
+            // The call that was first may have left it open.
+            StoreError::Replayed(_) => match self.recover_in_force(org).await {
+                Ok(()) => error.into(),
+                Err(lost) => lost,
+            },
+            error => error.into(),
         }
-        error.into()
+    }
+
+    fn recover_later(&self, org: OrgId) {
+        if !self.in_force.open.lock().insert(org) {
+            return;
+        }
+        let governor = self.me.clone();
+        tokio::spawn(async move {
+            let mut wait = FIRST_WAIT;
+            loop {
+                tokio::time::sleep(wait).await;
+                wait = wait.saturating_mul(2).min(LONGEST_WAIT);
+                // Nobody is served any more.
+                let Some(governor) = governor.upgrade() else {
+                    return;
+                };
+                let _one_at_a_time = governor.in_force.changing.lock().await;
+                if governor.recover_in_force(org).await.is_ok() {
+                    governor.in_force.open.lock().remove(&org);
+                    tracing::info!(%org, "it is known again which policies are to be served");
+                    return;
+                }
+            }
+        });
     }
 
     /// The answer of a call that was made before, once what it did is in force: its

@@ -35,6 +35,7 @@ pub use explain::{
     MissingPermitAnswer, NearPermitAnswer, NearRight, PolicyPlace,
 };
 pub(crate) use force::InForce;
+pub use force::ReloadError;
 pub use judge::VerdictAnswer;
 pub use publish::{FilesRequest, FollowRequest, PublishPoliciesRequest, RollbackPoliciesRequest};
 pub use shadow::{DifferenceAnswer, DifferenceKindAnswer, PolicyShadow, ShadowAnswer};

@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use creto_authz::{CheckRequest, Decision};
+use creto_authz::{CheckRequest, Decision, ResourceRef};
 use creto_nhi::AgentIdentity;
 use creto_telemetry::{Metrics, PolicyShadow as Label};
-use creto_types::{ActionId, Clock, Commit, LeafIndex, OrgId, PrincipalName, Timestamp};
+use creto_types::{
+    ActionId, Clock, Commit, Evidence, LeafIndex, OrgId, PrincipalName, StoreError, Timestamp,
+};
 use parking_lot::{Mutex, RwLock};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,7 @@ use super::bundle::{CheckedBundle, PolicyFiles};
 use super::judge::{Asked, Judge, VerdictAnswer};
 use super::publish::FilesRequest;
 use crate::answers::Answer;
+use crate::facts::ContextJson;
 use crate::idempotency::{Begun, Ticket};
 use crate::{Caller, GovernError, Governor, IdempotencyKey, OutcomeKind};
 
@@ -40,6 +43,21 @@ pub struct PolicyShadow {
     /// none.
     any: AtomicBool,
     runs: RwLock<HashMap<OrgId, Arc<Run>>>,
+    /// One start or stop at a time, so that what the log says and what is asked
+    /// follow one order.
+    changing: tokio::sync::Mutex<()>,
+    /// Each organization's last change, where the store could not say whether it
+    /// happened.
+    open: Mutex<HashMap<OrgId, Open>>,
+}
+
+/// A start or stop that may be in the log and was not done. Who repeats it by its key
+/// tells that it is there.
+struct Open {
+    by: PrincipalName,
+    key: IdempotencyKey,
+    /// What is to be asked; nothing any more when absent.
+    candidate: Option<CheckedBundle>,
 }
 
 /// One candidate while it is asked.
@@ -91,8 +109,14 @@ pub struct DifferenceAnswer {
     pub action: String,
     /// On what.
     pub resource: String,
+    /// Of this entity type; a `Creto::Resource` when absent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resource_type: Option<String>,
     /// How many.
     pub units: u64,
+    /// In this context.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub context: BTreeMap<String, ContextJson>,
     /// What was decided.
     pub enforced: VerdictAnswer,
     /// What the candidate says.
@@ -115,7 +139,8 @@ pub struct DifferenceKindAnswer {
 /// A candidate and what it said so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShadowAnswer {
-    /// Whether a candidate is asked now.
+    /// Whether this candidate is asked now; of all that a repeated call answers, this
+    /// alone is as of the repetition.
     pub active: bool,
     /// SHA-256 of its bundle, in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -201,16 +226,40 @@ impl Run {
             kind.samples.pop_back();
         }
         kind.samples.push_front(DifferenceAnswer {
-            at: seen.at,
             action_id: seen.action_id,
-            leaf: None,
-            principal: seen.identity.name.clone(),
-            action: seen.asked.action,
-            resource: seen.asked.resource.id,
-            units: seen.asked.units,
-            enforced: seen.enforced,
-            candidate,
+            ..DifferenceAnswer::new(
+                seen.at,
+                seen.identity.name.clone(),
+                seen.asked,
+                seen.enforced,
+                candidate,
+            )
         });
+    }
+}
+
+impl DifferenceAnswer {
+    pub(super) fn new(
+        at: Timestamp,
+        principal: PrincipalName,
+        asked: Asked,
+        enforced: VerdictAnswer,
+        candidate: VerdictAnswer,
+    ) -> Self {
+        let ResourceRef { kind, id } = asked.resource;
+        Self {
+            at,
+            action_id: None,
+            leaf: None,
+            principal,
+            action: asked.action,
+            resource: id,
+            resource_type: (kind != ResourceRef::RESOURCE).then_some(kind),
+            units: asked.units,
+            context: asked.context,
+            enforced,
+            candidate,
+        }
     }
 }
 
@@ -235,6 +284,8 @@ impl PolicyShadow {
             clock,
             any: AtomicBool::new(false),
             runs: RwLock::default(),
+            changing: tokio::sync::Mutex::default(),
+            open: Mutex::default(),
         }
     }
 
@@ -271,7 +322,7 @@ impl PolicyShadow {
         });
     }
 
-    fn start(&self, org: OrgId, by: &PrincipalName, bundle: &CheckedBundle) -> ShadowAnswer {
+    fn start(&self, org: OrgId, by: &PrincipalName, bundle: &CheckedBundle) {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         let run = Arc::new(Run {
             digest: bundle.digest.clone(),
@@ -296,10 +347,8 @@ impl PolicyShadow {
                 tokio::task::yield_now().await;
             }
         });
-        let answer = run.answer();
         self.runs.write().insert(org, run);
         self.any.store(true, Ordering::Relaxed);
-        answer
     }
 
     fn stop(&self, org: OrgId) {
@@ -312,6 +361,65 @@ impl PolicyShadow {
         let runs = self.runs.read();
         runs.get(&org)
             .map_or_else(ShadowAnswer::none, |run| run.answer())
+    }
+
+    /// Does a change that is in the log: what was open before it is overruled.
+    fn change(&self, org: OrgId, by: &PrincipalName, candidate: Option<&CheckedBundle>) {
+        self.open.lock().remove(&org);
+        match candidate {
+            Some(bundle) => self.start(org, by, bundle),
+            None => self.stop(org),
+        }
+    }
+
+    /// Keeps a change of unknown outcome until somebody repeats it. Without a key
+    /// nobody can.
+    fn keep_open(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        candidate: Option<CheckedBundle>,
+    ) {
+        let mut open = self.open.lock();
+        open.remove(&caller.org());
+        if let Some(key) = key {
+            let change = Open {
+                by: caller.name().clone(),
+                key: key.clone(),
+                candidate,
+            };
+            open.insert(caller.org(), change);
+        }
+    }
+
+    /// The answer of a call that was made before, which is therefore in the log: it is
+    /// done now if that was open. Whether its candidate is asked is said as of now,
+    /// since a restart or a later call may have ended it.
+    fn again(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        was: ShadowAnswer,
+    ) -> ShadowAnswer {
+        let org = caller.org();
+        let mine = |open: &Open| open.by == *caller.name() && Some(&open.key) == key;
+        let open = {
+            let mut all = self.open.lock();
+            if all.get(&org).is_some_and(mine) {
+                all.remove(&org)
+            } else {
+                None
+            }
+        };
+        if let Some(open) = open {
+            self.change(org, &open.by, open.candidate.as_ref());
+        }
+        let runs = self.runs.read();
+        let asked = runs.get(&org).map(|run| &run.digest);
+        ShadowAnswer {
+            active: asked.is_some() && asked == was.digest.as_ref(),
+            ..was
+        }
     }
 }
 
@@ -326,18 +434,28 @@ impl Governor {
     ) -> Result<ShadowAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("try policies")?;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "policy.shadow", &request).await? {
-            Begun::Replay(answer) => return Ok(answer),
+        let (replies, shadow) = (self.parts.replies.as_ref(), &self.parts.shadow);
+        let begun = Ticket::begin(replies, caller, key.clone(), "policy.shadow", &request);
+        let ticket = match begun.await? {
+            Begun::Replay(answer) => {
+                let _one_at_a_time = shadow.changing.lock().await;
+                return Ok(shadow.again(caller, key.as_ref(), answer));
+            }
             Begun::Fresh(ticket) => ticket,
         };
         let bundle = self
             .check_bundle(PolicyFiles::new(request.files)?)
             .await??;
-        let (org, shadow) = (caller.org(), &self.parts.shadow);
+        let _one_at_a_time = shadow.changing.lock().await;
         let body = json!({ "digest": bundle.digest });
         let evidence = self
-            .record(org, caller.name(), "policy.shadow_started", None, &body)
+            .record(
+                caller.org(),
+                caller.name(),
+                "policy.shadow_started",
+                None,
+                &body,
+            )
             .await?;
         let answer = ShadowAnswer {
             active: true,
@@ -347,12 +465,8 @@ impl Governor {
             started_by: Some(caller.name().clone()),
             ..ShadowAnswer::none()
         };
-        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
-        let leaf = self.commit(commit).await.map(|receipt| {
-            shadow.start(org, caller.name(), &bundle);
-            self.committed(org, &receipt)
-        });
-        ticket.finish(answer, leaf)
+        self.change_shadow(caller, &ticket, evidence, answer, Some(bundle))
+            .await
     }
 
     /// Asks no candidate any more, and says what the last one said.
@@ -363,15 +477,16 @@ impl Governor {
     ) -> Result<ShadowAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("try policies")?;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "policy.shadow_stop", &()).await? {
-            Begun::Replay(answer) => return Ok(answer),
+        let (replies, shadow) = (self.parts.replies.as_ref(), &self.parts.shadow);
+        let _one_at_a_time = shadow.changing.lock().await;
+        let begun = Ticket::begin(replies, caller, key.clone(), "policy.shadow_stop", &());
+        let ticket = match begun.await? {
+            Begun::Replay(answer) => return Ok(shadow.again(caller, key.as_ref(), answer)),
             Begun::Fresh(ticket) => ticket,
         };
-        let (org, shadow) = (caller.org(), &self.parts.shadow);
         let answer = ShadowAnswer {
             active: false,
-            ..shadow.answer(org)
+            ..shadow.answer(caller.org())
         };
         if answer.digest.is_none() {
             return Err(GovernError::NotFound {
@@ -385,14 +500,42 @@ impl Governor {
             "dropped": answer.dropped,
         });
         let evidence = self
-            .record(org, caller.name(), "policy.shadow_stopped", None, &body)
+            .record(
+                caller.org(),
+                caller.name(),
+                "policy.shadow_stopped",
+                None,
+                &body,
+            )
             .await?;
+        self.change_shadow(caller, &ticket, evidence, answer, None)
+            .await
+    }
+
+    /// Records a start or a stop, and then does it.
+    async fn change_shadow(
+        &self,
+        caller: &Caller,
+        ticket: &Ticket,
+        evidence: Evidence,
+        answer: ShadowAnswer,
+        candidate: Option<CheckedBundle>,
+    ) -> Result<ShadowAnswer, GovernError> {
+        let (org, shadow) = (caller.org(), &self.parts.shadow);
         let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
-        let leaf = self.commit(commit).await.map(|receipt| {
-            shadow.stop(org);
-            self.committed(org, &receipt)
-        });
-        ticket.finish(answer, leaf)
+        match self.commit(commit).await {
+            Ok(receipt) => {
+                shadow.change(org, caller.name(), candidate.as_ref());
+                ticket.finish(answer, Ok(self.committed(org, &receipt)))
+            }
+            Err(error) => {
+                if let GovernError::Store(StoreError::Unavailable(_)) = error {
+                    shadow.keep_open(caller, ticket.key(), candidate);
+                }
+                let was = ticket.finish(answer, Err(error))?;
+                Ok(shadow.again(caller, ticket.key(), was))
+            }
+        }
     }
 
     /// What the candidate said so far.

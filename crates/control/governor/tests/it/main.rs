@@ -8,6 +8,7 @@ mod exactness;
 mod explain;
 mod limits;
 mod policies;
+mod policies_lost;
 mod ports;
 mod sandboxes;
 mod suspension;

@@ -1,30 +1,27 @@
 //! The life of policies: published, refused, rolled back, followed, tried.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use creto_errors::Classify as _;
 use creto_governor::{
-    CheckedBundle, DryRunRequest, FilesRequest, FollowRequest, GovernError, IdempotencyKey,
-    OutcomeKind, PolicyFiles, PolicySource, PolicyStore, PolicyVersion, PublishPoliciesRequest,
-    Question, RollbackPoliciesRequest, ServedPolicies,
+    CheckedBundle, DryRunRequest, Fact, FilesRequest, FollowRequest, GovernError, IdempotencyKey,
+    OutcomeKind, PolicyFiles, PolicySource, PublishPoliciesRequest, Question,
+    RollbackPoliciesRequest,
 };
-use creto_types::{Clock as _, Commit, OrgId, Receipt, StoreError};
+use creto_types::Clock as _;
 use serde_json::{Value, json};
 
 use crate::world::{World, action, delegate, enter, right};
 
-type Files = BTreeMap<String, String>;
+pub(crate) type Files = BTreeMap<String, String>;
 
-fn starter() -> Files {
+pub(crate) fn starter() -> Files {
     PolicyFiles::starter().files().clone()
 }
 
 /// The starter set, in which nobody reads the history.
-fn without_reading() -> Files {
+pub(crate) fn without_reading() -> Files {
     let mut files = starter();
     let policies = files.get_mut("release.cedar").expect("ships");
     *policies = policies.replace("Creto::Action::\"history.read\",", "");
@@ -32,7 +29,7 @@ fn without_reading() -> Files {
     files
 }
 
-fn publish(files: Files) -> PublishPoliciesRequest {
+pub(crate) fn publish(files: Files) -> PublishPoliciesRequest {
     PublishPoliciesRequest {
         files,
         reason: "a reason".to_owned(),
@@ -40,15 +37,15 @@ fn publish(files: Files) -> PublishPoliciesRequest {
     }
 }
 
-fn bundle(files: Files) -> CheckedBundle {
+pub(crate) fn bundle(files: Files) -> CheckedBundle {
     CheckedBundle::check(PolicyFiles::new(files).expect("a bundle")).expect("passes")
 }
 
-fn code<T: std::fmt::Debug>(result: Result<T, GovernError>) -> &'static str {
+pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, GovernError>) -> &'static str {
     result.expect_err("is refused").code()
 }
 
-async fn reads(world: &World) -> OutcomeKind {
+pub(crate) async fn reads(world: &World) -> OutcomeKind {
     let answer = world
         .governor
         .submit(&world.bot, action("history.read"), None)
@@ -56,7 +53,7 @@ async fn reads(world: &World) -> OutcomeKind {
     answer.expect("answers").outcome
 }
 
-fn last(world: &World, kind: &str) -> Value {
+pub(crate) fn last(world: &World, kind: &str) -> Value {
     let evidence = world.commits.evidence(world.owner.org());
     let found = evidence
         .into_iter()
@@ -394,148 +391,6 @@ async fn approved_publication(world: &World) -> creto_types::ActionId {
     allowed.action_id
 }
 
-/// Does what it is asked to, and then cannot say so.
-#[derive(Default)]
-struct Line {
-    /// The answer to the next change is lost.
-    loses: AtomicBool,
-    /// And from then on no question is answered.
-    breaks: AtomicBool,
-    broken: AtomicBool,
-}
-
-impl Line {
-    fn carry<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        let answer = answer?;
-        if self.loses.swap(false, Ordering::SeqCst) {
-            self.broken
-                .store(self.breaks.load(Ordering::SeqCst), Ordering::SeqCst);
-            return Err(cut());
-        }
-        Ok(answer)
-    }
-}
-
-fn cut() -> StoreError {
-    StoreError::Unavailable("the line is cut".into())
-}
-
-struct Lossy {
-    inner: Arc<dyn PolicyStore>,
-    line: Arc<Line>,
-}
-
-#[async_trait]
-impl PolicyStore for Lossy {
-    async fn publish(
-        &self,
-        version: PolicyVersion,
-        files: PolicyFiles,
-        commit: Commit,
-    ) -> Result<Receipt, StoreError> {
-        let published = self.inner.publish(version, files, commit).await;
-        self.line.carry(published)
-    }
-
-    async fn follow_directory(
-        &self,
-        org: OrgId,
-        digest: String,
-        files: PolicyFiles,
-        commit: Commit,
-    ) -> Result<Receipt, StoreError> {
-        let followed = self.inner.follow_directory(org, digest, files, commit);
-        self.line.carry(followed.await)
-    }
-
-    async fn bundle(
-        &self,
-        org: OrgId,
-        after: Option<&str>,
-    ) -> Result<Option<(String, PolicyFiles)>, StoreError> {
-        self.inner.bundle(org, after).await
-    }
-
-    async fn served(&self, org: OrgId) -> Result<Option<ServedPolicies>, StoreError> {
-        if self.line.broken.load(Ordering::SeqCst) {
-            return Err(cut());
-        }
-        self.inner.served(org).await
-    }
-
-    async fn get(
-        &self,
-        org: OrgId,
-        version: u64,
-    ) -> Result<Option<(PolicyVersion, PolicyFiles)>, StoreError> {
-        self.inner.get(org, version).await
-    }
-
-    async fn list(
-        &self,
-        org: OrgId,
-        before: Option<u64>,
-        limit: usize,
-    ) -> Result<Vec<PolicyVersion>, StoreError> {
-        self.inner.list(org, before, limit).await
-    }
-}
-
-/// A publication, or a return to the directory, may be durable although its call failed;
-/// repeated by its key it succeeds, and then it is in force.
-#[tokio::test]
-async fn what_is_said_to_be_in_force_is_although_an_answer_was_lost() {
-    let world = World::new().await;
-    let line = Arc::new(Line::default());
-    let governor = world.restarted_with(|inner| {
-        Arc::new(Lossy {
-            inner,
-            line: Arc::clone(&line),
-        })
-    });
-    governor
-        .serve_policies(bundle(starter()))
-        .await
-        .expect("serves");
-    let follow = || FollowRequest {
-        reason: "back to files".to_owned(),
-    };
-    for breaks in [true, false] {
-        let key = |name: &str| IdempotencyKey::new(&format!("{name}-{breaks}")).ok();
-        line.breaks.store(breaks, Ordering::SeqCst);
-        let published = async || {
-            let request = publish(without_reading());
-            let done = governor.publish_policies(&world.owner, request, key("publish"));
-            done.await.map(|_| ())
-        };
-        let followed = async || {
-            let done = governor.follow_policy_directory(&world.owner, follow(), key("follow"));
-            done.await.map(|_| ())
-        };
-        assert_eq!(reads(&world).await, OutcomeKind::Allow);
-        line.loses.store(true, Ordering::SeqCst);
-        assert_eq!(code(published().await), "store_unavailable");
-        if breaks {
-            assert_eq!(code(published().await), "store_unavailable", "still open");
-        } else {
-            assert_eq!(reads(&world).await, OutcomeKind::Deny, "the store says so");
-        }
-        line.broken.store(false, Ordering::SeqCst);
-        published().await.expect("was published");
-        assert_eq!(reads(&world).await, OutcomeKind::Deny);
-
-        line.loses.store(true, Ordering::SeqCst);
-        assert_eq!(code(followed().await), "store_unavailable");
-        if !breaks {
-            assert_eq!(reads(&world).await, OutcomeKind::Allow, "the store says so");
-        }
-        line.broken.store(false, Ordering::SeqCst);
-        followed().await.expect("was followed");
-        assert_eq!(reads(&world).await, OutcomeKind::Allow);
-    }
-    world.check_records().await.expect("the records hold");
-}
-
 /// The starter set with an action on tickets that asks for a country.
 fn with_tickets() -> Files {
     let mut files = starter();
@@ -634,10 +489,66 @@ async fn actions_name_resources_and_contexts_of_the_users_own_schema() {
         until: None,
         before: None,
     };
+    let without = DryRunRequest {
+        files: starter(),
+        ..trial.clone()
+    };
     let trial = governor.dry_run_policies(&world.owner, trial).await;
     let trial = trial.expect("answers");
     assert_eq!((trial.judged, trial.different), (7, 0));
+    // Which of two resources of one name it was, and in which context, is told.
+    let without = governor.dry_run_policies(&world.owner, without).await;
+    let without = without.expect("answers").items;
+    let oldest = without.last().expect("was permitted");
+    assert_eq!(oldest.resource_type.as_deref(), Some("Creto::Ticket"));
+    assert_eq!(json!(oldest.context), json!({"country": "DE"}));
     world.check_records().await.expect("the records hold");
+}
+
+#[tokio::test]
+async fn samples_of_a_candidate_say_of_which_type_and_in_which_context() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let published = governor.publish_policies(&world.owner, publish(with_tickets()), None);
+    published.await.expect("publishes");
+    let request = FilesRequest { files: starter() };
+    let started = governor.start_policy_shadow(&world.owner, request, None);
+    started.await.expect("starts");
+    let asking = governor.asking(&world.owner).expect("is heard");
+    for (action, kind, id, context) in [
+        ("ticket.close", "Ticket", "7", vec![("country", "DE")]),
+        ("payroll.run", "Resource", "7", vec![]),
+        ("history.read", "Resource", "repo:creto", vec![]),
+    ] {
+        let text = |(name, value): (&str, &str)| (name.to_owned(), Fact::Text(value.to_owned()));
+        let question = Question {
+            subject: None,
+            action: action.to_owned(),
+            resource_type: kind.to_owned(),
+            resource_id: id.to_owned(),
+            units: 1,
+            context: context.into_iter().map(text).collect(),
+        };
+        asking.ask(&question).expect("answers");
+    }
+    let told = loop {
+        let told = governor.policy_shadow(&world.owner).expect("answers");
+        if told.judged >= 3 {
+            break told;
+        }
+        tokio::task::yield_now().await;
+    };
+    let samples: Vec<Value> = told
+        .differences
+        .iter()
+        .flat_map(|kind| kind.samples.iter().map(|sample| json!(sample)))
+        .collect();
+    let [ticket] = samples.as_slice() else {
+        panic!("{samples:?}");
+    };
+    assert_eq!(ticket["resource"], "7");
+    assert_eq!(ticket["resource_type"], "Creto::Ticket");
+    assert_eq!(ticket["context"], json!({"country": "DE"}));
 }
 
 #[tokio::test]

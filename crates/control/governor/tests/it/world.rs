@@ -13,8 +13,8 @@ use creto_consensus::memory::MemoryWindow;
 use creto_consensus::{LocalOracle, OracleConfig, TimestampOracle};
 use creto_governor::memory::MemoryGovernor;
 use creto_governor::{
-    ActionRequest, Bindings, BudgetRequest, Caller, CheckedBundle, DelegateRequest, Governor,
-    GovernorConfig, OrganizationCreated, Parts, PolicyFiles, PolicyShadow, PolicyStore,
+    ActionRequest, Bindings, BudgetRequest, Caller, CheckedBundle, CommitStore, DelegateRequest,
+    Governor, GovernorConfig, OrganizationCreated, Parts, PolicyFiles, PolicyShadow, PolicyStore,
     PrincipalRequest, RecordChecker, RightAnswer, TokenRequest,
 };
 use creto_metering::memory::MemoryLedger;
@@ -54,8 +54,17 @@ pub(crate) struct World {
     pub(crate) oracle: Arc<dyn TimestampOracle>,
     pub(crate) runtime: Arc<ScriptedRuntime>,
     pub(crate) shadow: Arc<PolicyShadow>,
-    policies: Arc<dyn PolicyStore>,
-    assemble: Box<dyn Fn(Arc<dyn PolicyStore>) -> Arc<Governor> + Send + Sync>,
+    metrics: Arc<Metrics>,
+    stores: Stores,
+    assemble: Box<dyn Fn(Stores) -> Arc<Governor> + Send + Sync>,
+}
+
+/// The stores that a test may put something in front of.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    pub(crate) policies: Arc<dyn PolicyStore>,
+    pub(crate) commits: Arc<dyn CommitStore>,
+    shadow: Arc<PolicyShadow>,
 }
 
 struct Keys(Arc<Nhi>);
@@ -209,9 +218,9 @@ impl World {
         let assemble = {
             let (nhi, oracle, audit) = (nhi.clone(), oracle.clone(), audit.clone());
             let (authz, meter, runtime) = (authz.clone(), meter.clone(), runtime.clone());
-            let (bindings, state, shadow) = (bindings.clone(), state.clone(), shadow.clone());
+            let (bindings, state, metrics) = (bindings.clone(), state.clone(), metrics.clone());
             let clock = clock.clone();
-            move |policies: Arc<dyn PolicyStore>| {
+            move |stores: Stores| {
                 Governor::new(
                     Parts {
                         nhi: nhi.clone(),
@@ -222,12 +231,12 @@ impl World {
                         oversight: oversight.clone(),
                         runtime: Some(runtime.clone()),
                         bindings: bindings.clone(),
-                        commits: state.clone(),
+                        commits: stores.commits,
                         replies: state.clone(),
                         records: state.clone(),
                         sandboxes: state.clone(),
-                        policies,
-                        shadow: shadow.clone(),
+                        policies: stores.policies,
+                        shadow: stores.shadow,
                         ids: ids.clone(),
                         clock: clock.clone(),
                         metrics: metrics.clone(),
@@ -240,7 +249,12 @@ impl World {
                 )
             }
         };
-        let governor = assemble(state.clone());
+        let stores = Stores {
+            policies: state.clone(),
+            commits: state,
+            shadow: shadow.clone(),
+        };
+        let governor = assemble(stores.clone());
         let starter = CheckedBundle::check(PolicyFiles::starter()).expect("passes");
         governor.serve_policies(starter).await.expect("serves");
         let owner = governor.authenticate(&owner).expect("the owner's token");
@@ -282,22 +296,26 @@ impl World {
             oracle,
             runtime,
             shadow,
-            policies: state,
+            metrics,
+            stores,
             assemble: Box::new(assemble),
         }
     }
 
     /// A governor that knows what is stored and nothing else.
     pub(crate) fn restarted(&self) -> Arc<Governor> {
-        self.restarted_with(|policies| policies)
+        self.restarted_with(|_| {})
     }
 
-    /// The same over another store of policies.
-    pub(crate) fn restarted_with(
-        &self,
-        wrap: impl FnOnce(Arc<dyn PolicyStore>) -> Arc<dyn PolicyStore>,
-    ) -> Arc<Governor> {
-        (self.assemble)(wrap(Arc::clone(&self.policies)))
+    /// The same over other stores.
+    pub(crate) fn restarted_with(&self, change: impl FnOnce(&mut Stores)) -> Arc<Governor> {
+        let shadow = PolicyShadow::new(self.metrics.clone(), self.clock.clone());
+        let mut stores = Stores {
+            shadow: Arc::new(shadow),
+            ..self.stores.clone()
+        };
+        change(&mut stores);
+        (self.assemble)(stores)
     }
 
     /// The owner of another organization on the same server.
@@ -355,7 +373,10 @@ impl World {
         let mut found = Vec::new();
         let mut after: Option<String> = None;
         let next = async |after: Option<String>| {
-            let bundle = self.policies.bundle(self.owner.org(), after.as_deref());
+            let bundle = self
+                .stores
+                .policies
+                .bundle(self.owner.org(), after.as_deref());
             bundle.await.expect("reads")
         };
         while let Some((digest, files)) = next(after).await {

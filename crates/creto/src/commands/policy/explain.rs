@@ -169,7 +169,8 @@ fn of_missing(missing: &Value) -> String {
         text.push_str(&line(&format!("    {}", at(near, "/scope"))));
     }
     text.push_str(
-        "\nThis would permit exactly it, and no more. Whether to is yours to decide:\n\n",
+        "\nThis would permit this action on this resource, with any units and context. \
+         Whether to is\nyours to decide:\n\n",
     );
     text.push_str(&printable_lines(&at(missing, "/policy")));
     text

@@ -15,6 +15,10 @@ use crate::output::{Reply, at, fields, instant, table};
 /// Differences that are shown and kept; more of them tell nothing new.
 const SHOWN: usize = 200;
 
+/// What is not judged, and how it is.
+const CONNECTIONS: &str = "\nConnections of sandboxes are not asked about again. To try the \
+                           candidate on them:\ncreto policy shadow start DIR\n";
+
 pub(crate) fn shadow(context: &Context, command: &ShadowCommand) -> Result<Reply, CliError> {
     let client = context.client()?;
     let answer = match command {
@@ -105,6 +109,7 @@ pub(crate) fn dry_run(
     } else {
         text.push_str(&format!("\n{}", differences(&items)));
     }
+    text.push_str(CONNECTIONS);
     let changes: Vec<Value> = changes
         .iter()
         .map(|((enforced, candidate), count)| {
@@ -129,7 +134,8 @@ fn differences(items: &[Value]) -> String {
                 instant(item, "/at"),
                 at(item, "/principal"),
                 at(item, "/action"),
-                at(item, "/resource"),
+                resource(item),
+                at(item, "/context"),
                 at(item, "/enforced/outcome"),
                 at(item, "/candidate/outcome"),
                 at(item, "/candidate/message"),
@@ -141,9 +147,46 @@ fn differences(items: &[Value]) -> String {
         "WHO",
         "ACTION",
         "RESOURCE",
+        "CONTEXT",
         "DECIDED",
         "CANDIDATE",
         "WHY",
     ];
     table(&headers, &rows)
+}
+
+/// With its type, where it has one of its own.
+fn resource(item: &Value) -> String {
+    let id = at(item, "/resource");
+    match at(item, "/resource_type") {
+        kind if kind.is_empty() => id,
+        kind => format!("{kind} {id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_resources_of_one_name_look_different() {
+        let sample = json!({
+            "at": "2026-12-23T03:09:29Z",
+            "principal": "release-bot",
+            "action": "ticket.close",
+            "resource": "vip-1",
+            "units": 1,
+            "enforced": {"outcome": "allow"},
+            "candidate": {"outcome": "deny", "message": "no"},
+        });
+        let mut typed = sample.clone();
+        typed["resource_type"] = json!("Creto::Ticket");
+        typed["context"] = json!({"country": "DE"});
+        let shown = differences(&[sample, typed]);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines.len(), 3, "{shown}");
+        assert!(!lines[1].contains("Creto::"), "{shown}");
+        assert!(lines[2].contains("Creto::Ticket vip-1"), "{shown}");
+        assert!(lines[2].contains(r#"{"country":"DE"}"#), "{shown}");
+    }
 }

@@ -223,6 +223,35 @@ fn a_schema_the_engine_cannot_fill_is_refused() {
     assert_eq!(refused(&none).code(), "policy_schema_unfit");
 }
 
+/// A bare name in a request means the one of the namespace.
+#[test]
+fn a_resource_type_without_a_namespace_is_refused() {
+    let ticket = "entity Ticket = { id: String };";
+    let with = |kind: &str, file: String| {
+        let mut sources = namespaced(&format!(
+            "action \"ticket.close\" appliesTo {{ principal: [Human, Agent], \
+             resource: [{kind}], context: {{ oversight: Oversight, units: Long }} }};"
+        ));
+        let file = ("ticket.cedarschema".to_owned(), file);
+        sources.schema.push(file);
+        sources
+    };
+    let error = refused(&with("Ticket", ticket.to_owned()));
+    assert_eq!(error.code(), "policy_schema_unfit");
+    let [finding] = error.findings() else {
+        panic!("{error:?}");
+    };
+    assert!(finding.message.contains("`Ticket`"), "{finding:?}");
+    assert!(finding.message.contains("namespace Creto"), "{finding:?}");
+    // In a namespace, and be it another one, it can be named.
+    for namespace in ["Creto", "Desk"] {
+        let kind = format!("{namespace}::Ticket");
+        let file = format!("namespace {namespace} {{ {ticket} }}");
+        let compiled = CompiledPolicies::compile(&with(&kind, file)).unwrap();
+        assert_eq!(compiled.report().resources, [kind]);
+    }
+}
+
 #[test]
 fn a_directory_is_read_in_the_order_of_names() {
     let dir = tempfile::tempdir().unwrap();
