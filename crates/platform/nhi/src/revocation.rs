@@ -29,6 +29,8 @@ impl Nhi {
             (Arc::clone(&entry.status), Arc::clone(&state.authority))
         };
         if status.revoked_at().is_some() {
+            // Whoever revoked it may not have told the readers yet.
+            authority.changed();
             return Err(NhiError::AlreadyRevoked { link });
         }
         let inner = Arc::clone(&self.inner);
