@@ -34,7 +34,7 @@ impl Nhi {
             return Err(NhiError::AlreadyRevoked { link });
         }
         let inner = Arc::clone(&self.inner);
-        to_completion(async move {
+        to_completion(commit.turn(), async move {
             let result = match inner.store.revoke_link(org, link, at, commit).await {
                 Ok(receipt) => {
                     status.revoke(at);

@@ -23,7 +23,7 @@ use super::bundle::{CheckedBundle, PolicyFiles};
 use super::judge::{Asked, Judge, VerdictAnswer};
 use super::publish::FilesRequest;
 use crate::answers::Answer;
-use crate::idempotency::{Begun, Ticket};
+use crate::idempotency::Begun;
 use crate::{Caller, GovernError, Governor, IdempotencyKey, OutcomeKind};
 
 /// Decisions that wait to be judged; later ones are dropped and counted.
@@ -226,6 +226,22 @@ impl Kind {
     }
 }
 
+/// A decision that was not handed over yet.
+pub(crate) struct Observed {
+    run: Arc<Run>,
+    metrics: Arc<Metrics>,
+    seen: Seen,
+}
+
+impl Observed {
+    pub(crate) fn hand_over(self) {
+        if self.run.queue.try_send(self.seen).is_err() {
+            self.run.dropped.fetch_add(1, Ordering::Relaxed);
+            self.metrics.policy_shadow.inc(Label::Dropped);
+        }
+    }
+}
+
 impl PolicyShadow {
     /// No candidates.
     #[must_use]
@@ -247,28 +263,37 @@ impl PolicyShadow {
         request: &CheckRequest<'_>,
         decision: &Decision,
     ) {
-        if !self.any.load(Ordering::Relaxed) {
-            return;
+        if let Some(observed) = self.observed(identity, action_id, request, decision) {
+            observed.hand_over();
         }
-        let Some(run) = self.runs.read().get(&identity.org).cloned() else {
-            return;
-        };
+    }
+
+    /// The same for a decision that may turn out void: it is kept until it is handed
+    /// over. `None` when nobody wants it.
+    pub(crate) fn observed(
+        &self,
+        identity: &Arc<AgentIdentity>,
+        action_id: Option<ActionId>,
+        request: &CheckRequest<'_>,
+        decision: &Decision,
+    ) -> Option<Observed> {
+        if !self.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        let run = self.runs.read().get(&identity.org).cloned()?;
         // A revoked delegation or a missing right is no business of policies.
-        let Some(enforced) = VerdictAnswer::of(decision) else {
-            return;
-        };
-        let Ok(room) = run.queue.try_reserve() else {
-            run.dropped.fetch_add(1, Ordering::Relaxed);
-            self.metrics.policy_shadow.inc(Label::Dropped);
-            return;
-        };
-        room.send(Seen {
-            at: self.clock.now(),
-            action_id,
-            identity: Arc::clone(identity),
-            asked: Asked::of(request),
-            enforced,
-        });
+        let enforced = VerdictAnswer::of(decision)?;
+        Some(Observed {
+            run,
+            metrics: Arc::clone(&self.metrics),
+            seen: Seen {
+                at: self.clock.now(),
+                action_id,
+                identity: Arc::clone(identity),
+                asked: Asked::of(request),
+                enforced,
+            },
+        })
     }
 
     fn start(&self, org: OrgId, by: &PrincipalName, bundle: &CheckedBundle) -> ShadowAnswer {
@@ -326,8 +351,7 @@ impl Governor {
     ) -> Result<ShadowAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("try policies")?;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "policy.shadow", &request).await? {
+        let ticket = match self.begin(caller, key, "policy.shadow", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
@@ -363,8 +387,7 @@ impl Governor {
     ) -> Result<ShadowAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("try policies")?;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "policy.shadow_stop", &()).await? {
+        let ticket = match self.begin(caller, key, "policy.shadow_stop", &()).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };

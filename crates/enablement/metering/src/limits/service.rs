@@ -54,7 +54,7 @@ impl Meter {
         let rule = Rule::set(Arc::clone(&limit))?;
         self.core().counts_in(rule.measure)?;
         let core = self.shared_core();
-        detached(async move {
+        detached(commit.turn(), async move {
             let org = core.org(limit.org);
             let alone = Arc::clone(&org.gate).write_owned().await;
             core.settle_doubts(&org).await?;
@@ -100,7 +100,7 @@ impl Meter {
         commit: Commit,
     ) -> Result<Receipt, MeteringError> {
         let core = self.shared_core();
-        detached(async move {
+        detached(commit.turn(), async move {
             let org = core.org(org);
             let alone = Arc::clone(&org.gate).write_owned().await;
             let done = core.store.remove_limit(org.id, id, commit).await;
@@ -165,7 +165,7 @@ impl Meter {
     pub async fn set_rate(&self, rule: RateRule, commit: Commit) -> Result<Receipt, MeteringError> {
         rule.validate()?;
         let core = self.shared_core();
-        detached(async move {
+        detached(commit.turn(), async move {
             let org = core.org(rule.org);
             let alone = Arc::clone(&org.gate).write_owned().await;
             {
@@ -195,7 +195,7 @@ impl Meter {
         commit: Commit,
     ) -> Result<Receipt, MeteringError> {
         let core = self.shared_core();
-        detached(async move {
+        detached(commit.turn(), async move {
             let org = core.org(org);
             let alone = Arc::clone(&org.gate).write_owned().await;
             let done = core.store.remove_rate(org.id, id, commit).await;
