@@ -54,7 +54,7 @@ impl Turns {
         let mut place = Place {
             turns: Arc::clone(self),
             key,
-            lock: Some(lock.clone()),
+            lock: Some(Arc::clone(&lock)),
             guard: None,
         };
         place.guard = Some(lock.lock_owned().await);
