@@ -81,7 +81,7 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
                 body: serde_json::json!({ "outcome": "allow" }),
             };
             meter
-                .commit_reservation(action_id, &action, hold, Commit::of(evidence))
+                .commit_reservation(action_id, &action, hold, Commit::of(evidence), || true)
                 .await?;
             sample.add(start.elapsed());
         }

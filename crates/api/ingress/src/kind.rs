@@ -157,7 +157,7 @@ fn metering(error: &MeteringError) -> Kind {
             Kind::Conflict
         }
         MeteringError::LimitInvalid { .. } => Kind::Invalid,
-        MeteringError::LimitsChanged => Kind::Unavailable,
+        MeteringError::LimitsChanged | MeteringError::Outdated => Kind::Unavailable,
         MeteringError::TooManyLimits { .. }
         | MeteringError::SettleExceedsReservation { .. }
         | MeteringError::PeriodNotOver { .. }

@@ -1,6 +1,7 @@
 //! One governed action: decided, and held when a human must look.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use creto_authz::{
@@ -37,7 +38,8 @@ const MAX_NAME_BYTES: usize = 512;
 /// The most units of one action; keeps every price far from overflow.
 pub(crate) const MAX_UNITS: u64 = 1_000_000_000;
 
-/// How often one call is decided anew because a limit was set meanwhile.
+/// How often one call is decided anew because a limit was set meanwhile, or what it
+/// was decided by ended.
 const DECIDED_ANEW: usize = 8;
 
 /// A governed action, asked for before it is done.
@@ -138,6 +140,8 @@ struct Submission<'a> {
     request: &'a ActionRequest,
     id: ActionId,
     ticket: &'a Ticket,
+    /// The approval it came with, if that covers exactly this action.
+    grant: Option<&'a Granted>,
 }
 
 impl Governor {
@@ -156,25 +160,27 @@ impl Governor {
         if let Err(wait) = self.parts.meter.admit(caller.org(), caller.name()) {
             return Ok(self.unheard(wait));
         }
-        // A reply that was an allow once is not repeated to whoever lost its
-        // authority since.
-        let key = key.filter(|_| caller.live(self.now()).is_ok());
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "action.submit", &request).await? {
-            Begun::Replay(answer) => return Ok(answer),
-            Begun::Fresh(ticket) => ticket,
+        let ticket = match self.begin(caller, key, "action.submit", &request).await {
+            Ok(Begun::Replay(answer)) => return Ok(answer),
+            Ok(Begun::Fresh(ticket)) => ticket,
+            // A reply that was an allow once is not repeated to whoever lost its
+            // authority since: it is denied.
+            Err(GovernError::Identity(_)) => Ticket::without_key(caller),
+            Err(error) => return Err(error),
         };
         let id = self.parts.ids.next();
         record_action(&id);
+        let granted = self.granted(caller, &request).await?;
         let submission = Submission {
             caller,
             request: &request,
             id,
             ticket: &ticket,
+            grant: granted.as_ref().ok().and_then(Option::as_ref),
         };
-        let answer = match self.granted(&submission).await? {
-            Ok(grant) => self.decide(&submission, grant.as_ref()).await?,
-            Err(reason) => self.deny(&submission, reason, &[]).await?,
+        let answer = match granted {
+            Ok(_) => self.decide(&submission).await?,
+            Err(ref reason) => self.deny(&submission, reason.clone(), &[]).await?,
         };
         self.parts.metrics.decisions.inc(match answer.outcome {
             OutcomeKind::Allow => DecisionOutcome::Allow,
@@ -221,13 +227,13 @@ impl Governor {
     /// The grant that came with the request, if it covers exactly this action.
     async fn granted(
         &self,
-        submission: &Submission<'_>,
+        caller: &Caller,
+        request: &ActionRequest,
     ) -> Result<Result<Option<Granted>, DenyReason>, GovernError> {
-        let Some(grant) = &submission.request.grant else {
+        let Some(grant) = &request.grant else {
             return Ok(Ok(None));
         };
-        let caller = submission.caller;
-        let held = submission.request.held(caller, "")?;
+        let held = request.held(caller, "")?;
         let checked = self
             .parts
             .oversight
@@ -250,16 +256,12 @@ impl Governor {
         }
     }
 
-    async fn decide(
-        &self,
-        submission: &Submission<'_>,
-        grant: Option<&Granted>,
-    ) -> Result<ActionAnswer, GovernError> {
+    async fn decide(&self, submission: &Submission<'_>) -> Result<ActionAnswer, GovernError> {
         let request = submission.request;
         let resource = request.resource.to_ref();
         let texts = texts(request.context.values());
         let context = context_values(request.context.iter(), &texts);
-        let approval = grant.map(|grant| Approval {
+        let approval = submission.grant.map(|grant| Approval {
             policy_id: PolicyId::from(grant.policy_id.as_str()),
         });
         let action = Action::named(&request.action);
@@ -276,28 +278,39 @@ impl Governor {
         let mut counted = None;
         loop {
             let bound = counted.as_ref().unwrap_or(bound);
+            let epoch = bound.epoch();
             let decision = self.parts.authz.ask(bound, &question);
-            self.parts
-                .shadow
-                .observe(bound.identity(), Some(submission.id), &question, &decision);
+            let observed = self.parts.shadow.observed(
+                bound.identity(),
+                Some(submission.id),
+                &question,
+                &decision,
+            );
             let answered = match decision {
                 Decision::Allow {
                     policies,
                     hold: Some(hold),
                 } => {
-                    self.allow(submission, &policies, &action, hold, grant)
+                    let (authz, bound) = (Arc::clone(&self.parts.authz), bound.clone());
+                    let still = move || authz.still(&bound, epoch);
+                    self.allow(submission, &policies, &action, hold, still)
                         .await
                 }
                 other => self.answer_refusal(submission, other).await,
             };
             match answered {
-                Err(GovernError::Metering(MeteringError::LimitsChanged))
-                    if again.next().is_some() =>
-                {
+                Err(GovernError::Metering(
+                    MeteringError::LimitsChanged | MeteringError::Outdated,
+                )) if again.next().is_some() => {
                     // Rates counted the call when it reserved what is void now.
                     counted = Some(bound.again());
                 }
-                answered => return answered,
+                answered => {
+                    if let Some(observed) = observed {
+                        observed.hand_over();
+                    }
+                    return answered;
+                }
             }
         }
     }
@@ -346,18 +359,18 @@ impl Governor {
     }
 
     /// Makes the reservation durable together with its evidence, the reply and
-    /// the use of the grant.
+    /// the use of the grant; `still` is whether the decision holds at the last moment.
     async fn allow(
         &self,
         submission: &Submission<'_>,
         policies: &[PolicyId],
         action: &Action,
         hold: Hold,
-        grant: Option<&Granted>,
+        still: impl FnOnce() -> bool + Send + 'static,
     ) -> Result<ActionAnswer, GovernError> {
         let org = submission.caller.org();
         let meter = &self.parts.meter;
-        let message = match grant {
+        let message = match submission.grant {
             Some(grant) => format!("permitted, as approved in {}", grant.request_id),
             None => "permitted".to_owned(),
         };
@@ -365,8 +378,8 @@ impl Governor {
         answer.cost = hold.cost();
         answer.overage = hold.data().over;
         answer.reserved_until = Some(meter.reserved_until(&hold));
-        let commit = self.decision_commit(submission, &answer, grant).await?;
-        let committed = meter.commit_reservation(submission.id, action, hold, commit);
+        let commit = self.decision_commit(submission, &answer).await?;
+        let committed = meter.commit_reservation(submission.id, action, hold, commit, still);
         match committed.await {
             Ok(receipt) => {
                 let metrics = &self.parts.metrics;
@@ -416,7 +429,7 @@ impl Governor {
         answer: ActionAnswer,
     ) -> Result<ActionAnswer, GovernError> {
         let org = submission.caller.org();
-        let commit = self.decision_commit(submission, &answer, None).await?;
+        let commit = self.decision_commit(submission, &answer).await?;
         let committed = self.commit(commit).await;
         submission.ticket.finish(
             answer,
@@ -459,7 +472,7 @@ impl Governor {
             oversight,
         })?;
         let answer = self.needs_human(submission, &request, policies);
-        let commit = self.decision_commit(submission, &answer, None).await?;
+        let commit = self.decision_commit(submission, &answer).await?;
         match service.create(request, commit).await {
             Ok(receipt) => {
                 self.requested();
@@ -512,9 +525,8 @@ impl Governor {
         &self,
         submission: &Submission<'_>,
         answer: &ActionAnswer,
-        grant: Option<&Granted>,
     ) -> Result<Commit, GovernError> {
-        let evidence = self.decision_record(submission, answer, grant).await?;
+        let evidence = self.decision_record(submission, answer).await?;
         let mut commit = Commit::of(evidence);
         // What time mends is not repeated: with the same key it is decided anew.
         let mended = matches!(
@@ -524,7 +536,10 @@ impl Governor {
         if !mended {
             commit = commit.with_idempotency(submission.ticket.record(answer)?);
         }
-        if let Some(grant) = grant {
+        // An approval that a refusal left unused can be used later.
+        if let Some(grant) = submission.grant
+            && answer.outcome == OutcomeKind::Allow
+        {
             commit = commit.with_claim(grant.claim.clone());
         }
         Ok(commit)
@@ -534,7 +549,6 @@ impl Governor {
         &self,
         submission: &Submission<'_>,
         answer: &ActionAnswer,
-        grant: Option<&Granted>,
     ) -> Result<Evidence, GovernError> {
         let caller = submission.caller;
         let request = submission.request;
@@ -556,9 +570,9 @@ impl Governor {
             "cost": answer.cost,
             "overage": answer.overage,
             "quota": answer.quota,
-            "oversight_request": grant
-                .map(|grant| grant.request_id.to_string())
-                .or_else(|| answer.oversight.as_ref().map(|needed| needed.request_id.clone())),
+            "oversight_request": answer.oversight.as_ref()
+                .map(|needed| needed.request_id.clone())
+                .or_else(|| submission.grant.map(|grant| grant.request_id.to_string())),
             "action_digest": answer.oversight.as_ref().map(|needed| needed.digest.clone()),
         });
         if let Some(body) = body.as_object_mut().filter(|_| !request.context.is_empty()) {

@@ -6,7 +6,7 @@ use creto_types::{Commit, Money, OrgId, Period, PrincipalName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::idempotency::{Begun, Ticket};
+use crate::idempotency::Begun;
 use crate::records::InvoiceIssued;
 use crate::{
     BalanceAnswer, Caller, GovernError, Governor, IdempotencyKey, InvoiceAnswer, InvoiceLineAnswer,
@@ -99,8 +99,7 @@ impl Governor {
         let now = self.now();
         caller.live(now)?;
         caller.require_owner("issue invoices")?;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "invoice.issue", &request).await? {
+        let ticket = match self.begin(caller, key, "invoice.issue", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };

@@ -86,6 +86,7 @@ fn reply(org: OrgId, key: &str) -> Idempotency {
         key: key.to_owned(),
         request_digest: [7; 32],
         response: json!({ "answer": 42 }),
+        turn: creto_types::Turn::default(),
     }
 }
 

@@ -103,8 +103,9 @@ impl Governor {
                 "only agents can be added; the organization's human is its owner",
             ));
         }
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "principal.create", &request).await?
+        let ticket = match self
+            .begin(caller, key, "principal.create", &request)
+            .await?
         {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
@@ -160,8 +161,9 @@ impl Governor {
     ) -> Result<DelegationAnswer, GovernError> {
         caller.live(self.now())?;
         self.admit(caller)?;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "delegation.grant", &request).await?
+        let ticket = match self
+            .begin(caller, key, "delegation.grant", &request)
+            .await?
         {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
@@ -293,8 +295,7 @@ impl Governor {
     ) -> Result<RevocationAnswer, GovernError> {
         caller.live(self.now())?;
         self.admit(caller)?;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "delegation.revoke", &id).await? {
+        let ticket = match self.begin(caller, key, "delegation.revoke", &id).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
@@ -347,8 +348,7 @@ impl Governor {
                  that left it would outlive it",
             ));
         }
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "token.issue", &request).await? {
+        let ticket = match self.begin(caller, key, "token.issue", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };

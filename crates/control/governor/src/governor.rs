@@ -20,6 +20,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::caller::{Caller, Origin};
+use crate::idempotency::Turns;
 use crate::policies::{InForce, PolicyShadow};
 use crate::ports::{ActionRecords, CommitStore, PolicyStore, Replies, SandboxStore};
 use crate::sandboxes::{Bindings, Sandboxes};
@@ -86,9 +87,10 @@ pub struct Governor {
     pub(crate) config: GovernorConfig,
     pub(crate) running: Sandboxes,
     pub(crate) in_force: InForce,
+    /// Calls with a key that is being used wait for the one before.
+    pub(crate) turns: Arc<Turns>,
     /// One change of limits and rates at a time: who may change one depends on who set
-    /// it last, its record says what it was, and a call with a key that is being used
-    /// finds the answer of the other.
+    /// it last, and its record says what it was.
     pub(crate) limiting: tokio::sync::Mutex<()>,
 }
 
@@ -102,6 +104,7 @@ impl Governor {
             config,
             running: Sandboxes::default(),
             in_force: InForce::default(),
+            turns: Arc::default(),
             limiting: tokio::sync::Mutex::default(),
         })
     }

@@ -14,7 +14,9 @@
 //!   idempotency key and the change itself become durable in one transaction,
 //!   before the method returns.
 //! - **Idempotence.** The same key and request give the same answer again; the
-//!   same key with another request is refused and changes nothing.
+//!   same key with another request is refused and changes nothing. Calls with one
+//!   key are made one at a time, and an answer is given again once what it says is in
+//!   effect.
 //! - **Authority.** What a caller may do follows from the verified identity
 //!   alone: owners act for the organization, agents within their own link.
 //! - **Fail closed.** An error anywhere is a refusal.

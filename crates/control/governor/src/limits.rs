@@ -39,12 +39,11 @@ impl Governor {
         caller.live(self.now())?;
         self.admit(caller)?;
         counts(request.event.as_deref())?;
-        let _one_at_a_time = self.limiting.lock().await;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "limit.set", &request).await? {
+        let ticket = match self.begin(caller, key, "limit.set", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
+        let _one_at_a_time = self.limiting.lock().await;
         let scope = self.limit_scope(caller, &request)?;
         let drafted = self.parts.meter.draft_limit(Limit {
             id: self.parts.ids.next(),
@@ -84,12 +83,11 @@ impl Governor {
     ) -> Result<RemovalAnswer, GovernError> {
         caller.live(self.now())?;
         self.admit(caller)?;
-        let _one_at_a_time = self.limiting.lock().await;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "limit.remove", &id).await? {
+        let ticket = match self.begin(caller, key, "limit.remove", &id).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
+        let _one_at_a_time = self.limiting.lock().await;
         let missing = GovernError::NotFound { what: "limit" };
         let Some(limit) = self.parts.meter.limit(caller.org(), id) else {
             return Err(missing);
@@ -151,12 +149,11 @@ impl Governor {
         caller.live(self.now())?;
         caller.require_owner("set rates")?;
         counts(request.event.as_deref())?;
-        let _one_at_a_time = self.limiting.lock().await;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "rate.set", &request).await? {
+        let ticket = match self.begin(caller, key, "rate.set", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
+        let _one_at_a_time = self.limiting.lock().await;
         let scope = match request.scope {
             RateSubject::Organization => RateScope::Organization,
             RateSubject::EveryAgent => RateScope::EveryAgent,
@@ -193,12 +190,11 @@ impl Governor {
     ) -> Result<RemovalAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("remove rates")?;
-        let _one_at_a_time = self.limiting.lock().await;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "rate.remove", &id).await? {
+        let ticket = match self.begin(caller, key, "rate.remove", &id).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
+        let _one_at_a_time = self.limiting.lock().await;
         let rule = self
             .parts
             .meter

@@ -9,7 +9,7 @@ use creto_telemetry::{OversightState, record_action};
 use creto_types::{Commit, StoreError};
 use serde_json::json;
 
-use crate::idempotency::{Begun, Ticket};
+use crate::idempotency::Begun;
 use crate::{Caller, GovernError, Governor, IdempotencyKey, OversightAnswer};
 
 impl Governor {
@@ -110,8 +110,7 @@ impl Governor {
             ),
             Verdict::Deny => ("oversight.deny", "oversight.denied", OversightState::Denied),
         };
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, operation, &(id, &reason)).await? {
+        let ticket = match self.begin(caller, key, operation, &(id, &reason)).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };

@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::delegation::link_id;
-use crate::idempotency::{Begun, Ticket};
+use crate::idempotency::Begun;
 use crate::{
     Caller, GovernError, Governor, IdempotencyKey, SandboxAnswer, SandboxRow, SandboxState,
 };
@@ -120,8 +120,7 @@ impl Governor {
     ) -> Result<SandboxAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("run programs in sandboxes")?;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "sandbox.launch", &request).await? {
+        let ticket = match self.begin(caller, key, "sandbox.launch", &request).await? {
             Begun::Replay(answer) => return self.current(caller, answer).await,
             Begun::Fresh(ticket) => ticket,
         };

@@ -30,12 +30,13 @@ impl Governor {
         caller.live(self.now())?;
         self.admit(caller)?;
         record_action(&action);
-        let replies = self.parts.replies.as_ref();
-        let ticket =
-            match Ticket::begin(replies, caller, key, "action.settle", &(action, units)).await? {
-                Begun::Replay(answer) => return Ok(answer),
-                Begun::Fresh(ticket) => ticket,
-            };
+        let ticket = match self
+            .begin(caller, key, "action.settle", &(action, units))
+            .await?
+        {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
         if units > MAX_UNITS {
             return Err(GovernError::invalid(
                 "units",
@@ -109,8 +110,7 @@ impl Governor {
         caller.live(self.now())?;
         self.admit(caller)?;
         record_action(&action);
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "action.release", &action).await? {
+        let ticket = match self.begin(caller, key, "action.release", &action).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };

@@ -72,9 +72,8 @@ impl Governor {
         caller.live(self.now())?;
         caller.require_owner(change.what())?;
         let reason = reason(&request.reason)?;
-        let replies = self.parts.replies.as_ref();
         let operation = change.operation();
-        let ticket = match Ticket::begin(replies, caller, key, operation, &(name, request)).await? {
+        let ticket = match self.begin(caller, key, operation, &(name, request)).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };

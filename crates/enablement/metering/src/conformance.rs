@@ -159,6 +159,7 @@ async fn a_refused_commit_changes_nothing(store: Arc<dyn LedgerStore>) {
         key: "key".to_owned(),
         request_digest: [7; 32],
         response: serde_json::json!({"ok": true}),
+        turn: creto_types::Turn::default(),
     };
     let first = world.reservation("bot", 5);
     let used = world

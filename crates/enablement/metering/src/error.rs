@@ -45,6 +45,9 @@ pub enum MeteringError {
     /// A limit was set since the decision, or since the settlement was drafted.
     #[error("limits changed since this was decided; it is to be decided anew")]
     LimitsChanged,
+    /// What an action was decided by is in force no longer.
+    #[error("what this was decided by is in force no longer; it is to be decided anew")]
+    Outdated,
     /// A limit or a rate that cannot be counted.
     #[error("`{field}`: {message}")]
     LimitInvalid {
@@ -96,7 +99,7 @@ impl Classify for MeteringError {
         match self {
             Self::Store(error) => error.class(),
             Self::Money(error) => error.class(),
-            Self::Interrupted(_) | Self::LimitsChanged => Class::Transient,
+            Self::Interrupted(_) | Self::LimitsChanged | Self::Outdated => Class::Transient,
             Self::ReservationNotFound { .. }
             | Self::ReservationClosed { .. }
             | Self::SettleExceedsReservation { .. }
@@ -117,6 +120,7 @@ impl Classify for MeteringError {
             Self::ReservationClosed { .. } => "reservation_closed",
             Self::SettleExceedsReservation { .. } => "settle_exceeds_reservation",
             Self::LimitsChanged => "limits_changed",
+            Self::Outdated => "decision_outdated",
             Self::LimitInvalid { .. } => "limit_invalid",
             Self::TooManyLimits { .. } => "too_many_limits",
             Self::EvidenceRequired => "evidence_required",

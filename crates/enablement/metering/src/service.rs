@@ -14,7 +14,7 @@ use creto_authz::{Account, Action, Hold, Holder, Quota};
 use creto_nhi::{AgentIdentity, Hop};
 use creto_types::{
     ActionId, Clock, Commit, IdSource, Money, MoneyError, OrgId, PrincipalName, Receipt,
-    StoreError, Timestamp,
+    StoreError, Timestamp, Turn,
 };
 use parking_lot::RwLock;
 
@@ -104,6 +104,8 @@ impl Meter {
     ///
     /// When a limit was set since the check that counts this action,
     /// [`MeteringError::LimitsChanged`] says so: the action is to be decided anew.
+    /// [`MeteringError::Outdated`] says the same when `still` does: it is asked last,
+    /// once nothing is waited for but the store.
     /// On an error what was reserved has been given back, with one exception: when
     /// the store cannot say whether the change happened ([`StoreError::Unavailable`],
     /// not [`StoreError::NotDone`]) it is held until it expires. Either way the action
@@ -114,13 +116,17 @@ impl Meter {
         action: &Action,
         hold: Hold,
         commit: Commit,
+        still: impl FnOnce() -> bool + Send + 'static,
     ) -> Result<Receipt, MeteringError> {
         let core = Arc::clone(&self.core);
         let action = action.name().to_owned();
-        detached(async move {
+        detached(commit.turn(), async move {
             let pending = Pending::new(hold, id)?;
             let org = Arc::clone(&pending.plan().org);
             let _shared = Arc::clone(&org.gate).read_owned().await;
+            if !still() {
+                return Err(MeteringError::Outdated);
+            }
             let reservation = core.adopt(pending, id, action)?;
             let result = core.store.reserve(reservation.clone(), commit).await;
             let mut registry = org.registry();
@@ -199,7 +205,7 @@ impl Meter {
         }
         let cost = Amount::exact(&settlement.cost).ok_or(MoneyError::Overflow)?;
         let core = Arc::clone(&self.core);
-        detached(async move {
+        detached(commit.turn(), async move {
             let org = core.org(id);
             let _shared = Arc::clone(&org.gate).read_owned().await;
             let surplus = core.take_surplus(&org, &settlement, cost)?;
@@ -256,7 +262,7 @@ impl Meter {
     ) -> Result<Receipt, MeteringError> {
         self.core.kept(org, action)?;
         let core = Arc::clone(&self.core);
-        detached(async move {
+        detached(commit.turn(), async move {
             let org = core.org(org);
             let _shared = Arc::clone(&org.gate).read_owned().await;
             match core.store.release(org.id, action, commit).await {
@@ -341,10 +347,17 @@ impl Quota for Meter {
     }
 }
 
-/// Runs a change to its end, also when the caller goes away.
+/// Runs a change to its end, also when the caller goes away. Who repeats the call
+/// waits for the turn that is held until then.
 pub(crate) async fn detached<T: Send + 'static>(
+    turn: Turn,
     change: impl Future<Output = Result<T, MeteringError>> + Send + 'static,
 ) -> Result<T, MeteringError> {
+    let change = async move {
+        let outcome = change.await;
+        drop(turn);
+        outcome
+    };
     tokio::spawn(change)
         .await
         .map_err(MeteringError::Interrupted)?

@@ -449,6 +449,7 @@ async fn a_refused_commit_changes_nothing(store: Arc<dyn OversightStore>) {
         key: "k".to_owned(),
         request_digest: [1; 32],
         response: serde_json::json!({"first": true}),
+        turn: creto_types::Turn::default(),
     };
     let request = world.request("bot", "a");
     let commit = world

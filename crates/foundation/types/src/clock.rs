@@ -48,11 +48,20 @@ impl Reading {
 /// How long [`SystemClock::reading`] relies on one look at the kernel's clocks.
 const TRUSTED: u64 = 5_000_000;
 
+/// How far apart the ticks before and after a look may be for it to be relied on. A
+/// thread that was stopped in between looked too slowly.
+const CLOSE: u64 = TRUSTED / 100;
+
+/// How often a look that was too slow is repeated before the next reading tries again.
+const LOOKS: usize = 4;
+
 /// The machine's clocks.
 ///
 /// [`Clock::reading`] counts the processor's ticks, which costs a fraction of a
 /// call of the kernel, and looks at the kernel's clocks every five milliseconds:
-/// for that long its wall clock may miss a step. Once ticks and kernel disagree
+/// for that long its wall clock may miss a step. Otherwise it lags behind the
+/// kernel's by a twentieth of a millisecond at most, and is ahead by no more than ticks
+/// drift in that time. Once ticks and kernel disagree
 /// about the age of this value by more than a thousandth and a tenth of a second (a
 /// suspended machine, a moved guest), ticks are not used again.
 #[derive(Debug)]
@@ -63,6 +72,7 @@ pub struct SystemClock {
     /// The wall clock less the ticks' nanoseconds.
     wall: AtomicI64,
     looked_at: AtomicU64,
+    looking: Mutex<()>,
     distrusted: AtomicBool,
 }
 
@@ -81,6 +91,7 @@ impl SystemClock {
             ticks,
             wall: AtomicI64::new(0),
             looked_at: AtomicU64::new(0),
+            looking: Mutex::default(),
             distrusted: AtomicBool::new(false),
         };
         clock.look();
@@ -92,18 +103,43 @@ impl SystemClock {
     }
 
     /// Compares ticks with the kernel's clocks, which lead.
-    fn look(&self) -> u64 {
-        let ticks = self.ticked();
-        let wall = wall_nanos(self.now());
-        let kernel = nanos(self.monotonic());
-        // The slack covers a thread that is stopped between these calls.
-        if ticks.abs_diff(kernel) > kernel / 1_000 + 20 * TRUSTED {
-            self.distrusted.store(true, Ordering::Relaxed);
+    fn look(&self) -> Reading {
+        self.look_at(|| (wall_nanos(self.now()), nanos(self.monotonic())))
+    }
+
+    /// The same with the kernel's clocks, wall and monotonic, as an argument. The ticks
+    /// of the reading are those after it, so that its wall clock is never ahead.
+    fn look_at(&self, mut kernel: impl FnMut() -> (i64, u64)) -> Reading {
+        // Alone, so that a look that is older replaces none.
+        let alone = self.looking.try_lock();
+        let mut looks = 0..LOOKS;
+        loop {
+            let before = self.ticked();
+            let (wall, elapsed) = kernel();
+            let ticks = self.ticked();
+            let reading = Reading {
+                wall_ns: wall,
+                mono_ns: ticks,
+            };
+            if alone.is_none() {
+                return reading;
+            }
+            // Ticks that went back are as far apart as can be.
+            if ticks.wrapping_sub(before) <= CLOSE {
+                if ticks.abs_diff(elapsed) > elapsed / 1_000 + 20 * TRUSTED {
+                    self.distrusted.store(true, Ordering::Relaxed);
+                }
+                let offset = wall.saturating_sub(i64::try_from(ticks).unwrap_or(i64::MAX));
+                self.wall.store(offset, Ordering::Relaxed);
+                // Whoever finds this look recent uses its offset or a later one.
+                self.looked_at.store(ticks, Ordering::Release);
+                return reading;
+            }
+            // What was read is right all the same; it is not relied on later.
+            if looks.next().is_none() {
+                return reading;
+            }
         }
-        let offset = wall.saturating_sub(i64::try_from(ticks).unwrap_or(i64::MAX));
-        self.wall.store(offset, Ordering::Relaxed);
-        self.looked_at.store(ticks, Ordering::Relaxed);
-        ticks
     }
 }
 
@@ -135,14 +171,15 @@ impl Clock for SystemClock {
     }
 
     fn reading(&self) -> Reading {
-        let mut ticks = self.ticked();
+        let ticks = self.ticked();
         // Ticks that went back are as far away as can be.
-        let since = ticks.wrapping_sub(self.looked_at.load(Ordering::Relaxed));
-        if since > TRUSTED {
-            ticks = self.look();
-        }
+        let since = ticks.wrapping_sub(self.looked_at.load(Ordering::Acquire));
+        let looked = (since > TRUSTED).then(|| self.look());
         if self.distrusted.load(Ordering::Relaxed) {
             return Reading::of(self);
+        }
+        if let Some(reading) = looked {
+            return reading;
         }
         let wall = self.wall.load(Ordering::Relaxed);
         Reading {
@@ -214,6 +251,45 @@ mod tests {
             assert!(reading.mono_ns >= last.mono_ns);
             last = reading;
         }
+    }
+
+    /// As when the machine has other work.
+    fn stopped(clock: &SystemClock) {
+        let until = clock.monotonic() + Duration::from_millis(2);
+        while clock.monotonic() < until {}
+    }
+
+    /// Whatever a thread was stopped between, its look puts no reading ahead.
+    #[test]
+    fn a_look_of_a_thread_that_was_stopped_is_not_relied_on() {
+        let clock = SystemClock::new();
+        let kernel = || (wall_nanos(clock.now()), nanos(clock.monotonic()));
+        let known = clock.wall.load(Ordering::Relaxed);
+        let before_the_wall = clock.look_at(|| {
+            stopped(&clock);
+            kernel()
+        });
+        assert!(before_the_wall.wall_ns <= kernel().0);
+        let after_the_wall = clock.look_at(|| {
+            let read = kernel();
+            stopped(&clock);
+            read
+        });
+        assert!(after_the_wall.mono_ns > before_the_wall.mono_ns);
+        assert_eq!(clock.wall.load(Ordering::Relaxed), known, "as it was");
+
+        let mut first = true;
+        let looked = clock.look_at(|| {
+            if std::mem::take(&mut first) {
+                stopped(&clock);
+            }
+            kernel()
+        });
+        let offset = clock.wall.load(Ordering::Relaxed);
+        let ticks = i64::try_from(looked.mono_ns).unwrap();
+        assert_eq!(offset, looked.wall_ns - ticks, "the second one counts");
+        let reading = clock.reading();
+        assert!(reading.wall_ns <= kernel().0, "never ahead");
     }
 
     /// As after a suspension: the ticks start anew.

@@ -6,7 +6,9 @@
 //! without its proof cannot exist, nor a proof without its change. The log
 //! (`creto-audit`) reads what was committed and builds the tree behind it.
 
+use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +61,39 @@ pub struct Idempotency {
     pub request_digest: [u8; 32],
     /// The response to repeat, as JSON; leaf indexes are stored beside it.
     pub response: serde_json::Value,
+    /// Never stored.
+    pub turn: Turn,
+}
+
+/// Makes further calls with the same key wait as long as a clone of it lives.
+///
+/// Whoever carries a [`Commit`] out in a task of its own, which goes on without the
+/// caller, holds one until memory followed the store: before that nobody may be
+/// told the reply again.
+#[derive(Clone, Default)]
+pub struct Turn(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Turn {
+    /// Lasts as long as `place` is not dropped.
+    #[must_use]
+    pub fn of(place: Arc<dyn Any + Send + Sync>) -> Self {
+        Self(Some(place))
+    }
+}
+
+/// Records are the same whoever waits for them.
+impl PartialEq for Turn {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Turn {}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Turn").field(&self.0.is_some()).finish()
+    }
 }
 
 /// What becomes durable together with a change.
@@ -98,6 +133,13 @@ impl Commit {
     pub fn with_idempotency(mut self, record: Option<Idempotency>) -> Self {
         self.idempotency = record;
         self
+    }
+
+    /// What a task that carries this out holds until memory followed the store.
+    #[must_use]
+    pub fn turn(&self) -> Turn {
+        let record = self.idempotency.as_ref();
+        record.map(|record| record.turn.clone()).unwrap_or_default()
     }
 
     /// Adds a token to use up.

@@ -22,7 +22,7 @@ mod store;
 
 pub use canonical::{CanonicalError, canonical_json};
 pub use clock::{Clock, ManualClock, Reading, SystemClock, unix_millis};
-pub use evidence::{Claim, Commit, Evidence, Idempotency, LeafIndex, Receipt};
+pub use evidence::{Claim, Commit, Evidence, Idempotency, LeafIndex, Receipt, Turn};
 pub use id::{ActionId, ActionKind, Id, IdError, IdKind, IdSource, OrgId, OrgKind, SystemIds};
 pub use money::{Currency, Money, MoneyError};
 pub use period::{Period, PeriodError};

@@ -26,8 +26,10 @@ use crate::Hop;
 /// # Why that is exact
 ///
 /// A call that ends or restores authority first changes its flags, then adds one
-/// to the epoch, then returns. All of these operations are sequentially
-/// consistent. Let a check begin after such a call returned.
+/// to the epoch, then returns. So does one that is refused because another call
+/// did it before: it has seen the flags changed, and the other may not have come to
+/// the epoch yet. All of these operations are sequentially consistent. Let a check
+/// begin after such a call returned.
 ///
 /// - Its load of the epoch comes after the addition in the one order of all these
 ///   operations, so it reads the added value or a later one.

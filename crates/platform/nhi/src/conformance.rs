@@ -164,6 +164,7 @@ async fn commits(world: &World, acme: OrgId) {
         key: key.to_owned(),
         request_digest: [1; 32],
         response: json!({ "answer": 42 }),
+        turn: creto_types::Turn::default(),
     };
     let claim = Claim {
         org: acme,

@@ -55,7 +55,7 @@ impl Nhi {
             epoch: inner.ids.next(),
             since: at,
         };
-        to_completion(async move {
+        to_completion(commit.turn(), async move {
             // Memory has to take epochs in the order in which the store did.
             let _turn = inner.superseding.lock().await;
             let authority = Arc::clone(&inner.registry.read().org(next.org)?.authority);

@@ -150,10 +150,10 @@ impl LinkStatus {
         self.revoked_at.get().copied()
     }
 
-    /// The first revocation stands.
+    /// The first revocation stands. It is dead before anybody can see since when.
     pub(crate) fn revoke(&self, at: Timestamp) {
-        let _ = self.revoked_at.set(at);
         self.kill();
+        let _ = self.revoked_at.set(at);
     }
 
     /// Dead from now on; the instant is still to be told.

@@ -29,10 +29,12 @@ impl Nhi {
             (Arc::clone(&entry.status), Arc::clone(&state.authority))
         };
         if status.revoked_at().is_some() {
+            // Whoever revoked it may not have told the readers yet.
+            authority.changed();
             return Err(NhiError::AlreadyRevoked { link });
         }
         let inner = Arc::clone(&self.inner);
-        to_completion(async move {
+        to_completion(commit.turn(), async move {
             let result = match inner.store.revoke_link(org, link, at, commit).await {
                 Ok(receipt) => {
                     status.revoke(at);

@@ -6,7 +6,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use creto_crypto::{CryptoProvider, RootKey, SignatureAlgorithm, Signer};
-use creto_types::{Clock, Commit, IdSource, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
+use creto_types::{
+    Clock, Commit, IdSource, OrgId, PrincipalName, Receipt, StoreError, Timestamp, Turn,
+};
 use parking_lot::RwLock;
 
 use crate::chain::{depth_within, no_loop, shrinks, well_formed};
@@ -149,7 +151,7 @@ impl Nhi {
         commit: Commit,
     ) -> Result<Receipt, NhiError> {
         let inner = Arc::clone(&self.inner);
-        to_completion(async move {
+        to_completion(commit.turn(), async move {
             let OrganizationDraft {
                 stored,
                 owner,
@@ -194,7 +196,7 @@ impl Nhi {
         commit: Commit,
     ) -> Result<Receipt, NhiError> {
         let inner = Arc::clone(&self.inner);
-        to_completion(async move {
+        to_completion(commit.turn(), async move {
             let stored = draft.stored;
             let (org, name) = (stored.principal.org, stored.principal.name.clone());
             let receipt = inner
@@ -288,7 +290,7 @@ impl Nhi {
     ) -> Result<Receipt, NhiError> {
         self.verify_new(&link)?;
         let inner = Arc::clone(&self.inner);
-        to_completion(async move {
+        to_completion(commit.turn(), async move {
             let receipt = inner.store.insert_link(link.clone(), commit).await?;
             if let Some(state) = inner.registry.write().orgs.get_mut(&link.link.org) {
                 state.add_link(LinkEntry::new(link, LinkStatus::active()));
@@ -571,10 +573,17 @@ fn links(hops: &[Hop]) -> Vec<&DelegationLink> {
 }
 
 /// Runs a change to its end even when the caller goes away in the middle:
-/// between the store's yes and memory's update there is no place to stop.
+/// between the store's yes and memory's update there is no place to stop. Who
+/// repeats the call waits for the turn that is held until then.
 pub(crate) async fn to_completion<T: Send + 'static>(
+    turn: Turn,
     work: impl Future<Output = Result<T, NhiError>> + Send + 'static,
 ) -> Result<T, NhiError> {
+    let work = async move {
+        let outcome = work.await;
+        drop(turn);
+        outcome
+    };
     match tokio::spawn(work).await {
         Ok(outcome) => outcome,
         Err(error) => Err(StoreError::Unavailable(Box::new(error)).into()),

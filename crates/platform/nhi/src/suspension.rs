@@ -37,7 +37,7 @@ impl Nhi {
             since: at,
         };
         let inner = Arc::clone(&self.inner);
-        to_completion(async move {
+        to_completion(commit.turn(), async move {
             // Memory has to take them in the order in which the store did.
             let _turn = inner.superseding.lock().await;
             let result = match inner.store.insert_suspension(row, commit).await {
@@ -76,7 +76,7 @@ impl Nhi {
         let (standing, authority) = self.inner.standing(org, principal)?;
         let principal = principal.clone();
         let inner = Arc::clone(&self.inner);
-        to_completion(async move {
+        to_completion(commit.turn(), async move {
             let _turn = inner.superseding.lock().await;
             let ended = inner
                 .store

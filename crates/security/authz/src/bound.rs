@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use creto_nhi::{AgentIdentity, Authority, IdentityError, PrincipalType};
 use creto_types::{Reading, Timestamp};
 
-use crate::in_force::OrgPolicies;
+use crate::in_force::{OrgPolicies, PolicyEpoch};
 use crate::ports::Account;
 
 /// An authenticated identity, ready to be checked. Clones share one value.
@@ -100,6 +100,12 @@ impl Bound {
             chain: Arc::clone(&self.chain),
             account: Arc::clone(&self.account).again(),
         }
+    }
+
+    /// The policies in force. Read before a decision, for [`crate::Authz::still`].
+    #[must_use]
+    pub fn epoch(&self) -> PolicyEpoch {
+        self.chain.org.epoch()
     }
 
     /// Who it is.

@@ -101,6 +101,10 @@ impl InForce {
 /// The set that a decision is made by, for as long as the decision is looked at.
 pub(crate) type Pinned = Guard<Option<Arc<InForce>>>;
 
+/// Which set of policies was in force when this was read; no set comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyEpoch(u32);
+
 /// Where the set in force is kept.
 #[derive(Default)]
 pub(crate) struct OrgPolicies {
@@ -114,6 +118,11 @@ pub(crate) struct OrgPolicies {
 impl OrgPolicies {
     pub(crate) fn load(&self) -> Pinned {
         self.now.load()
+    }
+
+    pub(crate) fn epoch(&self) -> PolicyEpoch {
+        // The first set is number one.
+        PolicyEpoch(self.load().as_ref().map_or(0, |set| set.epoch))
     }
 
     /// Replaces the set. Whoever loads after this returned has the new one: the

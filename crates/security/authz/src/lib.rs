@@ -59,6 +59,7 @@ pub use error::{Finding, PolicyError};
 pub use explain::{
     Explanation, MissingPermit, NearPermit, Outcome, PolicyExplanation, PrincipalExplanation, Unfit,
 };
+pub use in_force::PolicyEpoch;
 pub use model::{
     Approval, CheckRequest, ContextValue, Decision, DenyReason, PolicyId, PolicyIds, ResourceRef,
     deny,

@@ -20,7 +20,7 @@ use crate::bound::{Bound, Chain};
 use crate::cache::{CacheKey, DecisionCache, Parts};
 use crate::counters::{Counters, Counts};
 use crate::evaluate::{Question, Verdict, denied};
-use crate::in_force::{InForce, OrgPolicies, Settled};
+use crate::in_force::{InForce, OrgPolicies, PolicyEpoch, Settled};
 use crate::model::{CheckRequest, Decision, PolicyIds, ResourceRef, deny};
 use crate::policies::CompiledPolicies;
 use crate::ports::{Quota, Refusal, Spend};
@@ -173,6 +173,16 @@ impl Authz {
         }
         self.counts.decided(&decision);
         decision
+    }
+
+    /// Whether what was decided after `epoch` was read would be decided by the same
+    /// policies now, for a chain that is live now. Budgets and rates are not asked,
+    /// nor is anything counted. As exact as a check: it is false once whatever
+    /// revoked, suspended or published meanwhile has returned.
+    #[must_use]
+    pub fn still(&self, bound: &Bound, epoch: PolicyEpoch) -> bool {
+        let chain = bound.chain();
+        chain.live(self.clock.reading()).is_ok() && chain.org.epoch() == epoch
     }
 
     /// How often each outcome was answered.

@@ -77,7 +77,9 @@ impl Work {
         let hold = self.world.ask(&self.meter, units)?;
         let (id, action) = (self.world.ids.next(), creto_authz::Action::named("draft"));
         let commit = self.world.commit("action.allowed");
-        let kept = self.meter.commit_reservation(id, &action, hold, commit);
+        let kept = self
+            .meter
+            .commit_reservation(id, &action, hold, commit, || true);
         // The limits may have changed since it was asked.
         kept.await.ok()?;
         self.tell(What::Reserved(id));

@@ -139,7 +139,9 @@ impl World {
     pub(crate) async fn keep(&self, meter: &Meter, hold: Hold) -> ActionId {
         let (id, action) = (self.ids.next(), Action::named("draft"));
         let commit = self.commit("action.allowed");
-        let kept = meter.commit_reservation(id, &action, hold, commit).await;
+        let kept = meter
+            .commit_reservation(id, &action, hold, commit, || true)
+            .await;
         kept.unwrap();
         id
     }

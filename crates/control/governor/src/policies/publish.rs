@@ -83,8 +83,7 @@ impl Governor {
     ) -> Result<PolicyVersionAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("publish policies")?;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "policy.publish", &request).await? {
+        let ticket = match self.begin(caller, key, "policy.publish", &request).await? {
             Begun::Replay(answer) => return self.in_force_again(caller.org(), answer).await,
             Begun::Fresh(ticket) => ticket,
         };
@@ -112,8 +111,7 @@ impl Governor {
     ) -> Result<PolicyVersionAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("publish policies")?;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "policy.rollback", &request).await? {
+        let ticket = match self.begin(caller, key, "policy.rollback", &request).await? {
             Begun::Replay(answer) => return self.in_force_again(caller.org(), answer).await,
             Begun::Fresh(ticket) => ticket,
         };
@@ -140,8 +138,7 @@ impl Governor {
     ) -> Result<FollowAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("choose which policies are served")?;
-        let replies = self.parts.replies.as_ref();
-        let ticket = match Ticket::begin(replies, caller, key, "policy.follow", &request).await? {
+        let ticket = match self.begin(caller, key, "policy.follow", &request).await? {
             Begun::Replay(answer) => return self.in_force_again(caller.org(), answer).await,
             Begun::Fresh(ticket) => ticket,
         };

@@ -275,6 +275,22 @@ impl Kind {
     }
 }
 
+/// A decision that was not handed over yet.
+pub(crate) struct Observed {
+    run: Arc<Run>,
+    metrics: Arc<Metrics>,
+    seen: Seen,
+}
+
+impl Observed {
+    pub(crate) fn hand_over(self) {
+        if self.run.queue.try_send(self.seen).is_err() {
+            self.run.dropped.fetch_add(1, Ordering::Relaxed);
+            self.metrics.policy_shadow.inc(Label::Dropped);
+        }
+    }
+}
+
 impl PolicyShadow {
     /// No candidates.
     #[must_use]
@@ -298,28 +314,37 @@ impl PolicyShadow {
         request: &CheckRequest<'_>,
         decision: &Decision,
     ) {
-        if !self.any.load(Ordering::Relaxed) {
-            return;
+        if let Some(observed) = self.observed(identity, action_id, request, decision) {
+            observed.hand_over();
         }
-        let Some(run) = self.runs.read().get(&identity.org).cloned() else {
-            return;
-        };
+    }
+
+    /// The same for a decision that may turn out void: it is kept until it is handed
+    /// over. `None` when nobody wants it.
+    pub(crate) fn observed(
+        &self,
+        identity: &Arc<AgentIdentity>,
+        action_id: Option<ActionId>,
+        request: &CheckRequest<'_>,
+        decision: &Decision,
+    ) -> Option<Observed> {
+        if !self.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        let run = self.runs.read().get(&identity.org).cloned()?;
         // A revoked delegation or a missing right is no business of policies.
-        let Some(enforced) = VerdictAnswer::of(decision) else {
-            return;
-        };
-        let Ok(room) = run.queue.try_reserve() else {
-            run.dropped.fetch_add(1, Ordering::Relaxed);
-            self.metrics.policy_shadow.inc(Label::Dropped);
-            return;
-        };
-        room.send(Seen {
-            at: self.clock.now(),
-            action_id,
-            identity: Arc::clone(identity),
-            asked: Asked::of(request),
-            enforced,
-        });
+        let enforced = VerdictAnswer::of(decision)?;
+        Some(Observed {
+            run,
+            metrics: Arc::clone(&self.metrics),
+            seen: Seen {
+                at: self.clock.now(),
+                action_id,
+                identity: Arc::clone(identity),
+                asked: Asked::of(request),
+                enforced,
+            },
+        })
     }
 
     fn start(&self, org: OrgId, by: &PrincipalName, bundle: &CheckedBundle) {
@@ -434,8 +459,8 @@ impl Governor {
     ) -> Result<ShadowAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("try policies")?;
-        let (replies, shadow) = (self.parts.replies.as_ref(), &self.parts.shadow);
-        let begun = Ticket::begin(replies, caller, key.clone(), "policy.shadow", &request);
+        let shadow = &self.parts.shadow;
+        let begun = self.begin(caller, key.clone(), "policy.shadow", &request);
         let ticket = match begun.await? {
             Begun::Replay(answer) => {
                 let _one_at_a_time = shadow.changing.lock().await;
@@ -477,10 +502,11 @@ impl Governor {
     ) -> Result<ShadowAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("try policies")?;
-        let (replies, shadow) = (self.parts.replies.as_ref(), &self.parts.shadow);
+        let shadow = &self.parts.shadow;
+        let begun = self.begin(caller, key.clone(), "policy.shadow_stop", &());
+        let begun = begun.await?;
         let _one_at_a_time = shadow.changing.lock().await;
-        let begun = Ticket::begin(replies, caller, key.clone(), "policy.shadow_stop", &());
-        let ticket = match begun.await? {
+        let ticket = match begun {
             Begun::Replay(answer) => return Ok(shadow.again(caller, key.as_ref(), answer)),
             Begun::Fresh(ticket) => ticket,
         };

@@ -18,7 +18,7 @@ use creto_governor::{
     PrincipalRequest, RecordChecker, RightAnswer, TokenRequest,
 };
 use creto_metering::memory::MemoryLedger;
-use creto_metering::{Meter, MeterConfig, PriceBook, RateLimit};
+use creto_metering::{LedgerStore, Meter, MeterConfig, PriceBook, RateLimit};
 use creto_nhi::memory::MemoryNhiStore;
 use creto_nhi::{KeyPurpose, Nhi, NhiStore};
 use creto_oversight::memory::MemoryOversightStore;
@@ -133,10 +133,19 @@ impl World {
 
     /// So many calls a second, and as many at once.
     pub(crate) async fn paced(calls: u32) -> Self {
+        Self::over(calls, |store| store, |ledger| ledger).await
+    }
+
+    /// The same over other stores of identities and of the ledger.
+    pub(crate) async fn over(
+        calls: u32,
+        store: impl FnOnce(Arc<dyn NhiStore>) -> Arc<dyn NhiStore>,
+        ledger: impl FnOnce(Arc<dyn LedgerStore>) -> Arc<dyn LedgerStore>,
+    ) -> Self {
         let start: Timestamp = "2026-03-01T12:00:00Z".parse().expect("an instant");
         let clock = Arc::new(ManualClock::new(start));
         let commits = Arc::new(MemoryCommits::new());
-        let store: Arc<dyn NhiStore> = Arc::new(MemoryNhiStore::with_commits(Arc::clone(&commits)));
+        let store = store(Arc::new(MemoryNhiStore::with_commits(Arc::clone(&commits))));
         let ids: Arc<dyn IdSource> = Arc::new(creto_types::SystemIds::new(
             Arc::clone(&clock) as Arc<dyn Clock>,
             Arc::new(SeededRandom::new(3)),
@@ -181,7 +190,7 @@ impl World {
             ("release.publish".to_owned(), usd("0.25")),
         ];
         let meter = Meter::open(
-            Arc::new(MemoryLedger::new(Arc::clone(&commits))),
+            ledger(Arc::new(MemoryLedger::new(Arc::clone(&commits)))),
             PriceBook::new("USD".parse().expect("a currency"), prices).expect("prices"),
             MeterConfig {
                 reservation_ttl: Duration::from_secs(60),

@@ -55,7 +55,7 @@ impl Meter {
         let rule = Rule::set(&limit)?;
         self.core().counts_in(rule.measure)?;
         let core = self.shared_core();
-        detached(async move {
+        detached(commit.turn(), async move {
             let org = core.org(limit.org);
             let alone = Arc::clone(&org.gate).write_owned().await;
             core.settle_doubts(&org).await?;
@@ -101,7 +101,7 @@ impl Meter {
         commit: Commit,
     ) -> Result<Receipt, MeteringError> {
         let core = self.shared_core();
-        detached(async move {
+        detached(commit.turn(), async move {
             let org = core.org(org);
             let alone = Arc::clone(&org.gate).write_owned().await;
             let done = core.store.remove_limit(org.id, id, commit).await;
@@ -166,7 +166,7 @@ impl Meter {
     pub async fn set_rate(&self, rule: RateRule, commit: Commit) -> Result<Receipt, MeteringError> {
         rule.validate()?;
         let core = self.shared_core();
-        detached(async move {
+        detached(commit.turn(), async move {
             let org = core.org(rule.org);
             let alone = Arc::clone(&org.gate).write_owned().await;
             {
@@ -196,7 +196,7 @@ impl Meter {
         commit: Commit,
     ) -> Result<Receipt, MeteringError> {
         let core = self.shared_core();
-        detached(async move {
+        detached(commit.turn(), async move {
             let org = core.org(org);
             let alone = Arc::clone(&org.gate).write_owned().await;
             let done = core.store.remove_rate(org.id, id, commit).await;

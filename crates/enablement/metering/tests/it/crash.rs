@@ -265,7 +265,7 @@ impl Life {
             );
             let commit = self.world.commit("action.allowed");
             meter
-                .commit_reservation(id, &action, hold, commit)
+                .commit_reservation(id, &action, hold, commit, || true)
                 .await
                 .unwrap();
             granted += 1;

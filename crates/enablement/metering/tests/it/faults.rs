@@ -208,7 +208,7 @@ async fn a_refused_reservation_is_given_back() {
         let (id, draft) = (world.next_action(), Action::named("draft"));
         let result = world
             .meter
-            .commit_reservation(id, &draft, hold, commit)
+            .commit_reservation(id, &draft, hold, commit, || true)
             .await;
         assert_eq!(result.err().map(|error| error.code()), expected);
     }
@@ -225,7 +225,7 @@ async fn an_unknown_outcome_is_held_until_it_expires() {
         let (id, draft) = (world.next_action(), Action::named("draft"));
         let result = world
             .meter
-            .commit_reservation(id, &draft, hold, world.commit("x"));
+            .commit_reservation(id, &draft, hold, world.commit("x"), || true);
         assert_eq!(result.await.unwrap_err().code(), "store_unavailable");
         faults.every(WELL);
         assert_eq!(world.balance(&world.meter, &hops[0])[1], usd("0.25"));
@@ -252,7 +252,7 @@ async fn what_was_certainly_not_done_is_given_back_at_once() {
     let (id, draft) = (world.next_action(), Action::named("draft"));
     let result = world
         .meter
-        .commit_reservation(id, &draft, hold, world.commit("x"));
+        .commit_reservation(id, &draft, hold, world.commit("x"), || true);
     assert_eq!(result.await.unwrap_err().code(), "store_not_done");
     assert!(world.meter.reservation(world.org, id).is_none());
     let more = world.meter.draft_settlement(world.org, kept, 4).unwrap();
@@ -343,7 +343,9 @@ async fn a_caller_that_goes_away_changes_nothing() {
     let (id, draft) = (world.next_action(), Action::named("draft"));
     {
         let commit = world.commit("action.allowed");
-        let commit = world.meter.commit_reservation(id, &draft, hold, commit);
+        let commit = world
+            .meter
+            .commit_reservation(id, &draft, hold, commit, || true);
         tokio::pin!(commit);
         // Polled once, then dropped.
         let polled = std::future::poll_fn(|cx| {

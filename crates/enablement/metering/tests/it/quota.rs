@@ -145,7 +145,7 @@ async fn what_cannot_be_counted_is_refused() {
     let name = creto_authz::Action::named("draft");
     let again = world
         .meter
-        .commit_reservation(action, &name, hold, world.commit("x"));
+        .commit_reservation(action, &name, hold, world.commit("x"), || true);
     assert_eq!(again.await.unwrap_err().code(), "conflict");
 
     let mut foreign = world.chain(&[("bot", Some(("1", Total)))]);

@@ -191,7 +191,9 @@ impl World {
         let id = self.next_action();
         let commit = self.commit("action.allowed");
         let action = Action::named(action);
-        let receipt = self.meter.commit_reservation(id, &action, hold, commit);
+        let receipt = self
+            .meter
+            .commit_reservation(id, &action, hold, commit, || true);
         assert_eq!(receipt.await?.leaves.len(), 1);
         Ok(id)
     }

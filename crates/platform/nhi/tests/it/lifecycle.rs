@@ -289,7 +289,13 @@ async fn a_revocation_whose_answer_was_lost_takes_effect() {
     assert_eq!(code(revoke(at).await), "store_unavailable");
     assert_eq!(code(identity.live(world.now())), "delegation_revoked");
     assert_eq!(identity.hops[0].status.revoked_at(), Some(at));
+    let epoch = identity.authority.epoch();
     assert_eq!(code(revoke(at).await), "delegation_already_revoked");
+    // Whoever revoked it may not have come that far.
+    assert!(
+        identity.authority.epoch() > epoch,
+        "readers are told by this call, too"
+    );
 }
 
 #[tokio::test]
