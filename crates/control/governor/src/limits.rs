@@ -38,8 +38,9 @@ impl Governor {
     ) -> Result<LimitAnswer, GovernError> {
         caller.live(self.now())?;
         self.admit(caller)?;
+        self.admit_change(caller)?;
         counts(request.event.as_deref())?;
-        let _one_at_a_time = self.limiting.lock().await;
+        let _one_at_a_time = self.limiting.alone(caller.org()).await;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "limit.set", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
@@ -84,7 +85,8 @@ impl Governor {
     ) -> Result<RemovalAnswer, GovernError> {
         caller.live(self.now())?;
         self.admit(caller)?;
-        let _one_at_a_time = self.limiting.lock().await;
+        self.admit_change(caller)?;
+        let _one_at_a_time = self.limiting.alone(caller.org()).await;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "limit.remove", &id).await? {
             Begun::Replay(answer) => return Ok(answer),
@@ -151,7 +153,7 @@ impl Governor {
         caller.live(self.now())?;
         caller.require_owner("set rates")?;
         counts(request.event.as_deref())?;
-        let _one_at_a_time = self.limiting.lock().await;
+        let _one_at_a_time = self.limiting.alone(caller.org()).await;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "rate.set", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
@@ -193,7 +195,7 @@ impl Governor {
     ) -> Result<RemovalAnswer, GovernError> {
         caller.live(self.now())?;
         caller.require_owner("remove rates")?;
-        let _one_at_a_time = self.limiting.lock().await;
+        let _one_at_a_time = self.limiting.alone(caller.org()).await;
         let replies = self.parts.replies.as_ref();
         let ticket = match Ticket::begin(replies, caller, key, "rate.remove", &id).await? {
             Begun::Replay(answer) => return Ok(answer),
@@ -299,6 +301,18 @@ impl Governor {
             .find(|principal| principal.kind == PrincipalType::Human)
             .map(|principal| principal.name.clone())
             .ok_or(GovernError::NotFound { what: "owner" })
+    }
+
+    /// Refuses an agent that changes limits too often: everybody's reservations wait
+    /// while the ledger is added up.
+    fn admit_change(&self, caller: &Caller) -> Result<(), GovernError> {
+        if caller.is_human() {
+            return Ok(());
+        }
+        self.parts
+            .meter
+            .admit_change(caller.org(), caller.name())
+            .map_err(|retry_after| GovernError::TooManyRequests { retry_after })
     }
 
     /// What the limit is set on, if the caller may set one there.

@@ -104,6 +104,7 @@ impl World {
                     per_second: NonZeroU32::MAX,
                     burst: NonZeroU32::MAX,
                 },
+                ..MeterConfig::default()
             },
             Arc::clone(&self.ids),
             Arc::<ManualClock>::clone(&self.clock),

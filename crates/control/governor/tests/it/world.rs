@@ -180,6 +180,7 @@ impl World {
                     per_second: NonZeroU32::new(calls).expect("not zero"),
                     burst: NonZeroU32::new(calls).expect("not zero"),
                 },
+                ..MeterConfig::default()
             },
             Arc::clone(&ids),
             clock.clone(),

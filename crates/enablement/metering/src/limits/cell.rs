@@ -22,7 +22,7 @@ use super::pacer::Pacers;
 use super::window::{Calendar, Span, instant};
 use crate::amount::Amount;
 use crate::error::MeteringError;
-use crate::limits::model::{Crossing, invalid};
+use crate::limits::model::{Crossing, invalid, is_part_reached};
 
 /// What is locked together: all cells of one tree of delegations, of one agent, or
 /// of the organization itself. The latter two have rates.
@@ -469,8 +469,7 @@ impl Cell {
         }
         for (index, threshold) in rule.thresholds.iter().enumerate() {
             let bit = 1_u8.rotate_left(u32::try_from(index).unwrap_or(0));
-            let part = most.saturating_mul(i128::from(*threshold));
-            let reached = part <= tally.kept.saturating_mul(100);
+            let reached = is_part_reached(tally.kept, *threshold, most);
             if !reached || tally.reached & bit != 0 {
                 continue;
             }

@@ -4,8 +4,10 @@ mod cell;
 mod chain;
 mod history;
 mod model;
+mod open;
 mod pacer;
 mod plan;
+mod rates;
 mod recover;
 mod registry;
 mod service;
@@ -14,12 +16,15 @@ mod window;
 pub use model::{
     Crossing, DEFAULT_THRESHOLDS, Limit, LimitId, LimitKind, LimitRef, LimitView, MAX_LIMITS,
     MAX_RATES, MAX_THRESHOLDS, NoticeKey, OnExceed, RateId, RateKind, RateRule, RateScope, Scope,
-    Window,
+    Window, reaches,
 };
+
+pub use open::OpenBounds;
 
 pub(crate) use cell::Rule;
 pub(crate) use chain::Chain;
+pub(crate) use open::{Open, Use};
 pub(crate) use plan::{Plan, plan_of};
-pub(crate) use registry::{Open, Org, Registry, Use};
+pub(crate) use registry::{Org, Registry, whose};
 pub(crate) use service::balance;
 pub(crate) use window::{instant, nanos};

@@ -11,7 +11,7 @@ use creto_metering::{
     PricedUnits, RateId, RateRule, RateScope, Reservation, Scope, Settlement, Spend, UsedQuery,
 };
 use creto_nhi::BudgetPeriod::Total;
-use creto_types::{ActionId, Clock as _, Commit, OrgId, Receipt, StoreError};
+use creto_types::{ActionId, Clock as _, Commit, OrgId, Receipt, StoreError, Timestamp};
 
 use crate::world::{TTL, World, config, name, no_rate, usd};
 
@@ -114,6 +114,9 @@ impl LedgerStore for Faulty {
     }
     async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Vec<PricedUnits>, StoreError> {
         self.inner.used(org, query).await
+    }
+    async fn latest(&self, org: OrgId, query: UsedQuery) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.latest(org, query).await
     }
     async fn limits(&self) -> Result<Vec<Limit>, StoreError> {
         let unreadable = &self.faults.unreadable;
