@@ -124,6 +124,20 @@ impl World {
 
     /// So many calls a second, and as many at once.
     pub(crate) async fn paced(calls: u32) -> Self {
+        let calls = NonZeroU32::new(calls).expect("not zero");
+        Self::metered(MeterConfig {
+            reservation_ttl: Duration::from_secs(60),
+            rate: RateLimit {
+                per_second: calls,
+                burst: calls,
+            },
+            ..MeterConfig::default()
+        })
+        .await
+    }
+
+    /// With a meter that behaves like this.
+    pub(crate) async fn metered(config: MeterConfig) -> Self {
         let start: Timestamp = "2026-03-01T12:00:00Z".parse().expect("an instant");
         let clock = Arc::new(ManualClock::new(start));
         let commits = Arc::new(MemoryCommits::new());
@@ -174,14 +188,7 @@ impl World {
         let meter = Meter::open(
             Arc::new(MemoryLedger::new(Arc::clone(&commits))),
             PriceBook::new("USD".parse().expect("a currency"), prices).expect("prices"),
-            MeterConfig {
-                reservation_ttl: Duration::from_secs(60),
-                rate: RateLimit {
-                    per_second: NonZeroU32::new(calls).expect("not zero"),
-                    burst: NonZeroU32::new(calls).expect("not zero"),
-                },
-                ..MeterConfig::default()
-            },
+            config,
             Arc::clone(&ids),
             clock.clone(),
         )
