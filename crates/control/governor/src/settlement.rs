@@ -289,3 +289,27 @@ async fn together<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>)
     .await;
     running.into_iter().filter_map(|(_, done)| done).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first waits for the others, and fails.
+    #[tokio::test]
+    async fn all_are_under_way_at_once_and_each_ends() {
+        let bell = tokio::sync::Notify::new();
+        let run = |number: u8| {
+            let bell = &bell;
+            async move {
+                if number > 0 {
+                    bell.notify_one();
+                    return Ok(number);
+                }
+                bell.notified().await;
+                Err(number)
+            }
+        };
+        let done = together([0, 1, 2].map(run)).await;
+        assert_eq!(done, [Err(0), Ok(1), Ok(2)]);
+    }
+}

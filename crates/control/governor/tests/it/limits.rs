@@ -235,7 +235,7 @@ async fn no_limit_and_no_budget_is_finer_than_what_is_counted() {
     for (period, limit, granted) in [
         ("total", "0.0100000005", false),
         ("day", "0.0000000001", false),
-        ("day", "0.000000001", true),
+        ("total", "0.000000001", true),
     ] {
         let mut request = delegate("release-bot", "1.00", expires);
         request.budget = Some(BudgetRequest {

@@ -533,8 +533,10 @@ async fn what_goes_beyond_a_limit_is_marked_whoever_was_first() {
         let draft = world.meter.draft_settlement(world.org, kept, 2).unwrap();
         assert!(!draft.overage);
         let stop = Arc::new(AtomicBool::new(false));
+        let started = Arc::new(AtomicBool::new(false));
         let other = {
             let (world, stop) = (Arc::clone(&world), Arc::clone(&stop));
+            let spinning = Arc::clone(&started);
             let account = world.account(&hops);
             std::thread::spawn(move || {
                 let spend = creto_authz::Spend {
@@ -542,14 +544,18 @@ async fn what_goes_beyond_a_limit_is_marked_whoever_was_first() {
                     units: 9,
                     now: world.clock.reading(),
                 };
-                let mut last = None;
-                while !stop.load(Ordering::SeqCst) {
-                    drop(last.take());
-                    last = Arc::clone(&account).reserve(&spend).ok();
+                loop {
+                    let last = Arc::clone(&account).reserve(&spend);
+                    spinning.store(true, Ordering::SeqCst);
+                    if stop.load(Ordering::SeqCst) {
+                        return last;
+                    }
                 }
-                last
             })
         };
+        while !started.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
         let commit = world.commit("usage.settled");
         let settled = world.meter.settle(draft, commit).await;
         // Either it was in time, or it is drafted anew and marked.
