@@ -231,8 +231,8 @@ impl Governor {
     async fn close_one(&self, reservation: &Reservation) -> Result<(), GovernError> {
         let closed = match self.parts.meter.expired_are() {
             Expired::Released => {
-                let of = (&reservation.agent, reservation.org, reservation.action_id);
-                self.give_back(of.0, of.1, of.2, "not settled in time", None)
+                let (agent, action) = (&reservation.agent, reservation.action_id);
+                self.give_back(agent, reservation.org, action, "not settled in time", None)
                     .await
             }
             Expired::Settled => self.settle_in_full(reservation).await,
