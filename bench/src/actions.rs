@@ -47,6 +47,7 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
                     per_second: rate,
                     burst: rate,
                 },
+                ..MeterConfig::default()
             },
             Arc::clone(&ids),
             Arc::clone(&clock),

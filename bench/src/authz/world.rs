@@ -60,6 +60,7 @@ impl World {
                     per_second: rate,
                     burst: rate,
                 },
+                ..MeterConfig::default()
             },
             Arc::clone(&ids),
             Arc::clone(&clock),

@@ -14,7 +14,7 @@ use creto_config::{
 };
 use creto_errors::{Class, Classify};
 use creto_governor::{BundleError, CheckedBundle, PolicyFiles};
-use creto_metering::{MeterConfig, PriceBook, PriceBookError, RateLimit};
+use creto_metering::{Expired, MeterConfig, OpenBounds, PriceBook, PriceBookError, RateLimit};
 use creto_oversight::OversightConfig;
 use creto_runtime::{Limits, Network, NetworkError, SpecError};
 use creto_telemetry::{LogConfig, LogFormat, LogFormatError};
@@ -75,6 +75,17 @@ struct MeteringSection {
     rate_per_second: Option<Bounded<1, 1_000_000>>,
     burst: Option<Bounded<1, 1_000_000>>,
     reservation_ttl_seconds: Option<Ttl>,
+    open_reservations_per_agent: Option<Bounded<1, 1_000_000>>,
+    open_reservations_per_organization: Option<Bounded<1, 10_000_000>>,
+    expired_reservations: Option<ExpiredName>,
+}
+
+/// What becomes of a reservation that nobody closes in time.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ExpiredName {
+    Release,
+    Settle,
 }
 
 /// An amount as text: a TOML float would have been rounded before it got here.
@@ -416,11 +427,34 @@ impl MeteringSection {
                 .and_then(NonZeroU32::new)
                 .ok_or_else(|| invalid(key, "must be from 1 to 1000000")),
         };
+        let count = |key: &str, value: Option<u64>, default: usize| match value {
+            None => Ok(default),
+            Some(value) => usize::try_from(value).map_err(|_| invalid(key, "is too large")),
+        };
+        let most = OpenBounds::default();
+        let open = OpenBounds {
+            per_agent: count(
+                "metering.open_reservations_per_agent",
+                self.open_reservations_per_agent.map(|most| most.get()),
+                most.per_agent,
+            )?,
+            per_organization: count(
+                "metering.open_reservations_per_organization",
+                self.open_reservations_per_organization
+                    .map(|most| most.get()),
+                most.per_organization,
+            )?,
+        };
         Ok(MeterConfig {
             reservation_ttl: seconds(self.reservation_ttl_seconds, 300),
             rate: RateLimit {
                 per_second: whole("metering.rate_per_second", self.rate_per_second, 50)?,
                 burst: whole("metering.burst", self.burst, 100)?,
+            },
+            open,
+            expired: match self.expired_reservations {
+                None | Some(ExpiredName::Release) => Expired::Released,
+                Some(ExpiredName::Settle) => Expired::Settled,
             },
         })
     }

@@ -158,6 +158,7 @@ fn metering(error: &MeteringError) -> Kind {
         }
         MeteringError::LimitInvalid { .. } => Kind::Invalid,
         MeteringError::LimitsChanged | MeteringError::Outdated => Kind::Unavailable,
+        MeteringError::TooManyOpen { .. } => Kind::TooMany,
         MeteringError::TooManyLimits { .. }
         | MeteringError::SettleExceedsReservation { .. }
         | MeteringError::PeriodNotOver { .. }

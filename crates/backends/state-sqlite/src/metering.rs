@@ -164,6 +164,12 @@ impl LedgerStore for SqliteLedger {
             .await
     }
 
+    async fn latest(&self, org: OrgId, query: UsedQuery) -> Result<Option<Timestamp>, StoreError> {
+        self.db
+            .read(move |connection| limits::latest(connection, org, &query))
+            .await
+    }
+
     async fn limits(&self) -> Result<Vec<Limit>, StoreError> {
         self.db.read(limits::all).await
     }

@@ -395,8 +395,34 @@ impl Governor {
                 };
                 self.deny(submission, reason, &[]).await
             }
+            Err(error @ MeteringError::TooManyOpen { .. }) => {
+                self.crowded(submission, error, policies).await
+            }
             Err(error) => submission.ticket.finish(answer, Err(error.into())),
         }
+    }
+
+    /// Refuses what would be one open reservation too many.
+    async fn crowded(
+        &self,
+        submission: &Submission<'_>,
+        error: MeteringError,
+        policies: &[PolicyId],
+    ) -> Result<ActionAnswer, GovernError> {
+        let mut answer = submission.answer(
+            OutcomeKind::RateLimited,
+            refusal::TOO_MANY_OPEN,
+            error.to_string(),
+            policies,
+        );
+        if let MeteringError::TooManyOpen {
+            scope, retry_after, ..
+        } = error
+        {
+            answer.retry_after_ms = Some(millis_up(retry_after));
+            answer.rate = Some(SubjectAnswer::from(&scope));
+        }
+        self.refuse(submission, answer).await
     }
 
     async fn deny(

@@ -17,6 +17,8 @@ pub mod refusal {
     pub const LIMIT_EXCEEDED: &str = "limit_exceeded";
     /// Too many actions.
     pub const RATE_LIMITED: &str = "rate_limited";
+    /// Too many reservations that nobody settled or released.
+    pub const TOO_MANY_OPEN: &str = "too_many_open_reservations";
     /// Too many questions, whatever the answers.
     pub const TOO_MANY_QUESTIONS: &str = "too_many_questions";
     /// A human has to approve it.

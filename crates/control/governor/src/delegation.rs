@@ -252,8 +252,15 @@ impl Governor {
         Ok(())
     }
 
-    /// Refuses a budget under which nothing could ever be done.
+    /// Refuses a budget under which nothing could ever be done, or that a counter
+    /// would take for a smaller one.
     fn can_count(&self, budget: &Budget) -> Result<(), GovernError> {
+        if !budget.is_exact() {
+            return Err(GovernError::invalid(
+                "budget.limit",
+                format!("at most {} decimal places are expected", Budget::MAX_PLACES),
+            ));
+        }
         let currency = self.parts.meter.prices().currency();
         match budget.limit {
             Quantity::Money(limit) if limit.currency() != currency => Err(GovernError::invalid(

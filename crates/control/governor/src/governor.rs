@@ -1,6 +1,6 @@
 //! The value that ties the products together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
@@ -16,8 +16,10 @@ use creto_types::{
     ActionId, Clock, Commit, Evidence, IdSource, LeafIndex, OrgId, PrincipalName, Receipt,
     StoreError, Timestamp,
 };
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::caller::{Caller, Origin};
 use crate::idempotency::Turns;
@@ -89,9 +91,21 @@ pub struct Governor {
     pub(crate) in_force: InForce,
     /// Calls with a key that is being used wait for the one before.
     pub(crate) turns: Arc<Turns>,
-    /// One change of limits and rates at a time: who may change one depends on who set
-    /// it last, and its record says what it was.
-    pub(crate) limiting: tokio::sync::Mutex<()>,
+    pub(crate) limiting: Limiting,
+}
+
+/// One change of limits and rates of an organization at a time: who may change one
+/// depends on who set it last, its record says what it was, and a call with a key that
+/// is being used finds the answer of the other.
+#[derive(Default)]
+pub(crate) struct Limiting(Mutex<HashMap<OrgId, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Limiting {
+    /// Waits for the organization's other changes.
+    pub(crate) async fn alone(&self, org: OrgId) -> OwnedMutexGuard<()> {
+        let gate = Arc::clone(self.0.lock().entry(org).or_default());
+        gate.lock_owned().await
+    }
 }
 
 impl Governor {
@@ -105,7 +119,7 @@ impl Governor {
             running: Sandboxes::default(),
             in_force: InForce::default(),
             turns: Arc::default(),
-            limiting: tokio::sync::Mutex::default(),
+            limiting: Limiting::default(),
         })
     }
 
@@ -258,7 +272,7 @@ impl Governor {
     pub async fn sweep(&self) -> Result<(), GovernError> {
         // One that fails keeps none of the others back.
         let outcomes = [
-            self.release_expired().await,
+            self.close_expired().await,
             self.expire_requests().await,
             self.notify_thresholds().await,
         ];
@@ -312,5 +326,28 @@ impl Governor {
         self.parts.metrics.leaves.add(LeafClass::Evidence, leaves);
         self.parts.audit.notify(org);
         receipt.leaf()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn organizations_do_not_wait_for_each_other() {
+        let limiting = Limiting::default();
+        let [one, other] = [1, 2].map(|number| {
+            let id = format!("org_{number:032x}");
+            id.parse().unwrap()
+        });
+        let held = limiting.alone(one).await;
+        // The same one waits, another does not.
+        tokio::select! {
+            biased;
+            _ = limiting.alone(one) => panic!("it is held"),
+            _ = limiting.alone(other) => {}
+        }
+        drop(held);
+        limiting.alone(one).await;
     }
 }

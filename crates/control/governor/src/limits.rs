@@ -38,12 +38,13 @@ impl Governor {
     ) -> Result<LimitAnswer, GovernError> {
         caller.live(self.now())?;
         self.admit(caller)?;
+        self.admit_change(caller)?;
         counts(request.event.as_deref())?;
         let ticket = match self.begin(caller, key, "limit.set", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
-        let _one_at_a_time = self.limiting.lock().await;
+        let _one_at_a_time = self.limiting.alone(caller.org()).await;
         let scope = self.limit_scope(caller, &request)?;
         let drafted = self.parts.meter.draft_limit(Limit {
             id: self.parts.ids.next(),
@@ -83,11 +84,12 @@ impl Governor {
     ) -> Result<RemovalAnswer, GovernError> {
         caller.live(self.now())?;
         self.admit(caller)?;
+        self.admit_change(caller)?;
         let ticket = match self.begin(caller, key, "limit.remove", &id).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
-        let _one_at_a_time = self.limiting.lock().await;
+        let _one_at_a_time = self.limiting.alone(caller.org()).await;
         let missing = GovernError::NotFound { what: "limit" };
         let Some(limit) = self.parts.meter.limit(caller.org(), id) else {
             return Err(missing);
@@ -153,7 +155,7 @@ impl Governor {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
-        let _one_at_a_time = self.limiting.lock().await;
+        let _one_at_a_time = self.limiting.alone(caller.org()).await;
         let scope = match request.scope {
             RateSubject::Organization => RateScope::Organization,
             RateSubject::EveryAgent => RateScope::EveryAgent,
@@ -194,7 +196,7 @@ impl Governor {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
-        let _one_at_a_time = self.limiting.lock().await;
+        let _one_at_a_time = self.limiting.alone(caller.org()).await;
         let rule = self
             .parts
             .meter
@@ -295,6 +297,18 @@ impl Governor {
             .find(|principal| principal.kind == PrincipalType::Human)
             .map(|principal| principal.name.clone())
             .ok_or(GovernError::NotFound { what: "owner" })
+    }
+
+    /// Refuses an agent that changes limits too often: everybody's reservations wait
+    /// while the ledger is added up.
+    fn admit_change(&self, caller: &Caller) -> Result<(), GovernError> {
+        if caller.is_human() {
+            return Ok(());
+        }
+        self.parts
+            .meter
+            .admit_change(caller.org(), caller.name())
+            .map_err(|retry_after| GovernError::TooManyRequests { retry_after })
     }
 
     /// What the limit is set on, if the caller may set one there.

@@ -69,6 +69,9 @@ pub(crate) struct UsageSettled {
     /// Whether some of it lies beyond a limit that lets more pass.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub(crate) overage: bool,
+    /// Whether nobody settled it in time, so that all of it counts.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(crate) expired: bool,
 }
 
 impl From<&Settlement> for UsageSettled {
@@ -84,6 +87,7 @@ impl From<&Settlement> for UsageSettled {
             delegations: settlement.hops.clone(),
             settled_at: settlement.settled_at,
             overage: settlement.overage,
+            expired: false,
         }
     }
 }

@@ -1,7 +1,10 @@
-//! What became of an allowed action: settled, released, or given back because its
-//! time ran out.
+//! What became of an allowed action: settled, released, or closed because its time ran
+//! out.
 
-use creto_metering::MeteringError;
+use std::future::poll_fn;
+use std::task::Poll;
+
+use creto_metering::{Expired, MeteringError, Reservation};
 use creto_telemetry::{ReservationEvent, record_action};
 use creto_types::{
     ActionId, Commit, Idempotency, LeafIndex, Money, OrgId, PrincipalName, StoreError,
@@ -206,35 +209,107 @@ impl Governor {
         Ok(self.committed(org, &receipt))
     }
 
-    /// Gives back what nobody settled in time.
-    pub(crate) async fn release_expired(&self) -> Result<(), GovernError> {
+    /// Gives back, or settles in full, what nobody settled in time.
+    pub(crate) async fn close_expired(&self) -> Result<(), GovernError> {
         /// As many as one sweep takes; the next one goes on.
-        const BATCH: usize = 256;
-        for reservation in self.parts.meter.expired(self.now(), BATCH) {
-            let released = self
-                .give_back(
-                    &reservation.agent,
-                    reservation.org,
-                    reservation.action_id,
-                    "not settled in time",
-                    None,
-                )
-                .await;
-            match released {
-                Ok(_) => self
-                    .parts
-                    .metrics
-                    .reservations
-                    .inc(ReservationEvent::Expired),
-                // Settled or released by its agent in this very moment.
-                Err(GovernError::Metering(
-                    MeteringError::ReservationClosed { .. }
-                    | MeteringError::ReservationNotFound { .. }
-                    | MeteringError::Store(StoreError::Conflict { .. }),
-                )) => {}
-                Err(error) => return Err(error),
+        const BATCH: usize = 1_024;
+        /// As many as are under way at a time, so that the store makes them durable
+        /// together.
+        const AT_ONCE: usize = 32;
+        let mut first_error = Ok(());
+        let due = self.parts.meter.expired(self.now(), BATCH);
+        for some in due.chunks(AT_ONCE) {
+            let closing = some.iter().map(|reservation| self.close_one(reservation));
+            // One that fails keeps none of the others back.
+            for closed in together(closing).await {
+                first_error = first_error.and(closed);
             }
         }
-        Ok(())
+        first_error
+    }
+
+    async fn close_one(&self, reservation: &Reservation) -> Result<(), GovernError> {
+        let closed = match self.parts.meter.expired_are() {
+            Expired::Released => {
+                let (agent, action) = (&reservation.agent, reservation.action_id);
+                self.give_back(agent, reservation.org, action, "not settled in time", None)
+                    .await
+            }
+            Expired::Settled => self.settle_in_full(reservation).await,
+        };
+        match closed {
+            Ok(_) => {
+                let metrics = &self.parts.metrics;
+                metrics.reservations.inc(ReservationEvent::Expired);
+                Ok(())
+            }
+            // Settled or released by its agent in this very moment.
+            Err(GovernError::Metering(
+                MeteringError::ReservationClosed { .. }
+                | MeteringError::ReservationNotFound { .. }
+                | MeteringError::Store(StoreError::Conflict { .. }),
+            )) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn settle_in_full(&self, of: &Reservation) -> Result<Option<LeafIndex>, GovernError> {
+        let meter = &self.parts.meter;
+        let settlement = meter.draft_settlement(of.org, of.action_id, of.units)?;
+        let body = UsageSettled {
+            expired: true,
+            ..UsageSettled::from(&settlement)
+        };
+        let action = Some(of.action_id);
+        let evidence = self
+            .record(of.org, &of.agent, "usage.settled", action, &body)
+            .await?;
+        let receipt = meter.settle(settlement, Commit::of(evidence)).await?;
+        self.parts.metrics.reservations_open.dec();
+        Ok(self.committed(of.org, &receipt))
+    }
+}
+
+/// Runs all of them to their ends, at once.
+async fn together<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let started = futures.into_iter().map(|future| (Box::pin(future), None));
+    let mut running: Vec<_> = started.collect();
+    poll_fn(|context| {
+        let mut all = Poll::Ready(());
+        for (future, done) in &mut running {
+            if done.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(output) => *done = Some(output),
+                    Poll::Pending => all = Poll::Pending,
+                }
+            }
+        }
+        all
+    })
+    .await;
+    running.into_iter().filter_map(|(_, done)| done).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first waits for the others, and fails.
+    #[tokio::test]
+    async fn all_are_under_way_at_once_and_each_ends() {
+        let bell = tokio::sync::Notify::new();
+        let run = |number: u8| {
+            let bell = &bell;
+            async move {
+                if number > 0 {
+                    bell.notify_one();
+                    return Ok(number);
+                }
+                bell.notified().await;
+                Err(number)
+            }
+        };
+        let done = together([0, 1, 2].map(run)).await;
+        assert_eq!(done, [Err(0), Ok(1), Ok(2)]);
     }
 }

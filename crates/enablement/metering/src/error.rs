@@ -1,9 +1,14 @@
 //! What can go wrong while metering.
 
+use std::time::Duration;
+
+use creto_authz::LimitScope;
 use creto_errors::{Class, Classify};
 use creto_types::{
     ActionId, Currency, Money, MoneyError, Period, PrincipalName, StoreError, Timestamp,
 };
+
+use crate::limits::whose;
 
 /// A reservation, settlement, usage or invoice call failed; nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +67,19 @@ pub enum MeteringError {
         /// How many there may be.
         most: usize,
     },
+    /// As many reservations are open as may be at a time.
+    #[error(
+        "{} has {most} open reservations, the most there may be; settle or release some, or try again in {retry_after:?}",
+        whose(scope)
+    )]
+    TooManyOpen {
+        /// Whose they are.
+        scope: LimitScope,
+        /// How many there may be.
+        most: usize,
+        /// When the first of them ends by itself.
+        retry_after: Duration,
+    },
     /// A settlement came without the evidence record that its event points to.
     #[error("a settlement and an invoice need an evidence record of their organization")]
     EvidenceRequired,
@@ -99,7 +117,10 @@ impl Classify for MeteringError {
         match self {
             Self::Store(error) => error.class(),
             Self::Money(error) => error.class(),
-            Self::Interrupted(_) | Self::LimitsChanged | Self::Outdated => Class::Transient,
+            Self::Interrupted(_)
+            | Self::LimitsChanged
+            | Self::Outdated
+            | Self::TooManyOpen { .. } => Class::Transient,
             Self::ReservationNotFound { .. }
             | Self::ReservationClosed { .. }
             | Self::SettleExceedsReservation { .. }
@@ -123,6 +144,7 @@ impl Classify for MeteringError {
             Self::Outdated => "decision_outdated",
             Self::LimitInvalid { .. } => "limit_invalid",
             Self::TooManyLimits { .. } => "too_many_limits",
+            Self::TooManyOpen { .. } => "too_many_open_reservations",
             Self::EvidenceRequired => "evidence_required",
             Self::PeriodNotOver { .. } => "period_not_over",
             Self::NothingToInvoice { .. } => "nothing_to_invoice",

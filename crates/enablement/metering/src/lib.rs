@@ -9,7 +9,8 @@
 //!   No interleaving of callers spends a limit's last unit twice.
 //! - **Reserve, then settle or release.** What was reserved and not used is given
 //!   back. More than was reserved is settled only as far as the limits let it. A
-//!   reservation that nobody closes expires and is listed by [`Meter::expired`].
+//!   reservation that nobody closes expires and is listed by [`Meter::expired`]. How many
+//!   are open at a time has a bound ([`OpenBounds`]).
 //! - **Exact.** Once [`Meter::set_limit`], [`Meter::remove_limit`] or
 //!   [`Meter::set_rate`] returns, no decision uses what was in force before; what was
 //!   decided before and is not durable yet is void.
@@ -49,8 +50,8 @@ pub use creto_authz::{Exceeded, Quota};
 pub use error::{MeteringError, PriceBookError};
 pub use limits::{
     Crossing, DEFAULT_THRESHOLDS, Limit, LimitId, LimitKind, LimitRef, LimitView, MAX_LIMITS,
-    MAX_RATES, MAX_THRESHOLDS, NoticeKey, OnExceed, RateId, RateKind, RateRule, RateScope, Scope,
-    Window,
+    MAX_RATES, MAX_THRESHOLDS, NoticeKey, OnExceed, OpenBounds, RateId, RateKind, RateRule,
+    RateScope, Scope, Window, reaches,
 };
 pub use model::{
     Balance, Event, EventId, EventKind, Invoice, InvoiceId, InvoiceKind, InvoiceLine,
@@ -59,4 +60,4 @@ pub use model::{
 pub use ports::{Entry, EventQuery, LedgerStore, PricedUnits, Spend, UsedQuery};
 pub use prices::PriceBook;
 pub use rate::RateLimit;
-pub use service::{Meter, MeterConfig};
+pub use service::{Expired, Meter, MeterConfig};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use creto_types::memory::MemoryCommits;
-use creto_types::{ActionId, Commit, OrgId, Receipt, StoreError};
+use creto_types::{ActionId, Commit, OrgId, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
 
 use crate::limits::{Limit, LimitId, NoticeKey, RateId, RateRule, Scope};
@@ -66,6 +66,27 @@ impl Tables {
     fn last_number(&self, org: OrgId) -> u64 {
         let invoices = self.invoices.values().filter(|i| i.org == org);
         invoices.map(|invoice| invoice.number).max().unwrap_or(0)
+    }
+
+    fn matching<'a>(
+        &'a self,
+        org: OrgId,
+        query: &'a UsedQuery,
+    ) -> impl Iterator<Item = &'a Settlement> {
+        let events = self.events.values().map(|event| &event.settlement);
+        events.filter(move |used| {
+            let of_scope = match &query.scope {
+                Scope::Organization => true,
+                Scope::Agent(name) => used.agent == *name,
+                Scope::Delegation { link, .. } => used.hops.contains(link),
+            };
+            let of_event = query.event.as_ref();
+            used.org == org
+                && of_scope
+                && of_event.is_none_or(|event| *event == used.action)
+                && query.since.is_none_or(|since| used.reserved_at >= since)
+                && query.until.is_none_or(|until| used.reserved_at < until)
+        })
     }
 
     fn open(
@@ -195,28 +216,20 @@ impl LedgerStore for MemoryLedger {
     async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Vec<PricedUnits>, StoreError> {
         let tables = self.tables.lock();
         Ok(tables
-            .events
-            .values()
-            .map(|event| &event.settlement)
-            .filter(|used| {
-                let of_scope = match &query.scope {
-                    Scope::Organization => true,
-                    Scope::Agent(name) => used.agent == *name,
-                    Scope::Delegation { link, .. } => used.hops.contains(link),
-                };
-                used.org == org
-                    && of_scope
-                    && query
-                        .event
-                        .as_ref()
-                        .is_none_or(|event| *event == used.action)
-                    && query.since.is_none_or(|since| used.reserved_at >= since)
-            })
+            .matching(org, &query)
             .map(|used| PricedUnits {
                 unit_price: used.unit_price,
                 units: used.units,
             })
             .collect())
+    }
+
+    async fn latest(&self, org: OrgId, query: UsedQuery) -> Result<Option<Timestamp>, StoreError> {
+        let tables = self.tables.lock();
+        Ok(tables
+            .matching(org, &query)
+            .map(|used| used.reserved_at)
+            .max())
     }
 
     async fn limits(&self) -> Result<Vec<Limit>, StoreError> {

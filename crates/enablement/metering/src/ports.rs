@@ -56,6 +56,9 @@ pub trait LedgerStore: Send + Sync + 'static {
     /// What the events that match used, in whatever order: together they are exact.
     async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Vec<PricedUnits>, StoreError>;
 
+    /// When the latest of the events that match was decided; `None` when none does.
+    async fn latest(&self, org: OrgId, query: UsedQuery) -> Result<Option<Timestamp>, StoreError>;
+
     /// Every limit in force, over all organizations.
     async fn limits(&self) -> Result<Vec<Limit>, StoreError>;
 
@@ -131,6 +134,8 @@ pub struct UsedQuery {
     pub event: Option<String>,
     /// Decided at or after this instant; all of them when absent.
     pub since: Option<Timestamp>,
+    /// Decided before this instant; all of them when absent.
+    pub until: Option<Timestamp>,
 }
 
 /// So many units at one price.

@@ -20,7 +20,9 @@ use parking_lot::RwLock;
 
 use crate::amount::Amount;
 use crate::error::MeteringError;
-use crate::limits::{Open, Org, Plan, Registry, Rule, Use, balance, instant, nanos, plan_of};
+use crate::limits::{
+    Open, OpenBounds, Org, Plan, Registry, Rule, Use, balance, instant, nanos, plan_of,
+};
 use crate::model::{Balance, EventId, Reservation, Settlement};
 use crate::ports::LedgerStore;
 use crate::prices::{PriceBook, PriceTable};
@@ -36,11 +38,46 @@ pub struct MeterConfig {
     pub reservation_ttl: Duration,
     /// How often an agent may do something, unless a rate is set.
     pub rate: RateLimit,
+    /// How many reservations may be open at a time.
+    pub open: OpenBounds,
+    /// What becomes of a reservation that nobody closes in time.
+    pub expired: Expired,
+}
+
+impl Default for MeterConfig {
+    fn default() -> Self {
+        Self {
+            reservation_ttl: Duration::from_secs(300),
+            rate: RateLimit {
+                per_second: NonZeroU32::new(50).expect("not zero"),
+                burst: NonZeroU32::new(100).expect("not zero"),
+            },
+            open: OpenBounds::default(),
+            expired: Expired::default(),
+        }
+    }
+}
+
+/// What becomes of a reservation that nobody closes in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expired {
+    /// It is given back: nobody said that anything was used.
+    #[default]
+    Released,
+    /// All of it counts as used: nobody said that it was not.
+    Settled,
 }
 
 /// How many times its rate an agent may ask, whatever the answers are. What is
 /// refused costs a record too, so asking has a bound of its own.
 const QUESTIONS_PER_ACTION: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
+
+/// How often an agent may change limits: each change stops its organization's
+/// reservations while the ledger is added up.
+const CHANGES: RateLimit = RateLimit {
+    per_second: NonZeroU32::MIN,
+    burst: NonZeroU32::new(10).expect("not zero"),
+};
 
 /// Quota, ledger, usage and invoices. See the crate's documentation.
 pub struct Meter {
@@ -93,6 +130,12 @@ impl Meter {
         self.core.prices.book()
     }
 
+    /// What is to become of the reservations that [`Meter::expired`] lists.
+    #[must_use]
+    pub fn expired_are(&self) -> Expired {
+        self.core.config.expired
+    }
+
     /// Until when a reservation stays open once it is durable.
     #[must_use]
     pub fn reserved_until(&self, hold: &Hold) -> Timestamp {
@@ -105,7 +148,9 @@ impl Meter {
     /// When a limit was set since the check that counts this action,
     /// [`MeteringError::LimitsChanged`] says so: the action is to be decided anew.
     /// [`MeteringError::Outdated`] says the same when `still` does: it is asked last,
-    /// once nothing is waited for but the store.
+    /// once nothing is waited for but the store. When as many reservations are open as
+    /// may be, [`MeteringError::TooManyOpen`] says so.
+    ///
     /// On an error what was reserved has been given back, with one exception: when
     /// the store cannot say whether the change happened ([`StoreError::Unavailable`],
     /// not [`StoreError::NotDone`]) it is held until it expires. Either way the action
@@ -128,7 +173,14 @@ impl Meter {
                 return Err(MeteringError::Outdated);
             }
             let reservation = core.adopt(pending, id, action)?;
+            let unknown = OnUnwind::new(|| {
+                let mut registry = org.registry();
+                registry.keep(id);
+                registry.doubt(id);
+                org.note(&registry, &Use::of(&reservation));
+            });
             let result = core.store.reserve(reservation.clone(), commit).await;
+            unknown.defuse();
             let mut registry = org.registry();
             match &result {
                 Ok(_) | Err(StoreError::Unavailable(_)) => {
@@ -151,7 +203,7 @@ impl Meter {
         let registry = org.registry();
         registry
             .held
-            .get(&action)
+            .get(action)
             .map(|open| open.reservation.clone())
     }
 
@@ -169,10 +221,15 @@ impl Meter {
         let reservation = self.core.kept(org, action)?;
         let priced = self.core.settled_cost(&reservation, units)?;
         let counters = self.core.org(org);
-        let overage = counters
-            .registry()
-            .settled_over(action, units, priced, nanos(self.core.clock.now()))
-            .map_err(|why| refused(&reservation, units, why))?;
+        let now = nanos(self.core.clock.now());
+        let overage = {
+            let registry = counters.registry();
+            match registry.held.get(action) {
+                Some(open) => registry.settled_over(open, (units, priced), now, |_| false),
+                None => Ok(false),
+            }
+        };
+        let overage = overage.map_err(|why| refused(&reservation, units, why))?;
         Ok(Settlement {
             org,
             event_id: self.core.ids.next(),
@@ -215,7 +272,6 @@ impl Meter {
                 settlement.hops.clone(),
                 settlement.action.clone(),
             );
-            let result = core.store.settle(settlement, commit).await;
             let (agent, hops, name) = &by_whom;
             let by = Use {
                 agent,
@@ -223,18 +279,28 @@ impl Meter {
                 action: name,
                 at: reserved_at,
             };
+            // In the ledger, or possibly so: what was taken is the reservation's from
+            // there on and leaves the counters with it, in one step, so that nobody gets
+            // it in between.
+            let placed = |registry: &mut Registry, possibly: bool| {
+                if let Some(Surplus { cost, units }) = surplus
+                    && !(possibly && registry.extend(action, cost, units))
+                {
+                    registry.give_back(&by, cost, units);
+                }
+            };
+            let unknown = OnUnwind::new(|| {
+                let mut registry = org.registry();
+                placed(&mut registry, true);
+                registry.doubt(action);
+                org.note(&registry, &by);
+            });
+            let result = core.store.settle(settlement, commit).await;
+            unknown.defuse();
             let error = {
                 let mut registry = org.registry();
-                if let Some(surplus) = surplus {
-                    let possibly = matches!(result, Ok(_) | Err(StoreError::Unavailable(_)));
-                    // In the ledger, or possibly so: it is the reservation's from here on
-                    // and leaves the counters with it, in one step, so that nobody gets
-                    // it in between.
-                    let Surplus { cost, units } = surplus;
-                    if !(possibly && registry.extend(action, cost, units)) {
-                        registry.give_back(&by, cost, units);
-                    }
-                }
+                let possibly = matches!(result, Ok(_) | Err(StoreError::Unavailable(_)));
+                placed(&mut registry, possibly);
                 match result {
                     Ok(receipt) => {
                         registry.close(action, Some((cost.billionths(), units)));
@@ -265,7 +331,10 @@ impl Meter {
         detached(commit.turn(), async move {
             let org = core.org(org);
             let _shared = Arc::clone(&org.gate).read_owned().await;
-            match core.store.release(org.id, action, commit).await {
+            let unknown = OnUnwind::new(|| org.registry().doubt(action));
+            let result = core.store.release(org.id, action, commit).await;
+            unknown.defuse();
+            match result {
                 Ok(receipt) => {
                     let mut registry = org.registry();
                     registry.close(action, None);
@@ -278,22 +347,22 @@ impl Meter {
         .await
     }
 
-    /// Durable reservations whose time is over, the oldest first. Whoever asks
-    /// releases them, with evidence.
+    /// Durable reservations whose time is over: the oldest of each organization, then
+    /// the next of each, so that none waits for another. Whoever asks closes them, with
+    /// evidence.
     #[must_use]
     pub fn expired(&self, now: Timestamp, limit: usize) -> Vec<Reservation> {
         let mut due = Vec::new();
         for org in self.core.orgs() {
             let registry = org.registry();
-            let over = registry
-                .held
-                .values()
-                .filter(|open| open.kept && open.reservation.expires_at <= now);
-            due.extend(over.map(|open| open.reservation.clone()));
+            let oldest = registry.held.expired(now).take(limit);
+            due.extend(oldest.map(|open| open.reservation.clone()).enumerate());
         }
-        due.sort_by_key(|reservation| (reservation.expires_at, reservation.action_id));
+        due.sort_by_key(|(place, of)| (*place, of.expires_at, of.action_id));
         due.truncate(limit);
-        due
+        due.into_iter()
+            .map(|(_, reservation)| reservation)
+            .collect()
     }
 
     /// How many reservations are neither settled nor given back.
@@ -311,7 +380,7 @@ impl Meter {
     /// The bound is a multiple of the agent's rate.
     pub fn admit(&self, org: OrgId, agent: &PrincipalName) -> Result<(), Duration> {
         let org = self.core.org(org);
-        let rate = org.registry().rate_of(agent);
+        let rate = org.registry().rates().of_all_calls(agent);
         let limit = rate.times(QUESTIONS_PER_ACTION);
         let mut questions = org.questions.lock();
         let (pace, paced_by) = questions
@@ -326,6 +395,16 @@ impl Meter {
         };
         let pace = limit.call(pace, Duration::from_nanos(now))?;
         questions.insert(agent.clone(), (pace, limit));
+        Ok(())
+    }
+
+    /// Counts one change of limits by an agent, or says how long to wait before the next.
+    pub fn admit_change(&self, org: OrgId, agent: &PrincipalName) -> Result<(), Duration> {
+        let org = self.core.org(org);
+        let mut changes = org.changes.lock();
+        let pace = changes.get(agent).copied().unwrap_or_default();
+        let pace = CHANGES.call(pace, Duration::from_nanos(self.core.mono()))?;
+        changes.insert(agent.clone(), pace);
         Ok(())
     }
 
@@ -361,6 +440,29 @@ pub(crate) async fn detached<T: Send + 'static>(
     tokio::spawn(change)
         .await
         .map_err(MeteringError::Interrupted)?
+}
+
+/// Does what is left to do when the store panics, or its task is given up: nobody knows
+/// then whether the change happened.
+struct OnUnwind<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> OnUnwind<F> {
+    const fn new(then: F) -> Self {
+        Self(Some(then))
+    }
+
+    /// The store answered.
+    fn defuse(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: FnOnce()> Drop for OnUnwind<F> {
+    fn drop(&mut self) {
+        if let Some(then) = self.0.take() {
+            then();
+        }
+    }
 }
 
 /// A hold that one of this crate's plans made.
@@ -413,25 +515,26 @@ fn refused(reservation: &Reservation, asked: u64, why: String) -> MeteringError 
 }
 
 impl Registry {
-    /// Whether settling this much goes beyond a limit, or why it cannot be settled.
+    /// Whether settling this much of an open reservation goes beyond a limit, or why it
+    /// cannot be settled. When `take` says so to that answer, what goes beyond the
+    /// reservation is counted, in the same step.
     fn settled_over(
         &self,
-        action: ActionId,
-        units: u64,
-        cost: Amount,
+        open: &Open,
+        (units, cost): (u64, Amount),
         now: i64,
+        take: impl FnOnce(bool) -> bool,
     ) -> Result<bool, String> {
-        let Some(open) = self.held.get(&action) else {
-            return Ok(false);
-        };
-        let over = match Surplus::of(open, units, cost) {
+        let overage = open.reservation.overage;
+        match Surplus::of(open, units, cost) {
             Some(more) => {
                 let by = Use::of(&open.reservation);
-                self.surplus(&by, more.cost, more.units, now, false)?
+                let take = |over| take(over || overage);
+                let over = self.surplus(&by, more.cost, more.units, now, take)?;
+                Ok(over || overage)
             }
-            None => false,
-        };
-        Ok(over || open.reservation.overage)
+            None => Ok(overage),
+        }
     }
 }
 
@@ -475,7 +578,7 @@ impl Core {
             let by = Use::of(&reservation);
             registry.recall(&by, cost, reservation.units, false);
             let open = Open::kept(reservation, cost);
-            registry.held.insert(open.reservation.action_id, open);
+            registry.held.add(open);
         }
         for org in self.orgs() {
             org.note_all();
@@ -560,14 +663,20 @@ impl Core {
                 return Err(MeteringError::LimitsChanged);
             }
         }
-        if registry.held.contains_key(&id) || registry.closed.contains(id) {
+        if registry.held.get(id).is_some() || registry.closed.contains(id) {
             drop(registry);
             return Err(MeteringError::Store(StoreError::Conflict {
                 what: "the reservation",
             }));
         }
-        let open = Open::new(reservation.clone(), data.amount);
-        registry.held.insert(id, open);
+        let (agent, now) = (&reservation.agent, self.clock.now());
+        if let Err(error) = registry.held.room(agent, &self.config.open, now) {
+            drop(registry);
+            return Err(error);
+        }
+        registry
+            .held
+            .add(Open::new(reservation.clone(), data.amount));
         drop(registry);
         // What it holds is the reservation's from here on.
         let _ = pending.hold.into_parts();
@@ -591,32 +700,25 @@ impl Core {
         let now = nanos(self.clock.now());
         let registry = org.registry();
         // Whether it is open at all is for the ledger to say.
-        let Some(open) = registry.held.get(&settlement.action_id) else {
+        let Some(open) = registry.held.get(settlement.action_id) else {
             return Ok(None);
         };
-        let reservation = &open.reservation;
-        let refused = |why| refused(reservation, settlement.units, why);
+        // One look: between two, a call may take what the first one found.
+        let used = (settlement.units, cost);
         let over = registry
-            .settled_over(settlement.action_id, settlement.units, cost, now)
-            .map_err(refused)?;
+            .settled_over(open, used, now, |over| over == settlement.overage)
+            .map_err(|why| refused(&open.reservation, settlement.units, why))?;
         if over != settlement.overage {
             return Err(MeteringError::LimitsChanged);
         }
-        let surplus = Surplus::of(open, settlement.units, cost);
-        if let Some(more) = surplus {
-            let by = Use::of(reservation);
-            registry
-                .surplus(&by, more.cost, more.units, now, true)
-                .map_err(refused)?;
-        }
-        Ok(surplus)
+        Ok(Surplus::of(open, settlement.units, cost))
     }
 
     /// A reservation that can be closed.
     fn kept(&self, org: OrgId, action: ActionId) -> Result<Reservation, MeteringError> {
         let org = self.org(org);
         let registry = org.registry();
-        match registry.held.get(&action) {
+        match registry.held.get(action) {
             Some(open) if open.kept => Ok(open.reservation.clone()),
             None if registry.closed.contains(action) => {
                 Err(MeteringError::ReservationClosed { action })

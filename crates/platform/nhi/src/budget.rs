@@ -95,6 +95,20 @@ pub struct Budget {
     pub period: BudgetPeriod,
 }
 
+impl Budget {
+    /// Digits after the decimal point that a limit in money may have: what is counted
+    /// is whole billionths of the currency unit.
+    pub const MAX_PLACES: u32 = 9;
+
+    /// Whether its limit is counted as it stands.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.limit
+            .money()
+            .is_none_or(|money| money.amount().normalize().scale() <= Self::MAX_PLACES)
+    }
+}
+
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} per {}", self.limit, self.period)
@@ -107,6 +121,23 @@ mod tests {
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn trailing_zeros_are_no_places() {
+        for (limit, exact) in [
+            ("0.0100000005 USD", false),
+            ("0.010000000500 USD", false),
+            ("0.010000000 USD", true),
+            ("0.01000000000 USD", true),
+            ("7 units", true),
+        ] {
+            let budget = Budget {
+                limit: limit.parse().unwrap(),
+                period: BudgetPeriod::Total,
+            };
+            assert_eq!(budget.is_exact(), exact, "{limit}");
+        }
     }
 
     #[test]

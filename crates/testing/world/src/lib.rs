@@ -112,6 +112,7 @@ impl World {
                     per_second: thousand,
                     burst: thousand,
                 },
+                ..MeterConfig::default()
             },
             ids.clone(),
             clock.clone(),

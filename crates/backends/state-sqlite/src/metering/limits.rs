@@ -1,12 +1,12 @@
 //! Limits, rates, notices, and what limits count.
 
 use creto_metering::{Limit, NoticeKey, PricedUnits, RateRule, Scope, UsedQuery};
-use creto_types::{OrgId, StoreError};
+use creto_types::{OrgId, StoreError, Timestamp};
 use rusqlite::{Connection, Transaction, named_params, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{EVENT, changed_one, count, instant, list, money, text};
+use super::{EVENT, changed_one, count, instant, list, money, parsed, text};
 use crate::database::{corrupt, sql};
 
 /// Units by price: the cost of each event is its units times its price, so this is
@@ -16,23 +16,17 @@ pub(super) fn used(
     org: OrgId,
     query: &UsedQuery,
 ) -> Result<Vec<PricedUnits>, StoreError> {
-    let (agent, link) = match &query.scope {
-        Scope::Organization => (None, None),
-        Scope::Agent(name) => (Some(name.to_string()), None),
-        // Ids are of one length, so one is never a part of another.
-        Scope::Delegation { link, .. } => (None, Some(link.to_string())),
-    };
+    let (agent, link) = agent_or_link(query);
     list(
         connection,
-        "SELECT unit_price, currency, sum(units) AS units FROM ledger
-         WHERE org = :org AND reserved_at >= :since
-            AND (:agent IS NULL OR agent = :agent)
-            AND (:link IS NULL OR instr(hops, :link) > 0)
-            AND (:event IS NULL OR action = :event)
-         GROUP BY unit_price, currency",
+        &format!(
+            "SELECT unit_price, currency, sum(units) AS units FROM ledger
+             WHERE {MATCHING} GROUP BY unit_price, currency"
+        ),
         named_params! {
             ":org": org.to_string(),
             ":since": query.since.map(instant).unwrap_or_default(),
+            ":until": query.until.map(instant),
             ":agent": agent,
             ":link": link,
             ":event": query.event,
@@ -44,6 +38,48 @@ pub(super) fn used(
             })
         },
     )
+}
+
+/// When the latest of them was decided.
+pub(super) fn latest(
+    connection: &Connection,
+    org: OrgId,
+    query: &UsedQuery,
+) -> Result<Option<Timestamp>, StoreError> {
+    let (agent, link) = agent_or_link(query);
+    let mut found = list(
+        connection,
+        &format!(
+            "SELECT reserved_at FROM ledger WHERE {MATCHING}
+             ORDER BY reserved_at DESC LIMIT 1"
+        ),
+        named_params! {
+            ":org": org.to_string(),
+            ":since": query.since.map(instant).unwrap_or_default(),
+            ":until": query.until.map(instant),
+            ":agent": agent,
+            ":link": link,
+            ":event": query.event,
+        },
+        |row| parsed(row, "reserved_at", EVENT),
+    )?;
+    Ok(found.pop())
+}
+
+/// What makes an event match a [`UsedQuery`].
+const MATCHING: &str = "org = :org AND reserved_at >= :since
+    AND (:until IS NULL OR reserved_at < :until)
+    AND (:agent IS NULL OR agent = :agent)
+    AND (:link IS NULL OR instr(hops, :link) > 0)
+    AND (:event IS NULL OR action = :event)";
+
+fn agent_or_link(query: &UsedQuery) -> (Option<String>, Option<String>) {
+    match &query.scope {
+        Scope::Organization => (None, None),
+        Scope::Agent(name) => (Some(name.to_string()), None),
+        // Ids are of one length, so one is never a part of another.
+        Scope::Delegation { link, .. } => (None, Some(link.to_string())),
+    }
 }
 
 pub(super) fn all(connection: &Connection) -> Result<Vec<Limit>, StoreError> {

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use creto_authz::{Action, Hold, Quota as _, Spend};
-use creto_metering::{LedgerStore, Meter, MeterConfig, PriceBook, RateLimit, conformance};
+use creto_metering::{
+    LedgerStore, Limit, Meter, MeterConfig, OnExceed, PriceBook, RateLimit, Scope, Window,
+    conformance,
+};
 use creto_nhi::test_util::agent;
 use creto_nhi::{Budget, BudgetPeriod, DelegationLink, Hop, LinkStatus, Right};
 use creto_state_sqlite::{Database, SqliteLedger};
@@ -104,6 +107,7 @@ impl World {
                     per_second: NonZeroU32::MAX,
                     burst: NonZeroU32::MAX,
                 },
+                ..MeterConfig::default()
             },
             Arc::clone(&self.ids),
             Arc::<ManualClock>::clone(&self.clock),
@@ -235,6 +239,50 @@ async fn after_a_kill_the_counters_equal_the_ledger() {
 }
 
 /// 64 tasks, whole lives over the real ledger, and a restart: never a unit over.
+/// The clock stepped back over the start of a month that was used already; a limit that
+/// is set meanwhile counts that month, over a restart too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_is_set_after_the_clock_stepped_back_knows_the_later_month() {
+    for still_open in [0, 1] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let world = World::with_budgets("1000", "1000");
+        let meter = world.open(&path).await;
+        world.clock.step_wall_to(at("2026-07-01T00:00:01Z"));
+        let used = world.reserve(&meter, 90).await;
+        world.settle(&meter, used, 90).await;
+        if still_open > 0 {
+            world.reserve(&meter, still_open).await;
+        }
+        // The budgets go on in July; the agent's own limit is about to be set.
+        world.clock.step_wall_to(at("2026-06-30T23:59:59Z"));
+        let limit = Limit {
+            id: world.ids.next(),
+            org: world.org,
+            scope: Scope::Agent("bot".parse().unwrap()),
+            event: None,
+            limit: Quantity::Units(100),
+            window: Window::Monthly,
+            time_zone: "UTC".to_owned(),
+            on_exceed: OnExceed::Block,
+            grace: None,
+            thresholds: Vec::new(),
+            set_at: world.clock.now(),
+            set_by: "owner".parse().unwrap(),
+        };
+        let set = meter.set_limit(limit, world.commit("limit.set"));
+        set.await.unwrap();
+        world.clock.step_wall_to(at("2026-07-01T00:00:02Z"));
+        assert!(world.ask(&meter, 11 - still_open).is_none());
+        assert!(world.ask(&meter, 10 - still_open).is_some());
+        let copy = dir.path().join("killed.db");
+        killed(&path, &copy);
+        let meter = world.open(&copy).await;
+        assert!(world.ask(&meter, 11 - still_open).is_none());
+        assert!(world.ask(&meter, 10 - still_open).is_some());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_callers_over_the_real_ledger() {
     let dir = tempfile::tempdir().unwrap();

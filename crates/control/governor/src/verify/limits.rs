@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use creto_metering::{Limit, LimitId, RateId, RateRule, RateScope, Scope};
+use creto_metering::{Limit, LimitId, RateId, RateRule, RateScope, Scope, reaches};
 use creto_nhi::LinkId;
 use creto_types::{OrgId, PrincipalName, Quantity, Timestamp};
 use serde::Deserialize;
@@ -104,7 +104,7 @@ impl LimitRecords {
         if !had {
             return Err(format!("{id} was never a limit of {}", reached.limit));
         }
-        if is_percent_of(&reached.taken, reached.threshold, &reached.limit) != Some(true) {
+        if reaches(&reached.taken, reached.threshold, &reached.limit) != Some(true) {
             return Err(format!(
                 "{} is less than {} % of {}",
                 reached.taken, reached.threshold, reached.limit
@@ -199,20 +199,4 @@ fn within(known: &Known<'_>, limit: &Limit) -> Result<(), String> {
         granted.link.budget.as_ref(),
     )
     .map_err(|error| error.to_string())
-}
-
-/// Whether it is at least so many percent of the other; `None` when the two cannot be
-/// compared.
-fn is_percent_of(taken: &Quantity, percent: u8, most: &Quantity) -> Option<bool> {
-    match (taken, most) {
-        (Quantity::Units(taken), Quantity::Units(most)) => {
-            Some(u128::from(*taken) * 100 >= u128::from(*most) * u128::from(percent))
-        }
-        (Quantity::Money(taken), Quantity::Money(most)) => {
-            let taken = taken.checked_mul(100).ok()?;
-            let most = most.checked_mul(u64::from(percent)).ok()?;
-            most.at_most(&taken).ok()
-        }
-        _ => None,
-    }
 }

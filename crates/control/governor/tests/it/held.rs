@@ -191,6 +191,9 @@ impl LedgerStore for HeldLedger {
     async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Vec<PricedUnits>, StoreError> {
         self.inner.used(org, query).await
     }
+    async fn latest(&self, org: OrgId, query: UsedQuery) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.latest(org, query).await
+    }
     async fn limits(&self) -> Result<Vec<Limit>, StoreError> {
         self.inner.limits().await
     }

@@ -4,12 +4,13 @@ use std::num::NonZeroU32;
 
 use creto_errors::Classify as _;
 use creto_governor::{
-    IdempotencyKey, LimitRequest, LimitSubject, OnExceedName, OutcomeKind, RateRequest,
-    RateSubject, WindowName,
+    BudgetRequest, IdempotencyKey, LimitRequest, LimitSubject, OnExceedName, OutcomeKind,
+    RateRequest, RateSubject, RecordChecker, WindowName,
 };
-use creto_types::Quantity;
+use creto_metering::{Expired, MeterConfig, OpenBounds};
+use creto_types::{LeafIndex, Quantity};
 
-use crate::world::{World, action};
+use crate::world::{World, action, delegate, usd};
 
 fn limit(most: u64, event: Option<&str>) -> LimitRequest {
     LimitRequest {
@@ -213,4 +214,165 @@ async fn an_agent_sees_the_limits_that_count_what_it_does() {
     let seen = governor.list_limits(&world.bot, None, 10).expect("lists");
     let seen: Vec<Quantity> = seen.into_iter().map(|limit| limit.limit).collect();
     assert_eq!(seen, [6, 8, 9].map(Quantity::Units));
+}
+
+/// What is counted is whole billionths: finer amounts would be counted as others than
+/// are on record.
+#[tokio::test]
+async fn no_limit_and_no_budget_is_finer_than_what_is_counted() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let on_bot = |most: &str| LimitRequest {
+        scope: LimitSubject::Delegation(world.bot_link.clone()),
+        limit: usd(most).into(),
+        ..limit(0, None)
+    };
+    let set = governor.set_limit(&world.planner, on_bot("0.0100000005"), None);
+    assert_eq!(set.await.expect_err("too fine").code(), "limit_invalid");
+    let set = governor.set_limit(&world.planner, on_bot("0.010000001"), None);
+    set.await.expect("is counted");
+    let expires = "2026-03-02T12:00:00Z".parse().expect("an instant");
+    for (period, limit, granted) in [
+        ("total", "0.0100000005", false),
+        ("day", "0.0000000001", false),
+        ("total", "0.000000001", true),
+    ] {
+        let mut request = delegate("release-bot", "1.00", expires);
+        request.budget = Some(BudgetRequest {
+            limit: usd(limit).into(),
+            period: period.to_owned(),
+        });
+        let answer = governor.delegate(&world.planner, request, None).await;
+        let refused = answer.err().map(|error| error.code());
+        assert_eq!(refused, (!granted).then_some("invalid_request"), "{limit}");
+    }
+}
+
+/// A log in which a finer limit was reached, as its counter judged it, holds.
+#[tokio::test]
+async fn an_old_log_with_a_finer_limit_verifies() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let request = LimitRequest {
+        limit: usd("0.01").into(),
+        thresholds: Some(vec![100]),
+        ..limit(0, None)
+    };
+    let set = governor.set_limit(&world.owner, request, None);
+    set.await.expect("sets it");
+    let answer = governor.submit(&world.bot, action("history.read"), None);
+    let answer = answer.await.expect("answers");
+    assert_eq!(answer.outcome, OutcomeKind::Allow, "{answer:?}");
+    governor.sweep().await.expect("sweeps");
+    assert_eq!(percents(&world), [100]);
+    let verified = |most: &str| {
+        let mut checker = RecordChecker::new();
+        let evidence = world.commits.evidence(world.owner.org());
+        evidence
+            .iter()
+            .zip(0_u64..)
+            .try_for_each(|(record, index)| {
+                let mut record = serde_json::to_value(record).expect("is JSON");
+                let about_limits = record["kind"]
+                    .as_str()
+                    .is_some_and(|kind| ["limit.set", "limit.threshold"].contains(&kind));
+                if about_limits {
+                    record["body"]["limit"]["amount"] = most.into();
+                }
+                checker.leaf(LeafIndex(index), &record)
+            })
+    };
+    verified("0.0100000005").expect("the counter stood at 0.01");
+    verified("0.010000001").expect_err("one billionth is missing");
+}
+
+#[tokio::test]
+async fn an_agent_changes_limits_slowly() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let on_bot = |most| LimitRequest {
+        scope: LimitSubject::Delegation(world.bot_link.clone()),
+        ..limit(most, None)
+    };
+    let set = async |caller, most| {
+        let set = governor.set_limit(caller, on_bot(most), None).await;
+        set.map(|answer| answer.id).map_err(|error| error.code())
+    };
+    let mut id = String::new();
+    for most in 1..=10 {
+        id = set(&world.planner, most).await.expect("within its rate");
+    }
+    assert_eq!(set(&world.planner, 11).await, Err("too_many_requests"));
+    let id = id.parse().expect("an id");
+    let removed = governor.remove_limit(&world.planner, id, None).await;
+    assert_eq!(removed.expect_err("too").code(), "too_many_requests");
+    world.clock.advance(std::time::Duration::from_secs(1));
+    set(&world.planner, 11).await.expect("a second later");
+    for most in 12..=40 {
+        set(&world.owner, most).await.expect("the owner may");
+    }
+}
+
+#[tokio::test]
+async fn too_many_open_reservations_are_refused_until_some_end() {
+    let world = World::metered(MeterConfig {
+        open: OpenBounds {
+            per_agent: 2,
+            per_organization: 9,
+        },
+        ..MeterConfig::default()
+    })
+    .await;
+    let governor = &world.governor;
+    let submit = async || {
+        let key = IdempotencyKey::new("one").expect("a key");
+        let answer = governor.submit(&world.bot, action("history.read"), Some(key));
+        answer.await.expect("answers")
+    };
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let answer = governor.submit(&world.bot, action("history.read"), None);
+        open.push(answer.await.expect("answers").action_id);
+    }
+    let refused = submit().await;
+    assert_eq!(refused.outcome, OutcomeKind::RateLimited);
+    assert_eq!(refused.reason.code, "too_many_open_reservations");
+    assert_eq!(refused.retry_after_ms, Some(300_000));
+    assert_eq!(refused.rate.expect("whose").scope, "agent");
+    let first = open.pop().expect("two are open");
+    let settled = governor.settle(&world.bot, first, 1, None).await;
+    settled.expect("settles");
+    // The key stands for no refusal that time mends.
+    assert_eq!(submit().await.outcome, OutcomeKind::Allow);
+    world.check_records().await.expect("the log holds");
+}
+
+/// The owner chooses whom to believe: an agent that says nothing used nothing, or all.
+#[tokio::test]
+async fn what_nobody_settles_in_time_is_given_back_or_counts_in_full() {
+    for (expired, kind, remaining) in [
+        (Expired::Released, "usage.released", "1.00"),
+        (Expired::Settled, "usage.settled", "0.60"),
+    ] {
+        let world = World::metered(MeterConfig {
+            expired,
+            ..MeterConfig::default()
+        })
+        .await;
+        let governor = &world.governor;
+        for _ in 0..40 {
+            let answer = governor.submit(&world.bot, action("history.read"), None);
+            assert_eq!(answer.await.expect("answers").outcome, OutcomeKind::Allow);
+        }
+        world.clock.advance(std::time::Duration::from_secs(301));
+        governor.sweep().await.expect("sweeps");
+        let evidence = world.commits.evidence(world.owner.org());
+        let closed = evidence.iter().filter(|record| record.kind == kind);
+        assert_eq!(closed.count(), 40);
+        let chain = governor.whoami(&world.bot).expect("answers").chain;
+        let balance = chain.last().and_then(|hop| hop.balance.as_ref());
+        let left = balance.map(|balance| balance.remaining);
+        assert_eq!(left, Some(usd(remaining).into()));
+        world.check_records().await.expect("the log holds");
+    }
 }

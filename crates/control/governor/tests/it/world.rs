@@ -142,6 +142,28 @@ impl World {
         store: impl FnOnce(Arc<dyn NhiStore>) -> Arc<dyn NhiStore>,
         ledger: impl FnOnce(Arc<dyn LedgerStore>) -> Arc<dyn LedgerStore>,
     ) -> Self {
+        let calls = NonZeroU32::new(calls).expect("not zero");
+        let config = MeterConfig {
+            reservation_ttl: Duration::from_secs(60),
+            rate: RateLimit {
+                per_second: calls,
+                burst: calls,
+            },
+            ..MeterConfig::default()
+        };
+        Self::made(config, store, ledger).await
+    }
+
+    /// With a meter that behaves like this.
+    pub(crate) async fn metered(config: MeterConfig) -> Self {
+        Self::made(config, |store| store, |ledger| ledger).await
+    }
+
+    async fn made(
+        config: MeterConfig,
+        store: impl FnOnce(Arc<dyn NhiStore>) -> Arc<dyn NhiStore>,
+        ledger: impl FnOnce(Arc<dyn LedgerStore>) -> Arc<dyn LedgerStore>,
+    ) -> Self {
         let start: Timestamp = "2026-03-01T12:00:00Z".parse().expect("an instant");
         let clock = Arc::new(ManualClock::new(start));
         let commits = Arc::new(MemoryCommits::new());
@@ -192,13 +214,7 @@ impl World {
         let meter = Meter::open(
             ledger(Arc::new(MemoryLedger::new(Arc::clone(&commits)))),
             PriceBook::new("USD".parse().expect("a currency"), prices).expect("prices"),
-            MeterConfig {
-                reservation_ttl: Duration::from_secs(60),
-                rate: RateLimit {
-                    per_second: NonZeroU32::new(calls).expect("not zero"),
-                    burst: NonZeroU32::new(calls).expect("not zero"),
-                },
-            },
+            config,
             Arc::clone(&ids),
             clock.clone(),
         )

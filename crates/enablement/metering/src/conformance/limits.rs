@@ -176,13 +176,14 @@ async fn what_was_used_is_added_up(store: Arc<dyn LedgerStore>) {
     let (Some(first), Some(last)) = (events.first(), events.last()) else {
         return;
     };
-    let used = |scope, event: Option<&str>, since| {
+    let query = |scope, event: Option<&str>, since| UsedQuery {
+        scope,
+        event: event.map(str::to_owned),
+        since,
+        until: None,
+    };
+    let used = |query: UsedQuery| {
         let store = Arc::clone(&store);
-        let query = UsedQuery {
-            scope,
-            event: event.map(str::to_owned),
-            since,
-        };
         let org = world.org;
         async move {
             let priced = store.used(org, query).await.expect("reads");
@@ -190,24 +191,45 @@ async fn what_was_used_is_added_up(store: Arc<dyn LedgerStore>) {
             priced.iter().map(|priced| priced.units).sum::<u64>()
         }
     };
-    let all = Scope::Organization;
-    assert_eq!(used(all.clone(), None, None).await, 9);
-    assert_eq!(used(all.clone(), Some("changelog.draft"), None).await, 9);
-    assert_eq!(used(all.clone(), Some("history.read"), None).await, 0);
-    assert_eq!(used(all, None, Some(last.reserved_at)).await, 3);
-    assert_eq!(used(Scope::Agent(name("bot")), None, None).await, 6);
+    let all = || Scope::Organization;
+    assert_eq!(used(query(all(), None, None)).await, 9);
+    assert_eq!(used(query(all(), Some("changelog.draft"), None)).await, 9);
+    assert_eq!(used(query(all(), Some("history.read"), None)).await, 0);
+    let late = query(all(), None, Some(last.reserved_at));
+    assert_eq!(used(late.clone()).await, 3);
+    let early = UsedQuery {
+        until: Some(last.reserved_at),
+        ..query(all(), None, None)
+    };
+    assert_eq!(used(early.clone()).await, 6);
+    assert_eq!(used(query(Scope::Agent(name("bot")), None, None)).await, 6);
+    let latest = async |query| store.latest(world.org, query).await.expect("reads");
+    assert_eq!(latest(late).await, Some(last.reserved_at));
+    let before = events.iter().map(|event| event.reserved_at);
+    let before = before.filter(|at| *at < last.reserved_at).max();
+    assert_eq!(latest(early).await, before);
+    let other = query(Scope::Agent(name("other")), None, None);
+    assert_eq!(latest(other.clone()).await, before);
+    let none = UsedQuery {
+        since: Some(last.reserved_at),
+        ..other
+    };
+    assert_eq!(latest(none).await, None);
     for link in &first.hops {
         let scope = Scope::Delegation {
             link: *link,
             root: *link,
             holder: name("bot"),
         };
-        assert_eq!(used(scope, None, None).await, 3);
+        assert_eq!(used(query(scope.clone(), None, None)).await, 3);
+        let latest = latest(query(scope, None, None)).await;
+        assert_eq!(latest, Some(first.reserved_at));
     }
     let elsewhere = UsedQuery {
         scope: Scope::Organization,
         event: None,
         since: None,
+        until: None,
     };
     let theirs = store.used(World::new(24).org, elsewhere).await;
     assert!(

@@ -16,7 +16,7 @@ use creto_authz::LimitScope;
 use creto_types::{OrgId, PrincipalName};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::model::{Crossing, Limit, LimitRef, OnExceed, Scope};
+use super::model::{Crossing, Limit, LimitRef, OnExceed, Scope, is_part_reached};
 use super::pacer::Pacers;
 use super::rule::{Measure, Rule, Subject};
 use super::window::{Span, instant};
@@ -377,8 +377,7 @@ impl Cell {
             }
             for (index, threshold) in rule.thresholds.iter().enumerate() {
                 let bit = 1_u8.rotate_left(u32::try_from(index).unwrap_or(0));
-                let part = most.saturating_mul(i128::from(*threshold));
-                let reached = part <= kept.saturating_mul(100);
+                let reached = is_part_reached(kept, *threshold, most);
                 if !reached || tally.reached.load(Ordering::Relaxed) & bit != 0 {
                     continue;
                 }

@@ -3,8 +3,10 @@
 mod cell;
 mod history;
 mod model;
+mod open;
 mod pacer;
 mod plan;
+mod rates;
 mod recover;
 mod registry;
 mod rule;
@@ -15,11 +17,14 @@ mod window;
 pub use model::{
     Crossing, DEFAULT_THRESHOLDS, Limit, LimitId, LimitKind, LimitRef, LimitView, MAX_LIMITS,
     MAX_RATES, MAX_THRESHOLDS, NoticeKey, OnExceed, RateId, RateKind, RateRule, RateScope, Scope,
-    Window,
+    Window, reaches,
 };
 
+pub use open::OpenBounds;
+
+pub(crate) use open::{Open, Use};
 pub(crate) use plan::{Plan, plan_of};
-pub(crate) use registry::{Open, Org, Registry, Use};
+pub(crate) use registry::{Org, Registry, whose};
 pub(crate) use rule::Rule;
 pub(crate) use service::balance;
 pub(crate) use window::{instant, nanos};

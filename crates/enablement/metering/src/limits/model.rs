@@ -5,6 +5,8 @@ use creto_types::{Id, IdKind, OrgId, PrincipalName, Quantity, Timestamp};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::rule::Measure;
+use crate::amount::{Amount, SCALE};
 use crate::error::MeteringError;
 use crate::rate::RateLimit;
 
@@ -189,11 +191,16 @@ impl Limit {
             }
         }
         for (field, quantity) in [("limit", Some(&self.limit)), ("grace", self.grace.as_ref())] {
-            if quantity
-                .and_then(Quantity::money)
-                .is_some_and(|m| m.is_negative())
-            {
+            let Some(money) = quantity.and_then(Quantity::money) else {
+                continue;
+            };
+            if money.is_negative() {
                 return Err(invalid(field, "not below zero is expected"));
+            }
+            // The counter would stand for less than what is on record.
+            if Amount::exact(&money).is_none() {
+                let message = format!("at most {SCALE} decimal places are expected");
+                return Err(invalid(field, &message));
             }
         }
         let rising = self
@@ -210,6 +217,20 @@ impl Limit {
         }
         Ok(())
     }
+}
+
+/// Whether this much is at least so many percent of a limit, as the limit's counter
+/// judges it; `None` when they are of two measures.
+#[must_use]
+pub fn reaches(taken: &Quantity, percent: u8, most: &Quantity) -> Option<bool> {
+    let (measure, taken) = Measure::of(taken)?;
+    let (of_limit, most) = Measure::of(most)?;
+    (measure == of_limit).then(|| is_part_reached(taken, percent, most))
+}
+
+/// The same of what a counter counts.
+pub(crate) fn is_part_reached(taken: i128, percent: u8, most: i128) -> bool {
+    most.saturating_mul(i128::from(percent)) <= taken.saturating_mul(100)
 }
 
 pub(crate) const fn is_money(quantity: &Quantity) -> bool {

@@ -12,9 +12,8 @@ use tokio::sync::OwnedRwLockWriteGuard;
 use super::model::{Limit, LimitId, RateId, RateRule};
 use super::registry::{Org, changed};
 use super::rule::Rule;
-use super::window::{instant, nanos};
 use crate::error::MeteringError;
-use crate::ports::{Entry, UsedQuery};
+use crate::ports::Entry;
 use crate::service::Core;
 
 /// How long to wait before a store that cannot be read is asked again: at first, and
@@ -67,9 +66,7 @@ impl Core {
         match error {
             StoreError::Conflict { .. } | StoreError::NotFound { .. } => {}
             StoreError::Unavailable(_) => {
-                if let Some(open) = org.registry().held.get_mut(&action) {
-                    open.doubtful = true;
-                }
+                org.registry().doubt(action);
                 return error.into();
             }
             error => return error.into(),
@@ -94,7 +91,7 @@ impl Core {
         let mut registry = org.registry();
         match entry {
             Some(Entry::Open) => {
-                if let Some(open) = registry.held.get_mut(&action) {
+                if let Some(open) = registry.held.get_mut(action) {
                     open.doubtful = false;
                 }
             }
@@ -117,8 +114,8 @@ impl Core {
     pub(super) async fn settle_doubts(&self, org: &Org) -> Result<(), MeteringError> {
         let doubtful: Vec<ActionId> = {
             let registry = org.registry();
-            let open = registry.held.iter().filter(|(_, open)| open.doubtful);
-            open.map(|(action, _)| *action).collect()
+            let open = registry.held.values().filter(|open| open.doubtful);
+            open.map(|open| open.reservation.action_id).collect()
         };
         for action in doubtful {
             self.follow(org, action).await?;
@@ -133,7 +130,6 @@ impl Core {
         limits.retain(|limit| limit.org == org.id);
         let mut rates = self.store.rates().await?;
         rates.retain(|rule| rule.org == org.id);
-        let now = nanos(self.clock.now());
         let mut fresh = Vec::new();
         for limit in &limits {
             let known = org.registry().in_force(limit.id);
@@ -142,13 +138,7 @@ impl Core {
             }
             let limit = Arc::new(limit.clone());
             let rule = Rule::set(&limit)?;
-            let span = org.registry().window(&rule, limit.id, now);
-            let query = UsedQuery {
-                scope: limit.scope.clone(),
-                event: limit.event.clone(),
-                since: (span.start != i64::MIN).then(|| instant(span.start)),
-            };
-            let used = self.used(org.id, query).await?;
+            let (span, used) = self.counted(org, &limit, &rule).await?;
             fresh.push((limit, rule, span, used));
         }
         let mono = self.mono();
@@ -160,12 +150,12 @@ impl Core {
             registry.install(&limit, rule, span, used);
         }
         let stored = |id: &RateId| rates.iter().any(|rule: &RateRule| rule.id == *id);
-        let known: Vec<RateId> = registry.rates(None).map(|rule| rule.id).collect();
+        let known: Vec<RateId> = registry.rates().after(None).map(|rule| rule.id).collect();
         for id in known.into_iter().filter(|id| !stored(id)) {
             registry.remove_rate(id, mono);
         }
         for rule in rates {
-            if registry.rate(rule.id) != Some(&rule) {
+            if registry.rates().get(rule.id) != Some(&rule) {
                 registry.set_rate(rule, mono);
             }
         }

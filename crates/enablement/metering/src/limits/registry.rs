@@ -14,13 +14,13 @@ use parking_lot::Mutex;
 
 use super::cell::{Answer, Cell, Group, Held};
 use super::history::{History, Used};
-use super::model::{Crossing, Limit, LimitId, RateId, RateRule, RateScope, Scope};
-use super::pacer::Rates;
+use super::model::{Crossing, Limit, LimitId, RateId, RateRule, Scope};
+use super::open::{Open, Reservations, Use};
 use super::plan::{Cells, ChainAccount, Counted, Foreign, Parts, Plan, Version, is_counted};
+use super::rates::RateBook;
 use super::rule::{BudgetRules, Measure, Rule, Subject};
 use super::subjects::Subjects;
-use super::window::{Span, nanos};
-use crate::model::Reservation;
+use super::window::Span;
 use crate::prices::PriceTable;
 use crate::rate::{Pace, RateLimit};
 use crate::recent::Recent;
@@ -58,12 +58,12 @@ pub(crate) struct Org {
     pub(crate) crossings: Mutex<Vec<Crossing>>,
     /// The pace of each principal's questions, and the rate it goes by.
     pub(crate) questions: Mutex<HashMap<PrincipalName, (Pace, RateLimit)>>,
+    /// The pace of each agent's changes of limits.
+    pub(crate) changes: Mutex<HashMap<PrincipalName, Pace>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Registry {
-    /// Of every principal without a rate of its own.
-    rate: RateLimit,
     trees: HashMap<LinkId, Arc<Group>>,
     agents: HashMap<PrincipalName, Arc<Group>>,
     whole: Arc<Group>,
@@ -75,75 +75,11 @@ pub(crate) struct Registry {
     limits: BTreeMap<LimitId, Arc<Cell>>,
     /// The same limits, by what they are limits of.
     subjects: Subjects,
-    rates: BTreeMap<RateId, RateRule>,
-    pub(crate) held: HashMap<ActionId, Open>,
+    rates: RateBook,
+    pub(crate) held: Reservations,
     pub(crate) closed: Recent,
     accounts: HashMap<ChainKey, Weak<ChainAccount>>,
     prune_at: usize,
-}
-
-/// A reservation that is neither settled nor given back.
-#[derive(Debug)]
-pub(crate) struct Open {
-    pub(crate) reservation: Reservation,
-    /// What it holds, in billionths.
-    pub(crate) cost: i128,
-    /// What it holds, in units.
-    pub(crate) units: u64,
-    /// Whether its commit is over: it is in the ledger, or possibly so when the
-    /// store could not say.
-    pub(crate) kept: bool,
-    /// Whether it may be closed in the ledger: the store could not say.
-    pub(crate) doubtful: bool,
-}
-
-impl Open {
-    /// Its commit is under way.
-    pub(crate) fn new(reservation: Reservation, cost: i128) -> Self {
-        Self {
-            units: reservation.units,
-            reservation,
-            cost,
-            kept: false,
-            doubtful: false,
-        }
-    }
-
-    /// It is in the ledger.
-    pub(crate) fn kept(reservation: Reservation, cost: i128) -> Self {
-        Self {
-            kept: true,
-            ..Self::new(reservation, cost)
-        }
-    }
-
-    fn share(&self, rule: &Rule) -> i128 {
-        rule.share(self.cost, self.units)
-    }
-
-    /// What of it is reserved for good.
-    fn kept_share(&self, rule: &Rule) -> i128 {
-        if self.kept { self.share(rule) } else { 0 }
-    }
-}
-
-/// What was used, decided at one instant by one agent.
-pub(crate) struct Use<'a> {
-    pub(crate) agent: &'a PrincipalName,
-    pub(crate) hops: &'a [LinkId],
-    pub(crate) action: &'a str,
-    pub(crate) at: i64,
-}
-
-impl<'a> Use<'a> {
-    pub(crate) fn of(reservation: &'a Reservation) -> Self {
-        Self {
-            agent: &reservation.agent,
-            hops: &reservation.hops,
-            action: &reservation.action,
-            at: nanos(reservation.reserved_at),
-        }
-    }
 }
 
 impl Org {
@@ -153,7 +89,6 @@ impl Org {
             version: Version::default(),
             gate: Arc::default(),
             registry: Mutex::new(Registry {
-                rate,
                 trees: HashMap::new(),
                 agents: HashMap::new(),
                 whole: Arc::default(),
@@ -162,14 +97,15 @@ impl Org {
                 history: HashMap::new(),
                 limits: BTreeMap::new(),
                 subjects: Subjects::default(),
-                rates: BTreeMap::new(),
-                held: HashMap::new(),
+                rates: RateBook::new(rate),
+                held: Reservations::default(),
                 closed: Recent::default(),
                 accounts: HashMap::new(),
                 prune_at: FEW_ACCOUNTS,
             }),
             crossings: Mutex::default(),
             questions: Mutex::default(),
+            changes: Mutex::default(),
         }
     }
 
@@ -317,7 +253,7 @@ impl Registry {
         let group = self.group(name);
         let mut held = group.lock();
         if held.is_empty() {
-            held.renew(self.rules(Some(name)), 0);
+            held.renew(self.rates.of_agent(name), 0);
         }
         drop(held);
         group
@@ -452,23 +388,30 @@ impl Registry {
 
     /// The reservation is durable, or possibly so.
     pub(crate) fn keep(&mut self, action: ActionId) {
-        if let Some(open) = self.held.get_mut(&action) {
+        if let Some(open) = self.held.get_mut(action) {
             open.kept = true;
         }
-        if let Some(open) = self.held.get(&action) {
+        if let Some(open) = self.held.get(action) {
             self.kept(&Use::of(&open.reservation), open.cost, open.units);
+        }
+    }
+
+    /// The reservation may be closed in the ledger, or may never have come there.
+    pub(crate) fn doubt(&mut self, action: ActionId) {
+        if let Some(open) = self.held.get_mut(action) {
+            open.doubtful = true;
         }
     }
 
     /// What [`Registry::surplus`] took is the reservation's: durable, or possibly so.
     /// False when there is no such reservation any more.
     pub(crate) fn extend(&mut self, action: ActionId, cost: i128, units: u64) -> bool {
-        let Some(open) = self.held.get_mut(&action) else {
+        let Some(open) = self.held.get_mut(action) else {
             return false;
         };
         open.cost = open.cost.saturating_add(cost);
         open.units = open.units.saturating_add(units);
-        if let Some(open) = self.held.get(&action) {
+        if let Some(open) = self.held.get(action) {
             self.kept(&Use::of(&open.reservation), cost, units);
         }
         true
@@ -485,7 +428,7 @@ impl Registry {
     /// Takes the reservation out, gives back what it holds, and counts what was
     /// really used of it, in one step.
     pub(crate) fn close(&mut self, action: ActionId, used: Option<(i128, u64)>) -> Option<Open> {
-        let open = self.held.remove(&action)?;
+        let open = self.held.remove(action)?;
         let by = Use::of(&open.reservation);
         self.locked(&by, |held| {
             for cell in self.counting(&by) {
@@ -506,7 +449,8 @@ impl Registry {
     }
 
     /// Whether more than was reserved fits now: whether it is overage, or the limit that
-    /// does not cover it. With `take`, it is counted as reserved when it does.
+    /// does not cover it. When it does and `take` says so to that answer, it is counted
+    /// as reserved, in the same step.
     ///
     /// What room a window had that is over is not known: a limit that blocks does not
     /// cover the rest then, others count it as overage. That depends on the time alone,
@@ -517,7 +461,7 @@ impl Registry {
         cost: i128,
         units: u64,
         now: i64,
-        take: bool,
+        take: impl FnOnce(bool) -> bool,
     ) -> Result<bool, String> {
         if !self.knows(by.hops) {
             return Err("the budgets above it were not looked at since the server started".into());
@@ -555,7 +499,7 @@ impl Registry {
                     }
                 }
             }
-            if take {
+            if take(over) {
                 for (cell, share) in shares() {
                     if cell.stands_at(held, by.at) {
                         cell.take(held, share);
@@ -606,14 +550,17 @@ impl Registry {
             .filter_map(|(_, cell)| Some((set_limit(cell)?, cell)))
     }
 
-    /// The window a limit would count in now; that of the limit it replaces, when the
-    /// clock stepped back before it.
-    pub(crate) fn window(&self, rule: &Rule, id: LimitId, now: i64) -> Span {
-        let present = self.limits.get(&id).map_or(now, |cell| {
+    /// The latest instant that a limit has counted already, from `now` on: of an open
+    /// reservation, or where the limit stands that it replaces. Where the clock stepped
+    /// back that is later than now.
+    pub(crate) fn counted_until(&self, limit: &Limit, now: i64) -> i64 {
+        let replaced = self.limits.get(&limit.id).map(|cell| {
             let held = cell.group().lock();
-            cell.start(&held).max(now)
+            cell.start(&held)
         });
-        rule.span(present)
+        let open = self.held.values().map(|open| Use::of(&open.reservation));
+        let counted = open.filter(|by| counts(limit, by)).map(|by| by.at);
+        counted.chain(replaced).fold(now, i64::max)
     }
 
     /// Puts a limit in force with what was used of its window, and what is reserved.
@@ -652,73 +599,24 @@ impl Registry {
 
     // --- rates ---------------------------------------------------------------
 
-    pub(crate) fn rates(&self, after: Option<RateId>) -> impl Iterator<Item = &RateRule> {
-        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        self.rates
-            .range((from, std::ops::Bound::Unbounded))
-            .map(|(_, rule)| rule)
-    }
-
-    pub(crate) fn rate(&self, id: RateId) -> Option<&RateRule> {
-        self.rates.get(&id)
-    }
-
-    pub(crate) fn rate_replaced_by(&self, rule: &RateRule) -> Option<&RateRule> {
-        self.rates.values().find(|known| known.replaces(rule))
-    }
-
-    /// How many rates there are without this one.
-    pub(crate) fn rates_beside(&self, rule: &RateRule) -> usize {
-        self.rates.keys().filter(|id| **id != rule.id).count()
+    pub(crate) const fn rates(&self) -> &RateBook {
+        &self.rates
     }
 
     pub(crate) fn set_rate(&mut self, rule: RateRule, now: u64) {
-        self.rates.insert(rule.id, rule);
+        self.rates.set(rule);
         self.renew_pacers(now);
     }
 
     pub(crate) fn remove_rate(&mut self, id: RateId, now: u64) {
-        self.rates.remove(&id);
+        self.rates.remove(id);
         self.renew_pacers(now);
     }
 
-    /// The rate of all calls of a principal.
-    pub(crate) fn rate_of(&self, agent: &PrincipalName) -> RateLimit {
-        self.rules(Some(agent))
-            .into_iter()
-            .find(|(event, _)| event.is_none())
-            .map_or(self.rate, |(_, rate)| rate)
-    }
-
-    /// The rates by event type of a principal, or of the organization.
-    fn rules(&self, agent: Option<&PrincipalName>) -> Rates {
-        let mut found = Rates::new();
-        if agent.is_some() {
-            found.push((None, self.rate));
-        }
-        let mut add = |scope: &RateScope| {
-            for rule in self.rates.values().filter(|rule| rule.scope == *scope) {
-                match found.iter_mut().find(|(event, _)| *event == rule.event) {
-                    Some(known) => known.1 = rule.rate,
-                    None => found.push((rule.event.clone(), rule.rate)),
-                }
-            }
-        };
-        match agent {
-            None => add(&RateScope::Organization),
-            // The rate of its own name comes last and so counts.
-            Some(name) => {
-                add(&RateScope::EveryAgent);
-                add(&RateScope::Agent(name.clone()));
-            }
-        }
-        found
-    }
-
     fn renew_pacers(&self, now: u64) {
-        self.whole.lock().renew(self.rules(None), now);
+        self.whole.lock().renew(self.rates.of_organization(), now);
         for (name, group) in &self.agents {
-            group.lock().renew(self.rules(Some(name)), now);
+            group.lock().renew(self.rates.of_agent(name), now);
         }
     }
 }

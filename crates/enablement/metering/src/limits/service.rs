@@ -7,18 +7,19 @@
 //! change happened, memory takes over what it says then (`recover.rs`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use creto_types::{Commit, OrgId, Receipt, StoreError};
+use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
 
 use super::cell::Count;
 use super::history::Used;
 use super::model::{
-    Crossing, Limit, LimitId, LimitView, MAX_LIMITS, MAX_RATES, NoticeKey, RateId, RateRule,
+    Crossing, Limit, LimitId, LimitView, MAX_LIMITS, MAX_RATES, NoticeKey, RateId, RateRule, Scope,
     invalid,
 };
 use super::registry::{Org, changed};
 use super::rule::{Measure, Rule};
-use super::window::{instant, nanos};
+use super::window::{Span, instant, nanos};
 use crate::amount::Amount;
 use crate::error::MeteringError;
 use crate::model::Balance;
@@ -59,8 +60,7 @@ impl Meter {
             let org = core.org(limit.org);
             let alone = Arc::clone(&org.gate).write_owned().await;
             core.settle_doubts(&org).await?;
-            let now = nanos(core.clock.now());
-            let span = {
+            {
                 let registry = org.registry();
                 let replaced = registry.replaced_by(&limit);
                 if replaced.is_some_and(|known| known.id != limit.id) {
@@ -69,14 +69,8 @@ impl Meter {
                 if registry.beside(&limit) >= MAX_LIMITS {
                     return Err(MeteringError::TooManyLimits { most: MAX_LIMITS });
                 }
-                registry.window(&rule, limit.id, now)
-            };
-            let query = UsedQuery {
-                scope: limit.scope.clone(),
-                event: limit.event.clone(),
-                since: (span.start != i64::MIN).then(|| instant(span.start)),
-            };
-            let used = core.used(limit.org, query).await?;
+            }
+            let (span, used) = core.counted(&org, &limit, &rule).await?;
             let done = core.store.put_limit(Limit::clone(&limit), commit).await;
             let (receipt, _alone) = core.known(done, &org, alone).await?;
             let mut registry = org.registry();
@@ -151,10 +145,10 @@ impl Meter {
         rule.validate()?;
         let org = self.core().org(rule.org);
         let registry = org.registry();
-        if let Some(known) = registry.rate_replaced_by(&rule) {
+        if let Some(known) = registry.rates().replaced_by(&rule) {
             rule.id = known.id;
         }
-        if registry.rates_beside(&rule) >= MAX_RATES {
+        if registry.rates().beside(&rule) >= MAX_RATES {
             return Err(MeteringError::TooManyLimits { most: MAX_RATES });
         }
         Ok(rule)
@@ -171,11 +165,11 @@ impl Meter {
             let alone = Arc::clone(&org.gate).write_owned().await;
             {
                 let registry = org.registry();
-                let replaced = registry.rate_replaced_by(&rule);
+                let replaced = registry.rates().replaced_by(&rule);
                 if replaced.is_some_and(|known| known.id != rule.id) {
                     return Err(StoreError::Conflict { what: "rate" }.into());
                 }
-                if registry.rates_beside(&rule) >= MAX_RATES {
+                if registry.rates().beside(&rule) >= MAX_RATES {
                     return Err(MeteringError::TooManyLimits { most: MAX_RATES });
                 }
             }
@@ -211,7 +205,7 @@ impl Meter {
     /// One rate of the organization.
     #[must_use]
     pub fn rate(&self, org: OrgId, id: RateId) -> Option<RateRule> {
-        self.core().org(org).registry().rate(id).cloned()
+        self.core().org(org).registry().rates().get(id).cloned()
     }
 
     /// The organization's rates in the order of their ids: at most `most`, after the
@@ -220,7 +214,7 @@ impl Meter {
     pub fn rates(&self, org: OrgId, after: Option<RateId>, most: usize) -> Vec<RateRule> {
         let org = self.core().org(org);
         let registry = org.registry();
-        registry.rates(after).take(most).cloned().collect()
+        registry.rates().after(after).take(most).cloned().collect()
     }
 
     /// Thresholds that were reached and are to be notified, each once since the
@@ -260,8 +254,44 @@ impl Meter {
 }
 
 impl Core {
+    /// The window that a limit counts in from now on, and what the ledger says was used
+    /// in it. The gate is held alone.
+    ///
+    /// Where the clock stepped back over the start of a window that something was counted
+    /// in already, it is that one: once it comes again it is not given twice.
+    pub(super) async fn counted(
+        &self,
+        org: &Org,
+        limit: &Limit,
+        rule: &Rule,
+    ) -> Result<(Span, Used), MeteringError> {
+        let now = nanos(self.clock.now());
+        let mut span = rule.span(org.registry().counted_until(limit, now));
+        let issued = issued(&limit.scope);
+        let query = |span: Span| {
+            let start = (span.start != i64::MIN).then(|| instant(span.start));
+            UsedQuery {
+                scope: limit.scope.clone(),
+                event: limit.event.clone(),
+                since: start.max(issued),
+                until: (span.end != i64::MAX).then(|| instant(span.end)),
+            }
+        };
+        if let Some(until) = query(span).until {
+            let later = UsedQuery {
+                since: Some(until).max(issued),
+                until: None,
+                ..query(span)
+            };
+            if let Some(latest) = self.store.latest(org.id, later).await? {
+                span = rule.span(nanos(latest));
+            }
+        }
+        Ok((span, self.used(org.id, query(span)).await?))
+    }
+
     /// Adds up what the ledger says.
-    pub(super) async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Used, MeteringError> {
+    async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Used, MeteringError> {
         let mut used = Used::default();
         for priced in self.store.used(org, query).await? {
             let price = self.own(&priced.unit_price)?;
@@ -282,6 +312,23 @@ impl Core {
             Measure::Money(_) | Measure::Units => Ok(()),
         }
     }
+}
+
+/// How far below the instant that a link was made at something may be dated that was
+/// done under it. The oracle takes no record of a clock that stepped back by more than
+/// seconds, and nothing is done without a record.
+const STEPPED_BACK: Duration = Duration::from_secs(60 * 60);
+
+/// Before when nothing of this scope can have been counted. The ledger of an organization
+/// is long, and an agent that may set limits on a link it made yesterday has no
+/// business to have all of it read. An id begins with the time it was made at.
+fn issued(scope: &Scope) -> Option<Timestamp> {
+    let Scope::Delegation { link, .. } = scope else {
+        return None;
+    };
+    let (seconds, _) = link.uuid().get_timestamp()?.to_unix();
+    let made = Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
+    made.checked_sub(STEPPED_BACK).ok()
 }
 
 /// What is left, for people and the wire.

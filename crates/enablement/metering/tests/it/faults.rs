@@ -11,7 +11,8 @@ use creto_metering::{
     PricedUnits, RateId, RateRule, RateScope, Reservation, Scope, Settlement, Spend, UsedQuery,
 };
 use creto_nhi::BudgetPeriod::Total;
-use creto_types::{ActionId, Clock as _, Commit, OrgId, Receipt, StoreError};
+use creto_types::{ActionId, Clock as _, Commit, OrgId, Receipt, StoreError, Timestamp};
+use parking_lot::Mutex;
 
 use crate::world::{TTL, World, config, name, no_rate, usd};
 
@@ -20,6 +21,9 @@ pub(crate) const NOT_APPLIED: u8 = 1;
 pub(crate) const APPLIED: u8 = 2;
 /// The store says itself that it did nothing.
 pub(crate) const NOT_DONE: u8 = 3;
+
+/// The store breaks down after the change.
+pub(crate) const PANICS: u8 = 4;
 
 /// What goes wrong, and when.
 #[derive(Default)]
@@ -33,6 +37,8 @@ pub(crate) struct Faults {
     unreadable: AtomicU64,
     /// Whether a settlement was ever asked for.
     settling: AtomicBool,
+    /// What was added up last.
+    asked: Mutex<Option<UsedQuery>>,
 }
 
 impl Faults {
@@ -74,6 +80,10 @@ impl Faulty {
             WELL => change.await,
             NOT_APPLIED => failed,
             NOT_DONE => Err(StoreError::NotDone(Box::new(Fire))),
+            PANICS => {
+                change.await?;
+                panic!("the store broke down");
+            }
             _ => {
                 change.await?;
                 failed
@@ -113,7 +123,11 @@ impl LedgerStore for Faulty {
         self.run(self.inner.release(org, action, commit)).await
     }
     async fn used(&self, org: OrgId, query: UsedQuery) -> Result<Vec<PricedUnits>, StoreError> {
+        *self.faults.asked.lock() = Some(query.clone());
         self.inner.used(org, query).await
+    }
+    async fn latest(&self, org: OrgId, query: UsedQuery) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.latest(org, query).await
     }
     async fn limits(&self) -> Result<Vec<Limit>, StoreError> {
         let unreadable = &self.faults.unreadable;
@@ -436,5 +450,128 @@ fn rate(world: &World, per_second: u32) -> RateRule {
         rate: config(per_second, per_second).rate,
         set_at: world.clock.now(),
         set_by: name("owner"),
+    }
+}
+
+/// What is under way when the store breaks down is held until it is known what became of
+/// it.
+#[tokio::test]
+async fn nothing_is_lost_when_the_store_breaks_down() {
+    let (world, faults) = faulty().await;
+    let hops = world.chain(&[("bot", Some(("2", Total)))]);
+    faults.every(PANICS);
+    let hold = world.ask(&hops, "draft", 1).unwrap();
+    let (id, draft) = (world.next_action(), Action::named("draft"));
+    let lost = world
+        .meter
+        .commit_reservation(id, &draft, hold, world.commit("x"), || true);
+    assert_eq!(lost.await.unwrap_err().code(), "metering_interrupted");
+    assert_eq!(world.balance(&world.meter, &hops[0])[1], usd("0.25"));
+    world.clock.advance(TTL);
+    let due = world.meter.expired(world.clock.now(), 10);
+    assert_eq!(due.len(), 1, "whoever looks for what expired finds it");
+
+    // More than was reserved is settled, and nobody hears that it was.
+    let more = world.meter.draft_settlement(world.org, id, 3).unwrap();
+    let lost = world
+        .meter
+        .settle(more, world.commit("usage.settled"))
+        .await;
+    assert_eq!(lost.unwrap_err().code(), "metering_interrupted");
+    assert_eq!(
+        world.balance(&world.meter, &hops[0]),
+        [usd("0"), usd("0.75"), usd("1.25")]
+    );
+    faults.every(WELL);
+    let again = world.meter.release(world.org, id, world.commit("x")).await;
+    assert_eq!(again.unwrap_err().code(), "reservation_closed");
+    assert_eq!(
+        world.balance(&world.meter, &hops[0]),
+        [usd("0.75"), usd("0"), usd("1.25")]
+    );
+}
+
+/// An agent's limit on a delegation does not have the whole ledger read.
+#[tokio::test]
+async fn nothing_older_than_a_delegation_is_added_up_for_it() {
+    let (world, faults) = faulty().await;
+    let hops = world.chain(&[("bot", None)]);
+    let (link, holder) = (hops[0].link.id, name("bot"));
+    let limit = Limit {
+        window: creto_metering::Window::Total,
+        ..world.limit(
+            Scope::Delegation {
+                link,
+                root: link,
+                holder,
+            },
+            "9 units",
+        )
+    };
+    let made = world.clock.now();
+    world
+        .clock
+        .advance(std::time::Duration::from_secs(40 * 86_400));
+    world.set(limit).await;
+    let asked = faults.asked.lock().clone().unwrap();
+    let since = asked.since.unwrap();
+    let hour = std::time::Duration::from_secs(3_600);
+    assert!(since <= made && made <= since.checked_add(hour * 2).unwrap());
+}
+
+/// Whether a settlement goes beyond a limit is said by the look that takes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_beyond_a_limit_is_marked_whoever_was_first() {
+    let world = Arc::new(World::new().await);
+    for round in 0..300 {
+        let agent = format!("bot{round}");
+        let hops = world.chain(&[(&agent, None)]);
+        let limit = Limit {
+            on_exceed: creto_metering::OnExceed::AllowWithOverage,
+            ..world.limit(Scope::Agent(name(&agent)), "10 units")
+        };
+        world.set(limit).await;
+        let kept = world.reserve(&hops, "free", 1).await;
+        let draft = world.meter.draft_settlement(world.org, kept, 2).unwrap();
+        assert!(!draft.overage);
+        let stop = Arc::new(AtomicBool::new(false));
+        let started = Arc::new(AtomicBool::new(false));
+        let other = {
+            let (world, stop) = (Arc::clone(&world), Arc::clone(&stop));
+            let spinning = Arc::clone(&started);
+            let account = world.account(&hops);
+            std::thread::spawn(move || {
+                let spend = creto_authz::Spend {
+                    action: &Action::named("free"),
+                    units: 9,
+                    now: world.clock.reading(),
+                };
+                loop {
+                    let last = Arc::clone(&account).reserve(&spend);
+                    spinning.store(true, Ordering::SeqCst);
+                    if stop.load(Ordering::SeqCst) {
+                        return last;
+                    }
+                }
+            })
+        };
+        while !started.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        let commit = world.commit("usage.settled");
+        let settled = world.meter.settle(draft, commit).await;
+        // Either it was in time, or it is drafted anew and marked.
+        let marked = match settled {
+            Ok(_) => false,
+            Err(error) => {
+                assert_eq!(error.code(), "limits_changed");
+                true
+            }
+        };
+        stop.store(true, Ordering::SeqCst);
+        let held = other.join().unwrap().expect("it is granted, if beyond");
+        if !marked {
+            assert!(held.data().over, "9 units beside 2 are beyond 10");
+        }
     }
 }

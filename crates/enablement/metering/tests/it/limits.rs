@@ -270,6 +270,44 @@ async fn a_clock_that_steps_back_never_gives_a_window_twice() {
     exceeded(world.ask(&hops, "draft", 1));
 }
 
+/// The window that was counted in before the clock stepped back is known when a limit is
+/// set meanwhile, whether what was counted is settled or open.
+#[tokio::test]
+async fn a_limit_that_is_set_after_the_clock_stepped_back_knows_the_later_window() {
+    for still_open in [false, true] {
+        let world = World::new().await;
+        let hops = world.chain(&[("bot", None)]);
+        world.clock.step_wall_to(at("2026-02-01T00:00:01Z"));
+        let used = world.reserve(&hops, "free", 90).await;
+        world.settle(used, 90).await;
+        if still_open {
+            world.reserve(&hops, "free", 1).await;
+        }
+        world.clock.step_wall_to(at("2026-01-31T23:59:59Z"));
+        let early = world.reserve(&hops, "free", 50).await;
+        world.settle(early, 50).await;
+        let limit = Limit {
+            window: Window::Monthly,
+            ..world.limit(of_agent(), "100 units")
+        };
+        let id = world.set(limit).await;
+        let open = u64::from(still_open);
+        let left = |meter: &creto_metering::Meter| world.left(meter, id);
+        let expected = [
+            "90 units".to_owned(),
+            format!("{open} unit{}", if open == 1 { "" } else { "s" }),
+            format!("{} units", 10 - open),
+        ];
+        assert_eq!(left(&world.meter), expected);
+        world.clock.step_wall_to(at("2026-02-01T00:00:02Z"));
+        assert_eq!(left(&world.meter), expected);
+        exceeded(world.ask(&hops, "free", 11 - open));
+        let rest = world.ask(&hops, "free", 10 - open).unwrap();
+        drop(rest);
+        assert_eq!(left(&*world.reopen().await), expected);
+    }
+}
+
 #[tokio::test]
 async fn thresholds_are_noticed_once() {
     let world = World::new().await;
@@ -501,6 +539,16 @@ async fn limits_that_cannot_be_counted_are_refused() {
     );
     assert_eq!(code(&|limit| limit.limit = quantity("5 EUR")), invalid);
     assert_eq!(code(&|limit| limit.limit = quantity("-5 USD")), invalid);
+    let fine = || quantity("0.0100000005 USD");
+    assert_eq!(code(&|limit| limit.limit = fine()), invalid);
+    assert_eq!(
+        code(&|limit| {
+            limit.limit = quantity("0.01 USD");
+            limit.grace = Some(fine());
+        }),
+        invalid
+    );
+    assert!(code(&|limit| limit.limit = quantity("0.01000000000 USD")).is_ok());
     assert_eq!(code(&|limit| limit.thresholds = vec![100, 80]), invalid);
     assert_eq!(code(&|limit| limit.event = Some(String::new())), invalid);
     assert_eq!(

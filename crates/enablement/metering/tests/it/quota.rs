@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use creto_authz::{Hold, LimitScope, Refusal};
 use creto_errors::Classify as _;
+use creto_metering::{MeterConfig, MeteringError, OpenBounds};
 use creto_nhi::BudgetPeriod::{Day, Month, Total};
 use creto_types::{Clock as _, Money};
 
-use crate::world::{TTL, World, config, usd};
+use crate::world::{TTL, World, config, name, no_rate, usd};
 
 fn exceeded(decision: Result<Hold, Refusal>) -> creto_authz::Exceeded {
     match decision {
@@ -254,4 +255,74 @@ async fn a_restart_rebuilds_every_counter() {
     let settled = meter.settle(draft, world.commit("usage.settled")).await;
     settled.unwrap();
     assert_eq!(world.balance(&meter, &hops[1])[2], usd("0.5"));
+}
+
+/// An agent that leaves reservations open has no room for more, and takes none from
+/// others but what the organization has in all.
+#[tokio::test]
+async fn open_reservations_have_a_bound_that_time_mends() {
+    let config = MeterConfig {
+        open: OpenBounds {
+            per_agent: 2,
+            per_organization: 3,
+        },
+        ..no_rate()
+    };
+    let world = World::with(config, |store| store).await;
+    let bot = world.chain(&[("bot", Some(("1", Total)))]);
+    let other = world.chain(&[("other", None)]);
+    let first = world.reserve(&bot, "draft", 1).await;
+    world.clock.advance(TTL / 2);
+    world.reserve(&bot, "draft", 1).await;
+    let refused = |error| match error {
+        MeteringError::TooManyOpen {
+            scope, retry_after, ..
+        } => (scope, retry_after),
+        other => panic!("{other:?}"),
+    };
+    let hold = world.ask(&bot, "draft", 1).unwrap();
+    let error = world.keep("draft", hold).await.unwrap_err();
+    assert_eq!(error.code(), "too_many_open_reservations");
+    let (scope, retry_after) = refused(error);
+    assert_eq!(scope, LimitScope::Agent(name("bot")));
+    assert_eq!(retry_after, TTL / 2);
+    let given_back = world.balance(&world.meter, &bot[0]);
+    assert_eq!(given_back[1], usd("0.50"), "what it held was given back");
+
+    let of_other = world.reserve(&other, "draft", 1).await;
+    let hold = world.ask(&other, "draft", 1).unwrap();
+    let error = world.keep("draft", hold).await.unwrap_err();
+    assert_eq!(refused(error).0, LimitScope::Organization);
+    world.settle(of_other, 1).await;
+    world.reserve(&other, "draft", 1).await;
+    let released = world.meter.release(world.org, first, world.commit("x"));
+    released.await.unwrap();
+    world.reserve(&bot, "draft", 1).await;
+}
+
+#[tokio::test]
+async fn no_organization_waits_for_what_expired_in_another() {
+    let world = World::new().await;
+    let crowd = world.chain(&[("bot", None)]);
+    for _ in 0..20 {
+        world.reserve(&crowd, "free", 1).await;
+    }
+    let other = World {
+        clock: Arc::clone(&world.clock),
+        ids: Arc::clone(&world.ids),
+        org: world.ids.next(),
+        store: Arc::clone(&world.store),
+        commits: Arc::clone(&world.commits),
+        meter: Arc::clone(&world.meter),
+    };
+    world.clock.advance(Duration::from_secs(1));
+    let late = other
+        .reserve(&other.chain(&[("bot", None)]), "free", 1)
+        .await;
+    world.clock.advance(TTL);
+    let due = world.meter.expired(world.clock.now(), 4);
+    assert_eq!(due.len(), 4);
+    assert_eq!(due[1].action_id, late, "the first of each comes first");
+    let of_crowd = due.iter().filter(|due| due.org == world.org);
+    assert_eq!(of_crowd.count(), 3);
 }

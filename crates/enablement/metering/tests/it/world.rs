@@ -50,6 +50,7 @@ pub(crate) fn config(per_second: u32, burst: u32) -> MeterConfig {
             per_second: NonZeroU32::new(per_second).unwrap(),
             burst: NonZeroU32::new(burst).unwrap(),
         },
+        ..MeterConfig::default()
     }
 }
 
