@@ -21,10 +21,13 @@ pub(crate) struct Measured {
     pub(crate) load: f64,
 }
 
+/// How many policies, and on how many threads at once.
+type Asked = (usize, u64);
+
 /// Every engine, by the number of policies and of threads: each is measured once a run.
 pub(crate) struct Peers {
     program: PathBuf,
-    known: RefCell<HashMap<(usize, u64), Rc<[Measured]>>>,
+    known: RefCell<HashMap<Asked, Rc<[Measured]>>>,
 }
 
 impl Peers {

@@ -8,16 +8,23 @@ use creto_nhi::{AgentIdentity, Authority, IdentityError, PrincipalType};
 use creto_types::{Reading, Timestamp};
 
 use crate::in_force::{OrgPolicies, PolicyEpoch};
-use crate::ports::Account;
+use crate::ports::{Account, Near};
 
 /// An authenticated identity, ready to be checked. Clones share one value.
+///
+/// From here a check reaches everything that is this agent's alone in one step: with more
+/// agents than the processor's caches hold, each further step waits for memory.
 #[derive(Clone)]
 pub struct Bound {
     chain: Arc<Chain>,
-    /// Beside the chain, so that the processor fetches both at once.
     account: Arc<dyn Account>,
+    near: [Option<Arc<dyn Near>>; 2],
+    /// Names the chain in cache keys: the id of its last link, which stands for
+    /// everyone above; for a human without a link, a number of its own.
+    number: u128,
 }
 
+/// What a check reads of a chain, in two lines of memory.
 pub(crate) struct Chain {
     /// See [`AgentIdentity::authority`]: the epoch in which the chain was last
     /// found live, plus one; zero before that.
@@ -26,9 +33,6 @@ pub(crate) struct Chain {
     /// Unix epoch.
     from: i64,
     until: i64,
-    /// Names the chain in cache keys: the id of its last link, which stands for
-    /// everyone above; for a human without a link, a number of its own.
-    pub(crate) number: u128,
     pub(crate) org: Arc<OrgPolicies>,
     /// The identity's own, without a detour by it.
     authority: Arc<Authority>,
@@ -45,7 +49,7 @@ fn nanos(at: Timestamp) -> i64 {
 }
 
 impl Chain {
-    pub(crate) fn new(identity: Arc<AgentIdentity>, number: u128, org: Arc<OrgPolicies>) -> Self {
+    pub(crate) fn new(identity: Arc<AgentIdentity>, org: Arc<OrgPolicies>) -> Self {
         let links = || identity.hops.iter().map(|hop| &hop.link);
         let from = links().map(|link| nanos(link.not_before)).max();
         let until = links().map(|link| nanos(link.expires_at)).min();
@@ -53,7 +57,6 @@ impl Chain {
             found_live: AtomicU64::new(0),
             from: from.unwrap_or(i64::MIN),
             until: nanos(identity.expires_at).min(until.unwrap_or(i64::MAX)),
-            number,
             org,
             authority: Arc::clone(&identity.authority),
             powerless: identity.hops.is_empty() && identity.kind == PrincipalType::Agent,
@@ -77,11 +80,25 @@ impl Chain {
 }
 
 impl Bound {
-    pub(crate) fn new(chain: Chain, account: Arc<dyn Account>) -> Self {
+    pub(crate) fn new(chain: Chain, number: u128, account: Arc<dyn Account>) -> Self {
         Self {
             chain: Arc::new(chain),
+            near: account.near(),
             account,
+            number,
         }
+    }
+
+    /// See the field.
+    pub(crate) const fn number(&self) -> u128 {
+        self.number
+    }
+
+    /// Fetches what a decision that reserves is going to read.
+    #[inline]
+    pub(crate) fn prepare(&self) {
+        self.near.iter().flatten().for_each(|near| near.glance());
+        self.account.prepare();
     }
 
     pub(crate) fn chain(&self) -> &Chain {
@@ -97,8 +114,8 @@ impl Bound {
     #[must_use]
     pub fn again(&self) -> Self {
         Self {
-            chain: Arc::clone(&self.chain),
             account: Arc::clone(&self.account).again(),
+            ..self.clone()
         }
     }
 

@@ -65,7 +65,9 @@ pub use model::{
     deny,
 };
 pub use policies::{CompiledPolicies, LoadReport, PolicyEffect, PolicyInfo};
-pub use ports::{Account, Exceeded, Hold, HoldData, Holder, LimitScope, Quota, Refusal, Spend};
+pub use ports::{
+    Account, Exceeded, Hold, HoldData, Holder, LimitScope, Near, Quota, Refusal, Spend,
+};
 pub use printed::Printed;
 pub use service::{Authz, AuthzConfig};
 pub use sources::PolicySources;

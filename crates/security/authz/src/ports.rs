@@ -23,9 +23,16 @@ pub trait Quota: Send + Sync + 'static {
 /// mentioning, allocate nothing for what they grant, and reserve for every hop of
 /// the chain or for none. What they cannot answer they refuse.
 pub trait Account: Send + Sync + 'static {
-    /// A call that may come soon: what [`Account::reserve`] reads may be fetched
-    /// into the processor's caches while the rest is decided. Changes nothing.
+    /// A call that may come soon: what of the account itself [`Account::reserve`] reads
+    /// may be fetched into the processor's caches while the rest is decided. Changes
+    /// nothing.
     fn prepare(&self) {}
+
+    /// What reserving leads to that belongs to this agent alone, to be fetched together
+    /// with the account and not after it. What no longer counts is fetched in vain.
+    fn near(&self) -> [Option<Arc<dyn Near>>; 2] {
+        [None, None]
+    }
 
     /// Reserves, or says why not. What it holds may be held by the account itself.
     fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal>;
@@ -37,6 +44,12 @@ pub trait Account: Send + Sync + 'static {
     /// The same counters for a call that rates counted already: what it reserved became
     /// void through no doing of its own, and it is decided anew.
     fn again(self: Arc<Self>) -> Arc<dyn Account>;
+}
+
+/// Something in memory that a decision is going to read.
+pub trait Near: Send + Sync {
+    /// Reads it without need.
+    fn glance(&self);
 }
 
 /// What is to be reserved.

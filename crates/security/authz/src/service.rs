@@ -115,7 +115,7 @@ impl Authz {
         };
         let account = self.quota.account(&identity);
         let org = self.org(identity.org);
-        Bound::new(Chain::new(identity, number, org), account)
+        Bound::new(Chain::new(identity, org), number, account)
     }
 
     /// May it do this now? An allow has reserved the units, for every hop of the
@@ -213,13 +213,13 @@ impl Authz {
         let chain = bound.chain();
         // What is far away in memory is asked for at once, before anything waits.
         let parts = Parts {
-            chain: chain.number,
+            chain: bound.number(),
             action: request.action.key(),
             resource: &request.resource.id,
         };
         let prepared = self.cache.prepare(parts);
         if request.reserve {
-            bound.account().prepare();
+            bound.prepare();
         }
         let now = self.clock.reading();
         if let Err(error) = chain.live(now) {
@@ -247,7 +247,7 @@ impl Authz {
                 ),
             };
         };
-        let settled = match self.settled(chain, in_force, request, &question, prepared) {
+        let settled = match self.settled(bound, in_force, request, &question, prepared) {
             Found::Number(number) => match in_force.settled.get(number) {
                 Some(Settled::Policies(Verdict::Permitted { .. })) => {
                     return reserved(bound, request, now, PolicyIds::pinned(pinned, number));
@@ -274,15 +274,15 @@ impl Authz {
     /// What rights and policies say: remembered, or evaluated and remembered.
     fn settled(
         &self,
-        chain: &Chain,
+        bound: &Bound,
         in_force: &InForce,
         request: &CheckRequest<'_>,
         question: &Question<'_>,
         prepared: Option<CacheKey>,
     ) -> Found {
-        let Some(key) = self.key(chain, in_force, request, question, prepared) else {
+        let Some(key) = self.key(bound, in_force, request, question, prepared) else {
             self.counts.evaluated();
-            return Found::Evaluated(evaluate(chain, in_force, question));
+            return Found::Evaluated(evaluate(bound.chain(), in_force, question));
         };
         if let Some(number) = self.cache.get(in_force.epoch, &key) {
             return Found::Number(number);
@@ -292,7 +292,7 @@ impl Authz {
             return Found::Number(number);
         }
         self.counts.evaluated();
-        let settled = evaluate(chain, in_force, question);
+        let settled = evaluate(bound.chain(), in_force, question);
         // Errors and what does not fit are evaluated each time.
         let lasting = !matches!(
             settled,
@@ -309,7 +309,7 @@ impl Authz {
     /// might refuse it, or when it does not fit a slot.
     fn key(
         &self,
-        chain: &Chain,
+        bound: &Bound,
         in_force: &InForce,
         request: &CheckRequest<'_>,
         question: &Question<'_>,
@@ -324,7 +324,7 @@ impl Authz {
         }
         let kind = in_force.kind(&request.resource.kind)?;
         let parts = Parts {
-            chain: chain.number,
+            chain: bound.number(),
             action: request.action.key(),
             resource: &request.resource.id,
         };

@@ -9,10 +9,11 @@
 //! own in every cell. One decision takes at most three groups, always in the order
 //! tree, agent, organization.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
-use creto_authz::LimitScope;
+use creto_authz::{LimitScope, Near};
 use creto_types::{OrgId, PrincipalName};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -36,11 +37,11 @@ impl Group {
     pub(crate) fn lock(&self) -> Held<'_> {
         self.lock.lock()
     }
+}
 
-    /// Reads its line without need.
-    #[inline]
-    pub(crate) fn glance(&self) -> bool {
-        self.lock.is_locked()
+impl Near for Group {
+    fn glance(&self) {
+        black_box(self.lock.is_locked());
     }
 }
 
@@ -230,12 +231,6 @@ impl Cell {
         }
     }
 
-    /// Reads its line without need.
-    #[inline]
-    pub(crate) fn glance(&self) -> i64 {
-        self.start.load(Ordering::Relaxed)
-    }
-
     /// Whether the amount is granted without a second look.
     #[inline]
     pub(crate) fn quiet(&self, _: &Held<'_>, now: i64, amount: i128) -> bool {
@@ -400,6 +395,12 @@ impl Cell {
     /// The same of the present window.
     pub(crate) fn present_crossings(&self, held: &Held<'_>, org: OrgId, found: &mut Vec<Crossing>) {
         self.crossings(held, self.start(held), org, None, found);
+    }
+}
+
+impl Near for Cell {
+    fn glance(&self) {
+        black_box(self.start.load(Ordering::Relaxed));
     }
 }
 

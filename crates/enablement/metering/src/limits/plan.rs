@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use creto_authz::{
-    Account, Action, ActionKey, Exceeded, Hold, HoldData, Holder, LimitScope, Refusal, Spend,
+    Account, Action, ActionKey, Exceeded, Hold, HoldData, Holder, LimitScope, Near, Refusal, Spend,
 };
 use creto_nhi::AgentIdentity;
 use creto_types::Money;
@@ -111,11 +111,12 @@ impl Locks<'_> {
     }
 }
 
-/// See the module's documentation.
+/// See the module's documentation. Its fields lie in this order, so that what a decision
+/// reads of it is known by its lines of memory: see [`Plan::glance`].
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Plan {
     pub(crate) version: u64,
-    pub(crate) identity: Arc<AgentIdentity>,
     pub(crate) org: Arc<Org>,
     pub(crate) prices: Arc<PriceTable>,
     pub(crate) tree: Option<Arc<Group>>,
@@ -127,6 +128,7 @@ pub(crate) struct Plan {
     pub(crate) foreign: Option<Box<Foreign>>,
     /// Whether an event type has no number yet: its calls are known by name.
     unnamed: bool,
+    pub(crate) identity: Arc<AgentIdentity>,
 }
 
 /// The parts of a plan that the registry looks up.
@@ -162,6 +164,13 @@ impl Plan {
             foreign: parts.foreign.map(Box::new),
             unnamed,
         }
+    }
+
+    /// Reads each of its own lines without need. All of them are asked of memory at once
+    /// this way, where a decision would wait for one after the other.
+    #[inline]
+    fn glance(&self) {
+        black_box((self.version, self.cells.len(), self.unnamed));
     }
 
     /// Whether both count in the same cells.
@@ -500,9 +509,13 @@ impl Holder for ChainAccount {
 impl Account for ChainAccount {
     #[inline]
     fn prepare(&self) {
-        let plan = &self.plan;
-        black_box(plan.cells.first().map(|counted| counted.cell.glance()));
-        black_box(plan.agent.glance());
+        self.plan.glance();
+    }
+
+    fn near(&self) -> [Option<Arc<dyn Near>>; 2] {
+        let nearest = self.plan.cells.first();
+        let cell = nearest.map(|counted| Arc::<Cell>::clone(&counted.cell) as Arc<dyn Near>);
+        [cell, Some(Arc::<Group>::clone(&self.plan.agent))]
     }
 
     fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {

@@ -156,11 +156,12 @@ impl<const WORDS: usize, W: Word> Slots<WORDS, W> {
         self.groups.get(usize::try_from(hash & mask).ok()?)
     }
 
-    /// Reads the first slot of this hash without need.
+    /// Reads the slots where this hash is found most often without need.
     #[inline]
     pub(crate) fn glance(&self, hash: u64) -> u64 {
-        let slot = self.group(hash).and_then(|group| group.first());
-        slot.map_or(0, |slot| slot.state(Ordering::Relaxed))
+        let group = self.group(hash).into_iter().flatten();
+        let states = group.take(2).map(|slot| slot.state(Ordering::Relaxed));
+        states.fold(0, |bits, state| bits | state)
     }
 
     /// The value that was put under this key in this epoch, if it is still there.
