@@ -1,6 +1,8 @@
 //! Calls that meet: the same key twice, and an action whose authority ends while it
 //! waits to become durable.
 
+#![allow(clippy::indexing_slicing, reason = "tests")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
