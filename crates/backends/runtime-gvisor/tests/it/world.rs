@@ -162,6 +162,31 @@ impl World {
     }
 
     /// Nothing of any sandbox is left on the machine.
+    /// In how many periods the kernel held the sandbox back from the processors: the
+    /// `nr_throttled` of its group.
+    pub(crate) fn periods_held_back(&self, id: SandboxId) -> u64 {
+        let digits = id.uuid().simple().to_string();
+        let groups = [
+            "/sys/fs/cgroup/cpu/creto",
+            "/sys/fs/cgroup/cpu,cpuacct/creto",
+            "/sys/fs/cgroup/creto",
+        ];
+        groups
+            .into_iter()
+            .filter_map(|place| std::fs::read_dir(place).ok())
+            .flat_map(|entries| entries.flatten())
+            .filter(|entry| entry.file_name().to_string_lossy().contains(&digits[16..]))
+            .filter_map(|entry| std::fs::read_to_string(entry.path().join("cpu.stat")).ok())
+            .filter_map(|stat| {
+                let count = stat
+                    .lines()
+                    .find_map(|line| line.strip_prefix("nr_throttled "))?;
+                count.parse().ok()
+            })
+            .next()
+            .unwrap_or_default()
+    }
+
     pub(crate) fn assert_clean(&self, names: &[SandboxId]) {
         let sandboxes = std::fs::read_dir(self.folder.join("sandboxes")).expect("a folder");
         assert_eq!(sandboxes.count(), 0, "folders are left");
