@@ -214,7 +214,11 @@ fn audit(error: &AuditError) -> Kind {
 
 fn oracle(error: &OracleError) -> Kind {
     match error {
-        OracleError::ClockStepped { .. } | OracleError::Interrupted(_) => Kind::Unavailable,
+        OracleError::ClockStepped { .. }
+        | OracleError::ClockSteppedForward { .. }
+        | OracleError::Unreachable(_)
+        | OracleError::Refused { .. }
+        | OracleError::Interrupted(_) => Kind::Unavailable,
         OracleError::ClockOutOfRange | OracleError::Config { .. } => Kind::Internal,
         OracleError::Store(error) => store(error),
     }
@@ -236,8 +240,9 @@ fn store(error: &StoreError) -> Kind {
         StoreError::NotFound { .. } => Kind::NotFound,
         StoreError::TooLarge { .. } => Kind::TooLarge,
         StoreError::Corrupt { .. } => Kind::Internal,
-        StoreError::Unavailable(_) | StoreError::NotDone(_) | StoreError::InUse { .. } => {
-            Kind::Unavailable
-        }
+        StoreError::Unavailable(_)
+        | StoreError::NotDone(_)
+        | StoreError::InUse { .. }
+        | StoreError::Fenced { .. } => Kind::Unavailable,
     }
 }
