@@ -242,6 +242,7 @@ fn store(error: &StoreError) -> Kind {
         StoreError::Corrupt { .. } => Kind::Internal,
         StoreError::Unavailable(_)
         | StoreError::NotDone(_)
+        | StoreError::Full(_)
         | StoreError::InUse { .. }
         | StoreError::Fenced { .. } => Kind::Unavailable,
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use creto_audit::{Journal, RecordClass};
 use creto_types::{Evidence, LeafIndex, OrgId, StoreError};
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 
 use crate::Database;
-use crate::database::{append_leaf, corrupt, sql};
+use crate::database::{corrupt, sql};
+use crate::leaves::{LEAVES, NewLeaf, leaf_of};
 
 /// The journal in this database.
 #[derive(Clone, Debug)]
@@ -31,19 +32,15 @@ impl Journal for SqliteJournal {
         class: RecordClass,
         records: Vec<Evidence>,
     ) -> Result<Vec<LeafIndex>, StoreError> {
-        self.db
-            .write(move |tx| {
-                records
-                    .iter()
-                    .map(|record| append_leaf(tx, class, record).map(|(leaf, _)| leaf))
-                    .collect()
-            })
-            .await
+        let leaves = records
+            .iter()
+            .map(|record| NewLeaf::new(class, record))
+            .collect::<Result<_, _>>()?;
+        self.db.append(leaves).await
     }
 
     async fn read(&self, org: OrgId, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
-        // No leaf is beyond what SQLite counts to.
-        let Ok(first) = i64::try_from(from) else {
+        let Some(first) = i64::try_from(from).ok().filter(|first| *first < LEAVES) else {
             return Ok(Vec::new());
         };
         let limit = i64::try_from(max).unwrap_or(i64::MAX);
@@ -52,13 +49,15 @@ impl Journal for SqliteJournal {
             .read(move |connection| {
                 connection
                     .prepare_cached(
-                        "SELECT leaf, bytes FROM journal WHERE org = ?1 AND leaf >= ?2
-                         ORDER BY leaf LIMIT ?3",
+                        "SELECT journal.place, journal.bytes FROM logs JOIN journal
+                         ON journal.place >= (logs.number << 40) + ?2
+                         AND journal.place < (logs.number + 1) << 40
+                         WHERE logs.org = ?1 ORDER BY journal.place LIMIT ?3",
                     )
                     .and_then(|mut statement| {
                         statement
                             .query_map(params![org.to_string(), first, limit], |row| {
-                                Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+                                Ok((leaf_of(row.get(0)?), row.get::<_, Vec<u8>>(1)?))
                             })?
                             .collect::<Result<Vec<_>, _>>()
                     })
@@ -85,9 +84,16 @@ impl Journal for SqliteJournal {
             .db
             .read(move |connection| {
                 connection
-                    .prepare_cached("SELECT max(leaf) FROM journal WHERE org = ?1")
+                    .prepare_cached(
+                        "SELECT journal.place FROM logs JOIN journal
+                         ON journal.place >= logs.number << 40
+                         AND journal.place < (logs.number + 1) << 40
+                         WHERE logs.org = ?1 ORDER BY journal.place DESC LIMIT 1",
+                    )
                     .and_then(|mut statement| {
-                        statement.query_row([org.to_string()], |row| row.get(0))
+                        statement
+                            .query_row([org.to_string()], |row| row.get(0).map(leaf_of))
+                            .optional()
                     })
                     .map_err(sql)
             })
@@ -105,7 +111,11 @@ impl Journal for SqliteJournal {
             .db
             .read(|connection| {
                 connection
-                    .prepare_cached("SELECT org FROM journal WHERE leaf = 0 ORDER BY org")
+                    .prepare_cached(
+                        "SELECT org FROM logs WHERE EXISTS
+                         (SELECT 1 FROM journal WHERE place = logs.number << 40)
+                         ORDER BY org",
+                    )
                     .and_then(|mut statement| {
                         statement
                             .query_map([], |row| row.get(0))?

@@ -9,7 +9,8 @@ use creto_types::{Evidence, StoreError};
 use rusqlite::{OptionalExtension, params};
 
 use crate::Database;
-use crate::database::{append_leaf, corrupt, sql};
+use crate::database::{corrupt, sql};
+use crate::leaves::append_leaf;
 
 /// The bound in this database.
 #[derive(Clone, Debug)]

@@ -3,14 +3,16 @@
 
 use std::error::Error;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use creto_consensus::Epoch;
-use creto_types::{Commit, HybridTimestamp, LeafIndex, Receipt, StoreError};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use creto_types::{Commit, LeafIndex, Receipt, StoreError};
+use rusqlite::{Connection, OpenFlags, Transaction, params};
 
 use crate::epoch;
+use crate::leaves::{NewLeaf, append_leaf};
 use crate::pool::ReadPool;
 use crate::writer::Writer;
 
@@ -64,6 +66,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../migrations/0013_held_context.sql"),
     ),
     ("0014_order", include_str!("../migrations/0014_order.sql")),
+    (
+        "0015_journal",
+        include_str!("../migrations/0015_journal.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.
@@ -126,6 +132,11 @@ impl Database {
         self.writer.submit(job).await
     }
 
+    /// Appends leaves on the writer thread, all or none; returns once they are on disk.
+    pub(crate) async fn append(&self, leaves: Vec<NewLeaf>) -> Result<Vec<LeafIndex>, StoreError> {
+        self.writer.append(leaves).await
+    }
+
     /// Runs a query on a read-only connection, away from the async threads.
     pub async fn read<T, F>(&self, job: F) -> Result<T, StoreError>
     where
@@ -148,7 +159,10 @@ fn lock_file(path: &Path) -> Result<File, StoreError> {
         .truncate(false)
         .write(true)
         .open(lock_path(path))
-        .map_err(unavailable)?;
+        .map_err(|error| match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full(Box::new(error)),
+            _ => unavailable(error),
+        })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
@@ -238,67 +252,15 @@ pub(crate) fn apply_commit(tx: &Transaction<'_>, commit: &Commit) -> Result<Rece
     Ok(Receipt { leaves })
 }
 
-/// Appends one record to its organization's log and returns its place, and the timestamp
-/// that puts it behind everything before.
-pub(crate) fn append_leaf(
-    tx: &Transaction<'_>,
-    class: creto_audit::RecordClass,
-    evidence: &creto_types::Evidence,
-) -> Result<(LeafIndex, HybridTimestamp), StoreError> {
-    let org = evidence.org.to_string();
-    let last: Option<(i64, Option<i64>)> = tx
-        .prepare_cached("SELECT leaf, ts FROM journal WHERE org = ?1 ORDER BY leaf DESC LIMIT 1")
-        .and_then(|mut s| {
-            s.query_row([&org], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()
-        })
-        .map_err(sql)?;
-    let next = last.map_or(0, |(leaf, _)| leaf.saturating_add(1));
-    let leaf = LeafIndex(u64::try_from(next).map_err(|e| corrupt("leaf index", e))?);
-    let last = last
-        .and_then(|(_, ts)| ts)
-        .map(|ts| u64::try_from(ts).map(HybridTimestamp::from_u64))
-        .transpose()
-        .map_err(|e| corrupt("leaf timestamp", e))?;
-    let ts = HybridTimestamp::behind(last, evidence.at);
-    // SQLite's numbers end in the year 3084.
-    let (ts, number) = ts
-        .and_then(|ts| Some((ts, i64::try_from(ts.as_u64()).ok()?)))
-        .ok_or_else(|| corrupt("leaf timestamp", "there is none left"))?;
-    let bytes =
-        creto_audit::leaf_bytes(leaf, ts, class, evidence).map_err(|error| match error {
-            creto_audit::LeafError::TooLong { len, limit } => StoreError::TooLarge {
-                what: "evidence record",
-                size: len,
-                limit,
-            },
-            creto_audit::LeafError::Canonical(error) => corrupt("evidence", error),
-        })?;
-    tx.prepare_cached(
-        "INSERT INTO journal (org, leaf, class, kind, at, actor, action_id, bytes, ts)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )
-    .and_then(|mut s| {
-        s.execute(params![
-            org,
-            next,
-            class.as_str(),
-            evidence.kind,
-            evidence.at.to_string(),
-            evidence.actor.as_str(),
-            evidence.action_id.map(|id| id.to_string()),
-            bytes,
-            number,
-        ])
-    })
-    .map_err(sql)?;
-    Ok((leaf, ts))
-}
-
 /// An engine error. Constraint violations that a port expects are recognised
 /// before they get here.
 pub(crate) fn sql(error: rusqlite::Error) -> StoreError {
-    StoreError::Unavailable(Box::new(error))
+    // SQLite says so when a write finds no room, which is before the group is whole.
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+        StoreError::Full(Box::new(error))
+    } else {
+        StoreError::Unavailable(Box::new(error))
+    }
 }
 
 pub(crate) fn unavailable(error: impl Error + Send + Sync + 'static) -> StoreError {
@@ -317,5 +279,71 @@ pub(crate) fn corrupt(
     StoreError::Corrupt {
         what,
         source: error.into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use creto_audit::{Journal as _, RecordClass, conformance};
+
+    use super::*;
+    use crate::SqliteJournal;
+
+    /// Version 14 is the last with the journal of one row a leaf under its organization.
+    const BEFORE: usize = 14;
+
+    #[tokio::test]
+    async fn a_journal_of_an_older_version_is_read_and_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let old = Connection::open(&path).unwrap();
+        for (_, text) in &MIGRATIONS[..BEFORE] {
+            old.execute_batch(text).unwrap();
+        }
+        let version = i64::try_from(BEFORE).unwrap();
+        old.pragma_update(None, "user_version", version).unwrap();
+        let orgs = [conformance::org(2), conformance::org(1)];
+        for (org, leaf) in [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1)] {
+            let bytes = format!("{org} {leaf}").into_bytes();
+            let action = (leaf == 1).then_some("act_1");
+            let ts = (leaf > 0).then_some(5 + leaf);
+            old.execute(
+                "INSERT INTO journal (org, leaf, class, kind, at, actor, action_id, bytes, ts)
+                 VALUES (?1, ?2, 'evidence', 'k', '2026-01-01T00:00:00Z', 'a', ?3, ?4, ?5)",
+                params![orgs[org].to_string(), leaf, action, bytes, ts],
+            )
+            .unwrap();
+        }
+        drop(old);
+
+        let db = Database::open(&path).unwrap();
+        let journal = SqliteJournal::new(Arc::clone(&db));
+        let texts = async |org| -> Vec<String> {
+            let leaves = journal.read(org, 0, 10).await.unwrap();
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            leaves.into_iter().map(text).collect()
+        };
+        assert_eq!(texts(orgs[0]).await, ["0 0", "0 1", "0 2"]);
+        assert_eq!(texts(orgs[1]).await, ["1 0", "1 1"]);
+        let mut sorted = orgs.to_vec();
+        sorted.sort();
+        assert_eq!(journal.organizations().await.unwrap(), sorted);
+        let of_action: i64 = db
+            .read(|connection| {
+                connection
+                    .query_row(
+                        "SELECT count(*) FROM journal WHERE action_id = 'act_1'",
+                        [],
+                        |row| row.get(0),
+                    )
+                    .map_err(sql)
+            })
+            .await
+            .unwrap();
+        assert_eq!(of_action, 2);
+        let more = vec![conformance::record(orgs[0], 1)];
+        let place = journal.append(RecordClass::Evidence, more).await.unwrap();
+        assert_eq!(place, [LeafIndex(3)]);
     }
 }

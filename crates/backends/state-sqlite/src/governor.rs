@@ -11,6 +11,7 @@ use creto_types::{
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::database::{apply_commit, corrupt, sql};
+use crate::leaves::{LEAVES, leaf_of};
 use crate::{Database, SqliteReplies};
 
 /// The governor's state in SQLite.
@@ -61,13 +62,16 @@ impl ActionRecords for SqliteGovernor {
             .read(move |connection| {
                 let mut statement = connection
                     .prepare_cached(
-                        "SELECT leaf, bytes FROM journal
-                         WHERE org = ?1 AND action_id = ?2 ORDER BY leaf",
+                        "SELECT journal.place, journal.bytes FROM logs JOIN journal
+                         ON journal.place >= logs.number << 40
+                         AND journal.place < (logs.number + 1) << 40
+                         WHERE logs.org = ?1 AND journal.action_id = ?2
+                         ORDER BY journal.place",
                     )
                     .map_err(sql)?;
                 let rows = statement
                     .query_map(params![org.to_string(), action.to_string()], |row| {
-                        Ok((row.get::<_, i64>(0)?, row.get(1)?))
+                        Ok((leaf_of(row.get(0)?), row.get(1)?))
                     })
                     .map_err(sql)?;
                 rows.map(|row| {
@@ -85,20 +89,24 @@ impl ActionRecords for SqliteGovernor {
         before: Option<LeafIndex>,
         limit: usize,
     ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError> {
-        let below = before.map_or(i64::MAX, |leaf| i64::try_from(leaf.0).unwrap_or(i64::MAX));
+        let below = before
+            .and_then(|leaf| i64::try_from(leaf.0).ok())
+            .map_or(LEAVES, |leaf| leaf.min(LEAVES));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.db
             .read(move |connection| {
                 let mut statement = connection
                     .prepare_cached(
-                        "SELECT leaf, bytes FROM journal
-                         WHERE org = ?1 AND kind = 'action.decided' AND leaf < ?2
-                         ORDER BY leaf DESC LIMIT ?3",
+                        "SELECT journal.place, journal.bytes FROM logs JOIN journal
+                         ON journal.place >= logs.number << 40
+                         AND journal.place < (logs.number << 40) + ?2
+                         WHERE logs.org = ?1 AND journal.kind = 'action.decided'
+                         ORDER BY journal.place DESC LIMIT ?3",
                     )
                     .map_err(sql)?;
                 let rows = statement
                     .query_map(params![org.to_string(), below, limit], |row| {
-                        Ok((row.get::<_, i64>(0)?, row.get(1)?))
+                        Ok((leaf_of(row.get(0)?), row.get(1)?))
                     })
                     .map_err(sql)?;
                 rows.map(|row| {

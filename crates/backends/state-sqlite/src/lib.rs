@@ -4,7 +4,8 @@
 //! time and commits them in groups (WAL, `synchronous=FULL`): a call returns
 //! only after its group is on disk, so what was acknowledged survives a kill and
 //! a power cut. Each change runs in its own savepoint; one that fails takes
-//! nothing else with it. Reads run beside it on a small pool of read-only
+//! nothing else with it. Plain appends to the journal are made on their callers' side as
+//! far as they can be, and only put in their places by the writer. Reads run beside it on a small pool of read-only
 //! connections and see every change that was acknowledged before they started.
 //!
 //! One process owns a database file at a time ([`Database::open`] takes a lock). Each
@@ -16,6 +17,7 @@ mod consensus;
 mod database;
 mod epoch;
 mod governor;
+mod leaves;
 mod metering;
 mod nhi;
 mod oversight;

@@ -1,28 +1,54 @@
 //! The one writer: a thread that owns the read-write connection and commits jobs
 //! in groups. While one group is being synced the next one queues up, so the
-//! cost of a sync is shared by everyone who waited for it.
+//! cost of a sync is shared by everyone who waited for it. A group is bounded in jobs,
+//! bytes and time; nobody waits for it to fill up.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use creto_consensus::Epoch;
-use creto_types::StoreError;
+use creto_types::{LeafIndex, StoreError};
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::database::{not_done, sql, unavailable};
 use crate::epoch;
+use crate::leaves::{Heads, NewLeaf};
 
 /// The most jobs that share one commit; bounds the latency of the first one.
 const GROUP_LIMIT: usize = 1_024;
+
+/// The most bytes of leaves that share one commit, but for the last job's; what one sync
+/// has to carry.
+const GROUP_BYTES: usize = 1 << 20;
+
+/// How long jobs are taken into a group after its first one has begun.
+const GROUP_TIME: Duration = Duration::from_millis(5);
+
+/// Statements that stay prepared: more than the ports have.
+const STATEMENTS: usize = 128;
 
 /// The most jobs that wait; those past it are refused.
 const QUEUE_LIMIT: usize = 8_192;
 
 /// Runs inside the group's transaction, or learns why there is none. Returns what to
 /// call with the outcome of the commit.
-type Job = Box<dyn FnOnce(Result<&Transaction<'_>, NoGroup<'_>>) -> Finish + Send>;
+type Run = Box<dyn FnOnce(Result<Group<'_>, NoGroup<'_>>) -> Finish + Send>;
+
+struct Job {
+    run: Run,
+    /// Of leaves, about; a change counts for its place alone.
+    bytes: usize,
+}
+
+/// What a job works on.
+struct Group<'a> {
+    tx: &'a Transaction<'a>,
+    heads: &'a mut Heads,
+}
+
 type Finish = Box<dyn FnOnce(Result<(), &StoreError>) + Send>;
 
 /// Why no job runs.
@@ -85,25 +111,42 @@ impl Writer {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
+        self.queue(0, |group| {
+            // It may append leaves, or undo them.
+            group.heads.forget();
+            in_savepoint(group.tx, work)
+        })
+        .await
+    }
+
+    /// Appends the leaves, all or none.
+    pub(crate) async fn append(&self, leaves: Vec<NewLeaf>) -> Result<Vec<LeafIndex>, StoreError> {
+        let bytes = leaves.iter().map(NewLeaf::size).sum();
+        self.queue(bytes, move |group| group.append(&leaves)).await
+    }
+
+    async fn queue<T, F>(&self, bytes: usize, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(Group<'_>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
         let (reply, outcome) = oneshot::channel();
-        let job: Job = Box::new(move |tx| {
-            let result = match tx {
-                Ok(tx) => in_savepoint(tx, work),
+        let run: Run = Box::new(move |group| {
+            let result = match group {
+                Ok(group) => work(group),
                 Err(why) => Err(why.refusal()),
             };
             Box::new(move |committed| {
                 let answer = match (result, committed) {
                     (Ok(value), Ok(())) => Ok(value),
                     (Err(error), _) => Err(error),
-                    (Ok(_), Err(error)) => {
-                        Err(unavailable(WriterError::CommitFailed(error.to_string())))
-                    }
+                    (Ok(_), Err(error)) => Err(not_committed(error)),
                 };
                 // The caller may have gone; the change stands all the same.
                 let _ = reply.send(answer);
             })
         });
-        self.enqueue(job)?;
+        self.enqueue(Job { run, bytes })?;
         outcome
             .await
             .map_err(|_| unavailable(WriterError::Stopped))?
@@ -133,13 +176,60 @@ impl Drop for Writer {
     }
 }
 
-fn run(mut connection: Connection, epoch: Epoch, jobs: &mpsc::Receiver<Job>) {
-    while let Ok(first) = jobs.recv() {
-        commit_group(&mut connection, epoch, first, jobs);
+impl Group<'_> {
+    fn append(self, leaves: &[NewLeaf]) -> Result<Vec<LeafIndex>, StoreError> {
+        let Self { tx, heads } = self;
+        let mut all = |tx: &Transaction<'_>| {
+            leaves
+                .iter()
+                .map(|leaf| heads.append(tx, leaf).map(|(index, _)| index))
+                .collect()
+        };
+        // One alone leaves nothing behind when it fails: SQLite undoes its statement.
+        let appended = match leaves {
+            [_] => whole(tx).and_then(|()| all(tx)).map_err(undone),
+            _ => in_savepoint(tx, all),
+        };
+        if appended.is_err() {
+            heads.forget();
+        }
+        appended
     }
 }
 
-fn commit_group(connection: &mut Connection, epoch: Epoch, first: Job, jobs: &mpsc::Receiver<Job>) {
+/// What a caller learns when the group it was in is not known to be on disk.
+fn not_committed(error: &StoreError) -> StoreError {
+    let failed = WriterError::CommitFailed(error.to_string());
+    match error {
+        StoreError::Full(_) => StoreError::Full(Box::new(failed)),
+        StoreError::NotDone(_) => not_done(failed),
+        _ => unavailable(failed),
+    }
+}
+
+fn run(mut connection: Connection, epoch: Epoch, jobs: &mpsc::Receiver<Job>) {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    let mut heads = Heads::default();
+    while let Ok(first) = jobs.recv() {
+        commit_group(&mut connection, epoch, &mut heads, first, jobs);
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a group is open bounds a wait; it is part of no result"
+)]
+fn opened() -> Instant {
+    Instant::now()
+}
+
+fn commit_group(
+    connection: &mut Connection,
+    epoch: Epoch,
+    heads: &mut Heads,
+    first: Job,
+    jobs: &mpsc::Receiver<Job>,
+) {
     let tx = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
         Ok(tx) => tx,
         Err(error) => {
@@ -147,7 +237,7 @@ fn commit_group(connection: &mut Connection, epoch: Epoch, first: Job, jobs: &mp
                 error = &error as &dyn std::error::Error,
                 "cannot begin a transaction"
             );
-            first(Err(NoGroup::NotBegun(&error)))(Ok(()));
+            (first.run)(Err(NoGroup::NotBegun(&error)))(Ok(()));
             return;
         }
     };
@@ -156,18 +246,31 @@ fn commit_group(connection: &mut Connection, epoch: Epoch, first: Job, jobs: &mp
             error = &error as &dyn std::error::Error,
             "this process may not write"
         );
-        first(Err(NoGroup::NotOurs(&error)))(Ok(()));
+        (first.run)(Err(NoGroup::NotOurs(&error)))(Ok(()));
         return;
     }
-    let mut finish = vec![first(Ok(&tx))];
-    while finish.len() < GROUP_LIMIT {
-        match jobs.try_recv() {
-            Ok(job) => finish.push(job(Ok(&tx))),
-            Err(_) => break,
-        }
+    let since = opened();
+    let mut bytes = 0_usize;
+    let mut finish = Vec::new();
+    let mut next = Some(first);
+    while let Some(job) = next {
+        bytes = bytes.saturating_add(job.bytes);
+        finish.push((job.run)(Ok(Group {
+            tx: &tx,
+            heads: &mut *heads,
+        })));
+        let room = finish.len() < GROUP_LIMIT && bytes < GROUP_BYTES;
+        next = (room && since.elapsed() < GROUP_TIME)
+            .then(|| jobs.try_recv().ok())
+            .flatten();
     }
-    let committed = tx.commit().map_err(sql);
+    let committed = if tx.is_autocommit() {
+        Err(not_done(WriterError::GroupLost))
+    } else {
+        tx.commit().map_err(sql)
+    };
     if let Err(error) = &committed {
+        heads.forget();
         tracing::error!(
             error = error as &dyn std::error::Error,
             "a group commit failed"
@@ -178,34 +281,49 @@ fn commit_group(connection: &mut Connection, epoch: Epoch, first: Job, jobs: &mp
     }
 }
 
+/// A full disk or an I/O error makes SQLite end the whole transaction; what is done after
+/// that would be committed on its own.
+fn whole(tx: &Transaction<'_>) -> Result<(), StoreError> {
+    if tx.is_autocommit() {
+        Err(not_done(WriterError::GroupLost))
+    } else {
+        Ok(())
+    }
+}
+
+/// An error of the engine before the commit: nothing is left of the change.
+fn undone(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(source) => StoreError::NotDone(source),
+        other => other,
+    }
+}
+
 /// Runs the work so that its error undoes all of it.
 fn in_savepoint<T>(
     tx: &Transaction<'_>,
     work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    // A full disk or an I/O error makes SQLite end the whole transaction; a
-    // savepoint opened after that would commit on its own.
-    if tx.is_autocommit() {
-        return Err(not_done(WriterError::GroupLost));
-    }
-    tx.execute_batch("SAVEPOINT job").map_err(not_done)?;
+    whole(tx)?;
+    step(tx, "SAVEPOINT job").map_err(not_done)?;
     match work(tx) {
         Ok(value) => {
-            tx.execute_batch("RELEASE job").map_err(sql)?;
+            step(tx, "RELEASE job").map_err(sql)?;
             Ok(value)
         }
         Err(error) => {
             // When the engine ended the transaction, there is nothing to undo.
             if !tx.is_autocommit() {
-                tx.execute_batch("ROLLBACK TO job; RELEASE job")
-                    .map_err(sql)?;
+                step(tx, "ROLLBACK TO job").map_err(sql)?;
+                step(tx, "RELEASE job").map_err(sql)?;
             }
-            Err(match error {
-                StoreError::Unavailable(source) => StoreError::NotDone(source),
-                other => other,
-            })
+            Err(undone(error))
         }
     }
+}
+
+fn step(tx: &Transaction<'_>, statement: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached(statement)?.execute([]).map(|_| ())
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ use creto_types::{OrgId, StoreError};
 /// Temporary files are below the root, outside every organization.
 const TEMPORARY: &str = ".tmp";
 
+/// The operation that makes names durable.
+const SYNC: &str = "sync";
+
 /// A directory of log files.
 #[derive(Debug)]
 pub struct FsTiles {
@@ -170,15 +173,25 @@ fn create_dirs(directory: &Path) -> Result<(), StoreError> {
 fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
-        .map_err(|e| failed("sync", directory, e))
+        .map_err(|e| failed(SYNC, directory, e))
 }
 
 fn failed(operation: &'static str, path: &Path, source: io::Error) -> StoreError {
-    StoreError::Unavailable(Box::new(FileError {
+    let full = matches!(
+        source.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    );
+    let error = Box::new(FileError {
         operation,
         path: path.to_owned(),
         source,
-    }))
+    });
+    // After a rename the file is there, whatever the sync of its name says.
+    if full && operation != SYNC {
+        StoreError::Full(error)
+    } else {
+        StoreError::Unavailable(error)
+    }
 }
 
 async fn blocking<T: Send + 'static>(

@@ -80,8 +80,12 @@ pub enum StoreError {
     /// closed, or its engine failed before the change was to become durable.
     #[error("the state store did not make the change")]
     NotDone(#[source] Box<dyn Error + Send + Sync>),
-    /// The engine failed: disk full, closed, I/O. A change that was under way may be
-    /// durable all the same.
+    /// There is no room left on the disk. The change was not made; it can be once there
+    /// is room again, without a restart.
+    #[error("the state store's disk is full")]
+    Full(#[source] Box<dyn Error + Send + Sync>),
+    /// The engine failed: closed, I/O. A change that was under way may be durable all the
+    /// same.
     #[error("the state store is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }
@@ -96,7 +100,9 @@ impl Classify for StoreError {
             Self::AlreadyClaimed { .. } | Self::Corrupt { .. } | Self::Fenced { .. } => {
                 Class::Security
             }
-            Self::Unavailable(_) | Self::NotDone(_) | Self::InUse { .. } => Class::Transient,
+            Self::Unavailable(_) | Self::NotDone(_) | Self::Full(_) | Self::InUse { .. } => {
+                Class::Transient
+            }
         }
     }
 
@@ -111,6 +117,7 @@ impl Classify for StoreError {
             Self::TooLarge { .. } => "record_too_large",
             Self::Corrupt { .. } => "stored_data_corrupt",
             Self::NotDone(_) => "store_not_done",
+            Self::Full(_) => "storage_full",
             Self::Unavailable(_) => "store_unavailable",
         }
     }

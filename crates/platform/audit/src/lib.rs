@@ -47,5 +47,5 @@ pub use bundle::{
 pub use error::{AuditError, LeafError};
 pub use head::Checkpointed;
 pub use ports::{Journal, LogKeySource, LogKeys, TileStore};
-pub use record::{RecordClass, leaf_bytes};
+pub use record::{LeafForm, RecordClass, leaf_bytes};
 pub use service::{Audit, AuditConfig, LeafProof};

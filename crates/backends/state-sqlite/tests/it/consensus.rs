@@ -99,10 +99,15 @@ async fn leaves_without_a_timestamp_stay_as_they_are() {
     let org = creto_audit::conformance::org(1);
     db.write(move |tx| {
         tx.execute(
-            "INSERT INTO journal (org, leaf, class, kind, at, actor, bytes)
-             VALUES (?1, 0, 'evidence', 'k', '2026-01-01T00:00:00Z', 'a', x'7b7d')",
+            "INSERT INTO logs (number, org) VALUES (1, ?1)",
             [org.to_string()],
         )
+        .and_then(|_| {
+            tx.execute(
+                "INSERT INTO journal (place, kind, bytes) VALUES (1 << 40, 'k', x'7b7d')",
+                [],
+            )
+        })
         .map_err(|e| StoreError::Unavailable(Box::new(e)))
     })
     .await

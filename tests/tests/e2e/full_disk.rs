@@ -1,0 +1,115 @@
+//! A disk that is full is said to be so, loses nothing, and needs no restart once it is
+//! not.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use creto_client::Client;
+use nix::mount::{MsFlags, mount, umount};
+use nix::sched::{CloneFlags, unshare};
+use serde_json::{Value, json};
+
+use crate::harness::{Site, code};
+
+/// Puts the directory, as it is, on a file system of its own of this many megabytes. It
+/// is seen by this thread and what it starts, and goes with them.
+fn on_a_small_disk(dir: &Path, megabytes: u32) {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+    let before = dir.with_extension("before");
+    std::fs::rename(dir, &before).unwrap();
+    std::fs::create_dir(dir).unwrap();
+    let size = format!("size={megabytes}m,mode=700");
+    mount(
+        Some("tmpfs"),
+        dir,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some(size.as_str()),
+    )
+    .unwrap();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(before.join("."))
+        .arg(dir)
+        .status()
+        .unwrap();
+    assert!(copied.success());
+}
+
+/// Takes all the room that is left.
+fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    for block in [64 * 1024, 4 * 1024] {
+        while file.write_all(&vec![1; block]).is_ok() {}
+    }
+}
+
+fn make(owner: &Client, name: &str) -> Result<Value, creto_client::ClientError> {
+    let body = json!({"name": name, "kind": "agent"});
+    owner.post_with_key("/v1/principals", &body, name)
+}
+
+/// That the agents there are are these, and no other.
+fn assert_all(owner: &Client, made: &[String]) {
+    let listed = owner.pages("/v1/principals").map(Result::unwrap);
+    let mut names: Vec<String> = listed
+        .filter(|principal| principal["kind"] == "agent")
+        .map(|principal| principal["name"].as_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    let mut made = made.to_vec();
+    made.sort();
+    assert_eq!(names, made);
+}
+
+#[test]
+fn a_full_disk_is_said_so_loses_nothing_and_needs_no_restart() {
+    let site = Site::new();
+    let data = site.path().join("data");
+    on_a_small_disk(&data, 24);
+    let mut server = site.start();
+    let owner = server.owner();
+    make(&owner, "before").unwrap();
+    let mut made = vec!["before".to_owned()];
+
+    let filler = data.join("filler");
+    fill(&filler);
+    // What the files hold already is written to still.
+    let refused = loop {
+        let name = format!("agent-{}", made.len());
+        match make(&owner, &name) {
+            Ok(_) => made.push(name),
+            Err(error) => break error,
+        }
+        assert!(made.len() < 5_000, "the disk is never full");
+    };
+    let problem = refused.problem().unwrap();
+    assert_eq!(
+        (problem.status, problem.code.as_str()),
+        (503, "storage_full")
+    );
+    for _ in 0..5 {
+        assert_eq!(code(make(&owner, "refused")), "storage_full");
+    }
+    // Reading goes on.
+    assert_all(&owner, &made);
+
+    std::fs::remove_file(&filler).unwrap();
+    // With the key of the refused call: it was not made.
+    let name = format!("agent-{}", made.len());
+    make(&owner, &name).unwrap();
+    made.push(name);
+    make(&owner, "after").unwrap();
+    made.push("after".to_owned());
+
+    server.kill_and_restart();
+    let owner = server.owner();
+    assert_all(&owner, &made);
+    make(&owner, "last").unwrap();
+    server.kill();
+    umount(&data).unwrap();
+}

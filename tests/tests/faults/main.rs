@@ -1,0 +1,203 @@
+//! The log over a file layer that fails, at every call that writes, syncs or names.
+//!
+//! The layer is `shim.c`, compiled here and loaded into this binary, which is started
+//! again for each run. What is checked afterwards is in `work.rs`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod work;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use work::Told;
+
+/// Runs at a time: the machine's processors are shared with other tests.
+const RUNS_AT_A_TIME: usize = 3;
+
+/// How many calls lie between an error and the power cut after it, and for how many
+/// calls the disk is full.
+const GAP: usize = 5;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// The work itself, in a process of its own: started by the sweep, and nothing to do
+/// for anybody else.
+#[test]
+fn child() {
+    if let Some(dir) = std::env::var_os("FAULT_DIR") {
+        let first = std::env::var("FAULT_FIRST").unwrap().parse().unwrap();
+        work::run(Path::new(&dir), first);
+    }
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    shim: PathBuf,
+    before: Told,
+    runs: AtomicUsize,
+}
+
+impl Bench {
+    fn new() -> Self {
+        // In memory where there is such a place: what a sync is for is kept by the shim.
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() {
+            tempfile::tempdir_in(memory).unwrap()
+        } else {
+            tempfile::tempdir().unwrap()
+        };
+        let shim = dir.path().join("shim.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/shim.c");
+        let compiled = Command::new("cc")
+            .args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
+            .args([&shim, &source])
+            .arg("-ldl")
+            .status()
+            .unwrap();
+        assert!(compiled.success());
+        std::fs::create_dir(dir.path().join("before")).unwrap();
+        let before = runtime().block_on(work::prepare(&dir.path().join("before")));
+        Self {
+            dir,
+            shim,
+            before,
+            runs: AtomicUsize::new(0),
+        }
+    }
+
+    /// One run: a copy of the store (or none), the work with one fault, the check. Gives
+    /// the kinds of the calls.
+    fn run(&self, mode: &str, at: usize, fresh: bool) -> String {
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
+        let place = self.dir.path().join(number.to_string());
+        let (data, aside) = (place.join("data"), place.join("aside"));
+        for dir in [&place, &data, &aside] {
+            std::fs::create_dir(dir).unwrap();
+        }
+        let mut told = Told::default();
+        if !fresh {
+            copy(&self.dir.path().join("before"), &data);
+            told = self.before.clone();
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--nocapture", "--test-threads", "1"])
+            .env("LD_PRELOAD", &self.shim)
+            .env("FAULT_DIR", &data)
+            .env("FAULT_ASIDE", &aside)
+            .env("FAULT_LOG", place.join("calls"))
+            .env("FAULT_MODE", mode)
+            .env("FAULT_AT", at.to_string())
+            .env("FAULT_GAP", GAP.to_string())
+            .env("FAULT_SEED", (at * 2 + 1).to_string())
+            .env("FAULT_FIRST", if fresh { "0" } else { "100" })
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        told.read(&said);
+        let what = || {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            format!("{mode} at {at}, fresh {fresh}:\n{said}\n{errors}")
+        };
+        // Whoever survives the fault comes to the end.
+        assert!(told.done || output.status.code().is_none(), "{}", what());
+        if mode == "enospc" {
+            // The engine does not say why it cannot be opened, nor traces what they wait for.
+            let vague = ["open store_unavailable", "trace trace_unavailable"];
+            for failure in &told.failures {
+                let clear = failure.ends_with(" storage_full");
+                assert!(clear || vague.contains(&failure.as_str()), "{}", what());
+            }
+        }
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            runtime().block_on(work::check(&data, &told));
+        }));
+        assert!(checked.is_ok(), "{}", what());
+        let calls = std::fs::read_to_string(place.join("calls")).unwrap_or_default();
+        std::fs::remove_dir_all(&place).unwrap();
+        calls
+    }
+
+    /// Every fault of this kind, a few at a time.
+    fn sweep(&self, faults: &[(&str, usize, bool)]) {
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..RUNS_AT_A_TIME {
+                scope.spawn(|| {
+                    while let Some((mode, at, fresh)) =
+                        faults.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        self.run(mode, *at, *fresh);
+                    }
+                });
+            }
+        });
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn whatever_fails_and_whenever_it_dies_nothing_acknowledged_is_lost() {
+    let bench = Arc::new(Bench::new());
+    let calls = bench.run("count", 0, false);
+    let first = bench.run("count", 0, true);
+    // That the layer sees what it is to see.
+    for kind in ['w', 's', 'n'] {
+        assert!(calls.contains(kind), "{calls}");
+    }
+    assert!(calls.len() > 60, "{calls}");
+    let points = |calls: &str, kinds: &str| -> Vec<usize> {
+        (1..)
+            .zip(calls.chars())
+            .filter(|(_, kind)| kinds.contains(*kind))
+            .map(|(point, _)| point)
+            .collect()
+    };
+    let mut faults = Vec::new();
+    for (mode, kinds) in [
+        ("kill", "wsnt"),
+        ("half", "w"),
+        ("cut", "wsnt"),
+        ("some", "wsnt"),
+        ("eio", "wsnt"),
+        ("eio-applied", "wsnt"),
+        ("eio-cut", "wsnt"),
+        ("enospc", "wnt"),
+        ("short", "w"),
+    ] {
+        faults.extend(
+            points(&calls, kinds)
+                .into_iter()
+                .map(|at| (mode, at, false)),
+        );
+    }
+    // A store that is being made: its tables alone are some hundred calls.
+    for (mode, step) in [("kill", 5), ("cut", 5), ("some", 3), ("eio", 7)] {
+        let at = points(&first, "wsnt").into_iter().step_by(step);
+        faults.extend(at.map(|at| (mode, at, true)));
+    }
+    bench.sweep(&faults);
+}
