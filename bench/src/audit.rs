@@ -1,8 +1,9 @@
-//! Durable evidence against the disk it is synced to.
+//! Durable evidence against the disk it is synced to, and against the hash of its leaves.
 
 use std::error::Error;
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,8 +15,16 @@ use creto_types::{Evidence, IdSource, OrgId, SystemClock, SystemIds, SystemRando
 use crate::report::{Entry, Report};
 use crate::sample::Sample;
 
-const CALLERS: usize = 64;
-const APPENDS_EACH: usize = 500;
+/// Callers that each wait for their record before they append the next one.
+const CALLERS: usize = 512;
+const APPENDS_EACH: usize = 1_000;
+
+/// What a group of this many records has to bring to the disk in one sync.
+const LEAF: usize = 512;
+
+/// Where the cost of an append is looked at again, and the appends looked at.
+const MILLION: u64 = 1_000_000;
+const FAR: u64 = 10 * MILLION;
 
 pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     if !report.wants("audit/append") && !report.wants("audit/append_latency") {
@@ -23,46 +32,115 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     }
     let directory = tempfile::tempdir()?;
     let sync = syncs(directory.path())?;
+    let bare = bare_groups(directory.path())?;
     let database = Database::open(&directory.path().join("bench.db"))?;
     let journal = Arc::new(SqliteJournal::new(database));
     let ids = SystemIds::new(Arc::new(SystemClock::new()), Arc::new(SystemRandom));
     let org: OrgId = (&ids as &dyn IdSource).next();
-    let runtime = tokio::runtime::Runtime::new()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let (rate, sample) = runtime.block_on(appends(&journal, org))?;
+    let sync = sync.micros().median;
+    let hashes = hashes();
+    report.add(
+        Entry::rate("audit/append", rate)
+            .beside("fdatasync of the bytes alone, 512 a sync", bare)
+            .beside("4 KiB fdatasync", 1_000_000.0 / sync)
+            .beside("SHA-256 of 512 bytes", hashes),
+    );
+    let entry = Entry::latency("audit/append_latency", "us", sample.micros());
+    report.add(entry.beside("4 KiB fdatasync", sync));
+    // Minutes and gigabytes: only when it is asked for.
+    if report.asks_for("audit/append_10m") {
+        let near = fill(&runtime, &journal, org, MILLION)?;
+        let (first, _) = runtime.block_on(appends(&journal, org))?;
+        eprintln!("  at {near} leaves: {first:.1} 1/s");
+        let far = fill(&runtime, &journal, org, FAR)?;
+        let (last, _) = runtime.block_on(appends(&journal, org))?;
+        eprintln!("  at {far} leaves: {last:.1} 1/s");
+        report.add(Entry::rate("audit/append_10m", last).beside("at one million", first));
+    }
+    Ok(())
+}
+
+/// Appends a second, and how long each took.
+async fn appends(
+    journal: &Arc<SqliteJournal>,
+    org: OrgId,
+) -> Result<(f64, Sample), Box<dyn Error>> {
     let start = Instant::now();
-    let sample = runtime.block_on(async {
-        let callers: Vec<_> = (0..CALLERS)
-            .map(|_| {
-                let journal = Arc::clone(&journal);
-                tokio::spawn(async move {
-                    let mut took = Vec::with_capacity(APPENDS_EACH);
-                    for _ in 0..APPENDS_EACH {
-                        let start = Instant::now();
-                        let appended = journal
-                            .append(RecordClass::Evidence, vec![record(org)])
-                            .await;
-                        appended.map_err(|error| error.to_string())?;
-                        took.push(start.elapsed());
-                    }
-                    Ok::<Vec<Duration>, String>(took)
-                })
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let journal = Arc::clone(journal);
+            tokio::spawn(async move {
+                let mut took = Vec::with_capacity(APPENDS_EACH);
+                for _ in 0..APPENDS_EACH {
+                    let start = Instant::now();
+                    let appended = journal
+                        .append(RecordClass::Evidence, vec![record(org)])
+                        .await;
+                    appended.map_err(|error| error.to_string())?;
+                    took.push(start.elapsed());
+                }
+                Ok::<Vec<Duration>, String>(took)
             })
-            .collect();
-        let mut sample = Sample::new();
-        for caller in callers {
-            for took in caller.await.map_err(|error| error.to_string())?? {
-                sample.add(took);
-            }
+        })
+        .collect();
+    let mut sample = Sample::new();
+    for caller in callers {
+        for took in caller.await.map_err(|error| error.to_string())?? {
+            sample.add(took);
         }
-        Ok::<Sample, String>(sample)
-    })?;
+    }
     let seconds = start.elapsed().as_secs_f64();
     let appends = f64::from(u32::try_from(CALLERS * APPENDS_EACH)?);
-    let sync = sync.micros().median;
-    let peer = "4 KiB fdatasync";
-    report.add(Entry::rate("audit/append", appends / seconds).beside(peer, 1_000_000.0 / sync));
-    let entry = Entry::latency("audit/append_latency", "us", sample.micros());
-    report.add(entry.beside(peer, sync));
-    Ok(())
+    Ok((appends / seconds, sample))
+}
+
+/// Appends in large batches until the log is this long.
+fn fill(
+    runtime: &tokio::runtime::Runtime,
+    journal: &Arc<SqliteJournal>,
+    org: OrgId,
+    to: u64,
+) -> Result<u64, Box<dyn Error>> {
+    runtime.block_on(async {
+        let mut size = journal.size(org).await?;
+        while size < to {
+            let batch = (0..1_024).map(|_| record(org)).collect();
+            size += u64::try_from(journal.append(RecordClass::Evidence, batch).await?.len())?;
+        }
+        Ok(size)
+    })
+}
+
+/// Leaves a second when a group's bytes are written to a plain file and synced, and
+/// nothing else is done.
+fn bare_groups(directory: &Path) -> Result<f64, Box<dyn Error>> {
+    let file = File::create(directory.join("bare"))?;
+    let group = vec![7_u8; CALLERS * LEAF];
+    let mut at = 0;
+    let mut syncs = 0_u32;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        file.write_all_at(&group, at)?;
+        file.sync_data()?;
+        // As long as the engine's log of writes gets.
+        at = (at + u64::try_from(group.len())?) % (16 << 20);
+        syncs += 1;
+    }
+    let leaves = f64::from(syncs) * f64::from(u32::try_from(CALLERS)?);
+    Ok(leaves / start.elapsed().as_secs_f64())
+}
+
+fn hashes() -> f64 {
+    let leaf = [7_u8; LEAF];
+    let sample = Sample::time(Duration::from_millis(500), 64, || {
+        std::hint::black_box(creto_crypto::sha256(std::hint::black_box(&leaf)));
+    });
+    1_000_000.0 / sample.micros().median
 }
 
 pub(crate) fn syncs(directory: &Path) -> Result<Sample, Box<dyn Error>> {

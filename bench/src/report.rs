@@ -152,6 +152,11 @@ impl Report {
         self.only.is_empty() || self.only.iter().any(|prefix| name.starts_with(prefix))
     }
 
+    /// Whether an entry that is too long for every run is to be measured: by its name.
+    pub(crate) fn asks_for(&self, name: &str) -> bool {
+        self.only.iter().any(|prefix| prefix == name)
+    }
+
     /// Adds an entry, unless only others are wanted.
     pub(crate) fn add(&mut self, entry: Entry) {
         if self.wants(&entry.name) {

@@ -11,6 +11,7 @@ use creto_consensus::Epoch;
 use creto_types::{Commit, LeafIndex, Receipt, StoreError};
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 
+use crate::checkpoint::Checkpoints;
 use crate::epoch;
 use crate::leaves::{NewLeaf, append_leaf};
 use crate::pool::ReadPool;
@@ -77,8 +78,10 @@ const READ_CONNECTIONS: usize = 4;
 
 /// One open database file.
 pub struct Database {
-    writer: Writer,
+    /// Closed before the writer, whose connection is then the last: it moves what is left
+    /// in the log of writes into the file.
     readers: ReadPool,
+    writer: Writer,
     epoch: Epoch,
     /// Held for as long as the database is open: one owner per file.
     _lock: File,
@@ -103,10 +106,12 @@ impl Database {
         migrate(&mut connection)?;
         let epoch = epoch::take(&mut connection)?;
         let readers = ReadPool::new((0..READ_CONNECTIONS).map(|_| open_reader(path)))?;
-        let writer = Writer::start(connection, epoch)?;
+        let beside = Connection::open(path).map_err(sql)?;
+        configure(&beside)?;
+        let writer = Writer::start(connection, epoch, Some(Checkpoints::start(beside)?))?;
         Ok(Arc::new(Self {
-            writer,
             readers,
+            writer,
             epoch,
             _lock: lock,
         }))
@@ -183,6 +188,7 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
         .execute_batch(
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
+             PRAGMA wal_autocheckpoint = 8000;
              PRAGMA foreign_keys = ON;
              PRAGMA trusted_schema = OFF;",
         )

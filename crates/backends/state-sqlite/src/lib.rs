@@ -13,6 +13,7 @@
 //! one that opened first is fenced off ([`creto_types::StoreError::Fenced`]).
 
 mod audit;
+mod checkpoint;
 mod consensus;
 mod database;
 mod epoch;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use crate::checkpoint::Checkpoints;
 use crate::database::{not_done, sql, unavailable};
 use crate::epoch;
 use crate::leaves::{Heads, NewLeaf};
@@ -94,11 +95,15 @@ enum WriterError {
 
 impl Writer {
     /// For the opening of the file that took this epoch.
-    pub(crate) fn start(connection: Connection, epoch: Epoch) -> Result<Self, StoreError> {
+    pub(crate) fn start(
+        connection: Connection,
+        epoch: Epoch,
+        checkpoints: Option<Checkpoints>,
+    ) -> Result<Self, StoreError> {
         let (queue, jobs) = mpsc::sync_channel(QUEUE_LIMIT);
         let thread = std::thread::Builder::new()
             .name("creto-sqlite".to_owned())
-            .spawn(move || run(connection, epoch, &jobs))
+            .spawn(move || run(connection, epoch, checkpoints, &jobs))
             .map_err(unavailable)?;
         Ok(Self {
             queue: Mutex::new(Some(queue)),
@@ -207,11 +212,19 @@ fn not_committed(error: &StoreError) -> StoreError {
     }
 }
 
-fn run(mut connection: Connection, epoch: Epoch, jobs: &mpsc::Receiver<Job>) {
+fn run(
+    mut connection: Connection,
+    epoch: Epoch,
+    mut checkpoints: Option<Checkpoints>,
+    jobs: &mpsc::Receiver<Job>,
+) {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     let mut heads = Heads::default();
     while let Ok(first) = jobs.recv() {
-        commit_group(&mut connection, epoch, &mut heads, first, jobs);
+        let (jobs, bytes) = commit_group(&mut connection, epoch, &mut heads, first, jobs);
+        if let Some(checkpoints) = &mut checkpoints {
+            checkpoints.committed(&connection, jobs, bytes);
+        }
     }
 }
 
@@ -223,13 +236,14 @@ fn opened() -> Instant {
     Instant::now()
 }
 
+/// Gives how many jobs there were, and the bytes of their leaves.
 fn commit_group(
     connection: &mut Connection,
     epoch: Epoch,
     heads: &mut Heads,
     first: Job,
     jobs: &mpsc::Receiver<Job>,
-) {
+) -> (usize, usize) {
     let tx = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
         Ok(tx) => tx,
         Err(error) => {
@@ -238,7 +252,7 @@ fn commit_group(
                 "cannot begin a transaction"
             );
             (first.run)(Err(NoGroup::NotBegun(&error)))(Ok(()));
-            return;
+            return (0, 0);
         }
     };
     if let Err(error) = epoch::check(&tx, epoch) {
@@ -247,7 +261,7 @@ fn commit_group(
             "this process may not write"
         );
         (first.run)(Err(NoGroup::NotOurs(&error)))(Ok(()));
-        return;
+        return (0, 0);
     }
     let since = opened();
     let mut bytes = 0_usize;
@@ -276,9 +290,11 @@ fn commit_group(
             "a group commit failed"
         );
     }
+    let taken = finish.len();
     for done in finish {
         done(committed.as_ref().copied());
     }
+    (taken, bytes)
 }
 
 /// A full disk or an I/O error makes SQLite end the whole transaction; what is done after
@@ -375,7 +391,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_never_got_into_the_queue_was_not_done() {
-        let writer = Writer::start(connection(), OWN).unwrap();
+        let writer = Writer::start(connection(), OWN, None).unwrap();
         let (started, begun) = mpsc::channel();
         let (go_on, wait) = mpsc::channel::<()>();
         let mut first = Box::pin(writer.submit(move |_| {
@@ -401,7 +417,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_that_fails_alone_was_not_done() {
-        let writer = Writer::start(connection(), OWN).unwrap();
+        let writer = Writer::start(connection(), OWN, None).unwrap();
         writer.submit(|tx| insert(tx, 1)).await.unwrap();
         let twice = writer.submit(|tx| {
             insert(tx, 2)?;
@@ -415,7 +431,7 @@ mod tests {
     async fn without_a_transaction_nothing_is_done() {
         let connection = connection();
         connection.execute_batch("BEGIN").unwrap();
-        let writer = Writer::start(connection, OWN).unwrap();
+        let writer = Writer::start(connection, OWN, None).unwrap();
         is_not_done(writer.submit(|tx| insert(tx, 1)).await);
     }
 }

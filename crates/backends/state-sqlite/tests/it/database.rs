@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use creto_state_sqlite::Database;
+use creto_audit::{Journal as _, RecordClass, conformance};
+use creto_state_sqlite::{Database, SqliteJournal};
 use creto_types::StoreError;
 
 async fn scratch(db: &Database) {
@@ -64,6 +65,8 @@ async fn a_second_owner_is_refused_and_a_later_one_finds_everything() {
         Err(StoreError::InUse { .. })
     ));
     drop(db);
+    // All of it is in the one file.
+    assert!(!dir.path().join("state.db-wal").exists());
     assert_eq!(count(&Database::open(&path).unwrap()).await, 1);
 }
 
@@ -93,4 +96,49 @@ async fn a_file_of_a_newer_version_is_refused() {
         Database::open(&path),
         Err(StoreError::Corrupt { .. })
     ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_does_not_wait_for_the_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(&dir.path().join("state.db")).unwrap();
+    scratch(&db).await;
+    insert(&db, 1).await.unwrap();
+    let (started, begun) = std::sync::mpsc::channel();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let writer = Arc::clone(&db);
+    let writing = tokio::spawn(async move {
+        let work = writer.write(move |tx| {
+            let changed = tx.execute("INSERT INTO scratch (n) VALUES (2)", []);
+            changed.map_err(|e| StoreError::Unavailable(Box::new(e)))?;
+            started.send(()).unwrap();
+            wait.recv().unwrap();
+            Ok(())
+        });
+        work.await
+    });
+    begun.recv().unwrap();
+    // In the middle of a transaction: what was acknowledged is read, and no more.
+    assert_eq!(count(&db).await, 1);
+    go_on.send(()).unwrap();
+    writing.await.unwrap().unwrap();
+    assert_eq!(count(&db).await, 2);
+}
+
+#[tokio::test]
+async fn the_log_of_writes_does_not_grow_with_what_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let journal = SqliteJournal::new(Database::open(&path).unwrap());
+    let mut record = conformance::record(conformance::org(1), 0);
+    record.body = "x".repeat(60_000).into();
+    let mut written = 0;
+    for _ in 0..80 {
+        let batch = vec![record.clone(); 10];
+        written += 10 * 60_000;
+        journal.append(RecordClass::Trace, batch).await.unwrap();
+    }
+    let log = std::fs::metadata(dir.path().join("state.db-wal")).unwrap();
+    // 16 MiB until it is begun anew, and what framing adds.
+    assert!(log.len() < 24 << 20, "{} bytes of {written}", log.len());
 }
