@@ -8,9 +8,12 @@
 )]
 
 mod bundle;
+mod consistency;
 mod contracts;
 mod log;
+mod monitors;
 mod trace;
+mod witnesses;
 
 use std::collections::HashMap;
 use std::sync::Arc;
