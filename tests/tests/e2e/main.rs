@@ -21,4 +21,5 @@ mod restart;
 mod revocation;
 mod start;
 mod suspension;
+mod transparency;
 mod watching;
