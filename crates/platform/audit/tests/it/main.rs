@@ -12,6 +12,7 @@ mod consistency;
 mod contracts;
 mod log;
 mod monitors;
+mod others;
 mod trace;
 mod witnesses;
 
