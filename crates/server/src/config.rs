@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use creto_authz::AuthzConfig;
 use creto_config::{
-    Bounded, ConfigError, Integrations, IntegrationsSection, ProcessEnvironment, Seconds, Unserved,
-    UnservedKind, load_file,
+    Bounded, ConfigError, CryptoSection, Integrations, IntegrationsSection, ProcessEnvironment,
+    Seconds, Unserved, UnservedKind, load_file,
 };
+use creto_crypto::AllowedAlgorithms;
 use creto_errors::{Class, Classify};
 use creto_governor::{BundleError, CheckedBundle, PolicyFiles};
 use creto_metering::{Expired, MeterConfig, OpenBounds, PriceBook, PriceBookError, RateLimit};
@@ -34,6 +35,7 @@ type Ttl = Seconds<1, 31_536_000>;
 struct File {
     server: ServerSection,
     identity: IdentitySection,
+    crypto: CryptoSection,
     authz: AuthzSection,
     metering: MeteringSection,
     oversight: OversightSection,
@@ -153,6 +155,8 @@ pub struct ServerConfig {
     pub trust_domain: String,
     /// The key under which all other keys are stored.
     pub root_key_file: PathBuf,
+    /// Which algorithms are used and read.
+    pub algorithms: AllowedAlgorithms,
     /// How long a token is valid when nobody says otherwise.
     pub token_ttl: Duration,
     /// The directory of policies.
@@ -372,6 +376,7 @@ impl File {
                 .unwrap_or_else(|| LogConfig::default().filter),
             trust_domain: trust_domain(self.identity.trust_domain)?,
             root_key_file,
+            algorithms: crate::algorithms::algorithms(&self.crypto)?,
             token_ttl: seconds(self.identity.token_ttl_seconds, 3_600),
             policy_dir,
             watch_policies: self.authz.watch_policies.unwrap_or(true),
@@ -536,7 +541,7 @@ fn seconds<const MIN: u64, const MAX: u64>(
     Duration::from_secs(given.map_or(default, |value| value.get()))
 }
 
-fn invalid(key: &str, why: &str) -> ServerConfigError {
+pub(crate) fn invalid(key: &str, why: &str) -> ServerConfigError {
     ServerConfigError::Invalid {
         key: key.to_owned(),
         why: why.to_owned(),

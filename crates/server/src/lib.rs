@@ -5,6 +5,7 @@
 //! Offline commands live here too, because they open the same files: [`init`],
 //! [`renew_credential`], [`check_config`], [`verify`], [`doctor`].
 
+mod algorithms;
 mod config;
 mod evidence;
 mod init;
