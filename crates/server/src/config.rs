@@ -10,9 +10,10 @@ use std::time::Duration;
 use creto_audit::NoteVerifier;
 use creto_authz::AuthzConfig;
 use creto_config::{
-    Bounded, ConfigError, Integrations, IntegrationsSection, ProcessEnvironment, Seconds, Unserved,
-    UnservedKind, load_file,
+    Bounded, ConfigError, CryptoSection, Integrations, IntegrationsSection, ProcessEnvironment,
+    Seconds, Unserved, UnservedKind, load_file,
 };
+use creto_crypto::AllowedAlgorithms;
 use creto_errors::{Class, Classify};
 use creto_governor::{BundleError, CheckedBundle, PolicyFiles};
 use creto_log_http::HttpPrefix;
@@ -36,6 +37,7 @@ type Ttl = Seconds<1, 31_536_000>;
 struct File {
     server: ServerSection,
     identity: IdentitySection,
+    crypto: CryptoSection,
     authz: AuthzSection,
     metering: MeteringSection,
     oversight: OversightSection,
@@ -172,6 +174,8 @@ pub struct ServerConfig {
     pub trust_domain: String,
     /// The key under which all other keys are stored.
     pub root_key_file: PathBuf,
+    /// Which algorithms are used and read.
+    pub algorithms: AllowedAlgorithms,
     /// How long a token is valid when nobody says otherwise.
     pub token_ttl: Duration,
     /// The directory of policies.
@@ -409,6 +413,7 @@ impl File {
                 .unwrap_or_else(|| LogConfig::default().filter),
             trust_domain: trust_domain(self.identity.trust_domain)?,
             root_key_file,
+            algorithms: crate::algorithms::algorithms(&self.crypto)?,
             token_ttl: seconds(self.identity.token_ttl_seconds, 3_600),
             policy_dir,
             watch_policies: self.authz.watch_policies.unwrap_or(true),
@@ -630,7 +635,7 @@ fn seconds<const MIN: u64, const MAX: u64>(
     Duration::from_secs(given.map_or(default, |value| value.get()))
 }
 
-fn invalid(key: &str, why: &str) -> ServerConfigError {
+pub(crate) fn invalid(key: &str, why: &str) -> ServerConfigError {
     ServerConfigError::Invalid {
         key: key.to_owned(),
         why: why.to_owned(),

@@ -6,6 +6,7 @@
 //! [`renew_credential`], [`check_config`], [`verify`], [`doctor`]; and what others run
 //! beside somebody's log: [`watch`] and [`witness`].
 
+mod algorithms;
 mod config;
 mod evidence;
 mod init;

@@ -141,6 +141,7 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::Identity(_) => Kind::Forbidden,
         NhiError::InvalidToken { .. }
         | NhiError::TokenForged(_)
+        | NhiError::TokenNotAllowed(_)
         | NhiError::TokenExpired { .. }
         | NhiError::TokenSuperseded { .. } => Kind::Unauthenticated,
         NhiError::Chain(_) | NhiError::TrustDomainChanged { .. } | NhiError::Crypto { .. } => {
