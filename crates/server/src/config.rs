@@ -13,6 +13,7 @@ use creto_config::{
     Bounded, ConfigError, CryptoSection, Integrations, IntegrationsSection, ProcessEnvironment,
     Seconds, Unserved, UnservedKind, load_file,
 };
+use creto_consensus::OracleConfig;
 use creto_crypto::AllowedAlgorithms;
 use creto_errors::{Class, Classify};
 use creto_governor::{BundleError, CheckedBundle, PolicyFiles};
@@ -31,6 +32,9 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 /// Up to a year.
 type Ttl = Seconds<1, 31_536_000>;
 
+/// Up to a hundred years: whoever sets a clock wrong chooses by how much.
+type ClockStep = Seconds<1, 3_153_600_000>;
+
 /// The file as it is written. Every section may be absent.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -38,6 +42,7 @@ struct File {
     server: ServerSection,
     identity: IdentitySection,
     crypto: CryptoSection,
+    consensus: ConsensusSection,
     authz: AuthzSection,
     metering: MeteringSection,
     oversight: OversightSection,
@@ -62,6 +67,13 @@ struct IdentitySection {
     trust_domain: Option<String>,
     root_key_file: Option<PathBuf>,
     token_ttl_seconds: Option<Ttl>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ConsensusSection {
+    max_backward_step_seconds: Option<ClockStep>,
+    max_forward_step_seconds: Option<ClockStep>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -178,6 +190,8 @@ pub struct ServerConfig {
     pub algorithms: AllowedAlgorithms,
     /// How long a token is valid when nobody says otherwise.
     pub token_ttl: Duration,
+    /// Which steps of the clock are tolerated.
+    pub oracle: OracleConfig,
     /// The directory of policies.
     pub policy_dir: PathBuf,
     /// Whether changes of it are put in force while the server runs.
@@ -415,6 +429,7 @@ impl File {
             root_key_file,
             algorithms: crate::algorithms::algorithms(&self.crypto)?,
             token_ttl: seconds(self.identity.token_ttl_seconds, 3_600),
+            oracle: self.consensus.oracle()?,
             policy_dir,
             watch_policies: self.authz.watch_policies.unwrap_or(true),
             authz,
@@ -484,6 +499,29 @@ impl AuditSection {
             entries: self.public_entries.unwrap_or(false),
             quorum,
             witnesses,
+        })
+    }
+}
+
+impl ConsensusSection {
+    fn oracle(&self) -> Result<OracleConfig, ServerConfigError> {
+        let default = OracleConfig::default();
+        let of = |given: Option<ClockStep>| given.map(|value| Duration::from_secs(value.get()));
+        let max_backward_step =
+            of(self.max_backward_step_seconds).unwrap_or(default.max_backward_step);
+        let max_forward_step = of(self.max_forward_step_seconds)
+            .unwrap_or_else(|| default.max_forward_step.min(max_backward_step));
+        if max_forward_step > max_backward_step {
+            return Err(invalid(
+                "consensus.max_forward_step_seconds",
+                "is more than `consensus.max_backward_step_seconds`: a step that was followed \
+                 could not be taken back",
+            ));
+        }
+        Ok(OracleConfig {
+            max_backward_step,
+            max_forward_step,
+            ..default
         })
     }
 }

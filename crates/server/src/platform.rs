@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use creto_audit::{AuditError, LogKeySource, LogKeys};
-use creto_consensus::{LocalOracle, OracleConfig, TimestampOracle};
+use creto_consensus::{LocalOracle, TimestampOracle};
 use creto_crypto::{AwsLcProvider, CryptoProvider, RootKey};
 use creto_nhi::{KeyPurpose, Nhi, NhiConfig};
 use creto_state_sqlite::{Database, SqliteNhi, SqliteWindow};
@@ -55,7 +55,7 @@ impl Platform {
         let oracle = LocalOracle::open(
             Arc::new(SqliteWindow::new(Arc::clone(&database))),
             Arc::clone(&clock),
-            OracleConfig::default(),
+            config.oracle.clone(),
         )
         .await?;
         Ok(Self {

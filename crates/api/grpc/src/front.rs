@@ -10,6 +10,7 @@ use creto_errors::Classify as _;
 use creto_governor::Governor;
 use creto_ingress::{CredentialError, Hosts};
 use creto_proto::authz::v1::authz_server::AuthzServer;
+use creto_proto::consensus::v1::timestamps_server::TimestampsServer;
 use creto_telemetry::{RequestId, request_span};
 use creto_types::{Clock, IdSource};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -21,23 +22,30 @@ use tracing::Instrument as _;
 use crate::authz::Service;
 use crate::refusal::{MESSAGE_LIMIT, Refusal};
 use crate::timeout;
+use crate::timestamps::Timestamps;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Every method, as its path says it.
-const METHODS: [&str; 5] = [
+const METHODS: [&str; 7] = [
     "/creto.authz.v1.Authz/Check",
     "/creto.authz.v1.Authz/CheckBatch",
     "/creto.authz.v1.Authz/Submit",
     "/creto.authz.v1.Authz/Settle",
     "/creto.authz.v1.Authz/Release",
+    "/creto.consensus.v1.Timestamps/Reserve",
+    "/creto.consensus.v1.Timestamps/ReserveStream",
 ];
+
+/// What the paths of timestamps begin with.
+const TIMESTAMPS: &str = "/creto.consensus.v1.";
 
 /// The whole interface; a clone is the same one.
 #[derive(Clone)]
 pub struct Grpc {
     shared: Arc<Shared>,
     authz: AuthzServer<Service>,
+    timestamps: TimestampsServer<Timestamps>,
 }
 
 struct Shared {
@@ -58,6 +66,8 @@ impl Grpc {
     ) -> Self {
         let authz = AuthzServer::new(Service::new(Arc::clone(&governor)))
             .max_decoding_message_size(MESSAGE_LIMIT);
+        let timestamps = TimestampsServer::new(Timestamps::new(Arc::clone(&governor)))
+            .max_decoding_message_size(MESSAGE_LIMIT);
         Self {
             shared: Arc::new(Shared {
                 governor,
@@ -66,11 +76,12 @@ impl Grpc {
                 clock,
             }),
             authz,
+            timestamps,
         }
     }
 
     /// Answers one call.
-    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    pub async fn answer<B>(&self, mut request: Request<B>) -> Response<Body>
     where
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
@@ -85,6 +96,7 @@ impl Grpc {
             .into_iter()
             .find(|method| *method == request.uri().path());
         let span = request_span(&id, "POST", method.unwrap_or("none"));
+        request.extensions_mut().insert(id);
         let began = shared.clock.monotonic();
         let passed = self
             .pass(method.is_some(), request)
@@ -128,7 +140,14 @@ impl Grpc {
         if limit.is_zero() {
             return Err(Refusal::TimedOut);
         }
-        match tokio::time::timeout(limit, self.authz.clone().oneshot(request)).await {
+        let answered = async {
+            if request.uri().path().starts_with(TIMESTAMPS) {
+                self.timestamps.clone().oneshot(request).await
+            } else {
+                self.authz.clone().oneshot(request).await
+            }
+        };
+        match tokio::time::timeout(limit, answered).await {
             Ok(response) => Ok(response.unwrap_or_else(|never: Infallible| match never {})),
             Err(_elapsed) => Err(Refusal::TimedOut),
         }

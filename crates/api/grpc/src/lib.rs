@@ -1,5 +1,6 @@
-//! The governor over gRPC: the service `creto.authz.v1.Authz`. `docs/grpc.md` is its
-//! manual, the messages are in `creto-proto`.
+//! The governor over gRPC: the services `creto.authz.v1.Authz` and
+//! `creto.consensus.v1.Timestamps`, and a client of the latter ([`RemoteOracle`]).
+//! `docs/grpc.md` is their manual, the messages are in `creto-proto`.
 //!
 //! What this crate promises:
 //!
@@ -12,8 +13,9 @@
 //!   the field to blame, this call's id. What failed for reasons of security never has
 //!   a status that asks to be tried again.
 //! - **Deadlines hold.** A call ends at its `grpc-timeout`, and at the server's own
-//!   limit at the latest. A change that began is finished even so, and even when its
-//!   caller goes away; it begins when the whole message was read.
+//!   limit at the latest, a stream of timestamps apart, which ends when the server does.
+//!   A change that began is finished even so, and even when its caller goes away; it
+//!   begins when the whole message was read.
 //! - **Memory is bounded**: the bytes and the fields of a message, the calls of a
 //!   connection, the headers of a call.
 //!
@@ -24,7 +26,10 @@ mod front;
 mod listen;
 mod messages;
 mod refusal;
+mod remote;
 mod timeout;
+mod timestamps;
 
 pub use creto_ingress::Hosts;
 pub use front::Grpc;
+pub use remote::{MalformedToken, RemoteOracle};

@@ -38,6 +38,17 @@ const I_AM: Duration = Duration::from_secs(20);
 /// or memory, and trying at once would keep it so.
 const BREATH: Duration = Duration::from_secs(1);
 
+/// With a call that may last: ends when the server was told to stop.
+#[derive(Clone)]
+pub(crate) struct Stopping(watch::Receiver<()>);
+
+impl Stopping {
+    pub(crate) async fn told(&mut self) {
+        // The channel closes, nothing is ever sent.
+        let _ = self.0.changed().await;
+    }
+}
+
 impl Grpc {
     /// Serves until `stop`, and then until every call that began is answered.
     /// Dropped before that, it cuts them off.
@@ -98,8 +109,10 @@ async fn connection(grpc: Grpc, mut stream: TcpStream, mut stopping: watch::Rece
     }
     let (reading, writing) = stream.into_split();
     let stream = tokio::io::join(Cursor::new(preface).chain(reading), writing);
-    let service = service_fn(move |request| {
+    let told = Stopping(stopping.clone());
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         let grpc = grpc.clone();
+        request.extensions_mut().insert(told.clone());
         async move { Ok::<_, Infallible>(grpc.answer(request).await) }
     });
     let served = http2::Builder::new(TokioExecutor::new())

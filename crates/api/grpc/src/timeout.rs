@@ -13,16 +13,21 @@ const HEADER: &str = "grpc-timeout";
 
 /// The shorter of what the caller allows and [`LONGEST`].
 pub(crate) fn of(headers: &HeaderMap) -> Result<Duration, Refusal> {
+    Ok(given(headers)?.map_or(LONGEST, |given| given.min(LONGEST)))
+}
+
+/// What the caller allows.
+pub(crate) fn given(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let Some(value) = headers.get(HEADER) else {
-        return Ok(LONGEST);
+        return Ok(None);
     };
-    let given = value.to_str().ok().and_then(parse).ok_or_else(|| {
+    let given = value.to_str().ok().and_then(parse);
+    given.map(Some).ok_or_else(|| {
         Refusal::invalid(
             HEADER,
             "1 to 8 digits and one of H, M, S, m, u, n are expected",
         )
-    })?;
-    Ok(given.min(LONGEST))
+    })
 }
 
 /// "gRPC over HTTP2", Timeout: at most eight digits and a unit.

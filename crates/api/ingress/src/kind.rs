@@ -215,7 +215,11 @@ fn audit(error: &AuditError) -> Kind {
 
 fn oracle(error: &OracleError) -> Kind {
     match error {
-        OracleError::ClockStepped { .. } | OracleError::Interrupted(_) => Kind::Unavailable,
+        OracleError::ClockStepped { .. }
+        | OracleError::ClockSteppedForward { .. }
+        | OracleError::Unreachable(_)
+        | OracleError::Refused { .. }
+        | OracleError::Interrupted(_) => Kind::Unavailable,
         OracleError::ClockOutOfRange | OracleError::Config { .. } => Kind::Internal,
         OracleError::Store(error) => store(error),
     }
@@ -237,8 +241,9 @@ fn store(error: &StoreError) -> Kind {
         StoreError::NotFound { .. } => Kind::NotFound,
         StoreError::TooLarge { .. } => Kind::TooLarge,
         StoreError::Corrupt { .. } => Kind::Internal,
-        StoreError::Unavailable(_) | StoreError::NotDone(_) | StoreError::InUse { .. } => {
-            Kind::Unavailable
-        }
+        StoreError::Unavailable(_)
+        | StoreError::NotDone(_)
+        | StoreError::InUse { .. }
+        | StoreError::Fenced { .. } => Kind::Unavailable,
     }
 }

@@ -35,7 +35,7 @@ impl Journal for SqliteJournal {
             .write(move |tx| {
                 records
                     .iter()
-                    .map(|record| append_leaf(tx, class, record))
+                    .map(|record| append_leaf(tx, class, record).map(|(leaf, _)| leaf))
                     .collect()
             })
             .await

@@ -1,14 +1,15 @@
-//! The timestamp oracle's bound.
+//! The timestamp oracle's bound, and the order of commits.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use creto_consensus::WindowStore;
-use creto_types::StoreError;
+use creto_audit::RecordClass;
+use creto_consensus::{Epoch, Sequenced, Sequencer, WindowStore};
+use creto_types::{Evidence, StoreError};
 use rusqlite::{OptionalExtension, params};
 
 use crate::Database;
-use crate::database::{corrupt, sql};
+use crate::database::{append_leaf, corrupt, sql};
 
 /// The bound in this database.
 #[derive(Clone, Debug)]
@@ -59,6 +60,45 @@ impl WindowStore for SqliteWindow {
                     });
                 }
                 Ok(())
+            })
+            .await
+    }
+}
+
+/// The order in which evidence becomes durable in this database: that of the journal.
+#[derive(Clone, Debug)]
+pub struct SqliteSequencer {
+    db: Arc<Database>,
+}
+
+impl SqliteSequencer {
+    /// The order of this database.
+    #[must_use]
+    pub fn new(db: Arc<Database>) -> Self {
+        Self { db }
+    }
+}
+
+#[async_trait]
+impl Sequencer for SqliteSequencer {
+    fn epoch(&self) -> Epoch {
+        self.db.epoch()
+    }
+
+    async fn order(&self, events: Vec<Evidence>) -> Result<Vec<Sequenced>, StoreError> {
+        let epoch = self.epoch();
+        self.db
+            .write(move |tx| {
+                let place = |event: &Evidence| {
+                    let (place, ts) = append_leaf(tx, RecordClass::Evidence, event)?;
+                    Ok(Sequenced {
+                        org: event.org,
+                        place,
+                        ts,
+                        epoch,
+                    })
+                };
+                events.iter().map(place).collect()
             })
             .await
     }

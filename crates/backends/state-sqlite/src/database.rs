@@ -6,9 +6,11 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use creto_types::{Commit, LeafIndex, Receipt, StoreError};
+use creto_consensus::Epoch;
+use creto_types::{Commit, HybridTimestamp, LeafIndex, Receipt, StoreError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 
+use crate::epoch;
 use crate::pool::ReadPool;
 use crate::writer::Writer;
 
@@ -61,6 +63,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0013_held_context",
         include_str!("../migrations/0013_held_context.sql"),
     ),
+    ("0014_order", include_str!("../migrations/0014_order.sql")),
 ];
 
 /// Enough for the few concurrent readers one machine has.
@@ -70,6 +73,7 @@ const READ_CONNECTIONS: usize = 4;
 pub struct Database {
     writer: Writer,
     readers: ReadPool,
+    epoch: Epoch,
     /// Held for as long as the database is open: one owner per file.
     _lock: File,
 }
@@ -91,16 +95,25 @@ impl Database {
         restrict_to_owner(path)?;
         configure(&connection)?;
         migrate(&mut connection)?;
+        let epoch = epoch::take(&mut connection)?;
         let readers = ReadPool::new((0..READ_CONNECTIONS).map(|_| open_reader(path)))?;
-        let writer = Writer::start(connection)?;
+        let writer = Writer::start(connection, epoch)?;
         Ok(Arc::new(Self {
             writer,
             readers,
+            epoch,
             _lock: lock,
         }))
     }
 
-    /// Runs a change on the writer thread and returns once it is on disk.
+    /// The epoch that this opening took.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Runs a change on the writer thread and returns once it is on disk. Refused with
+    /// [`StoreError::Fenced`] once the file was opened anew.
     ///
     /// A job that returns an error leaves no trace; only [`StoreError::Unavailable`]
     /// leaves open whether the change is on disk. When the returned future is dropped
@@ -216,11 +229,8 @@ pub(crate) fn apply_commit(tx: &Transaction<'_>, commit: &Commit) -> Result<Rece
     }
     let mut leaves = Vec::with_capacity(commit.evidence.len());
     for evidence in &commit.evidence {
-        leaves.push(append_leaf(
-            tx,
-            creto_audit::RecordClass::Evidence,
-            evidence,
-        )?);
+        let (leaf, _) = append_leaf(tx, creto_audit::RecordClass::Evidence, evidence)?;
+        leaves.push(leaf);
     }
     if let Some(record) = &commit.idempotency {
         crate::replies::insert(tx, record, &leaves)?;
@@ -228,30 +238,45 @@ pub(crate) fn apply_commit(tx: &Transaction<'_>, commit: &Commit) -> Result<Rece
     Ok(Receipt { leaves })
 }
 
-/// Appends one record to its organization's log and returns its place.
+/// Appends one record to its organization's log and returns its place, and the timestamp
+/// that puts it behind everything before.
 pub(crate) fn append_leaf(
     tx: &Transaction<'_>,
     class: creto_audit::RecordClass,
     evidence: &creto_types::Evidence,
-) -> Result<LeafIndex, StoreError> {
+) -> Result<(LeafIndex, HybridTimestamp), StoreError> {
     let org = evidence.org.to_string();
-    let last: Option<i64> = tx
-        .prepare_cached("SELECT leaf FROM journal WHERE org = ?1 ORDER BY leaf DESC LIMIT 1")
-        .and_then(|mut s| s.query_row([&org], |row| row.get(0)).optional())
+    let last: Option<(i64, Option<i64>)> = tx
+        .prepare_cached("SELECT leaf, ts FROM journal WHERE org = ?1 ORDER BY leaf DESC LIMIT 1")
+        .and_then(|mut s| {
+            s.query_row([&org], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()
+        })
         .map_err(sql)?;
-    let next = last.map_or(0, |leaf| leaf.saturating_add(1));
+    let next = last.map_or(0, |(leaf, _)| leaf.saturating_add(1));
     let leaf = LeafIndex(u64::try_from(next).map_err(|e| corrupt("leaf index", e))?);
-    let bytes = creto_audit::leaf_bytes(leaf, class, evidence).map_err(|error| match error {
-        creto_audit::LeafError::TooLong { len, limit } => StoreError::TooLarge {
-            what: "evidence record",
-            size: len,
-            limit,
-        },
-        creto_audit::LeafError::Canonical(error) => corrupt("evidence", error),
-    })?;
+    let last = last
+        .and_then(|(_, ts)| ts)
+        .map(|ts| u64::try_from(ts).map(HybridTimestamp::from_u64))
+        .transpose()
+        .map_err(|e| corrupt("leaf timestamp", e))?;
+    let ts = HybridTimestamp::behind(last, evidence.at);
+    // SQLite's numbers end in the year 3084.
+    let (ts, number) = ts
+        .and_then(|ts| Some((ts, i64::try_from(ts.as_u64()).ok()?)))
+        .ok_or_else(|| corrupt("leaf timestamp", "there is none left"))?;
+    let bytes =
+        creto_audit::leaf_bytes(leaf, ts, class, evidence).map_err(|error| match error {
+            creto_audit::LeafError::TooLong { len, limit } => StoreError::TooLarge {
+                what: "evidence record",
+                size: len,
+                limit,
+            },
+            creto_audit::LeafError::Canonical(error) => corrupt("evidence", error),
+        })?;
     tx.prepare_cached(
-        "INSERT INTO journal (org, leaf, class, kind, at, actor, action_id, bytes)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO journal (org, leaf, class, kind, at, actor, action_id, bytes, ts)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )
     .and_then(|mut s| {
         s.execute(params![
@@ -263,10 +288,11 @@ pub(crate) fn append_leaf(
             evidence.actor.as_str(),
             evidence.action_id.map(|id| id.to_string()),
             bytes,
+            number,
         ])
     })
     .map_err(sql)?;
-    Ok(leaf)
+    Ok((leaf, ts))
 }
 
 /// An engine error. Constraint violations that a port expects are recognised

@@ -7,11 +7,14 @@
 //! nothing else with it. Reads run beside it on a small pool of read-only
 //! connections and see every change that was acknowledged before they started.
 //!
-//! One process owns a database file at a time ([`Database::open`] takes a lock).
+//! One process owns a database file at a time ([`Database::open`] takes a lock). Each
+//! opening takes an epoch, too: where the lock failed to keep a second process out, the
+//! one that opened first is fenced off ([`creto_types::StoreError::Fenced`]).
 
 mod audit;
 mod consensus;
 mod database;
+mod epoch;
 mod governor;
 mod metering;
 mod nhi;
@@ -22,7 +25,7 @@ mod replies;
 mod writer;
 
 pub use audit::SqliteJournal;
-pub use consensus::SqliteWindow;
+pub use consensus::{SqliteSequencer, SqliteWindow};
 pub use database::Database;
 pub use governor::SqliteGovernor;
 pub use metering::SqliteLedger;

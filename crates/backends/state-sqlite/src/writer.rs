@@ -5,12 +5,14 @@
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use creto_consensus::Epoch;
 use creto_types::StoreError;
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::database::{not_done, sql, unavailable};
+use crate::epoch;
 
 /// The most jobs that share one commit; bounds the latency of the first one.
 const GROUP_LIMIT: usize = 1_024;
@@ -18,10 +20,32 @@ const GROUP_LIMIT: usize = 1_024;
 /// The most jobs that wait; those past it are refused.
 const QUEUE_LIMIT: usize = 8_192;
 
-/// Runs inside the group's transaction, or learns that there is none. Returns what to
+/// Runs inside the group's transaction, or learns why there is none. Returns what to
 /// call with the outcome of the commit.
-type Job = Box<dyn FnOnce(Result<&Transaction<'_>, &rusqlite::Error>) -> Finish + Send>;
+type Job = Box<dyn FnOnce(Result<&Transaction<'_>, NoGroup<'_>>) -> Finish + Send>;
 type Finish = Box<dyn FnOnce(Result<(), &StoreError>) + Send>;
+
+/// Why no job runs.
+#[derive(Clone, Copy)]
+enum NoGroup<'a> {
+    /// No transaction can be begun.
+    NotBegun(&'a rusqlite::Error),
+    /// The file is somebody else's by now, or whose it is cannot be read.
+    NotOurs(&'a StoreError),
+}
+
+impl NoGroup<'_> {
+    fn refusal(self) -> StoreError {
+        match self {
+            Self::NotBegun(error) => not_done(WriterError::NotBegun(error.to_string())),
+            Self::NotOurs(StoreError::Fenced { own, newest }) => StoreError::Fenced {
+                own: *own,
+                newest: *newest,
+            },
+            Self::NotOurs(error) => not_done(WriterError::NotBegun(error.to_string())),
+        }
+    }
+}
 
 pub(crate) struct Writer {
     queue: Mutex<Option<mpsc::SyncSender<Job>>>,
@@ -43,11 +67,12 @@ enum WriterError {
 }
 
 impl Writer {
-    pub(crate) fn start(connection: Connection) -> Result<Self, StoreError> {
+    /// For the opening of the file that took this epoch.
+    pub(crate) fn start(connection: Connection, epoch: Epoch) -> Result<Self, StoreError> {
         let (queue, jobs) = mpsc::sync_channel(QUEUE_LIMIT);
         let thread = std::thread::Builder::new()
             .name("creto-sqlite".to_owned())
-            .spawn(move || run(connection, &jobs))
+            .spawn(move || run(connection, epoch, &jobs))
             .map_err(unavailable)?;
         Ok(Self {
             queue: Mutex::new(Some(queue)),
@@ -64,7 +89,7 @@ impl Writer {
         let job: Job = Box::new(move |tx| {
             let result = match tx {
                 Ok(tx) => in_savepoint(tx, work),
-                Err(error) => Err(not_done(WriterError::NotBegun(error.to_string()))),
+                Err(why) => Err(why.refusal()),
             };
             Box::new(move |committed| {
                 let answer = match (result, committed) {
@@ -108,13 +133,13 @@ impl Drop for Writer {
     }
 }
 
-fn run(mut connection: Connection, jobs: &mpsc::Receiver<Job>) {
+fn run(mut connection: Connection, epoch: Epoch, jobs: &mpsc::Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
-        commit_group(&mut connection, first, jobs);
+        commit_group(&mut connection, epoch, first, jobs);
     }
 }
 
-fn commit_group(connection: &mut Connection, first: Job, jobs: &mpsc::Receiver<Job>) {
+fn commit_group(connection: &mut Connection, epoch: Epoch, first: Job, jobs: &mpsc::Receiver<Job>) {
     let tx = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
         Ok(tx) => tx,
         Err(error) => {
@@ -122,10 +147,18 @@ fn commit_group(connection: &mut Connection, first: Job, jobs: &mpsc::Receiver<J
                 error = &error as &dyn std::error::Error,
                 "cannot begin a transaction"
             );
-            first(Err(&error))(Ok(()));
+            first(Err(NoGroup::NotBegun(&error)))(Ok(()));
             return;
         }
     };
+    if let Err(error) = epoch::check(&tx, epoch) {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "this process may not write"
+        );
+        first(Err(NoGroup::NotOurs(&error)))(Ok(()));
+        return;
+    }
     let mut finish = vec![first(Ok(&tx))];
     while finish.len() < GROUP_LIMIT {
         match jobs.try_recv() {
@@ -183,10 +216,16 @@ mod tests {
 
     use super::*;
 
+    const OWN: Epoch = Epoch::from_u64(1);
+
     fn connection() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
         connection
-            .execute_batch("CREATE TABLE t (n INTEGER NOT NULL UNIQUE) STRICT")
+            .execute_batch(
+                "CREATE TABLE t (n INTEGER NOT NULL UNIQUE) STRICT;
+                 CREATE TABLE epoch (number INTEGER NOT NULL) STRICT;
+                 INSERT INTO epoch VALUES (1);",
+            )
             .unwrap();
         connection
     }
@@ -218,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_never_got_into_the_queue_was_not_done() {
-        let writer = Writer::start(connection()).unwrap();
+        let writer = Writer::start(connection(), OWN).unwrap();
         let (started, begun) = mpsc::channel();
         let (go_on, wait) = mpsc::channel::<()>();
         let mut first = Box::pin(writer.submit(move |_| {
@@ -244,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_that_fails_alone_was_not_done() {
-        let writer = Writer::start(connection()).unwrap();
+        let writer = Writer::start(connection(), OWN).unwrap();
         writer.submit(|tx| insert(tx, 1)).await.unwrap();
         let twice = writer.submit(|tx| {
             insert(tx, 2)?;
@@ -258,7 +297,7 @@ mod tests {
     async fn without_a_transaction_nothing_is_done() {
         let connection = connection();
         connection.execute_batch("BEGIN").unwrap();
-        let writer = Writer::start(connection).unwrap();
+        let writer = Writer::start(connection, OWN).unwrap();
         is_not_done(writer.submit(|tx| insert(tx, 1)).await);
     }
 }

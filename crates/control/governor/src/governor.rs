@@ -26,6 +26,7 @@ use crate::idempotency::Turns;
 use crate::policies::{InForce, PolicyShadow};
 use crate::ports::{ActionRecords, CommitStore, PolicyStore, Replies, SandboxStore};
 use crate::sandboxes::{Bindings, Sandboxes};
+use crate::timestamps::Taken;
 use crate::verify::{invoice_path, policies_path};
 use crate::{GovernError, HopAnswer, SelfAnswer};
 
@@ -92,6 +93,7 @@ pub struct Governor {
     /// Calls with a key that is being used wait for the one before.
     pub(crate) turns: Arc<Turns>,
     pub(crate) limiting: Limiting,
+    pub(crate) timestamps: Taken,
 }
 
 /// One change of limits and rates of an organization at a time: who may change one
@@ -120,6 +122,7 @@ impl Governor {
             in_force: InForce::default(),
             turns: Arc::default(),
             limiting: Limiting::default(),
+            timestamps: Taken::default(),
         })
     }
 

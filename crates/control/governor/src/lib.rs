@@ -47,6 +47,7 @@ mod records;
 mod sandboxes;
 mod settlement;
 mod suspension;
+mod timestamps;
 mod verify;
 
 pub use access_requests::{AccessRequest, ApprovalReference};
@@ -91,4 +92,5 @@ pub use questions::{
 pub use records::{ACTION_DECIDED, OrganizationCreated};
 pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
 pub use suspension::SuspensionRequest;
+pub use timestamps::MAX_TIMESTAMPS;
 pub use verify::RecordChecker;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use creto_types::memory::MemoryCommits;
 use creto_types::{
-    ActionId, Commit, Evidence, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply,
+    ActionId, Commit, Evidence, HybridTimestamp, LeafIndex, OrgId, PrincipalName, Receipt,
+    StoreError, StoredReply,
 };
 use parking_lot::Mutex;
 
@@ -71,9 +72,8 @@ impl ActionRecords for MemoryGovernor {
         action: ActionId,
     ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError> {
         let evidence = self.commits.evidence(org);
-        let numbered = evidence.iter().zip(0_u64..);
-        numbered
-            .filter(|(record, _)| record.action_id == Some(action))
+        placed(&evidence)
+            .filter(|(record, ..)| record.action_id == Some(action))
             .map(leaf)
             .collect()
     }
@@ -85,21 +85,32 @@ impl ActionRecords for MemoryGovernor {
         limit: usize,
     ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError> {
         let evidence = self.commits.evidence(org);
-        let numbered: Vec<_> = evidence.iter().zip(0_u64..).collect();
+        let numbered: Vec<_> = placed(&evidence).collect();
         numbered
             .into_iter()
             .rev()
-            .filter(|(_, index)| before.is_none_or(|before| *index < before.0))
-            .filter(|(record, _)| record.kind == crate::records::ACTION_DECIDED)
+            .filter(|(_, index, _)| before.is_none_or(|before| *index < before))
+            .filter(|(record, ..)| record.kind == crate::records::ACTION_DECIDED)
             .take(limit)
             .map(leaf)
             .collect()
     }
 }
 
-fn leaf((record, index): (&Evidence, u64)) -> Result<(LeafIndex, Vec<u8>), StoreError> {
-    let leaf = LeafIndex(index);
-    creto_audit::leaf_bytes(leaf, creto_audit::RecordClass::Evidence, record)
+/// A record with its place and the timestamp that puts it there.
+type Placed<'a> = (&'a Evidence, LeafIndex, HybridTimestamp);
+
+fn placed(evidence: &[Evidence]) -> impl Iterator<Item = Placed<'_>> {
+    let mut last = None;
+    evidence.iter().zip(0..).map(move |(record, index)| {
+        let ts = HybridTimestamp::behind(last, record.at).unwrap_or(HybridTimestamp::MAX);
+        last = Some(ts);
+        (record, LeafIndex(index), ts)
+    })
+}
+
+fn leaf((record, leaf, ts): Placed<'_>) -> Result<(LeafIndex, Vec<u8>), StoreError> {
+    creto_audit::leaf_bytes(leaf, ts, creto_audit::RecordClass::Evidence, record)
         .map(|bytes| (leaf, bytes))
         .map_err(|error| StoreError::Corrupt {
             what: "evidence",

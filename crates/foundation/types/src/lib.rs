@@ -8,6 +8,7 @@
 mod canonical;
 mod clock;
 mod evidence;
+mod hybrid;
 mod id;
 #[cfg(feature = "test-util")]
 pub mod memory;
@@ -23,6 +24,7 @@ mod store;
 pub use canonical::{CanonicalError, canonical_json};
 pub use clock::{Clock, ManualClock, Reading, SystemClock, unix_millis};
 pub use evidence::{Claim, Commit, Evidence, Idempotency, LeafIndex, Receipt, Turn};
+pub use hybrid::{HybridTimestamp, HybridTimestampError};
 pub use id::{ActionId, ActionKind, Id, IdError, IdKind, IdSource, OrgId, OrgKind, SystemIds};
 pub use money::{Currency, Money, MoneyError};
 pub use period::{Period, PeriodError};

@@ -48,6 +48,15 @@ pub enum StoreError {
         /// The kind of thing.
         what: &'static str,
     },
+    /// Another process opened the store after this one did, and owns it now: nothing
+    /// that this one writes is taken any more.
+    #[error("this process opened the store as number {own}, and number {newest} owns it now")]
+    Fenced {
+        /// The epoch of the caller.
+        own: u64,
+        /// The newest.
+        newest: u64,
+    },
     /// A record is larger than its place allows.
     #[error("{what} is too large to be stored: {size} bytes, at most {limit} are possible")]
     TooLarge {
@@ -84,7 +93,9 @@ impl Classify for StoreError {
             | Self::NotFound { .. }
             | Self::Conflict { .. }
             | Self::TooLarge { .. } => Class::Permanent,
-            Self::AlreadyClaimed { .. } | Self::Corrupt { .. } => Class::Security,
+            Self::AlreadyClaimed { .. } | Self::Corrupt { .. } | Self::Fenced { .. } => {
+                Class::Security
+            }
             Self::Unavailable(_) | Self::NotDone(_) | Self::InUse { .. } => Class::Transient,
         }
     }
@@ -96,6 +107,7 @@ impl Classify for StoreError {
             Self::NotFound { .. } => "not_found",
             Self::Conflict { .. } => "conflict",
             Self::InUse { .. } => "store_in_use",
+            Self::Fenced { .. } => "fenced",
             Self::TooLarge { .. } => "record_too_large",
             Self::Corrupt { .. } => "stored_data_corrupt",
             Self::NotDone(_) => "store_not_done",

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use creto_types::{Evidence, LeafIndex, OrgId, Timestamp};
+use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, Timestamp};
 
 use crate::{Journal, RecordClass, TileStore, leaf_bytes};
 
@@ -33,8 +33,8 @@ pub fn record(org: OrgId, n: u64) -> Evidence {
     }
 }
 
-/// Places count up per organization, a batch is one transaction, and reading
-/// gives back the leaves.
+/// Places count up per organization, timestamps rise with them although everything
+/// happened in one instant, a batch is one transaction, and reading gives back the leaves.
 pub async fn journal_keeps_order(journal: &dyn Journal) {
     assert_eq!(journal.organizations().await.unwrap(), []);
     assert_eq!(journal.size(org(1)).await.unwrap(), 0);
@@ -54,10 +54,14 @@ pub async fn journal_keeps_order(journal: &dyn Journal) {
     assert_eq!(journal.size(org(1)).await.unwrap(), 3);
     assert_eq!(journal.size(org(2)).await.unwrap(), 1);
     assert_eq!(journal.organizations().await.unwrap(), [org(1), org(2)]);
+    let leaf = |place: u32, class, n| {
+        let ts = HybridTimestamp::from_parts(1_700_000_000_000, place).unwrap();
+        leaf_bytes(LeafIndex(place.into()), ts, class, &record(org(1), n)).unwrap()
+    };
     let expected = [
-        leaf_bytes(LeafIndex(0), RecordClass::Trace, &record(org(1), 0)).unwrap(),
-        leaf_bytes(LeafIndex(1), RecordClass::Trace, &record(org(1), 2)).unwrap(),
-        leaf_bytes(LeafIndex(2), RecordClass::Evidence, &record(org(1), 3)).unwrap(),
+        leaf(0, RecordClass::Trace, 0),
+        leaf(1, RecordClass::Trace, 2),
+        leaf(2, RecordClass::Evidence, 3),
     ];
     assert_eq!(journal.read(org(1), 0, 10).await.unwrap(), expected);
     assert_eq!(journal.read(org(1), 1, 1).await.unwrap(), expected[1..2]);

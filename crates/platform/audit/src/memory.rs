@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use creto_types::{Evidence, LeafIndex, OrgId, StoreError};
+use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, StoreError};
 use parking_lot::Mutex;
 
 use crate::{Journal, RecordClass, TileStore, leaf_bytes};
@@ -13,6 +13,8 @@ use crate::{Journal, RecordClass, TileStore, leaf_bytes};
 #[derive(Debug, Default)]
 pub struct MemoryJournal {
     logs: Mutex<HashMap<OrgId, Vec<Vec<u8>>>>,
+    /// The timestamp of each log's last leaf.
+    last: Mutex<HashMap<OrgId, HybridTimestamp>>,
     failures: Failures,
 }
 
@@ -86,13 +88,18 @@ impl Journal for MemoryJournal {
     ) -> Result<Vec<LeafIndex>, StoreError> {
         self.failures.pass()?;
         let mut logs = self.logs.lock();
+        let mut last = self.last.lock();
+        let mut after = last.clone();
         let mut grown: HashMap<OrgId, Vec<Vec<u8>>> = HashMap::new();
         let mut places = Vec::with_capacity(records.len());
         for record in &records {
             let before = logs.get(&record.org).map_or(0, Vec::len);
             let tail = grown.entry(record.org).or_default();
             let place = LeafIndex((before + tail.len()) as u64);
-            let bytes = leaf_bytes(place, class, record).map_err(|e| StoreError::Corrupt {
+            let ts = HybridTimestamp::behind(after.get(&record.org).copied(), record.at)
+                .unwrap_or(HybridTimestamp::MAX);
+            after.insert(record.org, ts);
+            let bytes = leaf_bytes(place, ts, class, record).map_err(|e| StoreError::Corrupt {
                 what: "evidence",
                 source: Box::new(e),
             })?;
@@ -102,6 +109,7 @@ impl Journal for MemoryJournal {
         for (org, tail) in grown {
             logs.entry(org).or_default().extend(tail);
         }
+        *last = after;
         Ok(places)
     }
 

@@ -1,7 +1,9 @@
 //! One record of the log as the bytes of its leaf.
 
 use creto_tlog::MAX_ENTRY_LEN;
-use creto_types::{ActionId, Evidence, LeafIndex, OrgId, PrincipalName, Timestamp, canonical_json};
+use creto_types::{
+    ActionId, Evidence, HybridTimestamp, LeafIndex, OrgId, PrincipalName, Timestamp, canonical_json,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::LeafError;
@@ -33,19 +35,23 @@ impl RecordClass {
 #[derive(Serialize)]
 struct Leaf<'a> {
     index: LeafIndex,
+    ts: HybridTimestamp,
     class: RecordClass,
     #[serde(flatten)]
     record: &'a Evidence,
 }
 
-/// The leaf: the RFC 8785 form of the record together with its place and class.
+/// The leaf: the RFC 8785 form of the record together with its place, the timestamp that
+/// puts it behind everything before ([`HybridTimestamp::behind`]), and its class.
 pub fn leaf_bytes(
     index: LeafIndex,
+    ts: HybridTimestamp,
     class: RecordClass,
     record: &Evidence,
 ) -> Result<Vec<u8>, LeafError> {
     let bytes = canonical_json(&Leaf {
         index,
+        ts,
         class,
         record,
     })?;
@@ -63,6 +69,9 @@ pub fn leaf_bytes(
 #[serde(deny_unknown_fields)]
 struct StoredLeaf {
     index: u64,
+    // Absent in leaves that are older than this field.
+    #[serde(default, rename = "ts", deserialize_with = "present")]
+    _ts: Option<HybridTimestamp>,
     #[serde(rename = "class")]
     _class: RecordClass,
     org: OrgId,
@@ -99,4 +108,49 @@ pub(crate) fn read_leaf(
         return Err(LeafFault::OtherOrg(leaf.org.to_string()));
     }
     Ok(value)
+}
+
+/// What is there is a timestamp; `null` is none.
+fn present<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<HybridTimestamp>, D::Error> {
+    HybridTimestamp::deserialize(deserializer).map(Some)
+}
+
+/// That the timestamps of a log rise strictly from leaf to leaf.
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    last: Option<(u64, HybridTimestamp)>,
+}
+
+#[derive(Deserialize)]
+struct Placed {
+    #[serde(default)]
+    ts: Option<HybridTimestamp>,
+    at: Timestamp,
+}
+
+impl Order {
+    /// Takes a leaf that was read, behind those before it.
+    pub(crate) fn take(&mut self, index: u64, leaf: &serde_json::Value) -> Result<(), String> {
+        let placed = Placed::deserialize(leaf).map_err(|error| error.to_string())?;
+        let Some(ts) = placed.ts else {
+            return match self.last {
+                None => Ok(()),
+                Some((before, _)) => Err(format!("has no timestamp, and leaf {before} has one")),
+            };
+        };
+        let before = self.last.replace((index, ts));
+        if let Some((leaf, last)) = before
+            && ts <= last
+        {
+            return Err(format!(
+                "its timestamp {ts} is not behind {last} of leaf {leaf}"
+            ));
+        }
+        if ts < HybridTimestamp::of_instant(placed.at) {
+            return Err(format!("its timestamp {ts} is before it happened"));
+        }
+        Ok(())
+    }
 }

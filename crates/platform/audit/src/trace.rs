@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_types::{Evidence, LeafIndex, OrgId, StoreError};
+use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -55,8 +55,9 @@ impl Tracer {
 
     /// Hands the record over; waits while the queue is full.
     pub(crate) async fn trace(&self, record: Evidence) -> Result<(), AuditError> {
-        // The longest index: a record that is accepted fits wherever it lands.
-        leaf_bytes(LeafIndex(u64::MAX), RecordClass::Trace, &record)?;
+        // The longest index and timestamp: a record that is accepted fits wherever it lands.
+        let (leaf, ts) = (LeafIndex(u64::MAX), HybridTimestamp::MAX);
+        leaf_bytes(leaf, ts, RecordClass::Trace, &record)?;
         self.healthy()?;
         let room = self
             .records

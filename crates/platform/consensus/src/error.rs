@@ -1,5 +1,6 @@
 //! Why there is no timestamp.
 
+use std::error::Error;
 use std::time::Duration;
 
 use creto_errors::{Class, Classify};
@@ -21,6 +22,28 @@ pub enum OracleError {
         /// How far is allowed.
         limit: Duration,
     },
+    /// The wall clock stepped further ahead than is allowed.
+    #[error(
+        "the wall clock stepped {ahead:?} ahead, more than the {limit:?} allowed; correct the clock, or restart this process if the clock is right now"
+    )]
+    ClockSteppedForward {
+        /// How far.
+        ahead: Duration,
+        /// How far is allowed.
+        limit: Duration,
+    },
+    /// The server that hands the timestamps out cannot be reached, or the connection
+    /// broke off.
+    #[error("the server of timestamps cannot be reached")]
+    Unreachable(#[source] Box<dyn Error + Send + Sync>),
+    /// The server that hands the timestamps out refused, or answered what makes no sense.
+    #[error("the server of timestamps refused: {message}")]
+    Refused {
+        /// By the class it gave.
+        class: Class,
+        /// Its code and its account.
+        message: String,
+    },
     /// The clock is before 1970 or beyond what a timestamp can say.
     #[error("the wall clock is outside the range of timestamps")]
     ClockOutOfRange,
@@ -41,8 +64,9 @@ impl Classify for OracleError {
     fn class(&self) -> Class {
         match self {
             Self::Store(error) => error.class(),
-            Self::ClockStepped { .. } => Class::Security,
-            Self::Interrupted(_) => Class::Transient,
+            Self::ClockStepped { .. } | Self::ClockSteppedForward { .. } => Class::Security,
+            Self::Interrupted(_) | Self::Unreachable(_) => Class::Transient,
+            Self::Refused { class, .. } => *class,
             Self::ClockOutOfRange | Self::Config { .. } => Class::Permanent,
         }
     }
@@ -51,6 +75,9 @@ impl Classify for OracleError {
         match self {
             Self::Store(error) => error.code(),
             Self::ClockStepped { .. } => "clock_stepped_back",
+            Self::ClockSteppedForward { .. } => "clock_stepped_forward",
+            Self::Unreachable(_) => "oracle_unreachable",
+            Self::Refused { .. } => "oracle_refused",
             Self::Interrupted(_) => "oracle_interrupted",
             Self::ClockOutOfRange => "clock_out_of_range",
             Self::Config { .. } => "oracle_config_invalid",

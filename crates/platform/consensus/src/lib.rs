@@ -12,11 +12,18 @@
 //!   steps back further than `max_backward_step` the oracle refuses loudly
 //!   ([`OracleError::ClockStepped`]), because timestamps would then be far from
 //!   any wall time.
+//! - **A wrong clock leaves nothing behind.** A step ahead of more than
+//!   `max_forward_step` is refused as loudly ([`OracleError::ClockSteppedForward`]) and
+//!   raises no bound: when the clock is put right the oracle goes on at once.
+//! - **One order of commits.** [`Sequencer::order`] gives each event its place in the
+//!   transaction that makes it durable, without gaps, and refuses whoever holds an
+//!   earlier [`Epoch`].
 //! - **No I/O on the fast path**: one durable write per window of time.
 //!
 //! What it is not: a consensus protocol. [`LocalOracle`] orders the events of
-//! one process; a [`WindowStore`] shared by two processes at a time is not
-//! supported, which its backends prevent by owning their file.
+//! one process, and others through it over gRPC; a [`WindowStore`] shared by two
+//! processes at a time is not supported, which its backends prevent by owning their
+//! file, and by the epoch where owning it fails.
 
 #[cfg(feature = "test-util")]
 pub mod conformance;
@@ -24,10 +31,13 @@ mod error;
 mod local;
 #[cfg(feature = "test-util")]
 pub mod memory;
+mod order;
 mod ports;
 mod timestamp;
 
+pub use creto_types::HybridTimestamp;
 pub use error::OracleError;
 pub use local::{LocalOracle, OracleConfig};
-pub use ports::{TimestampOracle, TimestampOracleExt, WindowStore};
-pub use timestamp::{HybridTimestamp, TimestampRange};
+pub use order::{Epoch, Sequenced};
+pub use ports::{Sequencer, TimestampOracle, TimestampOracleExt, WindowStore};
+pub use timestamp::TimestampRange;

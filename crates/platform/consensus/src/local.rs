@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use creto_types::{Clock, StoreError};
+use creto_types::{Clock, HybridTimestamp, StoreError};
 use parking_lot::Mutex;
 
-use crate::{HybridTimestamp, OracleError, TimestampOracle, TimestampRange, WindowStore};
+use crate::{OracleError, TimestampOracle, TimestampRange, WindowStore};
 
 /// How the oracle is run.
 #[derive(Clone, Debug)]
@@ -20,14 +20,19 @@ pub struct OracleConfig {
     /// How far the wall clock may be behind the last timestamp. At least the
     /// window, which a restart can leave it behind by itself.
     pub max_backward_step: Duration,
+    /// How far the wall clock may step ahead of where the time that passed should have
+    /// brought it. At most `max_backward_step`: so whatever step was followed can be
+    /// taken back at once.
+    pub max_forward_step: Duration,
 }
 
 impl Default for OracleConfig {
-    /// One second of window, ten of backward step.
+    /// One second of window, a minute of steps in either direction.
     fn default() -> Self {
         Self {
             window: Duration::from_secs(1),
-            max_backward_step: Duration::from_secs(10),
+            max_backward_step: Duration::from_secs(60),
+            max_forward_step: Duration::from_secs(60),
         }
     }
 }
@@ -42,6 +47,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     window_ms: u64,
     max_backward: Duration,
+    max_forward: Duration,
     state: Mutex<State>,
     /// The highest bound that was tried, durable or not. One caller raises it;
     /// the others wait for it.
@@ -53,6 +59,23 @@ struct State {
     next: u64,
     /// No timestamp of this millisecond or later is handed out.
     bound_ms: u64,
+    /// The wall clock at the process's steady clock's zero, by the furthest reading that
+    /// was followed. It is constant but for steps, so a step ahead shows in it however
+    /// long nobody asked.
+    origin_ms: i128,
+}
+
+/// One look at both clocks, in milliseconds.
+#[derive(Clone, Copy)]
+struct Look {
+    wall: u64,
+    steady: u64,
+}
+
+impl Look {
+    fn origin(self) -> i128 {
+        i128::from(self.wall) - i128::from(self.steady)
+    }
 }
 
 impl std::fmt::Debug for LocalOracle {
@@ -97,19 +120,33 @@ impl LocalOracle {
                 problem: "must be at least the window",
             });
         }
+        if config.max_forward_step > config.max_backward_step {
+            return Err(OracleError::Config {
+                field: "max_forward_step",
+                problem: "must be at most max_backward_step",
+            });
+        }
         let bound_ms = store.upper_bound().await?.unwrap_or(0);
         let next = HybridTimestamp::from_parts(bound_ms, 0)
             .ok_or_else(|| unreadable(bound_ms))?
             .as_u64();
-        let inner = Inner {
+        let mut inner = Inner {
             store,
             clock,
             window_ms,
             max_backward: config.max_backward_step,
-            state: Mutex::new(State { next, bound_ms }),
+            max_forward: config.max_forward_step,
+            state: Mutex::new(State {
+                next,
+                bound_ms,
+                origin_ms: 0,
+            }),
             raising: tokio::sync::Mutex::new(bound_ms),
         };
-        inner.start_for(next, inner.now_ms()?)?;
+        // How long nothing ran nobody can tell, so the clock is taken at its word.
+        let look = inner.look()?;
+        inner.state.get_mut().origin_ms = look.origin();
+        inner.start_for(next, look)?;
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -117,21 +154,43 @@ impl LocalOracle {
 }
 
 impl Inner {
-    fn now_ms(&self) -> Result<u64, OracleError> {
-        u64::try_from(self.clock.now().as_millisecond())
+    fn look(&self) -> Result<Look, OracleError> {
+        // The wall clock first: a thread that is stopped in between finds more time
+        // passed than the wall clock shows, never a step that was none.
+        let wall = u64::try_from(self.clock.now().as_millisecond())
             .ok()
             .filter(|ms| *ms <= HybridTimestamp::MAX_MILLIS)
-            .ok_or(OracleError::ClockOutOfRange)
+            .ok_or(OracleError::ClockOutOfRange)?;
+        let steady = u64::try_from(self.clock.monotonic().as_millis())
+            .map_err(|_| OracleError::ClockOutOfRange)?;
+        Ok(Look { wall, steady })
+    }
+
+    /// Looks at the clocks, and refuses a wall clock that stepped too far ahead: nothing
+    /// is handed out by it and no bound raised to it, so once it is put right it is as if
+    /// it had never been wrong.
+    fn follow(&self, state: &mut State) -> Result<Look, OracleError> {
+        let look = self.look()?;
+        let ahead = u64::try_from(look.origin().saturating_sub(state.origin_ms)).unwrap_or(0);
+        let ahead = Duration::from_millis(ahead);
+        if ahead > self.max_forward {
+            return Err(OracleError::ClockSteppedForward {
+                ahead,
+                limit: self.max_forward,
+            });
+        }
+        state.origin_ms = state.origin_ms.max(look.origin());
+        Ok(look)
     }
 
     /// The number to hand out next at this wall time: the clock's, or the one
     /// after the last when the clock is not past it.
-    fn start_for(&self, next: u64, now_ms: u64) -> Result<u64, OracleError> {
-        let wall = HybridTimestamp::from_parts(now_ms, 0)
+    fn start_for(&self, next: u64, look: Look) -> Result<u64, OracleError> {
+        let wall = HybridTimestamp::from_parts(look.wall, 0)
             .ok_or(OracleError::ClockOutOfRange)?
             .as_u64();
         let next_ms = HybridTimestamp::from_u64(next).millis();
-        let behind = Duration::from_millis(next_ms.saturating_sub(now_ms));
+        let behind = Duration::from_millis(next_ms.saturating_sub(look.wall));
         if behind > self.max_backward {
             return Err(OracleError::ClockStepped {
                 behind,
@@ -146,7 +205,8 @@ impl Inner {
         // The clock is read under the lock, so that no caller brings an older
         // reading than one before it.
         let mut state = self.state.lock();
-        let first = self.start_for(state.next, self.now_ms()?)?;
+        let look = self.follow(&mut state)?;
+        let first = self.start_for(state.next, look)?;
         let range = TimestampRange::new(HybridTimestamp::from_u64(first), count)
             .ok_or(OracleError::ClockOutOfRange)?;
         let last = range.last();
@@ -170,7 +230,8 @@ impl Inner {
         }
         // A window from the clock, not from the last timestamp: restarts in
         // quick succession do not run away from the clock.
-        let from_clock = self.now_ms()?.saturating_add(self.window_ms);
+        let look = self.follow(&mut self.state.lock())?;
+        let from_clock = look.wall.saturating_add(self.window_ms);
         let to_ms = from_clock.max(above_ms.saturating_add(1)).max(*tried);
         if to_ms > HybridTimestamp::MAX_MILLIS {
             return Err(OracleError::ClockOutOfRange);

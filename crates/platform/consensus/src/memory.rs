@@ -1,13 +1,15 @@
-//! A window store in memory that obeys the full contract; for tests. Keep it
-//! while the oracle is opened again to play a restart.
+//! Stores in memory that obey the full contracts; for tests. Keep one while what stands
+//! on it is opened again to play a restart.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use creto_types::StoreError;
+use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, StoreError};
 use parking_lot::Mutex;
 
-use crate::WindowStore;
+use crate::{Epoch, Sequenced, Sequencer, WindowStore};
 
 /// The bound in memory.
 #[derive(Debug, Default)]
@@ -73,5 +75,81 @@ impl WindowStore for MemoryWindow {
             Some(Failure::Applied) => Err(injected()),
             _ => Ok(()),
         }
+    }
+}
+
+/// An order of events in memory.
+#[derive(Debug, Default)]
+pub struct MemoryOrder {
+    state: Mutex<Ordered>,
+}
+
+#[derive(Debug, Default)]
+struct Ordered {
+    epoch: u64,
+    /// The next place, and the last timestamp, of each organization.
+    heads: HashMap<OrgId, (u64, HybridTimestamp)>,
+}
+
+/// One opening of it.
+#[derive(Debug)]
+pub struct MemorySequencer {
+    order: Arc<MemoryOrder>,
+    epoch: Epoch,
+}
+
+impl MemoryOrder {
+    /// Nothing was ordered yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Opens it, and fences off whoever did before.
+    #[must_use]
+    pub fn open(self: &Arc<Self>) -> MemorySequencer {
+        let mut state = self.state.lock();
+        state.epoch += 1;
+        MemorySequencer {
+            order: Arc::clone(self),
+            epoch: Epoch::from_u64(state.epoch),
+        }
+    }
+}
+
+#[async_trait]
+impl Sequencer for MemorySequencer {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    async fn order(&self, events: Vec<Evidence>) -> Result<Vec<Sequenced>, StoreError> {
+        let mut state = self.order.state.lock();
+        if state.epoch != self.epoch.as_u64() {
+            return Err(StoreError::Fenced {
+                own: self.epoch.as_u64(),
+                newest: state.epoch,
+            });
+        }
+        let mut heads = state.heads.clone();
+        let mut ordered = Vec::with_capacity(events.len());
+        for event in &events {
+            let head = heads.get(&event.org).copied();
+            let place = head.map_or(0, |(next, _)| next);
+            let ts = HybridTimestamp::behind(head.map(|(_, last)| last), event.at).ok_or(
+                StoreError::Conflict {
+                    what: "the last timestamp",
+                },
+            )?;
+            heads.insert(event.org, (place + 1, ts));
+            ordered.push(Sequenced {
+                org: event.org,
+                place: LeafIndex(place),
+                ts,
+                epoch: self.epoch,
+            });
+        }
+        state.heads = heads;
+        Ok(ordered)
     }
 }

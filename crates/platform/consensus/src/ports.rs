@@ -1,11 +1,11 @@
-//! The oracle as others see it, and the store it needs.
+//! The oracle as others see it, the store it needs, and the order of commits.
 
 use std::num::NonZeroU32;
 
 use async_trait::async_trait;
-use creto_types::StoreError;
+use creto_types::{Evidence, HybridTimestamp, StoreError};
 
-use crate::{HybridTimestamp, OracleError, TimestampRange};
+use crate::{Epoch, OracleError, Sequenced, TimestampRange};
 
 /// Hands out timestamps.
 #[async_trait]
@@ -37,4 +37,23 @@ pub trait WindowStore: Send + Sync {
     /// Raises the bound. Durable on return. A bound at or below the stored one
     /// is refused with [`StoreError::Conflict`]: somebody else raised it.
     async fn raise(&self, to_ms: u64) -> Result<(), StoreError>;
+}
+
+/// Puts events into the order in which they become durable.
+///
+/// One of these is one opening of a store. Each opening takes an [`Epoch`] of its own,
+/// durable and one above the one before, and every change goes with it: once a later
+/// epoch is durable, the store refuses what comes with an earlier one
+/// ([`StoreError::Fenced`]) in the transaction that would have made it durable. A process
+/// that lost its store cannot write to it, whatever it still believes.
+#[async_trait]
+pub trait Sequencer: Send + Sync {
+    /// The epoch that this opening took.
+    fn epoch(&self) -> Epoch;
+
+    /// Makes the events durable in one transaction, all or none, and says the place of
+    /// each, in order. The places of an organization count up from zero without a gap,
+    /// over concurrent calls, restarts and epochs; so what was acknowledged before a call
+    /// began stands before all of it.
+    async fn order(&self, events: Vec<Evidence>) -> Result<Vec<Sequenced>, StoreError>;
 }

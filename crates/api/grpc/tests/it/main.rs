@@ -10,4 +10,5 @@
 mod calls;
 mod connections;
 mod refusals;
+mod timestamps;
 mod world;

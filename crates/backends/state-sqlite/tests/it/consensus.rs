@@ -1,13 +1,16 @@
-//! The timestamp bound, by its port's contract and over a restart.
+//! The timestamp bound and the order of commits, by their ports' contracts and over
+//! restarts.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use creto_audit::{Journal as _, RecordClass};
 use creto_consensus::{
-    LocalOracle, OracleConfig, TimestampOracleExt as _, WindowStore as _, conformance,
+    LocalOracle, OracleConfig, Sequencer as _, TimestampOracleExt as _, WindowStore as _,
+    conformance,
 };
-use creto_state_sqlite::{Database, SqliteWindow};
-use creto_types::{ManualClock, Timestamp};
+use creto_state_sqlite::{Database, SqliteJournal, SqliteSequencer, SqliteWindow};
+use creto_types::{ManualClock, StoreError, Timestamp};
 
 #[tokio::test]
 async fn keeps_the_contract() {
@@ -41,4 +44,81 @@ async fn timestamps_rise_over_a_restart() {
         }
         clock.advance(Duration::from_millis(1));
     }
+}
+
+#[tokio::test]
+async fn the_order_keeps_the_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dense.db");
+    conformance::order_is_dense(&|| Arc::new(SqliteSequencer::new(Database::open(&path).unwrap())))
+        .await;
+    let path = dir.path().join("fenced.db");
+    conformance::an_older_epoch_is_fenced(&|| {
+        // Whoever removes the lock lets a second process in.
+        let _ = std::fs::remove_file(dir.path().join("fenced.db.lock"));
+        Arc::new(SqliteSequencer::new(Database::open(&path).unwrap()))
+    })
+    .await;
+}
+
+/// Every port writes through the same door.
+#[tokio::test]
+async fn whoever_lost_the_file_writes_nothing_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let old = Database::open(&path).unwrap();
+    let window = SqliteWindow::new(Arc::clone(&old));
+    let journal = SqliteJournal::new(Arc::clone(&old));
+    window.raise(1_000).await.unwrap();
+    std::fs::remove_file(dir.path().join("state.db.lock")).unwrap();
+    let new = Database::open(&path).unwrap();
+    assert!(new.epoch() > old.epoch());
+
+    let refused = window.raise(2_000).await;
+    assert!(
+        matches!(refused, Err(StoreError::Fenced { .. })),
+        "{refused:?}"
+    );
+    let org = creto_audit::conformance::org(1);
+    let record = creto_audit::conformance::record(org, 1);
+    let refused = journal.append(RecordClass::Trace, vec![record]).await;
+    assert!(
+        matches!(refused, Err(StoreError::Fenced { .. })),
+        "{refused:?}"
+    );
+    let found = SqliteWindow::new(Arc::clone(&new)).upper_bound().await;
+    assert_eq!(found.unwrap(), Some(1_000));
+    assert_eq!(SqliteJournal::new(new).size(org).await.unwrap(), 0);
+}
+
+/// A log that was begun before leaves had timestamps goes on with them.
+#[tokio::test]
+async fn leaves_without_a_timestamp_stay_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(&dir.path().join("state.db")).unwrap();
+    let org = creto_audit::conformance::org(1);
+    db.write(move |tx| {
+        tx.execute(
+            "INSERT INTO journal (org, leaf, class, kind, at, actor, bytes)
+             VALUES (?1, 0, 'evidence', 'k', '2026-01-01T00:00:00Z', 'a', x'7b7d')",
+            [org.to_string()],
+        )
+        .map_err(|e| StoreError::Unavailable(Box::new(e)))
+    })
+    .await
+    .unwrap();
+    let event = creto_audit::conformance::record(org, 1);
+    let ordered = SqliteSequencer::new(Arc::clone(&db))
+        .order(vec![event])
+        .await
+        .unwrap();
+    assert_eq!((ordered[0].place.0, ordered[0].ts.logical()), (1, 0));
+    let leaves = SqliteJournal::new(db).read(org, 0, 10).await.unwrap();
+    assert_eq!(leaves[0], b"{}");
+    let text = format!("\"ts\":\"{}\"", ordered[0].ts);
+    assert!(
+        String::from_utf8(leaves[1].clone())
+            .unwrap()
+            .contains(&text)
+    );
 }

@@ -9,7 +9,7 @@ use creto_types::{LeafIndex, OrgId};
 
 use super::{CHECKPOINT, Finding, LeafCheck};
 use crate::head::HASHER;
-use crate::record::read_leaf;
+use crate::record::{Order, read_leaf};
 
 /// Every path that a log of this size has.
 pub(crate) fn paths(size: u64) -> BTreeSet<String> {
@@ -33,6 +33,7 @@ pub(crate) fn check(
         tiles: Vec::new(),
         suspects: Vec::new(),
         findings: Vec::new(),
+        order: Order::default(),
         whole: true,
     };
     for entries in Entries::all(head.size) {
@@ -51,6 +52,7 @@ struct Pass<'a> {
     /// changed shows when the root is known.
     suspects: Vec<u64>,
     findings: Vec<Finding>,
+    order: Order,
     /// Whether every leaf took its place in the tree.
     whole: bool,
 }
@@ -83,7 +85,10 @@ impl Pass<'_> {
             }
             let checked = read_leaf(entry, self.org, index)
                 .map_err(|fault| fault.to_string())
-                .and_then(|leaf| check_leaf(LeafIndex(index), &leaf));
+                .and_then(|leaf| {
+                    self.order.take(index, &leaf)?;
+                    check_leaf(LeafIndex(index), &leaf)
+                });
             if let Err(message) = checked {
                 self.findings.push(Finding::leaf(index, message));
             }

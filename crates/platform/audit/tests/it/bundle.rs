@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use creto_audit::conformance::{org, record};
 use creto_audit::{
-    DirectoryBundle, Finding, Journal as _, RecordClass, Trust, VerifyReport, verify_bundle,
+    DirectoryBundle, Finding, Journal as _, RecordClass, Trust, VerifyReport, leaf_bytes,
+    verify_bundle,
 };
 use creto_crypto::sha256;
 use creto_errors::Classify as _;
+use creto_types::{HybridTimestamp, LeafIndex};
 
 use crate::World;
 
@@ -294,6 +296,73 @@ async fn a_manifest_of_an_older_export_does_not_cover_a_newer_log() {
     });
     let found = places(&mixed);
     assert!(found.contains(&"checkpoint".to_owned()), "{found:?}");
+}
+
+/// A log that was signed as it is, whatever its leaves say of their order.
+async fn signed_with(leaves: Vec<serde_json::Value>) -> Files {
+    let world = World::new();
+    world.journal.tamper(org(1), |log| {
+        *log = leaves
+            .iter()
+            .map(|leaf| creto_types::canonical_json(leaf).unwrap())
+            .collect();
+    });
+    export(&world).await
+}
+
+#[tokio::test]
+async fn a_log_whose_timestamps_do_not_rise_is_found_out() {
+    let at = |millis, logical| HybridTimestamp::from_parts(millis, logical).unwrap();
+    let leaf = |index: u64, ts: Option<HybridTimestamp>| {
+        let bytes = leaf_bytes(
+            LeafIndex(index),
+            ts.unwrap_or(HybridTimestamp::MAX),
+            RecordClass::Evidence,
+            &record(org(1), index),
+        );
+        let mut leaf: serde_json::Value = serde_json::from_slice(&bytes.unwrap()).unwrap();
+        if ts.is_none() {
+            leaf.as_object_mut().unwrap().remove("ts");
+        }
+        leaf
+    };
+    let start = 1_700_000_000_000;
+    let good = [
+        None,
+        None,
+        Some(at(start, 0)),
+        Some(at(start, 1)),
+        Some(at(start + 1, 0)),
+    ];
+    let log = |all: &[Option<HybridTimestamp>]| {
+        (0..)
+            .zip(all)
+            .map(|(index, ts)| leaf(index, *ts))
+            .collect::<Vec<_>>()
+    };
+    // Leaves from before there were timestamps stay valid.
+    verify(&signed_with(log(&good)).await).unwrap();
+    for (place, ts) in [
+        (3, Some(at(start, 0))),
+        (4, Some(at(start, 1))),
+        (4, None),
+        (2, Some(at(start - 1, 0))),
+    ] {
+        let mut bad = good;
+        bad[place] = ts;
+        let found = places(&signed_with(log(&bad)).await);
+        assert_eq!(found, [format!("leaf {place}")], "{ts:?}");
+    }
+    let mut bad = log(&good);
+    bad[2]["ts"] = serde_json::Value::Null;
+    let world = World::new();
+    world.journal.tamper(org(1), |log| {
+        *log = bad
+            .iter()
+            .map(|leaf| creto_types::canonical_json(leaf).unwrap())
+            .collect();
+    });
+    assert!(world.open().await.is_err(), "such a leaf is none");
 }
 
 #[tokio::test]

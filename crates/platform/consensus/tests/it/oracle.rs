@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_consensus::memory::{Failure, MemoryWindow};
+use creto_consensus::memory::{Failure, MemoryOrder, MemoryWindow};
 use creto_consensus::{
     LocalOracle, OracleConfig, OracleError, TimestampOracle as _, TimestampOracleExt as _,
     WindowStore as _, conformance,
@@ -17,6 +17,10 @@ use crate::{START_MS, World, config, instant};
 #[tokio::test]
 async fn memory_keeps_the_contract() {
     conformance::bound_only_rises(&MemoryWindow::new()).await;
+    let order = MemoryOrder::new();
+    conformance::order_is_dense(&|| Arc::new(order.open())).await;
+    let order = MemoryOrder::new();
+    conformance::an_older_epoch_is_fenced(&|| Arc::new(order.open())).await;
 }
 
 #[tokio::test]
@@ -107,6 +111,98 @@ async fn a_large_step_back_is_refused_until_the_clock_is_right_again() {
 }
 
 #[tokio::test]
+async fn a_large_step_ahead_is_refused_and_leaves_nothing_behind() {
+    let world = World::new();
+    let oracle = world.open().await.unwrap();
+    let before = oracle.next().await.unwrap();
+    let bound = world.store.upper_bound().await.unwrap();
+    for ahead_ms in [5_001, 31_536_000_000] {
+        world.clock.step_wall_to(instant(START_MS + ahead_ms));
+        for _ in 0..3 {
+            let error = oracle.next().await.unwrap_err();
+            assert_eq!(
+                (error.code(), error.class()),
+                ("clock_stepped_forward", Class::Security)
+            );
+        }
+        assert_eq!(world.store.upper_bound().await.unwrap(), bound);
+    }
+    // Put right, it goes on as if nothing had been.
+    world.clock.step_wall_to(instant(START_MS));
+    let next = oracle.next().await.unwrap();
+    assert_eq!(
+        (next.millis(), next.logical()),
+        (START_MS, before.logical() + 1)
+    );
+    world.open().await.unwrap().next().await.unwrap();
+}
+
+#[tokio::test]
+async fn time_that_passes_is_no_step_however_long_nobody_asked() {
+    let world = World::new();
+    let oracle = world.open().await.unwrap();
+    oracle.next().await.unwrap();
+    world.clock.advance(Duration::from_secs(86_400));
+    let next = oracle.next().await.unwrap();
+    assert_eq!(next.millis(), START_MS + 86_400_000);
+    // Nor is it one to come back from a step back.
+    world
+        .clock
+        .step_wall_to(instant(START_MS + 86_400_000 - 4_000));
+    oracle.next().await.unwrap();
+    world
+        .clock
+        .step_wall_to(instant(START_MS + 86_400_000 + 4_000));
+    let next = oracle.next().await.unwrap();
+    assert_eq!(next.millis(), START_MS + 86_404_000);
+}
+
+#[tokio::test]
+async fn any_step_that_was_followed_can_be_taken_back_at_once() {
+    let world = World::new();
+    let oracle = world.open().await.unwrap();
+    world.clock.step_wall_to(instant(START_MS + 5_000));
+    let ahead = oracle.next().await.unwrap();
+    assert_eq!(ahead.millis(), START_MS + 5_000);
+    world.clock.step_wall_to(instant(START_MS));
+    assert!(oracle.next().await.unwrap() > ahead);
+}
+
+#[tokio::test]
+async fn a_restart_takes_the_clock_as_it_is_and_the_operator_may_go_back() {
+    let world = World::new();
+    world.open().await.unwrap().next().await.unwrap();
+    let year = 31_536_000_000;
+    world.clock.step_wall_to(instant(START_MS + year));
+    let wrong = world.open().await.unwrap();
+    let last = wrong.next().await.unwrap();
+    assert_eq!(last.millis(), START_MS + year);
+    drop(wrong);
+
+    world.clock.step_wall_to(instant(START_MS));
+    assert!(matches!(
+        world.open().await,
+        Err(OracleError::ClockStepped { .. })
+    ));
+    let told = OracleConfig {
+        max_backward_step: Duration::from_secs(366 * 86_400),
+        ..config()
+    };
+    let opened = LocalOracle::open(world.store.clone(), world.clock.clone(), told.clone()).await;
+    let oracle = opened.unwrap();
+    let mut before = last;
+    for _ in 0..1_000 {
+        let next = oracle.next().await.unwrap();
+        assert!(next > before);
+        before = next;
+    }
+    assert!(before.millis() <= START_MS + year + 1_000);
+    drop(oracle);
+    let opened = LocalOracle::open(world.store.clone(), world.clock.clone(), told).await;
+    assert!(opened.unwrap().next().await.unwrap() > before);
+}
+
+#[tokio::test]
 async fn a_millisecond_that_runs_out_flows_into_the_next() {
     let world = World::new();
     let oracle = world.open().await.unwrap();
@@ -161,6 +257,11 @@ async fn a_configuration_that_cannot_work_is_refused() {
         },
         OracleConfig {
             max_backward_step: Duration::from_millis(999),
+            max_forward_step: Duration::ZERO,
+            ..config()
+        },
+        OracleConfig {
+            max_forward_step: Duration::from_millis(5_001),
             ..config()
         },
     ] {

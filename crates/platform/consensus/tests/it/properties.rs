@@ -56,6 +56,11 @@ proptest! {
                             Err(OracleError::ClockStepped { behind, limit }) => {
                                 assert!(behind > limit);
                             }
+                            Err(OracleError::ClockSteppedForward { ahead, limit }) => {
+                                assert!(ahead > limit);
+                                let bound = world.store.upper_bound().await.unwrap();
+                                assert!(bound < Some(now));
+                            }
                             Err(OracleError::Store(_)) => {}
                             Err(other) => panic!("{other}"),
                         }

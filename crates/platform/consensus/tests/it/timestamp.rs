@@ -22,6 +22,18 @@ fn parts_that_do_not_fit_are_refused() {
     );
 }
 
+#[test]
+fn a_range_is_split_without_loss() {
+    let first = HybridTimestamp::from_parts(5, 262_142).unwrap();
+    let of = |count| NonZeroU32::new(count).unwrap();
+    let range = TimestampRange::new(first, of(5)).unwrap();
+    let (front, back) = range.split(of(2)).unwrap();
+    assert!(front.iter().chain(back.iter()).eq(range.iter()));
+    assert_eq!((front.count(), back.count()), (of(2), of(3)));
+    assert!(range.split(of(5)).is_none());
+    assert!(range.split(of(6)).is_none());
+}
+
 proptest! {
     #[test]
     fn instants_keep_the_order_and_lose_nothing(a in any::<u64>(), b in any::<u64>()) {

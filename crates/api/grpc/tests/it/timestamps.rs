@@ -1,0 +1,265 @@
+//! The service of timestamps, and the client of it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use creto_consensus::{OracleError, TimestampOracle as _, TimestampOracleExt as _, TimestampRange};
+use creto_errors::{Class, Classify as _};
+use creto_governor::MAX_TIMESTAMPS;
+use creto_grpc::{Grpc, Hosts, RemoteOracle};
+use creto_proto::consensus::v1::timestamps_client::TimestampsClient;
+use creto_proto::consensus::v1::{ReserveRequest, ReserveResponse};
+use http::{HeaderValue, Request, Response, Uri, header};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::Code;
+use tonic::body::Body;
+use tower::util::BoxCloneSyncService;
+
+use crate::world::{HOST, World, refusal, request_id};
+
+type Client = TimestampsClient<BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>>;
+
+/// Of somebody with this token, without a connection between.
+fn client(world: &World, token: &str) -> Client {
+    let grpc = world.grpc.clone();
+    let token = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+    let service = tower::service_fn(move |mut request: Request<Body>| {
+        let grpc = grpc.clone();
+        request
+            .headers_mut()
+            .insert(header::AUTHORIZATION, token.clone());
+        async move { Ok::<_, Infallible>(grpc.answer(request).await) }
+    });
+    let origin: Uri = format!("http://{HOST}").parse().unwrap();
+    TimestampsClient::with_origin(BoxCloneSyncService::new(service), origin)
+}
+
+fn ask(count: u32) -> ReserveRequest {
+    ReserveRequest { count }
+}
+
+fn of(count: u32) -> NonZeroU32 {
+    NonZeroU32::new(count).unwrap()
+}
+
+fn after(answer: &ReserveResponse) -> u64 {
+    answer.first + u64::from(answer.count)
+}
+
+#[tokio::test]
+async fn what_is_reserved_is_nobody_elses() {
+    let world = World::new().await;
+    let mut owner = client(&world, &world.owner);
+    let mut least = 0;
+    for count in [1, 100, MAX_TIMESTAMPS, 1] {
+        let answer = owner.reserve(ask(count)).await.unwrap();
+        assert!(request_id(answer.metadata()).starts_with("req_"));
+        let answer = answer.into_inner();
+        assert_eq!(answer.count, count);
+        assert!(answer.first >= least);
+        least = after(&answer);
+    }
+    let requests = futures_util::stream::iter([2, 3, 1].map(ask));
+    let mut answers = owner.reserve_stream(requests).await.unwrap().into_inner();
+    for count in [2, 3, 1] {
+        let answer = answers.message().await.unwrap().unwrap();
+        assert_eq!(answer.count, count, "one answer a request, in order");
+        assert!(answer.first >= least);
+        least = after(&answer);
+    }
+    assert_eq!(answers.message().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn only_the_owner_gets_timestamps_and_not_too_many() {
+    let world = World::new().await;
+    let mut agent = client(&world, &world.agent);
+    let status = agent.reserve(ask(1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(refusal(&status).1, "forbidden");
+    let mut nobody = client(&world, "nonsense");
+    let status = nobody.reserve(ask(1)).await.unwrap_err();
+    assert_eq!(refusal(&status).0, Code::Unauthenticated);
+    let status = nobody
+        .reserve_stream(futures_util::stream::empty())
+        .await
+        .unwrap_err();
+    assert_eq!(refusal(&status).0, Code::Unauthenticated);
+
+    let mut owner = client(&world, &world.owner);
+    for count in [0, MAX_TIMESTAMPS + 1] {
+        let status = owner.reserve(ask(count)).await.unwrap_err();
+        let (code, _, _, field) = refusal(&status);
+        assert_eq!(code, Code::InvalidArgument);
+        assert_eq!(field.as_deref(), Some("count"));
+    }
+    // The clock stands still, so nothing is given back.
+    let refused = loop {
+        match owner.reserve(ask(MAX_TIMESTAMPS)).await {
+            Ok(_) => {}
+            Err(status) => break status,
+        }
+    };
+    let (code, own, ..) = refusal(&refused);
+    assert_eq!(
+        (code, own.as_str()),
+        (Code::ResourceExhausted, "too_many_requests")
+    );
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_identity_it_began_with() {
+    let world = World::new().await;
+    let mut owner = client(&world, &world.owner);
+    let (send, asked) = tokio::sync::mpsc::channel(1);
+    let asked = futures_util::stream::unfold(asked, |mut asked| async {
+        asked.recv().await.map(|request| (request, asked))
+    });
+    let mut answers = owner.reserve_stream(asked).await.unwrap().into_inner();
+    send.send(ask(1)).await.unwrap();
+    answers.message().await.unwrap().unwrap();
+    world
+        .clock
+        .advance(Duration::from_secs(100 * 366 * 24 * 3_600));
+    send.send(ask(1)).await.unwrap();
+    let status = answers.message().await.unwrap_err();
+    let info = tonic_types::StatusExt::get_error_details(&status);
+    let info = info.error_info().unwrap().clone();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(info.metadata["code"], "delegation_expired");
+    assert_eq!(answers.message().await.unwrap(), None, "the last word");
+}
+
+/// A server of timestamps on a port of its own.
+struct Listening {
+    world: creto_world::World,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+async fn listening() -> Listening {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let world = creto_world::World::new(&address.to_string()).await;
+    serve(world, listener)
+}
+
+fn serve(world: creto_world::World, listener: TcpListener) -> Listening {
+    let address = listener.local_addr().unwrap();
+    let grpc = Grpc::new(
+        world.governor.clone(),
+        Hosts::of(address),
+        world.ids.clone(),
+        world.clock.clone(),
+    );
+    let (stop, stopped) = oneshot::channel();
+    let served = tokio::spawn(grpc.serve(listener, async {
+        let _ = stopped.await;
+    }));
+    Listening {
+        world,
+        address,
+        stop,
+        served,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_callers_share_one_stream_and_get_their_own() {
+    let server = listening().await;
+    let oracle = RemoteOracle::new(server.address, &server.world.owner).unwrap();
+    let callers: Vec<_> = (0..200_u32)
+        .map(|caller| {
+            let oracle = oracle.clone();
+            tokio::spawn(async move {
+                let count = of(caller % 7 + 1);
+                let mut taken: Vec<TimestampRange> = Vec::new();
+                for _ in 0..20 {
+                    let range = oracle.reserve(count).await.unwrap();
+                    assert_eq!(range.count(), count);
+                    if let Some(before) = taken.last() {
+                        assert!(before.last() < range.first(), "one after the other");
+                    }
+                    taken.push(range);
+                }
+                taken
+            })
+        })
+        .collect();
+    let mut all = Vec::new();
+    for caller in callers {
+        all.extend(caller.await.unwrap());
+    }
+    all.sort_by_key(TimestampRange::first);
+    for pair in all.windows(2) {
+        assert!(pair[0].last() < pair[1].first(), "{pair:?}");
+    }
+    // As many as one request may be for, and a call that is for more.
+    let most = oracle.reserve(of(MAX_TIMESTAMPS)).await.unwrap();
+    assert!(most.first() > all.last().unwrap().last());
+    let refused = oracle.reserve(of(MAX_TIMESTAMPS + 1)).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.class()),
+        ("oracle_refused", Class::Permanent)
+    );
+    oracle.next().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_went_is_said_to_and_found_again() {
+    let server = listening().await;
+    let address = server.address;
+    let oracle = RemoteOracle::new(address, &server.world.owner).unwrap();
+    let before = oracle.next().await.unwrap();
+    // An open stream does not keep the server from ending.
+    server.stop.send(()).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), server.served);
+    ended.await.unwrap().unwrap();
+    let mut refused = oracle.next().await;
+    if refused.is_err() {
+        refused = oracle.next().await;
+    }
+    let refused = refused.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.class()),
+        ("oracle_unreachable", Class::Transient)
+    );
+    let listener = TcpListener::bind(address).await.unwrap();
+    let _again = serve(server.world, listener);
+    assert!(oracle.next().await.unwrap() > before);
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_keeps_its_class_and_code() {
+    let server = listening().await;
+    let agent = RemoteOracle::new(server.address, &server.world.agent).unwrap();
+    let refused = agent.next().await.unwrap_err();
+    let OracleError::Refused { class, message } = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(class, Class::Security);
+    assert!(message.contains("(forbidden)"), "{message}");
+
+    let owner = RemoteOracle::new(server.address, &server.world.owner).unwrap();
+    let before = owner.next().await.unwrap();
+    let now = creto_types::Clock::now(&*server.world.clock);
+    server
+        .world
+        .clock
+        .step_wall_to(now + Duration::from_secs(3_600));
+    let refused = owner.next().await.unwrap_err();
+    let OracleError::Refused { class, message } = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(class, Class::Security);
+    assert!(message.contains("(clock_stepped_forward)"), "{message}");
+    server.world.clock.step_wall_to(now);
+    assert!(owner.next().await.unwrap() > before);
+
+    assert!(RemoteOracle::new(server.address, "a\nb").is_err());
+}
