@@ -230,6 +230,42 @@ fn a_log_is_public_cosigned_and_followed_until_it_forks() {
     let own = good(&dir, &["audit", "checkpoint"]);
     assert_eq!(text(&own, "checkpoint"), note);
 
+    // A proof with the witness's line, checked as a file.
+    let words = ["audit", "prove", "1", "--leaf-to", "1.json"];
+    let printed = creto(&dir, &words);
+    assert!(printed.status.success(), "{}", said(&printed));
+    std::fs::write(dir.join("1.tlog-proof"), printed.stdout).unwrap();
+    let (key, witness) = (public.key.clone(), public.witness_key.clone());
+    let check = |leaf: &str, witness: &str| {
+        let words = [
+            "audit",
+            "check-proof",
+            "1.tlog-proof",
+            "--leaf",
+            leaf,
+            "--key",
+            &key,
+            "--witness",
+            witness,
+        ];
+        answer(&dir, &words)
+    };
+    let (status, proven) = check("1.json", &witness);
+    assert_eq!(status, Some(0), "{proven}");
+    assert_eq!(
+        (&proven["index"], &proven["size"]),
+        (&1.into(), &size.into())
+    );
+    assert_eq!(proven["cosigned_by"], json!(["witness.example/w1"]));
+    std::fs::write(dir.join("other.json"), "{}").unwrap();
+    let (status, refused) = check("other.json", &witness);
+    assert_eq!(
+        (status, &refused["error"]["code"]),
+        (Some(1), &"proof_wrong_root".into())
+    );
+    let (_, refused) = check("1.json", &key);
+    assert_eq!(refused["error"]["code"], "note_key_type");
+
     let key = public.key.clone();
     let (status, first) = public.watch(&["--key", &key, "--entries"]);
     assert_eq!(status, Some(0), "{first}");
