@@ -123,7 +123,7 @@ impl Witnessing {
     /// Asks every witness that has not cosigned the published checkpoint, all at the
     /// same time. Gives whether all have now.
     async fn round(&self, org: OrgId, shared: &Arc<Shared>) -> Result<bool, AuditError> {
-        let Some(head) = shared.published(org).await else {
+        let Some(head) = shared.published(org) else {
             return Ok(true);
         };
         let mut note = self.cosigned_or_plain(org, &head)?;
