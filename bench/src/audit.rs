@@ -1,5 +1,7 @@
 //! Durable evidence against the disk it is synced to.
 
+mod proofs;
+
 use std::error::Error;
 use std::fs::File;
 use std::io::Write as _;
@@ -18,11 +20,18 @@ const CALLERS: usize = 64;
 const APPENDS_EACH: usize = 500;
 
 pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
+    appends(report)?;
+    proofs::run(report)
+}
+
+fn appends(report: &mut Report) -> Result<(), Box<dyn Error>> {
     if !report.wants("audit/append") && !report.wants("audit/append_latency") {
         return Ok(());
     }
     let directory = tempfile::tempdir()?;
     let sync = syncs(directory.path())?;
+    // About 512 bytes as a leaf.
+    let filler = serde_json::json!({ "filler": "x".repeat(320) });
     let database = Database::open(&directory.path().join("bench.db"))?;
     let journal = Arc::new(SqliteJournal::new(database));
     let ids = SystemIds::new(Arc::new(SystemClock::new()), Arc::new(SystemRandom));
@@ -32,13 +41,13 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let sample = runtime.block_on(async {
         let callers: Vec<_> = (0..CALLERS)
             .map(|_| {
-                let journal = Arc::clone(&journal);
+                let (journal, filler) = (Arc::clone(&journal), filler.clone());
                 tokio::spawn(async move {
                     let mut took = Vec::with_capacity(APPENDS_EACH);
                     for _ in 0..APPENDS_EACH {
                         let start = Instant::now();
                         let appended = journal
-                            .append(RecordClass::Evidence, vec![record(org)])
+                            .append(RecordClass::Evidence, vec![record(org, filler.clone())])
                             .await;
                         appended.map_err(|error| error.to_string())?;
                         took.push(start.elapsed());
@@ -80,14 +89,13 @@ pub(crate) fn syncs(directory: &Path) -> Result<Sample, Box<dyn Error>> {
     }
 }
 
-/// About 512 bytes as a leaf.
-fn record(org: OrgId) -> Evidence {
+fn record(org: OrgId, body: serde_json::Value) -> Evidence {
     Evidence {
         org,
         kind: "bench.appended".to_owned(),
         at: Timestamp::UNIX_EPOCH,
         actor: "bench".parse().expect("a name"),
         action_id: None,
-        body: serde_json::json!({ "filler": "x".repeat(320) }),
+        body,
     }
 }

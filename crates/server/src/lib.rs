@@ -4,7 +4,7 @@
 //!
 //! Offline commands live here too, because they open the same files: [`init`],
 //! [`renew_credential`], [`check_config`], [`verify`], [`doctor`]; and what others run
-//! beside somebody's log: [`watch`] and [`witness`].
+//! beside somebody's log: [`watch`], [`witness`] and [`check_proof`].
 
 mod algorithms;
 mod config;
@@ -22,7 +22,7 @@ use std::path::Path;
 use creto_runtime_gvisor::GvisorConfig;
 
 pub use config::{RuntimeConfig, ServerConfig, ServerConfigError};
-pub use creto_audit::{Alarm, Finding, Observation, Trust, VerifyReport, WatchError};
+pub use creto_audit::{Alarm, Finding, Observation, Proven, Trust, VerifyReport, WatchError};
 pub use creto_governor::{
     BundleError, CheckedBundle, FindingAnswer, PolicyDiff, PolicyFiles, TestAnswer,
     ValidationAnswer,
@@ -32,7 +32,7 @@ pub use evidence::verify;
 pub use init::{InitError, InitOptions, InitReport, init, renew_credential};
 pub use serve::{Listening, ServeError, serve};
 pub use transparency::{
-    TransparencyError, WatchOptions, WitnessOptions, new_witness_key, watch, witness,
+    TransparencyError, WatchOptions, WitnessOptions, check_proof, new_witness_key, watch, witness,
 };
 
 /// What `creto config check` says about a file that is accepted.

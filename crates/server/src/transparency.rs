@@ -12,8 +12,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use creto_audit::{
-    Monitor, NoteVerifier, Observation, Seen, VerifierError, WatchError, Witness, WitnessError,
-    WitnessKey, WitnessKeyError,
+    Monitor, NoteVerifier, Observation, Proven, Seen, UnprovenError, VerifierError, WatchError,
+    Witness, WitnessError, WitnessKey, WitnessKeyError,
 };
 use creto_config::{Secret, SecretError};
 use creto_errors::{Class, Classify};
@@ -37,12 +37,21 @@ pub enum TransparencyError {
     /// The log misbehaves, or cannot be looked at.
     #[error(transparent)]
     Watch(#[from] WatchError),
+    /// A proof does not show what it should.
+    #[error(transparent)]
+    Unproven(#[from] UnprovenError),
     /// A verifier key.
     #[error(transparent)]
     Key(#[from] VerifierError),
     /// The key of a witness where a log's is expected.
     #[error("`{name}` is the key of a witness, not of a log")]
     NotALog {
+        /// Whose key it is.
+        name: String,
+    },
+    /// The key of a log where a witness's is expected.
+    #[error("`{name}` is the key of a log, not of a witness")]
+    NotAWitness {
         /// Whose key it is.
         name: String,
     },
@@ -88,6 +97,7 @@ impl Classify for TransparencyError {
     fn class(&self) -> Class {
         match self {
             Self::Watch(error) => error.class(),
+            Self::Unproven(error) => error.class(),
             Self::Key(error) => error.class(),
             Self::WitnessKey { source, .. } | Self::NewKey(source) => source.class(),
             Self::Secret(error) => error.class(),
@@ -95,13 +105,16 @@ impl Classify for TransparencyError {
             Self::Store(error) => error.class(),
             Self::Telemetry(error) => error.class(),
             Self::Serve(error) => error.class(),
-            Self::NotALog { .. } | Self::State { .. } => Class::Permanent,
+            Self::NotALog { .. } | Self::NotAWitness { .. } | Self::State { .. } => {
+                Class::Permanent
+            }
         }
     }
 
     fn code(&self) -> &'static str {
         match self {
             Self::Watch(error) => error.code(),
+            Self::Unproven(error) => error.code(),
             Self::Key(error) => error.code(),
             Self::WitnessKey { source, .. } | Self::NewKey(source) => source.code(),
             Self::Secret(error) => error.code(),
@@ -109,7 +122,7 @@ impl Classify for TransparencyError {
             Self::Store(error) => error.code(),
             Self::Telemetry(error) => error.code(),
             Self::Serve(error) => error.code(),
-            Self::NotALog { .. } => "note_key_type",
+            Self::NotALog { .. } | Self::NotAWitness { .. } => "note_key_type",
             Self::State { .. } => "watch_memory",
         }
     }
@@ -147,6 +160,30 @@ pub fn watch(options: &WatchOptions) -> Result<Observation, TransparencyError> {
         file.put(&serde_json::to_vec_pretty(&now).map_err(state)?)?;
     }
     Ok(observation)
+}
+
+/// Checks a proof against the log's key and those of witnesses, of which `quorum` must
+/// have cosigned.
+pub fn check_proof(
+    proof: &str,
+    leaf: &[u8],
+    key: &str,
+    witnesses: &[String],
+    quorum: usize,
+) -> Result<Proven, TransparencyError> {
+    let key = log_key(key)?;
+    let witnesses = witnesses
+        .iter()
+        .map(|text| NoteVerifier::parse(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    if let Some(log) = witnesses.iter().find(|witness| !witness.is_cosigner()) {
+        return Err(TransparencyError::NotAWitness {
+            name: log.name().to_owned(),
+        });
+    }
+    Ok(creto_audit::check_proof(
+        proof, leaf, &key, &witnesses, quorum,
+    )?)
 }
 
 /// A log's key as text.

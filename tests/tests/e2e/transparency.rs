@@ -86,26 +86,38 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     panic!("{what}: it did not come about");
 }
 
-/// A file over plain HTTP, by nobody's client: status, head and body.
-fn fetch(address: SocketAddr, path: &str) -> Option<(u16, String, Vec<u8>)> {
+/// What came over plain HTTP, by nobody's client.
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: log\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: log\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
     )
     .ok()?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).ok()?;
     let end = bytes.windows(4).position(|part| part == b"\r\n\r\n")?;
     let head = String::from_utf8(bytes[..end].to_vec()).ok()?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some((status, head, bytes[end + 4..].to_vec()))
+    Some(Answer {
+        status: head.split(' ').nth(1)?.parse().ok()?,
+        head: head.to_lowercase(),
+        body: bytes[end + 4..].to_vec(),
+    })
 }
 
 /// A server whose log is public, and a witness that cosigns it.
 struct Public {
     server: Server,
     witness: Running,
+    witness_at: SocketAddr,
     /// Where the log's files are.
     address: SocketAddr,
     /// `/log/<org>`.
@@ -170,6 +182,7 @@ impl Public {
         Self {
             server,
             witness,
+            witness_at,
             address,
             path: format!("/log/{org}"),
             key,
@@ -191,8 +204,13 @@ impl Public {
     }
 
     fn checkpoint(&self) -> Option<String> {
-        let (status, _, body) = fetch(self.address, &format!("{}/checkpoint", self.path))?;
-        (status == 200).then(|| String::from_utf8(body).unwrap())
+        let answer = ask(
+            self.address,
+            "GET",
+            &format!("{}/checkpoint", self.path),
+            "",
+        )?;
+        (answer.status == 200).then(|| String::from_utf8(answer.body).unwrap())
     }
 
     /// Adds leaves, and gives how many there are.
@@ -229,6 +247,42 @@ fn a_log_is_public_cosigned_and_followed_until_it_forks() {
     // The owner is given the same lines.
     let own = good(&dir, &["audit", "checkpoint"]);
     assert_eq!(text(&own, "checkpoint"), note);
+
+    // A proof with the witness's line, checked as a file.
+    let words = ["audit", "prove", "1", "--leaf-to", "1.json"];
+    let printed = creto(&dir, &words);
+    assert!(printed.status.success(), "{}", said(&printed));
+    std::fs::write(dir.join("1.tlog-proof"), printed.stdout).unwrap();
+    let (key, witness) = (public.key.clone(), public.witness_key.clone());
+    let check = |leaf: &str, witness: &str| {
+        let words = [
+            "audit",
+            "check-proof",
+            "1.tlog-proof",
+            "--leaf",
+            leaf,
+            "--key",
+            &key,
+            "--witness",
+            witness,
+        ];
+        answer(&dir, &words)
+    };
+    let (status, proven) = check("1.json", &witness);
+    assert_eq!(status, Some(0), "{proven}");
+    assert_eq!(
+        (&proven["index"], &proven["size"]),
+        (&1.into(), &size.into())
+    );
+    assert_eq!(proven["cosigned_by"], json!(["witness.example/w1"]));
+    std::fs::write(dir.join("other.json"), "{}").unwrap();
+    let (status, refused) = check("other.json", &witness);
+    assert_eq!(
+        (status, &refused["error"]["code"]),
+        (Some(1), &"proof_wrong_root".into())
+    );
+    let (_, refused) = check("1.json", &key);
+    assert_eq!(refused["error"]["code"], "note_key_type");
 
     let key = public.key.clone();
     let (status, first) = public.watch(&["--key", &key, "--entries"]);
@@ -320,6 +374,61 @@ fn a_log_is_public_cosigned_and_followed_until_it_forks() {
         log.contains("does not continue").then_some(log)
     });
     assert!(log.contains("witnessing on http://"), "{log}");
+}
+
+/// The statuses of C2SP tlog-witness, as any client sees them.
+#[test]
+fn a_witness_answers_in_the_words_of_its_protocol() {
+    let public = Public::new(1);
+    let size = public.grow(2, "agent");
+    let note = public.cosigned(size);
+    let submit = |body: &str| ask(public.witness_at, "POST", "/add-checkpoint", body).unwrap();
+    let again = submit(&format!("old {size}\n\n{note}"));
+    assert_eq!(again.status, 200);
+    let line = String::from_utf8(again.body).unwrap();
+    assert!(line.starts_with("\u{2014} witness.example/w1 "), "{line}");
+    assert_eq!(line.matches('\n').count(), 1);
+
+    let conflict = submit(&format!("old 0\n\n{note}"));
+    assert_eq!(conflict.status, 409);
+    assert_eq!(conflict.body, format!("{size}\n").as_bytes());
+    assert!(
+        conflict.head.contains("content-type: text/x.tlog.size"),
+        "{}",
+        conflict.head
+    );
+
+    let hash = note.lines().nth(2).unwrap();
+    for (body, status) in [
+        ("rubbish".to_owned(), 400),
+        (format!("old {}\n\n{note}", size + 1), 400),
+        (
+            format!(
+                "old {size}\n\n{}",
+                note.replacen("creto.local", "other.example", 1)
+            ),
+            404,
+        ),
+        (
+            format!(
+                "old {size}\n\n{}",
+                note.replacen(&format!("\n{size}\n"), "\n9999\n", 1)
+            ),
+            403,
+        ),
+        (format!("old {size}\n{hash}\n\n{note}"), 422),
+        ("x".repeat(200_000), 413),
+    ] {
+        let answer = submit(&body);
+        assert_eq!(
+            answer.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&answer.body)
+        );
+    }
+    let read = ask(public.witness_at, "GET", "/add-checkpoint", "").unwrap();
+    assert_eq!(read.status, 405);
 }
 
 /// With a quorum nobody outside is shown what no witness has seen.

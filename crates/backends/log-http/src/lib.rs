@@ -17,8 +17,12 @@ use creto_errors::{Class, Classify};
 use creto_types::StoreError;
 use ureq::Agent;
 
-/// The longest that a file or a cosignature is waited for.
-const LONGEST_CALL: Duration = Duration::from_secs(10);
+/// The longest that a file is waited for.
+const LONGEST_FILE: Duration = Duration::from_secs(10);
+
+/// The longest that a cosignature is waited for: no longer than a server that is told to
+/// stop waits for its open requests.
+const LONGEST_COSIGNATURE: Duration = Duration::from_secs(5);
 
 /// A full bundle: 256 entries of 65,535 bytes, each with its two-byte length.
 const MAX_FILE_BYTES: u64 = 256 * (65_535 + 2);
@@ -94,13 +98,13 @@ enum FetchError {
     Status { url: String, status: u16 },
 }
 
-fn agent() -> Agent {
+fn agent(longest: Duration) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .timeout_global(Some(LONGEST_CALL))
+        .timeout_global(Some(longest))
         .user_agent(concat!("creto/", env!("CARGO_PKG_VERSION")))
         .build();
     config.new_agent()
@@ -118,7 +122,7 @@ impl HttpLog {
     #[must_use]
     pub fn new(prefix: HttpPrefix) -> Self {
         Self {
-            agent: agent(),
+            agent: agent(LONGEST_FILE),
             prefix,
         }
     }
@@ -160,7 +164,7 @@ impl HttpWitness {
     #[must_use]
     pub fn new(prefix: HttpPrefix) -> Self {
         Self {
-            agent: agent(),
+            agent: agent(LONGEST_COSIGNATURE),
             prefix,
         }
     }

@@ -14,11 +14,21 @@ pub(crate) enum AuditCommand {
         /// Its index, from zero
         index: u64,
     },
-    /// Print the proof of one leaf alone, as C2SP tlog-proof, for other tools
+    /// Print the proof of one leaf alone, as C2SP tlog-proof, for `check-proof` and others
     Prove {
         /// Its index, from zero
         leaf: u64,
+        /// The file to write the leaf itself to; it must not exist
+        #[arg(long, value_name = "FILE")]
+        leaf_to: Option<PathBuf>,
     },
+    /// Check a proof with public keys alone, without a server
+    ///
+    /// Shows that the leaf is in the log that the key is of, in a state that the
+    /// witnesses have cosigned.
+    ///
+    /// Example: creto audit check-proof 7.tlog-proof --leaf 7.json --key 'VKEY'
+    CheckProof(CheckProofArgs),
     /// Print the proof that the log of one size continues the one of an earlier size
     Consistency {
         /// The earlier size
@@ -64,6 +74,24 @@ pub(crate) enum AuditCommand {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckProofArgs {
+    /// The file with the proof, C2SP tlog-proof
+    pub(crate) proof: PathBuf,
+    /// The file with the leaf, as `prove --leaf-to` writes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) leaf: PathBuf,
+    /// The log's verifier key
+    #[arg(long, value_name = "VKEY")]
+    pub(crate) key: String,
+    /// The verifier key of a witness that is trusted; once for each
+    #[arg(long = "witness", value_name = "VKEY")]
+    pub(crate) witnesses: Vec<String>,
+    /// How many of the witnesses must have cosigned [default: all that are named]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) quorum: Option<usize>,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! `creto audit`.
 
+use std::io::Write as _;
 use std::path::{Component, Path};
 
 use base64::Engine as _;
@@ -35,8 +36,17 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
             );
             Ok(Reply::new(text, answer))
         }
-        AuditCommand::Prove { leaf } => {
+        AuditCommand::CheckProof(args) => transparency::check_proof(&args),
+        AuditCommand::Prove { leaf, leaf_to } => {
             let answer = context.client()?.get(&format!("/v1/audit/leaves/{leaf}"))?;
+            if let Some(path) = leaf_to {
+                let leaf = answer.get("leaf").and_then(Value::as_str);
+                let leaf = leaf.and_then(|text| STANDARD.decode(text).ok());
+                let leaf = leaf.ok_or(CliError::Answer { what: "leaf" })?;
+                std::fs::File::create_new(&path)
+                    .and_then(|mut file| file.write_all(&leaf))
+                    .map_err(file_error("write", &path))?;
+            }
             let proof = answer
                 .get("proof")
                 .and_then(Value::as_str)

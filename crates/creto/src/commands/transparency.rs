@@ -10,10 +10,10 @@ use creto_server::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::{WatchArgs, WitnessArgs};
+use crate::cli::{CheckProofArgs, WatchArgs, WitnessArgs};
 use crate::commands::agent::write_secret;
 use crate::commands::server::runtime;
-use crate::context::Context;
+use crate::context::{Context, file_error};
 use crate::error::CliError;
 use crate::output::{Reply, fields, print, printable, printable_lines};
 
@@ -110,6 +110,27 @@ fn alarmed(alarm: &Alarm) -> Reply {
         alarm: true,
         ..Reply::new(text, json)
     }
+}
+
+pub(crate) fn check_proof(args: &CheckProofArgs) -> Result<Reply, CliError> {
+    let proof = std::fs::read_to_string(&args.proof).map_err(file_error("read", &args.proof))?;
+    let leaf = std::fs::read(&args.leaf).map_err(file_error("read", &args.leaf))?;
+    let quorum = args.quorum.unwrap_or(args.witnesses.len());
+    let proven = creto_server::check_proof(&proof, &leaf, &args.key, &args.witnesses, quorum)
+        .map_err(CliError::server)?;
+    let text = fields(&[
+        ("log", proven.origin.clone()),
+        ("leaf", proven.index.to_string()),
+        ("of", proven.size.to_string()),
+        ("cosigned by", proven.cosigned_by.join(", ")),
+    ]);
+    let json = json!({
+        "log": proven.origin,
+        "index": proven.index,
+        "size": proven.size,
+        "cosigned_by": proven.cosigned_by,
+    });
+    Ok(Reply::new(text, json))
 }
 
 pub(crate) fn witness(args: WitnessArgs) -> Result<Reply, CliError> {

@@ -55,6 +55,8 @@ pub(crate) struct Witnessing {
     wake: Notify,
     /// The size each witness knows, by its place in the list.
     known: Mutex<HashMap<(OrgId, usize), u64>>,
+    /// Why each witness did not cosign when it was asked last.
+    refusals: Mutex<HashMap<(OrgId, usize), String>>,
     /// The newest checkpoint of each log with lines of witnesses.
     cosigned: Mutex<HashMap<OrgId, (u64, Note)>>,
 }
@@ -67,6 +69,7 @@ impl Witnessing {
             orgs: Mutex::default(),
             wake: Notify::new(),
             known: Mutex::default(),
+            refusals: Mutex::default(),
             cosigned: Mutex::default(),
         }
     }
@@ -123,7 +126,7 @@ impl Witnessing {
     /// Asks every witness that has not cosigned the published checkpoint, all at the
     /// same time. Gives whether all have now.
     async fn round(&self, org: OrgId, shared: &Arc<Shared>) -> Result<bool, AuditError> {
-        let Some(head) = shared.published(org).await else {
+        let Some(head) = shared.published(org) else {
             return Ok(true);
         };
         let mut note = self.cosigned_or_plain(org, &head)?;
@@ -148,6 +151,7 @@ impl Witnessing {
             match answer {
                 Ok(lines) => {
                     self.known.lock().insert((org, place), head.size);
+                    self.refusals.lock().remove(&(org, place));
                     // Only the lines that are good ones of this witness's key.
                     for line in witness.key.lines(&lines) {
                         note.add_line(line.clone());
@@ -157,10 +161,14 @@ impl Witnessing {
                 }
                 Err(why) => {
                     complete = false;
-                    tracing::warn!(
-                        %org, witness = witness.key.name(), size = head.size, why,
-                        "a witness did not cosign"
-                    );
+                    // It is asked again and again: what is new is said once.
+                    let last = self.refusals.lock().insert((org, place), why.clone());
+                    if last.as_ref() != Some(&why) {
+                        tracing::warn!(
+                            %org, witness = witness.key.name(), size = head.size, why,
+                            "a witness did not cosign"
+                        );
+                    }
                 }
             }
         }

@@ -23,6 +23,8 @@
 //! - **Witnesses** are asked to cosign what is published ([`Audit::ask_witnesses`]);
 //!   the log never waits for them. [`Witness`] is the other side: it cosigns a log
 //!   only as the continuation of what it cosigned, and remembers before it signs.
+//! - **Proofs** ([`Audit::prove`], [`Audit::consistency`]) stand alone: [`check_proof`]
+//!   takes a file and public keys.
 //! - **A monitor** ([`Monitor`]) follows a log it is not part of, and tells a fork
 //!   from a log that cannot be reached.
 //!
@@ -43,6 +45,7 @@ mod log;
 pub mod memory;
 mod monitor;
 mod ports;
+mod proven;
 mod record;
 mod service;
 mod trace;
@@ -60,6 +63,7 @@ pub use error::{AuditError, LeafError};
 pub use head::Checkpointed;
 pub use monitor::{Alarm, AlarmKind, LogReader, Monitor, Observation, Seen, WatchError};
 pub use ports::{Journal, LogKeySource, LogKeys, TileStore};
+pub use proven::{Proven, UnprovenError, check_proof};
 pub use record::{RecordClass, leaf_bytes};
 pub use service::{Audit, AuditConfig, ConsistencyProof, LeafProof};
 pub use verifier::{NoteVerifier, VerifierError};

@@ -19,6 +19,12 @@ use crate::log::{Log, Stores};
 use crate::trace::Tracer;
 use crate::{AuditError, Checkpointed, Journal, LogKeySource, TileStore, bundle};
 
+/// How long a committed leaf waits for others to share its checkpoint, at most; less
+/// when trace records are written sooner. A signed head and the files below it cost some
+/// syncs, and ten of them a second are no burden. Nobody who needs a proof waits this
+/// long: asking for one publishes.
+const TOGETHER: Duration = Duration::from_millis(100);
+
 /// How the log is run.
 #[derive(Clone, Debug)]
 pub struct AuditConfig {
@@ -27,8 +33,7 @@ pub struct AuditConfig {
     pub origin_prefix: String,
     /// Trace records written in one transaction.
     pub batch_size: usize,
-    /// The longest that a trace record waits for its batch, and that a
-    /// committed leaf waits for its checkpoint.
+    /// The longest that a trace record waits for its batch.
     pub flush_interval: Duration,
 }
 
@@ -77,6 +82,8 @@ pub(crate) struct Shared {
     config: AuditConfig,
     /// One log is opened and advanced by one task at a time.
     logs: Mutex<HashMap<OrgId, Slot>>,
+    /// What is published, for readers: they never wait for who writes.
+    heads: Mutex<HashMap<OrgId, Checkpointed>>,
     dirty: Mutex<BTreeSet<OrgId>>,
     wake: Notify,
     pub(crate) closed: AtomicBool,
@@ -114,6 +121,7 @@ impl Audit {
             clock,
             config,
             logs: Mutex::default(),
+            heads: Mutex::default(),
             dirty: Mutex::default(),
             wake: Notify::new(),
             closed: AtomicBool::new(false),
@@ -161,7 +169,7 @@ impl Audit {
         if self.shared.witnessing.set(Arc::clone(&witnessing)).is_err() {
             return;
         }
-        for org in self.shared.logs.lock().keys() {
+        for org in self.shared.heads.lock().keys() {
             witnessing.published(*org);
         }
         tokio::spawn(witnessing.run(Arc::clone(&self.shared)));
@@ -227,7 +235,7 @@ impl Audit {
         to: Option<u64>,
     ) -> Result<ConsistencyProof, AuditError> {
         let asked = to.unwrap_or(from).max(from);
-        let head = match self.shared.published(org).await {
+        let head = match self.shared.published(org) {
             Some(head) if to.is_some() && head.size >= asked => head,
             _ => self.shared.advance(org).await?,
         };
@@ -264,7 +272,7 @@ impl Audit {
 
     /// Proves that a leaf is in the log.
     pub async fn prove(&self, org: OrgId, leaf: LeafIndex) -> Result<LeafProof, AuditError> {
-        let head = match self.shared.published(org).await {
+        let head = match self.shared.published(org) {
             Some(head) if head.size > leaf.0 => head,
             _ => self.shared.advance(org).await?,
         };
@@ -427,10 +435,8 @@ impl Shared {
         Arc::clone(self.logs.lock().entry(org).or_default())
     }
 
-    pub(crate) async fn published(&self, org: OrgId) -> Option<Checkpointed> {
-        let slot = self.slot(org);
-        let log = slot.lock().await;
-        log.as_ref().and_then(|log| log.published().cloned())
+    pub(crate) fn published(&self, org: OrgId) -> Option<Checkpointed> {
+        self.heads.lock().get(&org).cloned()
     }
 
     /// Opens the log if it is not open yet, and advances it.
@@ -451,6 +457,7 @@ impl Shared {
             };
             let before = log.published().map(|head| head.size);
             let head = slot.insert(log).advance(&shared.stores).await?;
+            shared.heads.lock().insert(org, head.clone());
             if before != Some(head.size)
                 && let Some(witnessing) = shared.witnessing.get()
             {
@@ -484,7 +491,7 @@ impl Shared {
             self.wake.notified().await;
             // Leaves that come close together share a checkpoint.
             tokio::select! {
-                () = tokio::time::sleep(self.config.flush_interval) => {}
+                () = tokio::time::sleep(TOGETHER.min(self.config.flush_interval)) => {}
                 () = self.until_closed() => {}
             }
             let orgs = std::mem::take(&mut *self.dirty.lock());

@@ -43,6 +43,10 @@ impl Classify for VerifierError {
     }
 }
 
+/// A note has one line of a key, or a few cosignatures of different times. Whoever sends
+/// more has others' processors in mind.
+const MAX_TRIED: usize = 8;
+
 /// One public key, and what its lines sign.
 #[derive(Clone, Debug)]
 pub struct NoteVerifier {
@@ -98,16 +102,16 @@ impl NoteVerifier {
     }
 
     /// The good lines of this key. Lines of other keys are passed over, and so are
-    /// lines that only claim to be of this one.
+    /// lines that only claim to be of this one, of which few are tried.
     pub(crate) fn lines<'a>(
         &'a self,
         note: &'a Note,
     ) -> impl Iterator<Item = &'a creto_tlog::NoteSignature> {
-        note.signatures().iter().filter(move |line| {
-            line.name == self.name.name()
-                && line.key_id == self.name.id()
-                && self.holds(note.text(), &line.signature)
-        })
+        note.signatures()
+            .iter()
+            .filter(move |line| line.name == self.name.name() && line.key_id == self.name.id())
+            .take(MAX_TRIED)
+            .filter(move |line| self.holds(note.text(), &line.signature))
     }
 
     fn holds(&self, text: &str, bytes: &[u8]) -> bool {

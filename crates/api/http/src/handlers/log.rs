@@ -26,6 +26,8 @@ pub(crate) struct LeafAnswer {
     index: LeafIndex,
     /// The leaf; its RFC 8785 form is what was hashed.
     record: Value,
+    /// The leaf's bytes, in base64.
+    leaf: String,
     /// C2SP tlog-proof.
     proof: String,
     /// The signed checkpoint that the proof leads to.
@@ -95,6 +97,7 @@ pub(crate) async fn leaf(
     Ok(Json(LeafAnswer {
         index: proof.index,
         record,
+        leaf: STANDARD.encode(&proof.bytes),
         proof: proof.proof,
         checkpoint: String::from_utf8_lossy(&proof.checkpoint).into_owned(),
     }))

@@ -13,6 +13,7 @@ mod contracts;
 mod log;
 mod monitors;
 mod others;
+mod proofs;
 mod trace;
 mod witnesses;
 

@@ -24,7 +24,7 @@ const NOW: i64 = 1_700_000_100;
 
 /// What a witness remembers, and whether it can.
 #[derive(Default)]
-struct Memory {
+pub(crate) struct Memory {
     kept: Mutex<HashMap<String, Vec<u8>>>,
     failing: AtomicBool,
 }
@@ -64,7 +64,7 @@ fn witness_over(memory: &Arc<Memory>, seed: u64, logs: &[String]) -> Witness {
 }
 
 /// The request that brings a witness from `old` leaves to what is published.
-async fn request(audit: &Audit, old: u64) -> AddCheckpoint {
+pub(crate) async fn request(audit: &Audit, old: u64) -> AddCheckpoint {
     let head = audit.checkpoint(org(1)).await.unwrap();
     let proof = audit.consistency(org(1), old, None).await.unwrap();
     AddCheckpoint {
