@@ -61,6 +61,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0013_held_context",
         include_str!("../migrations/0013_held_context.sql"),
     ),
+    (
+        "0014_wrapping_keys",
+        include_str!("../migrations/0014_wrapping_keys.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.

@@ -13,6 +13,7 @@ mod audit;
 mod consensus;
 mod database;
 mod governor;
+mod keys;
 mod metering;
 mod nhi;
 mod oversight;
