@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use creto_audit::{AuditError, LogKeySource, LogKeys};
 use creto_consensus::{LocalOracle, TimestampOracle};
-use creto_crypto::{AwsLcProvider, CryptoProvider, RootKey};
+use creto_crypto::{AwsLcProvider, CryptoProvider, LocalKeystore, RootKey};
 use creto_nhi::{KeyPurpose, Nhi, NhiConfig};
 use creto_state_sqlite::{Database, SqliteNhi, SqliteWindow};
 use creto_types::{Clock, IdSource, OrgId, Randomness, SystemClock, SystemIds, SystemRandom};
@@ -35,12 +35,14 @@ impl Platform {
         let random: Arc<dyn Randomness> = Arc::new(SystemRandom);
         let ids: Arc<dyn IdSource> =
             Arc::new(SystemIds::new(Arc::clone(&clock), Arc::clone(&random)));
-        let root = Arc::new(RootKey::load(&config.root_key_file)?);
+        let provider = provider();
+        let root = RootKey::load(&config.root_key_file)?;
+        let keystore = Arc::new(LocalKeystore::new(root, Arc::clone(&provider)));
         let database = Database::open(&config.database())?;
         let nhi = Nhi::open(
             Arc::new(SqliteNhi::new(Arc::clone(&database))),
-            provider(),
-            root,
+            provider,
+            keystore,
             Arc::clone(&ids),
             Arc::clone(&clock),
             NhiConfig {

@@ -64,6 +64,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../migrations/0013_held_context.sql"),
     ),
     ("0014_order", include_str!("../migrations/0014_order.sql")),
+    (
+        "0015_wrapping_keys",
+        include_str!("../migrations/0015_wrapping_keys.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.

@@ -16,6 +16,7 @@ mod consensus;
 mod database;
 mod epoch;
 mod governor;
+mod keys;
 mod metering;
 mod nhi;
 mod oversight;

@@ -82,6 +82,12 @@ pub enum CryptoError {
         /// The algorithm.
         algorithm: &'static str,
     },
+    /// The wrapping key was retired, or is not of this organization.
+    #[error("there is no wrapping key of version {version}")]
+    WrappingKeyMissing {
+        /// Which one the object names.
+        version: u32,
+    },
     /// Wrong key, wrong associated data, or changed bytes: which one is not
     /// knowable.
     #[error("the sealed bytes do not open")]
@@ -105,6 +111,7 @@ impl Classify for CryptoError {
             Self::Malformed { .. }
             | Self::Encoding { .. }
             | Self::UnknownAlgorithm { .. }
+            | Self::WrappingKeyMissing { .. }
             | Self::DerivedKeyTooLong { .. }
             | Self::ContextTooLong { .. }
             | Self::ContextUnsupported { .. }
@@ -124,6 +131,7 @@ impl Classify for CryptoError {
             Self::DerivedKeyTooLong { .. } => "derived_key_too_long",
             Self::ContextTooLong { .. } => "context_too_long",
             Self::ContextUnsupported { .. } => "context_unsupported",
+            Self::WrappingKeyMissing { .. } => "wrapping_key_missing",
             Self::OpenFailed => "open_failed",
             Self::Engine { .. } => "crypto_engine_failed",
         }

@@ -15,7 +15,7 @@ use crate::{
     AeadAlgorithm, CryptoError, CryptoProvider, KdfAlgorithm, RootKeyError, Secret, encoding,
 };
 
-const ROOT_LEN: usize = 32;
+pub(crate) const ROOT_LEN: usize = 32;
 const SALT_LEN: usize = 16;
 /// Names the construction inside the derivation, so that one cannot be confused
 /// with another.
@@ -76,6 +76,9 @@ impl WrapAlgorithm {
 pub struct WrappedKey {
     #[serde(rename = "alg")]
     algorithm: WrapAlgorithm,
+    /// Under which wrapping key of its organization; absent under the root key.
+    #[serde(rename = "key", default, skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
     salt: String,
     ciphertext: String,
 }
@@ -85,6 +88,18 @@ impl WrappedKey {
     #[must_use]
     pub const fn algorithm(&self) -> WrapAlgorithm {
         self.algorithm
+    }
+
+    /// Under which version of the organization's wrapping key; `None` under the root
+    /// key.
+    #[must_use]
+    pub const fn version(&self) -> Option<u32> {
+        self.version
+    }
+
+    pub(crate) const fn under(mut self, version: u32) -> Self {
+        self.version = Some(version);
+        self
     }
 }
 
@@ -109,6 +124,19 @@ impl RootKey {
             bytes.push(byte);
         }
         Ok(Self(Secret::copy_of(&bytes)))
+    }
+
+    pub(crate) fn from_secret(secret: Secret) -> Result<Self, CryptoError> {
+        if secret.len() == ROOT_LEN {
+            Ok(Self(secret))
+        } else {
+            Err(CryptoError::Malformed {
+                what: "wrapping key",
+                algorithm: KdfAlgorithm::HkdfSha256.as_str(),
+                expected: ROOT_LEN,
+                got: secret.len(),
+            })
+        }
     }
 
     /// Reads the key from a file of 64 hexadecimal digits. The file must be a
@@ -177,6 +205,7 @@ impl RootKey {
         let ciphertext = aead::seal(&key, nonce, binding.as_bytes(), secret.expose())?;
         Ok(WrappedKey {
             algorithm,
+            version: None,
             salt: encoding::encode(&salt),
             ciphertext: encoding::encode(&ciphertext),
         })

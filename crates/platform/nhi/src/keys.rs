@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_crypto::{
-    AllowedAlgorithms, CryptoError, CryptoProvider, LocalSigner, RootKey, SignatureAlgorithm,
+    AllowedAlgorithms, CryptoError, CryptoProvider, KeyRing, LocalSigner, SignatureAlgorithm,
     Signer, SigningKey, VerifyingKey, WrappedKey, sha256,
 };
 use creto_types::{OrgId, PrincipalName, canonical_json};
@@ -96,7 +96,7 @@ pub struct StoredKey {
 /// Makes keys, wraps and unwraps them, by the algorithms that are allowed.
 pub(crate) struct KeyMaker {
     pub(crate) provider: Arc<dyn CryptoProvider>,
-    pub(crate) root: Arc<RootKey>,
+    pub(crate) ring: KeyRing,
     pub(crate) allowed: AllowedAlgorithms,
 }
 
@@ -119,6 +119,7 @@ impl KeyMaker {
     /// algorithm for new keys, unless a format fixes another.
     pub(crate) fn make(
         &self,
+        org: OrgId,
         fixed: Option<SignatureAlgorithm>,
         wrapping: &str,
     ) -> Result<StoredKey, NhiError> {
@@ -133,13 +134,8 @@ impl KeyMaker {
             .generate_signing_key(algorithm)
             .map_err(failed)?;
         let wrapped = self
-            .root
-            .wrap(
-                self.provider.as_ref(),
-                self.allowed.wrapping.for_new(),
-                wrapping,
-                key.secret(),
-            )
+            .ring
+            .wrap(org, wrapping, key.secret())
             .map_err(failed)?;
         Ok(StoredKey {
             public: key.verifying_key().clone(),
@@ -152,6 +148,7 @@ impl KeyMaker {
     /// algorithm that is not allowed.
     pub(crate) fn signer(
         &self,
+        org: OrgId,
         stored: &StoredKey,
         wrapping: &str,
     ) -> Result<LocalSigner, NhiError> {
@@ -159,18 +156,33 @@ impl KeyMaker {
             operation: "unwrap a stored key",
             source,
         };
-        let (signature, wrapped) = (stored.public.algorithm(), stored.wrapped.algorithm());
+        let signature = stored.public.algorithm();
         self.allowed.signature.check(signature).map_err(failed)?;
-        self.allowed.wrapping.check(wrapped).map_err(failed)?;
         let secret = self
-            .root
-            .unwrap(wrapping, &stored.wrapped)
+            .ring
+            .unwrap(org, wrapping, &stored.wrapped)
             .map_err(failed)?;
         let key = SigningKey::from_bytes(signature, secret.expose()).map_err(failed)?;
         if key.verifying_key() != &stored.public {
             return Err(failed(CryptoError::SignatureInvalid));
         }
         Ok(LocalSigner::new(key, Arc::clone(&self.provider)))
+    }
+
+    /// The private half under the newest wrapping key.
+    pub(crate) fn rewrap(
+        &self,
+        org: OrgId,
+        wrapping: &str,
+        stored: &StoredKey,
+    ) -> Result<WrappedKey, NhiError> {
+        self.ring
+            .unwrap(org, wrapping, &stored.wrapped)
+            .and_then(|secret| self.ring.wrap(org, wrapping, &secret))
+            .map_err(|source| NhiError::Crypto {
+                operation: "wrap a stored key anew",
+                source,
+            })
     }
 }
 

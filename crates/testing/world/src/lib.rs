@@ -81,10 +81,12 @@ impl World {
         let commits = Arc::new(MemoryCommits::new());
         let random = Arc::new(SeededRandom::new(4));
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds::new(clock.clone(), random.clone()));
+        let provider = Arc::new(creto_crypto::AwsLcProvider::new(random.clone()));
+        let root = creto_crypto::RootKey::from_hex(&"7".repeat(64)).unwrap();
         let nhi = Nhi::open(
             Arc::new(MemoryNhiStore::with_commits(commits.clone())),
-            Arc::new(creto_crypto::AwsLcProvider::new(random.clone())),
-            Arc::new(creto_crypto::RootKey::from_hex(&"7".repeat(64)).unwrap()),
+            provider.clone(),
+            Arc::new(creto_crypto::LocalKeystore::new(root, provider)),
             ids.clone(),
             clock.clone(),
             creto_nhi::NhiConfig::new("creto.test"),
