@@ -238,8 +238,6 @@ async fn a_wait_is_exactly_as_long_as_it_takes() {
     exceeded(world.ask(&hops, "draft", 1));
     world.clock.advance(Duration::from_nanos(1));
     let _again = world.ask(&hops, "draft", 1).unwrap();
-    // Now both refuse, and only the later one's end helps.
-    let _rest = world.ask(&hops, "draft", 0).unwrap();
     let total = Limit {
         window: Window::Total,
         ..world.limit(of_agent(), "2 units")
@@ -248,6 +246,57 @@ async fn a_wait_is_exactly_as_long_as_it_takes() {
     let _one = world.ask(&hops, "free", 1);
     let refused = exceeded(world.ask(&hops, "free", 3));
     assert_eq!(refused.retry_after, None, "the total never starts anew");
+}
+
+/// Of two limits that are full, the one that starts anew later is waited for, whichever
+/// that is.
+#[tokio::test]
+async fn the_wait_is_for_the_last_of_those_that_refuse() {
+    // The hours of Kathmandu begin at a quarter past.
+    for (a_day, asked_before) in [("1 units", 0), ("2 units", 1)] {
+        let world = World::new().await;
+        let hops = world.chain(&[("bot", None)]);
+        let hourly = Limit {
+            window: Window::Hourly,
+            time_zone: "Asia/Kathmandu".to_owned(),
+            ..world.limit(of_agent(), "1 units")
+        };
+        world.set(hourly).await;
+        let daily = Limit {
+            window: Window::Daily,
+            ..world.limit(of_agent(), a_day)
+        };
+        world.set(daily).await;
+        let mut held = Vec::new();
+        for _ in 0..asked_before {
+            held.push(world.ask(&hops, "free", 1).unwrap());
+            world.clock.advance(Duration::from_secs(15 * 60));
+        }
+        held.push(world.ask(&hops, "free", 1).unwrap());
+        let wait = exceeded(world.ask(&hops, "free", 1)).retry_after.unwrap();
+        assert_eq!(wait, Duration::from_secs(60 * 60), "{a_day} a day");
+        world.clock.advance(wait - Duration::from_nanos(1));
+        exceeded(world.ask(&hops, "free", 1));
+        world.clock.advance(Duration::from_nanos(1));
+        world.ask(&hops, "free", 1).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_too_fast_and_too_much_waits_for_both() {
+    let world = World::with(config(1, 1), |store| store).await;
+    let hops = world.chain(&[("bot", None)]);
+    let total = Limit {
+        window: Window::Total,
+        ..world.limit(of_agent(), "1 units")
+    };
+    world.set(total).await;
+    let held = world.ask(&hops, "free", 1).unwrap();
+    let refused = exceeded(world.ask(&hops, "free", 1));
+    assert_eq!(refused.retry_after, None, "the limit never starts anew");
+    drop(held);
+    let too_fast = world.ask(&hops, "free", 1);
+    assert!(matches!(too_fast, Err(Refusal::RateLimited { .. })));
 }
 
 #[tokio::test]
