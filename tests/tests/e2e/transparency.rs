@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -531,4 +532,95 @@ fn built_verifier() -> PathBuf {
         .expect("Go is missing; run scripts/setup.sh --test first");
     assert!(output.status.success(), "{}", said(&output));
     program
+}
+
+/// What cannot be served is refused at the start, by name; a key is shown as what it is.
+#[test]
+fn a_public_log_that_cannot_be_is_refused_in_the_configuration() {
+    let site = Site::new();
+    let dir = site.path().to_owned();
+    let made = good(
+        &dir,
+        &[
+            "audit",
+            "witness-key",
+            "witness.example/w1",
+            "--out",
+            "w1.key",
+        ],
+    );
+    let key = text(&made, "key");
+    let mode = std::fs::metadata(dir.join("w1.key"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let again = ["audit", "witness-key", "w", "--out", "w1.key"];
+    assert!(
+        !creto(&dir, &again).status.success(),
+        "a key is not written over"
+    );
+
+    let log_key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+    let witness = |url: &str, key: &str| {
+        let mut asked = toml::Table::new();
+        asked.insert("url".to_owned(), url.into());
+        asked.insert("key".to_owned(), key.into());
+        toml::Value::Table(asked)
+    };
+    let one = witness("http://127.0.0.1:1", &key);
+    for (witnesses, quorum, what) in [
+        (vec![one.clone()], 1, None),
+        (vec![one.clone()], 2, Some("audit.witness_quorum")),
+        (vec![], 1, Some("audit.witness_quorum")),
+        (vec![one.clone(), one.clone()], 1, Some("twice")),
+        (vec![one.clone(); 17], 1, Some("16")),
+        (vec![witness("https://w.example", &key)], 1, Some("HTTPS")),
+        (
+            vec![witness("http://u:p@w.example", &key)],
+            1,
+            Some("credentials"),
+        ),
+        (
+            vec![witness("http://w.example", log_key)],
+            1,
+            Some("not the key of a witness"),
+        ),
+        (
+            vec![witness("http://w.example", "nonsense")],
+            1,
+            Some("not a verifier key"),
+        ),
+    ] {
+        site.configure(|table| {
+            set(table, &["audit", "witness"], witnesses);
+            set(table, &["audit", "witness_quorum"], quorum);
+            set(table, &["audit", "public_listen"], "127.0.0.1:0");
+        });
+        let checked = creto(&dir, &["config", "check"]);
+        let text = said(&checked);
+        match what {
+            None => {
+                assert!(checked.status.success(), "{text}");
+                assert!(
+                    text.contains("shows the logs' hashes to everybody"),
+                    "{text}"
+                );
+            }
+            Some(what) => {
+                assert!(!checked.status.success(), "{what}");
+                assert!(
+                    text.contains("audit.witness") && text.contains(what),
+                    "{text}"
+                );
+            }
+        }
+    }
+    site.configure(|table| {
+        let listen = table["server"]["listen"].clone();
+        table.remove("audit");
+        set(table, &["audit", "public_listen"], listen);
+    });
+    let text = said(&creto(&dir, &["config", "check"]));
+    assert!(text.contains("audit.public_listen"), "{text}");
 }

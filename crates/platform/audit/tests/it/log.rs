@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use creto_audit::conformance::org;
+use creto_audit::conformance::{org, record};
 use creto_audit::memory::MemoryJournal;
 use creto_audit::{
     Audit, AuditConfig, AuditError, Checkpointed, Journal, LogKeySource as _, RecordClass,
@@ -133,6 +133,49 @@ async fn evidence_does_not_wait_for_trace_records() {
         }
     };
     timeout(Duration::from_secs(60), published).await.unwrap();
+}
+
+/// A journal to which something is added each time it is read.
+struct Growing(Arc<MemoryJournal>);
+
+#[async_trait]
+impl Journal for Growing {
+    async fn append(
+        &self,
+        class: RecordClass,
+        records: Vec<Evidence>,
+    ) -> Result<Vec<LeafIndex>, StoreError> {
+        self.0.append(class, records).await
+    }
+
+    async fn read(&self, org: OrgId, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let more = vec![record(org, 0)];
+        self.0.append(RecordClass::Evidence, more).await?;
+        self.0.read(org, from, max).await
+    }
+
+    async fn size(&self, org: OrgId) -> Result<u64, StoreError> {
+        self.0.size(org).await
+    }
+
+    async fn organizations(&self) -> Result<Vec<OrgId>, StoreError> {
+        self.0.organizations().await
+    }
+}
+
+#[tokio::test]
+async fn a_steady_stream_of_leaves_does_not_put_the_checkpoint_off() {
+    let world = World::new();
+    let journal = Arc::new(Growing(world.journal.clone()));
+    let audit = world.open_over(journal, config()).await.unwrap();
+    world.commit(org(1), 3).await;
+    let publish = audit.checkpoint(org(1));
+    let head = timeout(Duration::from_secs(60), publish)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(head.size, 3);
+    assert_eq!(audit.checkpoint(org(1)).await.unwrap().size, 4);
 }
 
 /// A journal whose leaves from `stuck` on cannot be read until it is let to.
