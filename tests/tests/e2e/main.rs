@@ -21,4 +21,5 @@ mod restart;
 mod revocation;
 mod start;
 mod suspension;
+mod sweep;
 mod watching;
