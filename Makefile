@@ -30,6 +30,7 @@ is-root:
 
 # make bench ONLY="authz/check authz/miss/10" measures what begins so, or all.
 bench: setup
+	$(CARGO) build --locked --release -p creto
 	$(CARGO) build --locked --release -p creto-bench
 	$(CARGO) build --locked --release --manifest-path bench/peers/Cargo.toml --target-dir $(TARGET)
 	$(TARGET)/release/creto-bench $(ONLY)

@@ -433,10 +433,11 @@ fn time_never_runs_back_whatever_is_killed_or_stepped() {
     });
     let recorded = recorder.join().unwrap();
 
-    let faults = wrong(&calls);
-    assert_eq!(faults, [""; 0], "timestamps");
-    let faults = wrong(&recorded);
-    assert_eq!(faults, [""; 0], "places in the log");
+    for (what, calls) in [("timestamps", &calls), ("places in the log", &recorded)] {
+        let faults = wrong(calls);
+        let few: Vec<_> = faults.iter().take(5).collect();
+        assert!(few.is_empty(), "{} in {what}, {few:#?}", faults.len());
+    }
     server.until_ready();
     let there = leaves(&server);
     let lost: Vec<&Call> = recorded
