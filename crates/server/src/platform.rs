@@ -48,6 +48,7 @@ impl Platform {
                 token_ttl: config.token_ttl,
                 max_token_ttl: OWNER_CREDENTIAL_TTL.max(config.token_ttl),
                 max_depth: MAX_CHAIN,
+                algorithms: config.algorithms.clone(),
             },
         )
         .await?;

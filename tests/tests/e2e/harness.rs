@@ -230,6 +230,11 @@ impl Server {
         self.site.path()
     }
 
+    /// Changes the configuration of the next start.
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Table)) {
+        self.site.configure(change);
+    }
+
     /// Somebody without a credential.
     pub(crate) fn stranger(&self) -> Client {
         Client::new(self.site.address)

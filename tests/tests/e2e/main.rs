@@ -22,4 +22,5 @@ mod revocation;
 mod start;
 mod suspension;
 mod sweep;
+mod transparency;
 mod watching;

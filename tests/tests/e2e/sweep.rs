@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use creto_client::read_credential;
 use creto_consensus::{OracleError, TimestampOracle as _};
 use creto_grpc::RemoteOracle;
-use creto_types::HybridTimestamp;
+use creto_types::{Clock as _, HybridTimestamp, SystemClock};
 use serde_json::{Value, json};
 
 use crate::harness::{Server, Site, set};
@@ -158,7 +158,7 @@ fn millis(duration: Duration) -> u64 {
 
 /// What all callers share.
 struct Sweep {
-    start: Instant,
+    clock: SystemClock,
     steps: Steps,
     answers: AtomicU64,
     stepped_back: AtomicU64,
@@ -170,7 +170,7 @@ struct Sweep {
 
 impl Sweep {
     fn now(&self) -> Duration {
-        self.start.elapsed()
+        self.clock.monotonic()
     }
 
     fn over(&self) -> bool {
@@ -201,14 +201,14 @@ impl Sweep {
 
     /// Until it is so, or something failed.
     fn until(&self, what: &str, server: &Server, reached: impl Fn() -> bool) {
-        let began = Instant::now();
+        let until = self.now() + PATIENCE;
         while !reached() {
             let failed = self.failed.lock().unwrap().clone();
             let log = || std::fs::read_to_string(server.path().join("server.log")).unwrap();
             if let Some(failed) = failed {
                 panic!("{failed}\n{}", log());
             }
-            assert!(began.elapsed() < PATIENCE, "no {what}:\n{}", log());
+            assert!(self.now() < until, "no {what}:\n{}", log());
             sleep(Duration::from_millis(1));
         }
     }
@@ -356,7 +356,7 @@ fn time_never_runs_back_whatever_is_killed_or_stepped() {
     let mut server = site.start();
     let credential = read_credential(&server.path().join("data/owner.credential")).unwrap();
     let sweep = Arc::new(Sweep {
-        start: Instant::now(),
+        clock: SystemClock::new(),
         steps,
         answers: AtomicU64::new(0),
         stepped_back: AtomicU64::new(0),

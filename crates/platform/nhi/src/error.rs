@@ -128,6 +128,15 @@ pub enum ChainError {
         #[source]
         source: CryptoError,
     },
+    /// The signature is of an algorithm that is not accepted here.
+    #[error("the delegation {link} is signed by an algorithm that is not accepted here")]
+    NotAllowed {
+        /// Which.
+        link: LinkId,
+        /// Which algorithm.
+        #[source]
+        source: CryptoError,
+    },
     /// The link has no canonical form.
     #[error("the delegation {link} has no canonical form")]
     NotCanonical {
@@ -151,6 +160,7 @@ impl Classify for ChainError {
             Self::Escalation { source, .. } => source.code(),
             Self::UnknownKey { .. } => "unknown_principal",
             Self::Forged { .. } => "delegation_forged",
+            Self::NotAllowed { source, .. } => source.code(),
         }
     }
 }
@@ -260,6 +270,9 @@ pub enum NhiError {
     /// The token's signature does not verify.
     #[error("the token is not valid: its signature does not verify")]
     TokenForged(#[source] CryptoError),
+    /// The token is signed by an algorithm that is not accepted here.
+    #[error("the token is signed by an algorithm that is not accepted here")]
+    TokenNotAllowed(#[source] CryptoError),
     /// The token has expired.
     #[error("the token expired at {at}")]
     TokenExpired {
@@ -317,6 +330,7 @@ impl Classify for NhiError {
             | Self::DelegationLoops { .. }
             | Self::InvalidToken { .. }
             | Self::TokenForged(_)
+            | Self::TokenNotAllowed(_)
             | Self::TokenExpired { .. }
             | Self::TokenSuperseded { .. } => Class::Security,
             Self::Escalation(error) => error.class(),
@@ -347,6 +361,7 @@ impl Classify for NhiError {
             Self::Identity(error) => error.code(),
             Self::Chain(error) => error.code(),
             Self::InvalidToken { .. } | Self::TokenForged(_) => "invalid_token",
+            Self::TokenNotAllowed(source) => source.code(),
             Self::TokenExpired { .. } => "token_expired",
             Self::TokenSuperseded { .. } => "token_superseded",
             Self::TrustDomainChanged { .. } => "trust_domain_changed",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use creto_crypto::VerifyingKey;
+use creto_crypto::{Allowed, SignatureAlgorithm, VerifyingKey};
 use creto_types::{OrgId, PrincipalName, StoreError};
 
 use crate::authority::{Authority, Standing, Standings};
@@ -97,7 +97,8 @@ impl OrgState {
         let org = stored.organization.id;
         let mut signers: BTreeMap<KeyPurpose, SharedSigner> = BTreeMap::new();
         for (purpose, key) in &stored.keys {
-            if key.public.algorithm() != purpose.algorithm() {
+            let fixed = purpose.fixed_algorithm();
+            if fixed.is_some_and(|algorithm| algorithm != key.public.algorithm()) {
                 return Err(corrupt("organization key", "it is of another algorithm"));
             }
             let signer = keys.signer(key, &organization_wrapping(org, *purpose))?;
@@ -269,11 +270,14 @@ impl Registry {
 
 /// Verifies what was not verified before, and gives the chain as hops. Called
 /// without any lock: a signature takes its time.
-pub(crate) fn verified_hops(chain: &[ChainEntry]) -> Result<Vec<Hop>, NhiError> {
+pub(crate) fn verified_hops(
+    chain: &[ChainEntry],
+    allowed: &Allowed<SignatureAlgorithm>,
+) -> Result<Vec<Hop>, NhiError> {
     let mut above: Vec<&DelegationLink> = Vec::with_capacity(chain.len());
     for ChainEntry { entry, delegator } in chain {
         if !entry.verified.load(Ordering::Acquire) {
-            verify_beneath(&entry.signed, &above, delegator)?;
+            verify_beneath(&entry.signed, &above, delegator, allowed)?;
             entry.verified.store(true, Ordering::Release);
         }
         above.push(&entry.link);
@@ -286,7 +290,12 @@ pub(crate) fn verify_beneath(
     signed: &SignedLink,
     above: &[&DelegationLink],
     delegator: &Principal,
+    allowed: &Allowed<SignatureAlgorithm>,
 ) -> Result<(), NhiError> {
+    let link = signed.link.id;
+    let not_allowed = |source| ChainError::NotAllowed { link, source };
+    let algorithm = signed.signature.algorithm();
+    allowed.check(algorithm).map_err(not_allowed)?;
     check_link(&signed.link, above)?;
     if above.is_empty() && delegator.kind != PrincipalType::Human {
         return Err(NhiError::NotHuman {

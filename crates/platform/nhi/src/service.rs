@@ -5,7 +5,7 @@ use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use creto_crypto::{CryptoProvider, RootKey, SignatureAlgorithm, Signer};
+use creto_crypto::{CryptoProvider, RootKey, Signer};
 use creto_types::{
     Clock, Commit, IdSource, OrgId, PrincipalName, Receipt, StoreError, Timestamp, Turn,
 };
@@ -82,7 +82,11 @@ impl Nhi {
                 });
             }
         }
-        let keys = KeyMaker { provider, root };
+        let keys = KeyMaker {
+            provider,
+            root,
+            allowed: config.algorithms.clone(),
+        };
         let registry = RwLock::new(Registry::load(snapshot, &keys)?);
         Ok(Arc::new(Self {
             inner: Arc::new(Inner {
@@ -127,7 +131,10 @@ impl Nhi {
             .into_iter()
             .map(|purpose| {
                 let wrapping = organization_wrapping(org, purpose);
-                Ok((purpose, inner.keys.make(purpose.algorithm(), &wrapping)?))
+                Ok((
+                    purpose,
+                    inner.keys.make(purpose.fixed_algorithm(), &wrapping)?,
+                ))
             })
             .collect::<Result<Vec<_>, NhiError>>()?;
         let stored = StoredOrganization {
@@ -234,7 +241,7 @@ impl Nhi {
             let above = request.parent.map(|id| state.chain(id)).transpose()?;
             (delegator, above.unwrap_or_default())
         };
-        let above = verified_hops(&above)?;
+        let above = verified_hops(&above, &inner.config.algorithms.signature)?;
         inner.may_delegate(org, &delegator.principal, &above, now)?;
         no_loop(&request.delegator, &request.delegatee, &above)?;
 
@@ -312,7 +319,7 @@ impl Nhi {
             let above = link.parent.map(|id| state.chain(id)).transpose()?;
             (delegator, above.unwrap_or_default())
         };
-        let above = verified_hops(&above)?;
+        let above = verified_hops(&above, &self.inner.config.algorithms.signature)?;
         let now = self.inner.clock.now();
         self.inner
             .may_delegate(link.org, &delegator.principal, &above, now)?;
@@ -320,7 +327,8 @@ impl Nhi {
         if above.is_empty() {
             depth_within(link.max_depth, self.inner.config.max_depth.checked_sub(1))?;
         }
-        verify_beneath(signed, &links(&above), &delegator.principal)
+        let allowed = &self.inner.config.algorithms.signature;
+        verify_beneath(signed, &links(&above), &delegator.principal, allowed)
     }
 
     /// All organizations, by id.
@@ -411,7 +419,7 @@ impl Nhi {
     /// verified; whether the chain is live is for [`AgentIdentity::live`].
     pub fn chain(&self, org: OrgId, id: LinkId) -> Result<Vec<Hop>, NhiError> {
         let chain = self.inner.registry.read().org(org)?.chain(id)?;
-        verified_hops(&chain)
+        verified_hops(&chain, &self.inner.config.algorithms.signature)
     }
 
     /// The identity of a delegation's holder acting by it. Whether it is live is
@@ -447,10 +455,9 @@ impl Inner {
         name: PrincipalName,
         kind: PrincipalType,
     ) -> Result<StoredPrincipal, NhiError> {
-        let key = self.keys.make(
-            SignatureAlgorithm::MlDsa65Ed25519,
-            &principal_wrapping(org, kind, &name),
-        )?;
+        let key = self
+            .keys
+            .make(None, &principal_wrapping(org, kind, &name))?;
         Ok(StoredPrincipal {
             principal: Principal {
                 org,
@@ -505,7 +512,7 @@ impl Inner {
             let holder = Arc::clone(&state.principal(&link.link.delegatee)?.principal);
             (chain, holder, standing, Arc::clone(&state.authority))
         };
-        let hops = verified_hops(&chain)?;
+        let hops = verified_hops(&chain, &self.config.algorithms.signature)?;
         let expires_at = hops.iter().map(|hop| hop.link.expires_at).min();
         Ok(AgentIdentity {
             org,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_crypto::{AwsLcProvider, RootKey};
+use creto_crypto::{AllowedAlgorithms, AwsLcProvider, RootKey};
 use creto_types::{
     Clock, Commit, Evidence, IdSource, ManualClock, OrgId, PrincipalName, SeededRandom, SystemIds,
     Timestamp,
@@ -200,7 +200,8 @@ impl World {
         let random = Arc::new(SeededRandom::new(7));
         let ids: Arc<dyn IdSource> =
             Arc::new(SystemIds::new(Arc::clone(&clock) as Arc<dyn Clock>, random));
-        let nhi = open(&store, &clock, &ids, 1, '7')
+        let config = NhiConfig::new(TRUST_DOMAIN);
+        let nhi = open(&store, &clock, &ids, 1, '7', config)
             .await
             .expect("an empty store opens");
         Self {
@@ -223,7 +224,15 @@ impl World {
     /// Opens the same store with the root key that repeats this digit; `7` is
     /// the right one.
     pub async fn reopen(&self, root_digit: char) -> Result<Arc<Nhi>, NhiError> {
-        open(&self.store, &self.clock, &self.ids, 2, root_digit).await
+        let config = NhiConfig::new(TRUST_DOMAIN);
+        open(&self.store, &self.clock, &self.ids, 2, root_digit, config).await
+    }
+
+    /// Opens the same store under other algorithms.
+    pub async fn reopen_under(&self, algorithms: AllowedAlgorithms) -> Result<Arc<Nhi>, NhiError> {
+        let mut config = NhiConfig::new(TRUST_DOMAIN);
+        config.algorithms = algorithms;
+        open(&self.store, &self.clock, &self.ids, 3, '7', config).await
     }
 
     /// The present of this world.
@@ -319,6 +328,7 @@ async fn open(
     ids: &Arc<dyn IdSource>,
     seed: u64,
     root_digit: char,
+    config: NhiConfig,
 ) -> Result<Arc<Nhi>, NhiError> {
     let root =
         RootKey::from_hex(&root_digit.to_string().repeat(64)).expect("64 digits are a root key");
@@ -328,7 +338,7 @@ async fn open(
         Arc::new(root),
         Arc::clone(ids),
         Arc::clone(clock) as Arc<dyn Clock>,
-        NhiConfig::new(TRUST_DOMAIN),
+        config,
     )
     .await
 }

@@ -81,7 +81,7 @@ impl Nhi {
     /// Checks a token and the whole chain behind it.
     pub fn verify_token(&self, token: &str) -> Result<Arc<AgentIdentity>, NhiError> {
         let inner = &self.inner;
-        let unverified = token::parse(token)?;
+        let unverified = token::parse(token, &inner.config.algorithms.signature)?;
         let (org, key) = {
             let registry = inner.registry.read();
             let org = registry

@@ -6,6 +6,7 @@
     reason = "tests"
 )]
 
+mod algorithms;
 mod chains;
 mod credentials;
 mod delegations;
