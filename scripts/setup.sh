@@ -6,9 +6,10 @@
 #   gcc, libc6-dev, make, ca-certificates            used by the build
 #
 #   scripts/setup.sh           install what is missing
-#   scripts/setup.sh --test    the same, and rustfmt, clippy, cargo-nextest, cargo-deny, Go
-#                              with golang.org/x/mod, which checks the log, and, in the
-#                              target folder, the packages of tests/requirements.txt
+#   scripts/setup.sh --test    the same, and faketime, rustfmt, clippy, cargo-nextest,
+#                              cargo-deny, Go with golang.org/x/mod, which checks the
+#                              log, and, in the target folder, the packages of
+#                              tests/requirements.txt
 #   scripts/setup.sh --check   only say what is missing; exit 1 if anything is
 #
 # Needs root or sudo only when something is missing. Running it again when
@@ -31,7 +32,7 @@ for argument in "$@"; do
     --test) with_test_tools=yes ;;
     --check) mode=check ;;
     -h | --help)
-      sed -n '2,16s/^# \{0,1\}//p' "$0"
+      sed -n '2,17s/^# \{0,1\}//p' "$0"
       exit 0
       ;;
     *)
@@ -77,6 +78,8 @@ want cc gcc
 # Only recommended by gcc, so a compiler may be there without it.
 PATH="$SYSTEM_PATH" cc -E -include stdio.h -x c /dev/null >/dev/null 2>&1 || packages+=(libc6-dev)
 want make make
+# Steps the clock under the server, for the sweep over timestamps.
+[ "$with_test_tools" = no ] || want faketime faketime
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 
 runsc=present

@@ -21,5 +21,6 @@ mod restart;
 mod revocation;
 mod start;
 mod suspension;
+mod sweep;
 mod transparency;
 mod watching;
