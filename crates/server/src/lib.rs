@@ -12,6 +12,7 @@ mod init;
 mod internal;
 mod platform;
 mod reload;
+mod root;
 mod sandboxes;
 mod serve;
 
@@ -28,6 +29,7 @@ pub use creto_governor::{
 pub use creto_runtime_gvisor::doctor::Check;
 pub use evidence::verify;
 pub use init::{InitError, InitOptions, InitReport, init, renew_credential};
+pub use root::{RootRotation, rotate_root};
 pub use serve::{Listening, ServeError, serve};
 
 /// What `creto config check` says about a file that is accepted.

@@ -212,6 +212,15 @@ impl Server {
         self.site.path()
     }
 
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Table)) {
+        self.site.configure(change);
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Somebody without a credential.
     pub(crate) fn stranger(&self) -> Client {
         Client::new(self.site.address)

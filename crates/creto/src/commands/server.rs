@@ -38,7 +38,7 @@ pub(crate) fn missing_for_sandboxes() -> Vec<String> {
         .collect()
 }
 
-fn runtime() -> Result<Runtime, CliError> {
+pub(crate) fn runtime() -> Result<Runtime, CliError> {
     Runtime::new().map_err(CliError::Runtime)
 }
 
