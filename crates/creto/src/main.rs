@@ -3,7 +3,7 @@
 //!
 //! Commands that talk to a server do so over HTTP on the loopback, with the
 //! caller's own credential; nothing here reaches into a server's state. Exit
-//! status: 0 done, 1 refused or failed, 2 wrong usage.
+//! status: 0 done, 1 refused or failed, 2 wrong usage, 3 a watched log misbehaves.
 
 mod arguments;
 mod cli;
@@ -24,6 +24,9 @@ use crate::error::CliError;
 /// Refused or failed; wrong usage is 2 and comes from the parser of arguments.
 const FAILED: u8 = 1;
 
+/// A log that is watched misbehaves: not to be confused with one that is out of reach.
+const ALARM: u8 = 3;
+
 fn main() -> ExitCode {
     if let Err(error) = undumpable() {
         report(&CliError::Undumpable(error), false);
@@ -33,11 +36,12 @@ fn main() -> ExitCode {
     let context = Context::new(global);
     let result = commands::run(&context, command).and_then(|reply| {
         reply.print(context.json).map_err(CliError::Output)?;
-        Ok(reply.good)
+        Ok(reply)
     });
     match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(FAILED),
+        Ok(reply) if reply.alarm => ExitCode::from(ALARM),
+        Ok(reply) if reply.good => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(FAILED),
         Err(error) => {
             report(&error, context.json);
             ExitCode::from(FAILED)

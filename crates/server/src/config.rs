@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::init::InitError;
+use creto_audit::NoteVerifier;
 use creto_authz::AuthzConfig;
 use creto_config::{
     Bounded, ConfigError, CryptoSection, Integrations, IntegrationsSection, ProcessEnvironment,
@@ -16,6 +17,7 @@ use creto_config::{
 use creto_crypto::{AllowedAlgorithms, RootKey};
 use creto_errors::{Class, Classify};
 use creto_governor::{BundleError, CheckedBundle, PolicyFiles};
+use creto_log_http::HttpPrefix;
 use creto_metering::{Expired, MeterConfig, OpenBounds, PriceBook, PriceBookError, RateLimit};
 use creto_oversight::OversightConfig;
 use creto_runtime::{Limits, Network, NetworkError, SpecError};
@@ -41,6 +43,7 @@ struct File {
     metering: MeteringSection,
     oversight: OversightSection,
     runtime: RuntimeSection,
+    audit: AuditSection,
     integrations: IntegrationsSection,
 }
 
@@ -140,6 +143,22 @@ struct EgressSection {
     allow_networks: Vec<String>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct AuditSection {
+    public_listen: Option<SocketAddr>,
+    public_entries: Option<bool>,
+    witness_quorum: Option<Bounded<0, 16>>,
+    witness: Vec<WitnessSection>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WitnessSection {
+    url: String,
+    key: String,
+}
+
 /// A configuration that this build can serve.
 #[derive(Debug)]
 pub struct ServerConfig {
@@ -175,9 +194,27 @@ pub struct ServerConfig {
     pub oversight: OversightConfig,
     /// Sandboxes; `None` when switched off.
     pub runtime: Option<RuntimeConfig>,
+    /// What strangers see of the logs, and who cosigns them.
+    pub audit: PublicLog,
     /// How the platform systems are reached; all of them embedded.
     pub integrations: Integrations,
 }
+
+/// What of the logs is for everybody.
+#[derive(Clone, Debug)]
+pub struct PublicLog {
+    /// Where public files are served, if they are.
+    pub listen: Option<SocketAddr>,
+    /// Whether the records are among them, and not only their hashes.
+    pub entries: bool,
+    /// How many cosignatures the public checkpoint has at least.
+    pub quorum: usize,
+    /// Who is asked to cosign, by key and address.
+    pub witnesses: Vec<(NoteVerifier, HttpPrefix)>,
+}
+
+/// Most witnesses that are asked: each cosigns every checkpoint.
+const MAX_WITNESSES: usize = 16;
 
 /// How sandboxes run.
 #[derive(Clone, Debug)]
@@ -419,8 +456,65 @@ impl File {
                 grant_ttl: seconds(self.oversight.grant_ttl_seconds, 900),
             },
             runtime: self.runtime.validate(base)?,
+            audit: self
+                .audit
+                .validate(&[Some(listen), self.server.grpc_listen])?,
             integrations,
             data_dir,
+        })
+    }
+}
+
+impl AuditSection {
+    fn validate(self, taken: &[Option<SocketAddr>]) -> Result<PublicLog, ServerConfigError> {
+        // Port 0 is another one each time.
+        if let Some(public) = self.public_listen
+            && public.port() != 0
+            && taken.contains(&Some(public))
+        {
+            return Err(invalid(
+                "audit.public_listen",
+                "is the address of another interface; the public log has one of its own",
+            ));
+        }
+        if self.witness.len() > MAX_WITNESSES {
+            return Err(invalid("audit.witness", "has more than 16 witnesses"));
+        }
+        let mut witnesses: Vec<(NoteVerifier, HttpPrefix)> = Vec::new();
+        for witness in &self.witness {
+            let unusable = |why: String| invalid("audit.witness", &why);
+            let key = NoteVerifier::parse(&witness.key)
+                .map_err(|error| unusable(format!("has a key that cannot be used: {error}")))?;
+            if !key.is_cosigner() {
+                return Err(unusable(format!(
+                    "`{}` is not the key of a witness",
+                    key.name()
+                )));
+            }
+            if witnesses
+                .iter()
+                .any(|(other, _)| other.to_string() == key.to_string())
+            {
+                return Err(unusable(format!("names `{}` twice", key.name())));
+            }
+            let url = witness.url.parse::<HttpPrefix>().map_err(|error| {
+                unusable(format!("has an address that cannot be used: {error}"))
+            })?;
+            witnesses.push((key, url));
+        }
+        let quorum = self.witness_quorum.map_or(0, |quorum| quorum.get());
+        let quorum = usize::try_from(quorum).unwrap_or(usize::MAX);
+        if quorum > witnesses.len() {
+            return Err(invalid(
+                "audit.witness_quorum",
+                "is more than there are witnesses",
+            ));
+        }
+        Ok(PublicLog {
+            listen: self.public_listen,
+            entries: self.public_entries.unwrap_or(false),
+            quorum,
+            witnesses,
         })
     }
 }

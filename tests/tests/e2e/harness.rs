@@ -212,6 +212,7 @@ impl Server {
         self.site.path()
     }
 
+    /// Changes the configuration of the next start.
     pub(crate) fn configure(&self, change: impl FnOnce(&mut Table)) {
         self.site.configure(change);
     }

@@ -22,4 +22,5 @@ mod revocation;
 mod rotation;
 mod start;
 mod suspension;
+mod transparency;
 mod watching;

@@ -202,7 +202,7 @@ fn grant(error: &GrantError) -> Kind {
 
 fn audit(error: &AuditError) -> Kind {
     match error {
-        AuditError::UnknownLeaf { .. } => Kind::NotFound,
+        AuditError::UnknownLeaf { .. } | AuditError::UnknownSize { .. } => Kind::NotFound,
         AuditError::Leaf(_) | AuditError::AttachmentName { .. } => Kind::Invalid,
         AuditError::Keys { .. }
         | AuditError::WrongKey { .. }

@@ -11,6 +11,7 @@ mod limits;
 mod oversight;
 mod policy;
 pub(crate) mod server;
+mod transparency;
 
 use crate::cli::Command;
 use crate::context::Context;

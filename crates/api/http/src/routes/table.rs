@@ -404,7 +404,7 @@ fn sandbox_routes() -> [Route; 4] {
     ]
 }
 
-fn log_routes() -> [Route; 4] {
+fn log_routes() -> [Route; 6] {
     [
         Route::get(
             "/v1/audit/checkpoint",
@@ -420,6 +420,21 @@ fn log_routes() -> [Route; 4] {
             |f| on(f, log::leaf),
         )
         .gives::<log::LeafAnswer>(),
+        Route::get(
+            "/v1/audit/keys",
+            "get_log_keys",
+            "The verifier keys of the log's checkpoints, for monitors and witnesses",
+            |f| on(f, log::keys),
+        )
+        .gives::<log::LogKeysAnswer>(),
+        Route::get(
+            "/v1/audit/consistency",
+            "get_consistency",
+            "Proof that the log of one size continues the one of an earlier size",
+            |f| on(f, log::consistency),
+        )
+        .query::<log::ConsistencyQuery>()
+        .gives::<log::ConsistencyAnswer>(),
         Route::get(
             "/v1/audit/tile/{*path}",
             "get_tile",
