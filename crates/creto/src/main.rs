@@ -28,6 +28,10 @@ const FAILED: u8 = 1;
 const ALARM: u8 = 3;
 
 fn main() -> ExitCode {
+    if let Err(error) = undumpable() {
+        report(&CliError::Undumpable(error), false);
+        return ExitCode::from(FAILED);
+    }
     let Cli { global, command } = Cli::parse();
     let context = Context::new(global);
     let result = commands::run(&context, command).and_then(|reply| {
@@ -43,6 +47,14 @@ fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// This process holds keys and credentials: no core of it is ever written, to a file or
+/// to a program that collects them, and no other process of the same user reads its
+/// memory.
+fn undumpable() -> nix::Result<()> {
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
+    nix::sys::prctl::set_dumpable(false)
 }
 
 fn report(error: &CliError, as_json: bool) {
@@ -64,6 +76,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_core_is_written() {
+        use nix::sys::resource::{Resource, getrlimit};
+        undumpable().unwrap();
+        assert_eq!(getrlimit(Resource::RLIMIT_CORE), Ok((0, 0)));
+        assert_eq!(nix::sys::prctl::get_dumpable(), Ok(false));
     }
 
     #[test]

@@ -7,14 +7,15 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::init::InitError;
 use creto_audit::NoteVerifier;
 use creto_authz::AuthzConfig;
 use creto_config::{
     Bounded, ConfigError, CryptoSection, Integrations, IntegrationsSection, ProcessEnvironment,
-    Seconds, Unserved, UnservedKind, load_file,
+    Seconds, SecretRef, Unserved, UnservedKind, load_file,
 };
 use creto_consensus::OracleConfig;
-use creto_crypto::AllowedAlgorithms;
+use creto_crypto::{AllowedAlgorithms, RootKey};
 use creto_errors::{Class, Classify};
 use creto_governor::{BundleError, CheckedBundle, PolicyFiles};
 use creto_log_http::HttpPrefix;
@@ -65,6 +66,7 @@ struct ServerSection {
 #[serde(default, deny_unknown_fields)]
 struct IdentitySection {
     trust_domain: Option<String>,
+    root_key: Option<SecretRef>,
     root_key_file: Option<PathBuf>,
     token_ttl_seconds: Option<Ttl>,
 }
@@ -185,7 +187,7 @@ pub struct ServerConfig {
     /// The SPIFFE trust domain.
     pub trust_domain: String,
     /// The key under which all other keys are stored.
-    pub root_key_file: PathBuf,
+    pub root_key: RootKeyPlace,
     /// Which algorithms are used and read.
     pub algorithms: AllowedAlgorithms,
     /// How long a token is valid when nobody says otherwise.
@@ -328,6 +330,28 @@ fn describe(unserved: &Unserved) -> String {
     )
 }
 
+/// Where the root key comes from.
+#[derive(Clone, Debug)]
+pub enum RootKeyPlace {
+    /// A file that its owner alone can access.
+    File(PathBuf),
+    /// The environment, or another file.
+    Reference(SecretRef),
+}
+
+impl RootKeyPlace {
+    /// The root key.
+    pub(crate) fn load(&self) -> Result<RootKey, InitError> {
+        match self {
+            Self::File(path) => Ok(RootKey::load(path)?),
+            Self::Reference(reference) => {
+                let secret = reference.resolve().map_err(InitError::RootKeyReference)?;
+                Ok(RootKey::from_hex(secret.expose())?)
+            }
+        }
+    }
+}
+
 impl ServerConfig {
     /// Reads and checks a file. Relative paths start at the file's directory.
     /// What lies in the directory of policies is for [`ServerConfig::policies`]:
@@ -410,9 +434,16 @@ impl File {
                 .policy_dir
                 .unwrap_or_else(|| PathBuf::from("policies")),
         );
-        let root_key_file = match self.identity.root_key_file {
-            Some(path) => base.join(path),
-            None => data_dir.join("root.key"),
+        let root_key = match (self.identity.root_key, self.identity.root_key_file) {
+            (Some(_), Some(_)) => {
+                return Err(invalid(
+                    "identity.root_key",
+                    "and `identity.root_key_file` name two root keys; one of them is expected",
+                ));
+            }
+            (Some(reference), None) => RootKeyPlace::Reference(reference),
+            (None, Some(path)) => RootKeyPlace::File(base.join(path)),
+            (None, None) => RootKeyPlace::File(data_dir.join("root.key")),
         };
         Ok(ServerConfig {
             listen,
@@ -426,7 +457,7 @@ impl File {
                 .log_filter
                 .unwrap_or_else(|| LogConfig::default().filter),
             trust_domain: trust_domain(self.identity.trust_domain)?,
-            root_key_file,
+            root_key,
             algorithms: crate::algorithms::algorithms(&self.crypto)?,
             token_ttl: seconds(self.identity.token_ttl_seconds, 3_600),
             oracle: self.consensus.oracle()?,

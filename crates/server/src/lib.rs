@@ -13,6 +13,7 @@ mod init;
 mod internal;
 mod platform;
 mod reload;
+mod root;
 mod sandboxes;
 mod serve;
 mod transparency;
@@ -30,6 +31,7 @@ pub use creto_governor::{
 pub use creto_runtime_gvisor::doctor::Check;
 pub use evidence::verify;
 pub use init::{InitError, InitOptions, InitReport, init, renew_credential};
+pub use root::{RootRotation, rotate_root};
 pub use serve::{Listening, ServeError, serve};
 pub use transparency::{
     TransparencyError, WatchOptions, WitnessOptions, check_proof, new_witness_key, watch, witness,

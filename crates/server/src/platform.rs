@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use creto_audit::{AuditError, LogKeySource, LogKeys};
 use creto_consensus::{LocalOracle, TimestampOracle};
-use creto_crypto::{AwsLcProvider, CryptoProvider, LocalKeystore, RootKey};
-use creto_nhi::{KeyPurpose, Nhi, NhiConfig};
+use creto_crypto::{AwsLcProvider, CryptoError, CryptoProvider, LocalKeystore};
+use creto_nhi::{KeyPurpose, Nhi, NhiConfig, NhiError};
 use creto_state_sqlite::{Database, SqliteNhi, SqliteWindow};
 use creto_types::{Clock, IdSource, OrgId, Randomness, SystemClock, SystemIds, SystemRandom};
 
-use crate::config::ServerConfig;
+use crate::config::{RootKeyPlace, ServerConfig};
 use crate::init::{InitError, OWNER_CREDENTIAL_TTL};
+use crate::root::next_of;
 
 /// The deepest delegation chain.
 const MAX_CHAIN: u8 = 8;
@@ -36,7 +37,7 @@ impl Platform {
         let ids: Arc<dyn IdSource> =
             Arc::new(SystemIds::new(Arc::clone(&clock), Arc::clone(&random)));
         let provider = provider();
-        let root = RootKey::load(&config.root_key_file)?;
+        let root = config.root_key.load()?;
         let keystore = Arc::new(LocalKeystore::new(root, Arc::clone(&provider)));
         let database = Database::open(&config.database())?;
         let nhi = Nhi::open(
@@ -53,7 +54,8 @@ impl Platform {
                 algorithms: config.algorithms.clone(),
             },
         )
-        .await?;
+        .await
+        .map_err(|error| unfinished(config, error))?;
         let oracle = LocalOracle::open(
             Arc::new(SqliteWindow::new(Arc::clone(&database))),
             Arc::clone(&clock),
@@ -68,6 +70,20 @@ impl Platform {
             nhi,
             oracle: Arc::new(oracle),
         })
+    }
+}
+
+/// A key that does not open, beside the file of another one: that is the right one.
+fn unfinished(config: &ServerConfig, error: NhiError) -> InitError {
+    match (&error, &config.root_key) {
+        (
+            NhiError::Crypto {
+                source: CryptoError::OpenFailed,
+                ..
+            },
+            RootKeyPlace::File(path),
+        ) if next_of(path).exists() => InitError::RootKeyUnfinished,
+        _ => error.into(),
     }
 }
 

@@ -235,6 +235,11 @@ impl Server {
         self.site.configure(change);
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Somebody without a credential.
     pub(crate) fn stranger(&self) -> Client {
         Client::new(self.site.address)

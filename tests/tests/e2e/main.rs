@@ -19,6 +19,7 @@ mod policies;
 mod policy_eval;
 mod restart;
 mod revocation;
+mod rotation;
 mod start;
 mod suspension;
 mod sweep;

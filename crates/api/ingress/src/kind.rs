@@ -132,7 +132,8 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::AlreadyRevoked { .. }
         | NhiError::AlreadySuspended { .. }
         | NhiError::NotSuspended { .. }
-        | NhiError::OwnerNotSuspended { .. } => Kind::Conflict,
+        | NhiError::OwnerNotSuspended { .. }
+        | NhiError::IssuerInUse { .. } => Kind::Conflict,
         NhiError::NotHuman { .. }
         | NhiError::DelegateeNotAgent { .. }
         | NhiError::ParentNotHeld { .. }

@@ -1,6 +1,7 @@
 //! What can be typed. The help texts are the manual.
 
 mod audit;
+mod crypto;
 mod limits;
 mod policy;
 
@@ -12,6 +13,7 @@ use creto_types::{PrincipalName, Quantity};
 use crate::arguments::{ExpiresIn, Instant, MountArgument, RightArgument, VariableArgument};
 
 pub(crate) use audit::{AuditCommand, CheckProofArgs, WatchArgs, WitnessArgs};
+pub(crate) use crypto::CryptoCommand;
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
 pub(crate) use policy::{EvalArgs, ExplainArgs, PolicyCommand, ShadowCommand};
 
@@ -115,6 +117,9 @@ pub(crate) enum Command {
     /// Write, test, try and publish policies
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Move to other keys and algorithms while serving, and to another root key
+    #[command(subcommand)]
+    Crypto(CryptoCommand),
     /// Say who your credential makes you, and what is left of your budgets
     #[command(name = "self")]
     Whoami,

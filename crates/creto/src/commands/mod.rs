@@ -4,6 +4,7 @@
 mod agent;
 mod audit;
 mod billing;
+mod crypto;
 mod delegate;
 mod identity;
 mod limits;
@@ -38,6 +39,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Reply, CliError
         Command::Invoice(command) => billing::invoice(context, command),
         Command::Audit(command) => audit::run(context, command),
         Command::Policy(command) => policy::run(context, command),
+        Command::Crypto(command) => crypto::run(context, command),
         Command::Whoami => identity::whoami(context),
     }
 }

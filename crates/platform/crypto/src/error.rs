@@ -1,7 +1,7 @@
 //! What can go wrong, without ever saying more about a secret than that it did
 //! not fit.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use creto_errors::{Class, Classify};
 
@@ -178,6 +178,17 @@ pub enum RootKeyError {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl RootKeyError {
+    /// The error of a file operation.
+    pub fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
+    }
 }
 
 impl Classify for RootKeyError {

@@ -267,6 +267,12 @@ pub enum NhiError {
         /// Why, without quoting the token.
         why: &'static str,
     },
+    /// Tokens of a former issuer key may still be valid.
+    #[error("tokens that the former issuer keys signed may be valid until {until}")]
+    IssuerInUse {
+        /// Until when.
+        until: Timestamp,
+    },
     /// The token's signature does not verify.
     #[error("the token is not valid: its signature does not verify")]
     TokenForged(#[source] CryptoError),
@@ -324,6 +330,7 @@ impl Classify for NhiError {
             | Self::AlreadySuspended { .. }
             | Self::NotSuspended { .. }
             | Self::OwnerNotSuspended { .. }
+            | Self::IssuerInUse { .. }
             | Self::TrustDomainChanged { .. } => Class::Permanent,
             Self::NotHuman { .. }
             | Self::ParentNotHeld { .. }
@@ -358,6 +365,7 @@ impl Classify for NhiError {
             Self::AlreadySuspended { .. } => "principal_already_suspended",
             Self::NotSuspended { .. } => "principal_not_suspended",
             Self::OwnerNotSuspended { .. } => "owner_not_suspended",
+            Self::IssuerInUse { .. } => "issuer_in_use",
             Self::Identity(error) => error.code(),
             Self::Chain(error) => error.code(),
             Self::InvalidToken { .. } | Self::TokenForged(_) => "invalid_token",

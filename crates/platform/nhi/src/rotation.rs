@@ -66,8 +66,10 @@ impl std::fmt::Debug for RotationDraft {
 pub struct Retiring {
     /// Wrapping keys before this version end; what was under them was wrapped anew.
     pub before_version: Option<u32>,
-    /// The issuers that end, by `kid`, and when each was replaced.
-    pub issuers: Vec<(String, Timestamp)>,
+    /// The issuers that end.
+    pub issuer_kids: Vec<String>,
+    /// When the last token that one of them signed is no longer valid by itself.
+    pub tokens_until: Option<Timestamp>,
 }
 
 impl Nhi {
@@ -137,16 +139,7 @@ impl Nhi {
 
     /// What [`Nhi::retire_keys`] would end now.
     pub fn retiring(&self, org: OrgId) -> Result<Retiring, NhiError> {
-        let registry = self.inner.registry.read();
-        let state = registry.org(org)?;
-        Ok(Retiring {
-            before_version: self.inner.keys.ring.version(org),
-            issuers: state
-                .former_issuers
-                .iter()
-                .map(|former| (former.kid.clone(), former.replaced_at))
-                .collect(),
-        })
+        self.inner.retiring(org)
     }
 
     /// Wraps what is left under older wrapping keys, or under the root key itself,
@@ -160,15 +153,27 @@ impl Nhi {
         }
     }
 
-    /// Ends the wrapping keys and issuers that a rotation replaced. Tokens that those
-    /// issuers signed verify no more. Call [`Nhi::rewrap_keys`] first; `Conflict` when
-    /// something was wrapped under an older key meanwhile.
-    pub async fn retire_keys(&self, org: OrgId, commit: Commit) -> Result<Receipt, NhiError> {
+    /// Ends the wrapping keys and issuers that rotations replaced, as told by
+    /// [`Nhi::retiring`]. Tokens that those issuers signed verify no more. Call
+    /// [`Nhi::rewrap_keys`] first; `Conflict` when something was wrapped under an older
+    /// key, or rotated, meanwhile.
+    pub async fn retire_keys(
+        &self,
+        org: OrgId,
+        retiring: Retiring,
+        commit: Commit,
+    ) -> Result<Receipt, NhiError> {
         let inner = Arc::clone(&self.inner);
         to_completion(commit.turn(), async move {
             let _turn = inner.superseding.lock().await;
+            if inner.retiring(org)? != retiring {
+                return Err(StoreError::Conflict {
+                    what: "wrapping key",
+                }
+                .into());
+            }
             let authority = Arc::clone(&inner.registry.read().org(org)?.authority);
-            let before = inner.keys.ring.version(org).unwrap_or(0);
+            let before = retiring.before_version.unwrap_or(0);
             let receipt = inner.store.retire_keys(org, before, commit).await?;
             let mut registry = inner.registry.write();
             let former = match registry.orgs.get_mut(&org) {
@@ -190,6 +195,21 @@ impl Nhi {
 }
 
 impl Inner {
+    fn retiring(&self, org: OrgId) -> Result<Retiring, NhiError> {
+        let longest = self.config.max_token_ttl;
+        let registry = self.registry.read();
+        let former = &registry.org(org)?.former_issuers;
+        Ok(Retiring {
+            before_version: self.keys.ring.version(org),
+            issuer_kids: former.iter().map(|issuer| issuer.kid.clone()).collect(),
+            tokens_until: former
+                .iter()
+                .map(|issuer| issuer.replaced_at)
+                .max()
+                .map(|at| at.saturating_add(longest).unwrap_or(Timestamp::MAX)),
+        })
+    }
+
     async fn is_stored(&self, rotation: &StoredRotation) -> bool {
         let Ok(snapshot) = self.store.load().await else {
             return false;

@@ -183,7 +183,10 @@ async fn an_older_file_learns_wrapping_keys() {
     world.restart().await;
     assert_eq!(world.nhi.rewrap_keys(org).await.unwrap(), 6);
     assert!(all_under(&world, Some(1)).await);
-    let retired = world.nhi.retire_keys(org, commit(org, "keys.retired"));
+    let retiring = world.nhi.retiring(org).unwrap();
+    let retired = world
+        .nhi
+        .retire_keys(org, retiring, commit(org, "keys.retired"));
     retired.await.unwrap();
     world.restart().await;
     world

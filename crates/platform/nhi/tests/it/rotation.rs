@@ -39,7 +39,10 @@ async fn rotate(world: &World, org: OrgId) -> creto_nhi::RotationSummary {
 
 async fn retire(world: &World, org: OrgId) {
     world.nhi.rewrap_keys(org).await.unwrap();
-    let retired = world.nhi.retire_keys(org, commit(org, "keys.retired"));
+    let retiring = world.nhi.retiring(org).unwrap();
+    let retired = world
+        .nhi
+        .retire_keys(org, retiring, commit(org, "keys.retired"));
     retired.await.unwrap();
 }
 
@@ -80,9 +83,11 @@ async fn what_was_made_before_a_rotation_holds_until_it_is_retired() {
 
     let retiring = world.nhi.retiring(org).unwrap();
     assert_eq!(retiring.before_version, Some(2));
-    assert_eq!(retiring.issuers[0].0, summary.former_kid);
-    let refused = world.nhi.retire_keys(org, commit(org, "refused")).await;
-    assert_eq!(code(refused), "conflict");
+    assert_eq!(retiring.issuer_kids, [&*summary.former_kid]);
+    // The longest that a token lives, from the rotation on.
+    assert!(retiring.tokens_until.unwrap() > world.after(60 * 60 * 23));
+    let refused = world.nhi.retire_keys(org, retiring, commit(org, "refused"));
+    assert_eq!(code(refused.await), "conflict");
     retire(&world, org).await;
     for _ in 0..2 {
         assert_eq!(
