@@ -4,7 +4,7 @@ CARGO ?= cargo
 # A shared target folder keeps what one command compiled for the next.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test bench fuzz setup setup-test lint unit may-be-root is-root
+.PHONY: demo test bench fuzz sweep setup setup-test lint unit may-be-root is-root
 
 # Sandboxes need root: the demo asks sudo for it, the tests do not, for they would
 # leave a target folder of root's.
@@ -30,6 +30,7 @@ is-root:
 
 # make bench ONLY="authz/check authz/miss/10" measures what begins so, or all.
 bench: setup
+	$(CARGO) build --locked --release -p creto
 	$(CARGO) build --locked --release -p creto-bench
 	$(CARGO) build --locked --release --manifest-path bench/peers/Cargo.toml --target-dir $(TARGET)
 	$(TARGET)/release/creto-bench $(ONLY)
@@ -50,6 +51,15 @@ fuzz:
 	    -dict=fuzz/words.dict -max_len=16384 -timeout=30 -print_final_stats=1 \
 	    -max_total_time=$(SECONDS_EACH) || exit 1; \
 	done
+
+# Timestamps against real time while the server is killed 1,000 times and its clock
+# stepped; the tests do it 200 times.
+KILLS ?= 1000
+
+sweep: setup-test
+	$(CARGO) build --locked -p creto
+	CRETO_SWEEP_KILLS=$(KILLS) $(CARGO) nextest run --locked --workspace --all-features --no-capture \
+	  -E 'package(creto-e2e) and test(time_never_runs_back)'
 
 setup:
 	@scripts/setup.sh

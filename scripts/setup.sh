@@ -6,8 +6,10 @@
 #   gcc, libc6-dev, make, ca-certificates            used by the build
 #
 #   scripts/setup.sh           install what is missing
-#   scripts/setup.sh --test    the same, and rustfmt, clippy, cargo-nextest, cargo-deny and,
-#                              in the target folder, the packages of tests/requirements.txt
+#   scripts/setup.sh --test    the same, and faketime, rustfmt, clippy, cargo-nextest,
+#                              cargo-deny, Go with golang.org/x/mod, which checks the
+#                              log, and, in the target folder, the packages of
+#                              tests/requirements.txt
 #   scripts/setup.sh --check   only say what is missing; exit 1 if anything is
 #
 # Needs root or sudo only when something is missing. Running it again when
@@ -30,7 +32,7 @@ for argument in "$@"; do
     --test) with_test_tools=yes ;;
     --check) mode=check ;;
     -h | --help)
-      sed -n '2,15s/^# \{0,1\}//p' "$0"
+      sed -n '2,17s/^# \{0,1\}//p' "$0"
       exit 0
       ;;
     *)
@@ -76,6 +78,8 @@ want cc gcc
 # Only recommended by gcc, so a compiler may be there without it.
 PATH="$SYSTEM_PATH" cc -E -include stdio.h -x c /dev/null >/dev/null 2>&1 || packages+=(libc6-dev)
 want make make
+# Steps the clock under the server, for the sweep over timestamps.
+[ "$with_test_tools" = no ] || want faketime faketime
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 
 runsc=present
@@ -101,6 +105,8 @@ if [ "$with_test_tools" = yes ]; then
     python=missing
     PATH="$SYSTEM_PATH" python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
   fi
+  want go golang-go
+  [ -d /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog ] || packages+=(golang-golang-x-mod-dev)
   cargo fmt --version >/dev/null 2>&1 || components+=(rustfmt)
   cargo clippy --version >/dev/null 2>&1 || components+=(clippy)
   cargo nextest --version >/dev/null 2>&1 || test_tools+=(cargo-nextest)

@@ -1,5 +1,7 @@
 //! Durable evidence against the disk it is synced to, and against the hash of its leaves.
 
+mod proofs;
+
 use std::error::Error;
 use std::fs::File;
 use std::io::Write as _;
@@ -27,6 +29,11 @@ const MILLION: u64 = 1_000_000;
 const FAR: u64 = 10 * MILLION;
 
 pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
+    appending(report)?;
+    proofs::run(report)
+}
+
+fn appending(report: &mut Report) -> Result<(), Box<dyn Error>> {
     if !report.wants("audit/append") && !report.wants("audit/append_latency") {
         return Ok(());
     }
@@ -79,7 +86,7 @@ async fn appends(
                 for _ in 0..APPENDS_EACH {
                     let start = Instant::now();
                     let appended = journal
-                        .append(RecordClass::Evidence, vec![record(org)])
+                        .append(RecordClass::Evidence, vec![record(org, filler())])
                         .await;
                     appended.map_err(|error| error.to_string())?;
                     took.push(start.elapsed());
@@ -109,7 +116,7 @@ fn fill(
     runtime.block_on(async {
         let mut size = journal.size(org).await?;
         while size < to {
-            let batch = (0..1_024).map(|_| record(org)).collect();
+            let batch = (0..1_024).map(|_| record(org, filler())).collect();
             size += u64::try_from(journal.append(RecordClass::Evidence, batch).await?.len())?;
         }
         Ok(size)
@@ -158,14 +165,18 @@ pub(crate) fn syncs(directory: &Path) -> Result<Sample, Box<dyn Error>> {
     }
 }
 
-/// About 512 bytes as a leaf.
-fn record(org: OrgId) -> Evidence {
+/// As a body, about 512 bytes as a leaf.
+fn filler() -> serde_json::Value {
+    serde_json::json!({ "filler": "x".repeat(320) })
+}
+
+fn record(org: OrgId, body: serde_json::Value) -> Evidence {
     Evidence {
         org,
         kind: "bench.appended".to_owned(),
         at: Timestamp::UNIX_EPOCH,
         actor: "bench".parse().expect("a name"),
         action_id: None,
-        body: serde_json::json!({ "filler": "x".repeat(320) }),
+        body,
     }
 }

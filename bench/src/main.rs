@@ -11,6 +11,7 @@
 mod actions;
 mod audit;
 mod authz;
+mod consensus;
 mod crypto;
 mod memory;
 mod peers;
@@ -37,6 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             authz::run as fn(&mut Report) -> Result<(), Box<dyn Error>>,
         ),
         ("crypto", crypto::run),
+        ("consensus", consensus::run),
         ("audit", audit::run),
         ("actions", actions::run),
     ] {

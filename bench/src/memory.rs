@@ -11,7 +11,7 @@ static COUNTING: AtomicBool = AtomicBool::new(false);
 static LIVE: AtomicI64 = AtomicI64::new(0);
 
 /// The system's allocator, with a count of the bytes that were asked for and not yet
-/// given back. It counts only inside [`kept`], so that nothing else pays for it but
+/// given back. It counts only where it is told to, so that nothing else pays for it but
 /// one load.
 pub(crate) struct Counting;
 
@@ -54,12 +54,25 @@ unsafe impl GlobalAlloc for Counting {
 /// memory of the process grew meanwhile. Nothing else may run.
 pub(crate) fn kept<T>(make: impl FnOnce() -> T) -> (T, f64, f64) {
     let resident = resident();
+    start();
+    let made = make();
+    stop();
+    (made, live(), self::resident() - resident)
+}
+
+/// Counts from now on, from nothing, until [`stop`].
+pub(crate) fn start() {
     LIVE.store(0, Ordering::Relaxed);
     COUNTING.store(true, Ordering::Relaxed);
-    let made = make();
+}
+
+/// The bytes that were asked for while it counted, and not given back.
+pub(crate) fn live() -> f64 {
+    LIVE.load(Ordering::Relaxed) as f64
+}
+
+pub(crate) fn stop() {
     COUNTING.store(false, Ordering::Relaxed);
-    let live = LIVE.load(Ordering::Relaxed) as f64;
-    (made, live, self::resident() - resident)
 }
 
 /// Bytes of this process that are in memory; zero where the system does not say.

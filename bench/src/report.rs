@@ -18,6 +18,8 @@ const ENGINES_JUDGE: &str = "policies for one principal; no chain, no budget, no
 pub(crate) enum Stat {
     /// The median of single calls; the lower the better.
     Median,
+    /// The 99th percentile of single calls; the lower the better.
+    P99,
     /// The longest of single calls; the lower the better.
     Longest,
     /// How often a second; the higher the better.
@@ -82,6 +84,15 @@ impl Entry {
             p99: Some(sample.p99),
             max: Some(sample.max),
             ..Self::new(name, unit, Stat::Median, sample.median)
+        }
+    }
+
+    /// Single calls of which the 99th percentile is what matters.
+    pub(crate) fn p99(name: &str, unit: &'static str, sample: Summary) -> Self {
+        Self {
+            p99: Some(sample.p99),
+            max: Some(sample.max),
+            ..Self::new(name, unit, Stat::P99, sample.p99)
         }
     }
 
@@ -177,6 +188,7 @@ impl Report {
             let show = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.1}"));
             let stat = match entry.stat {
                 Stat::Median => "median",
+                Stat::P99 => "p99",
                 Stat::Longest => "longest",
                 Stat::Rate => "rate",
                 Stat::Each => "each",
@@ -261,6 +273,11 @@ mod tests {
         assert_eq!(entry["stat"], "longest");
         assert_eq!(entry["value"], 9.0);
         assert_eq!(entry["p99"], 3.0);
+        let entry = written(&Entry::p99("call", "ns", SAMPLE));
+        assert_eq!(
+            (&entry["stat"], &entry["value"]),
+            (&json!("p99"), &json!(3.0))
+        );
     }
 
     #[test]

@@ -74,9 +74,18 @@ pub(crate) enum CliError {
     /// The digest is not one.
     #[error("--keys-digest is not hexadecimal")]
     KeysDigest,
+    /// The environment has no such variable.
+    #[error("the environment has no variable {name}")]
+    VariableMissing {
+        /// Which was named.
+        name: String,
+    },
     /// The time given cannot be represented.
     #[error("that time is out of range")]
     Time(#[source] jiff::Error),
+    /// The kernel does not keep this process out of core dumps.
+    #[error("cannot keep this process out of core dumps")]
+    Undumpable(#[source] nix::Error),
     /// The process cannot run tasks.
     #[error("cannot start the runtime")]
     Runtime(#[source] std::io::Error),
@@ -170,7 +179,7 @@ impl Classify for CliError {
             Self::Client(error) => error.class(),
             Self::Server { class, .. } => *class,
             Self::Demo(error) => error.class(),
-            Self::Runtime(_) | Self::Output(_) => Class::Transient,
+            Self::Runtime(_) | Self::Output(_) | Self::Undumpable(_) => Class::Transient,
             Self::UnsafeName { .. } => Class::Security,
             Self::NoCredential { .. }
             | Self::NoConfig { .. }
@@ -179,6 +188,7 @@ impl Classify for CliError {
             | Self::Exists { .. }
             | Self::Answer { .. }
             | Self::KeysDigest
+            | Self::VariableMissing { .. }
             | Self::Time(_) => Class::Permanent,
         }
     }
@@ -197,7 +207,8 @@ impl Classify for CliError {
             Self::UnsafeName { .. } => "bundle_name_unsafe",
             Self::KeysDigest => "keys_digest_malformed",
             Self::Time(_) => "time_out_of_range",
-            Self::Runtime(_) => "runtime_unavailable",
+            Self::VariableMissing { .. } => "config_variable_missing",
+            Self::Runtime(_) | Self::Undumpable(_) => "runtime_unavailable",
         }
     }
 }

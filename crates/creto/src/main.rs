@@ -3,7 +3,7 @@
 //!
 //! Commands that talk to a server do so over HTTP on the loopback, with the
 //! caller's own credential; nothing here reaches into a server's state. Exit
-//! status: 0 done, 1 refused or failed, 2 wrong usage.
+//! status: 0 done, 1 refused or failed, 2 wrong usage, 3 a watched log misbehaves.
 
 mod arguments;
 mod cli;
@@ -24,21 +24,37 @@ use crate::error::CliError;
 /// Refused or failed; wrong usage is 2 and comes from the parser of arguments.
 const FAILED: u8 = 1;
 
+/// A log that is watched misbehaves: not to be confused with one that is out of reach.
+const ALARM: u8 = 3;
+
 fn main() -> ExitCode {
+    if let Err(error) = undumpable() {
+        report(&CliError::Undumpable(error), false);
+        return ExitCode::from(FAILED);
+    }
     let Cli { global, command } = Cli::parse();
     let context = Context::new(global);
     let result = commands::run(&context, command).and_then(|reply| {
         reply.print(context.json).map_err(CliError::Output)?;
-        Ok(reply.good)
+        Ok(reply)
     });
     match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(FAILED),
+        Ok(reply) if reply.alarm => ExitCode::from(ALARM),
+        Ok(reply) if reply.good => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(FAILED),
         Err(error) => {
             report(&error, context.json);
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// This process holds keys and credentials: no core of it is ever written, to a file or
+/// to a program that collects them, and no other process of the same user reads its
+/// memory.
+fn undumpable() -> nix::Result<()> {
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
+    nix::sys::prctl::set_dumpable(false)
 }
 
 fn report(error: &CliError, as_json: bool) {
@@ -60,6 +76,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_core_is_written() {
+        use nix::sys::resource::{Resource, getrlimit};
+        undumpable().unwrap();
+        assert_eq!(getrlimit(Resource::RLIMIT_CORE), Ok((0, 0)));
+        assert_eq!(nix::sys::prctl::get_dumpable(), Ok(false));
     }
 
     #[test]

@@ -7,14 +7,18 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::init::InitError;
+use creto_audit::NoteVerifier;
 use creto_authz::AuthzConfig;
 use creto_config::{
-    Bounded, ConfigError, Integrations, IntegrationsSection, ProcessEnvironment, Seconds, Unserved,
-    UnservedKind, load_file,
+    Bounded, ConfigError, CryptoSection, Integrations, IntegrationsSection, ProcessEnvironment,
+    Seconds, SecretRef, Unserved, UnservedKind, load_file,
 };
 use creto_consensus::OracleConfig;
+use creto_crypto::{AllowedAlgorithms, RootKey};
 use creto_errors::{Class, Classify};
 use creto_governor::{BundleError, CheckedBundle, PolicyFiles};
+use creto_log_http::HttpPrefix;
 use creto_metering::{Expired, MeterConfig, OpenBounds, PriceBook, PriceBookError, RateLimit};
 use creto_oversight::OversightConfig;
 use creto_runtime::{Limits, Network, NetworkError, SpecError};
@@ -38,11 +42,13 @@ type ClockStep = Seconds<1, 3_153_600_000>;
 struct File {
     server: ServerSection,
     identity: IdentitySection,
+    crypto: CryptoSection,
     consensus: ConsensusSection,
     authz: AuthzSection,
     metering: MeteringSection,
     oversight: OversightSection,
     runtime: RuntimeSection,
+    audit: AuditSection,
     integrations: IntegrationsSection,
 }
 
@@ -60,6 +66,7 @@ struct ServerSection {
 #[serde(default, deny_unknown_fields)]
 struct IdentitySection {
     trust_domain: Option<String>,
+    root_key: Option<SecretRef>,
     root_key_file: Option<PathBuf>,
     token_ttl_seconds: Option<Ttl>,
 }
@@ -148,6 +155,22 @@ struct EgressSection {
     allow_networks: Vec<String>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct AuditSection {
+    public_listen: Option<SocketAddr>,
+    public_entries: Option<bool>,
+    witness_quorum: Option<Bounded<0, 16>>,
+    witness: Vec<WitnessSection>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WitnessSection {
+    url: String,
+    key: String,
+}
+
 /// A configuration that this build can serve.
 #[derive(Debug)]
 pub struct ServerConfig {
@@ -164,7 +187,9 @@ pub struct ServerConfig {
     /// The SPIFFE trust domain.
     pub trust_domain: String,
     /// The key under which all other keys are stored.
-    pub root_key_file: PathBuf,
+    pub root_key: RootKeyPlace,
+    /// Which algorithms are used and read.
+    pub algorithms: AllowedAlgorithms,
     /// How long a token is valid when nobody says otherwise.
     pub token_ttl: Duration,
     /// Which steps of the clock are tolerated.
@@ -183,9 +208,27 @@ pub struct ServerConfig {
     pub oversight: OversightConfig,
     /// Sandboxes; `None` when switched off.
     pub runtime: Option<RuntimeConfig>,
+    /// What strangers see of the logs, and who cosigns them.
+    pub audit: PublicLog,
     /// How the platform systems are reached; all of them embedded.
     pub integrations: Integrations,
 }
+
+/// What of the logs is for everybody.
+#[derive(Clone, Debug)]
+pub struct PublicLog {
+    /// Where public files are served, if they are.
+    pub listen: Option<SocketAddr>,
+    /// Whether the records are among them, and not only their hashes.
+    pub entries: bool,
+    /// How many cosignatures the public checkpoint has at least.
+    pub quorum: usize,
+    /// Who is asked to cosign, by key and address.
+    pub witnesses: Vec<(NoteVerifier, HttpPrefix)>,
+}
+
+/// Most witnesses that are asked: each cosigns every checkpoint.
+const MAX_WITNESSES: usize = 16;
 
 /// How sandboxes run.
 #[derive(Clone, Debug)]
@@ -287,6 +330,28 @@ fn describe(unserved: &Unserved) -> String {
     )
 }
 
+/// Where the root key comes from.
+#[derive(Clone, Debug)]
+pub enum RootKeyPlace {
+    /// A file that its owner alone can access.
+    File(PathBuf),
+    /// The environment, or another file.
+    Reference(SecretRef),
+}
+
+impl RootKeyPlace {
+    /// The root key.
+    pub(crate) fn load(&self) -> Result<RootKey, InitError> {
+        match self {
+            Self::File(path) => Ok(RootKey::load(path)?),
+            Self::Reference(reference) => {
+                let secret = reference.resolve().map_err(InitError::RootKeyReference)?;
+                Ok(RootKey::from_hex(secret.expose())?)
+            }
+        }
+    }
+}
+
 impl ServerConfig {
     /// Reads and checks a file. Relative paths start at the file's directory.
     /// What lies in the directory of policies is for [`ServerConfig::policies`]:
@@ -369,9 +434,16 @@ impl File {
                 .policy_dir
                 .unwrap_or_else(|| PathBuf::from("policies")),
         );
-        let root_key_file = match self.identity.root_key_file {
-            Some(path) => base.join(path),
-            None => data_dir.join("root.key"),
+        let root_key = match (self.identity.root_key, self.identity.root_key_file) {
+            (Some(_), Some(_)) => {
+                return Err(invalid(
+                    "identity.root_key",
+                    "and `identity.root_key_file` name two root keys; one of them is expected",
+                ));
+            }
+            (Some(reference), None) => RootKeyPlace::Reference(reference),
+            (None, Some(path)) => RootKeyPlace::File(base.join(path)),
+            (None, None) => RootKeyPlace::File(data_dir.join("root.key")),
         };
         Ok(ServerConfig {
             listen,
@@ -385,7 +457,8 @@ impl File {
                 .log_filter
                 .unwrap_or_else(|| LogConfig::default().filter),
             trust_domain: trust_domain(self.identity.trust_domain)?,
-            root_key_file,
+            root_key,
+            algorithms: crate::algorithms::algorithms(&self.crypto)?,
             token_ttl: seconds(self.identity.token_ttl_seconds, 3_600),
             oracle: self.consensus.oracle()?,
             policy_dir,
@@ -398,8 +471,65 @@ impl File {
                 grant_ttl: seconds(self.oversight.grant_ttl_seconds, 900),
             },
             runtime: self.runtime.validate(base)?,
+            audit: self
+                .audit
+                .validate(&[Some(listen), self.server.grpc_listen])?,
             integrations,
             data_dir,
+        })
+    }
+}
+
+impl AuditSection {
+    fn validate(self, taken: &[Option<SocketAddr>]) -> Result<PublicLog, ServerConfigError> {
+        // Port 0 is another one each time.
+        if let Some(public) = self.public_listen
+            && public.port() != 0
+            && taken.contains(&Some(public))
+        {
+            return Err(invalid(
+                "audit.public_listen",
+                "is the address of another interface; the public log has one of its own",
+            ));
+        }
+        if self.witness.len() > MAX_WITNESSES {
+            return Err(invalid("audit.witness", "has more than 16 witnesses"));
+        }
+        let mut witnesses: Vec<(NoteVerifier, HttpPrefix)> = Vec::new();
+        for witness in &self.witness {
+            let unusable = |why: String| invalid("audit.witness", &why);
+            let key = NoteVerifier::parse(&witness.key)
+                .map_err(|error| unusable(format!("has a key that cannot be used: {error}")))?;
+            if !key.is_cosigner() {
+                return Err(unusable(format!(
+                    "`{}` is not the key of a witness",
+                    key.name()
+                )));
+            }
+            if witnesses
+                .iter()
+                .any(|(other, _)| other.to_string() == key.to_string())
+            {
+                return Err(unusable(format!("names `{}` twice", key.name())));
+            }
+            let url = witness.url.parse::<HttpPrefix>().map_err(|error| {
+                unusable(format!("has an address that cannot be used: {error}"))
+            })?;
+            witnesses.push((key, url));
+        }
+        let quorum = self.witness_quorum.map_or(0, |quorum| quorum.get());
+        let quorum = usize::try_from(quorum).unwrap_or(usize::MAX);
+        if quorum > witnesses.len() {
+            return Err(invalid(
+                "audit.witness_quorum",
+                "is more than there are witnesses",
+            ));
+        }
+        Ok(PublicLog {
+            listen: self.public_listen,
+            entries: self.public_entries.unwrap_or(false),
+            quorum,
+            witnesses,
         })
     }
 }
@@ -574,7 +704,7 @@ fn seconds<const MIN: u64, const MAX: u64>(
     Duration::from_secs(given.map_or(default, |value| value.get()))
 }
 
-fn invalid(key: &str, why: &str) -> ServerConfigError {
+pub(crate) fn invalid(key: &str, why: &str) -> ServerConfigError {
     ServerConfigError::Invalid {
         key: key.to_owned(),
         why: why.to_owned(),

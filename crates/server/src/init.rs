@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use creto_config::SecretError;
 use creto_consensus::{OracleError, TimestampOracle, TimestampOracleExt as _};
-use creto_crypto::{RootKey, RootKeyError};
+use creto_crypto::{CryptoError, RootKey, RootKeyError};
 use creto_errors::{Class, Classify};
 use creto_governor::{CommitStore as _, OrganizationCreated, PolicyFiles};
 use creto_nhi::{Nhi, NhiError};
@@ -16,7 +17,7 @@ use creto_state_sqlite::SqliteGovernor;
 use creto_types::{Commit, Evidence, OrgId, PrincipalName, StoreError, Timestamp};
 use serde_json::json;
 
-use crate::config::{ServerConfig, ServerConfigError};
+use crate::config::{RootKeyPlace, ServerConfig, ServerConfigError};
 use crate::platform::Platform;
 
 /// How long the owner's credential is valid: 90 days, or until `creto init
@@ -86,6 +87,24 @@ pub enum InitError {
     /// The root key.
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
+    /// The reference to the root key leads nowhere.
+    #[error("the root key that `identity.root_key` names cannot be had")]
+    RootKeyReference(#[source] SecretError),
+    /// The root key is not in a file, so that no other can be written in its place.
+    #[error(
+        "the root key comes from `identity.root_key`: put the new one in a variable of the \
+         environment, and name it with --new-key-env"
+    )]
+    RootKeyElsewhere,
+    /// The root key is in a file, whose place the new one takes.
+    #[error("the root key is in a file; the new one is made beside it, without --new-key-env")]
+    RootKeyInFile,
+    /// A change of the root key was interrupted after everything was under the new one.
+    #[error("a change of the root key was interrupted; run `creto crypto rotate-root` to end it")]
+    RootKeyUnfinished,
+    /// Keys cannot be wrapped.
+    #[error("the wrapping keys cannot be moved to another root key")]
+    Crypto(#[source] CryptoError),
     /// The written configuration does not load.
     #[error(transparent)]
     Config(#[from] ServerConfigError),
@@ -110,6 +129,11 @@ impl Classify for InitError {
                 Class::Permanent
             }
             Self::Write { .. } => Class::Transient,
+            Self::RootKeyElsewhere | Self::RootKeyInFile | Self::RootKeyUnfinished => {
+                Class::Permanent
+            }
+            Self::RootKeyReference(error) => error.class(),
+            Self::Crypto(error) => error.class(),
             Self::RootKey(error) => error.class(),
             Self::Config(error) => error.class(),
             Self::Nhi(error) => error.class(),
@@ -124,6 +148,10 @@ impl Classify for InitError {
             Self::Write { .. } => "init_write_failed",
             Self::Organizations { .. } => "organization_ambiguous",
             Self::Encoding(_) => "encoding_failed",
+            Self::RootKeyElsewhere | Self::RootKeyInFile => "root_key_elsewhere",
+            Self::RootKeyUnfinished => "root_key_unfinished",
+            Self::RootKeyReference(error) => error.code(),
+            Self::Crypto(error) => error.code(),
             Self::RootKey(error) => error.code(),
             Self::Config(error) => error.code(),
             Self::Nhi(error) => error.code(),
@@ -165,7 +193,10 @@ pub async fn init(options: InitOptions) -> Result<InitReport, InitError> {
     let config = ServerConfig::load(&options.config_path)?;
     config.policies().map_err(ServerConfigError::from)?;
     let provider = crate::platform::provider();
-    RootKey::create_new(&config.root_key_file, provider.as_ref())?;
+    let RootKeyPlace::File(root_key) = &config.root_key else {
+        return Err(InitError::RootKeyElsewhere);
+    };
+    RootKey::create_new(root_key, provider.as_ref())?;
 
     let platform = Platform::open(&config).await?;
     let draft = platform
@@ -287,11 +318,11 @@ async fn write_credential(
     Ok(issued.expires_at)
 }
 
-async fn instant(oracle: &Arc<dyn TimestampOracle>) -> Result<Timestamp, OracleError> {
+pub(crate) async fn instant(oracle: &Arc<dyn TimestampOracle>) -> Result<Timestamp, OracleError> {
     Ok(oracle.next().await?.to_instant())
 }
 
-fn owner_of(nhi: &Nhi, org: OrgId) -> Option<PrincipalName> {
+pub(crate) fn owner_of(nhi: &Nhi, org: OrgId) -> Option<PrincipalName> {
     let principals = nhi.principals(org, None, usize::MAX);
     principals
         .iter()

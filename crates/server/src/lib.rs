@@ -3,23 +3,27 @@
 //! them in order; it decides nothing by itself.
 //!
 //! Offline commands live here too, because they open the same files: [`init`],
-//! [`renew_credential`], [`check_config`], [`verify`], [`doctor`].
+//! [`renew_credential`], [`check_config`], [`verify`], [`doctor`]; and what others run
+//! beside somebody's log: [`watch`], [`witness`] and [`check_proof`].
 
+mod algorithms;
 mod config;
 mod evidence;
 mod init;
 mod internal;
 mod platform;
 mod reload;
+mod root;
 mod sandboxes;
 mod serve;
+mod transparency;
 
 use std::path::Path;
 
 use creto_runtime_gvisor::GvisorConfig;
 
 pub use config::{RuntimeConfig, ServerConfig, ServerConfigError};
-pub use creto_audit::{Finding, Trust, VerifyReport};
+pub use creto_audit::{Alarm, Finding, Observation, Proven, Trust, VerifyReport, WatchError};
 pub use creto_governor::{
     BundleError, CheckedBundle, FindingAnswer, PolicyDiff, PolicyFiles, TestAnswer,
     ValidationAnswer,
@@ -27,7 +31,11 @@ pub use creto_governor::{
 pub use creto_runtime_gvisor::doctor::Check;
 pub use evidence::verify;
 pub use init::{InitError, InitOptions, InitReport, init, renew_credential};
+pub use root::{RootRotation, rotate_root};
 pub use serve::{Listening, ServeError, serve};
+pub use transparency::{
+    TransparencyError, WatchOptions, WitnessOptions, check_proof, new_witness_key, watch, witness,
+};
 
 /// What `creto config check` says about a file that is accepted.
 #[derive(Clone, Debug)]
@@ -46,6 +54,7 @@ pub fn check_config(path: &Path) -> Result<ConfigReport, ServerConfigError> {
             Some(grpc) => format!("answers gRPC on {grpc}"),
             None => "answers no gRPC".to_owned(),
         },
+        public_log(&config),
         format!("keeps its data in {}", config.data_dir.display()),
         format!(
             "reads policies from {}, {}",
@@ -97,6 +106,22 @@ pub fn doctor(config: Option<&ServerConfig>) -> Vec<Check> {
         remedy: None,
     }));
     checks
+}
+
+/// What strangers see of the logs, in words.
+fn public_log(config: &ServerConfig) -> String {
+    let witnesses = config.audit.witnesses.len();
+    match config.audit.listen {
+        None => format!("shows its logs to nobody else; asks {witnesses} witnesses"),
+        Some(listen) => format!(
+            "shows the logs' {} to everybody on {listen}; asks {witnesses} witnesses",
+            if config.audit.entries {
+                "hashes and records"
+            } else {
+                "hashes"
+            }
+        ),
+    }
 }
 
 /// The memory of decisions, in words.

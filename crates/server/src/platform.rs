@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use creto_audit::{AuditError, LogKeySource, LogKeys};
 use creto_consensus::{LocalOracle, TimestampOracle};
-use creto_crypto::{AwsLcProvider, CryptoProvider, RootKey};
-use creto_nhi::{KeyPurpose, Nhi, NhiConfig};
+use creto_crypto::{AwsLcProvider, CryptoError, CryptoProvider, LocalKeystore};
+use creto_nhi::{KeyPurpose, Nhi, NhiConfig, NhiError};
 use creto_state_sqlite::{Database, SqliteNhi, SqliteWindow};
 use creto_types::{Clock, IdSource, OrgId, Randomness, SystemClock, SystemIds, SystemRandom};
 
-use crate::config::ServerConfig;
+use crate::config::{RootKeyPlace, ServerConfig};
 use crate::init::{InitError, OWNER_CREDENTIAL_TTL};
+use crate::root::next_of;
 
 /// The deepest delegation chain.
 const MAX_CHAIN: u8 = 8;
@@ -35,12 +36,14 @@ impl Platform {
         let random: Arc<dyn Randomness> = Arc::new(SystemRandom);
         let ids: Arc<dyn IdSource> =
             Arc::new(SystemIds::new(Arc::clone(&clock), Arc::clone(&random)));
-        let root = Arc::new(RootKey::load(&config.root_key_file)?);
+        let provider = provider();
+        let root = config.root_key.load()?;
+        let keystore = Arc::new(LocalKeystore::new(root, Arc::clone(&provider)));
         let database = Database::open(&config.database())?;
         let nhi = Nhi::open(
             Arc::new(SqliteNhi::new(Arc::clone(&database))),
-            provider(),
-            root,
+            provider,
+            keystore,
             Arc::clone(&ids),
             Arc::clone(&clock),
             NhiConfig {
@@ -48,9 +51,11 @@ impl Platform {
                 token_ttl: config.token_ttl,
                 max_token_ttl: OWNER_CREDENTIAL_TTL.max(config.token_ttl),
                 max_depth: MAX_CHAIN,
+                algorithms: config.algorithms.clone(),
             },
         )
-        .await?;
+        .await
+        .map_err(|error| unfinished(config, error))?;
         let oracle = LocalOracle::open(
             Arc::new(SqliteWindow::new(Arc::clone(&database))),
             Arc::clone(&clock),
@@ -65,6 +70,20 @@ impl Platform {
             nhi,
             oracle: Arc::new(oracle),
         })
+    }
+}
+
+/// A key that does not open, beside the file of another one: that is the right one.
+fn unfinished(config: &ServerConfig, error: NhiError) -> InitError {
+    match (&error, &config.root_key) {
+        (
+            NhiError::Crypto {
+                source: CryptoError::OpenFailed,
+                ..
+            },
+            RootKeyPlace::File(path),
+        ) if next_of(path).exists() => InitError::RootKeyUnfinished,
+        _ => error.into(),
     }
 }
 

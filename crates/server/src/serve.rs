@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use creto_audit::{Audit, AuditConfig, AuditError};
+use creto_audit::{AskedWitness, Audit, AuditConfig, AuditError};
 use creto_authz::Authz;
 use creto_errors::{Class, Classify};
 use creto_governor::{
@@ -17,6 +17,7 @@ use creto_governor::{
 };
 use creto_grpc::Grpc;
 use creto_ingress::Hosts;
+use creto_log_http::HttpWitness;
 use creto_metering::{Meter, MeteringError};
 use creto_oversight::Oversight;
 use creto_runtime::{GatewayServices, Limits, RuntimeError};
@@ -124,6 +125,8 @@ pub struct Listening {
     pub http: SocketAddr,
     /// gRPC, when it is switched on.
     pub grpc: Option<SocketAddr>,
+    /// The logs' public files, when they are switched on.
+    pub log: Option<SocketAddr>,
 }
 
 /// Serves until the process is told to stop (SIGINT or SIGTERM). `ready` is
@@ -153,6 +156,11 @@ pub async fn serve(
         Some(listen) => Some(bind(listen).await?),
         None => None,
     };
+    let public_listener = match config.audit.listen {
+        Some(listen) => Some(bind(listen).await?),
+        None => None,
+    };
+    let public_entries = config.audit.entries;
     let watched = config.watch_policies.then(|| config.policy_dir.clone());
     let (governor, audit, router) = assemble(config, &platform, address).await?;
     let first = policies.digest.clone();
@@ -177,11 +185,16 @@ pub async fn serve(
     let listening = Listening {
         http: address,
         grpc: grpc.as_ref().map(|(.., address)| *address),
+        log: public_listener.as_ref().map(|(_, address)| *address),
     };
-    tracing::info!(%address, grpc = listening.grpc.map(tracing::field::display), "serving");
+    tracing::info!(%address, grpc = listening.grpc.map(tracing::field::display), log = listening.log.map(tracing::field::display), "serving");
     ready(listening);
     let grpc = grpc.map(|(grpc, listener, _)| (grpc, listener));
-    let result = run((router, listener), grpc, stop_signal()).await;
+    let public = public_listener.map(|(listener, _)| {
+        let files = creto_http::monitoring(Arc::clone(&audit), public_entries);
+        (files, listener)
+    });
+    let result = run((router, listener), public, grpc, stop_signal()).await;
     drop(stop);
     // The sweeper ends with the channel; its last round is finished first.
     let _ = sweeper.await;
@@ -194,7 +207,7 @@ pub async fn serve(
     result
 }
 
-async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+pub(crate) async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|source| ServeError::Listen {
@@ -228,6 +241,14 @@ async fn assemble(
         },
     )
     .await?;
+    if !config.audit.witnesses.is_empty() {
+        let witnesses = config.audit.witnesses.into_iter();
+        let asked = witnesses.map(|(key, prefix)| AskedWitness {
+            key,
+            client: Arc::new(HttpWitness::new(prefix)),
+        });
+        audit.ask_witnesses(asked.collect(), config.audit.quorum);
+    }
     let meter = Meter::open(
         Arc::new(SqliteLedger::new(Arc::clone(database))),
         config.prices,
@@ -346,12 +367,26 @@ async fn sweep(governor: Arc<Governor>, mut stopping: watch::Receiver<()>) {
 
 async fn run(
     (router, listener): (Router, TcpListener),
+    public: Option<(Router, TcpListener)>,
     grpc: Option<(Grpc, TcpListener)>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let (told, stopping) = watch::channel(());
     let mut late = stopping.clone();
     let http = axum::serve(listener, router).with_graceful_shutdown(closed(stopping.clone()));
+    let public = {
+        let stopping = stopping.clone();
+        async {
+            match public {
+                Some((router, listener)) => {
+                    axum::serve(listener, router)
+                        .with_graceful_shutdown(closed(stopping))
+                        .await
+                }
+                None => Ok(()),
+            }
+        }
+    };
     let grpc = async {
         if let Some((grpc, listener)) = grpc {
             grpc.serve(listener, closed(stopping)).await;
@@ -365,8 +400,8 @@ async fn run(
         .in_current_span(),
     );
     let result = tokio::select! {
-        (served, ()) = async { tokio::join!(async { http.await }, grpc) } => {
-            served.map_err(ServeError::Io)
+        (served, shown, ()) = async { tokio::join!(async { http.await }, public, grpc) } => {
+            served.and(shown).map_err(ServeError::Io)
         }
         () = async {
             // Closed when the signal came.
@@ -386,7 +421,7 @@ async fn closed(mut channel: watch::Receiver<()>) {
     let _ = channel.changed().await;
 }
 
-async fn stop_signal() {
+pub(crate) async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),

@@ -74,6 +74,8 @@ pub(crate) fn in_seconds(seconds: u64) -> String {
 pub(crate) struct Site {
     dir: TempDir,
     address: ServerAddress,
+    /// Of the server's environment.
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Site {
@@ -83,7 +85,11 @@ impl Site {
         assert!(output.status.success(), "{}", said(&output));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = ServerAddress::new(listener.local_addr().unwrap()).unwrap();
-        let site = Self { dir, address };
+        let site = Self {
+            dir,
+            address,
+            variables: Vec::new(),
+        };
         site.configure(|table| {
             set(table, &["server", "listen"], address.socket().to_string());
             // Nothing here needs a sandbox, so it runs where none can.
@@ -105,6 +111,11 @@ impl Site {
         let mut table: Table = toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         change(&mut table);
         std::fs::write(&path, toml::to_string(&table).unwrap()).unwrap();
+    }
+
+    /// A variable of the server's environment.
+    pub(crate) fn give(&mut self, name: &'static str, value: String) {
+        self.variables.push((name, value));
     }
 
     pub(crate) fn credential(&self) -> PathBuf {
@@ -130,6 +141,7 @@ impl Site {
         command
             .current_dir(self.path())
             .arg("serve")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -170,7 +182,7 @@ impl Server {
         Site::new().start()
     }
 
-    fn until_ready(&self) {
+    pub(crate) fn until_ready(&self) {
         for _ in 0..1200 {
             if self.stranger().get_bytes("/readyz").is_ok() {
                 return;
@@ -187,17 +199,23 @@ impl Server {
         self.restart();
     }
 
-    /// SIGKILL.
-    pub(crate) fn kill(&mut self) {
+    /// SIGKILL; gives the id that the process had.
+    pub(crate) fn kill(&mut self) -> u32 {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+        child.id()
     }
 
     /// A new start on the same data.
     pub(crate) fn restart(&mut self) {
-        self.child = Some(self.site.spawn());
+        self.start_again();
         self.until_ready();
+    }
+
+    /// A new start on the same data, which may take a moment yet.
+    pub(crate) fn start_again(&mut self) {
+        self.child = Some(self.site.spawn());
     }
 
     /// SIGTERM; it has to end well.
@@ -210,6 +228,16 @@ impl Server {
 
     pub(crate) fn path(&self) -> &Path {
         self.site.path()
+    }
+
+    /// Changes the configuration of the next start.
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Table)) {
+        self.site.configure(change);
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     /// Somebody without a credential.

@@ -25,6 +25,9 @@
 //!   in an `HttpOnly`, `SameSite=Strict` cookie and never the credential, and the
 //!   session's token against forged requests. No script runs on them.
 //!
+//! [`monitoring`] is a second, smaller interface for another address: the logs'
+//! public files, for strangers.
+//!
 //! It is a mapping only: who may do what, and what is recorded, is decided below.
 
 mod app;
@@ -34,6 +37,7 @@ mod error;
 mod extract;
 mod handlers;
 mod hosts;
+mod monitoring;
 mod observe;
 mod openapi;
 mod pages;
@@ -48,6 +52,7 @@ use creto_governor::Governor;
 use creto_types::{Clock, IdSource, Randomness};
 
 pub use creto_ingress::Hosts;
+pub use monitoring::monitoring;
 pub use problem::Problem;
 pub use routes::{Auth, RouteInfo, routes};
 

@@ -132,7 +132,8 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::AlreadyRevoked { .. }
         | NhiError::AlreadySuspended { .. }
         | NhiError::NotSuspended { .. }
-        | NhiError::OwnerNotSuspended { .. } => Kind::Conflict,
+        | NhiError::OwnerNotSuspended { .. }
+        | NhiError::IssuerInUse { .. } => Kind::Conflict,
         NhiError::NotHuman { .. }
         | NhiError::DelegateeNotAgent { .. }
         | NhiError::ParentNotHeld { .. }
@@ -141,6 +142,7 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::Identity(_) => Kind::Forbidden,
         NhiError::InvalidToken { .. }
         | NhiError::TokenForged(_)
+        | NhiError::TokenNotAllowed(_)
         | NhiError::TokenExpired { .. }
         | NhiError::TokenSuperseded { .. } => Kind::Unauthenticated,
         NhiError::Chain(_) | NhiError::TrustDomainChanged { .. } | NhiError::Crypto { .. } => {
@@ -200,7 +202,7 @@ fn grant(error: &GrantError) -> Kind {
 
 fn audit(error: &AuditError) -> Kind {
     match error {
-        AuditError::UnknownLeaf { .. } => Kind::NotFound,
+        AuditError::UnknownLeaf { .. } | AuditError::UnknownSize { .. } => Kind::NotFound,
         AuditError::Leaf(_) | AuditError::AttachmentName { .. } => Kind::Invalid,
         AuditError::Keys { .. }
         | AuditError::WrongKey { .. }

@@ -68,8 +68,12 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ),
     ("0014_order", include_str!("../migrations/0014_order.sql")),
     (
-        "0015_journal",
-        include_str!("../migrations/0015_journal.sql"),
+        "0015_wrapping_keys",
+        include_str!("../migrations/0015_wrapping_keys.sql"),
+    ),
+    (
+        "0016_journal",
+        include_str!("../migrations/0016_journal.sql"),
     ),
 ];
 

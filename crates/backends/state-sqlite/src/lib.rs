@@ -18,6 +18,7 @@ mod consensus;
 mod database;
 mod epoch;
 mod governor;
+mod keys;
 mod leaves;
 mod metering;
 mod nhi;

@@ -4,9 +4,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+
 use creto_nhi::{
-    DelegationLink, LinkId, NhiStore, Organization, Principal, PrincipalType, SignedLink, Snapshot,
-    StoredEpoch, StoredKey, StoredLink, StoredOrganization, StoredPrincipal, StoredSuspension,
+    DelegationLink, LinkId, NhiStore, Organization, Principal, PrincipalType, Rewrapped,
+    SignedLink, Snapshot, StoredEpoch, StoredKey, StoredLink, StoredOrganization, StoredPrincipal,
+    StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -15,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Database;
 use crate::database::{apply_commit, corrupt, sql};
+use crate::keys;
 
 /// Identities in this database.
 #[derive(Clone, Debug)]
@@ -60,7 +63,9 @@ impl NhiStore for SqliteNhi {
                 let StoredOrganization {
                     organization,
                     owner: founder,
-                    keys,
+                    keys: organization_keys,
+                    wrapping,
+                    former_issuers: _,
                 } = organization;
                 let added = tx
                     .prepare_cached(
@@ -77,7 +82,11 @@ impl NhiStore for SqliteNhi {
                     })
                     .map_err(sql)?;
                 one(added, "organization")?;
-                for (purpose, key) in &keys {
+                let org = organization.id.to_string();
+                for key in &wrapping {
+                    keys::add_wrapping_key(tx, &org, key)?;
+                }
+                for (purpose, key) in &organization_keys {
                     tx.prepare_cached(
                         "INSERT INTO organization_keys (org, purpose, public, private)
                          VALUES (?1, ?2, ?3, ?4)",
@@ -252,10 +261,45 @@ impl NhiStore for SqliteNhi {
             })
             .await
     }
+
+    async fn rotate_keys(
+        &self,
+        rotation: StoredRotation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let work = move |tx: &Transaction<'_>| keys::rotate(tx, &rotation, &commit);
+        self.db.write(work).await
+    }
+
+    async fn rewrap_keys(&self, org: OrgId, keys: Vec<Rewrapped>) -> Result<(), StoreError> {
+        let work = move |tx: &Transaction<'_>| keys::rewrap(tx, org, &keys);
+        self.db.write(work).await
+    }
+
+    async fn retire_keys(
+        &self,
+        org: OrgId,
+        before_version: u32,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let work = move |tx: &Transaction<'_>| keys::retire(tx, org, before_version, &commit);
+        self.db.write(work).await
+    }
+
+    async fn replace_wrapping(
+        &self,
+        keys: Vec<(OrgId, WrappingKey)>,
+        commits: Vec<Commit>,
+    ) -> Result<(), StoreError> {
+        let work = move |tx: &Transaction<'_>| keys::replace_wrapping(tx, &keys, &commits);
+        self.db.write(work).await
+    }
 }
 
 fn add_principal(tx: &Transaction<'_>, stored: &StoredPrincipal) -> Result<(), StoreError> {
     let StoredPrincipal { principal, key } = stored;
+    let org = principal.org.to_string();
+    keys::wrapping_known(tx, &org, key.wrapped.version())?;
     let added = tx
         .prepare_cached(
             "INSERT OR IGNORE INTO principals
@@ -264,7 +308,7 @@ fn add_principal(tx: &Transaction<'_>, stored: &StoredPrincipal) -> Result<(), S
         )
         .map_err(sql)?
         .execute(params![
-            principal.org.to_string(),
+            org,
             principal.name.as_str(),
             principal.kind.as_str(),
             principal.spiffe_id,
@@ -350,7 +394,7 @@ fn is_revoked(tx: &Transaction<'_>, org: &str, link: LinkId) -> Result<bool, Sto
         .ok_or(StoreError::NotFound { what: "delegation" })
 }
 
-fn exists<P: rusqlite::Params>(
+pub(crate) fn exists<P: rusqlite::Params>(
     tx: &Transaction<'_>,
     query: &str,
     params: P,
@@ -360,12 +404,12 @@ fn exists<P: rusqlite::Params>(
         .map_err(sql)
 }
 
-fn found(known: bool, what: &'static str) -> Result<(), StoreError> {
+pub(crate) fn found(known: bool, what: &'static str) -> Result<(), StoreError> {
     known.then_some(()).ok_or(StoreError::NotFound { what })
 }
 
 /// An insert that ignored its row met one that was there.
-fn one(added: usize, what: &'static str) -> Result<(), StoreError> {
+pub(crate) fn one(added: usize, what: &'static str) -> Result<(), StoreError> {
     if added == 1 {
         Ok(())
     } else {
@@ -406,6 +450,8 @@ fn load_organizations(connection: &Connection) -> Result<Vec<StoredOrganization>
                     .ok_or_else(|| corrupt("organization", "it has no owner"))
                     .and_then(|owner| parsed("organization", &owner))?,
                 keys,
+                wrapping: keys::load_wrapping_keys(connection, &id)?,
+                former_issuers: keys::load_former_issuers(connection, &id)?,
             })
         })
         .collect()
@@ -521,7 +567,11 @@ fn kind(row: &Row<'_>) -> Result<PrincipalType, StoreError> {
         .ok_or_else(|| corrupt("principal", "its kind is unknown"))
 }
 
-fn field<T: FromStr>(row: &Row<'_>, column: usize, what: &'static str) -> Result<T, StoreError>
+pub(crate) fn field<T: FromStr>(
+    row: &Row<'_>,
+    column: usize,
+    what: &'static str,
+) -> Result<T, StoreError>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
@@ -536,10 +586,13 @@ where
     text.parse().map_err(|error| corrupt(what, error))
 }
 
-fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| corrupt("value", error))
 }
 
-fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
+pub(crate) fn from_json<T: DeserializeOwned>(
+    what: &'static str,
+    text: &str,
+) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| corrupt(what, error))
 }

@@ -11,6 +11,11 @@
 //!
 //! One process owns a directory at a time. Two writes of one path that run at
 //! the same time leave one of the two.
+//!
+//! In the same way are kept what a witness ([`FsWitness`]) and a monitor
+//! ([`KeptFile`]) remember.
+
+mod kept;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -20,6 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use creto_audit::TileStore;
 use creto_types::{OrgId, StoreError};
+
+pub use kept::{FsWitness, KeptFile};
 
 /// Temporary files are below the root, outside every organization.
 const TEMPORARY: &str = ".tmp";

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use creto_audit::{Audit, LeafProof};
+use creto_audit::{Audit, ConsistencyProof, LeafProof};
 use creto_authz::Authz;
 use creto_consensus::{TimestampOracle, TimestampOracleExt};
 use creto_metering::Meter;
@@ -220,6 +220,24 @@ impl Governor {
         caller.live(self.now())?;
         caller.require_owner("read the log")?;
         Ok(self.parts.audit.prove(caller.org(), leaf).await?)
+    }
+
+    /// The verifier keys of the log's checkpoints, Ed25519 first.
+    pub fn log_keys(&self, caller: &Caller) -> Result<[String; 2], GovernError> {
+        caller.live(self.now())?;
+        Ok(self.parts.audit.verifier_keys(caller.org())?)
+    }
+
+    /// Proof that the log of `to` leaves, or of all, continues the one of `from`.
+    pub async fn log_consistency(
+        &self,
+        caller: &Caller,
+        from: u64,
+        to: Option<u64>,
+    ) -> Result<ConsistencyProof, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("read the log")?;
+        Ok(self.parts.audit.consistency(caller.org(), from, to).await?)
     }
 
     /// A file of the log as C2SP tlog-tiles names it: `checkpoint`, `tile/...`.

@@ -36,6 +36,7 @@ mod error;
 mod facts;
 mod governor;
 mod idempotency;
+mod keys;
 mod limits;
 #[cfg(feature = "test-util")]
 pub mod memory;
@@ -67,6 +68,7 @@ pub use error::GovernError;
 pub use facts::{ContextJson, ContextJson as Fact, ResourceJson, TypedResource};
 pub use governor::{Governor, GovernorConfig, Parts};
 pub use idempotency::IdempotencyKey;
+pub use keys::{RetirementAnswer, RetirementRequest, RotationAnswer, RotationRequest};
 pub use limits::{
     LimitAnswer, LimitRequest, LimitSubject, OnExceedName, RateAnswer, RateRequest, RateSubject,
     RemovalAnswer, WindowName,

@@ -151,7 +151,7 @@ impl Change {
     }
 }
 
-fn reason(text: &str) -> Result<&str, GovernError> {
+pub(crate) fn reason(text: &str) -> Result<&str, GovernError> {
     let text = text.trim();
     let printable = text.chars().all(|c| !c.is_control() || c == '\n');
     if text.is_empty() || text.chars().count() > MAX_REASON || !printable {

@@ -1,5 +1,7 @@
 //! What can be typed. The help texts are the manual.
 
+mod audit;
+mod crypto;
 mod limits;
 mod policy;
 
@@ -10,6 +12,8 @@ use creto_types::{PrincipalName, Quantity};
 
 use crate::arguments::{ExpiresIn, Instant, MountArgument, RightArgument, VariableArgument};
 
+pub(crate) use audit::{AuditCommand, CheckProofArgs, WatchArgs, WitnessArgs};
+pub(crate) use crypto::CryptoCommand;
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
 pub(crate) use policy::{EvalArgs, ExplainArgs, PolicyCommand, ShadowCommand};
 
@@ -35,7 +39,7 @@ First steps:
   creto serve                                 run it
   creto self                                  who you are to it
 
-Exit status: 0 done, 1 refused or failed, 2 wrong usage.";
+Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 a watched log misbehaves.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Global {
@@ -113,6 +117,9 @@ pub(crate) enum Command {
     /// Write, test, try and publish policies
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Move to other keys and algorithms while serving, and to another root key
+    #[command(subcommand)]
+    Crypto(CryptoCommand),
     /// Say who your credential makes you, and what is left of your budgets
     #[command(name = "self")]
     Whoami,
@@ -374,26 +381,5 @@ pub(crate) enum InvoiceCommand {
     Show {
         /// The invoice, for example inv_0192...
         invoice: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// Print the log's signed head
-    Checkpoint,
-    /// Print one leaf with its proof
-    Leaf {
-        /// Its index, from zero
-        index: u64,
-    },
-    /// Write the evidence bundle, for `creto verify`
-    Export {
-        /// The directory to write; it must not exist
-        dir: PathBuf,
-    },
-    /// Print every record of one action, from the decision to the settlement
-    Action {
-        /// The action, for example act_0192...
-        action: String,
     },
 }

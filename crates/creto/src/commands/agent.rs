@@ -129,7 +129,7 @@ fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {
 }
 
 /// A new file that nobody but its owner can ever read.
-fn write_secret(path: &Path, text: &str) -> Result<(), CliError> {
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), CliError> {
     std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)

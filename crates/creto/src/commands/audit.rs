@@ -1,5 +1,6 @@
 //! `creto audit`.
 
+use std::io::Write as _;
 use std::path::{Component, Path};
 
 use base64::Engine as _;
@@ -8,20 +9,25 @@ use creto_client::{Client, encode};
 use serde_json::{Value, json};
 
 use crate::cli::AuditCommand;
+use crate::commands::transparency;
 use crate::context::{Context, file_error};
 use crate::error::CliError;
 use crate::output::{Reply, at, fields, instant, printable_lines, table};
 
 pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, CliError> {
-    let client = context.client()?;
     match command {
+        AuditCommand::Watch(args) => transparency::watch(context, &args),
+        AuditCommand::Witness(args) => transparency::witness(args),
+        AuditCommand::WitnessKey { name, out } => transparency::witness_key(&name, &out),
         AuditCommand::Checkpoint => {
-            let note = client.get_bytes("/v1/audit/checkpoint")?;
+            let note = context.client()?.get_bytes("/v1/audit/checkpoint")?;
             let note = String::from_utf8_lossy(&note).into_owned();
             Ok(Reply::new(note.clone(), json!({ "checkpoint": note })))
         }
         AuditCommand::Leaf { index } => {
-            let answer = client.get(&format!("/v1/audit/leaves/{index}"))?;
+            let answer = context
+                .client()?
+                .get(&format!("/v1/audit/leaves/{index}"))?;
             let record = answer.get("record").unwrap_or(&Value::Null);
             let text = format!(
                 "{}\n\n{}\n",
@@ -30,9 +36,53 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
             );
             Ok(Reply::new(text, answer))
         }
-        AuditCommand::Export { dir } => export(&client, &dir),
+        AuditCommand::CheckProof(args) => transparency::check_proof(&args),
+        AuditCommand::Prove { leaf, leaf_to } => {
+            let answer = context.client()?.get(&format!("/v1/audit/leaves/{leaf}"))?;
+            if let Some(path) = leaf_to {
+                let leaf = answer.get("leaf").and_then(Value::as_str);
+                let leaf = leaf.and_then(|text| STANDARD.decode(text).ok());
+                let leaf = leaf.ok_or(CliError::Answer { what: "leaf" })?;
+                std::fs::File::create_new(&path)
+                    .and_then(|mut file| file.write_all(&leaf))
+                    .map_err(file_error("write", &path))?;
+            }
+            let proof = answer
+                .get("proof")
+                .and_then(Value::as_str)
+                .ok_or(CliError::Answer { what: "proof" })?;
+            // Byte for byte: it is for other tools.
+            Ok(Reply::new(proof, json!({ "proof": proof })))
+        }
+        AuditCommand::Keys => {
+            let answer = context.client()?.get("/v1/audit/keys")?;
+            let text = fields(&[
+                ("log", at(&answer, "/origin")),
+                ("ed25519", at(&answer, "/ed25519")),
+                ("composite", at(&answer, "/composite")),
+            ]);
+            Ok(Reply::new(text, answer))
+        }
+        AuditCommand::Consistency { from, to } => {
+            let to = to.map(|to| format!("&to={to}")).unwrap_or_default();
+            let path = format!("/v1/audit/consistency?from={from}{to}");
+            let answer = context.client()?.get(&path)?;
+            let hashes = answer.get("hashes").and_then(Value::as_array);
+            let mut text = fields(&[
+                ("from", at(&answer, "/from")),
+                ("from root", at(&answer, "/from_root")),
+                ("to", at(&answer, "/to")),
+                ("to root", at(&answer, "/to_root")),
+            ]);
+            for hash in hashes.into_iter().flatten().filter_map(Value::as_str) {
+                text.push_str(&format!("  {}\n", printable_lines(hash)));
+            }
+            Ok(Reply::new(text, answer))
+        }
+        AuditCommand::Export { dir } => export(&context.client()?, &dir),
         AuditCommand::Action { action } => {
-            let answer = client.get(&format!("/v1/actions/{}", encode(&action)))?;
+            let path = format!("/v1/actions/{}", encode(&action));
+            let answer = context.client()?.get(&path)?;
             let items = answer.pointer("/items").and_then(Value::as_array);
             let rows: Vec<_> = items
                 .into_iter()

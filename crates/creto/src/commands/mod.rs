@@ -4,12 +4,14 @@
 mod agent;
 mod audit;
 mod billing;
+mod crypto;
 mod delegate;
 mod identity;
 mod limits;
 mod oversight;
 mod policy;
 pub(crate) mod server;
+mod transparency;
 
 use crate::cli::Command;
 use crate::context::Context;
@@ -37,6 +39,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Reply, CliError
         Command::Invoice(command) => billing::invoice(context, command),
         Command::Audit(command) => audit::run(context, command),
         Command::Policy(command) => policy::run(context, command),
+        Command::Crypto(command) => crypto::run(context, command),
         Command::Whoami => identity::whoami(context),
     }
 }

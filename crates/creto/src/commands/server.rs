@@ -38,22 +38,28 @@ pub(crate) fn missing_for_sandboxes() -> Vec<String> {
         .collect()
 }
 
-fn runtime() -> Result<Runtime, CliError> {
+pub(crate) fn runtime() -> Result<Runtime, CliError> {
     Runtime::new().map_err(CliError::Runtime)
 }
 
 pub(crate) fn serve(context: &Context) -> Result<Reply, CliError> {
     let config = context.config_path();
     runtime()?
-        .block_on(creto_server::serve(&config, |Listening { http, grpc }| {
-            let mut lines = format!("listening on http://{http}\n");
-            if let Some(grpc) = grpc {
-                lines.push_str(&format!("answering gRPC on {grpc}\n"));
-            }
-            // Whoever waits for the server may wait for these lines; when nobody
-            // reads them, the server serves all the same.
-            let _ = crate::output::print(&lines);
-        }))
+        .block_on(creto_server::serve(
+            &config,
+            |Listening { http, grpc, log }| {
+                let mut lines = format!("listening on http://{http}\n");
+                if let Some(grpc) = grpc {
+                    lines.push_str(&format!("answering gRPC on {grpc}\n"));
+                }
+                if let Some(log) = log {
+                    lines.push_str(&format!("showing the logs on http://{log}/log/\n"));
+                }
+                // Whoever waits for the server may wait for these lines; when nobody
+                // reads them, the server serves all the same.
+                let _ = crate::output::print(&lines);
+            },
+        ))
         .map_err(CliError::server)?;
     Ok(Reply::new("", json!({"stopped": true})))
 }

@@ -20,6 +20,7 @@
 //! takes, and reads secrets. [`IntegrationsSection`] and [`Integrations`] show
 //! the shape; `docs/formats/configuration.md` is the reference.
 
+mod crypto;
 mod endpoint;
 mod environment;
 mod error;
@@ -29,6 +30,7 @@ mod load;
 mod secret;
 mod units;
 
+pub use crypto::{AlgorithmsSection, CryptoSection};
 pub use endpoint::{Endpoint, EndpointError};
 pub use environment::{Environment, ProcessEnvironment};
 pub use error::{ConfigError, Position};

@@ -98,6 +98,20 @@ pub enum AuditError {
         /// The leaves there are.
         size: u64,
     },
+    /// There are no such states of the log.
+    #[error(
+        "the log of {org} has no states of {from} and {to} leaves in this order; it has {size}"
+    )]
+    UnknownSize {
+        /// Whose log.
+        org: OrgId,
+        /// The earlier size asked for.
+        from: u64,
+        /// The later one.
+        to: u64,
+        /// The leaves there are.
+        size: u64,
+    },
     /// The name of an attachment is not a plain relative path.
     #[error(
         "`{name}` cannot be the name of an attachment: letters, digits, `.`, `_`, `-`, in parts between `/`, each name once"
@@ -125,6 +139,7 @@ impl Classify for AuditError {
             Self::Keys { .. }
             | Self::Origin { .. }
             | Self::UnknownLeaf { .. }
+            | Self::UnknownSize { .. }
             | Self::AttachmentName { .. } => Class::Permanent,
             Self::TraceFailing(_) | Self::Stopped => Class::Transient,
         }
@@ -140,6 +155,7 @@ impl Classify for AuditError {
             Self::Origin { .. } => "log_origin_invalid",
             Self::Leaf(error) => error.code(),
             Self::UnknownLeaf { .. } => "unknown_leaf",
+            Self::UnknownSize { .. } => "unknown_log_size",
             Self::AttachmentName { .. } => "attachment_name_invalid",
             Self::TraceFailing(_) => "trace_unavailable",
             Self::Stopped => "audit_stopped",

@@ -20,8 +20,16 @@
 //! - **Evidence bundles** ([`Audit::export`], [`verify_bundle`]) leave no byte
 //!   free: one that is changed, added or removed anywhere is found and named.
 //!
-//! What it is not: a witness. That two readers are shown the same log is for
-//! cosignatures to show, which these checkpoints can carry but do not yet.
+//! - **Witnesses** are asked to cosign what is published ([`Audit::ask_witnesses`]);
+//!   the log never waits for them. [`Witness`] is the other side: it cosigns a log
+//!   only as the continuation of what it cosigned, and remembers before it signs.
+//! - **Proofs** ([`Audit::prove`], [`Audit::consistency`]) stand alone: [`check_proof`]
+//!   takes a file and public keys.
+//! - **A monitor** ([`Monitor`]) follows a log it is not part of, and tells a fork
+//!   from a log that cannot be reached.
+//!
+//! What it is not: a network. Who carries requests to witnesses and files to a
+//! monitor is behind ports.
 //!
 //! Formats are described in `docs/formats/log.md` and
 //! `docs/formats/evidence-bundle.md`.
@@ -29,23 +37,35 @@
 mod bundle;
 #[cfg(feature = "test-util")]
 pub mod conformance;
+mod cosign;
 mod error;
 mod head;
 mod log;
 #[cfg(feature = "test-util")]
 pub mod memory;
+mod monitor;
 mod ports;
+mod proven;
 mod record;
 mod service;
 mod trace;
 mod tree;
+mod verifier;
+mod witness;
+mod witness_key;
 
 pub use bundle::{
     AttachmentCheck, BundleReader, DirectoryBundle, Finding, LeafCheck, Trust, VerifyReport,
     verify_bundle,
 };
+pub use cosign::{AskedWitness, WitnessAnswer, WitnessClient};
 pub use error::{AuditError, LeafError};
 pub use head::Checkpointed;
+pub use monitor::{Alarm, AlarmKind, LogReader, Monitor, Observation, Seen, WatchError};
 pub use ports::{Journal, LogKeySource, LogKeys, TileStore};
+pub use proven::{Proven, UnprovenError, check_proof};
 pub use record::{LeafForm, RecordClass, leaf_bytes};
-pub use service::{Audit, AuditConfig, LeafProof};
+pub use service::{Audit, AuditConfig, ConsistencyProof, LeafProof};
+pub use verifier::{NoteVerifier, VerifierError};
+pub use witness::{Witness, WitnessError, WitnessStore};
+pub use witness_key::{WitnessKey, WitnessKeyError};

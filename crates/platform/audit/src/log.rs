@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use creto_tlog::{Checkpoint, Resource};
 use creto_types::OrgId;
+use tokio::task::JoinSet;
 
 use crate::error::corrupt;
 use crate::head::HeadKeys;
@@ -77,15 +78,9 @@ impl Log {
         }
         let mut missing = Vec::new();
         while self.tree.size() < checkpoint.size {
-            let left = usize::try_from(checkpoint.size - self.tree.size()).unwrap_or(CHUNK);
-            let leaves = stores
-                .journal
-                .read(self.org, self.tree.size(), left.min(CHUNK))
+            let leaves = self
+                .next_leaves(&self.tree, checkpoint.size, stores)
                 .await?;
-            if leaves.is_empty() {
-                let place = format!("leaf {}", self.tree.size());
-                return Err(corrupt(self.org, place, "the journal does not have it"));
-            }
             for leaf in leaves {
                 for file in self.tree.push(leaf)? {
                     self.compare(file, stores, &mut missing).await?;
@@ -135,33 +130,31 @@ impl Log {
         }
     }
 
-    /// Brings every leaf of the journal into the tree and publishes a
-    /// checkpoint over them, when there is anything new.
+    /// Brings every leaf that the journal has now into the tree and publishes a
+    /// checkpoint over them, when there is anything new. Leaves that come meanwhile
+    /// are for the next one, which a steady stream would put off for ever.
     ///
     /// Everything that a checkpoint covers is durable before it. When this
     /// fails, the state in memory is the one before it; files that were already
     /// written have the bytes they will be written with again.
     pub(crate) async fn advance(&mut self, stores: &Stores) -> Result<Checkpointed, AuditError> {
-        let mut leaves = self.next_leaves(&self.tree, stores).await?;
-        if leaves.is_empty()
+        let size = stores.journal.size(self.org).await?;
+        if size <= self.tree.size()
             && let Some(published) = &self.published
         {
             return Ok(published.clone());
         }
         let mut next = self.tree.clone();
         let mut filled = Vec::new();
-        while !leaves.is_empty() {
-            for leaf in leaves {
-                for file in next.push(leaf)? {
-                    filled.push(file.resource);
-                    put(self.org, file, stores).await?;
-                }
+        while next.size() < size {
+            let mut files = Vec::new();
+            for leaf in self.next_leaves(&next, size, stores).await? {
+                files.extend(next.push(leaf)?);
             }
-            leaves = self.next_leaves(&next, stores).await?;
+            filled.extend(files.iter().map(|file| file.resource));
+            put_all(self.org, files, stores).await?;
         }
-        for file in next.partials()? {
-            put(self.org, file, stores).await?;
-        }
+        put_all(self.org, next.partials()?, stores).await?;
         let signed = self.head.sign(&self.keys, next.size(), next.root())?;
         stores
             .tiles
@@ -173,12 +166,21 @@ impl Log {
         Ok(signed)
     }
 
+    /// Leaves after those of the tree, some at a time, up to `size`.
     async fn next_leaves(
         &self,
         tree: &LogTree,
+        size: u64,
         stores: &Stores,
     ) -> Result<Vec<Vec<u8>>, AuditError> {
-        Ok(stores.journal.read(self.org, tree.size(), CHUNK).await?)
+        let from = tree.size();
+        let left = usize::try_from(size.saturating_sub(from)).unwrap_or(CHUNK);
+        let leaves = stores.journal.read(self.org, from, left.min(CHUNK)).await?;
+        if leaves.is_empty() {
+            let place = format!("leaf {from}");
+            return Err(corrupt(self.org, place, "the journal does not have it"));
+        }
+        Ok(leaves)
     }
 
     /// Frees the space of partial files whose full one is published. Failing is
@@ -198,6 +200,24 @@ impl Log {
     pub(crate) fn published(&self) -> Option<&Checkpointed> {
         self.published.as_ref()
     }
+}
+
+/// Writes files side by side, so that they wait for the disk together. All have ended on
+/// return, whatever becomes of one: none is left to overtake a later write.
+async fn put_all(org: OrgId, files: Vec<LogFile>, stores: &Stores) -> Result<(), AuditError> {
+    let mut writing = JoinSet::new();
+    for file in files {
+        let tiles = Arc::clone(&stores.tiles);
+        let path = file.resource.to_string();
+        writing.spawn(async move { tiles.put(org, &path, file.bytes).await });
+    }
+    let mut outcome = Ok(());
+    while let Some(written) = writing.join_next().await {
+        let written = written.map_err(|_| AuditError::Stopped);
+        let written = written.and_then(|put| Ok(put?));
+        outcome = outcome.and(written);
+    }
+    outcome
 }
 
 async fn put(org: OrgId, file: LogFile, stores: &Stores) -> Result<(), AuditError> {

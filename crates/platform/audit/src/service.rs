@@ -1,20 +1,29 @@
 //! The audit log as its callers see it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use creto_tlog::{Hash, InclusionProof, Note, ProofPlan, Resource, TileSet, verify_inclusion};
+use creto_tlog::{
+    Hash, InclusionProof, Note, ProofPlan, Resource, TileSet, verify_consistency, verify_inclusion,
+};
 use creto_types::{Clock, Evidence, LeafIndex, OrgId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::cosign::{AskedWitness, WITNESSED, Witnessing};
 use crate::error::{corrupt, proof_fault, tile_fault};
 use crate::head::{HASHER, HeadKeys};
 use crate::log::{Log, Stores};
 use crate::trace::Tracer;
 use crate::{AuditError, Checkpointed, Journal, LogKeySource, TileStore, bundle};
+
+/// How long a committed leaf waits for others to share its checkpoint, at most; less
+/// when trace records are written sooner. A signed head and the files below it cost some
+/// syncs, and ten of them a second are no burden. Nobody who needs a proof waits this
+/// long: asking for one publishes.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 /// How the log is run.
 #[derive(Clone, Debug)]
@@ -24,8 +33,7 @@ pub struct AuditConfig {
     pub origin_prefix: String,
     /// Trace records written in one transaction.
     pub batch_size: usize,
-    /// The longest that a trace record waits for its batch, and that a
-    /// committed leaf waits for its checkpoint.
+    /// The longest that a trace record waits for its batch.
     pub flush_interval: Duration,
 }
 
@@ -42,6 +50,23 @@ pub struct LeafProof {
     pub checkpoint: Vec<u8>,
 }
 
+/// That one state of a log continues an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsistencyProof {
+    /// The earlier size.
+    pub from: u64,
+    /// The root at it.
+    pub from_root: Hash,
+    /// The later size.
+    pub to: u64,
+    /// The root at it.
+    pub to_root: Hash,
+    /// RFC 6962, section 2.1.2.
+    pub hashes: Vec<Hash>,
+    /// The published checkpoint, which covers both sizes.
+    pub checkpoint: Vec<u8>,
+}
+
 /// The logs of every organization. See the crate's documentation.
 pub struct Audit {
     shared: Arc<Shared>,
@@ -50,16 +75,19 @@ pub struct Audit {
 
 type Slot = Arc<tokio::sync::Mutex<Option<Log>>>;
 
-struct Shared {
-    stores: Stores,
+pub(crate) struct Shared {
+    pub(crate) stores: Stores,
     keys: Arc<dyn LogKeySource>,
     clock: Arc<dyn Clock>,
     config: AuditConfig,
     /// One log is opened and advanced by one task at a time.
     logs: Mutex<HashMap<OrgId, Slot>>,
+    /// What is published, for readers: they never wait for who writes.
+    heads: Mutex<HashMap<OrgId, Checkpointed>>,
     dirty: Mutex<BTreeSet<OrgId>>,
     wake: Notify,
-    closed: AtomicBool,
+    pub(crate) closed: AtomicBool,
+    witnessing: OnceLock<Arc<Witnessing>>,
 }
 
 impl std::fmt::Debug for Audit {
@@ -93,9 +121,11 @@ impl Audit {
             clock,
             config,
             logs: Mutex::default(),
+            heads: Mutex::default(),
             dirty: Mutex::default(),
             wake: Notify::new(),
             closed: AtomicBool::new(false),
+            witnessing: OnceLock::new(),
         });
         for org in journal.organizations().await? {
             shared.advance(org).await?;
@@ -129,34 +159,131 @@ impl Audit {
         self.shared.notify(org);
     }
 
+    /// From now on has every published checkpoint cosigned by these witnesses, in the
+    /// background, as far as they answer. [`Audit::public_checkpoint`] shows the
+    /// newest one with at least `quorum` cosignatures. May be called once.
+    ///
+    /// Must be called inside a Tokio runtime.
+    pub fn ask_witnesses(&self, witnesses: Vec<AskedWitness>, quorum: usize) {
+        let witnessing = Arc::new(Witnessing::new(witnesses, quorum));
+        if self.shared.witnessing.set(Arc::clone(&witnessing)).is_err() {
+            return;
+        }
+        for org in self.shared.heads.lock().keys() {
+            witnessing.published(*org);
+        }
+        tokio::spawn(witnessing.run(Arc::clone(&self.shared)));
+    }
+
     /// Brings everything durable into the tree now and returns the checkpoint
-    /// over it.
+    /// over it, with the lines of those witnesses that have cosigned it already.
     pub async fn checkpoint(&self, org: OrgId) -> Result<Checkpointed, AuditError> {
-        self.shared.advance(org).await
+        let head = self.shared.advance(org).await?;
+        Ok(self.shared.with_cosignatures(org, head))
+    }
+
+    /// The checkpoint that strangers are shown: the newest published one, or, when
+    /// witnesses are asked with a quorum, the newest one that reaches it. Read from
+    /// the published files: it never waits for the writer, and makes none.
+    pub async fn public_checkpoint(&self, org: OrgId) -> Result<Option<Vec<u8>>, AuditError> {
+        let tiles = &self.shared.stores.tiles;
+        let newest = tiles.get(org, "checkpoint").await?;
+        let Some(witnessing) = self.shared.witnessing.get() else {
+            return Ok(newest);
+        };
+        let witnessed = match tiles.get(org, WITNESSED).await? {
+            Some(bytes) => {
+                let note = Note::parse(&bytes).map_err(|e| corrupt(org, WITNESSED, e))?;
+                Some((bytes, note))
+            }
+            None => None,
+        };
+        if witnessing.quorum > 0 {
+            return Ok(witnessed
+                .filter(|(_, note)| witnessing.count(note) >= witnessing.quorum)
+                .map(|(bytes, _)| bytes));
+        }
+        // Same text, more lines.
+        let covers = |note: &Note| {
+            let text = [note.text().as_bytes(), b"\n"].concat();
+            newest
+                .as_ref()
+                .is_some_and(|bytes| bytes.starts_with(&text))
+        };
+        Ok(match witnessed {
+            Some((bytes, note)) if covers(&note) => Some(bytes),
+            _ => newest,
+        })
+    }
+
+    /// The verifier keys of an organization's log, as note tools read them: Ed25519
+    /// first, then the composite one.
+    pub fn verifier_keys(&self, org: OrgId) -> Result<[String; 2], AuditError> {
+        let (_, names) = self.shared.keys_of(org)?;
+        Ok([
+            names.ed25519_note_key().to_string(),
+            names.composite_note_key().to_string(),
+        ])
+    }
+
+    /// Proves that the log of `to` leaves continues the one of `from`. Without `to`
+    /// it is the newest one.
+    pub async fn consistency(
+        &self,
+        org: OrgId,
+        from: u64,
+        to: Option<u64>,
+    ) -> Result<ConsistencyProof, AuditError> {
+        let asked = to.unwrap_or(from).max(from);
+        let head = match self.shared.published(org) {
+            Some(head) if to.is_some() && head.size >= asked => head,
+            _ => self.shared.advance(org).await?,
+        };
+        let to = to.unwrap_or(head.size);
+        if to > head.size || from > to {
+            return Err(AuditError::UnknownSize {
+                org,
+                from,
+                to,
+                size: head.size,
+            });
+        }
+        let hashes = self.shared.consistency(org, from, to, head.size).await?;
+        let from_root = self.shared.root_at(org, from, head.size).await?;
+        // What was signed, where there is such a thing.
+        let to_root = if to == head.size {
+            Hash::from_bytes(head.root)
+        } else {
+            self.shared.root_at(org, to, head.size).await?
+        };
+        // A proof that does not hold is never handed out.
+        verify_consistency(HASHER, from, &from_root, to, &to_root, &hashes)
+            .map_err(|e| corrupt(org, format!("size {from}"), e))?;
+        let head = self.shared.with_cosignatures(org, head);
+        Ok(ConsistencyProof {
+            from,
+            from_root,
+            to,
+            to_root,
+            hashes,
+            checkpoint: head.note,
+        })
     }
 
     /// Proves that a leaf is in the log.
     pub async fn prove(&self, org: OrgId, leaf: LeafIndex) -> Result<LeafProof, AuditError> {
-        let head = match self.shared.published(org).await {
+        let head = match self.shared.published(org) {
             Some(head) if head.size > leaf.0 => head,
             _ => self.shared.advance(org).await?,
         };
+        let head = self.shared.with_cosignatures(org, head);
         let size = head.size;
         let plan = ProofPlan::inclusion(leaf.0, size).map_err(|_| AuditError::UnknownLeaf {
             org,
             leaf,
             size,
         })?;
-        let mut tiles = TileSet::new();
-        for tile in plan.tiles() {
-            let bytes = self.shared.tile(org, tile).await?;
-            tiles
-                .insert(tile, &bytes)
-                .map_err(|e| tile_fault(org, &e))?;
-        }
-        let hashes = plan
-            .resolve(HASHER, &tiles)
-            .map_err(|e| tile_fault(org, &e))?;
+        let hashes = self.shared.resolve(org, &plan, size).await?;
         let bytes = self
             .shared
             .stores
@@ -230,10 +357,62 @@ impl Drop for Audit {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.wake.notify_one();
+        if let Some(witnessing) = self.shared.witnessing.get() {
+            witnessing.stop();
+        }
     }
 }
 
 impl Shared {
+    fn with_cosignatures(&self, org: OrgId, mut head: Checkpointed) -> Checkpointed {
+        if let Some(note) = self.witnessing.get().and_then(|w| w.note_of(org, &head)) {
+            head.note = note;
+        }
+        head
+    }
+
+    /// The hashes of a proof, from the tiles that were published with `size` leaves.
+    /// A size between two checkpoints has no tiles of its own.
+    async fn resolve(
+        &self,
+        org: OrgId,
+        plan: &ProofPlan,
+        size: u64,
+    ) -> Result<Vec<Hash>, AuditError> {
+        let mut tiles = TileSet::new();
+        for tile in plan.tiles() {
+            let tile = tile.within(size).unwrap_or(tile);
+            let bytes = self.tile(org, tile).await?;
+            tiles
+                .insert(tile, &bytes)
+                .map_err(|e| tile_fault(org, &e))?;
+        }
+        plan.resolve(HASHER, &tiles)
+            .map_err(|e| tile_fault(org, &e))
+    }
+
+    /// The proof from `from` to `to` leaves, out of `size` that are published.
+    pub(crate) async fn consistency(
+        &self,
+        org: OrgId,
+        from: u64,
+        to: u64,
+        size: u64,
+    ) -> Result<Vec<Hash>, AuditError> {
+        let plan = ProofPlan::consistency(from, to).map_err(|_| AuditError::UnknownSize {
+            org,
+            from,
+            to,
+            size,
+        })?;
+        self.resolve(org, &plan, size).await
+    }
+
+    async fn root_at(&self, org: OrgId, at: u64, size: u64) -> Result<Hash, AuditError> {
+        let root = self.resolve(org, &ProofPlan::root(at), size).await?;
+        Ok(root.first().copied().unwrap_or_else(|| HASHER.empty()))
+    }
+
     fn notify(&self, org: OrgId) {
         self.dirty.lock().insert(org);
         self.wake.notify_one();
@@ -256,10 +435,8 @@ impl Shared {
         Arc::clone(self.logs.lock().entry(org).or_default())
     }
 
-    async fn published(&self, org: OrgId) -> Option<Checkpointed> {
-        let slot = self.slot(org);
-        let log = slot.lock().await;
-        log.as_ref().and_then(|log| log.published().cloned())
+    pub(crate) fn published(&self, org: OrgId) -> Option<Checkpointed> {
+        self.heads.lock().get(&org).cloned()
     }
 
     /// Opens the log if it is not open yet, and advances it.
@@ -278,7 +455,15 @@ impl Shared {
                     Log::open(org, keys, names, &shared.stores).await?
                 }
             };
-            slot.insert(log).advance(&shared.stores).await
+            let before = log.published().map(|head| head.size);
+            let head = slot.insert(log).advance(&shared.stores).await?;
+            shared.heads.lock().insert(org, head.clone());
+            if before != Some(head.size)
+                && let Some(witnessing) = shared.witnessing.get()
+            {
+                witnessing.published(org);
+            }
+            Ok(head)
         });
         work.await.map_err(|_| AuditError::Stopped)?
     }
@@ -306,7 +491,7 @@ impl Shared {
             self.wake.notified().await;
             // Leaves that come close together share a checkpoint.
             tokio::select! {
-                () = tokio::time::sleep(self.config.flush_interval) => {}
+                () = tokio::time::sleep(TOGETHER.min(self.config.flush_interval)) => {}
                 () = self.until_closed() => {}
             }
             let orgs = std::mem::take(&mut *self.dirty.lock());

@@ -1,25 +1,43 @@
-//! AES-256-GCM (NIST SP 800-38D) with associated data.
+//! AES-256-GCM (NIST SP 800-38D) and ChaCha20-Poly1305 (RFC 8439) with associated
+//! data.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::aead::{self, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
+use crate::algorithm::named;
 use crate::{CryptoError, Secret, encoding};
 
-/// An authenticated cipher.
+/// An authenticated cipher. Both take a key of 32 bytes, a nonce of 12 and give a
+/// tag of 16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AeadAlgorithm {
     /// AES-256-GCM, named `A256GCM` as in RFC 7518.
     #[serde(rename = "A256GCM")]
     Aes256Gcm,
+    /// ChaCha20-Poly1305, named as in RFC 8439: JOSE has no name for it.
+    #[serde(rename = "ChaCha20-Poly1305")]
+    ChaCha20Poly1305,
 }
 
+named!(AeadAlgorithm, "encryption", [Aes256Gcm, ChaCha20Poly1305]);
+
 impl AeadAlgorithm {
-    /// The JOSE name.
+    /// The standard's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Aes256Gcm => "A256GCM",
+            Self::ChaCha20Poly1305 => "ChaCha20-Poly1305",
+        }
+    }
+
+    fn engine(self) -> &'static aead::Algorithm {
+        match self {
+            Self::Aes256Gcm => &AES_256_GCM,
+            Self::ChaCha20Poly1305 => &CHACHA20_POLY1305,
         }
     }
 }
@@ -28,12 +46,13 @@ pub(crate) const KEY_LEN: usize = 32;
 pub(crate) const NONCE_LEN: usize = 12;
 const TAG_LEN: usize = 16;
 
-/// A symmetric key. Random nonces are safe for 2^32 messages a key
+/// A symmetric key, expanded once. Random nonces are safe for 2^32 messages a key
 /// (SP 800-38D, section 8.3); whoever seals more takes more keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct AeadKey {
     algorithm: AeadAlgorithm,
     secret: Secret,
+    expanded: Arc<LessSafeKey>,
 }
 
 impl AeadKey {
@@ -43,6 +62,7 @@ impl AeadKey {
         Ok(Self {
             algorithm,
             secret: Secret::copy_of(bytes),
+            expanded: Arc::new(expand(algorithm, bytes)?),
         })
     }
 
@@ -50,6 +70,12 @@ impl AeadKey {
     #[must_use]
     pub const fn algorithm(&self) -> AeadAlgorithm {
         self.algorithm
+    }
+
+    /// The bytes, for wrapping.
+    #[must_use]
+    pub const fn secret(&self) -> &Secret {
+        &self.secret
     }
 
     pub(crate) fn seal(
@@ -60,49 +86,140 @@ impl AeadKey {
     ) -> Result<Sealed, CryptoError> {
         Ok(Sealed {
             algorithm: self.algorithm,
-            nonce: encoding::encode(&nonce),
-            ciphertext: encoding::encode(&seal(self.secret.expose(), nonce, aad, plaintext)?),
+            nonce,
+            ciphertext: seal(&self.expanded, nonce, aad, plaintext)?,
         })
     }
 
     pub(crate) fn open(&self, aad: &[u8], sealed: &Sealed) -> Result<Secret, CryptoError> {
-        let algorithm = sealed.algorithm.as_str();
-        let nonce = encoding::decode("nonce", &sealed.nonce)?;
-        let nonce = encoding::fixed("nonce", algorithm, &nonce)?;
-        let ciphertext = encoding::decode("ciphertext", &sealed.ciphertext)?;
-        open(self.secret.expose(), nonce, aad, ciphertext)
+        if sealed.algorithm != self.algorithm {
+            return Err(CryptoError::AlgorithmMismatch {
+                expected: self.algorithm.as_str(),
+                got: sealed.algorithm.as_str(),
+            });
+        }
+        open(&self.expanded, sealed.nonce, aad, sealed.ciphertext.clone())
     }
 }
 
-/// A ciphertext with its nonce, its tag and the name of its algorithm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+impl PartialEq for AeadKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.algorithm == other.algorithm && self.secret == other.secret
+    }
+}
+
+impl Eq for AeadKey {}
+
+impl fmt::Debug for AeadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AeadKey({})", self.algorithm)
+    }
+}
+
+/// A ciphertext with its nonce, its tag and the name of its algorithm. On the wire
+/// `{"enc":"...","nonce":"<base64url>","ciphertext":"<base64url>"}`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "WireSealed", into = "WireSealed")]
 pub struct Sealed {
-    #[serde(rename = "enc")]
     algorithm: AeadAlgorithm,
-    nonce: String,
-    ciphertext: String,
+    nonce: [u8; NONCE_LEN],
+    ciphertext: Vec<u8>,
 }
 
 impl Sealed {
+    /// A sealed object from its parts; `ciphertext` ends with the tag.
+    pub fn from_parts(
+        algorithm: AeadAlgorithm,
+        nonce: &[u8],
+        ciphertext: &[u8],
+    ) -> Result<Self, CryptoError> {
+        let name = algorithm.as_str();
+        let nonce = encoding::fixed("nonce", name, nonce)?;
+        if ciphertext.len() < TAG_LEN {
+            return Err(CryptoError::Malformed {
+                what: "tag",
+                algorithm: name,
+                expected: TAG_LEN,
+                got: ciphertext.len(),
+            });
+        }
+        Ok(Self {
+            algorithm,
+            nonce,
+            ciphertext: ciphertext.to_vec(),
+        })
+    }
+
     /// The cipher.
     #[must_use]
     pub const fn algorithm(&self) -> AeadAlgorithm {
         self.algorithm
     }
+
+    /// The nonce.
+    #[must_use]
+    pub const fn nonce(&self) -> &[u8] {
+        &self.nonce
+    }
+
+    /// The ciphertext and its tag.
+    #[must_use]
+    pub fn ciphertext(&self) -> &[u8] {
+        &self.ciphertext
+    }
 }
 
-fn key(bytes: &[u8]) -> Result<LessSafeKey, CryptoError> {
-    UnboundKey::new(&AES_256_GCM, bytes)
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Sealed({}, {} bytes)",
+            self.algorithm,
+            self.ciphertext.len()
+        )
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireSealed {
+    enc: AeadAlgorithm,
+    nonce: String,
+    ciphertext: String,
+}
+
+impl TryFrom<WireSealed> for Sealed {
+    type Error = CryptoError;
+
+    fn try_from(wire: WireSealed) -> Result<Self, Self::Error> {
+        let nonce = encoding::decode("nonce", &wire.nonce)?;
+        let ciphertext = encoding::decode("ciphertext", &wire.ciphertext)?;
+        Self::from_parts(wire.enc, &nonce, &ciphertext)
+    }
+}
+
+impl From<Sealed> for WireSealed {
+    fn from(sealed: Sealed) -> Self {
+        Self {
+            enc: sealed.algorithm,
+            nonce: encoding::encode(&sealed.nonce),
+            ciphertext: encoding::encode(&sealed.ciphertext),
+        }
+    }
+}
+
+/// A key ready for use. AWS-LC wipes what it allocates when it frees it.
+pub(crate) fn expand(algorithm: AeadAlgorithm, bytes: &[u8]) -> Result<LessSafeKey, CryptoError> {
+    UnboundKey::new(algorithm.engine(), bytes)
         .map(LessSafeKey::new)
         .map_err(|_| CryptoError::Engine {
-            operation: "AES-256-GCM key set-up",
+            operation: "AEAD key set-up",
         })
 }
 
 /// Ciphertext followed by the tag.
 pub(crate) fn seal(
-    key_bytes: &[u8],
+    key: &LessSafeKey,
     nonce: [u8; NONCE_LEN],
     aad: &[u8],
     plaintext: &[u8],
@@ -110,32 +227,34 @@ pub(crate) fn seal(
     // Room for the tag from the start: growing would leave plaintext behind.
     let mut buffer = Vec::with_capacity(plaintext.len().saturating_add(TAG_LEN));
     buffer.extend_from_slice(plaintext);
-    key(key_bytes)?
-        .seal_in_place_append_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(aad),
-            &mut buffer,
-        )
-        .map_err(|_| CryptoError::Engine {
-            operation: "AES-256-GCM sealing",
-        })?;
+    key.seal_in_place_append_tag(
+        Nonce::assume_unique_for_key(nonce),
+        Aad::from(aad),
+        &mut buffer,
+    )
+    .map_err(|_| CryptoError::Engine {
+        operation: "AEAD sealing",
+    })?;
     Ok(buffer)
 }
 
-/// The plaintext of [`seal`]'s output.
+/// The plaintext of [`seal`]'s output, in the same allocation.
 pub(crate) fn open(
-    key_bytes: &[u8],
+    key: &LessSafeKey,
     nonce: [u8; NONCE_LEN],
     aad: &[u8],
     ciphertext: Vec<u8>,
 ) -> Result<Secret, CryptoError> {
-    let mut buffer = Zeroizing::new(ciphertext);
-    let plaintext = key(key_bytes)?
+    // A secret from here on, whether it opens or not.
+    let mut buffer = Secret::new(ciphertext);
+    let length = key
         .open_in_place(
             Nonce::assume_unique_for_key(nonce),
             Aad::from(aad),
-            &mut buffer,
+            buffer.expose_mut(),
         )
-        .map_err(|_| CryptoError::OpenFailed)?;
-    Ok(Secret::copy_of(plaintext))
+        .map_err(|_| CryptoError::OpenFailed)?
+        .len();
+    buffer.truncate(length);
+    Ok(buffer)
 }

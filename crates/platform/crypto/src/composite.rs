@@ -11,11 +11,9 @@
 //! be cut out and passed off as a plain signature.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-use libcrux_ml_dsa::ml_dsa_65::{
-    self, MLDSA65Signature, MLDSA65SigningKey, MLDSA65VerificationKey,
-};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
+use crate::mldsa::{self, HEDGE_LEN, MlDsaKey};
 use crate::{CryptoError, encoding, sha512};
 
 /// The object identifier of the algorithm.
@@ -25,29 +23,18 @@ pub(crate) const NAME: &str = "ML-DSA-65-Ed25519";
 const PREFIX: &[u8; 32] = b"CompositeAlgorithmSignatures2025";
 const LABEL: &[u8; 30] = b"COMPSIG-MLDSA65-Ed25519-SHA512";
 
-// FIPS 204, table 2, and RFC 8032, section 5.1.
-const MLDSA_PUBLIC: usize = 1952;
-const MLDSA_SIGNATURE: usize = 3309;
-const SEED: usize = 32;
+// RFC 8032, section 5.1.
+const ED_SEED: usize = 32;
 const ED_PUBLIC: usize = 32;
 const ED_SIGNATURE: usize = 64;
 
-pub(crate) const PUBLIC_LEN: usize = MLDSA_PUBLIC + ED_PUBLIC;
-pub(crate) const PRIVATE_LEN: usize = SEED + SEED;
-pub(crate) const SIGNATURE_LEN: usize = MLDSA_SIGNATURE + ED_SIGNATURE;
-
-/// The expanded ML-DSA key, wiped on drop: the library's own type is not.
-struct Expanded(Box<MLDSA65SigningKey>);
-
-impl Drop for Expanded {
-    fn drop(&mut self) {
-        self.0.as_ref_mut().zeroize();
-    }
-}
+pub(crate) const PUBLIC_LEN: usize = mldsa::PUBLIC_LEN + ED_PUBLIC;
+pub(crate) const PRIVATE_LEN: usize = mldsa::SEED_LEN + ED_SEED;
+pub(crate) const SIGNATURE_LEN: usize = mldsa::SIGNATURE_LEN + ED_SIGNATURE;
 
 /// Both private halves, ready to sign.
 pub(crate) struct CompositeKey {
-    mldsa: Expanded,
+    mldsa: MlDsaKey,
     ed25519: Ed25519KeyPair,
 }
 
@@ -57,18 +44,12 @@ impl CompositeKey {
     pub(crate) fn expand(private: &[u8]) -> Result<(Self, Vec<u8>), CryptoError> {
         let private: Zeroizing<[u8; PRIVATE_LEN]> =
             Zeroizing::new(encoding::fixed("private key", NAME, private)?);
-        let (mldsa_seed, ed_seed) = private.split_at(SEED);
-        let mldsa_seed: Zeroizing<[u8; SEED]> =
-            Zeroizing::new(encoding::fixed("private key", NAME, mldsa_seed)?);
-        let mut pair = ml_dsa_65::generate_key_pair(*mldsa_seed);
-        let mldsa = Expanded(Box::new(pair.signing_key.clone()));
-        pair.signing_key.as_ref_mut().zeroize();
+        let (mldsa_seed, ed_seed) = private.split_at(mldsa::SEED_LEN);
+        let (mldsa, mut public) = MlDsaKey::expand(mldsa_seed)?;
         let ed25519 =
             Ed25519KeyPair::from_seed_unchecked(ed_seed).map_err(|_| CryptoError::Engine {
                 operation: "Ed25519 key set-up",
             })?;
-        let mut public = Vec::with_capacity(PUBLIC_LEN);
-        public.extend_from_slice(pair.verification_key.as_slice());
         public.extend_from_slice(ed25519.public_key().as_ref());
         Ok((Self { mldsa, ed25519 }, public))
     }
@@ -79,23 +60,16 @@ impl CompositeKey {
         &self,
         context: &[u8],
         message: &[u8],
-        hedge: [u8; 32],
+        hedge: [u8; HEDGE_LEN],
     ) -> Result<Vec<u8>, CryptoError> {
         let representative = representative(context, message)?;
-        let mldsa =
-            ml_dsa_65::sign(&self.mldsa.0, &representative, LABEL, hedge).map_err(|_| {
-                CryptoError::Engine {
-                    operation: "ML-DSA-65 signing",
-                }
-            })?;
+        let mut signature = self.mldsa.sign(LABEL, &representative, hedge)?;
         let ed25519 = self
             .ed25519
             .try_sign(&representative)
             .map_err(|_| CryptoError::Engine {
                 operation: "Ed25519 signing",
             })?;
-        let mut signature = Vec::with_capacity(SIGNATURE_LEN);
-        signature.extend_from_slice(mldsa.as_slice());
         signature.extend_from_slice(ed25519.as_ref());
         Ok(signature)
     }
@@ -110,15 +84,11 @@ pub(crate) fn verify(
 ) -> Result<(), CryptoError> {
     let public: [u8; PUBLIC_LEN] = encoding::fixed("public key", NAME, public)?;
     let signature: [u8; SIGNATURE_LEN] = encoding::fixed("signature", NAME, signature)?;
-    let (mldsa_public, ed_public) = public.split_at(MLDSA_PUBLIC);
-    let (mldsa_signature, ed_signature) = signature.split_at(MLDSA_SIGNATURE);
+    let (mldsa_public, ed_public) = public.split_at(mldsa::PUBLIC_LEN);
+    let (mldsa_signature, ed_signature) = signature.split_at(mldsa::SIGNATURE_LEN);
     let representative = representative(context, message)?;
 
-    let mldsa_public =
-        MLDSA65VerificationKey::new(encoding::fixed("public key", NAME, mldsa_public)?);
-    let mldsa_signature =
-        MLDSA65Signature::new(encoding::fixed("signature", NAME, mldsa_signature)?);
-    let mldsa = ml_dsa_65::verify(&mldsa_public, &representative, LABEL, &mldsa_signature).is_ok();
+    let mldsa = mldsa::verify(mldsa_public, LABEL, &representative, mldsa_signature).is_ok();
     let ed25519 = UnparsedPublicKey::new(&ED25519, ed_public)
         .verify(&representative, ed_signature)
         .is_ok();

@@ -1,7 +1,7 @@
 //! What can go wrong, without ever saying more about a secret than that it did
 //! not fit.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use creto_errors::{Class, Classify};
 
@@ -43,6 +43,32 @@ pub enum CryptoError {
         /// The name, cut to a loggable length.
         name: String,
     },
+    /// A known algorithm that this deployment does not read ([`crate::Allowed`]).
+    #[error("the {kind} algorithm `{name}` is not allowed here")]
+    AlgorithmNotAllowed {
+        /// What kind of algorithm.
+        kind: &'static str,
+        /// Its name.
+        name: &'static str,
+    },
+    /// Bytes of the right length that are no key of the algorithm.
+    #[error("these bytes are no {what} of {algorithm}")]
+    KeyRejected {
+        /// The kind of key.
+        what: &'static str,
+        /// The algorithm it claims.
+        algorithm: &'static str,
+    },
+    /// A key derivation gives only so many bytes (RFC 5869, section 2.3).
+    #[error("{algorithm} gives at most {longest} bytes, {got} were asked")]
+    DerivedKeyTooLong {
+        /// The function.
+        algorithm: &'static str,
+        /// The most it gives.
+        longest: usize,
+        /// How many were asked.
+        got: usize,
+    },
     /// Contexts have at most 255 bytes (FIPS 204, section 5.2).
     #[error("a signature context has at most 255 bytes, got {got}")]
     ContextTooLong {
@@ -55,6 +81,12 @@ pub enum CryptoError {
     ContextUnsupported {
         /// The algorithm.
         algorithm: &'static str,
+    },
+    /// The wrapping key was retired, or is not of this organization.
+    #[error("there is no wrapping key of version {version}")]
+    WrappingKeyMissing {
+        /// Which one the object names.
+        version: u32,
     },
     /// Wrong key, wrong associated data, or changed bytes: which one is not
     /// knowable.
@@ -71,12 +103,16 @@ pub enum CryptoError {
 impl Classify for CryptoError {
     fn class(&self) -> Class {
         match self {
-            Self::SignatureInvalid | Self::AlgorithmMismatch { .. } | Self::OpenFailed => {
-                Class::Security
-            }
+            Self::SignatureInvalid
+            | Self::AlgorithmMismatch { .. }
+            | Self::AlgorithmNotAllowed { .. }
+            | Self::KeyRejected { .. }
+            | Self::OpenFailed => Class::Security,
             Self::Malformed { .. }
             | Self::Encoding { .. }
             | Self::UnknownAlgorithm { .. }
+            | Self::WrappingKeyMissing { .. }
+            | Self::DerivedKeyTooLong { .. }
             | Self::ContextTooLong { .. }
             | Self::ContextUnsupported { .. }
             | Self::Engine { .. } => Class::Permanent,
@@ -90,8 +126,12 @@ impl Classify for CryptoError {
             Self::Encoding { .. } => "invalid_base64url",
             Self::AlgorithmMismatch { .. } => "algorithm_mismatch",
             Self::UnknownAlgorithm { .. } => "unknown_algorithm",
+            Self::AlgorithmNotAllowed { .. } => "algorithm_not_allowed",
+            Self::KeyRejected { .. } => "key_rejected",
+            Self::DerivedKeyTooLong { .. } => "derived_key_too_long",
             Self::ContextTooLong { .. } => "context_too_long",
             Self::ContextUnsupported { .. } => "context_unsupported",
+            Self::WrappingKeyMissing { .. } => "wrapping_key_missing",
             Self::OpenFailed => "open_failed",
             Self::Engine { .. } => "crypto_engine_failed",
         }
@@ -138,6 +178,17 @@ pub enum RootKeyError {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl RootKeyError {
+    /// The error of a file operation.
+    pub fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
+    }
 }
 
 impl Classify for RootKeyError {

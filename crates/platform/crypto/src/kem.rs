@@ -1,62 +1,123 @@
-//! ML-KEM-768 (FIPS 203). Keys and ciphertexts are kept in the standard's byte
-//! encodings.
+//! Agreeing on a secret: ML-KEM-768, ML-KEM-1024 (FIPS 203) and X-Wing. Keys and
+//! ciphertexts are kept in the standards' byte encodings.
 
-use aws_lc_rs::kem;
+use std::fmt;
+use std::sync::Arc;
 
-use crate::{CryptoError, Secret, encoding};
+use creto_types::Randomness;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::algorithm::named;
+use crate::mlkem::{self, Set};
+use crate::{CryptoError, Secret, encoding, xwing};
 
 /// A key encapsulation mechanism.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum KemAlgorithm {
     /// ML-KEM-768.
+    #[serde(rename = "ML-KEM-768")]
     MlKem768,
+    /// ML-KEM-1024.
+    #[serde(rename = "ML-KEM-1024")]
+    MlKem1024,
+    /// X25519 and ML-KEM-768 of draft-connolly-cfrg-xwing-kem.
+    #[serde(rename = "X-Wing")]
+    XWing,
+}
+
+named!(
+    KemAlgorithm,
+    "key encapsulation",
+    [MlKem768, MlKem1024, XWing]
+);
+
+/// Which code an algorithm is made of.
+enum Family {
+    MlKem(Set),
+    XWing,
 }
 
 impl KemAlgorithm {
-    /// The name in FIPS 203.
+    /// The name in FIPS 203, and in the draft.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
+        match self.family() {
+            Family::MlKem(set) => set.name(),
+            Family::XWing => xwing::NAME,
+        }
+    }
+
+    /// Bytes of an encapsulation key.
+    #[must_use]
+    pub const fn public_key_len(self) -> usize {
+        match self.family() {
+            Family::MlKem(set) => set.public_len(),
+            Family::XWing => xwing::PUBLIC_LEN,
+        }
+    }
+
+    /// Bytes of a decapsulation key: of ML-KEM the expanded one, of X-Wing the seed.
+    #[must_use]
+    pub const fn private_key_len(self) -> usize {
+        match self.family() {
+            Family::MlKem(set) => set.private_len(),
+            Family::XWing => xwing::PRIVATE_LEN,
+        }
+    }
+
+    /// Bytes of a ciphertext.
+    #[must_use]
+    pub const fn ciphertext_len(self) -> usize {
+        match self.family() {
+            Family::MlKem(set) => set.ciphertext_len(),
+            Family::XWing => xwing::CIPHERTEXT_LEN,
+        }
+    }
+
+    /// Bytes of the seed that a key comes of: `d || z` of ML-KEM.
+    #[must_use]
+    pub const fn seed_len(self) -> usize {
+        match self.family() {
+            Family::MlKem(_) => mlkem::SEED_LEN,
+            Family::XWing => xwing::PRIVATE_LEN,
+        }
+    }
+
+    const fn family(self) -> Family {
         match self {
-            Self::MlKem768 => "ML-KEM-768",
+            Self::MlKem768 => Family::MlKem(Set::MlKem768),
+            Self::MlKem1024 => Family::MlKem(Set::MlKem1024),
+            Self::XWing => Family::XWing,
         }
     }
 }
 
-// FIPS 203, table 3.
-const ENCAPSULATION_KEY_LEN: usize = 1184;
-const DECAPSULATION_KEY_LEN: usize = 2400;
-const CIPHERTEXT_LEN: usize = 1088;
-
 /// The public half: whoever has it can agree on a secret with the key's owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Cheap to clone.
+#[derive(Clone)]
 pub struct EncapsulationKey {
     algorithm: KemAlgorithm,
-    bytes: Box<[u8]>,
+    bytes: Arc<[u8]>,
+    checked: Arc<CheckedKey>,
 }
 
-/// The private half.
-#[derive(Clone, Debug)]
-pub struct DecapsulationKey {
-    algorithm: KemAlgorithm,
-    secret: Secret,
-    public: EncapsulationKey,
-}
-
-/// What the sender of a secret sends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KemCiphertext {
-    algorithm: KemAlgorithm,
-    bytes: Box<[u8]>,
+enum CheckedKey {
+    MlKem(mlkem::Public),
+    XWing(xwing::Public),
 }
 
 impl EncapsulationKey {
-    /// A key from its bytes.
+    /// A key from its bytes; bytes that are no key are refused.
     pub fn from_bytes(algorithm: KemAlgorithm, bytes: &[u8]) -> Result<Self, CryptoError> {
-        let name = algorithm.as_str();
-        encoding::expect_len("encapsulation key", name, ENCAPSULATION_KEY_LEN, bytes)?;
+        let checked = match algorithm.family() {
+            Family::MlKem(set) => CheckedKey::MlKem(mlkem::Public::from_bytes(set, bytes)?),
+            Family::XWing => CheckedKey::XWing(xwing::Public::from_bytes(bytes)?),
+        };
         Ok(Self {
             algorithm,
             bytes: bytes.into(),
+            checked: Arc::new(checked),
         })
     }
 
@@ -72,52 +133,130 @@ impl EncapsulationKey {
         &self.bytes
     }
 
-    pub(crate) fn encapsulate(&self) -> Result<(KemCiphertext, Secret), CryptoError> {
-        // FIPS 203, section 7.2: a key whose coefficients are out of range is
-        // refused by the engine here.
-        let key =
-            kem::EncapsulationKey::new(&kem::ML_KEM_768, &self.bytes).map_err(|_| engine())?;
-        let (ciphertext, shared) = key.encapsulate().map_err(|_| engine())?;
-        Ok((
-            KemCiphertext {
-                algorithm: self.algorithm,
-                bytes: ciphertext.as_ref().into(),
-            },
-            Secret::copy_of(shared.as_ref()),
-        ))
+    pub(crate) fn encapsulate(
+        &self,
+        random: &dyn Randomness,
+    ) -> Result<(KemCiphertext, Secret), CryptoError> {
+        let (bytes, secret) = match &*self.checked {
+            CheckedKey::MlKem(key) => {
+                let mut message = Zeroizing::new([0_u8; mlkem::MESSAGE_LEN]);
+                random.fill(message.as_mut());
+                key.encapsulate(*message)
+            }
+            CheckedKey::XWing(key) => {
+                let mut seed = Zeroizing::new([0_u8; xwing::ENCAPSULATION_SEED_LEN]);
+                random.fill(seed.as_mut());
+                key.encapsulate(&seed)?
+            }
+        };
+        let ciphertext = KemCiphertext {
+            algorithm: self.algorithm,
+            bytes: bytes.into(),
+        };
+        Ok((ciphertext, secret))
     }
 }
 
+impl PartialEq for EncapsulationKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.algorithm == other.algorithm && self.bytes == other.bytes
+    }
+}
+
+impl Eq for EncapsulationKey {}
+
+impl fmt::Debug for EncapsulationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = encoding::encode(&self.bytes);
+        let head = text.get(..16).unwrap_or(&text);
+        write!(f, "EncapsulationKey({}, {head}...)", self.algorithm)
+    }
+}
+
+/// The private half, expanded once.
+#[derive(Clone)]
+pub struct DecapsulationKey {
+    secret: Secret,
+    public: EncapsulationKey,
+    expanded: Arc<ExpandedKey>,
+}
+
+enum ExpandedKey {
+    MlKem(mlkem::Private),
+    XWing(xwing::Private),
+}
+
 impl DecapsulationKey {
-    /// A key pair from the bytes of both halves.
+    /// A key pair from the bytes of both halves, which must belong together.
     pub fn from_bytes(
         algorithm: KemAlgorithm,
         bytes: &[u8],
         public: &[u8],
     ) -> Result<Self, CryptoError> {
         let name = algorithm.as_str();
-        encoding::expect_len("decapsulation key", name, DECAPSULATION_KEY_LEN, bytes)?;
+        encoding::expect_len(
+            "decapsulation key",
+            name,
+            algorithm.private_key_len(),
+            bytes,
+        )?;
+        let key = match algorithm.family() {
+            Family::XWing => Self::from_seed(algorithm, bytes)?,
+            Family::MlKem(set) => {
+                let checked = EncapsulationKey::from_bytes(algorithm, public)?;
+                let expanded = mlkem::Private::from_bytes(set, bytes, public)?;
+                Self {
+                    secret: Secret::copy_of(bytes),
+                    public: checked,
+                    expanded: Arc::new(ExpandedKey::MlKem(expanded)),
+                }
+            }
+        };
+        if key.public.as_bytes() != public {
+            return Err(CryptoError::KeyRejected {
+                what: "decapsulation key",
+                algorithm: name,
+            });
+        }
+        Ok(key)
+    }
+
+    /// The key pair that comes of a seed, the same each time.
+    pub fn from_seed(algorithm: KemAlgorithm, seed: &[u8]) -> Result<Self, CryptoError> {
+        let name = algorithm.as_str();
+        let (secret, public, expanded) = match algorithm.family() {
+            Family::MlKem(set) => {
+                let seed = Zeroizing::new(encoding::fixed("seed", name, seed)?);
+                let (secret, public) = mlkem::expand(set, *seed);
+                let expanded = mlkem::Private::from_bytes(set, secret.expose(), &public)?;
+                (secret, public, ExpandedKey::MlKem(expanded))
+            }
+            Family::XWing => {
+                let (expanded, public) = xwing::Private::expand(seed)?;
+                let secret = Secret::copy_of(seed);
+                (secret, public, ExpandedKey::XWing(expanded))
+            }
+        };
         Ok(Self {
-            algorithm,
-            secret: Secret::copy_of(bytes),
-            public: EncapsulationKey::from_bytes(algorithm, public)?,
+            secret,
+            public: EncapsulationKey::from_bytes(algorithm, &public)?,
+            expanded: Arc::new(expanded),
         })
     }
 
-    pub(crate) fn generate(algorithm: KemAlgorithm) -> Result<Self, CryptoError> {
-        let key = kem::DecapsulationKey::generate(&kem::ML_KEM_768).map_err(|_| engine())?;
-        let secret = key.key_bytes().map_err(|_| engine())?;
-        let public = key
-            .encapsulation_key()
-            .and_then(|public| public.key_bytes().map(|bytes| bytes.as_ref().to_vec()))
-            .map_err(|_| engine())?;
-        Self::from_bytes(algorithm, secret.as_ref(), &public)
+    pub(crate) fn generate(
+        algorithm: KemAlgorithm,
+        random: &dyn Randomness,
+    ) -> Result<Self, CryptoError> {
+        let mut seed = Zeroizing::new(vec![0_u8; algorithm.seed_len()]);
+        random.fill(&mut seed);
+        Self::from_seed(algorithm, &seed)
     }
 
     /// The mechanism.
     #[must_use]
     pub const fn algorithm(&self) -> KemAlgorithm {
-        self.algorithm
+        self.public.algorithm()
     }
 
     /// The public half.
@@ -133,21 +272,41 @@ impl DecapsulationKey {
     }
 
     /// The secret that was sent. A changed ciphertext gives another secret, not
-    /// an error (implicit rejection, FIPS 203, section 6.3).
+    /// an error.
     pub(crate) fn decapsulate(&self, ciphertext: &KemCiphertext) -> Result<Secret, CryptoError> {
-        let key = kem::DecapsulationKey::new(&kem::ML_KEM_768, self.secret.expose())
-            .map_err(|_| engine())?;
-        let shared = key
-            .decapsulate(kem::Ciphertext::from(&*ciphertext.bytes))
-            .map_err(|_| engine())?;
-        Ok(Secret::copy_of(shared.as_ref()))
+        if ciphertext.algorithm != self.algorithm() {
+            return Err(CryptoError::AlgorithmMismatch {
+                expected: self.algorithm().as_str(),
+                got: ciphertext.algorithm.as_str(),
+            });
+        }
+        match &*self.expanded {
+            ExpandedKey::MlKem(key) => key.decapsulate(&ciphertext.bytes),
+            ExpandedKey::XWing(key) => key.decapsulate(&ciphertext.bytes),
+        }
     }
+}
+
+impl fmt::Debug for DecapsulationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecapsulationKey")
+            .field("public", &self.public)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the sender of a secret sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KemCiphertext {
+    algorithm: KemAlgorithm,
+    bytes: Box<[u8]>,
 }
 
 impl KemCiphertext {
     /// A ciphertext from its bytes.
     pub fn from_bytes(algorithm: KemAlgorithm, bytes: &[u8]) -> Result<Self, CryptoError> {
-        encoding::expect_len("ciphertext", algorithm.as_str(), CIPHERTEXT_LEN, bytes)?;
+        let expected = algorithm.ciphertext_len();
+        encoding::expect_len("ciphertext", algorithm.as_str(), expected, bytes)?;
         Ok(Self {
             algorithm,
             bytes: bytes.into(),
@@ -164,11 +323,5 @@ impl KemCiphertext {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-fn engine() -> CryptoError {
-    CryptoError::Engine {
-        operation: "ML-KEM-768",
     }
 }

@@ -11,7 +11,7 @@ use crate::aead::{KEY_LEN, NONCE_LEN};
 use crate::{
     AeadAlgorithm, AeadKey, CryptoError, DecapsulationKey, Digest, EncapsulationKey, HashAlgorithm,
     KemAlgorithm, KemCiphertext, Sealed, Secret, Signature, SignatureAlgorithm, SigningKey,
-    VerifyingKey, hash,
+    VerifyingKey,
 };
 
 /// What Creto asks of an implementation of cryptography.
@@ -72,14 +72,14 @@ pub trait CryptoProvider: Send + Sync + 'static {
     ) -> Result<Secret, CryptoError>;
 }
 
-/// AWS-LC for everything it has, libcrux for the ML-DSA half of the composite.
+/// AWS-LC, and where its interface takes no context, seed or randomness of ours,
+/// libcrux: ML-DSA, and ML-KEM but for opening. BLAKE3 is its authors' own.
 pub struct AwsLcProvider {
     random: Arc<dyn Randomness>,
 }
 
 impl AwsLcProvider {
-    /// Draws seeds, nonces and signature hedges from `random`. ML-KEM alone uses
-    /// AWS-LC's own generator, whose interface takes no seed.
+    /// Draws every seed, nonce and hedge from `random`.
     #[must_use]
     pub fn new(random: Arc<dyn Randomness>) -> Self {
         Self { random }
@@ -94,10 +94,7 @@ impl fmt::Debug for AwsLcProvider {
 
 impl CryptoProvider for AwsLcProvider {
     fn hash(&self, algorithm: HashAlgorithm, data: &[u8]) -> Digest {
-        match algorithm {
-            HashAlgorithm::Sha256 => Digest::new(algorithm, &hash::sha256(data)),
-            HashAlgorithm::Sha512 => Digest::new(algorithm, &hash::sha512(data)),
-        }
+        Digest::of(algorithm, data)
     }
 
     fn random(&self, buffer: &mut [u8]) {
@@ -135,9 +132,7 @@ impl CryptoProvider for AwsLcProvider {
         context: &[u8],
         message: &[u8],
     ) -> Result<Signature, CryptoError> {
-        let mut hedge = [0_u8; 32];
-        self.random.fill(&mut hedge);
-        key.sign(context, message, hedge)
+        key.sign(context, message, self.random.as_ref())
     }
 
     fn verify(
@@ -151,11 +146,11 @@ impl CryptoProvider for AwsLcProvider {
     }
 
     fn generate_kem_key(&self, algorithm: KemAlgorithm) -> Result<DecapsulationKey, CryptoError> {
-        DecapsulationKey::generate(algorithm)
+        DecapsulationKey::generate(algorithm, self.random.as_ref())
     }
 
     fn encapsulate(&self, key: &EncapsulationKey) -> Result<(KemCiphertext, Secret), CryptoError> {
-        key.encapsulate()
+        key.encapsulate(self.random.as_ref())
     }
 
     fn decapsulate(

@@ -6,18 +6,23 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::aead::{self, KEY_LEN, NONCE_LEN};
-use crate::{CryptoError, CryptoProvider, RootKeyError, Secret, encoding};
+use crate::algorithm::named;
+use crate::{
+    AeadAlgorithm, CryptoError, CryptoProvider, KdfAlgorithm, RootKeyError, Secret, encoding,
+};
 
-const ROOT_LEN: usize = 32;
+pub(crate) const ROOT_LEN: usize = 32;
 const SALT_LEN: usize = 16;
-/// Names the construction inside the derivation, so that a later one cannot be
-/// confused with it.
-const DOMAIN: &[u8] = b"creto/wrapped-key/v1\0";
+/// Names the construction inside the derivation, so that one cannot be confused
+/// with another.
+const DOMAIN_V1: &str = "creto/wrapped-key/v1\0";
+/// As the first, with the algorithm's name before the purpose: no key is derived
+/// for two ciphers.
+const DOMAIN_V2: &str = "creto/wrapped-key/v2\0";
 
 /// How a [`WrappedKey`] was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,12 +30,41 @@ pub enum WrapAlgorithm {
     /// HKDF-SHA-256 (RFC 5869) gives each wrap its own AES-256-GCM key and nonce.
     #[serde(rename = "HKDF-SHA256+A256GCM")]
     HkdfSha256Aes256Gcm,
+    /// The same with ChaCha20-Poly1305.
+    #[serde(rename = "HKDF-SHA256+ChaCha20-Poly1305")]
+    HkdfSha256ChaCha20Poly1305,
 }
 
+named!(
+    WrapAlgorithm,
+    "key wrapping",
+    [HkdfSha256Aes256Gcm, HkdfSha256ChaCha20Poly1305]
+);
+
 impl WrapAlgorithm {
-    const fn as_str(self) -> &'static str {
+    /// The names of what it is made of.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::HkdfSha256Aes256Gcm => "HKDF-SHA256+A256GCM",
+            Self::HkdfSha256ChaCha20Poly1305 => "HKDF-SHA256+ChaCha20-Poly1305",
+        }
+    }
+
+    const fn aead(self) -> AeadAlgorithm {
+        match self {
+            Self::HkdfSha256Aes256Gcm => AeadAlgorithm::Aes256Gcm,
+            Self::HkdfSha256ChaCha20Poly1305 => AeadAlgorithm::ChaCha20Poly1305,
+        }
+    }
+
+    /// What a wrap is bound to: the info of the derivation and the associated data.
+    fn binding(self, purpose: &str) -> String {
+        match self {
+            Self::HkdfSha256Aes256Gcm => format!("{DOMAIN_V1}{purpose}"),
+            Self::HkdfSha256ChaCha20Poly1305 => {
+                format!("{DOMAIN_V2}{}\0{purpose}", self.as_str())
+            }
         }
     }
 }
@@ -42,6 +76,9 @@ impl WrapAlgorithm {
 pub struct WrappedKey {
     #[serde(rename = "alg")]
     algorithm: WrapAlgorithm,
+    /// Under which wrapping key of its organization; absent under the root key.
+    #[serde(rename = "key", default, skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
     salt: String,
     ciphertext: String,
 }
@@ -51,6 +88,18 @@ impl WrappedKey {
     #[must_use]
     pub const fn algorithm(&self) -> WrapAlgorithm {
         self.algorithm
+    }
+
+    /// Under which version of the organization's wrapping key; `None` under the root
+    /// key.
+    #[must_use]
+    pub const fn version(&self) -> Option<u32> {
+        self.version
+    }
+
+    pub(crate) const fn under(mut self, version: u32) -> Self {
+        self.version = Some(version);
+        self
     }
 }
 
@@ -75,6 +124,19 @@ impl RootKey {
             bytes.push(byte);
         }
         Ok(Self(Secret::copy_of(&bytes)))
+    }
+
+    pub(crate) fn from_secret(secret: Secret) -> Result<Self, CryptoError> {
+        if secret.len() == ROOT_LEN {
+            Ok(Self(secret))
+        } else {
+            Err(CryptoError::Malformed {
+                what: "wrapping key",
+                algorithm: KdfAlgorithm::HkdfSha256.as_str(),
+                expected: ROOT_LEN,
+                got: secret.len(),
+            })
+        }
     }
 
     /// Reads the key from a file of 64 hexadecimal digits. The file must be a
@@ -131,15 +193,19 @@ impl RootKey {
     pub fn wrap(
         &self,
         provider: &dyn CryptoProvider,
+        algorithm: WrapAlgorithm,
         purpose: &str,
         secret: &Secret,
     ) -> Result<WrappedKey, CryptoError> {
         let mut salt = [0_u8; SALT_LEN];
         provider.random(&mut salt);
-        let (key, nonce) = self.derive(&salt, purpose)?;
-        let ciphertext = aead::seal(key.as_ref(), nonce, &aad(purpose), secret.expose())?;
+        let binding = algorithm.binding(purpose);
+        let (key, nonce) = self.derive(algorithm, &salt, &binding)?;
+        let key = aead::expand(algorithm.aead(), key.as_ref())?;
+        let ciphertext = aead::seal(&key, nonce, binding.as_bytes(), secret.expose())?;
         Ok(WrappedKey {
-            algorithm: WrapAlgorithm::HkdfSha256Aes256Gcm,
+            algorithm,
+            version: None,
             salt: encoding::encode(&salt),
             ciphertext: encoding::encode(&ciphertext),
         })
@@ -147,49 +213,38 @@ impl RootKey {
 
     /// Decrypts what [`RootKey::wrap`] made for the same purpose.
     pub fn unwrap(&self, purpose: &str, wrapped: &WrappedKey) -> Result<Secret, CryptoError> {
+        let algorithm = wrapped.algorithm;
         let salt = encoding::decode("salt", &wrapped.salt)?;
-        let salt: [u8; SALT_LEN] = encoding::fixed("salt", wrapped.algorithm.as_str(), &salt)?;
+        let salt: [u8; SALT_LEN] = encoding::fixed("salt", algorithm.as_str(), &salt)?;
         let ciphertext = encoding::decode("wrapped key", &wrapped.ciphertext)?;
-        let (key, nonce) = self.derive(&salt, purpose)?;
-        aead::open(key.as_ref(), nonce, &aad(purpose), ciphertext)
+        let binding = algorithm.binding(purpose);
+        let (key, nonce) = self.derive(algorithm, &salt, &binding)?;
+        let key = aead::expand(algorithm.aead(), key.as_ref())?;
+        aead::open(&key, nonce, binding.as_bytes(), ciphertext)
     }
 
     /// A key and a nonce for one wrap. The salt makes them unique, so no number
     /// of wraps wears the root key out.
     fn derive(
         &self,
+        algorithm: WrapAlgorithm,
         salt: &[u8],
-        purpose: &str,
+        binding: &str,
     ) -> Result<(Zeroizing<[u8; KEY_LEN]>, [u8; NONCE_LEN]), CryptoError> {
-        let engine = |_| CryptoError::Engine {
-            operation: "HKDF-SHA-256",
-        };
-        let info = [DOMAIN, purpose.as_bytes()];
         let mut okm = Zeroizing::new([0_u8; KEY_LEN + NONCE_LEN]);
-        Salt::new(HKDF_SHA256, salt)
-            .extract(self.0.expose())
-            .expand(&info, OkmLen)
-            .and_then(|output| output.fill(okm.as_mut()))
-            .map_err(engine)?;
+        KdfAlgorithm::HkdfSha256.derive(
+            salt,
+            self.0.expose(),
+            &[binding.as_bytes()],
+            okm.as_mut(),
+        )?;
         let (key_part, nonce_part) = okm.split_at(KEY_LEN);
-        let name = WrapAlgorithm::HkdfSha256Aes256Gcm.as_str();
+        let name = algorithm.as_str();
         Ok((
             Zeroizing::new(encoding::fixed("key", name, key_part)?),
             encoding::fixed("nonce", name, nonce_part)?,
         ))
     }
-}
-
-struct OkmLen;
-
-impl KeyType for OkmLen {
-    fn len(&self) -> usize {
-        KEY_LEN + NONCE_LEN
-    }
-}
-
-fn aad(purpose: &str) -> Vec<u8> {
-    [DOMAIN, purpose.as_bytes()].concat()
 }
 
 /// The value of one hexadecimal digit, by arithmetic on the digit alone: no

@@ -3,27 +3,23 @@
 use std::fmt;
 
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::{Zeroize, zeroize_bytes};
 
 /// Secret bytes: zeroized on drop, redacted in `Debug`, compared in constant
 /// time.
-pub struct Secret(Zeroizing<Box<[u8]>>);
+pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Takes the bytes over and wipes what it was given.
+    /// Takes the bytes over, in the allocation they are in.
     #[must_use]
-    pub fn new(mut bytes: Vec<u8>) -> Self {
-        // `into_boxed_slice` may move the bytes and leave the old allocation
-        // behind unwiped, so they are copied and the original is wiped here.
-        let secret = Self(Zeroizing::new(bytes.as_slice().into()));
-        bytes.zeroize();
-        secret
+    pub const fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
     }
 
     /// Copies the bytes.
     #[must_use]
     pub fn copy_of(bytes: &[u8]) -> Self {
-        Self(Zeroizing::new(bytes.into()))
+        Self(bytes.to_vec())
     }
 
     /// The bytes. The name is there to be noticed in review.
@@ -32,16 +28,34 @@ impl Secret {
         &self.0
     }
 
+    pub(crate) fn expose_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    /// Forgets all but the first bytes.
+    pub(crate) fn truncate(&mut self, length: usize) {
+        self.0.truncate(length);
+    }
+
     /// How many bytes there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// The whole allocation is wiped, with what was cut off or never used. In bulk:
+/// `Vec`'s own wiping goes byte by byte, which takes longer than the cipher did.
+impl Drop for Secret {
+    fn drop(&mut self) {
+        zeroize_bytes(&mut self.0);
+        self.0.spare_capacity_mut().zeroize();
     }
 }
 

@@ -1,13 +1,15 @@
 //! Signature keys and signatures, each carrying its algorithm.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use creto_types::Randomness;
 use serde::{Deserialize, Serialize};
 
+use crate::algorithm::named;
 use crate::composite::{self, CompositeKey};
+use crate::mldsa::{self, HEDGE_LEN, MlDsaKey};
 use crate::{CryptoError, Secret, encoding};
 
 /// A signature algorithm, named as in JOSE.
@@ -16,10 +18,19 @@ pub enum SignatureAlgorithm {
     /// Ed25519 (RFC 8032), `Ed25519` of RFC 9864.
     #[serde(rename = "Ed25519")]
     Ed25519,
+    /// ML-DSA-65 (FIPS 204), `ML-DSA-65` of RFC 9964.
+    #[serde(rename = "ML-DSA-65")]
+    MlDsa65,
     /// Composite ML-DSA-65 + Ed25519.
     #[serde(rename = "ML-DSA-65-Ed25519")]
     MlDsa65Ed25519,
 }
+
+named!(
+    SignatureAlgorithm,
+    "signature",
+    [Ed25519, MlDsa65, MlDsa65Ed25519]
+);
 
 impl SignatureAlgorithm {
     /// The JOSE name.
@@ -27,6 +38,7 @@ impl SignatureAlgorithm {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ed25519 => "Ed25519",
+            Self::MlDsa65 => mldsa::NAME,
             Self::MlDsa65Ed25519 => composite::NAME,
         }
     }
@@ -36,7 +48,17 @@ impl SignatureAlgorithm {
     pub const fn public_key_len(self) -> usize {
         match self {
             Self::Ed25519 => 32,
+            Self::MlDsa65 => mldsa::PUBLIC_LEN,
             Self::MlDsa65Ed25519 => composite::PUBLIC_LEN,
+        }
+    }
+
+    /// Whether it signs in a context. Plain Ed25519 (RFC 8032) does not.
+    #[must_use]
+    pub const fn takes_context(self) -> bool {
+        match self {
+            Self::Ed25519 => false,
+            Self::MlDsa65 | Self::MlDsa65Ed25519 => true,
         }
     }
 
@@ -45,6 +67,7 @@ impl SignatureAlgorithm {
     pub const fn private_key_len(self) -> usize {
         match self {
             Self::Ed25519 => 32,
+            Self::MlDsa65 => mldsa::SEED_LEN,
             Self::MlDsa65Ed25519 => composite::PRIVATE_LEN,
         }
     }
@@ -54,27 +77,9 @@ impl SignatureAlgorithm {
     pub const fn signature_len(self) -> usize {
         match self {
             Self::Ed25519 => 64,
+            Self::MlDsa65 => mldsa::SIGNATURE_LEN,
             Self::MlDsa65Ed25519 => composite::SIGNATURE_LEN,
         }
-    }
-}
-
-impl fmt::Display for SignatureAlgorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for SignatureAlgorithm {
-    type Err = CryptoError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Ed25519, Self::MlDsa65Ed25519]
-            .into_iter()
-            .find(|algorithm| algorithm.as_str() == text)
-            .ok_or_else(|| CryptoError::UnknownAlgorithm {
-                name: text.chars().take(64).collect(),
-            })
     }
 }
 
@@ -142,6 +147,9 @@ impl VerifyingKey {
                 UnparsedPublicKey::new(&ED25519, &self.bytes)
                     .verify(message, &signature.bytes)
                     .map_err(|_| CryptoError::SignatureInvalid)
+            }
+            SignatureAlgorithm::MlDsa65 => {
+                mldsa::verify(&self.bytes, context, message, &signature.bytes)
             }
             SignatureAlgorithm::MlDsa65Ed25519 => {
                 composite::verify(&self.bytes, context, message, &signature.bytes)
@@ -217,11 +225,12 @@ pub struct SigningKey {
 
 enum Expanded {
     Ed25519(Ed25519KeyPair),
+    MlDsa(MlDsaKey),
     Composite(Box<CompositeKey>),
 }
 
 impl SigningKey {
-    /// A key from its private bytes: the 32-byte seed of Ed25519, or
+    /// A key from its private bytes: the 32-byte seed of Ed25519 or of ML-DSA, or
     /// `ML-DSA seed || Ed25519 seed`.
     pub fn from_bytes(algorithm: SignatureAlgorithm, bytes: &[u8]) -> Result<Self, CryptoError> {
         let expected = algorithm.private_key_len();
@@ -235,6 +244,10 @@ impl SigningKey {
                 })?;
                 let public = pair.public_key().as_ref().to_vec();
                 (Expanded::Ed25519(pair), public)
+            }
+            SignatureAlgorithm::MlDsa65 => {
+                let (key, public) = MlDsaKey::expand(bytes)?;
+                (Expanded::MlDsa(key), public)
             }
             SignatureAlgorithm::MlDsa65Ed25519 => {
                 let (key, public) = CompositeKey::expand(bytes)?;
@@ -266,12 +279,18 @@ impl SigningKey {
         &self.secret
     }
 
+    /// `random` is drawn from by the algorithms that hedge.
     pub(crate) fn sign(
         &self,
         context: &[u8],
         message: &[u8],
-        hedge: [u8; 32],
+        random: &dyn Randomness,
     ) -> Result<Signature, CryptoError> {
+        let hedge = || {
+            let mut hedge = [0_u8; HEDGE_LEN];
+            random.fill(&mut hedge);
+            hedge
+        };
         let bytes = match &self.expanded {
             Expanded::Ed25519(pair) => {
                 no_context(context)?;
@@ -282,7 +301,8 @@ impl SigningKey {
                     .as_ref()
                     .to_vec()
             }
-            Expanded::Composite(key) => key.sign(context, message, hedge)?,
+            Expanded::MlDsa(key) => key.sign(context, message, hedge())?,
+            Expanded::Composite(key) => key.sign(context, message, hedge())?,
         };
         Signature::from_bytes(self.algorithm(), &bytes)
     }

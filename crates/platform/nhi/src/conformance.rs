@@ -10,9 +10,12 @@ use std::sync::Arc;
 use creto_types::{Claim, Commit, Idempotency, OrgId, StoreError};
 use serde_json::json;
 
-use crate::ports::{StoredEpoch, StoredLink, StoredPrincipal, StoredSuspension};
+use crate::ports::{
+    KeyHolder, Rewrapped, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal,
+    StoredSuspension,
+};
 use crate::test_util::{World, commit, name};
-use crate::{LinkId, NhiStore, PrincipalType, SignedLink};
+use crate::{KeyPurpose, LinkId, NhiStore, PrincipalType, SignedLink};
 
 /// Runs the whole suite.
 pub async fn all(store: Arc<dyn NhiStore>) {
@@ -25,6 +28,7 @@ pub async fn all(store: Arc<dyn NhiStore>) {
     epochs(&world, acme, other).await;
     suspensions(&world, acme, other).await;
     ended_above(&world, acme).await;
+    rotations(&world, acme, other).await;
     loaded_again(&world).await;
 }
 
@@ -427,6 +431,122 @@ async fn ended_above(world: &World, acme: OrgId) {
 }
 
 /// What was stored is what another process reads.
+async fn rotations(world: &World, acme: OrgId, other: OrgId) {
+    let store = &world.store;
+    let before = stored_of(world, acme).await;
+    let untouched = stored_of(world, other).await;
+    let draft = world.nhi.draft_rotation(acme).expect("it can be drafted");
+    let rotation = draft.stored().clone();
+
+    let mut nowhere = rotation.clone();
+    nowhere.org = world.ids.next();
+    let org = nowhere.org;
+    not_found(&store.rotate_keys(nowhere, commit(org, "refused")).await);
+    let mut again = rotation.clone();
+    again.wrapping = before.wrapping.last().expect("it has one").clone();
+    conflict(&store.rotate_keys(again, commit(acme, "refused")).await);
+    assert_eq!(stored_of(world, acme).await, before);
+
+    let committed = world
+        .nhi
+        .commit_rotation(draft, commit(acme, "keys.rotated"));
+    committed.await.expect("the version is new");
+    let after = stored_of(world, acme).await;
+    let issuer = |stored: &StoredOrganization| {
+        let mut keys = stored.keys.iter();
+        let found = keys.find(|(purpose, _)| *purpose == KeyPurpose::Issuer);
+        found.expect("it has an issuer").1.clone()
+    };
+    assert_eq!(issuer(&after), rotation.issuer);
+    assert_eq!(after.wrapping.last(), Some(&rotation.wrapping));
+    let [former] = after.former_issuers.as_slice() else {
+        panic!("{:?}", after.former_issuers);
+    };
+    assert_eq!(former.public, issuer(&before).public);
+    assert_eq!(former.replaced_at, rotation.at);
+
+    // All or none are wrapped anew, and only what is stored as told.
+    let version = rotation.wrapping.version;
+    let holder = KeyHolder::Organization(KeyPurpose::Issuer);
+    let right = Rewrapped {
+        holder,
+        from: rotation.issuer.wrapped.clone(),
+        to: rotation.issuer.wrapped.clone(),
+    };
+    let wrong = Rewrapped {
+        from: issuer(&before).wrapped,
+        ..right.clone()
+    };
+    conflict(&store.rewrap_keys(acme, vec![right, wrong]).await);
+    assert_eq!(stored_of(world, acme).await, after);
+    conflict(
+        &store
+            .retire_keys(acme, version, commit(acme, "refused"))
+            .await,
+    );
+    let rewrapped = world.nhi.rewrap_keys(acme).await;
+    assert!(rewrapped.expect("they can be wrapped anew") > KeyPurpose::ALL.len());
+    assert_eq!(world.nhi.rewrap_keys(acme).await.expect("it can"), 0);
+    let receipt = store
+        .retire_keys(acme, version, commit(acme, "keys.retired"))
+        .await
+        .expect("nothing is under an older one");
+    assert_eq!(receipt.leaves.len(), 1);
+    let retired = stored_of(world, acme).await;
+    assert_eq!(retired.wrapping, [rotation.wrapping]);
+    assert!(retired.former_issuers.is_empty());
+
+    // A key under what was retired is refused.
+    let snapshot = store.load().await.expect("it loads");
+    let mut rows = snapshot.principals.into_iter();
+    let mut late = rows
+        .find(|row| row.principal.org == acme)
+        .expect("it has principals");
+    late.principal.name = name("late");
+    late.key.wrapped = issuer(&before).wrapped;
+    conflict(&store.insert_principal(late, commit(acme, "refused")).await);
+    assert_eq!(stored_of(world, other).await, untouched);
+
+    // Wrapping keys change all at once, and only those there are.
+    let all: Vec<_> = [&retired, &untouched]
+        .iter()
+        .flat_map(|row| {
+            row.wrapping
+                .iter()
+                .map(|key| (row.organization.id, key.clone()))
+        })
+        .collect();
+    let some = all.iter().take(1).cloned().collect();
+    conflict(&store.replace_wrapping(some, Vec::new()).await);
+    let swapped: Vec<_> = all
+        .iter()
+        .zip(all.iter().rev())
+        .map(|((org, key), (_, foreign))| {
+            let mut key = key.clone();
+            key.wrapped = foreign.wrapped.clone();
+            (*org, key)
+        })
+        .collect();
+    store
+        .replace_wrapping(swapped, vec![commit(acme, "root_key.rotated")])
+        .await
+        .expect("these are all there are");
+    let changed = stored_of(world, acme).await;
+    let wrapped =
+        |stored: &StoredOrganization| stored.wrapping.first().map(|key| key.wrapped.clone());
+    assert_eq!(wrapped(&changed), wrapped(&untouched));
+    let back = store.replace_wrapping(all, Vec::new()).await;
+    back.expect("these are all there are");
+    assert_eq!(stored_of(world, acme).await, retired);
+}
+
+async fn stored_of(world: &World, org: OrgId) -> StoredOrganization {
+    let snapshot = world.store.load().await.expect("it loads");
+    let mut rows = snapshot.organizations.into_iter();
+    rows.find(|row| row.organization.id == org)
+        .expect("it was founded")
+}
+
 async fn loaded_again(world: &World) {
     let first = world.store.load().await.expect("it loads");
     let second = world.store.load().await.expect("it loads");

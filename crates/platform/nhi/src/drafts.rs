@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use creto_crypto::AllowedAlgorithms;
 use creto_types::{PrincipalName, Timestamp};
 
 use crate::ports::{StoredOrganization, StoredPrincipal};
@@ -21,6 +22,8 @@ pub struct NhiConfig {
     pub max_token_ttl: Duration,
     /// The longest chain, in links.
     pub max_depth: u8,
+    /// By which algorithms keys, links and tokens are made and read.
+    pub algorithms: AllowedAlgorithms,
 }
 
 impl NhiConfig {
@@ -32,6 +35,7 @@ impl NhiConfig {
             token_ttl: Duration::from_secs(60 * 60),
             max_token_ttl: Duration::from_secs(24 * 60 * 60),
             max_depth: 8,
+            algorithms: AllowedAlgorithms::default(),
         }
     }
 }
@@ -143,6 +147,12 @@ pub(crate) fn check_config(config: &NhiConfig) -> Result<(), NhiError> {
     }
     if config.max_depth == 0 {
         return invalid("max_depth", "must be at least 1");
+    }
+    if !config.algorithms.signature.for_new().takes_context() {
+        return invalid(
+            "algorithms",
+            "must sign new objects by an algorithm that takes a context",
+        );
     }
     Ok(())
 }

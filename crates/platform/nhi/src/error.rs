@@ -128,6 +128,15 @@ pub enum ChainError {
         #[source]
         source: CryptoError,
     },
+    /// The signature is of an algorithm that is not accepted here.
+    #[error("the delegation {link} is signed by an algorithm that is not accepted here")]
+    NotAllowed {
+        /// Which.
+        link: LinkId,
+        /// Which algorithm.
+        #[source]
+        source: CryptoError,
+    },
     /// The link has no canonical form.
     #[error("the delegation {link} has no canonical form")]
     NotCanonical {
@@ -151,6 +160,7 @@ impl Classify for ChainError {
             Self::Escalation { source, .. } => source.code(),
             Self::UnknownKey { .. } => "unknown_principal",
             Self::Forged { .. } => "delegation_forged",
+            Self::NotAllowed { source, .. } => source.code(),
         }
     }
 }
@@ -257,9 +267,18 @@ pub enum NhiError {
         /// Why, without quoting the token.
         why: &'static str,
     },
+    /// Tokens of a former issuer key may still be valid.
+    #[error("tokens that the former issuer keys signed may be valid until {until}")]
+    IssuerInUse {
+        /// Until when.
+        until: Timestamp,
+    },
     /// The token's signature does not verify.
     #[error("the token is not valid: its signature does not verify")]
     TokenForged(#[source] CryptoError),
+    /// The token is signed by an algorithm that is not accepted here.
+    #[error("the token is signed by an algorithm that is not accepted here")]
+    TokenNotAllowed(#[source] CryptoError),
     /// The token has expired.
     #[error("the token expired at {at}")]
     TokenExpired {
@@ -311,12 +330,14 @@ impl Classify for NhiError {
             | Self::AlreadySuspended { .. }
             | Self::NotSuspended { .. }
             | Self::OwnerNotSuspended { .. }
+            | Self::IssuerInUse { .. }
             | Self::TrustDomainChanged { .. } => Class::Permanent,
             Self::NotHuman { .. }
             | Self::ParentNotHeld { .. }
             | Self::DelegationLoops { .. }
             | Self::InvalidToken { .. }
             | Self::TokenForged(_)
+            | Self::TokenNotAllowed(_)
             | Self::TokenExpired { .. }
             | Self::TokenSuperseded { .. } => Class::Security,
             Self::Escalation(error) => error.class(),
@@ -344,9 +365,11 @@ impl Classify for NhiError {
             Self::AlreadySuspended { .. } => "principal_already_suspended",
             Self::NotSuspended { .. } => "principal_not_suspended",
             Self::OwnerNotSuspended { .. } => "owner_not_suspended",
+            Self::IssuerInUse { .. } => "issuer_in_use",
             Self::Identity(error) => error.code(),
             Self::Chain(error) => error.code(),
             Self::InvalidToken { .. } | Self::TokenForged(_) => "invalid_token",
+            Self::TokenNotAllowed(source) => source.code(),
             Self::TokenExpired { .. } => "token_expired",
             Self::TokenSuperseded { .. } => "token_superseded",
             Self::TrustDomainChanged { .. } => "trust_domain_changed",

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_crypto::{
-    CryptoError, CryptoProvider, LocalSigner, RootKey, SignatureAlgorithm, Signer, SigningKey,
-    VerifyingKey, WrappedKey, sha256,
+    AllowedAlgorithms, CryptoError, CryptoProvider, KeyRing, LocalSigner, SignatureAlgorithm,
+    Signer, SigningKey, VerifyingKey, WrappedKey, sha256,
 };
 use creto_types::{OrgId, PrincipalName, canonical_json};
 use serde::{Deserialize, Serialize};
@@ -50,14 +50,14 @@ impl KeyPurpose {
         }
     }
 
-    /// The algorithm of the purpose's key.
+    /// The algorithm that the format fixes of what the purpose's key signs. Where
+    /// none is fixed, it is the one for new keys.
     #[must_use]
-    pub const fn algorithm(self) -> SignatureAlgorithm {
+    pub const fn fixed_algorithm(self) -> Option<SignatureAlgorithm> {
         match self {
-            Self::LogEd25519 => SignatureAlgorithm::Ed25519,
-            Self::Issuer | Self::LogComposite | Self::Evidence => {
-                SignatureAlgorithm::MlDsa65Ed25519
-            }
+            Self::Issuer => None,
+            Self::LogEd25519 => Some(SignatureAlgorithm::Ed25519),
+            Self::LogComposite | Self::Evidence => Some(SignatureAlgorithm::MlDsa65Ed25519),
         }
     }
 }
@@ -93,10 +93,11 @@ pub struct StoredKey {
     pub wrapped: WrappedKey,
 }
 
-/// Makes keys, wraps and unwraps them.
+/// Makes keys, wraps and unwraps them, by the algorithms that are allowed.
 pub(crate) struct KeyMaker {
     pub(crate) provider: Arc<dyn CryptoProvider>,
-    pub(crate) root: Arc<RootKey>,
+    pub(crate) ring: KeyRing,
+    pub(crate) allowed: AllowedAlgorithms,
 }
 
 /// What a wrapped key is bound to, so that a stored key cannot be moved to
@@ -114,23 +115,27 @@ pub(crate) fn organization_wrapping(org: OrgId, purpose: KeyPurpose) -> String {
 }
 
 impl KeyMaker {
-    /// A new key, already wrapped; its private half is wiped on return.
+    /// A new key, already wrapped; its private half is wiped on return. It is of the
+    /// algorithm for new keys, unless a format fixes another.
     pub(crate) fn make(
         &self,
-        algorithm: SignatureAlgorithm,
+        org: OrgId,
+        fixed: Option<SignatureAlgorithm>,
         wrapping: &str,
     ) -> Result<StoredKey, NhiError> {
         let failed = |source| NhiError::Crypto {
             operation: "make a signing key",
             source,
         };
+        let algorithm = fixed.unwrap_or_else(|| self.allowed.signature.for_new());
+        let algorithm = self.allowed.signature.check(algorithm).map_err(failed)?;
         let key = self
             .provider
             .generate_signing_key(algorithm)
             .map_err(failed)?;
         let wrapped = self
-            .root
-            .wrap(self.provider.as_ref(), wrapping, key.secret())
+            .ring
+            .wrap(org, wrapping, key.secret())
             .map_err(failed)?;
         Ok(StoredKey {
             public: key.verifying_key().clone(),
@@ -138,10 +143,12 @@ impl KeyMaker {
         })
     }
 
-    /// The key, ready to sign. Fails when the root key is another one, or when
-    /// the stored halves do not belong together.
+    /// The key, ready to sign. Fails when the root key is another one, when the
+    /// stored halves do not belong together, or when it or its wrapping is of an
+    /// algorithm that is not allowed.
     pub(crate) fn signer(
         &self,
+        org: OrgId,
         stored: &StoredKey,
         wrapping: &str,
     ) -> Result<LocalSigner, NhiError> {
@@ -149,16 +156,33 @@ impl KeyMaker {
             operation: "unwrap a stored key",
             source,
         };
+        let signature = stored.public.algorithm();
+        self.allowed.signature.check(signature).map_err(failed)?;
         let secret = self
-            .root
-            .unwrap(wrapping, &stored.wrapped)
+            .ring
+            .unwrap(org, wrapping, &stored.wrapped)
             .map_err(failed)?;
-        let key =
-            SigningKey::from_bytes(stored.public.algorithm(), secret.expose()).map_err(failed)?;
+        let key = SigningKey::from_bytes(signature, secret.expose()).map_err(failed)?;
         if key.verifying_key() != &stored.public {
             return Err(failed(CryptoError::SignatureInvalid));
         }
         Ok(LocalSigner::new(key, Arc::clone(&self.provider)))
+    }
+
+    /// The private half under the newest wrapping key.
+    pub(crate) fn rewrap(
+        &self,
+        org: OrgId,
+        wrapping: &str,
+        stored: &StoredKey,
+    ) -> Result<WrappedKey, NhiError> {
+        self.ring
+            .unwrap(org, wrapping, &stored.wrapped)
+            .and_then(|secret| self.ring.wrap(org, wrapping, &secret))
+            .map_err(|source| NhiError::Crypto {
+                operation: "wrap a stored key anew",
+                source,
+            })
     }
 }
 

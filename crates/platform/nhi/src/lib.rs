@@ -51,6 +51,7 @@ mod principal;
 mod registry;
 mod revocation;
 mod rights;
+mod rotation;
 mod service;
 mod suspension;
 #[cfg(feature = "test-util")]
@@ -62,6 +63,8 @@ pub use authority::{Authority, Standing};
 pub use budget::{Budget, BudgetPeriod};
 pub use chain::verify_chain;
 pub use credentials::{EpochId, EpochKind};
+/// Part of what a store keeps.
+pub use creto_crypto::{WrappedKey, WrappingKey};
 pub use drafts::{DelegationRequest, IssuedToken, NhiConfig, OrganizationDraft, PrincipalDraft};
 pub use error::{ChainError, EscalationError, NhiError};
 pub use identity::{AgentIdentity, IdentityError, TokenId, TokenKind};
@@ -71,9 +74,10 @@ pub use link::{
     SignedLink, verify_link,
 };
 pub use ports::{
-    NhiStore, Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal,
-    StoredSuspension,
+    FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredLink,
+    StoredOrganization, StoredPrincipal, StoredRotation, StoredSuspension,
 };
 pub use principal::{Organization, Principal, PrincipalType};
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
+pub use rotation::{Retiring, RotationDraft, RotationSummary};
 pub use service::Nhi;

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use creto_crypto::{WrappedKey, WrappingKey};
 use creto_types::memory::MemoryCommits;
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
 
 use crate::ports::{
-    Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal, StoredSuspension,
+    FormerIssuer, KeyHolder, Rewrapped, Snapshot, StoredEpoch, StoredLink, StoredOrganization,
+    StoredPrincipal, StoredRotation, StoredSuspension,
 };
-use crate::{DelegationLink, LinkId, NhiStore, PrincipalType, SignedLink};
+use crate::{DelegationLink, KeyPurpose, LinkId, NhiStore, PrincipalType, SignedLink, StoredKey};
 
 /// Identities in memory. Opening a second `Nhi` on the same store is a restart.
 #[derive(Debug, Default)]
@@ -29,6 +31,10 @@ struct Rows {
     epochs: Vec<StoredEpoch>,
     suspensions: BTreeMap<(OrgId, PrincipalName), StoredSuspension>,
 }
+
+const OUTDATED: StoreError = StoreError::Conflict {
+    what: "wrapping key",
+};
 
 impl Rows {
     fn link(&mut self, org: OrgId, id: LinkId) -> Result<&mut StoredLink, StoreError> {
@@ -57,6 +63,51 @@ impl Rows {
             return Err(StoreError::Conflict { what: "principal" });
         }
         Ok(())
+    }
+
+    fn organization(&mut self, org: OrgId) -> Result<&mut StoredOrganization, StoreError> {
+        self.organizations
+            .get_mut(&org)
+            .ok_or(StoreError::NotFound {
+                what: "organization",
+            })
+    }
+
+    /// Every stored private key of an organization.
+    fn wrapped(&self, org: OrgId) -> Vec<WrappedKey> {
+        let organization = self.organizations.get(&org).into_iter();
+        let purposes = organization.flat_map(|row| row.keys.iter().map(|(_, key)| key));
+        let principals = self.principals.values();
+        let principals = principals.filter(|row| row.principal.org == org);
+        purposes
+            .chain(principals.map(|row| &row.key))
+            .map(|key| key.wrapped.clone())
+            .collect()
+    }
+
+    /// Refuses a key under a wrapping key that is not there.
+    fn wrapping_known(&self, org: OrgId, version: Option<u32>) -> Result<(), StoreError> {
+        let organization = self.organizations.get(&org);
+        let mut versions = organization
+            .into_iter()
+            .flat_map(|row| row.wrapping.iter().map(|key| key.version));
+        match version {
+            Some(version) if !versions.any(|known| known == version) => Err(OUTDATED),
+            _ => Ok(()),
+        }
+    }
+
+    fn key(&mut self, org: OrgId, holder: &KeyHolder) -> Option<&mut StoredKey> {
+        match holder {
+            KeyHolder::Organization(purpose) => {
+                let mut keys = self.organizations.get_mut(&org)?.keys.iter_mut();
+                keys.find(|(known, _)| known == purpose).map(|(_, key)| key)
+            }
+            KeyHolder::Principal(name) => {
+                let row = self.principals.get_mut(&(org, name.clone()))?;
+                Some(&mut row.key)
+            }
+        }
     }
 
     fn principal(&self, key: &(OrgId, PrincipalName)) -> Result<&StoredPrincipal, StoreError> {
@@ -137,6 +188,7 @@ impl NhiStore for MemoryNhiStore {
         if rows.principals.contains_key(&key) {
             return Err(StoreError::Conflict { what: "principal" });
         }
+        rows.wrapping_known(key.0, principal.key.wrapped.version())?;
         let receipt = self.commits.apply(&commit)?;
         rows.principals.insert(key, principal);
         Ok(receipt)
@@ -229,5 +281,100 @@ impl NhiStore for MemoryNhiStore {
         let receipt = self.commits.apply(&commit)?;
         rows.epochs.push(epoch);
         Ok(receipt)
+    }
+
+    async fn rotate_keys(
+        &self,
+        rotation: StoredRotation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let row = rows.organization(rotation.org)?;
+        let version = rotation.wrapping.version;
+        if row.wrapping.iter().any(|key| key.version >= version) {
+            return Err(OUTDATED);
+        }
+        let receipt = self.commits.apply(&commit)?;
+        row.wrapping.push(rotation.wrapping);
+        for (purpose, key) in &mut row.keys {
+            if *purpose == KeyPurpose::Issuer {
+                let former = std::mem::replace(key, rotation.issuer.clone());
+                row.former_issuers.push(FormerIssuer {
+                    public: former.public,
+                    replaced_at: rotation.at,
+                });
+            }
+        }
+        Ok(receipt)
+    }
+
+    async fn rewrap_keys(&self, org: OrgId, keys: Vec<Rewrapped>) -> Result<(), StoreError> {
+        let mut rows = self.rows.lock();
+        for Rewrapped { holder, from, to } in &keys {
+            rows.wrapping_known(org, to.version())?;
+            if rows.key(org, holder).is_none_or(|key| key.wrapped != *from) {
+                return Err(StoreError::Conflict {
+                    what: "wrapped key",
+                });
+            }
+        }
+        for Rewrapped { holder, to, .. } in keys {
+            if let Some(key) = rows.key(org, &holder) {
+                key.wrapped = to;
+            }
+        }
+        Ok(())
+    }
+
+    async fn retire_keys(
+        &self,
+        org: OrgId,
+        before_version: u32,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        rows.organization(org)?;
+        let old = |wrapped: &WrappedKey| wrapped.version().unwrap_or(0) < before_version;
+        if rows.wrapped(org).iter().any(old) {
+            return Err(OUTDATED);
+        }
+        let receipt = self.commits.apply(&commit)?;
+        let row = rows.organization(org)?;
+        row.wrapping.retain(|key| key.version >= before_version);
+        row.former_issuers.clear();
+        Ok(receipt)
+    }
+
+    async fn replace_wrapping(
+        &self,
+        keys: Vec<(OrgId, WrappingKey)>,
+        commits: Vec<Commit>,
+    ) -> Result<(), StoreError> {
+        let mut rows = self.rows.lock();
+        let organizations: Vec<OrgId> = rows.organizations.keys().copied().collect();
+        let mut stored = 0;
+        for org in organizations {
+            stored += rows.organization(org)?.wrapping.len();
+            if rows.wrapped(org).iter().any(|key| key.version().is_none()) {
+                return Err(OUTDATED);
+            }
+        }
+        let known = |rows: &Rows, org: &OrgId, key: &WrappingKey| {
+            rows.wrapping_known(*org, Some(key.version)).is_ok()
+        };
+        if stored != keys.len() || !keys.iter().all(|(org, key)| known(&rows, org, key)) {
+            return Err(OUTDATED);
+        }
+        for commit in &commits {
+            self.commits.apply(commit)?;
+        }
+        for (org, key) in keys {
+            for stored in &mut rows.organization(org)?.wrapping {
+                if stored.version == key.version {
+                    *stored = key.clone();
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! What this crate needs from outside: a durable store.
 
 use async_trait::async_trait;
+use creto_crypto::{VerifyingKey, WrappedKey, WrappingKey};
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
 use crate::{EpochId, KeyPurpose, LinkId, Organization, Principal, SignedLink, StoredKey};
@@ -14,6 +15,53 @@ pub struct StoredOrganization {
     pub owner: PrincipalName,
     /// One key for each purpose.
     pub keys: Vec<(KeyPurpose, StoredKey)>,
+    /// The keys its private keys are wrapped under, oldest first; none where it was
+    /// founded before there were any.
+    pub wrapping: Vec<WrappingKey>,
+    /// The issuers that were replaced and not retired, oldest first.
+    pub former_issuers: Vec<FormerIssuer>,
+}
+
+/// An issuer key that signs no more and whose tokens still hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerIssuer {
+    /// The key.
+    pub public: VerifyingKey,
+    /// When another took its place.
+    pub replaced_at: Timestamp,
+}
+
+/// New keys of an organization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRotation {
+    /// Whose.
+    pub org: OrgId,
+    /// The wrapping key of what is stored from now on.
+    pub wrapping: WrappingKey,
+    /// The key that signs tokens from now on.
+    pub issuer: StoredKey,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// Whose private key is wrapped anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyHolder {
+    /// The organization's, for a purpose.
+    Organization(KeyPurpose),
+    /// A principal's.
+    Principal(PrincipalName),
+}
+
+/// The same private key in another wrapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrapped {
+    /// Whose.
+    pub holder: KeyHolder,
+    /// What is stored.
+    pub from: WrappedKey,
+    /// What takes its place.
+    pub to: WrappedKey,
 }
 
 /// A principal with its key.
@@ -79,7 +127,8 @@ pub struct Snapshot {
 /// Every change becomes durable together with its [`Commit`] or not at all, and
 /// is durable when the call returns. What a commit can refuse (a replayed
 /// idempotency key, a used claim) changes nothing either. Rows are added, links
-/// revoked, and suspensions end; nothing else is ever deleted or altered.
+/// revoked, suspensions end, and keys are replaced and wrapped anew; nothing else is
+/// ever deleted or altered.
 #[async_trait]
 pub trait NhiStore: Send + Sync + 'static {
     /// Everything that is stored.
@@ -94,8 +143,9 @@ pub trait NhiStore: Send + Sync + 'static {
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
 
-    /// Adds a principal. `Conflict` when the name is taken, `NotFound` when there
-    /// is no such organization.
+    /// Adds a principal. `Conflict` when the name is taken, or when its key is under a
+    /// wrapping key that was retired meanwhile (`what` is then `wrapping key`);
+    /// `NotFound` when there is no such organization.
     async fn insert_principal(
         &self,
         principal: StoredPrincipal,
@@ -138,4 +188,37 @@ pub trait NhiStore: Send + Sync + 'static {
     /// `NotFound` when the organization has no such human.
     async fn insert_epoch(&self, epoch: StoredEpoch, commit: Commit)
     -> Result<Receipt, StoreError>;
+
+    /// Adds a wrapping key and puts the new issuer in the place of the one there is,
+    /// which is kept as a former one. `Conflict` when the organization has a wrapping
+    /// key of this version or a later one, `NotFound` when there is no such
+    /// organization.
+    async fn rotate_keys(
+        &self,
+        rotation: StoredRotation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Puts keys in another wrapping, all or none. `Conflict` when one is not stored
+    /// as told. Changes no authority, so that it needs no evidence.
+    async fn rewrap_keys(&self, org: OrgId, keys: Vec<Rewrapped>) -> Result<(), StoreError>;
+
+    /// Forgets the wrapping keys before this version, and the former issuers.
+    /// `Conflict` when a key is stored under one of those, or under none although
+    /// there is one; `NotFound` when there is no such organization.
+    async fn retire_keys(
+        &self,
+        org: OrgId,
+        before_version: u32,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Puts the wrapping keys of every organization under another root key, all or
+    /// none. `Conflict` when the organizations have others than these, or when a key
+    /// is stored under the root key itself.
+    async fn replace_wrapping(
+        &self,
+        keys: Vec<(OrgId, WrappingKey)>,
+        commits: Vec<Commit>,
+    ) -> Result<(), StoreError>;
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use creto_crypto::VerifyingKey;
-use creto_types::{OrgId, PrincipalName, StoreError};
+use creto_crypto::{Allowed, SignatureAlgorithm, VerifyingKey};
+use creto_types::{OrgId, PrincipalName, StoreError, Timestamp};
 
 use crate::authority::{Authority, Standing, Standings};
 use crate::chain::check_link;
@@ -35,12 +35,21 @@ pub(crate) struct OrgState {
     pub(crate) authority: Arc<Authority>,
     pub(crate) keys: BTreeMap<KeyPurpose, SharedSigner>,
     pub(crate) issuer_kid: String,
+    /// Those that were replaced and not retired, oldest first.
+    pub(crate) former_issuers: Vec<KnownIssuer>,
     pub(crate) principals: BTreeMap<PrincipalName, PrincipalEntry>,
     pub(crate) links: BTreeMap<LinkId, LinkEntry>,
     /// The links that were given to each principal.
     held: BTreeMap<PrincipalName, BTreeSet<LinkId>>,
     /// Of the humans whose credentials were ever superseded.
     pub(crate) epochs: BTreeMap<PrincipalName, Epoch>,
+}
+
+/// A former issuer: what its tokens are checked with.
+pub(crate) struct KnownIssuer {
+    pub(crate) kid: String,
+    pub(crate) key: VerifyingKey,
+    pub(crate) replaced_at: Timestamp,
 }
 
 #[derive(Clone)]
@@ -95,12 +104,19 @@ impl OrgState {
     /// An organization without principals, its keys ready to sign.
     pub(crate) fn new(stored: &StoredOrganization, keys: &KeyMaker) -> Result<Self, NhiError> {
         let org = stored.organization.id;
+        for key in &stored.wrapping {
+            keys.ring.add(org, key).map_err(|source| NhiError::Crypto {
+                operation: "open a wrapping key",
+                source,
+            })?;
+        }
         let mut signers: BTreeMap<KeyPurpose, SharedSigner> = BTreeMap::new();
         for (purpose, key) in &stored.keys {
-            if key.public.algorithm() != purpose.algorithm() {
+            let fixed = purpose.fixed_algorithm();
+            if fixed.is_some_and(|algorithm| algorithm != key.public.algorithm()) {
                 return Err(corrupt("organization key", "it is of another algorithm"));
             }
-            let signer = keys.signer(key, &organization_wrapping(org, *purpose))?;
+            let signer = keys.signer(org, key, &organization_wrapping(org, *purpose))?;
             signers.insert(*purpose, Arc::new(signer));
         }
         if signers.len() != KeyPurpose::ALL.len() {
@@ -114,6 +130,17 @@ impl OrgState {
             owner: stored.owner.clone(),
             authority: Arc::default(),
             issuer_kid: key_id(issuer.verifying_key())?,
+            former_issuers: stored
+                .former_issuers
+                .iter()
+                .map(|former| {
+                    Ok(KnownIssuer {
+                        kid: key_id(&former.public)?,
+                        key: former.public.clone(),
+                        replaced_at: former.replaced_at,
+                    })
+                })
+                .collect::<Result<_, NhiError>>()?,
             keys: signers,
             principals: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -171,6 +198,16 @@ impl OrgState {
         Arc::clone(signer)
     }
 
+    /// The issuer key of this `kid`, now in use or replaced and not retired.
+    pub(crate) fn issuer_key(&self, kid: &str) -> Option<VerifyingKey> {
+        if self.issuer_kid == kid {
+            return Some(self.signer(KeyPurpose::Issuer).verifying_key().clone());
+        }
+        let mut former = self.former_issuers.iter();
+        let found = former.find(|issuer| issuer.kid == kid)?;
+        Some(found.key.clone())
+    }
+
     /// The chain that ends in this link, root first, unverified.
     pub(crate) fn chain(&self, id: LinkId) -> Result<Vec<ChainEntry>, NhiError> {
         let mut chain = Vec::new();
@@ -205,7 +242,8 @@ impl Registry {
             }
             // Links are believed by these public keys, and kinds by nothing else:
             // both are what the wrapped key says, not what the row says.
-            keys.signer(&stored.key, &wrapping_of(&stored.principal))?;
+            let org = stored.principal.org;
+            keys.signer(org, &stored.key, &wrapping_of(&stored.principal))?;
             registry
                 .orgs
                 .get_mut(&stored.principal.org)
@@ -243,7 +281,35 @@ impl Registry {
     pub(crate) fn add_organization(&mut self, state: OrgState) {
         let org = state.organization.id;
         self.issuers.insert(state.issuer_kid.clone(), org);
+        for former in &state.former_issuers {
+            self.issuers.insert(former.kid.clone(), org);
+        }
         self.orgs.insert(org, state);
+    }
+
+    /// Tokens are signed by another key from now on; those of the one before hold.
+    pub(crate) fn replace_issuer(
+        &mut self,
+        org: OrgId,
+        signer: SharedSigner,
+        at: Timestamp,
+    ) -> Result<(), NhiError> {
+        let kid = key_id(signer.verifying_key())?;
+        let state = self
+            .orgs
+            .get_mut(&org)
+            .ok_or(NhiError::UnknownOrganization { org })?;
+        let former = state.keys.insert(KeyPurpose::Issuer, signer);
+        let former_kid = std::mem::replace(&mut state.issuer_kid, kid.clone());
+        if let Some(former) = former {
+            state.former_issuers.push(KnownIssuer {
+                kid: former_kid,
+                key: former.verifying_key().clone(),
+                replaced_at: at,
+            });
+        }
+        self.issuers.insert(kid, org);
+        Ok(())
     }
 
     pub(crate) fn begin_epoch(&mut self, stored: StoredEpoch) -> Result<(), NhiError> {
@@ -269,11 +335,14 @@ impl Registry {
 
 /// Verifies what was not verified before, and gives the chain as hops. Called
 /// without any lock: a signature takes its time.
-pub(crate) fn verified_hops(chain: &[ChainEntry]) -> Result<Vec<Hop>, NhiError> {
+pub(crate) fn verified_hops(
+    chain: &[ChainEntry],
+    allowed: &Allowed<SignatureAlgorithm>,
+) -> Result<Vec<Hop>, NhiError> {
     let mut above: Vec<&DelegationLink> = Vec::with_capacity(chain.len());
     for ChainEntry { entry, delegator } in chain {
         if !entry.verified.load(Ordering::Acquire) {
-            verify_beneath(&entry.signed, &above, delegator)?;
+            verify_beneath(&entry.signed, &above, delegator, allowed)?;
             entry.verified.store(true, Ordering::Release);
         }
         above.push(&entry.link);
@@ -286,7 +355,12 @@ pub(crate) fn verify_beneath(
     signed: &SignedLink,
     above: &[&DelegationLink],
     delegator: &Principal,
+    allowed: &Allowed<SignatureAlgorithm>,
 ) -> Result<(), NhiError> {
+    let link = signed.link.id;
+    let not_allowed = |source| ChainError::NotAllowed { link, source };
+    let algorithm = signed.signature.algorithm();
+    allowed.check(algorithm).map_err(not_allowed)?;
     check_link(&signed.link, above)?;
     if above.is_empty() && delegator.kind != PrincipalType::Human {
         return Err(NhiError::NotHuman {

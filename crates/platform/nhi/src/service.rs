@@ -5,7 +5,7 @@ use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use creto_crypto::{CryptoProvider, RootKey, SignatureAlgorithm, Signer};
+use creto_crypto::{CryptoProvider, KeyRing, Keystore, LocalSigner, Signer};
 use creto_types::{
     Clock, Commit, IdSource, OrgId, PrincipalName, Receipt, StoreError, Timestamp, Turn,
 };
@@ -36,7 +36,7 @@ pub struct Nhi {
 
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn NhiStore>,
-    keys: KeyMaker,
+    pub(crate) keys: KeyMaker,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: NhiConfig,
@@ -44,6 +44,9 @@ pub(crate) struct Inner {
     /// Held while credentials are superseded, and while anybody is suspended or
     /// resumed.
     pub(crate) superseding: tokio::sync::Mutex<()>,
+    /// Read while a stored key is found and unwrapped, written while the wrapping keys
+    /// of such are forgotten: one that is found can be unwrapped.
+    pub(crate) unwrapping: RwLock<()>,
 }
 
 impl std::fmt::Debug for Nhi {
@@ -55,12 +58,12 @@ impl std::fmt::Debug for Nhi {
 }
 
 impl Nhi {
-    /// Loads everything from the store. Fails when the root key does not open the
+    /// Loads everything from the store. Fails when the keystore does not open the
     /// stored keys, or when what is stored does not fit the configuration.
     pub async fn open(
         store: Arc<dyn NhiStore>,
         provider: Arc<dyn CryptoProvider>,
-        root: Arc<RootKey>,
+        keystore: Arc<dyn Keystore>,
         ids: Arc<dyn IdSource>,
         clock: Arc<dyn Clock>,
         config: NhiConfig,
@@ -82,7 +85,12 @@ impl Nhi {
                 });
             }
         }
-        let keys = KeyMaker { provider, root };
+        let wrapping = config.algorithms.wrapping.clone();
+        let keys = KeyMaker {
+            ring: KeyRing::new(keystore, Arc::clone(&provider), wrapping),
+            provider,
+            allowed: config.algorithms.clone(),
+        };
         let registry = RwLock::new(Registry::load(snapshot, &keys)?);
         Ok(Arc::new(Self {
             inner: Arc::new(Inner {
@@ -93,6 +101,7 @@ impl Nhi {
                 config,
                 registry,
                 superseding: tokio::sync::Mutex::default(),
+                unwrapping: RwLock::default(),
             }),
         }))
     }
@@ -123,17 +132,31 @@ impl Nhi {
             created_at: inner.clock.now(),
         };
         let org = organization.id;
+        // Of an organization that is never founded it is forgotten with the process.
+        let wrapping = inner.keys.ring.draft(org).and_then(|key| {
+            inner.keys.ring.add(org, &key)?;
+            Ok(key)
+        });
+        let wrapping = wrapping.map_err(|source| NhiError::Crypto {
+            operation: "make a wrapping key",
+            source,
+        })?;
         let keys = KeyPurpose::ALL
             .into_iter()
             .map(|purpose| {
                 let wrapping = organization_wrapping(org, purpose);
-                Ok((purpose, inner.keys.make(purpose.algorithm(), &wrapping)?))
+                Ok((
+                    purpose,
+                    inner.keys.make(org, purpose.fixed_algorithm(), &wrapping)?,
+                ))
             })
             .collect::<Result<Vec<_>, NhiError>>()?;
         let stored = StoredOrganization {
             organization,
             owner: owner.clone(),
             keys,
+            wrapping: vec![wrapping],
+            former_issuers: Vec::new(),
         };
         let state = OrgState::new(&stored, &inner.keys)?;
         let owner = inner.new_principal(org, owner, PrincipalType::Human)?;
@@ -204,7 +227,9 @@ impl Nhi {
                 .insert_principal(stored.clone(), commit)
                 .await
                 .map_err(|error| match error {
-                    StoreError::Conflict { .. } => NhiError::PrincipalExists { name },
+                    StoreError::Conflict { what: "principal" } => {
+                        NhiError::PrincipalExists { name }
+                    }
                     other => other.into(),
                 })?;
             if let Some(state) = inner.registry.write().orgs.get_mut(&org) {
@@ -234,7 +259,7 @@ impl Nhi {
             let above = request.parent.map(|id| state.chain(id)).transpose()?;
             (delegator, above.unwrap_or_default())
         };
-        let above = verified_hops(&above)?;
+        let above = verified_hops(&above, &inner.config.algorithms.signature)?;
         inner.may_delegate(org, &delegator.principal, &above, now)?;
         no_loop(&request.delegator, &request.delegatee, &above)?;
 
@@ -270,9 +295,7 @@ impl Nhi {
         }
         depth_within(link.max_depth, deepest)?;
         shrinks(&link, &links(&above))?;
-        let signer = inner
-            .keys
-            .signer(&delegator.key, &wrapping_of(&delegator.principal))?;
+        let signer = inner.principal_signer(org, &delegator.principal.name)?;
         SignedLink::sign(link, &signer).map_err(|error| match error {
             SignError::Canonical(error) => error.into(),
             SignError::Crypto(source) => NhiError::Crypto {
@@ -312,7 +335,7 @@ impl Nhi {
             let above = link.parent.map(|id| state.chain(id)).transpose()?;
             (delegator, above.unwrap_or_default())
         };
-        let above = verified_hops(&above)?;
+        let above = verified_hops(&above, &self.inner.config.algorithms.signature)?;
         let now = self.inner.clock.now();
         self.inner
             .may_delegate(link.org, &delegator.principal, &above, now)?;
@@ -320,7 +343,8 @@ impl Nhi {
         if above.is_empty() {
             depth_within(link.max_depth, self.inner.config.max_depth.checked_sub(1))?;
         }
-        verify_beneath(signed, &links(&above), &delegator.principal)
+        let allowed = &self.inner.config.algorithms.signature;
+        verify_beneath(signed, &links(&above), &delegator.principal, allowed)
     }
 
     /// All organizations, by id.
@@ -411,7 +435,7 @@ impl Nhi {
     /// verified; whether the chain is live is for [`AgentIdentity::live`].
     pub fn chain(&self, org: OrgId, id: LinkId) -> Result<Vec<Hop>, NhiError> {
         let chain = self.inner.registry.read().org(org)?.chain(id)?;
-        verified_hops(&chain)
+        verified_hops(&chain, &self.inner.config.algorithms.signature)
     }
 
     /// The identity of a delegation's holder acting by it. Whether it is live is
@@ -447,10 +471,9 @@ impl Inner {
         name: PrincipalName,
         kind: PrincipalType,
     ) -> Result<StoredPrincipal, NhiError> {
-        let key = self.keys.make(
-            SignatureAlgorithm::MlDsa65Ed25519,
-            &principal_wrapping(org, kind, &name),
-        )?;
+        let key = self
+            .keys
+            .make(org, None, &principal_wrapping(org, kind, &name))?;
         Ok(StoredPrincipal {
             principal: Principal {
                 org,
@@ -462,6 +485,13 @@ impl Inner {
             },
             key,
         })
+    }
+
+    fn principal_signer(&self, org: OrgId, name: &PrincipalName) -> Result<LocalSigner, NhiError> {
+        let _guard = self.unwrapping.read();
+        let entry = self.registry.read().org(org)?.principal(name)?.clone();
+        self.keys
+            .signer(org, &entry.key, &wrapping_of(&entry.principal))
     }
 
     /// Whether the delegator holds the chain it wants to pass on, now.
@@ -505,7 +535,7 @@ impl Inner {
             let holder = Arc::clone(&state.principal(&link.link.delegatee)?.principal);
             (chain, holder, standing, Arc::clone(&state.authority))
         };
-        let hops = verified_hops(&chain)?;
+        let hops = verified_hops(&chain, &self.config.algorithms.signature)?;
         let expires_at = hops.iter().map(|hop| hop.link.expires_at).min();
         Ok(AgentIdentity {
             org,

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_crypto::{AwsLcProvider, RootKey};
+use creto_crypto::{
+    Allowed, AllowedAlgorithms, AwsLcProvider, KeyRing, Keystore, LocalKeystore, RootKey,
+    WrapAlgorithm, WrappedKey,
+};
 use creto_types::{
     Clock, Commit, Evidence, IdSource, ManualClock, OrgId, PrincipalName, SeededRandom, SystemIds,
     Timestamp,
 };
 
+use crate::keys::{organization_wrapping, wrapping_of};
 use crate::memory::MemoryNhiStore;
 use crate::principal::spiffe_id;
 use crate::{
-    AgentIdentity, Authority, Budget, DelegationLink, DelegationRequest, Hop, LinkId, LinkStatus,
-    Nhi, NhiConfig, NhiError, NhiStore, PrincipalType, Right, Standing,
+    AgentIdentity, Authority, Budget, DelegationLink, DelegationRequest, Hop, KeyHolder, LinkId,
+    LinkStatus, Nhi, NhiConfig, NhiError, NhiStore, PrincipalType, Right, Snapshot, Standing,
 };
 
 /// The trust domain of tests.
@@ -200,7 +204,8 @@ impl World {
         let random = Arc::new(SeededRandom::new(7));
         let ids: Arc<dyn IdSource> =
             Arc::new(SystemIds::new(Arc::clone(&clock) as Arc<dyn Clock>, random));
-        let nhi = open(&store, &clock, &ids, 1, '7')
+        let config = NhiConfig::new(TRUST_DOMAIN);
+        let nhi = open(&store, &clock, &ids, 1, '7', config)
             .await
             .expect("an empty store opens");
         Self {
@@ -223,7 +228,15 @@ impl World {
     /// Opens the same store with the root key that repeats this digit; `7` is
     /// the right one.
     pub async fn reopen(&self, root_digit: char) -> Result<Arc<Nhi>, NhiError> {
-        open(&self.store, &self.clock, &self.ids, 2, root_digit).await
+        let config = NhiConfig::new(TRUST_DOMAIN);
+        open(&self.store, &self.clock, &self.ids, 2, root_digit, config).await
+    }
+
+    /// Opens the same store under other algorithms.
+    pub async fn reopen_under(&self, algorithms: AllowedAlgorithms) -> Result<Arc<Nhi>, NhiError> {
+        let mut config = NhiConfig::new(TRUST_DOMAIN);
+        config.algorithms = algorithms;
+        open(&self.store, &self.clock, &self.ids, 3, '7', config).await
     }
 
     /// The present of this world.
@@ -313,22 +326,60 @@ impl World {
     }
 }
 
+/// Every stored key as it was before organizations had wrapping keys: under the root
+/// key that repeats the digit 7.
+#[must_use]
+pub fn under_root(snapshot: &Snapshot) -> Vec<(OrgId, KeyHolder, WrappedKey)> {
+    const ALGORITHM: WrapAlgorithm = WrapAlgorithm::HkdfSha256Aes256Gcm;
+    let provider = Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(9))));
+    let root = RootKey::from_hex(&"7".repeat(64)).expect("64 digits are a root key");
+    let keystore: Arc<dyn Keystore> = Arc::new(LocalKeystore::new(root, provider.clone()));
+    let ring = KeyRing::new(Arc::clone(&keystore), provider, Allowed::only(ALGORITHM));
+    let mut keys = Vec::new();
+    for stored in &snapshot.organizations {
+        let org = stored.organization.id;
+        for key in &stored.wrapping {
+            ring.add(org, key).expect("the root key is the right one");
+        }
+        for (purpose, key) in &stored.keys {
+            let wrapping = organization_wrapping(org, *purpose);
+            keys.push((org, KeyHolder::Organization(*purpose), wrapping, key));
+        }
+    }
+    for stored in &snapshot.principals {
+        let wrapping = wrapping_of(&stored.principal);
+        let holder = KeyHolder::Principal(stored.principal.name.clone());
+        keys.push((stored.principal.org, holder, wrapping, &stored.key));
+    }
+    keys.into_iter()
+        .map(|(org, holder, purpose, key)| {
+            let secret = ring.unwrap(org, &purpose, &key.wrapped);
+            let secret = secret.expect("its wrapping key is there");
+            let wrapped = keystore.wrap(ALGORITHM, &purpose, &secret);
+            (org, holder, wrapped.expect("it can be wrapped"))
+        })
+        .collect()
+}
+
 async fn open(
     store: &Arc<dyn NhiStore>,
     clock: &Arc<ManualClock>,
     ids: &Arc<dyn IdSource>,
     seed: u64,
     root_digit: char,
+    config: NhiConfig,
 ) -> Result<Arc<Nhi>, NhiError> {
     let root =
         RootKey::from_hex(&root_digit.to_string().repeat(64)).expect("64 digits are a root key");
+    let provider: Arc<AwsLcProvider> =
+        Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(seed))));
     Nhi::open(
         Arc::clone(store),
-        Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(seed)))),
-        Arc::new(root),
+        provider.clone(),
+        Arc::new(LocalKeystore::new(root, provider)),
         Arc::clone(ids),
         Arc::clone(clock) as Arc<dyn Clock>,
-        NhiConfig::new(TRUST_DOMAIN),
+        config,
     )
     .await
 }

@@ -1,10 +1,10 @@
-//! Tokens: JWTs (RFC 7519) with one algorithm, one header and a closed set of
-//! claims. The parser accepts what [`encode`] writes, byte for byte, and nothing
+//! Tokens: JWTs (RFC 7519) with the algorithm of their key, one header and a closed
+//! set of claims. The parser accepts what [`encode`] writes, byte for byte, and nothing
 //! else.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use creto_crypto::{Signature, SignatureAlgorithm, Signer, VerifyingKey};
+use creto_crypto::{Allowed, Signature, SignatureAlgorithm, Signer, VerifyingKey};
 use creto_types::OrgId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,6 @@ pub(crate) const MAX_TOKEN_LEN: usize = 16 * 1024;
 /// The only audience.
 pub(crate) const AUDIENCE: &str = "creto";
 
-const ALGORITHM: SignatureAlgorithm = SignatureAlgorithm::MlDsa65Ed25519;
 /// Access tokens in the form of RFC 9068.
 const TYPE: &str = "at+jwt";
 /// draft-ietf-jose-pq-composite-sigs: the context of JOSE signatures is empty.
@@ -77,7 +76,7 @@ impl Actor {
 
 pub(crate) fn encode(signer: &dyn Signer, kid: &str, claims: &Claims) -> Result<String, NhiError> {
     let header = Header {
-        alg: ALGORITHM.as_str().to_owned(),
+        alg: signer.verifying_key().algorithm().as_str().to_owned(),
         kid: kid.to_owned(),
         typ: TYPE.to_owned(),
     };
@@ -114,7 +113,12 @@ pub(crate) struct Unverified<'a> {
     signature: Signature,
 }
 
-pub(crate) fn parse(token: &str) -> Result<Unverified<'_>, NhiError> {
+/// The header's algorithm selects nothing: it must be an accepted one, and then that
+/// of the key.
+pub(crate) fn parse<'a>(
+    token: &'a str,
+    allowed: &Allowed<SignatureAlgorithm>,
+) -> Result<Unverified<'a>, NhiError> {
     if token.len() > MAX_TOKEN_LEN {
         return Err(invalid("it is too long"));
     }
@@ -129,13 +133,17 @@ pub(crate) fn parse(token: &str) -> Result<Unverified<'_>, NhiError> {
         &decode(header)?,
         "its header is not exactly `alg`, `kid` and `typ`",
     )?;
-    if header.alg != ALGORITHM.as_str() {
-        return Err(invalid("its algorithm is not ML-DSA-65-Ed25519"));
-    }
+    let algorithm: SignatureAlgorithm = header
+        .alg
+        .parse()
+        .map_err(|_| invalid("its algorithm is not known"))?;
+    allowed
+        .check(algorithm)
+        .map_err(NhiError::TokenNotAllowed)?;
     if header.typ != TYPE {
         return Err(invalid("its type is not at+jwt"));
     }
-    let signature = Signature::from_bytes(ALGORITHM, &decode(signature)?)
+    let signature = Signature::from_bytes(algorithm, &decode(signature)?)
         .map_err(|_| invalid("its signature has a wrong length"))?;
     Ok(Unverified {
         kid: header.kid,

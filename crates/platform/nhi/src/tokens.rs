@@ -81,7 +81,7 @@ impl Nhi {
     /// Checks a token and the whole chain behind it.
     pub fn verify_token(&self, token: &str) -> Result<Arc<AgentIdentity>, NhiError> {
         let inner = &self.inner;
-        let unverified = token::parse(token)?;
+        let unverified = token::parse(token, &inner.config.algorithms.signature)?;
         let (org, key) = {
             let registry = inner.registry.read();
             let org = registry
@@ -89,8 +89,8 @@ impl Nhi {
                 .get(&unverified.kid)
                 .copied()
                 .ok_or_else(|| invalid("its key is not known"))?;
-            let signer = registry.org(org)?.signer(KeyPurpose::Issuer);
-            (org, signer.verifying_key().clone())
+            let key = registry.org(org)?.issuer_key(&unverified.kid);
+            (org, key.ok_or_else(|| invalid("its key is not known"))?)
         };
         let claims = unverified.verify(&key)?;
         if claims.creto_org != org || claims.iss != organization_id(&inner.config.trust_domain, org)
@@ -134,9 +134,11 @@ impl Nhi {
         let keys: Vec<serde_json::Value> = registry
             .orgs
             .values()
-            .map(|state| {
+            .flat_map(|state| {
                 let signer = state.signer(KeyPurpose::Issuer);
-                jwk(signer.verifying_key(), &state.issuer_kid)
+                let now = jwk(signer.verifying_key(), &state.issuer_kid);
+                let former = state.former_issuers.iter();
+                std::iter::once(now).chain(former.map(|issuer| jwk(&issuer.key, &issuer.kid)))
             })
             .collect();
         serde_json::json!({ "keys": keys })

@@ -172,6 +172,12 @@ pub enum NoteError {
         /// The name.
         name: String,
     },
+    /// A text is not a verifier key.
+    #[error("`{text}` is not a verifier key: NAME+ID+KEY, as note tools write it")]
+    VerifierKey {
+        /// Its beginning.
+        text: String,
+    },
     /// A signature line is not in its form.
     #[error("signature line {line} of the note is malformed")]
     SignatureLine {
@@ -192,6 +198,7 @@ impl Classify for NoteError {
             Self::NoSignatures => "note_without_signatures",
             Self::TextEnd => "note_text_end",
             Self::KeyName { .. } => "note_key_name",
+            Self::VerifierKey { .. } => "note_verifier_key",
             Self::SignatureLine { .. } => "note_signature_malformed",
         }
     }

@@ -10,6 +10,9 @@
 //! - **Checkpoints** of C2SP tlog-checkpoint inside C2SP signed-note
 //!   ([`Checkpoint`], [`Note`], [`NoteKey`]), and C2SP tlog-proof
 //!   ([`InclusionProof`]).
+//! - **Cosignatures** of C2SP tlog-cosignature, version 1 with Ed25519
+//!   ([`Cosignature`]), and what C2SP tlog-witness sends for one
+//!   ([`AddCheckpoint`]).
 //!
 //! Every parser is strict: what it accepts encodes back to the same bytes.
 //!
@@ -19,6 +22,7 @@
 //! verifier, and none of them links a provider it does not want.
 
 mod checkpoint;
+mod cosignature;
 mod entries;
 mod error;
 mod frontier;
@@ -29,11 +33,12 @@ mod tile;
 mod tree;
 
 pub use checkpoint::{Checkpoint, InclusionProof};
+pub use cosignature::{AddCheckpoint, Cosignature};
 pub use entries::{Entries, MAX_ENTRY_LEN, encode_entries, parse_entries};
 pub use error::{CheckpointError, EntryError, NoteError, ProofError, ResourceError, TileError};
 pub use frontier::Frontier;
 pub use hash::{Hash, Hasher};
-pub use note::{Note, NoteKey, NoteSignature};
+pub use note::{Note, NoteKey, NoteKeyMaterial, NoteSignature};
 pub use proof::{verify_consistency, verify_inclusion};
 pub use tile::{Resource, TILE_WIDTH, Tile, TileSet};
 pub use tree::{Node, ProofPlan};

@@ -25,6 +25,8 @@ pub struct NoteKey {
 impl NoteKey {
     /// Signature type of Ed25519.
     const ED25519: u8 = 0x01;
+    /// Signature type of Ed25519 cosignatures (C2SP tlog-cosignature).
+    const COSIGNATURE: u8 = 0x04;
     /// Signature types without an assigned byte; a longer identifier follows.
     const UNASSIGNED: u8 = 0xff;
 
@@ -43,6 +45,32 @@ impl NoteKey {
     ) -> Result<Self, NoteError> {
         let encoded = [&[Self::UNASSIGNED][..], identifier.as_bytes(), public].concat();
         Self::new(hasher, name, encoded)
+    }
+
+    /// The Ed25519 key of a cosigner (signature type 0x04, C2SP tlog-cosignature).
+    pub fn cosigner(hasher: Hasher, name: &str, public: &[u8; 32]) -> Result<Self, NoteError> {
+        Self::new(hasher, name, [&[Self::COSIGNATURE][..], public].concat())
+    }
+
+    /// Reads a verifier key, `name+id+base64(type || key)`. The id has to be the one
+    /// that name and key lead to.
+    pub fn parse(hasher: Hasher, text: &str) -> Result<Self, NoteError> {
+        let malformed = || NoteError::VerifierKey {
+            text: text.chars().take(80).collect(),
+        };
+        // Names have no plus; base64 may.
+        let mut parts = text.splitn(3, '+');
+        let (Some(name), Some(_), Some(encoded)) = (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(malformed());
+        };
+        let encoded = STANDARD.decode(encoded).map_err(|_| malformed())?;
+        let key = Self::new(hasher, name, encoded)?;
+        if key.encoded.len() > 1 && key.to_string() == text {
+            Ok(key)
+        } else {
+            Err(malformed())
+        }
     }
 
     fn new(hasher: Hasher, name: &str, encoded: Vec<u8>) -> Result<Self, NoteError> {
@@ -67,6 +95,31 @@ impl NoteKey {
     pub const fn id(&self) -> u32 {
         self.id
     }
+
+    /// What the key verifies, and its bytes.
+    #[must_use]
+    pub fn material(&self) -> NoteKeyMaterial<'_> {
+        match self.encoded.split_first() {
+            Some((&Self::ED25519, rest)) => NoteKeyMaterial::Ed25519(rest),
+            Some((&Self::COSIGNATURE, rest)) => NoteKeyMaterial::Cosigner(rest),
+            Some((&Self::UNASSIGNED, rest)) => NoteKeyMaterial::Unassigned(rest),
+            _ => NoteKeyMaterial::Unknown,
+        }
+    }
+}
+
+/// The public key inside a verifier key, by signature type. Lengths are for whoever
+/// uses the bytes to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoteKeyMaterial<'a> {
+    /// Type 0x01: Ed25519 over the text.
+    Ed25519(&'a [u8]),
+    /// Type 0x04: a timestamped Ed25519 cosignature.
+    Cosigner(&'a [u8]),
+    /// Type 0xff: an identifier and the key.
+    Unassigned(&'a [u8]),
+    /// A type this crate has no name for.
+    Unknown,
 }
 
 /// The verifier key text that note tools take: `name+id+base64(type || key)`.
@@ -133,6 +186,18 @@ impl Note {
         });
     }
 
+    /// The same text with signature lines of others added, as a witness returns them.
+    pub fn with_lines(&self, lines: &str) -> Result<Self, NoteError> {
+        Self::parse(format!("{self}{lines}").as_bytes())
+    }
+
+    /// Adds a signature line, unless the note has it already.
+    pub fn add_line(&mut self, line: NoteSignature) {
+        if !self.signatures.contains(&line) {
+            self.signatures.push(line);
+        }
+    }
+
     /// The text, with its final newline: the bytes that are signed.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -176,12 +241,19 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.text)?;
         for line in &self.signatures {
-            let mut bytes = line.key_id.to_be_bytes().to_vec();
-            bytes.extend_from_slice(&line.signature);
-            let encoded = STANDARD.encode(bytes);
-            writeln!(f, "{SIGNATURE_PREFIX}{} {encoded}", line.name)?;
+            writeln!(f, "{line}")?;
         }
         Ok(())
+    }
+}
+
+/// The line, without the newline that ends it.
+impl fmt::Display for NoteSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.key_id.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&self.signature);
+        let encoded = STANDARD.encode(bytes);
+        write!(f, "{SIGNATURE_PREFIX}{} {encoded}", self.name)
     }
 }
 

@@ -53,6 +53,15 @@ impl Tile {
         }
     }
 
+    /// The tile at the same place, as wide as it is in a tree of this size.
+    #[must_use]
+    pub const fn within(&self, size: u64) -> Option<Self> {
+        let hashes = size >> (self.level * TILE_HEIGHT);
+        let left = hashes.saturating_sub(self.index.saturating_mul(TILE_WIDTH));
+        let width = if left < TILE_WIDTH { left } else { TILE_WIDTH };
+        Self::new(self.level, self.index, width)
+    }
+
     /// Every tile of a tree of this size, level by level.
     pub fn all(size: u64) -> impl Iterator<Item = Self> {
         Self::levels(size).flat_map(move |(level, hashes)| {

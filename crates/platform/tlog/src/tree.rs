@@ -89,6 +89,18 @@ impl ProofPlan {
         Ok(Self { size: new, hashes })
     }
 
+    /// The root of the first `old` leaves, from the tiles of the tree of `new` leaves,
+    /// as a "proof" of one hash.
+    pub fn prefix_root(old: u64, new: u64) -> Result<Self, ProofError> {
+        if old > new {
+            return Err(ProofError::SizeShrinks { old, new });
+        }
+        Ok(Self {
+            size: new,
+            hashes: vec![subtrees(0, old)],
+        })
+    }
+
     /// The tiles to fetch, each as wide as it is in a tree of this size.
     #[must_use]
     pub fn tiles(&self) -> BTreeSet<Tile> {

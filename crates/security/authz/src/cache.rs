@@ -7,7 +7,7 @@
 //!
 //! An entry belongs to the epoch of the set that it was evaluated with, so
 //! publishing needs to remove nothing. Memory is fixed at the start ([`slots`]).
-//! What does not fit a slot (a resource's name of more than 200 bytes) is
+//! What does not fit a slot (a resource's name of more than 223 bytes) is
 //! evaluated each time.
 
 mod numbered;

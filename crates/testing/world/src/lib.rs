@@ -41,6 +41,10 @@ use creto_types::{
 pub struct World {
     /// The use cases.
     pub governor: Arc<Governor>,
+    /// The log, whose journal is not fed by the use cases here.
+    pub audit: Arc<Audit>,
+    /// What the log is made of.
+    pub journal: Arc<MemoryJournal>,
     /// The time of everything.
     pub clock: Arc<ManualClock>,
     /// The ids of everything.
@@ -77,10 +81,12 @@ impl World {
         let commits = Arc::new(MemoryCommits::new());
         let random = Arc::new(SeededRandom::new(4));
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds::new(clock.clone(), random.clone()));
+        let provider = Arc::new(creto_crypto::AwsLcProvider::new(random.clone()));
+        let root = creto_crypto::RootKey::from_hex(&"7".repeat(64)).unwrap();
         let nhi = Nhi::open(
             Arc::new(MemoryNhiStore::with_commits(commits.clone())),
-            Arc::new(creto_crypto::AwsLcProvider::new(random.clone())),
-            Arc::new(creto_crypto::RootKey::from_hex(&"7".repeat(64)).unwrap()),
+            provider.clone(),
+            Arc::new(creto_crypto::LocalKeystore::new(root, provider)),
             ids.clone(),
             clock.clone(),
             creto_nhi::NhiConfig::new("creto.test"),
@@ -90,8 +96,9 @@ impl World {
         let (_, owner) = found(&nhi, start).await;
         let window = Arc::new(MemoryWindow::new());
         let oracle = LocalOracle::open(window, clock.clone(), OracleConfig::default());
+        let journal = Arc::new(MemoryJournal::new());
         let audit = Audit::open(
-            Arc::new(MemoryJournal::new()),
+            journal.clone(),
             Arc::new(MemoryTiles::new()),
             Arc::new(Keys(nhi.clone())),
             clock.clone(),
@@ -100,7 +107,9 @@ impl World {
                 batch_size: 10,
                 flush_interval: Duration::from_millis(5),
             },
-        );
+        )
+        .await
+        .unwrap();
         let price = ("release.publish".to_owned(), "0.25 USD".parse().unwrap());
         let thousand = NonZeroU32::new(1_000).unwrap();
         let meter = Meter::open(
@@ -140,7 +149,7 @@ impl World {
             Parts {
                 nhi,
                 oracle: Arc::new(oracle.await.unwrap()),
-                audit: audit.await.unwrap(),
+                audit: audit.clone(),
                 authz,
                 meter,
                 oversight,
@@ -166,6 +175,8 @@ impl World {
         governor.serve_policies(starter).await.unwrap();
         let mut world = Self {
             governor,
+            audit,
+            journal,
             clock,
             ids,
             random,

@@ -4,8 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use creto_governor::{
-    DelegateRequest, DelegationAnswer, PrincipalAnswer, PrincipalRequest, RevocationAnswer,
-    SelfAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest,
+    DelegateRequest, DelegationAnswer, PrincipalAnswer, PrincipalRequest, RetirementAnswer,
+    RetirementRequest, RevocationAnswer, RotationAnswer, RotationRequest, SelfAnswer,
+    SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest,
 };
 use creto_types::PrincipalName;
 
@@ -64,6 +65,24 @@ pub(crate) async fn resume(
 ) -> Reply<SuspensionAnswer> {
     let answer = app.governor.resume_principal(&caller, &name, request, key);
     Ok(Json(answer.await?))
+}
+
+pub(crate) async fn rotate_keys(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Key(key): Key,
+    Document(request): Document<RotationRequest>,
+) -> Reply<RotationAnswer> {
+    Ok(Json(app.governor.rotate_keys(&caller, request, key).await?))
+}
+
+pub(crate) async fn retire_keys(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Key(key): Key,
+    Document(request): Document<RetirementRequest>,
+) -> Reply<RetirementAnswer> {
+    Ok(Json(app.governor.retire_keys(&caller, request, key).await?))
 }
 
 pub(crate) async fn delegate(

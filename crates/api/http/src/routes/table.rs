@@ -6,10 +6,10 @@ use creto_governor::{
     ExplainAnswer, ExplainRequest, FilesRequest, FollowAnswer, FollowRequest, InvoiceAnswer,
     InvoiceRequest, LimitAnswer, LimitRequest, OversightAnswer, PoliciesInForceAnswer,
     PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer, PrincipalRequest,
-    PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer, RevocationAnswer,
-    RollbackPoliciesRequest, SandboxAnswer, SandboxRequest, SelfAnswer, SettlementAnswer,
-    ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer,
-    UsageQuery, ValidationAnswer,
+    PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer, RetirementAnswer,
+    RetirementRequest, RevocationAnswer, RollbackPoliciesRequest, RotationAnswer, RotationRequest,
+    SandboxAnswer, SandboxRequest, SelfAnswer, SettlementAnswer, ShadowAnswer, SuspensionAnswer,
+    SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer, UsageQuery, ValidationAnswer,
 };
 
 use super::{Auth, EXPORT, Route, WAITS};
@@ -70,7 +70,7 @@ fn system_routes() -> [Route; 5] {
     ]
 }
 
-fn authority_routes() -> [Route; 10] {
+fn authority_routes() -> [Route; 12] {
     [
         Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
             on(f, authority::whoami)
@@ -106,6 +106,22 @@ fn authority_routes() -> [Route; 10] {
         )
         .takes::<SuspensionRequest>()
         .gives::<SuspensionAnswer>(),
+        Route::post(
+            "/v1/keys/rotate",
+            "rotate_keys",
+            "New keys by the configured algorithms; what the old ones made stays valid",
+            |f| on(f, authority::rotate_keys),
+        )
+        .takes::<RotationRequest>()
+        .gives::<RotationAnswer>(),
+        Route::post(
+            "/v1/keys/retire",
+            "retire_keys",
+            "End the keys that rotations replaced",
+            |f| on(f, authority::retire_keys),
+        )
+        .takes::<RetirementRequest>()
+        .gives::<RetirementAnswer>(),
         Route::post(
             "/v1/delegations",
             "delegate",
@@ -388,7 +404,7 @@ fn sandbox_routes() -> [Route; 4] {
     ]
 }
 
-fn log_routes() -> [Route; 4] {
+fn log_routes() -> [Route; 6] {
     [
         Route::get(
             "/v1/audit/checkpoint",
@@ -404,6 +420,21 @@ fn log_routes() -> [Route; 4] {
             |f| on(f, log::leaf),
         )
         .gives::<log::LeafAnswer>(),
+        Route::get(
+            "/v1/audit/keys",
+            "get_log_keys",
+            "The verifier keys of the log's checkpoints, for monitors and witnesses",
+            |f| on(f, log::keys),
+        )
+        .gives::<log::LogKeysAnswer>(),
+        Route::get(
+            "/v1/audit/consistency",
+            "get_consistency",
+            "Proof that the log of one size continues the one of an earlier size",
+            |f| on(f, log::consistency),
+        )
+        .query::<log::ConsistencyQuery>()
+        .gives::<log::ConsistencyAnswer>(),
         Route::get(
             "/v1/audit/tile/{*path}",
             "get_tile",

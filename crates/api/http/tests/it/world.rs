@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
+use creto_audit::Audit;
+use creto_audit::memory::MemoryJournal;
 use creto_governor::Governor;
 use creto_types::ManualClock;
 use http_body_util::BodyExt as _;
@@ -16,6 +18,8 @@ pub(crate) const HOST: &str = "127.0.0.1:1";
 
 pub(crate) struct World {
     pub(crate) governor: Arc<Governor>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) journal: Arc<MemoryJournal>,
     pub(crate) router: Router,
     pub(crate) clock: Arc<ManualClock>,
     /// The owner's token.
@@ -73,6 +77,8 @@ impl World {
         );
         Self {
             governor: world.governor,
+            audit: world.audit,
+            journal: world.journal,
             router,
             clock: world.clock,
             owner: world.owner,

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use creto_errors::Classify as _;
-use creto_nhi::test_util::{World, name};
-use creto_nhi::{NhiStore, PrincipalType, conformance};
+use creto_nhi::test_util::{World, commit, name, under_root};
+use creto_nhi::{KeyHolder, NhiStore, PrincipalType, WrappedKey, conformance};
 use creto_state_sqlite::{Database, SqliteNhi};
-use creto_types::{Commit, StoreError};
+use creto_types::{Commit, OrgId, StoreError};
 
 fn store(path: &Path) -> Arc<dyn NhiStore> {
     Arc::new(SqliteNhi::new(Database::open(path).unwrap()))
@@ -87,10 +87,11 @@ async fn an_older_file_learns_to_supersede() {
     let org = world.organization("alice").await;
     let identity = world.nhi.identity_for_human(org, &name("alice")).unwrap();
     let token = world.nhi.issue_token(&identity, None).unwrap().token;
+    let keys = under_root(&world.store.load().await.unwrap());
     world.store = Arc::new(creto_nhi::memory::MemoryNhiStore::new());
     world.restart().await;
     let old = dir.path().join("old.db");
-    as_before_0007(&path, &old);
+    as_before_0007(&path, &old, &keys);
 
     world.store = store(&old);
     world.restart().await;
@@ -107,7 +108,7 @@ async fn an_older_file_learns_to_supersede() {
 
 /// Writes what is in one file to another, with the tables and columns that there
 /// were before the seventh migration.
-fn as_before_0007(path: &Path, old: &Path) {
+fn as_before_0007(path: &Path, old: &Path, keys: &[(OrgId, KeyHolder, WrappedKey)]) {
     const MIGRATIONS: [&str; 6] = [
         include_str!("../../migrations/0001_commits.sql"),
         include_str!("../../migrations/0002_nhi.sql"),
@@ -136,7 +137,62 @@ fn as_before_0007(path: &Path, old: &Path) {
         ))
         .unwrap();
     }
+    for (org, holder, wrapped) in keys {
+        let wrapped = serde_json::to_string(wrapped).unwrap();
+        let (table, column, name) = match holder {
+            KeyHolder::Organization(purpose) => ("organization_keys", "purpose", purpose.as_str()),
+            KeyHolder::Principal(name) => ("principals", "name", name.as_str()),
+        };
+        let update = format!("UPDATE {table} SET private = ?3 WHERE org = ?1 AND {column} = ?2");
+        let changed = raw.execute(&update, [&*org.to_string(), name, &*wrapped]);
+        assert_eq!(changed, Ok(1));
+    }
     raw.execute_batch("PRAGMA user_version = 6;").unwrap();
+}
+
+/// A file from before organizations had wrapping keys is read as it is, and moves to
+/// them with the first rotation.
+#[tokio::test]
+async fn an_older_file_learns_wrapping_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let mut world = World::on(store(&path)).await;
+    let org = world.organization("alice").await;
+    let keys = under_root(&world.store.load().await.unwrap());
+    world.store = Arc::new(creto_nhi::memory::MemoryNhiStore::new());
+    world.restart().await;
+    let old = dir.path().join("old.db");
+    as_before_0007(&path, &old, &keys);
+
+    world.store = store(&old);
+    world.restart().await;
+    world.principal(org, "before", PrincipalType::Agent).await;
+    let all_under = async |world: &World, version| {
+        let snapshot = world.store.load().await.unwrap();
+        let organizations = snapshot.organizations.iter();
+        let keys = organizations.flat_map(|row| row.keys.iter().map(|(_, key)| key));
+        let mut keys = keys.chain(snapshot.principals.iter().map(|row| &row.key));
+        keys.all(|key| key.wrapped.version() == version)
+    };
+    assert!(all_under(&world, None).await);
+    let draft = world.nhi.draft_rotation(org).unwrap();
+    let rotated = world
+        .nhi
+        .commit_rotation(draft, commit(org, "keys.rotated"));
+    rotated.await.unwrap();
+    world.restart().await;
+    assert_eq!(world.nhi.rewrap_keys(org).await.unwrap(), 6);
+    assert!(all_under(&world, Some(1)).await);
+    let retiring = world.nhi.retiring(org).unwrap();
+    let retired = world
+        .nhi
+        .retire_keys(org, retiring, commit(org, "keys.retired"));
+    retired.await.unwrap();
+    world.restart().await;
+    world
+        .delegate(org, world.request("alice", "before", None))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@
 use std::fs;
 use std::sync::Arc;
 
-use creto_audit::{TileStore as _, conformance};
-use creto_tiles_fs::FsTiles;
+use creto_audit::{TileStore as _, WitnessStore as _, conformance};
+use creto_tiles_fs::{FsTiles, FsWitness, KeptFile};
 use creto_types::StoreError;
 
 #[tokio::test]
@@ -109,4 +109,60 @@ async fn a_failed_write_changes_nothing() {
     assert!(tiles.put(org, "tile/0/000/1", vec![2]).await.is_err());
     assert_eq!(tiles.get(org, "tile/0/000").await.unwrap(), Some(vec![1]));
     assert_eq!(fs::read_dir(dir.path().join(".tmp")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_witness_remembers_one_checkpoint_a_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("witness");
+    let store = FsWitness::open(&root).unwrap();
+    for (origin, text) in [
+        ("log.example/a", "one"),
+        ("../b", "two"),
+        ("log.example/a", "three"),
+    ] {
+        store.put(origin, text.as_bytes().to_vec()).await.unwrap();
+    }
+    // A second process would sign what the first does not know.
+    assert!(matches!(
+        FsWitness::open(&root),
+        Err(StoreError::InUse { .. })
+    ));
+    drop(store);
+    fs::write(root.join(".tmp/7"), "half").unwrap();
+    let store = FsWitness::open(&root).unwrap();
+    for (origin, expected) in [
+        ("log.example/a", Some("three")),
+        ("../b", Some("two")),
+        ("c", None),
+    ] {
+        let found = store.get(origin).await.unwrap();
+        assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{origin}");
+    }
+    for origin in [String::new(), "x".repeat(121)] {
+        assert!(store.put(&origin, Vec::new()).await.is_err());
+        assert!(store.get(&origin).await.is_err());
+    }
+    assert_eq!(fs::read_dir(root.join(".tmp")).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(dir.path()).unwrap().count(),
+        1,
+        "nothing beside it"
+    );
+}
+
+#[test]
+fn a_kept_file_is_replaced_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("seen.json");
+    let file = KeptFile::new(&path);
+    assert_eq!(file.get().unwrap(), None);
+    for text in [&b"one"[..], b"", b"three"] {
+        file.put(text).unwrap();
+        assert_eq!(file.get().unwrap().as_deref(), Some(text));
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    // What cannot be written leaves what was there.
+    assert!(KeptFile::new(&path.join("below")).put(b"x").is_err());
+    assert_eq!(file.get().unwrap().as_deref(), Some(&b"three"[..]));
 }

@@ -8,8 +8,8 @@ use creto_metering::{
     PricedUnits, RateId, RateRule, Reservation, Settlement, Spend, UsedQuery,
 };
 use creto_nhi::{
-    LinkId, NhiStore, SignedLink, Snapshot, StoredEpoch, StoredOrganization, StoredPrincipal,
-    StoredSuspension,
+    LinkId, NhiStore, Rewrapped, SignedLink, Snapshot, StoredEpoch, StoredOrganization,
+    StoredPrincipal, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{ActionId, Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
@@ -150,6 +150,31 @@ impl NhiStore for HeldIdentities {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         self.inner.insert_epoch(epoch, commit).await
+    }
+    async fn rotate_keys(
+        &self,
+        rotation: StoredRotation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.inner.rotate_keys(rotation, commit).await
+    }
+    async fn rewrap_keys(&self, org: OrgId, keys: Vec<Rewrapped>) -> Result<(), StoreError> {
+        self.inner.rewrap_keys(org, keys).await
+    }
+    async fn retire_keys(
+        &self,
+        org: OrgId,
+        before_version: u32,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.inner.retire_keys(org, before_version, commit).await
+    }
+    async fn replace_wrapping(
+        &self,
+        keys: Vec<(OrgId, WrappingKey)>,
+        commits: Vec<Commit>,
+    ) -> Result<(), StoreError> {
+        self.inner.replace_wrapping(keys, commits).await
     }
 }
 

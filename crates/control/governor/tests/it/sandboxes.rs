@@ -3,12 +3,13 @@ use std::time::Duration;
 
 use creto_errors::Classify as _;
 use creto_governor::{
-    GovernedEgress, IdempotencyKey, LimitsRequest, MountRequest, OutcomeKind, SandboxRequest,
-    SandboxState, SuspensionRequest,
+    FilesRequest, GovernedEgress, IdempotencyKey, LimitsRequest, MountRequest, OutcomeKind,
+    SandboxRequest, SandboxState, SuspensionRequest,
 };
 use creto_runtime::{EgressDecision as _, EgressProtocol, EgressRequest, EgressVerdict};
 use creto_telemetry::Metrics;
 
+use crate::policies::starter;
 use crate::world::{World, action};
 
 fn program(world: &World) -> SandboxRequest {
@@ -197,6 +198,32 @@ async fn a_running_sandbox_of_a_suspended_agent_reaches_nothing() {
     }
     let allowed = egress.decide(sandbox, &ask("releases.example.test")).await;
     assert!(allowed.is_allow(), "{allowed:?}");
+}
+
+/// Connections are live traffic too.
+#[tokio::test]
+async fn a_candidate_is_asked_about_connections() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let started = governor.launch(&world.owner, program(&world), None).await;
+    let sandbox = started.expect("starts").id.parse().expect("an id");
+    let mut files = starter();
+    files.remove("egress.cedar");
+    files.remove("egress.test.json");
+    let request = FilesRequest { files };
+    let shadow = governor.start_policy_shadow(&world.owner, request, None);
+    assert!(shadow.await.expect("starts").active);
+    let egress = egress(&world);
+    let allowed = egress.decide(sandbox, &ask("releases.example.test")).await;
+    assert!(allowed.is_allow(), "{allowed:?}");
+    let told = loop {
+        let told = governor.policy_shadow(&world.owner).expect("answers");
+        if told.judged >= 1 {
+            break told;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((told.judged, told.different), (1, 1));
 }
 
 #[tokio::test]

@@ -173,10 +173,12 @@ impl World {
             Arc::new(SeededRandom::new(3)),
         ));
         let random = Arc::new(SeededRandom::new(4));
+        let provider = Arc::new(creto_crypto::AwsLcProvider::new(random.clone()));
+        let root = creto_crypto::RootKey::from_hex(&"7".repeat(64)).expect("a key");
         let nhi = Nhi::open(
             store,
-            Arc::new(creto_crypto::AwsLcProvider::new(random.clone())),
-            Arc::new(creto_crypto::RootKey::from_hex(&"7".repeat(64)).expect("a key")),
+            provider.clone(),
+            Arc::new(creto_crypto::LocalKeystore::new(root, provider)),
             Arc::clone(&ids),
             clock.clone(),
             creto_nhi::NhiConfig::new("creto.test"),

@@ -95,9 +95,6 @@ impl<'a> Use<'a> {
     }
 }
 
-/// How long it takes at least until what expired is given back.
-const SOON: Duration = Duration::from_secs(1);
-
 /// When a reservation ends by itself, and which it is.
 type Due = (Timestamp, ActionId);
 
@@ -150,30 +147,36 @@ impl Reservations {
         Some(open)
     }
 
-    /// Refuses one more of this agent when there are as many as may be.
+    /// Refuses one more of this agent when there are as many as may be. Those whose time
+    /// is over count no more, so that the wait is true before they are closed.
     pub(crate) fn room(
         &self,
         agent: &PrincipalName,
         bounds: &OpenBounds,
         now: Timestamp,
     ) -> Result<(), MeteringError> {
-        let of_agent = self.of_agents.get(agent).filter(|open| !open.is_empty());
-        let (scope, most, open) = match of_agent {
-            Some(open) if open.len() >= bounds.per_agent => {
-                (LimitScope::Agent(agent.clone()), bounds.per_agent, open)
+        let of_agent = self.of_agents.get(agent);
+        let first_due = |open: &BTreeSet<Due>, most: usize| {
+            if open.len() < most {
+                return None;
             }
-            _ if self.due.len() >= bounds.per_organization => {
-                (LimitScope::Organization, bounds.per_organization, &self.due)
-            }
-            _ => return Ok(()),
+            let over = open.iter().take_while(|(expires_at, _)| *expires_at <= now);
+            let over = over.count();
+            let first = open.iter().nth(over)?;
+            (open.len() - over >= most).then_some(first.0)
         };
-        let first = open.first().map_or(now, |(expires_at, _)| *expires_at);
-        let left = Duration::try_from(first.duration_since(now)).unwrap_or_default();
-        let retry_after = left.max(SOON);
+        let whole = (LimitScope::Organization, bounds.per_organization);
+        let own = (LimitScope::Agent(agent.clone()), bounds.per_agent);
+        let full = of_agent
+            .and_then(|open| Some((own, first_due(open, bounds.per_agent)?)))
+            .or_else(|| Some((whole, first_due(&self.due, bounds.per_organization)?)));
+        let Some(((scope, most), first)) = full else {
+            return Ok(());
+        };
         Err(MeteringError::TooManyOpen {
             scope,
             most,
-            retry_after,
+            retry_after: Duration::try_from(first.duration_since(now)).unwrap_or_default(),
         })
     }
 

@@ -272,7 +272,7 @@ impl Plan {
     ) -> Result<(), Refusal> {
         let action = spend.action;
         if PACED && !locks.in_time(action, spend.now.mono_ns) {
-            return Err(self.too_fast(locks, spend));
+            return Err(self.too_fast(locks, spend, data));
         }
         let held = &locks.agent;
         let units = i128::from(spend.units);
@@ -339,8 +339,22 @@ impl Plan {
         Err(exceeded(cell, held, at, share, retry_after))
     }
 
+    /// Which of the rate and the limits is waited for longest: the call fits after that.
     #[cold]
-    fn too_fast(&self, locks: &Locks<'_>, spend: &Spend<'_>) -> Refusal {
+    fn too_fast(&self, locks: &Locks<'_>, spend: &Spend<'_>, data: &mut HoldData) -> Refusal {
+        let rate = self.pace(locks, spend);
+        match (self.second_look(&locks.agent, spend.action, data), &rate) {
+            (Err(Refusal::Exceeded(limit)), Refusal::RateLimited { retry_after, .. })
+                if limit.retry_after.is_none_or(|wait| wait > *retry_after) =>
+            {
+                Refusal::Exceeded(limit)
+            }
+            (Err(refused @ Refusal::Refused { .. }), _) => refused,
+            _ => rate,
+        }
+    }
+
+    fn pace(&self, locks: &Locks<'_>, spend: &Spend<'_>) -> Refusal {
         let now = spend.now.mono_ns;
         let agent = locks.agent.wait(spend.action, now);
         let whole = locks

@@ -14,6 +14,7 @@ mod limits;
 mod model;
 mod overspend;
 mod quota;
+mod windows;
 mod world;
 
 use std::collections::HashMap;

@@ -289,6 +289,13 @@ async fn open_reservations_have_a_bound_that_time_mends() {
     let given_back = world.balance(&world.meter, &bot[0]);
     assert_eq!(given_back[1], usd("0.50"), "what it held was given back");
 
+    // The wait suffices, whether what expired is closed by then or not.
+    world.clock.advance(retry_after - Duration::from_nanos(1));
+    let hold = world.ask(&bot, "draft", 1).unwrap();
+    assert!(world.keep("draft", hold).await.is_err());
+    world.clock.advance(Duration::from_nanos(1));
+    world.reserve(&bot, "draft", 1).await;
+
     let of_other = world.reserve(&other, "draft", 1).await;
     let hold = world.ask(&other, "draft", 1).unwrap();
     let error = world.keep("draft", hold).await.unwrap_err();

@@ -1,15 +1,25 @@
 //! From the journal to proofs, over failures, restarts and contradictions.
 
-use creto_audit::conformance::org;
-use creto_audit::{Audit, AuditError, Checkpointed, Journal as _, LogKeySource as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use creto_audit::conformance::{org, record};
+use creto_audit::memory::MemoryJournal;
+use creto_audit::{
+    Audit, AuditConfig, AuditError, Checkpointed, Journal, LogKeySource as _, RecordClass,
+};
 use creto_crypto::{Signature, SignatureAlgorithm, sha256};
 use creto_errors::{Class, Classify as _};
 use creto_tlog::{
     Checkpoint, Frontier, Hash, Hasher, InclusionProof, Note, NoteKey, verify_inclusion,
 };
-use creto_types::{LeafIndex, OrgId};
+use creto_types::{Evidence, LeafIndex, OrgId, StoreError};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
-use crate::World;
+use crate::{World, config};
 
 const HASHER: Hasher = Hasher::new(sha256);
 
@@ -104,6 +114,134 @@ async fn what_was_committed_is_published_in_the_background() {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
     }
+}
+
+/// However long trace records may wait.
+#[tokio::test]
+async fn evidence_does_not_wait_for_trace_records() {
+    let world = World::new();
+    let slow = AuditConfig {
+        flush_interval: Duration::from_secs(3_600),
+        ..config()
+    };
+    let audit = world.open_over(world.journal.clone(), slow).await.unwrap();
+    world.commit(org(1), 3).await;
+    audit.notify(org(1));
+    let published = async {
+        while audit.public_checkpoint(org(1)).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), published).await.unwrap();
+}
+
+/// A journal to which something is added each time it is read.
+struct Growing(Arc<MemoryJournal>);
+
+#[async_trait]
+impl Journal for Growing {
+    async fn append(
+        &self,
+        class: RecordClass,
+        records: Vec<Evidence>,
+    ) -> Result<Vec<LeafIndex>, StoreError> {
+        self.0.append(class, records).await
+    }
+
+    async fn read(&self, org: OrgId, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let more = vec![record(org, 0)];
+        self.0.append(RecordClass::Evidence, more).await?;
+        self.0.read(org, from, max).await
+    }
+
+    async fn size(&self, org: OrgId) -> Result<u64, StoreError> {
+        self.0.size(org).await
+    }
+
+    async fn organizations(&self) -> Result<Vec<OrgId>, StoreError> {
+        self.0.organizations().await
+    }
+}
+
+#[tokio::test]
+async fn a_steady_stream_of_leaves_does_not_put_the_checkpoint_off() {
+    let world = World::new();
+    let journal = Arc::new(Growing(world.journal.clone()));
+    let audit = world.open_over(journal, config()).await.unwrap();
+    world.commit(org(1), 3).await;
+    let publish = audit.checkpoint(org(1));
+    let head = timeout(Duration::from_secs(60), publish)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(head.size, 3);
+    assert_eq!(audit.checkpoint(org(1)).await.unwrap().size, 4);
+}
+
+/// A journal whose leaves from `stuck` on cannot be read until it is let to.
+struct Stuck {
+    inner: Arc<MemoryJournal>,
+    stuck: u64,
+    gate: Semaphore,
+    waiting: AtomicBool,
+}
+
+#[async_trait]
+impl Journal for Stuck {
+    async fn append(
+        &self,
+        class: RecordClass,
+        records: Vec<Evidence>,
+    ) -> Result<Vec<LeafIndex>, StoreError> {
+        self.inner.append(class, records).await
+    }
+
+    async fn read(&self, org: OrgId, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        if from >= self.stuck {
+            self.waiting.store(true, Ordering::SeqCst);
+            let _turn = self.gate.acquire().await.unwrap();
+        }
+        self.inner.read(org, from, max).await
+    }
+
+    async fn size(&self, org: OrgId) -> Result<u64, StoreError> {
+        self.inner.size(org).await
+    }
+
+    async fn organizations(&self) -> Result<Vec<OrgId>, StoreError> {
+        self.inner.organizations().await
+    }
+}
+
+/// The writer is in the middle of its work and cannot go on.
+#[tokio::test]
+async fn a_reader_of_what_is_published_never_waits_for_the_writer() {
+    let world = World::new();
+    world.commit(org(1), 300).await;
+    let journal = Arc::new(Stuck {
+        inner: world.journal.clone(),
+        stuck: 300,
+        gate: Semaphore::new(1),
+        waiting: AtomicBool::new(false),
+    });
+    let audit = world.open_over(journal.clone(), config()).await.unwrap();
+    world.commit(org(1), 9).await;
+    journal.gate.acquire().await.unwrap().forget();
+    journal.waiting.store(false, Ordering::SeqCst);
+    audit.notify(org(1));
+    let read = async {
+        while !journal.waiting.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        audit.prove(org(1), LeafIndex(7)).await.unwrap();
+        let proof = audit.consistency(org(1), 3, Some(300)).await.unwrap();
+        assert_eq!(proof.to, 300);
+        assert!(audit.public_checkpoint(org(1)).await.unwrap().is_some());
+    };
+    timeout(Duration::from_secs(60), read).await.unwrap();
+    journal.gate.add_permits(1);
+    let proof = audit.prove(org(1), LeafIndex(308)).await.unwrap();
+    assert_eq!(proof.index, LeafIndex(308));
 }
 
 #[tokio::test]

@@ -8,9 +8,14 @@
 )]
 
 mod bundle;
+mod consistency;
 mod contracts;
 mod log;
+mod monitors;
+mod others;
+mod proofs;
 mod trace;
+mod witnesses;
 
 use std::collections::HashMap;
 use std::sync::Arc;

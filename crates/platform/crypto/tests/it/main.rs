@@ -10,11 +10,13 @@ mod composite;
 mod properties;
 mod provider;
 mod root_key;
+mod wycheproof;
+mod xwing;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use creto_crypto::AwsLcProvider;
-use creto_types::{SeededRandom, SystemRandom};
+use creto_types::{Randomness, SeededRandom, SystemRandom};
 
 fn provider() -> AwsLcProvider {
     AwsLcProvider::new(Arc::new(SystemRandom))
@@ -22,4 +24,22 @@ fn provider() -> AwsLcProvider {
 
 fn seeded(seed: u64) -> AwsLcProvider {
     AwsLcProvider::new(Arc::new(SeededRandom::new(seed)))
+}
+
+/// Gives out these bytes, and no more than there are.
+struct Fixed(Mutex<Vec<u8>>);
+
+impl Fixed {
+    fn new(bytes: &[u8]) -> Self {
+        Self(Mutex::new(bytes.to_vec()))
+    }
+}
+
+impl Randomness for Fixed {
+    fn fill(&self, buffer: &mut [u8]) {
+        let mut left = self.0.lock().unwrap();
+        let rest = left.split_off(buffer.len());
+        buffer.copy_from_slice(&left);
+        *left = rest;
+    }
 }

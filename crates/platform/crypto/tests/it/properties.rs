@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use creto_crypto::{
-    AeadAlgorithm, AwsLcProvider, CryptoProvider, RootKey, Secret, Signature, SignatureAlgorithm,
-    SigningKey, VerifyingKey,
+    AeadAlgorithm, Algorithm as _, AwsLcProvider, CryptoProvider, RootKey, Sealed, Secret,
+    Signature, SignatureAlgorithm, SigningKey, VerifyingKey, WrapAlgorithm,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -62,13 +62,20 @@ proptest! {
 
     #[test]
     fn sealing_and_wrapping_round_trip(data in vec(any::<u8>(), 0..500), aad in vec(any::<u8>(), 0..50), purpose in ".{0,40}") {
-        let key = PROVIDER.generate_aead_key(AeadAlgorithm::Aes256Gcm).unwrap();
-        let sealed = PROVIDER.seal(&key, &aad, &data).unwrap();
-        let opened = PROVIDER.open(&key, &aad, &sealed).unwrap();
-        prop_assert_eq!(opened.expose(), &data[..]);
+        for algorithm in AeadAlgorithm::ALL {
+            let key = PROVIDER.generate_aead_key(*algorithm).unwrap();
+            let sealed = PROVIDER.seal(&key, &aad, &data).unwrap();
+            let json = serde_json::to_string(&sealed).unwrap();
+            let sealed: Sealed = serde_json::from_str(&json).unwrap();
+            let opened = PROVIDER.open(&key, &aad, &sealed).unwrap();
+            prop_assert_eq!(opened.expose(), &data[..]);
+        }
         let root = RootKey::from_hex(&"5a".repeat(32)).unwrap();
-        let wrapped = root.wrap(&*PROVIDER, &purpose, &Secret::copy_of(&data)).unwrap();
-        let opened = root.unwrap(&purpose, &wrapped).unwrap();
-        prop_assert_eq!(opened.expose(), &data[..]);
+        for algorithm in WrapAlgorithm::ALL {
+            let secret = Secret::copy_of(&data);
+            let wrapped = root.wrap(&*PROVIDER, *algorithm, &purpose, &secret).unwrap();
+            let opened = root.unwrap(&purpose, &wrapped).unwrap();
+            prop_assert_eq!(opened.expose(), &data[..]);
+        }
     }
 }

@@ -3,9 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use creto_crypto::{CryptoError, RootKey, RootKeyError, Secret, WrappedKey};
+use creto_crypto::{
+    Algorithm as _, CryptoError, RootKey, RootKeyError, Secret, WrapAlgorithm, WrappedKey,
+};
 
 use crate::{provider, seeded};
+
+const ALGORITHM: WrapAlgorithm = WrapAlgorithm::HkdfSha256Aes256Gcm;
 
 #[test]
 fn a_new_file_is_private_whole_and_never_replaced() {
@@ -88,7 +92,7 @@ fn a_wrapped_key_opens_for_its_purpose_and_root_alone() {
     let root = RootKey::from_hex(&"01".repeat(32)).unwrap();
     let other = RootKey::from_hex(&"02".repeat(32)).unwrap();
     let secret = Secret::new(vec![9; 64]);
-    let wrapped = root.wrap(&provider, "issuer", &secret).unwrap();
+    let wrapped = root.wrap(&provider, ALGORITHM, "issuer", &secret).unwrap();
     assert_eq!(root.unwrap("issuer", &wrapped).unwrap(), secret);
     assert_eq!(
         root.unwrap("Issuer", &wrapped),
@@ -98,7 +102,10 @@ fn a_wrapped_key_opens_for_its_purpose_and_root_alone() {
         other.unwrap("issuer", &wrapped),
         Err(CryptoError::OpenFailed)
     );
-    assert_ne!(root.wrap(&provider, "issuer", &secret).unwrap(), wrapped);
+    assert_ne!(
+        root.wrap(&provider, ALGORITHM, "issuer", &secret).unwrap(),
+        wrapped
+    );
 
     let json = serde_json::to_string(&wrapped).unwrap();
     assert!(
@@ -113,7 +120,7 @@ fn a_wrapped_key_opens_for_its_purpose_and_root_alone() {
 fn a_mangled_wrapped_key_is_an_error() {
     let root = RootKey::from_hex(&"01".repeat(32)).unwrap();
     let wrapped = root
-        .wrap(&seeded(1), "p", &Secret::new(vec![9; 32]))
+        .wrap(&seeded(1), ALGORITHM, "p", &Secret::new(vec![9; 32]))
         .unwrap();
     let json = serde_json::to_value(&wrapped).unwrap();
     for (field, value) in [
@@ -128,5 +135,45 @@ fn a_mangled_wrapped_key_is_an_error() {
         json[field] = value.into();
         let wrapped: WrappedKey = serde_json::from_value(json).unwrap();
         assert!(root.unwrap("p", &wrapped).is_err(), "{field}={value}");
+    }
+}
+
+/// Made with Python's `cryptography` 50.0.2 from the description in
+/// `docs/formats/keys-and-tokens.md`. What is stored so stays readable.
+#[test]
+fn wrapped_keys_that_others_made_open() {
+    let root = RootKey::from_hex(&"01".repeat(32)).unwrap();
+    for (algorithm, ciphertext) in [
+        (
+            "HKDF-SHA256+A256GCM",
+            "4_VqnX_zUqCZaiQLyGVqXBYbA3qLJ4ndfuCh1pUpOitddGbYrE4dFdtcyObrYOjy",
+        ),
+        (
+            "HKDF-SHA256+ChaCha20-Poly1305",
+            "P33huAwqLLLD6XFP6D2WjRxQ0xA2p07vDZiOESW7HK6d5aANFZNrlMz2ZcKZOJAT",
+        ),
+    ] {
+        let salt = "AAECAwQFBgcICQoLDA0ODw";
+        let json =
+            format!(r#"{{"alg":"{algorithm}","salt":"{salt}","ciphertext":"{ciphertext}"}}"#);
+        let wrapped: WrappedKey = serde_json::from_str(&json).unwrap();
+        let opened = root.unwrap("issuer", &wrapped).unwrap();
+        assert_eq!(opened.expose(), [9; 32], "{algorithm}");
+    }
+}
+
+#[test]
+fn a_wrapped_key_does_not_change_its_algorithm() {
+    let root = RootKey::from_hex(&"01".repeat(32)).unwrap();
+    let secret = Secret::new(vec![9; 32]);
+    for made in WrapAlgorithm::ALL {
+        let wrapped = root.wrap(&seeded(1), *made, "p", &secret).unwrap();
+        assert_eq!(wrapped.algorithm(), *made);
+        for named in WrapAlgorithm::ALL {
+            let json = serde_json::to_string(&wrapped).unwrap();
+            let json = json.replace(made.as_str(), named.as_str());
+            let wrapped: WrappedKey = serde_json::from_str(&json).unwrap();
+            assert_eq!(root.unwrap("p", &wrapped).is_ok(), made == named);
+        }
     }
 }

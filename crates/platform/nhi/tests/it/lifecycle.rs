@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use creto_nhi::memory::MemoryNhiStore;
 use creto_nhi::test_util::{World, name, rights};
 use creto_nhi::{
-    KeyPurpose, LinkId, NhiStore, PrincipalType, SignedLink, Snapshot, StoredEpoch,
-    StoredOrganization, StoredPrincipal, StoredSuspension,
+    KeyPurpose, LinkId, NhiStore, PrincipalType, Rewrapped, SignedLink, Snapshot, StoredEpoch,
+    StoredOrganization, StoredPrincipal, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use tokio::sync::Notify;
@@ -237,6 +237,43 @@ impl NhiStore for Tricky {
             return Err(StoreError::Unavailable("connection lost".into()));
         }
         Ok(receipt)
+    }
+
+    async fn rotate_keys(
+        &self,
+        rotation: StoredRotation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        let receipt = self.inner.rotate_keys(rotation, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
+    }
+
+    async fn rewrap_keys(&self, org: OrgId, keys: Vec<Rewrapped>) -> Result<(), StoreError> {
+        self.before().await?;
+        self.inner.rewrap_keys(org, keys).await
+    }
+
+    async fn retire_keys(
+        &self,
+        org: OrgId,
+        before_version: u32,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        self.inner.retire_keys(org, before_version, commit).await
+    }
+
+    async fn replace_wrapping(
+        &self,
+        keys: Vec<(OrgId, WrappingKey)>,
+        commits: Vec<Commit>,
+    ) -> Result<(), StoreError> {
+        self.before().await?;
+        self.inner.replace_wrapping(keys, commits).await
     }
 }
 

@@ -6,11 +6,13 @@
     reason = "tests"
 )]
 
+mod algorithms;
 mod chains;
 mod credentials;
 mod delegations;
 mod lifecycle;
 mod properties;
+mod rotation;
 mod stores;
 mod suspension;
 mod tokens;

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod cosignatures;
 mod formats;
 mod growth;
 mod naive;

@@ -107,6 +107,8 @@ fn every_proof_of_small_trees() {
                 .resolve(HASHER, &tiles)
                 .unwrap();
             verify_consistency(HASHER, n, &old, size, &frontier.root(), &proof).unwrap();
+            let plan = ProofPlan::prefix_root(n, size).unwrap();
+            assert_eq!(plan.resolve(HASHER, &tiles).unwrap(), [old]);
         }
     }
 }
@@ -119,6 +121,10 @@ fn questions_without_an_answer_are_refused() {
     );
     assert_eq!(
         ProofPlan::consistency(4, 3),
+        Err(ProofError::SizeShrinks { old: 4, new: 3 })
+    );
+    assert_eq!(
+        ProofPlan::prefix_root(4, 3),
         Err(ProofError::SizeShrinks { old: 4, new: 3 })
     );
     let root = HASHER.empty();

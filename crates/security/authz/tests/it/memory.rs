@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
-use creto_authz::{Action, CheckRequest, ContextValue, Decision, ResourceRef};
+use creto_authz::{Action, AuthzConfig, CheckRequest, ContextValue, Decision, ResourceRef};
 use creto_nhi::test_util::{resume, suspend};
 
 use crate::world::{World, at, code, question};
@@ -141,19 +141,38 @@ fn approvals_and_errors_are_not_remembered() {
     }
 }
 
-/// However many names an attacker makes up, what is remembered stays right.
+/// However many names an attacker makes up, short or long, what is remembered stays as
+/// much as configured, and right.
 #[test]
 fn made_up_names_only_push_out() {
-    let world =
-        World::with(r#"permit (principal, action, resource == Creto::Resource::"repo:creto");"#);
+    const ROOM: u64 = 64;
+    const NAMES: u64 = 2_000;
+    let world = World::remembering(AuthzConfig {
+        remembered: usize::try_from(ROOM).unwrap(),
+    });
+    world.publish(
+        world.org,
+        r#"permit (principal, action, resource == Creto::Resource::"repo:creto");"#,
+    );
     let bound = world.bind(world.bot());
     let read = Action::named("history.read");
-    for number in 0..20_000_u32 {
-        let made_up = ResourceRef::resource(format!("repo:{}{number}", "x".repeat(40)));
-        assert!(!world.authz.check(&bound, &read, &made_up, 1).is_allowed());
-    }
     let repo = ResourceRef::resource(REPO);
+    for padding in ["", &"x".repeat(40)] {
+        let ask_all = || {
+            let before = world.authz.counters().evaluated;
+            for number in 0..NAMES {
+                let made_up = ResourceRef::resource(format!("repo:{padding}{number}"));
+                assert!(!world.authz.check(&bound, &read, &made_up, 1).is_allowed());
+            }
+            world.authz.counters().evaluated - before
+        };
+        assert_eq!(ask_all(), NAMES);
+        assert!(ask_all() >= NAMES - ROOM, "no more than that is remembered");
+        assert!(world.authz.check(&bound, &read, &repo, 1).is_allowed());
+    }
+    let before = world.authz.counters().evaluated;
     assert!(world.authz.check(&bound, &read, &repo, 1).is_allowed());
+    assert_eq!(world.authz.counters().evaluated, before, "it is remembered");
     let long = ResourceRef::resource("y".repeat(10_000));
     assert!(!world.authz.check(&bound, &read, &long, 1).is_allowed());
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use creto_authz::{
-    Account, Action, Approval, Authz, Bound, CheckRequest, CompiledPolicies, ContextValue,
-    Decision, Hold, HoldData, Holder, PolicyId, PolicySources, Quota, Refusal, ResourceRef, Spend,
+    Account, Action, Approval, Authz, AuthzConfig, Bound, CheckRequest, CompiledPolicies,
+    ContextValue, Decision, Hold, HoldData, Holder, PolicyId, PolicySources, Quota, Refusal,
+    ResourceRef, Spend,
 };
 use creto_nhi::{AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right, Standing};
 use creto_types::{
@@ -117,6 +118,10 @@ pub(crate) const EXPIRES: &str = "2026-06-01T00:00:00Z";
 impl World {
     /// With no policies in force.
     pub(crate) fn empty() -> Self {
+        Self::remembering(AuthzConfig::default())
+    }
+
+    pub(crate) fn remembering(config: AuthzConfig) -> Self {
         let clock = Arc::new(ManualClock::new(at("2026-05-01T00:00:00Z")));
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds::new(
             Arc::<ManualClock>::clone(&clock),
@@ -128,7 +133,7 @@ impl World {
             authz: Authz::new(
                 Arc::new(Recording(Arc::clone(&quota))),
                 Arc::<ManualClock>::clone(&clock),
-                creto_authz::AuthzConfig::default(),
+                config,
             ),
             quota,
             clock,

@@ -26,3 +26,6 @@ DROP TABLE journal_before;
 
 -- The rows of an action are few, and in the order of their places.
 CREATE INDEX journal_by_action ON journal (action_id) WHERE action_id IS NOT NULL;
+
+-- Decisions, which candidate policies are asked about, are few among the traces.
+CREATE INDEX journal_decisions ON journal (place) WHERE kind = 'action.decided';

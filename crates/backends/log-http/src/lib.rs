@@ -1,0 +1,233 @@
+//! Logs and witnesses of others over HTTP: the files of C2SP tlog-tiles, and
+//! `add-checkpoint` of C2SP tlog-witness.
+//!
+//! Plain HTTP only. What comes back is believed for its signatures and hashes, never
+//! for where it came from, so nothing but privacy hangs on the connection; a proxy
+//! that speaks TLS to the outside gives that.
+//!
+//! Answers are bounded in size and time, and redirects are not followed.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use creto_audit::{LogReader, WitnessAnswer, WitnessClient};
+use creto_errors::{Class, Classify};
+use creto_types::StoreError;
+use ureq::Agent;
+
+/// The longest that a file is waited for.
+const LONGEST_FILE: Duration = Duration::from_secs(10);
+
+/// The longest that a cosignature is waited for: no longer than a server that is told to
+/// stop waits for its open requests.
+const LONGEST_COSIGNATURE: Duration = Duration::from_secs(5);
+
+/// A full bundle: 256 entries of 65,535 bytes, each with its two-byte length.
+const MAX_FILE_BYTES: u64 = 256 * (65_535 + 2);
+
+/// Some signature lines, or the reason why there are none.
+const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+
+/// Where a log or a witness is: `http://host[:port][/path]`, without a slash at the
+/// end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpPrefix(String);
+
+/// A text is not such an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` {why}")]
+pub struct PrefixError {
+    text: String,
+    why: &'static str,
+}
+
+impl Classify for PrefixError {
+    fn class(&self) -> Class {
+        Class::Permanent
+    }
+
+    fn code(&self) -> &'static str {
+        "log_address_invalid"
+    }
+}
+
+impl FromStr for HttpPrefix {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = |why| PrefixError {
+            text: text.chars().take(200).collect(),
+            why,
+        };
+        if text.starts_with("https://") {
+            return Err(refused(
+                "is HTTPS, which this build does not speak; name a proxy on this machine that does",
+            ));
+        }
+        let rest = text
+            .strip_prefix("http://")
+            .ok_or_else(|| refused("is not an address: http://host[:port][/path]"))?;
+        let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '@' | '\\');
+        if rest.is_empty() || rest.starts_with('/') || !rest.chars().all(plain) {
+            return Err(refused(
+                "is not an address: http://host[:port][/path], without credentials and queries",
+            ));
+        }
+        Ok(Self(text.trim_end_matches('/').to_owned()))
+    }
+}
+
+impl fmt::Display for HttpPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A file could not be had.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    #[error("cannot read {url}")]
+    Call {
+        url: String,
+        #[source]
+        source: Box<ureq::Error>,
+    },
+    #[error("{url} was answered with the status {status}")]
+    Status { url: String, status: u16 },
+}
+
+fn agent(longest: Duration) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_global(Some(longest))
+        .user_agent(concat!("creto/", env!("CARGO_PKG_VERSION")))
+        .build();
+    config.new_agent()
+}
+
+/// A log's public files.
+#[derive(Clone, Debug)]
+pub struct HttpLog {
+    agent: Agent,
+    prefix: HttpPrefix,
+}
+
+impl HttpLog {
+    /// The log below this prefix.
+    #[must_use]
+    pub fn new(prefix: HttpPrefix) -> Self {
+        Self {
+            agent: agent(LONGEST_FILE),
+            prefix,
+        }
+    }
+}
+
+impl LogReader for HttpLog {
+    fn get(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let url = format!("{}/{path}", self.prefix);
+        let failed = |error: FetchError| StoreError::Unavailable(Box::new(error));
+        let call = |source: ureq::Error| {
+            failed(FetchError::Call {
+                url: url.clone(),
+                source: Box::new(source),
+            })
+        };
+        let mut response = self.agent.get(&url).call().map_err(call)?;
+        match response.status().as_u16() {
+            200 => {}
+            404 | 410 => return Ok(None),
+            status => {
+                let url = url.clone();
+                return Err(failed(FetchError::Status { url, status }));
+            }
+        }
+        let body = response.body_mut().with_config().limit(MAX_FILE_BYTES);
+        Ok(Some(body.read_to_vec().map_err(call)?))
+    }
+}
+
+/// A witness.
+#[derive(Clone, Debug)]
+pub struct HttpWitness {
+    agent: Agent,
+    prefix: HttpPrefix,
+}
+
+impl HttpWitness {
+    /// The witness with this submission prefix.
+    #[must_use]
+    pub fn new(prefix: HttpPrefix) -> Self {
+        Self {
+            agent: agent(LONGEST_COSIGNATURE),
+            prefix,
+        }
+    }
+
+    fn send(&self, request: &str) -> Result<WitnessAnswer, String> {
+        let url = format!("{}/add-checkpoint", self.prefix);
+        let call = |error: ureq::Error| format!("{url} cannot be reached: {error}");
+        let mut response = self
+            .agent
+            .post(&url)
+            .content_type("text/plain; charset=utf-8")
+            .send(request)
+            .map_err(call)?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES);
+        let text = body.read_to_string().map_err(call)?;
+        let size = || text.strip_suffix('\n').and_then(|size| size.parse().ok());
+        Ok(match (status, size()) {
+            (200, _) => WitnessAnswer::Cosigned(text),
+            (409, Some(size)) => WitnessAnswer::Conflict(size),
+            _ => {
+                let why: String = text.chars().take(200).collect();
+                WitnessAnswer::Refused(format!("status {status}: {}", why.trim_end()))
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl WitnessClient for HttpWitness {
+    async fn add_checkpoint(&self, request: String) -> Result<WitnessAnswer, String> {
+        let witness = self.clone();
+        tokio::task::spawn_blocking(move || witness.send(&request))
+            .await
+            .map_err(|error| error.to_string())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_plain_http() {
+        for (text, kept) in [
+            (
+                "http://127.0.0.1:7182/log/org",
+                "http://127.0.0.1:7182/log/org",
+            ),
+            ("http://log.example/", "http://log.example"),
+        ] {
+            assert_eq!(text.parse::<HttpPrefix>().unwrap().to_string(), kept);
+        }
+        for text in [
+            "https://log.example",
+            "log.example",
+            "http://",
+            "http:///x",
+            "http://me:secret@log.example",
+            "http://log.example/?a=b",
+            "http://log.example/a b",
+        ] {
+            assert!(text.parse::<HttpPrefix>().is_err(), "{text}");
+        }
+    }
+}

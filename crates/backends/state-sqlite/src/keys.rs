@@ -1,0 +1,224 @@
+//! Rotation of an organization's keys, and what its private keys are wrapped under.
+
+use creto_nhi::{FormerIssuer, KeyHolder, KeyPurpose, Rewrapped, StoredRotation, WrappingKey};
+use creto_types::{Commit, OrgId, Receipt, StoreError};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+use crate::database::{apply_commit, sql};
+use crate::nhi::{exists, field, found, from_json, json, one};
+
+const CONFLICT: StoreError = StoreError::Conflict {
+    what: "wrapping key",
+};
+
+pub(crate) fn add_wrapping_key(
+    tx: &Transaction<'_>,
+    org: &str,
+    key: &WrappingKey,
+) -> Result<(), StoreError> {
+    let added = tx
+        .prepare_cached(
+            "INSERT INTO wrapping_keys (org, version, wrapped)
+             SELECT ?1, ?2, ?3 WHERE NOT EXISTS (
+                 SELECT 1 FROM wrapping_keys WHERE org = ?1 AND version >= ?2
+             )",
+        )
+        .map_err(sql)?
+        .execute(params![org, key.version, json(&key.wrapped)?])
+        .map_err(sql)?;
+    one(added, "wrapping key")
+}
+
+/// Refuses a key under a wrapping key that is not there.
+pub(crate) fn wrapping_known(
+    tx: &Transaction<'_>,
+    org: &str,
+    version: Option<u32>,
+) -> Result<(), StoreError> {
+    let Some(version) = version else {
+        return Ok(());
+    };
+    let known = exists(
+        tx,
+        "SELECT 1 FROM wrapping_keys WHERE org = ?1 AND version = ?2",
+        params![org, version],
+    )?;
+    known.then_some(()).ok_or(CONFLICT)
+}
+
+pub(crate) fn load_wrapping_keys(
+    connection: &Connection,
+    org: &str,
+) -> Result<Vec<WrappingKey>, StoreError> {
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT version, wrapped FROM wrapping_keys WHERE org = ?1 ORDER BY version",
+        )
+        .map_err(sql)?;
+    let rows = statement
+        .query_map([org], |row| Ok((row.get(0)?, row.get(1)?)))
+        .map_err(sql)?;
+    rows.map(|row| {
+        let (version, wrapped): (u32, String) = row.map_err(sql)?;
+        Ok(WrappingKey {
+            version,
+            wrapped: from_json("wrapping key", &wrapped)?,
+        })
+    })
+    .collect()
+}
+
+pub(crate) fn load_former_issuers(
+    connection: &Connection,
+    org: &str,
+) -> Result<Vec<FormerIssuer>, StoreError> {
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT public, replaced_at FROM former_issuers WHERE org = ?1 ORDER BY position",
+        )
+        .map_err(sql)?;
+    let mut rows = statement.query([org]).map_err(sql)?;
+    let mut issuers = Vec::new();
+    while let Some(row) = rows.next().map_err(sql)? {
+        let public: String = row.get(0).map_err(sql)?;
+        issuers.push(FormerIssuer {
+            public: from_json("public key", &public)?,
+            replaced_at: field(row, 1, "former issuer")?,
+        });
+    }
+    Ok(issuers)
+}
+
+pub(crate) fn rotate(
+    tx: &Transaction<'_>,
+    rotation: &StoredRotation,
+    commit: &Commit,
+) -> Result<Receipt, StoreError> {
+    let receipt = apply_commit(tx, commit)?;
+    let org = rotation.org.to_string();
+    known_organization(tx, &org)?;
+    add_wrapping_key(tx, &org, &rotation.wrapping)?;
+    let purpose = KeyPurpose::Issuer.as_str();
+    tx.prepare_cached(
+        "INSERT INTO former_issuers (org, public, replaced_at)
+         SELECT org, public, ?3 FROM organization_keys WHERE org = ?1 AND purpose = ?2",
+    )
+    .and_then(|mut s| s.execute(params![org, purpose, rotation.at.to_string()]))
+    .map_err(sql)?;
+    let replaced = tx
+        .prepare_cached(
+            "UPDATE organization_keys SET public = ?3, private = ?4
+             WHERE org = ?1 AND purpose = ?2",
+        )
+        .map_err(sql)?
+        .execute(params![
+            org,
+            purpose,
+            json(&rotation.issuer.public)?,
+            json(&rotation.issuer.wrapped)?,
+        ])
+        .map_err(sql)?;
+    one(replaced, "organization key")?;
+    Ok(receipt)
+}
+
+pub(crate) fn rewrap(
+    tx: &Transaction<'_>,
+    org: OrgId,
+    keys: &[Rewrapped],
+) -> Result<(), StoreError> {
+    let org = org.to_string();
+    for Rewrapped { holder, from, to } in keys {
+        wrapping_known(tx, &org, to.version())?;
+        let (statement, name) = match holder {
+            KeyHolder::Organization(purpose) => (
+                "UPDATE organization_keys SET private = ?4
+                 WHERE org = ?1 AND purpose = ?2 AND private = ?3",
+                purpose.as_str(),
+            ),
+            KeyHolder::Principal(name) => (
+                "UPDATE principals SET private = ?4
+                 WHERE org = ?1 AND name = ?2 AND private = ?3",
+                name.as_str(),
+            ),
+        };
+        let changed = tx
+            .prepare_cached(statement)
+            .map_err(sql)?
+            .execute(params![org, name, json(from)?, json(to)?])
+            .map_err(sql)?;
+        one(changed, "wrapped key")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn retire(
+    tx: &Transaction<'_>,
+    org: OrgId,
+    before: u32,
+    commit: &Commit,
+) -> Result<Receipt, StoreError> {
+    let receipt = apply_commit(tx, commit)?;
+    let org = org.to_string();
+    known_organization(tx, &org)?;
+    // Absent is under the root key: older than any version.
+    let used = exists(
+        tx,
+        "SELECT 1 FROM (
+             SELECT org, private FROM organization_keys
+             UNION ALL SELECT org, private FROM principals
+         ) WHERE org = ?1 AND coalesce(json_extract(private, '$.key'), 0) < ?2",
+        params![org, before],
+    )?;
+    if used {
+        return Err(CONFLICT);
+    }
+    tx.prepare_cached("DELETE FROM wrapping_keys WHERE org = ?1 AND version < ?2")
+        .and_then(|mut s| s.execute(params![org, before]))
+        .map_err(sql)?;
+    tx.prepare_cached("DELETE FROM former_issuers WHERE org = ?1")
+        .and_then(|mut s| s.execute([&org]))
+        .map_err(sql)?;
+    Ok(receipt)
+}
+
+pub(crate) fn replace_wrapping(
+    tx: &Transaction<'_>,
+    keys: &[(OrgId, WrappingKey)],
+    commits: &[Commit],
+) -> Result<(), StoreError> {
+    for commit in commits {
+        apply_commit(tx, commit)?;
+    }
+    let stored: i64 = tx
+        .prepare_cached("SELECT count(*) FROM wrapping_keys")
+        .and_then(|mut s| s.query_row([], |row| row.get(0)))
+        .map_err(sql)?;
+    let under_root = exists(
+        tx,
+        "SELECT 1 FROM (
+             SELECT private FROM organization_keys UNION ALL SELECT private FROM principals
+         ) WHERE json_extract(private, '$.key') IS NULL",
+        [],
+    )?;
+    if under_root || i64::try_from(keys.len()).ok() != Some(stored) {
+        return Err(CONFLICT);
+    }
+    for (org, key) in keys {
+        let changed = tx
+            .prepare_cached("UPDATE wrapping_keys SET wrapped = ?3 WHERE org = ?1 AND version = ?2")
+            .map_err(sql)?
+            .execute(params![org.to_string(), key.version, json(&key.wrapped)?])
+            .map_err(sql)?;
+        one(changed, "wrapping key")?;
+    }
+    Ok(())
+}
+
+fn known_organization(tx: &Transaction<'_>, org: &str) -> Result<(), StoreError> {
+    let known = tx
+        .prepare_cached("SELECT 1 FROM organizations WHERE id = ?1")
+        .and_then(|mut s| s.query_row([org], |_| Ok(())).optional())
+        .map_err(sql)?;
+    found(known.is_some(), "organization")
+}

@@ -1,0 +1,134 @@
+//! `creto audit`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Print the log's signed head
+    Checkpoint,
+    /// Print one leaf with its proof
+    Leaf {
+        /// Its index, from zero
+        index: u64,
+    },
+    /// Print the proof of one leaf alone, as C2SP tlog-proof, for `check-proof` and others
+    Prove {
+        /// Its index, from zero
+        leaf: u64,
+        /// The file to write the leaf itself to; it must not exist
+        #[arg(long, value_name = "FILE")]
+        leaf_to: Option<PathBuf>,
+    },
+    /// Check a proof with public keys alone, without a server
+    ///
+    /// Shows that the leaf is in the log that the key is of, in a state that the
+    /// witnesses have cosigned.
+    ///
+    /// Example: creto audit check-proof 7.tlog-proof --leaf 7.json --key 'VKEY'
+    CheckProof(CheckProofArgs),
+    /// Print the proof that the log of one size continues the one of an earlier size
+    Consistency {
+        /// The earlier size
+        #[arg(long, value_name = "SIZE")]
+        from: u64,
+        /// The later size [default: the newest]
+        #[arg(long, value_name = "SIZE")]
+        to: Option<u64>,
+    },
+    /// Print the log's verifier keys, which monitors and witnesses are given
+    Keys,
+    /// Write the evidence bundle, for `creto verify`
+    Export {
+        /// The directory to write; it must not exist
+        dir: PathBuf,
+    },
+    /// Print every record of one action, from the decision to the settlement
+    Action {
+        /// The action, for example act_0192...
+        action: String,
+    },
+    /// Follow somebody's log from outside, and raise an alarm when it misbehaves
+    ///
+    /// Needs no server and no credential: it reads the public files of any log that
+    /// speaks C2SP tlog-tiles. Each checkpoint is checked against the key, and against
+    /// the one before. A fork, a tree that shrinks, a bad signature or files that
+    /// contradict the checkpoint end it with exit status 3 and both checkpoints, which
+    /// are the proof.
+    ///
+    /// Example: creto audit watch http://127.0.0.1:7182/log/org_0192... --key 'VKEY'
+    /// --state seen.json --once
+    Watch(WatchArgs),
+    /// Cosign other logs: serve C2SP tlog-witness until told to stop
+    ///
+    /// Cosigns a checkpoint only when its log signed it and it is shown to continue the
+    /// one cosigned before; what was cosigned is remembered, durably, before the answer.
+    Witness(WitnessArgs),
+    /// Make the key of a witness, and print the verifier key that logs configure
+    WitnessKey {
+        /// The witness's name: a URL without scheme, for example witness.example/w1
+        name: String,
+        /// The file to write; it must not exist
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckProofArgs {
+    /// The file with the proof, C2SP tlog-proof
+    pub(crate) proof: PathBuf,
+    /// The file with the leaf, as `prove --leaf-to` writes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) leaf: PathBuf,
+    /// The log's verifier key
+    #[arg(long, value_name = "VKEY")]
+    pub(crate) key: String,
+    /// The verifier key of a witness that is trusted; once for each
+    #[arg(long = "witness", value_name = "VKEY")]
+    pub(crate) witnesses: Vec<String>,
+    /// How many of the witnesses must have cosigned [default: all that are named]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) quorum: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// The log's prefix: its checkpoint is at URL/checkpoint
+    pub(crate) url: String,
+    /// The log's verifier key, NAME+ID+KEY. Without it only the history is compared,
+    /// whoever signs it
+    #[arg(long, value_name = "VKEY")]
+    pub(crate) key: Option<String>,
+    /// The file to remember the last checkpoint in
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: PathBuf,
+    /// Fetch every entry too, and check that they lead to the signed root
+    #[arg(long)]
+    pub(crate) entries: bool,
+    /// Look once and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How many seconds lie between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) interval: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WitnessArgs {
+    /// The address and port to listen on
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// The file with the witness's key, as `creto audit witness-key` writes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// The directory to remember in what was cosigned; losing it is losing the witness
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// The verifier key of a log to cosign; once for each key of each log
+    #[arg(long = "log", value_name = "VKEY", required = true)]
+    pub(crate) logs: Vec<String>,
+}

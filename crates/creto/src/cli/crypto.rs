@@ -1,0 +1,50 @@
+//! `creto crypto`.
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CryptoCommand {
+    /// Give the organization new keys by the algorithms of the configuration
+    ///
+    /// While it is served, without a refused request: a new key for tokens, and a new key
+    /// that private keys are stored under. What the old ones made stays valid until
+    /// `creto crypto retire`. To move to another algorithm, write it as `new` under
+    /// [crypto] and start the server with that first.
+    Rotate(RotateArgs),
+    /// End the keys that rotations replaced
+    ///
+    /// Private keys that are still stored under old ones are stored under the newest.
+    /// Refused while tokens of the old keys may be valid.
+    Retire(RetireArgs),
+    /// Move everything under another root key; stop the server first
+    ///
+    /// The new key takes the place of the file of the old one. Interrupted, it is brought
+    /// to its end by running it again.
+    RotateRoot(RotateRootArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateArgs {
+    /// Why; it is kept in the log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetireArgs {
+    /// Why; it is kept in the log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Also when tokens of the old keys may be valid: they end now, and with them every
+    /// credential from before the rotation, the owner's too
+    #[arg(long)]
+    pub(crate) now: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateRootArgs {
+    /// The variable of the environment that holds the new root key, 64 hexadecimal
+    /// digits; for a root key that `identity.root_key` names
+    #[arg(long, value_name = "NAME")]
+    pub(crate) new_key_env: Option<String>,
+}

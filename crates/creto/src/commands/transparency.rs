@@ -1,0 +1,161 @@
+//! `creto audit watch`, `witness` and `witness-key`: beside somebody's log, without a
+//! server of one's own.
+
+use std::path::Path;
+use std::time::Duration;
+
+use creto_errors::{Class, Classify as _};
+use creto_server::{
+    Alarm, Observation, TransparencyError, WatchError, WatchOptions, WitnessOptions,
+};
+use serde_json::{Value, json};
+
+use crate::cli::{CheckProofArgs, WatchArgs, WitnessArgs};
+use crate::commands::agent::write_secret;
+use crate::commands::server::runtime;
+use crate::context::{Context, file_error};
+use crate::error::CliError;
+use crate::output::{Reply, fields, print, printable, printable_lines};
+
+pub(crate) fn watch(context: &Context, args: &WatchArgs) -> Result<Reply, CliError> {
+    let options = WatchOptions {
+        url: args.url.clone(),
+        key: args.key.clone(),
+        state: args.state.clone(),
+        entries: args.entries,
+    };
+    let mut last = None;
+    loop {
+        match creto_server::watch(&options) {
+            Ok(observation) if args.once => {
+                return Ok(Reply::new(told(&observation, args), observed(&observation)));
+            }
+            Ok(observation) => {
+                if last != Some(observation.size) {
+                    let text = if context.json {
+                        format!("{}\n", observed(&observation))
+                    } else {
+                        told(&observation, args)
+                    };
+                    print(&text).map_err(CliError::Output)?;
+                }
+                last = Some(observation.size);
+            }
+            Err(TransparencyError::Watch(WatchError::Alarm(alarm))) => {
+                return Ok(alarmed(&alarm));
+            }
+            // A log that cannot be reached now is looked at again.
+            Err(error) if !args.once && error.class() == Class::Transient => {
+                warn(&creto_errors::chain(&error));
+            }
+            Err(error) => return Err(CliError::server(error)),
+        }
+        std::thread::sleep(Duration::from_secs(args.interval));
+    }
+}
+
+/// With standard error gone too, the exit status is all that is left.
+fn warn(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "creto: {}", printable(text));
+}
+
+fn told(observation: &Observation, args: &WatchArgs) -> String {
+    let signature = if args.key.is_some() {
+        "by its key"
+    } else {
+        "NOT checked: no --key"
+    };
+    let text = fields(&[
+        ("log", observation.origin.clone()),
+        ("size", observation.size.to_string()),
+        ("before", observation.before.to_string()),
+        ("root", observation.root.to_string()),
+        ("signature", signature.to_owned()),
+        ("entries hashed", observation.entries.to_string()),
+    ]);
+    format!("{text}\n")
+}
+
+fn observed(observation: &Observation) -> Value {
+    json!({
+        "log": observation.origin,
+        "size": observation.size,
+        "before": observation.before,
+        "root": observation.root.to_string(),
+        "entries": observation.entries,
+    })
+}
+
+/// Both checkpoints are the proof, so they are shown whole.
+fn alarmed(alarm: &Alarm) -> Reply {
+    let mut text = format!("ALARM: {}\n", printable(&alarm.to_string()));
+    for (name, note) in [
+        ("seen before", alarm.seen.as_deref()),
+        ("shown now", Some(alarm.shown.as_str())),
+    ] {
+        if let Some(note) = note {
+            let note = printable_lines(note.trim_end());
+            text.push_str(&format!("\n--- {name}\n{note}\n"));
+        }
+    }
+    let json = json!({"alarm": {
+        "kind": alarm.kind.as_str(),
+        "detail": alarm.detail,
+        "seen": alarm.seen,
+        "shown": alarm.shown,
+    }});
+    Reply {
+        good: false,
+        alarm: true,
+        ..Reply::new(text, json)
+    }
+}
+
+pub(crate) fn check_proof(args: &CheckProofArgs) -> Result<Reply, CliError> {
+    let proof = std::fs::read_to_string(&args.proof).map_err(file_error("read", &args.proof))?;
+    let leaf = std::fs::read(&args.leaf).map_err(file_error("read", &args.leaf))?;
+    let quorum = args.quorum.unwrap_or(args.witnesses.len());
+    let proven = creto_server::check_proof(&proof, &leaf, &args.key, &args.witnesses, quorum)
+        .map_err(CliError::server)?;
+    let text = fields(&[
+        ("log", proven.origin.clone()),
+        ("leaf", proven.index.to_string()),
+        ("of", proven.size.to_string()),
+        ("cosigned by", proven.cosigned_by.join(", ")),
+    ]);
+    let json = json!({
+        "log": proven.origin,
+        "index": proven.index,
+        "size": proven.size,
+        "cosigned_by": proven.cosigned_by,
+    });
+    Ok(Reply::new(text, json))
+}
+
+pub(crate) fn witness(args: WitnessArgs) -> Result<Reply, CliError> {
+    let options = WitnessOptions {
+        listen: args.listen,
+        key: args.key,
+        state: args.state,
+        logs: args.logs,
+    };
+    runtime()?
+        .block_on(creto_server::witness(&options, |address, key| {
+            // Whoever waits for the witness may wait for these lines; when nobody
+            // reads them, it serves all the same.
+            let _ = print(&format!("witnessing on http://{address}\nkey {key}\n"));
+        }))
+        .map_err(CliError::server)?;
+    Ok(Reply::new("", json!({"stopped": true})))
+}
+
+pub(crate) fn witness_key(name: &str, out: &Path) -> Result<Reply, CliError> {
+    let (secret, key) = creto_server::new_witness_key(name).map_err(CliError::server)?;
+    write_secret(out, secret.expose())?;
+    let text = fields(&[
+        ("key file", out.display().to_string()),
+        ("verifier key", key.clone()),
+    ]);
+    Ok(Reply::new(text, json!({"file": out, "key": key})))
+}

@@ -1,0 +1,25 @@
+//! The `[crypto]` section: which algorithms are used and which are read.
+//!
+//! Names are kept as they are written: which there are is known above this layer.
+
+use serde::Deserialize;
+
+/// `[crypto]` as it stands in the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CryptoSection {
+    /// `[crypto.signatures]`: keys of principals and tokens, and what they sign.
+    pub signatures: AlgorithmsSection,
+    /// `[crypto.key_wrapping]`: private keys at rest.
+    pub key_wrapping: AlgorithmsSection,
+}
+
+/// The algorithms of one kind.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlgorithmsSection {
+    /// By which new objects are made.
+    pub new: Option<String>,
+    /// Which are read.
+    pub accepted: Option<Vec<String>>,
+}

@@ -1,0 +1,255 @@
+//! Asking witnesses to cosign what is published, in the background. The log never
+//! waits for them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use creto_tlog::{AddCheckpoint, Note};
+use creto_types::OrgId;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::service::Shared;
+use crate::{AuditError, Checkpointed, NoteVerifier};
+
+/// How soon a witness that did not cosign is asked again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// What a witness answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WitnessAnswer {
+    /// Its signature lines.
+    Cosigned(String),
+    /// The size it cosigned last is another one.
+    Conflict(u64),
+    /// It did not cosign, and says why.
+    Refused(String),
+}
+
+/// How one witness is reached.
+#[async_trait]
+pub trait WitnessClient: Send + Sync {
+    /// Sends a request of tlog-witness's `add-checkpoint`. An error is a witness
+    /// that cannot be reached.
+    async fn add_checkpoint(&self, request: String) -> Result<WitnessAnswer, String>;
+}
+
+/// A witness that is asked.
+#[derive(Clone)]
+pub struct AskedWitness {
+    /// Its key; what it answers counts when it verifies.
+    pub key: NoteVerifier,
+    /// The way to it.
+    pub client: Arc<dyn WitnessClient>,
+}
+
+pub(crate) struct Witnessing {
+    witnesses: Vec<AskedWitness>,
+    /// How many cosignatures the public checkpoint has at least.
+    pub(crate) quorum: usize,
+    orgs: Mutex<BTreeSet<OrgId>>,
+    wake: Notify,
+    /// The size each witness knows, by its place in the list.
+    known: Mutex<HashMap<(OrgId, usize), u64>>,
+    /// Why each witness did not cosign when it was asked last.
+    refusals: Mutex<HashMap<(OrgId, usize), String>>,
+    /// The newest checkpoint of each log with lines of witnesses.
+    cosigned: Mutex<HashMap<OrgId, (u64, Note)>>,
+}
+
+impl Witnessing {
+    pub(crate) fn new(witnesses: Vec<AskedWitness>, quorum: usize) -> Self {
+        Self {
+            witnesses,
+            quorum,
+            orgs: Mutex::default(),
+            wake: Notify::new(),
+            known: Mutex::default(),
+            refusals: Mutex::default(),
+            cosigned: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn published(&self, org: OrgId) {
+        self.orgs.lock().insert(org);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.wake.notify_one();
+    }
+
+    /// The checkpoint with the lines of the witnesses that have cosigned it.
+    pub(crate) fn note_of(&self, org: OrgId, head: &Checkpointed) -> Option<Vec<u8>> {
+        let cosigned = self.cosigned.lock();
+        let (size, note) = cosigned.get(&org)?;
+        (*size == head.size).then(|| note.encode())
+    }
+
+    /// How many of the witnesses have cosigned.
+    pub(crate) fn count(&self, note: &Note) -> usize {
+        let cosigned = |witness: &&AskedWitness| witness.key.verifies(note);
+        self.witnesses.iter().filter(cosigned).count()
+    }
+
+    /// Asks until the service ends.
+    pub(crate) async fn run(self: Arc<Self>, shared: Arc<Shared>) {
+        while !shared.closed.load(Ordering::Acquire) {
+            let open = !self.orgs.lock().is_empty();
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(AGAIN), if open => {}
+            }
+            let orgs: Vec<OrgId> = self.orgs.lock().iter().copied().collect();
+            for org in orgs {
+                if shared.closed.load(Ordering::Acquire) {
+                    return;
+                }
+                self.orgs.lock().remove(&org);
+                match self.round(org, &shared).await {
+                    Ok(true) => {}
+                    // Asked again after the pause, or with the next checkpoint.
+                    Ok(false) => drop(self.orgs.lock().insert(org)),
+                    Err(error) => tracing::error!(
+                        %org, error = &error as &dyn std::error::Error,
+                        "witnesses cannot be asked"
+                    ),
+                }
+            }
+        }
+    }
+
+    /// Asks every witness that has not cosigned the published checkpoint, all at the
+    /// same time. Gives whether all have now.
+    async fn round(&self, org: OrgId, shared: &Arc<Shared>) -> Result<bool, AuditError> {
+        let Some(head) = shared.published(org) else {
+            return Ok(true);
+        };
+        let mut note = self.cosigned_or_plain(org, &head)?;
+        let mut asked = JoinSet::new();
+        for (place, witness) in self.witnesses.iter().enumerate() {
+            if witness.key.verifies(&note) {
+                continue;
+            }
+            let old = self.known.lock().get(&(org, place)).copied().unwrap_or(0);
+            let (witness, head, shared) = (witness.clone(), head.clone(), Arc::clone(shared));
+            asked.spawn(async move { (place, ask(org, &witness, old, &head, &shared).await) });
+        }
+        let mut complete = true;
+        while let Some(answered) = asked.join_next().await {
+            let Ok((place, answer)) = answered else {
+                complete = false;
+                continue;
+            };
+            let Some(witness) = self.witnesses.get(place) else {
+                continue;
+            };
+            match answer {
+                Ok(lines) => {
+                    self.known.lock().insert((org, place), head.size);
+                    self.refusals.lock().remove(&(org, place));
+                    // Only the lines that are good ones of this witness's key.
+                    for line in witness.key.lines(&lines) {
+                        note.add_line(line.clone());
+                    }
+                    // At once: one that is slow does not hold up the others' lines.
+                    self.keep(org, &head, note.clone(), shared).await?;
+                }
+                Err(why) => {
+                    complete = false;
+                    // It is asked again and again: what is new is said once.
+                    let last = self.refusals.lock().insert((org, place), why.clone());
+                    if last.as_ref() != Some(&why) {
+                        tracing::warn!(
+                            %org, witness = witness.key.name(), size = head.size, why,
+                            "a witness did not cosign"
+                        );
+                    }
+                }
+            }
+        }
+        Ok(complete)
+    }
+
+    fn cosigned_or_plain(&self, org: OrgId, head: &Checkpointed) -> Result<Note, AuditError> {
+        if let Some((size, note)) = self.cosigned.lock().get(&org)
+            && *size == head.size
+        {
+            return Ok(note.clone());
+        }
+        Note::parse(&head.note).map_err(|e| crate::error::corrupt(org, "checkpoint", e))
+    }
+
+    async fn keep(
+        &self,
+        org: OrgId,
+        head: &Checkpointed,
+        note: Note,
+        shared: &Shared,
+    ) -> Result<(), AuditError> {
+        let count = self.count(&note);
+        if count == 0 {
+            return Ok(());
+        }
+        let bytes = note.encode();
+        self.cosigned.lock().insert(org, (head.size, note));
+        // What readers are shown never falls below what they were promised.
+        if count >= self.quorum {
+            shared.stores.tiles.put(org, WITNESSED, bytes).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The file with the newest checkpoint that enough witnesses have cosigned.
+pub(crate) const WITNESSED: &str = "witnessed";
+
+/// Asks one witness, and once more when it knows another size than was thought.
+async fn ask(
+    org: OrgId,
+    witness: &AskedWitness,
+    old: u64,
+    head: &Checkpointed,
+    shared: &Arc<Shared>,
+) -> Result<Note, String> {
+    let checkpoint = Note::parse(&head.note).map_err(|e| e.to_string())?;
+    let mut old = old;
+    for _ in 0..2 {
+        if old > head.size {
+            return Err(format!(
+                "it has cosigned {old} leaves of this log, and there are {}: \
+                 the log lost leaves, or there is a second one of its name",
+                head.size
+            ));
+        }
+        let proof = shared
+            .consistency(org, old, head.size, head.size)
+            .await
+            .map_err(|e| creto_errors::chain(&e))?;
+        let request = AddCheckpoint {
+            old,
+            proof,
+            checkpoint: checkpoint.clone(),
+        };
+        match witness.client.add_checkpoint(request.to_string()).await? {
+            WitnessAnswer::Cosigned(lines) => {
+                let cosigned = checkpoint.with_lines(&lines).map_err(|e| e.to_string())?;
+                return if witness.key.verifies(&cosigned) {
+                    Ok(cosigned)
+                } else {
+                    Err("its answer has no good signature by its key".to_owned())
+                };
+            }
+            WitnessAnswer::Conflict(size) if size == old => {
+                return Err(format!("it cosigned another tree of {size} leaves"));
+            }
+            WitnessAnswer::Conflict(size) => old = size,
+            WitnessAnswer::Refused(why) => return Err(why),
+        }
+    }
+    Err("it knows another size at every question".to_owned())
+}

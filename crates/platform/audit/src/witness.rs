@@ -1,0 +1,251 @@
+//! A witness: cosigns checkpoints of logs it is configured with, each one only as the
+//! continuation of the one before (C2SP tlog-witness).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use creto_crypto::{CryptoError, SignatureAlgorithm, Signer};
+use creto_errors::{Class, Classify};
+use creto_tlog::{
+    AddCheckpoint, Checkpoint, CheckpointError, Cosignature, Hash, Note, NoteKey, ProofError,
+    verify_consistency,
+};
+use creto_types::{Clock, StoreError};
+
+use crate::head::HASHER;
+use crate::{NoteVerifier, VerifierError, WitnessKey};
+
+/// What a witness remembers: of each log, the checkpoint it cosigned last.
+#[async_trait]
+pub trait WitnessStore: Send + Sync {
+    /// The checkpoint kept last for this origin.
+    async fn get(&self, origin: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Keeps the checkpoint in place of the one before. Atomic, and durable on
+    /// return: a witness that forgot would sign a second history.
+    async fn put(&self, origin: &str, checkpoint: Vec<u8>) -> Result<(), StoreError>;
+}
+
+/// A checkpoint was not cosigned.
+#[derive(Debug, thiserror::Error)]
+pub enum WitnessError {
+    /// The request is not one of tlog-witness.
+    #[error("the request cannot be read")]
+    Malformed(#[from] CheckpointError),
+    /// The old size is beyond the checkpoint's.
+    #[error("the old size {old} is larger than the checkpoint's, {size}")]
+    OldBeyondNew {
+        /// The old size.
+        old: u64,
+        /// The checkpoint's.
+        size: u64,
+    },
+    /// No log of this origin is configured.
+    #[error("the log `{origin}` is not known to this witness")]
+    UnknownLog {
+        /// The checkpoint's origin.
+        origin: String,
+    },
+    /// No line is a good signature by a key of the log.
+    #[error("no signature of the checkpoint is by a key of its log")]
+    NotSigned,
+    /// The witness cosigned another size last, or another root at this size.
+    #[error("{size} is the size that was cosigned last")]
+    Conflict {
+        /// The size cosigned last.
+        size: u64,
+    },
+    /// The proof does not lead from the checkpoint cosigned last to this one.
+    #[error("the checkpoint is not shown to continue the one cosigned last")]
+    Inconsistent(#[source] ProofError),
+    /// What is remembered cannot be read; nothing is signed over it.
+    #[error("what the witness remembers of `{origin}` cannot be read")]
+    Memory {
+        /// Of which log.
+        origin: String,
+        /// Why.
+        #[source]
+        source: CheckpointError,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Signing failed.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+}
+
+impl Classify for WitnessError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Malformed(_) | Self::OldBeyondNew { .. } | Self::UnknownLog { .. } => {
+                Class::Permanent
+            }
+            Self::Conflict { .. } => Class::Transient,
+            Self::NotSigned | Self::Inconsistent(_) | Self::Memory { .. } => Class::Security,
+            Self::Store(error) => error.class(),
+            Self::Crypto(error) => error.class(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(error) => error.code(),
+            Self::OldBeyondNew { .. } => "witness_old_size",
+            Self::UnknownLog { .. } => "witness_unknown_log",
+            Self::NotSigned => "witness_not_signed",
+            Self::Conflict { .. } => "witness_conflict",
+            Self::Inconsistent(_) => "witness_inconsistent",
+            Self::Memory { .. } => "witness_memory",
+            Self::Store(error) => error.code(),
+            Self::Crypto(error) => error.code(),
+        }
+    }
+}
+
+/// A witness. It never cosigns a smaller tree than before, nor one that does not
+/// continue what it cosigned; and it remembers before it signs.
+pub struct Witness {
+    logs: HashMap<String, Vec<NoteVerifier>>,
+    signer: Arc<dyn Signer>,
+    name: NoteKey,
+    store: Arc<dyn WitnessStore>,
+    clock: Arc<dyn Clock>,
+    /// Looking at the last size and replacing it are one step.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for Witness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Witness")
+            .field("name", &self.name)
+            .field("logs", &self.logs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Witness {
+    /// A witness for the logs whose keys these are; a key's name is its log's origin.
+    /// The witness's own key is for it alone: a version 1 cosignature does not name who
+    /// made it.
+    pub fn new(
+        key: WitnessKey,
+        logs: impl IntoIterator<Item = NoteVerifier>,
+        store: Arc<dyn WitnessStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, VerifierError> {
+        let mut known: HashMap<String, Vec<NoteVerifier>> = HashMap::new();
+        for log in logs {
+            known.entry(log.name().to_owned()).or_default().push(log);
+        }
+        let (name, signer) = key.into_parts();
+        Ok(Self {
+            logs: known,
+            name: cosigner_name(&name, signer.as_ref())?,
+            signer,
+            store,
+            clock,
+            turn: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// The verifier key that logs and readers configure.
+    #[must_use]
+    pub fn verifier_key(&self) -> String {
+        self.name.to_string()
+    }
+
+    /// Answers `add-checkpoint`: the signature line, with its newline.
+    pub async fn add_checkpoint(&self, body: &str) -> Result<String, WitnessError> {
+        let request: AddCheckpoint = body.parse()?;
+        let note = &request.checkpoint;
+        let new: Checkpoint = note.text().parse()?;
+        let keys = self
+            .logs
+            .get(&new.origin)
+            .ok_or_else(|| WitnessError::UnknownLog {
+                origin: new.origin.clone(),
+            })?;
+        if !keys.iter().any(|key| key.verifies(note)) {
+            return Err(WitnessError::NotSigned);
+        }
+        if request.old > new.size {
+            return Err(WitnessError::OldBeyondNew {
+                old: request.old,
+                size: new.size,
+            });
+        }
+        let _turn = self.turn.lock().await;
+        let (size, root) = self.last(&new.origin).await?;
+        let same_size = size == new.size && size > 0;
+        if request.old != size || (same_size && root != new.root) {
+            return Err(WitnessError::Conflict { size });
+        }
+        verify_consistency(HASHER, size, &root, new.size, &new.root, &request.proof)
+            .map_err(WitnessError::Inconsistent)?;
+        if new.size == 0 && new.root != root {
+            return Err(WitnessError::Inconsistent(ProofError::WrongRoot {
+                expected: root,
+                computed: new.root,
+            }));
+        }
+        if !same_size {
+            self.store.put(&new.origin, note.encode()).await?;
+        }
+        self.cosign(note)
+    }
+
+    /// What was cosigned last; the empty tree when nothing was.
+    async fn last(&self, origin: &str) -> Result<(u64, Hash), WitnessError> {
+        let Some(bytes) = self.store.get(origin).await? else {
+            return Ok((0, HASHER.empty()));
+        };
+        let kept = Note::parse(&bytes)
+            .map_err(CheckpointError::from)
+            .and_then(|note| note.text().parse::<Checkpoint>())
+            .and_then(|kept| {
+                if kept.origin == origin {
+                    Ok(kept)
+                } else {
+                    Err(CheckpointError::Malformed { what: "origin" })
+                }
+            })
+            .map_err(|source| WitnessError::Memory {
+                origin: origin.to_owned(),
+                source,
+            })?;
+        Ok((kept.size, kept.root))
+    }
+
+    fn cosign(&self, note: &Note) -> Result<String, WitnessError> {
+        // Before 1970 there was no log.
+        let time = u64::try_from(self.clock.now().as_second()).unwrap_or(0);
+        let message = Cosignature::message(time, note.text());
+        let signed = self.signer.sign(b"", &message)?;
+        let signature = signed
+            .as_bytes()
+            .try_into()
+            .expect("an Ed25519 signature has 64 bytes");
+        let line = Cosignature { time, signature };
+        let mut cosigned = Note::new(note.text()).map_err(CheckpointError::from)?;
+        cosigned.add_signature(&self.name, line.encode());
+        let lines = cosigned.signatures().iter().map(|line| format!("{line}\n"));
+        Ok(lines.collect())
+    }
+}
+
+/// The key's name on cosignatures.
+pub(crate) fn cosigner_name(name: &str, signer: &dyn Signer) -> Result<NoteKey, VerifierError> {
+    let key = signer.verifying_key();
+    if key.algorithm() != SignatureAlgorithm::Ed25519 {
+        return Err(VerifierError::UnknownType {
+            name: name.to_owned(),
+        });
+    }
+    let raw = key
+        .as_bytes()
+        .try_into()
+        .expect("an Ed25519 key has 32 bytes");
+    Ok(NoteKey::cosigner(HASHER, name, raw)?)
+}

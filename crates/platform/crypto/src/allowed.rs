@@ -1,0 +1,141 @@
+//! Which algorithms are used and which are read: a decision of the deployment, not
+//! of the object.
+//!
+//! An object says by which algorithm it was made. That alone never makes it
+//! acceptable: whoever reads asks the list first, before any arithmetic.
+
+use crate::{
+    AeadAlgorithm, Algorithm, CryptoError, HashAlgorithm, KemAlgorithm, SignatureAlgorithm,
+    WrapAlgorithm,
+};
+
+/// The algorithms of one kind. The one for new objects is always among those that
+/// are read, so that nothing is made that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed<A> {
+    new: A,
+    accepted: Vec<A>,
+}
+
+impl<A: Algorithm> Allowed<A> {
+    /// New objects by `new`; those of `accepted` are read.
+    pub fn new(new: A, accepted: impl IntoIterator<Item = A>) -> Result<Self, CryptoError> {
+        let allowed = Self {
+            new,
+            accepted: accepted.into_iter().collect(),
+        };
+        allowed.check(new)?;
+        Ok(allowed)
+    }
+
+    /// One algorithm for everything.
+    #[must_use]
+    pub fn only(new: A) -> Self {
+        Self {
+            new,
+            accepted: vec![new],
+        }
+    }
+
+    /// By which new objects are made.
+    #[must_use]
+    pub const fn for_new(&self) -> A {
+        self.new
+    }
+
+    /// Those that are read.
+    #[must_use]
+    pub fn accepted(&self) -> &[A] {
+        &self.accepted
+    }
+
+    /// The algorithm again if it is read here. A known one that is not is
+    /// [`CryptoError::AlgorithmNotAllowed`].
+    pub fn check(&self, algorithm: A) -> Result<A, CryptoError> {
+        if self.accepted.contains(&algorithm) {
+            Ok(algorithm)
+        } else {
+            Err(CryptoError::AlgorithmNotAllowed {
+                kind: A::KIND,
+                name: algorithm.name(),
+            })
+        }
+    }
+}
+
+/// The algorithms of every kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedAlgorithms {
+    /// Of signatures and their keys.
+    pub signature: Allowed<SignatureAlgorithm>,
+    /// Of private keys at rest.
+    pub wrapping: Allowed<WrapAlgorithm>,
+    /// Of sealed data.
+    pub aead: Allowed<AeadAlgorithm>,
+    /// Of agreed secrets.
+    pub kem: Allowed<KemAlgorithm>,
+    /// Of digests that name their function.
+    pub hash: Allowed<HashAlgorithm>,
+}
+
+/// Composite signatures, and Ed25519 where a format outside asks for it; the rest
+/// one each.
+impl Default for AllowedAlgorithms {
+    fn default() -> Self {
+        Self {
+            signature: Allowed {
+                new: SignatureAlgorithm::MlDsa65Ed25519,
+                accepted: vec![
+                    SignatureAlgorithm::MlDsa65Ed25519,
+                    SignatureAlgorithm::Ed25519,
+                ],
+            },
+            wrapping: Allowed::only(WrapAlgorithm::HkdfSha256Aes256Gcm),
+            aead: Allowed::only(AeadAlgorithm::Aes256Gcm),
+            kem: Allowed::only(KemAlgorithm::MlKem768),
+            hash: Allowed::only(HashAlgorithm::Sha256),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use creto_errors::{Class, Classify as _};
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_listed_is_refused_by_name() {
+        let allowed = AllowedAlgorithms::default();
+        let error = allowed
+            .signature
+            .check(SignatureAlgorithm::MlDsa65)
+            .unwrap_err();
+        assert_eq!(error.code(), "algorithm_not_allowed");
+        assert_eq!(error.class(), Class::Security);
+        assert_eq!(
+            error.to_string(),
+            "the signature algorithm `ML-DSA-65` is not allowed here"
+        );
+        assert!(allowed.aead.check(AeadAlgorithm::ChaCha20Poly1305).is_err());
+        assert!(allowed.kem.check(KemAlgorithm::XWing).is_err());
+        assert!(allowed.hash.check(HashAlgorithm::Blake3).is_err());
+    }
+
+    #[test]
+    fn what_is_made_can_be_read() {
+        let allowed = AllowedAlgorithms::default();
+        allowed
+            .signature
+            .check(allowed.signature.for_new())
+            .unwrap();
+        allowed.wrapping.check(allowed.wrapping.for_new()).unwrap();
+        assert!(matches!(
+            Allowed::new(KemAlgorithm::XWing, [KemAlgorithm::MlKem768]),
+            Err(CryptoError::AlgorithmNotAllowed {
+                kind: "key encapsulation",
+                name: "X-Wing"
+            })
+        ));
+    }
+}

@@ -1,0 +1,201 @@
+//! An organization moves to other keys and algorithms while it is served.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use creto_crypto::{Allowed, AllowedAlgorithms, SignatureAlgorithm, WrapAlgorithm};
+use creto_errors::Classify as _;
+use creto_nhi::PrincipalType;
+use creto_nhi::test_util::{World, commit, name};
+use creto_types::OrgId;
+
+use crate::lifecycle::tricky;
+use crate::tokens::part;
+use crate::{chained, code, crew};
+
+const AES: WrapAlgorithm = WrapAlgorithm::HkdfSha256Aes256Gcm;
+const CHACHA: WrapAlgorithm = WrapAlgorithm::HkdfSha256ChaCha20Poly1305;
+const ED25519: SignatureAlgorithm = SignatureAlgorithm::Ed25519;
+const ML_DSA: SignatureAlgorithm = SignatureAlgorithm::MlDsa65;
+const COMPOSITE: SignatureAlgorithm = SignatureAlgorithm::MlDsa65Ed25519;
+
+fn moved() -> AllowedAlgorithms {
+    AllowedAlgorithms {
+        signature: Allowed::new(ML_DSA, [ML_DSA, COMPOSITE, ED25519]).unwrap(),
+        wrapping: Allowed::new(CHACHA, [CHACHA, AES]).unwrap(),
+        ..AllowedAlgorithms::default()
+    }
+}
+
+async fn rotate(world: &World, org: OrgId) -> creto_nhi::RotationSummary {
+    let draft = world.nhi.draft_rotation(org).unwrap();
+    let summary = draft.summary().clone();
+    let committed = world
+        .nhi
+        .commit_rotation(draft, commit(org, "keys.rotated"));
+    committed.await.unwrap();
+    summary
+}
+
+async fn retire(world: &World, org: OrgId) {
+    world.nhi.rewrap_keys(org).await.unwrap();
+    let retiring = world.nhi.retiring(org).unwrap();
+    let retired = world
+        .nhi
+        .retire_keys(org, retiring, commit(org, "keys.retired"));
+    retired.await.unwrap();
+}
+
+fn kids(world: &World) -> Vec<String> {
+    let keys = world.nhi.jwks();
+    let keys = keys["keys"].as_array().unwrap().iter();
+    keys.map(|key| key["kid"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_was_made_before_a_rotation_holds_until_it_is_retired() {
+    let (mut world, org, [.., last]) = chained().await;
+    let identity = world.nhi.identity_for_link(org, last).unwrap();
+    let before = world.nhi.issue_token(&identity, None).unwrap().token;
+    world.nhi = world.reopen_under(moved()).await.unwrap();
+
+    let summary = rotate(&world, org).await;
+    assert_eq!((summary.wrapping_version, summary.wrapping), (2, CHACHA));
+    assert_eq!(summary.issuer, ML_DSA);
+    assert_eq!(part(&before, 0)["kid"], summary.former_kid);
+    let after = world.nhi.issue_token(&identity, None).unwrap().token;
+    assert_eq!(part(&after, 0)["kid"], summary.issuer_kid);
+    assert_eq!(part(&after, 0)["alg"], "ML-DSA-65");
+    assert_eq!(kids(&world), [&*summary.issuer_kid, &*summary.former_kid]);
+
+    for round in 0..2 {
+        world.nhi.verify_token(&before).unwrap();
+        world.nhi.verify_token(&after).unwrap();
+        assert_eq!(world.nhi.chain(org, last).unwrap().len(), 3);
+        // Those whose keys are under the old wrapping key still sign.
+        let agent = format!("agent-{round}");
+        world.principal(org, &agent, PrincipalType::Agent).await;
+        let request = world.request("helper", &agent, Some(last));
+        world.delegate(org, request).await.unwrap();
+        world.nhi = world.reopen_under(moved()).await.unwrap();
+    }
+
+    let retiring = world.nhi.retiring(org).unwrap();
+    assert_eq!(retiring.before_version, Some(2));
+    assert_eq!(retiring.issuer_kids, [&*summary.former_kid]);
+    // The longest that a token lives, from the rotation on.
+    assert!(retiring.tokens_until.unwrap() > world.after(60 * 60 * 23));
+    let refused = world.nhi.retire_keys(org, retiring, commit(org, "refused"));
+    assert_eq!(code(refused.await), "conflict");
+    retire(&world, org).await;
+    for _ in 0..2 {
+        assert_eq!(
+            world.nhi.verify_token(&before).unwrap_err().code(),
+            "invalid_token"
+        );
+        world.nhi.verify_token(&after).unwrap();
+        assert_eq!(kids(&world), [&*summary.issuer_kid]);
+        let request = world.request("helper", "agent-0", Some(last));
+        world.delegate(org, request).await.unwrap();
+        world.nhi = world.reopen_under(moved()).await.unwrap();
+    }
+
+    let snapshot = world.store.load().await.unwrap();
+    for stored in &snapshot.organizations {
+        assert_eq!(stored.wrapping.len(), 1);
+        assert_eq!(stored.wrapping[0].version, 2);
+        assert!(stored.former_issuers.is_empty());
+        let mut keys = stored.keys.iter();
+        assert!(keys.all(|(_, key)| key.wrapped.version() == Some(2)));
+    }
+    for stored in &snapshot.principals {
+        assert_eq!(stored.key.wrapped.version(), Some(2));
+        assert_eq!(stored.key.wrapped.algorithm(), CHACHA);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_request_fails_while_keys_are_rotated_and_retired() {
+    let (world, org, [.., last]) = chained().await;
+    let world = Arc::new(world);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut working = Vec::new();
+    for worker in 0..3 {
+        let (world, stop) = (Arc::clone(&world), Arc::clone(&stop));
+        working.push(tokio::spawn(async move {
+            let mut done = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let identity = world.nhi.identity_for_link(org, last).unwrap();
+                let token = world.nhi.issue_token(&identity, None).unwrap().token;
+                world.nhi.verify_token(&token).unwrap();
+                let agent = format!("agent-{worker}-{done}");
+                world.principal(org, &agent, PrincipalType::Agent).await;
+                let request = world.request("helper", &agent, Some(last));
+                world.delegate(org, request).await.unwrap();
+                done += 1;
+                tokio::task::yield_now().await;
+            }
+            done
+        }));
+    }
+    for round in 2..8 {
+        assert_eq!(rotate(&world, org).await.wrapping_version, round);
+        world.nhi.rewrap_keys(org).await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for worker in working {
+        assert!(worker.await.unwrap() > 0);
+    }
+    retire(&world, org).await;
+    world.reopen('7').await.unwrap();
+}
+
+#[tokio::test]
+async fn two_rotations_at_once_are_one() {
+    let (world, org) = crew().await;
+    let first = world.nhi.draft_rotation(org).unwrap();
+    let second = world.nhi.draft_rotation(org).unwrap();
+    let kid = first.summary().issuer_kid.clone();
+    let rotated = world
+        .nhi
+        .commit_rotation(first, commit(org, "keys.rotated"));
+    rotated.await.unwrap();
+    let refused = world.nhi.commit_rotation(second, commit(org, "refused"));
+    assert_eq!(code(refused.await), "conflict");
+    assert_eq!(kids(&world)[0], kid);
+    let alice = world.nhi.identity_for_human(org, &name("alice")).unwrap();
+    let token = world.nhi.issue_token(&alice, None).unwrap().token;
+    world
+        .reopen('7')
+        .await
+        .unwrap()
+        .verify_token(&token)
+        .unwrap();
+}
+
+/// The store says what is so, also when it failed to say it.
+#[tokio::test]
+async fn a_rotation_that_fails_changes_nothing_and_a_lost_answer_changes_all() {
+    let (store, world, org, _) = tricky().await;
+    let before = kids(&world);
+    let attempt = async || {
+        let draft = world.nhi.draft_rotation(org).unwrap();
+        let kid = draft.summary().issuer_kid.clone();
+        let result = world
+            .nhi
+            .commit_rotation(draft, commit(org, "keys.rotated"));
+        assert_eq!(code(result.await), "store_unavailable");
+        kid
+    };
+    store.failing.store(true, Ordering::SeqCst);
+    attempt().await;
+    assert_eq!(kids(&world), before);
+    store.failing.store(false, Ordering::SeqCst);
+    store.mute.store(true, Ordering::SeqCst);
+    let kid = attempt().await;
+    assert_eq!(kids(&world), [&*kid, &*before[0]]);
+    store.mute.store(false, Ordering::SeqCst);
+    world.principal(org, "later", PrincipalType::Agent).await;
+    world.reopen('7').await.unwrap();
+}

@@ -1,0 +1,161 @@
+//! `[crypto]`: which algorithms are used and which are read.
+
+use std::str::FromStr;
+
+use creto_config::{AlgorithmsSection, CryptoSection};
+use creto_crypto::{Algorithm, Allowed, AllowedAlgorithms, CryptoError};
+use creto_nhi::KeyPurpose;
+
+use crate::config::{ServerConfigError, invalid};
+
+/// What the section does not say is as in [`AllowedAlgorithms::default`].
+pub(crate) fn algorithms(section: &CryptoSection) -> Result<AllowedAlgorithms, ServerConfigError> {
+    let defaults = AllowedAlgorithms::default();
+    let signature = allowed(
+        "crypto.signatures",
+        &section.signatures,
+        &defaults.signature,
+    )?;
+    if !signature.for_new().takes_context() {
+        return Err(invalid(
+            "crypto.signatures.new",
+            "must be an algorithm that takes a context, by which the uses of a key are told apart",
+        ));
+    }
+    // Of checkpoints and evidence the formats fix the algorithms.
+    for purpose in KeyPurpose::ALL {
+        if let Some(algorithm) = purpose.fixed_algorithm()
+            && signature.check(algorithm).is_err()
+        {
+            return Err(invalid(
+                "crypto.signatures.accepted",
+                &format!(
+                    "must have {algorithm}: the key `{purpose}` of every organization is of it"
+                ),
+            ));
+        }
+    }
+    Ok(AllowedAlgorithms {
+        signature,
+        wrapping: allowed(
+            "crypto.key_wrapping",
+            &section.key_wrapping,
+            &defaults.wrapping,
+        )?,
+        ..defaults
+    })
+}
+
+fn allowed<A>(
+    key: &str,
+    section: &AlgorithmsSection,
+    defaults: &Allowed<A>,
+) -> Result<Allowed<A>, ServerConfigError>
+where
+    A: Algorithm + FromStr<Err = CryptoError>,
+{
+    let parse = |member: &str, name: &String| {
+        name.parse::<A>().map_err(|error| {
+            let known: Vec<&str> = A::ALL.iter().map(|algorithm| algorithm.name()).collect();
+            let known = known.join(", ");
+            invalid(
+                &format!("{key}.{member}"),
+                &format!("names an {error}; known are {known}"),
+            )
+        })
+    };
+    let new = match &section.new {
+        Some(name) => parse("new", name)?,
+        None => defaults.for_new(),
+    };
+    let accepted = match &section.accepted {
+        Some(names) => names
+            .iter()
+            .map(|name| parse("accepted", name))
+            .collect::<Result<Vec<A>, _>>()?,
+        None => {
+            let mut accepted = defaults.accepted().to_vec();
+            if !accepted.contains(&new) {
+                accepted.push(new);
+            }
+            accepted
+        }
+    };
+    Allowed::new(new, accepted).map_err(|_| {
+        invalid(
+            &format!("{key}.accepted"),
+            &format!("must have {new}, by which new objects are made"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use creto_crypto::{SignatureAlgorithm, WrapAlgorithm};
+
+    use super::*;
+
+    fn read(text: &str) -> Result<AllowedAlgorithms, String> {
+        let section: CryptoSection = toml::from_str(text).unwrap();
+        algorithms(&section).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_by_default() {
+        assert_eq!(read("").unwrap(), AllowedAlgorithms::default());
+    }
+
+    #[test]
+    fn a_new_algorithm_is_accepted_beside_those_of_before() {
+        let read = read(
+            "[signatures]\nnew = \"ML-DSA-65\"\n\
+             [key_wrapping]\nnew = \"HKDF-SHA256+ChaCha20-Poly1305\"\n",
+        )
+        .unwrap();
+        assert_eq!(read.signature.for_new(), SignatureAlgorithm::MlDsa65);
+        for algorithm in SignatureAlgorithm::ALL {
+            read.signature.check(*algorithm).unwrap();
+        }
+        assert_eq!(
+            read.wrapping.accepted(),
+            [
+                WrapAlgorithm::HkdfSha256Aes256Gcm,
+                WrapAlgorithm::HkdfSha256ChaCha20Poly1305
+            ]
+        );
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_key() {
+        for (text, key, why) in [
+            (
+                "[signatures]\nnew = \"RS256\"",
+                "crypto.signatures.new",
+                "known are Ed25519, ML-DSA-65, ML-DSA-65-Ed25519",
+            ),
+            (
+                "[key_wrapping]\naccepted = [\"A256GCM\"]",
+                "crypto.key_wrapping.accepted",
+                "unknown algorithm `A256GCM`",
+            ),
+            (
+                "[signatures]\nnew = \"Ed25519\"",
+                "crypto.signatures.new",
+                "context",
+            ),
+            (
+                "[signatures]\naccepted = [\"ML-DSA-65-Ed25519\"]",
+                "crypto.signatures.accepted",
+                "log_ed25519",
+            ),
+            (
+                "[signatures]\nnew = \"ML-DSA-65\"\naccepted = [\"ML-DSA-65-Ed25519\", \"Ed25519\"]",
+                "crypto.signatures.accepted",
+                "must have ML-DSA-65",
+            ),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(key) && error.contains(why), "{error}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Moving to another root key, offline: `creto crypto rotate-root`.
+//!
+//! The order is what makes it safe to be killed anywhere: the new key is on the disk
+//! before anything is wrapped under it, everything moves in one transaction, and the
+//! old file is replaced last. Whoever finds both files finds out by the database which
+//! one counts.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use creto_crypto::{CryptoError, CryptoProvider, Keystore, LocalKeystore, RootKey, RootKeyError};
+use creto_nhi::{NhiStore as _, WrappingKey};
+use creto_state_sqlite::{Database, SqliteNhi};
+use creto_types::{Commit, Evidence, OrgId};
+use serde_json::json;
+
+use crate::config::{RootKeyPlace, ServerConfig};
+use crate::init::{InitError, instant, owner_of};
+use crate::platform::{Platform, provider};
+
+/// What a change of the root key did.
+#[derive(Clone, Debug)]
+pub struct RootRotation {
+    /// The file of the root key in force, if it is in one.
+    pub root_key: Option<PathBuf>,
+    /// How many wrapping keys are under it.
+    pub wrapping_keys: usize,
+    /// An earlier change that was interrupted was brought to its end; the key is the
+    /// one which that had made.
+    pub resumed: bool,
+}
+
+/// Moves every wrapping key under another root key. The server must not be running.
+/// Killed anywhere, it is finished by the next run.
+///
+/// The new key is made beside the file of the old one, whose place it takes. A root key
+/// that comes from a reference has no such place: then `new` is the new key, and the
+/// caller's to put where the reference leads.
+pub async fn rotate_root(config_path: &Path, new: Option<&str>) -> Result<RootRotation, InitError> {
+    let config = ServerConfig::load(config_path)?;
+    let provider = provider();
+    match (&config.root_key, new) {
+        (RootKeyPlace::File(path), None) => in_file(&config, path, &provider).await,
+        (RootKeyPlace::Reference(_), Some(hex)) => {
+            let new = keystore(RootKey::from_hex(hex)?, &provider);
+            if let Some(count) = opened_by(&config, new.as_ref()).await? {
+                return Ok(RootRotation {
+                    root_key: None,
+                    wrapping_keys: count,
+                    resumed: true,
+                });
+            }
+            let old = keystore(config.root_key.load()?, &provider);
+            Ok(RootRotation {
+                root_key: None,
+                wrapping_keys: move_under(&config, old.as_ref(), new.as_ref()).await?,
+                resumed: false,
+            })
+        }
+        (RootKeyPlace::Reference(_), None) => Err(InitError::RootKeyElsewhere),
+        (RootKeyPlace::File(_), Some(_)) => Err(InitError::RootKeyInFile),
+    }
+}
+
+async fn in_file(
+    config: &ServerConfig,
+    path: &Path,
+    provider: &Arc<dyn CryptoProvider>,
+) -> Result<RootRotation, InitError> {
+    let next = next_of(path);
+    if next.exists() {
+        let new = keystore(RootKey::load(&next)?, provider);
+        if let Some(count) = opened_by(config, new.as_ref()).await? {
+            replace(&next, path)?;
+            return Ok(RootRotation {
+                root_key: Some(path.to_owned()),
+                wrapping_keys: count,
+                resumed: true,
+            });
+        }
+        // Nothing was wrapped under it yet.
+        fs::remove_file(&next).map_err(RootKeyError::io("remove", &next))?;
+    }
+    let old = keystore(RootKey::load(path)?, provider);
+    let new = keystore(RootKey::create_new(&next, provider.as_ref())?, provider);
+    let count = move_under(config, old.as_ref(), new.as_ref()).await?;
+    replace(&next, path)?;
+    Ok(RootRotation {
+        root_key: Some(path.to_owned()),
+        wrapping_keys: count,
+        resumed: false,
+    })
+}
+
+/// Where the new key lies until it is the one in force.
+pub(crate) fn next_of(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".next");
+    path.with_file_name(name)
+}
+
+fn keystore(root: RootKey, provider: &Arc<dyn CryptoProvider>) -> Arc<dyn Keystore> {
+    Arc::new(LocalKeystore::new(root, Arc::clone(provider)))
+}
+
+/// How many wrapping keys the database has, if they are under this root key.
+async fn opened_by(
+    config: &ServerConfig,
+    keystore: &dyn Keystore,
+) -> Result<Option<usize>, InitError> {
+    let database = Database::open(&config.database())?;
+    let snapshot = SqliteNhi::new(database).load().await?;
+    let mut count = 0;
+    for stored in &snapshot.organizations {
+        for key in &stored.wrapping {
+            let purpose = WrappingKey::purpose(stored.organization.id, key.version);
+            match keystore.unwrap(&purpose, &key.wrapped) {
+                Ok(_) => count += 1,
+                Err(CryptoError::OpenFailed) => return Ok(None),
+                Err(error) => return Err(wrap_failed(error)),
+            }
+        }
+    }
+    Ok((count > 0).then_some(count))
+}
+
+async fn move_under(
+    config: &ServerConfig,
+    old: &dyn Keystore,
+    new: &dyn Keystore,
+) -> Result<usize, InitError> {
+    let platform = &Platform::open(config).await?;
+    for organization in platform.nhi.organizations() {
+        leave_the_root(platform, organization.id).await?;
+    }
+    let store = SqliteNhi::new(Arc::clone(&platform.database));
+    let snapshot = store.load().await?;
+    let mut keys = Vec::new();
+    let mut commits = Vec::new();
+    for stored in &snapshot.organizations {
+        let org = stored.organization.id;
+        for key in &stored.wrapping {
+            keys.push((org, key.rewrap(org, old, new).map_err(wrap_failed)?));
+        }
+        let body = json!({ "wrapping_keys": stored.wrapping.len() });
+        let evidence = evidence(platform, org, "root_key.rotated", body).await?;
+        commits.push(Commit::of(evidence));
+    }
+    let count = keys.len();
+    store.replace_wrapping(keys, commits).await?;
+    Ok(count)
+}
+
+/// What an organization of before has directly under the root key is wrapped under a
+/// wrapping key: only such move.
+async fn leave_the_root(platform: &Platform, org: OrgId) -> Result<(), InitError> {
+    let nhi = &platform.nhi;
+    if nhi.retiring(org)?.before_version.is_none() {
+        let draft = nhi.draft_rotation(org)?;
+        let made = draft.summary();
+        let body = json!({
+            "wrapping_version": made.wrapping_version,
+            "wrapping": made.wrapping.as_str(),
+            "issuer": made.issuer.as_str(),
+            "issuer_kid": made.issuer_kid,
+            "former_kid": made.former_kid,
+            "reason": "another root key",
+        });
+        let evidence = evidence(platform, org, "keys.rotated", body).await?;
+        nhi.commit_rotation(draft, Commit::of(evidence)).await?;
+    }
+    nhi.rewrap_keys(org).await?;
+    Ok(())
+}
+
+async fn evidence(
+    platform: &Platform,
+    org: OrgId,
+    kind: &str,
+    body: serde_json::Value,
+) -> Result<Evidence, InitError> {
+    let owner = owner_of(&platform.nhi, org);
+    Ok(Evidence {
+        org,
+        kind: kind.to_owned(),
+        at: instant(&platform.oracle).await?,
+        actor: owner.ok_or(creto_types::StoreError::NotFound { what: "owner" })?,
+        action_id: None,
+        body,
+    })
+}
+
+fn wrap_failed(source: CryptoError) -> InitError {
+    InitError::Crypto(source)
+}
+
+/// Puts the new file in the place of the old one, durably.
+fn replace(next: &Path, path: &Path) -> Result<(), InitError> {
+    fs::rename(next, path).map_err(RootKeyError::io("replace", path))?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(RootKeyError::io("flush the directory of", path))?;
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! What others run beside somebody's log: a monitor that follows it, and a witness
+//! that cosigns it. Neither opens anything of a server.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use creto_audit::{
+    Monitor, NoteVerifier, Observation, Proven, Seen, UnprovenError, VerifierError, WatchError,
+    Witness, WitnessError, WitnessKey, WitnessKeyError,
+};
+use creto_config::{Secret, SecretError};
+use creto_errors::{Class, Classify};
+use creto_log_http::{HttpLog, HttpPrefix, PrefixError};
+use creto_telemetry::{LogConfig, TelemetryError};
+use creto_tiles_fs::{FsWitness, KeptFile};
+use creto_types::{Clock, StoreError, SystemClock};
+
+use crate::platform::provider;
+use crate::serve::{ServeError, bind, stop_signal};
+
+/// A checkpoint with sixteen signatures after quantum computers, and a proof.
+const MAX_REQUEST_BYTES: usize = 128 * 1024;
+
+/// A witness that takes longer answers that it is unavailable.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A monitor or a witness could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum TransparencyError {
+    /// The log misbehaves, or cannot be looked at.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// A proof does not show what it should.
+    #[error(transparent)]
+    Unproven(#[from] UnprovenError),
+    /// A verifier key.
+    #[error(transparent)]
+    Key(#[from] VerifierError),
+    /// The key of a witness where a log's is expected.
+    #[error("`{name}` is the key of a witness, not of a log")]
+    NotALog {
+        /// Whose key it is.
+        name: String,
+    },
+    /// The key of a log where a witness's is expected.
+    #[error("`{name}` is the key of a log, not of a witness")]
+    NotAWitness {
+        /// Whose key it is.
+        name: String,
+    },
+    /// The witness's own key.
+    #[error("the key in {} cannot be used", path.display())]
+    WitnessKey {
+        /// Where it lies.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: WitnessKeyError,
+    },
+    /// A new key cannot be made.
+    #[error(transparent)]
+    NewKey(#[from] WitnessKeyError),
+    /// The file with the key.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// An address.
+    #[error(transparent)]
+    Address(#[from] PrefixError),
+    /// What is remembered.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is remembered is not what was written.
+    #[error("{} is not what a monitor remembers", path.display())]
+    State {
+        /// Where it lies.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Logs.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The address cannot be used, or the listener failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+impl Classify for TransparencyError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Watch(error) => error.class(),
+            Self::Unproven(error) => error.class(),
+            Self::Key(error) => error.class(),
+            Self::WitnessKey { source, .. } | Self::NewKey(source) => source.class(),
+            Self::Secret(error) => error.class(),
+            Self::Address(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Telemetry(error) => error.class(),
+            Self::Serve(error) => error.class(),
+            Self::NotALog { .. } | Self::NotAWitness { .. } | Self::State { .. } => {
+                Class::Permanent
+            }
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Watch(error) => error.code(),
+            Self::Unproven(error) => error.code(),
+            Self::Key(error) => error.code(),
+            Self::WitnessKey { source, .. } | Self::NewKey(source) => source.code(),
+            Self::Secret(error) => error.code(),
+            Self::Address(error) => error.code(),
+            Self::Store(error) => error.code(),
+            Self::Telemetry(error) => error.code(),
+            Self::Serve(error) => error.code(),
+            Self::NotALog { .. } | Self::NotAWitness { .. } => "note_key_type",
+            Self::State { .. } => "watch_memory",
+        }
+    }
+}
+
+/// Which log is followed, and what is remembered of it where.
+#[derive(Clone, Debug)]
+pub struct WatchOptions {
+    /// The log's prefix: `http://host[:port]/log/<org>`.
+    pub url: String,
+    /// The log's verifier key; without it signatures are not checked.
+    pub key: Option<String>,
+    /// The file to remember in.
+    pub state: PathBuf,
+    /// Whether every entry is fetched and hashed.
+    pub entries: bool,
+}
+
+/// Looks at a log once, and remembers it when all is well.
+pub fn watch(options: &WatchOptions) -> Result<Observation, TransparencyError> {
+    let key = options.key.as_deref().map(log_key).transpose()?;
+    let log = HttpLog::new(options.url.parse::<HttpPrefix>()?);
+    let state = |source| TransparencyError::State {
+        path: options.state.clone(),
+        source,
+    };
+    let file = KeptFile::new(&options.state);
+    let seen: Option<Seen> = match file.get()? {
+        Some(bytes) => Some(serde_json::from_slice(&bytes).map_err(state)?),
+        None => None,
+    };
+    let monitor = Monitor::new(&log, key.as_ref(), options.entries);
+    let (observation, now) = monitor.look(seen.as_ref())?;
+    if seen.as_ref() != Some(&now) {
+        file.put(&serde_json::to_vec_pretty(&now).map_err(state)?)?;
+    }
+    Ok(observation)
+}
+
+/// Checks a proof against the log's key and those of witnesses, of which `quorum` must
+/// have cosigned.
+pub fn check_proof(
+    proof: &str,
+    leaf: &[u8],
+    key: &str,
+    witnesses: &[String],
+    quorum: usize,
+) -> Result<Proven, TransparencyError> {
+    let key = log_key(key)?;
+    let witnesses = witnesses
+        .iter()
+        .map(|text| NoteVerifier::parse(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    if let Some(log) = witnesses.iter().find(|witness| !witness.is_cosigner()) {
+        return Err(TransparencyError::NotAWitness {
+            name: log.name().to_owned(),
+        });
+    }
+    Ok(creto_audit::check_proof(
+        proof, leaf, &key, &witnesses, quorum,
+    )?)
+}
+
+/// A log's key as text.
+fn log_key(text: &str) -> Result<NoteVerifier, TransparencyError> {
+    let key = NoteVerifier::parse(text)?;
+    if key.is_cosigner() {
+        return Err(TransparencyError::NotALog {
+            name: key.name().to_owned(),
+        });
+    }
+    Ok(key)
+}
+
+/// A new key for a witness: its private text, and the verifier key for others.
+pub fn new_witness_key(name: &str) -> Result<(Secret, String), TransparencyError> {
+    let (key, text) = WitnessKey::generate(name, provider())?;
+    let text = Secret::new(String::from_utf8_lossy(text.expose()).into_owned())?;
+    Ok((text, key.verifier_key()?))
+}
+
+/// How a witness runs.
+#[derive(Clone, Debug)]
+pub struct WitnessOptions {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The file with its key.
+    pub key: PathBuf,
+    /// The directory it remembers in.
+    pub state: PathBuf,
+    /// The verifier keys of the logs it cosigns.
+    pub logs: Vec<String>,
+}
+
+/// Cosigns checkpoints until the process is told to stop (SIGINT or SIGTERM).
+/// `ready` is called with the address and the verifier key once requests are
+/// answered.
+pub async fn witness(
+    options: &WitnessOptions,
+    ready: impl FnOnce(SocketAddr, &str) + Send,
+) -> Result<(), TransparencyError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    creto_telemetry::init(&LogConfig::default(), Arc::clone(&clock))?;
+    let witness = open(options, clock)?;
+    let (listener, address) = bind(options.listen).await?;
+    let key = witness.verifier_key();
+    tracing::info!(%address, key, "witnessing");
+    ready(address, &key);
+    let router = Router::new()
+        .route("/add-checkpoint", post(add_checkpoint))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .with_state(Arc::new(witness));
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop_signal())
+        .await
+        .map_err(ServeError::Io)?;
+    Ok(())
+}
+
+fn open(options: &WitnessOptions, clock: Arc<dyn Clock>) -> Result<Witness, TransparencyError> {
+    let key = read_key(&options.key)?;
+    let logs = options
+        .logs
+        .iter()
+        .map(|text| log_key(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    let store = Arc::new(FsWitness::open(&options.state)?);
+    Ok(Witness::new(key, logs, store, clock)?)
+}
+
+fn read_key(path: &Path) -> Result<WitnessKey, TransparencyError> {
+    let text = Secret::from_file(path)?;
+    WitnessKey::parse(text.expose(), provider()).map_err(|source| TransparencyError::WitnessKey {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+async fn add_checkpoint(State(witness): State<Arc<Witness>>, body: String) -> Response {
+    // What began is finished: a caller that goes away leaves nothing half done.
+    let work = tokio::spawn(async move { witness.add_checkpoint(&body).await });
+    match tokio::time::timeout(DEADLINE, work).await {
+        Ok(Ok(Ok(lines))) => lines.into_response(),
+        Ok(Ok(Err(error))) => refusal(&error),
+        Ok(Err(_)) | Err(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "try again later\n").into_response()
+        }
+    }
+}
+
+/// The statuses of C2SP tlog-witness.
+fn refusal(error: &WitnessError) -> Response {
+    let status = match error {
+        WitnessError::Malformed(_) | WitnessError::OldBeyondNew { .. } => StatusCode::BAD_REQUEST,
+        WitnessError::UnknownLog { .. } => StatusCode::NOT_FOUND,
+        WitnessError::NotSigned => StatusCode::FORBIDDEN,
+        WitnessError::Conflict { size } => {
+            let headers = [(header::CONTENT_TYPE, "text/x.tlog.size")];
+            return (StatusCode::CONFLICT, headers, format!("{size}\n")).into_response();
+        }
+        WitnessError::Inconsistent(_) => {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "a signed checkpoint does not continue what was cosigned"
+            );
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        WitnessError::Memory { .. } | WitnessError::Store(_) | WitnessError::Crypto(_) => {
+            tracing::error!(
+                code = error.code(),
+                error = error as &dyn std::error::Error,
+                "a checkpoint cannot be cosigned"
+            );
+            return (StatusCode::INTERNAL_SERVER_ERROR, "it failed\n").into_response();
+        }
+    };
+    (status, format!("{error}\n")).into_response()
+}
