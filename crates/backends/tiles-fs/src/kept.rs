@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use creto_audit::WitnessStore;
 use creto_types::StoreError;
 
-use crate::{RefusedPath, TEMPORARY, blocking, create_dirs, failed, is_absent, replace};
+use crate::{RefusedPath, TEMPORARY, blocking, create_dirs, failed, read, replace};
 
 /// Twice as many hexadecimal digits fit in a file's name.
 const MAX_ORIGIN_BYTES: usize = 120;
@@ -120,13 +120,5 @@ impl KeptFile {
         }
         let target = std::path::absolute(&self.0).map_err(|e| failed("find", &self.0, e))?;
         replace(&temporary, &target, bytes)
-    }
-}
-
-fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if is_absent(&error) => Ok(None),
-        Err(error) => Err(failed("read", path, error)),
     }
 }

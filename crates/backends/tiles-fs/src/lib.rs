@@ -109,12 +109,19 @@ impl TileStore for FsTiles {
 
     async fn get(&self, org: OrgId, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let target = self.target(org, path)?;
-        blocking(move || match fs::read(&target) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(failed("read", &target, error)),
-        })
-        .await
+        blocking(move || read(&target)).await
+    }
+
+    async fn get_all(
+        &self,
+        org: OrgId,
+        paths: Vec<String>,
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let targets = paths
+            .iter()
+            .map(|path| self.target(org, path))
+            .collect::<Result<Vec<_>, _>>()?;
+        blocking(move || targets.iter().map(|target| read(target)).collect()).await
     }
 
     async fn remove_partials(&self, org: OrgId, full: &str) -> Result<(), StoreError> {
@@ -124,6 +131,14 @@ impl TileStore for FsTiles {
             _ => Ok(()),
         })
         .await
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(failed("read", path, error)),
     }
 }
 

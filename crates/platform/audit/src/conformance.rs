@@ -140,5 +140,12 @@ pub async fn tiles_are_kept(tiles: &dyn TileStore) {
         let found = tiles.get(org(owner), path).await.unwrap();
         let expected = expected.map(|text| text.as_bytes().to_vec());
         assert_eq!(found, expected, "{path}");
+        // Among others it is the same.
+        let paths = ["checkpoint", path, "tile/7/999", path].map(ToOwned::to_owned);
+        let all = tiles.get_all(org(owner), paths.to_vec()).await.unwrap();
+        assert_eq!(all.len(), 4, "{path}");
+        assert_eq!(all.get(1), Some(&expected), "{path}");
+        assert_eq!(all.get(2), Some(&None));
+        assert_eq!(all.get(3), Some(&expected), "{path}");
     }
 }

@@ -46,6 +46,20 @@ pub trait TileStore: Send + Sync {
     /// The file's bytes.
     async fn get(&self, org: OrgId, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// The bytes of several files, in the order they are asked for. A proof takes some
+    /// tiles; a store that can reads them in one step.
+    async fn get_all(
+        &self,
+        org: OrgId,
+        paths: Vec<String>,
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            files.push(self.get(org, &path).await?);
+        }
+        Ok(files)
+    }
+
     /// Removes the partial versions (`<full>.p/<W>`) of a full tile or bundle,
     /// which C2SP tlog-tiles allows once the full one is there. Nothing to
     /// remove is no error.

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use creto_tlog::{
-    Hash, InclusionProof, Note, ProofPlan, Resource, TileSet, verify_consistency, verify_inclusion,
+    Hash, InclusionProof, Note, ProofPlan, Resource, TILE_WIDTH, Tile, TileSet, verify_consistency,
+    verify_inclusion,
 };
 use creto_types::{Clock, Evidence, LeafIndex, OrgId};
 use parking_lot::Mutex;
@@ -379,10 +380,19 @@ impl Shared {
         plan: &ProofPlan,
         size: u64,
     ) -> Result<Vec<Hash>, AuditError> {
+        let wanted: Vec<Tile> = plan
+            .tiles()
+            .into_iter()
+            .map(|tile| tile.within(size).unwrap_or(tile))
+            .collect();
+        let paths = wanted.iter().map(ToString::to_string).collect();
+        let found = self.stores.tiles.get_all(org, paths).await?;
         let mut tiles = TileSet::new();
-        for tile in plan.tiles() {
-            let tile = tile.within(size).unwrap_or(tile);
-            let bytes = self.tile(org, tile).await?;
+        for (tile, found) in wanted.into_iter().zip(found) {
+            let bytes = match found {
+                Some(bytes) => bytes,
+                None => self.full_tile(org, tile).await?,
+            };
             tiles
                 .insert(tile, &bytes)
                 .map_err(|e| tile_fault(org, &e))?;
@@ -468,13 +478,9 @@ impl Shared {
         work.await.map_err(|_| AuditError::Stopped)?
     }
 
-    async fn tile(&self, org: OrgId, tile: creto_tlog::Tile) -> Result<Vec<u8>, AuditError> {
-        let path = tile.to_string();
-        if let Some(bytes) = self.stores.tiles.get(org, &path).await? {
-            return Ok(bytes);
-        }
-        // The partial version may have made way for the full one meanwhile.
-        let full = creto_tlog::Tile::new(tile.level(), tile.index(), creto_tlog::TILE_WIDTH);
+    /// The beginning of a full tile, for a partial one that may have made way for it.
+    async fn full_tile(&self, org: OrgId, tile: Tile) -> Result<Vec<u8>, AuditError> {
+        let full = Tile::new(tile.level(), tile.index(), TILE_WIDTH);
         if let Some(full) = full
             && let Some(mut bytes) = self.stores.tiles.get(org, &full.to_string()).await?
         {
@@ -482,7 +488,7 @@ impl Shared {
             bytes.truncate(hashes.saturating_mul(Hash::LEN));
             return Ok(bytes);
         }
-        Err(corrupt(org, path, "the file is missing"))
+        Err(corrupt(org, tile, "the file is missing"))
     }
 
     /// The background task: integrates what was committed.
