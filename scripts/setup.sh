@@ -8,8 +8,8 @@
 #   scripts/setup.sh           install what is missing
 #   scripts/setup.sh --test    the same, and faketime, rustfmt, clippy, cargo-nextest,
 #                              cargo-deny, Go with golang.org/x/mod, which checks the
-#                              log, and, in the target folder, the packages of
-#                              tests/requirements.txt
+#                              log, Node.js, and, in the target folder, the packages of
+#                              tests/requirements.txt and tests/package.json
 #   scripts/setup.sh --check   only say what is missing; exit 1 if anything is
 #
 # Needs root or sudo only when something is missing. Running it again when
@@ -96,10 +96,13 @@ fi
 root=$(cd "$(dirname "$0")/.." && pwd)
 readonly requirements=$root/tests/requirements.txt
 readonly python_packages=${CARGO_TARGET_DIR:-$root/target}/test-python
+readonly node_lock=$root/tests/package-lock.json
+readonly node_packages=${CARGO_TARGET_DIR:-$root/target}/test-node
 
 test_tools=()
 components=()
 python=present
+node=present
 if [ "$with_test_tools" = yes ]; then
   if ! cmp -s "$requirements" "$python_packages/requirements.txt"; then
     python=missing
@@ -107,6 +110,11 @@ if [ "$with_test_tools" = yes ]; then
   fi
   want go golang-go
   [ -d /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog ] || packages+=(golang-golang-x-mod-dev)
+  want node nodejs
+  if ! cmp -s "$node_lock" "$node_packages/package-lock.json"; then
+    node=missing
+    want npm npm
+  fi
   cargo fmt --version >/dev/null 2>&1 || components+=(rustfmt)
   cargo clippy --version >/dev/null 2>&1 || components+=(clippy)
   cargo nextest --version >/dev/null 2>&1 || test_tools+=(cargo-nextest)
@@ -116,6 +124,7 @@ fi
 if [ "$mode" = check ]; then
   [ "$runsc" = present ] || packages+=("runsc ($runsc)")
   [ "$python" = present ] || test_tools+=("the packages of tests/requirements.txt")
+  [ "$node" = present ] || test_tools+=("the packages of tests/package.json")
   missing=("${packages[@]}" "${components[@]}" "${test_tools[@]}")
   if [ "${#missing[@]}" -eq 0 ]; then
     say "everything is installed"
@@ -295,6 +304,20 @@ if [ "$python" = missing ]; then
     fail "pip could not install $requirements." \
       "Without a network, unpack those wheels into $python_packages by hand."
   cp "$requirements" "$python_packages/requirements.txt"
+fi
+
+if [ "$node" = missing ]; then
+  say "installing the packages of tests/package.json in $node_packages"
+  rm -rf "$node_packages"
+  mkdir -p "$node_packages"
+  cp "$root/tests/package.json" "$node_packages/"
+  cp "$node_lock" "$node_packages/"
+  # Nothing run, nothing but what is pinned.
+  (cd "$node_packages" && npm ci --silent --ignore-scripts --no-audit --no-fund) || {
+    rm -f "$node_packages/package-lock.json"
+    fail "npm could not install $root/tests/package.json." \
+      "Without a network, unpack those packages into $node_packages/node_modules by hand."
+  }
 fi
 
 say "ready: $(PATH="$SYSTEM_PATH" runsc --version | head -n1)"

@@ -532,8 +532,7 @@ async fn rotations(world: &World, acme: OrgId, other: OrgId) {
         .await
         .expect("these are all there are");
     let changed = stored_of(world, acme).await;
-    let wrapped =
-        |stored: &StoredOrganization| stored.wrapping.first().map(|key| key.wrapped.clone());
+    let wrapped = |row: &StoredOrganization| row.wrapping.first().map(|key| key.wrapped.clone());
     assert_eq!(wrapped(&changed), wrapped(&untouched));
     let back = store.replace_wrapping(all, Vec::new()).await;
     back.expect("these are all there are");
