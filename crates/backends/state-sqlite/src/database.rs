@@ -65,6 +65,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0014_wrapping_keys",
         include_str!("../migrations/0014_wrapping_keys.sql"),
     ),
+    (
+        "0030_secrets",
+        include_str!("../migrations/0030_secrets.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.

@@ -46,6 +46,7 @@ mod ports;
 mod questions;
 mod records;
 mod sandboxes;
+mod secrets;
 mod settlement;
 mod suspension;
 mod verify;
@@ -92,5 +93,9 @@ pub use questions::{
 };
 pub use records::{ACTION_DECIDED, OrganizationCreated};
 pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
+pub use secrets::{
+    LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest,
+    SecretValue,
+};
 pub use suspension::SuspensionRequest;
 pub use verify::RecordChecker;
