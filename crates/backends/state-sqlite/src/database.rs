@@ -75,6 +75,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0016_journal",
         include_str!("../migrations/0016_journal.sql"),
     ),
+    (
+        "0030_secrets",
+        include_str!("../migrations/0030_secrets.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.

@@ -130,22 +130,30 @@ pub(crate) fn rewrap(
     let org = org.to_string();
     for Rewrapped { holder, from, to } in keys {
         wrapping_known(tx, &org, to.version())?;
-        let (statement, name) = match holder {
+        let (statement, name, version) = match holder {
             KeyHolder::Organization(purpose) => (
                 "UPDATE organization_keys SET private = ?4
-                 WHERE org = ?1 AND purpose = ?2 AND private = ?3",
+                 WHERE org = ?1 AND purpose = ?2 AND private = ?3 AND ?5 IS NULL",
                 purpose.as_str(),
+                None,
             ),
             KeyHolder::Principal(name) => (
                 "UPDATE principals SET private = ?4
-                 WHERE org = ?1 AND name = ?2 AND private = ?3",
+                 WHERE org = ?1 AND name = ?2 AND private = ?3 AND ?5 IS NULL",
                 name.as_str(),
+                None,
+            ),
+            KeyHolder::Secret(name, version) => (
+                "UPDATE secrets SET sealed = ?4
+                 WHERE org = ?1 AND name = ?2 AND sealed = ?3 AND version = ?5",
+                name.as_str(),
+                Some(*version),
             ),
         };
         let changed = tx
             .prepare_cached(statement)
             .map_err(sql)?
-            .execute(params![org, name, json(from)?, json(to)?])
+            .execute(params![org, name, json(from)?, json(to)?, version])
             .map_err(sql)?;
         one(changed, "wrapped key")?;
     }
@@ -167,6 +175,7 @@ pub(crate) fn retire(
         "SELECT 1 FROM (
              SELECT org, private FROM organization_keys
              UNION ALL SELECT org, private FROM principals
+             UNION ALL SELECT org, sealed FROM secrets
          ) WHERE org = ?1 AND coalesce(json_extract(private, '$.key'), 0) < ?2",
         params![org, before],
     )?;
@@ -198,6 +207,7 @@ pub(crate) fn replace_wrapping(
         tx,
         "SELECT 1 FROM (
              SELECT private FROM organization_keys UNION ALL SELECT private FROM principals
+             UNION ALL SELECT sealed FROM secrets
          ) WHERE json_extract(private, '$.key') IS NULL",
         [],
     )?;
@@ -215,7 +225,7 @@ pub(crate) fn replace_wrapping(
     Ok(())
 }
 
-fn known_organization(tx: &Transaction<'_>, org: &str) -> Result<(), StoreError> {
+pub(crate) fn known_organization(tx: &Transaction<'_>, org: &str) -> Result<(), StoreError> {
     let known = tx
         .prepare_cached("SELECT 1 FROM organizations WHERE id = ?1")
         .and_then(|mut s| s.query_row([org], |_| Ok(())).optional())

@@ -26,6 +26,7 @@ mod oversight;
 mod policies;
 mod pool;
 mod replies;
+mod secrets;
 mod writer;
 
 pub use audit::SqliteJournal;

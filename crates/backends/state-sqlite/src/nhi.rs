@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use creto_nhi::{
     DelegationLink, LinkId, NhiStore, Organization, Principal, PrincipalType, Rewrapped,
-    SignedLink, Snapshot, StoredEpoch, StoredKey, StoredLink, StoredOrganization, StoredPrincipal,
-    StoredRotation, StoredSuspension, WrappingKey,
+    SecretStore, SignedLink, Snapshot, StoredEpoch, StoredKey, StoredLink, StoredOrganization,
+    StoredPrincipal, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -31,10 +31,18 @@ impl SqliteNhi {
     pub fn new(db: Arc<Database>) -> Self {
         Self { db }
     }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.db
+    }
 }
 
 #[async_trait]
 impl NhiStore for SqliteNhi {
+    fn secrets(&self) -> &dyn SecretStore {
+        self
+    }
+
     async fn load(&self) -> Result<Snapshot, StoreError> {
         self.db
             .read(|connection| {
@@ -384,7 +392,11 @@ fn known_principal(
 }
 
 /// Whether the organization's link is revoked; `NotFound` when there is none.
-fn is_revoked(tx: &Transaction<'_>, org: &str, link: LinkId) -> Result<bool, StoreError> {
+pub(crate) fn is_revoked(
+    tx: &Transaction<'_>,
+    org: &str,
+    link: LinkId,
+) -> Result<bool, StoreError> {
     tx.prepare_cached("SELECT revoked_at IS NOT NULL FROM delegations WHERE org = ?1 AND id = ?2")
         .and_then(|mut s| {
             s.query_row(params![org, link.to_string()], |row| row.get(0))

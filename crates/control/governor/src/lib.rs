@@ -46,6 +46,7 @@ mod ports;
 mod questions;
 mod records;
 mod sandboxes;
+mod secrets;
 mod settlement;
 mod suspension;
 mod timestamps;
@@ -93,6 +94,10 @@ pub use questions::{
 };
 pub use records::{ACTION_DECIDED, OrganizationCreated};
 pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
+pub use secrets::{
+    LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest,
+    SecretValue,
+};
 pub use suspension::SuspensionRequest;
 pub use timestamps::MAX_TIMESTAMPS;
 pub use verify::RecordChecker;

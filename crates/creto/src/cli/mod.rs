@@ -4,6 +4,7 @@ mod audit;
 mod crypto;
 mod limits;
 mod policy;
+mod secret;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ pub(crate) use audit::{AuditCommand, CheckProofArgs, WatchArgs, WitnessArgs};
 pub(crate) use crypto::CryptoCommand;
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
 pub(crate) use policy::{EvalArgs, ExplainArgs, PolicyCommand, ShadowCommand};
+pub(crate) use secret::{SecretCommand, SecretLeaseArgs};
 
 /// Creto, the governance plane for AI agents.
 ///
@@ -117,6 +119,9 @@ pub(crate) enum Command {
     /// Write, test, try and publish policies
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Keep secrets, lease them to agents below you, and read what is leased to you
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Move to other keys and algorithms while serving, and to another root key
     #[command(subcommand)]
     Crypto(CryptoCommand),

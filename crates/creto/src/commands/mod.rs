@@ -10,6 +10,7 @@ mod identity;
 mod limits;
 mod oversight;
 mod policy;
+mod secret;
 pub(crate) mod server;
 mod transparency;
 
@@ -39,6 +40,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Reply, CliError
         Command::Invoice(command) => billing::invoice(context, command),
         Command::Audit(command) => audit::run(context, command),
         Command::Policy(command) => policy::run(context, command),
+        Command::Secret(command) => secret::run(context, command),
         Command::Crypto(command) => crypto::run(context, command),
         Command::Whoami => identity::whoami(context),
     }

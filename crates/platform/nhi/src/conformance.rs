@@ -5,6 +5,8 @@
     reason = "a test suite panics when the contract is broken"
 )]
 
+mod secrets;
+
 use std::sync::Arc;
 
 use creto_types::{Claim, Commit, Idempotency, OrgId, StoreError};
@@ -29,6 +31,7 @@ pub async fn all(store: Arc<dyn NhiStore>) {
     suspensions(&world, acme, other).await;
     ended_above(&world, acme).await;
     rotations(&world, acme, other).await;
+    secrets::run(&world, other).await;
     loaded_again(&world).await;
 }
 

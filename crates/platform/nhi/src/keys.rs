@@ -169,15 +169,15 @@ impl KeyMaker {
         Ok(LocalSigner::new(key, Arc::clone(&self.provider)))
     }
 
-    /// The private half under the newest wrapping key.
+    /// A private half, or a secret, under the newest wrapping key.
     pub(crate) fn rewrap(
         &self,
         org: OrgId,
         wrapping: &str,
-        stored: &StoredKey,
+        stored: &WrappedKey,
     ) -> Result<WrappedKey, NhiError> {
         self.ring
-            .unwrap(org, wrapping, &stored.wrapped)
+            .unwrap(org, wrapping, stored)
             .and_then(|secret| self.ring.wrap(org, wrapping, &secret))
             .map_err(|source| NhiError::Crypto {
                 operation: "wrap a stored key anew",

@@ -23,6 +23,9 @@
 //! - **Private keys** are made here, one a principal and one a purpose of each
 //!   organization, stored only wrapped under the root key and wiped from memory
 //!   after use.
+//! - **Secrets are sealed** under the organization's wrapping key, bound to their
+//!   name and version. A lease is used only in a transaction in which it still holds,
+//!   and its evidence is durable before the value is seen.
 //! - **Organizations never mix.** No call reads across them.
 //!
 //! All reads are served from memory; [`Nhi::open`] loads everything. Changes are
@@ -52,6 +55,7 @@ mod registry;
 mod revocation;
 mod rights;
 mod rotation;
+mod secrets;
 mod service;
 mod suspension;
 #[cfg(feature = "test-util")]
@@ -80,4 +84,8 @@ pub use ports::{
 pub use principal::{Organization, Principal, PrincipalType};
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
 pub use rotation::{Retiring, RotationDraft, RotationSummary};
+pub use secrets::{
+    LeaseId, LeaseKind, MAX_SECRET_LEN, SecretName, SecretNameError, SecretStore, StoredLease,
+    StoredSecret,
+};
 pub use service::Nhi;

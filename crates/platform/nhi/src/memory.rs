@@ -14,7 +14,10 @@ use crate::ports::{
     FormerIssuer, KeyHolder, Rewrapped, Snapshot, StoredEpoch, StoredLink, StoredOrganization,
     StoredPrincipal, StoredRotation, StoredSuspension,
 };
-use crate::{DelegationLink, KeyPurpose, LinkId, NhiStore, PrincipalType, SignedLink, StoredKey};
+use crate::{
+    DelegationLink, KeyPurpose, LeaseId, LinkId, NhiStore, PrincipalType, SecretName, SecretStore,
+    SignedLink, StoredLease, StoredSecret,
+};
 
 /// Identities in memory. Opening a second `Nhi` on the same store is a restart.
 #[derive(Debug, Default)]
@@ -23,6 +26,8 @@ pub struct MemoryNhiStore {
     rows: Mutex<Rows>,
 }
 
+mod secrets;
+
 #[derive(Debug, Default)]
 struct Rows {
     organizations: BTreeMap<OrgId, StoredOrganization>,
@@ -30,6 +35,8 @@ struct Rows {
     links: Vec<StoredLink>,
     epochs: Vec<StoredEpoch>,
     suspensions: BTreeMap<(OrgId, PrincipalName), StoredSuspension>,
+    secrets: BTreeMap<(OrgId, SecretName, u32), StoredSecret>,
+    leases: BTreeMap<(OrgId, LeaseId), StoredLease>,
 }
 
 const OUTDATED: StoreError = StoreError::Conflict {
@@ -73,15 +80,18 @@ impl Rows {
             })
     }
 
-    /// Every stored private key of an organization.
+    /// Every stored private key and secret of an organization.
     fn wrapped(&self, org: OrgId) -> Vec<WrappedKey> {
         let organization = self.organizations.get(&org).into_iter();
         let purposes = organization.flat_map(|row| row.keys.iter().map(|(_, key)| key));
         let principals = self.principals.values();
         let principals = principals.filter(|row| row.principal.org == org);
+        let secrets = self.secrets.values().filter(|row| row.org == org);
         purposes
             .chain(principals.map(|row| &row.key))
-            .map(|key| key.wrapped.clone())
+            .map(|key| &key.wrapped)
+            .chain(secrets.map(|row| &row.sealed))
+            .cloned()
             .collect()
     }
 
@@ -97,15 +107,20 @@ impl Rows {
         }
     }
 
-    fn key(&mut self, org: OrgId, holder: &KeyHolder) -> Option<&mut StoredKey> {
+    fn key(&mut self, org: OrgId, holder: &KeyHolder) -> Option<&mut WrappedKey> {
         match holder {
             KeyHolder::Organization(purpose) => {
                 let mut keys = self.organizations.get_mut(&org)?.keys.iter_mut();
-                keys.find(|(known, _)| known == purpose).map(|(_, key)| key)
+                let (_, key) = keys.find(|(known, _)| known == purpose)?;
+                Some(&mut key.wrapped)
             }
             KeyHolder::Principal(name) => {
                 let row = self.principals.get_mut(&(org, name.clone()))?;
-                Some(&mut row.key)
+                Some(&mut row.key.wrapped)
+            }
+            KeyHolder::Secret(name, version) => {
+                let row = self.secrets.get_mut(&(org, name.clone(), *version))?;
+                Some(&mut row.sealed)
             }
         }
     }
@@ -142,6 +157,10 @@ impl MemoryNhiStore {
 
 #[async_trait]
 impl NhiStore for MemoryNhiStore {
+    fn secrets(&self) -> &dyn SecretStore {
+        self
+    }
+
     async fn load(&self) -> Result<Snapshot, StoreError> {
         let rows = self.rows.lock();
         Ok(Snapshot {
@@ -312,15 +331,18 @@ impl NhiStore for MemoryNhiStore {
         let mut rows = self.rows.lock();
         for Rewrapped { holder, from, to } in &keys {
             rows.wrapping_known(org, to.version())?;
-            if rows.key(org, holder).is_none_or(|key| key.wrapped != *from) {
+            if rows
+                .key(org, holder)
+                .is_none_or(|wrapped| *wrapped != *from)
+            {
                 return Err(StoreError::Conflict {
                     what: "wrapped key",
                 });
             }
         }
         for Rewrapped { holder, to, .. } in keys {
-            if let Some(key) = rows.key(org, &holder) {
-                key.wrapped = to;
+            if let Some(wrapped) = rows.key(org, &holder) {
+                *wrapped = to;
             }
         }
         Ok(())

@@ -4,7 +4,10 @@ use async_trait::async_trait;
 use creto_crypto::{VerifyingKey, WrappedKey, WrappingKey};
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
-use crate::{EpochId, KeyPurpose, LinkId, Organization, Principal, SignedLink, StoredKey};
+use crate::{
+    EpochId, KeyPurpose, LinkId, Organization, Principal, SecretName, SecretStore, SignedLink,
+    StoredKey,
+};
 
 /// An organization with its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub enum KeyHolder {
     Organization(KeyPurpose),
     /// A principal's.
     Principal(PrincipalName),
+    /// Not a key: the value of this version of a secret.
+    Secret(SecretName, u32),
 }
 
 /// The same private key in another wrapping.
@@ -133,6 +138,9 @@ pub struct Snapshot {
 pub trait NhiStore: Send + Sync + 'static {
     /// Everything that is stored.
     async fn load(&self) -> Result<Snapshot, StoreError>;
+
+    /// Secrets and leases, which are not part of the snapshot.
+    fn secrets(&self) -> &dyn SecretStore;
 
     /// Adds an organization and the human who owns it, the one that it names.
     /// `Conflict` when the id is taken.

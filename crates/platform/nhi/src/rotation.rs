@@ -7,11 +7,12 @@
 
 use std::sync::Arc;
 
-use creto_crypto::{SignatureAlgorithm, WrapAlgorithm};
+use creto_crypto::{SignatureAlgorithm, WrapAlgorithm, WrappedKey};
 use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
 
 use crate::keys::{SharedSigner, key_id, organization_wrapping, wrapping_of};
 use crate::ports::{KeyHolder, Rewrapped, StoredRotation};
+use crate::secrets::secret_wrapping;
 use crate::service::{Inner, to_completion};
 use crate::{KeyPurpose, Nhi, NhiError, StoredKey};
 
@@ -242,12 +243,12 @@ impl Inner {
     async fn rewrap(&self, org: OrgId) -> Result<usize, NhiError> {
         let old = {
             let snapshot = self.store.load().await?;
-            let mut old: Vec<(KeyHolder, String, StoredKey)> = Vec::new();
+            let mut old: Vec<(KeyHolder, String, WrappedKey)> = Vec::new();
             for stored in snapshot.organizations {
                 if stored.organization.id == org {
                     old.extend(stored.keys.into_iter().map(|(purpose, key)| {
                         let wrapping = organization_wrapping(org, purpose);
-                        (KeyHolder::Organization(purpose), wrapping, key)
+                        (KeyHolder::Organization(purpose), wrapping, key.wrapped)
                     }));
                 }
             }
@@ -255,19 +256,24 @@ impl Inner {
                 if stored.principal.org == org {
                     let wrapping = wrapping_of(&stored.principal);
                     let holder = KeyHolder::Principal(stored.principal.name);
-                    old.push((holder, wrapping, stored.key));
+                    old.push((holder, wrapping, stored.key.wrapped));
                 }
             }
-            old.retain(|(.., key)| self.keys.ring.is_old(org, &key.wrapped));
+            for stored in self.store.secrets().secrets(org).await? {
+                let wrapping = secret_wrapping(org, &stored.name, stored.version);
+                let holder = KeyHolder::Secret(stored.name, stored.version);
+                old.push((holder, wrapping, stored.sealed));
+            }
+            old.retain(|(.., wrapped)| self.keys.ring.is_old(org, wrapped));
             old
         };
         for batch in old.chunks(BATCH) {
             let mut rewrapped = Vec::with_capacity(batch.len());
-            for (holder, purpose, key) in batch {
+            for (holder, purpose, wrapped) in batch {
                 rewrapped.push(Rewrapped {
                     holder: holder.clone(),
-                    from: key.wrapped.clone(),
-                    to: self.keys.rewrap(org, purpose, key)?,
+                    from: wrapped.clone(),
+                    to: self.keys.rewrap(org, purpose, wrapped)?,
                 });
             }
             self.store.rewrap_keys(org, rewrapped.clone()).await?;

@@ -9,6 +9,7 @@ pub(crate) mod log;
 pub(crate) mod oversight;
 pub(crate) mod policies;
 pub(crate) mod sandboxes;
+pub(crate) mod secrets;
 pub(crate) mod system;
 
 use axum::Json;

@@ -172,6 +172,12 @@ impl Route {
         self
     }
 
+    /// A POST that changes something and takes no `Idempotency-Key`.
+    fn unkeyed(mut self) -> Self {
+        self.info.idempotent = false;
+        self
+    }
+
     /// It is under way afterwards.
     fn accepted(mut self) -> Self {
         self.status = 202;

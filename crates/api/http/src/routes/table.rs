@@ -4,12 +4,13 @@ use axum::routing::on;
 use creto_governor::{
     ActionAnswer, ActionRequest, DelegateRequest, DelegationAnswer, DryRunAnswer, DryRunRequest,
     ExplainAnswer, ExplainRequest, FilesRequest, FollowAnswer, FollowRequest, InvoiceAnswer,
-    InvoiceRequest, LimitAnswer, LimitRequest, OversightAnswer, PoliciesInForceAnswer,
-    PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer, PrincipalRequest,
-    PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer, RetirementAnswer,
-    RetirementRequest, RevocationAnswer, RollbackPoliciesRequest, RotationAnswer, RotationRequest,
-    SandboxAnswer, SandboxRequest, SelfAnswer, SettlementAnswer, ShadowAnswer, SuspensionAnswer,
-    SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer, UsageQuery, ValidationAnswer,
+    InvoiceRequest, LeaseAnswer, LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer,
+    PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer,
+    PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer,
+    RetirementAnswer, RetirementRequest, RevocationAnswer, RollbackPoliciesRequest, RotationAnswer,
+    RotationRequest, SandboxAnswer, SandboxRequest, SecretAnswer, SecretReadRequest, SecretReading,
+    SecretRequest, SelfAnswer, SettlementAnswer, ShadowAnswer, SuspensionAnswer, SuspensionRequest,
+    TokenAnswer, TokenRequest, UsageAnswer, UsageQuery, ValidationAnswer,
 };
 
 use super::{Auth, EXPORT, Route, WAITS};
@@ -19,7 +20,7 @@ use crate::authzen::{
 use crate::extract::{List, ListQuery};
 use crate::handlers::{
     actions, authority, authzen as evaluate, billing, limits, log, oversight, policies, sandboxes,
-    system,
+    secrets, system,
 };
 use crate::pages;
 
@@ -27,6 +28,7 @@ pub(crate) fn table() -> Vec<Route> {
     let mut table = Vec::new();
     table.extend(system_routes());
     table.extend(authority_routes());
+    table.extend(secret_routes());
     table.extend(action_routes());
     table.extend(authzen_routes());
     table.extend(billing_routes());
@@ -67,6 +69,60 @@ fn system_routes() -> [Route; 5] {
             on(f, system::metrics)
         })
         .gives_other("application/openmetrics-text"),
+    ]
+}
+
+fn secret_routes() -> [Route; 6] {
+    [
+        Route::post(
+            "/v1/secrets",
+            "put_secret",
+            "Put a secret there, or a new version of it",
+            |f| on(f, secrets::put),
+        )
+        .takes::<SecretRequest>()
+        .gives::<SecretAnswer>()
+        .unkeyed()
+        .created(),
+        Route::get(
+            "/v1/secrets",
+            "list_secrets",
+            "Secrets without their values, by name; an agent sees those leased to it",
+            |f| on(f, secrets::list),
+        )
+        .query::<ListQuery>()
+        .gives::<List<SecretAnswer>>(),
+        Route::post(
+            "/v1/secrets/{name}/leases",
+            "lease_secret",
+            "Lease a secret that one put to an agent below",
+            |f| on(f, secrets::lease),
+        )
+        .takes::<LeaseRequest>()
+        .gives::<LeaseAnswer>()
+        .created(),
+        Route::post(
+            "/v1/secrets/{name}/read",
+            "read_secret",
+            "Read a secret by its lease to the caller's delegation",
+            |f| on(f, secrets::read),
+        )
+        .takes::<SecretReadRequest>()
+        .gives::<SecretReading>()
+        .unkeyed(),
+        Route::get("/v1/leases", "list_leases", "Leases, oldest first", |f| {
+            on(f, secrets::leases)
+        })
+        .query::<ListQuery>()
+        .gives::<List<LeaseAnswer>>(),
+        Route::post(
+            "/v1/leases/{id}/revoke",
+            "revoke_lease",
+            "Take a lease back at once",
+            |f| on(f, secrets::revoke),
+        )
+        .takes::<system::Nothing>()
+        .gives::<LeaseAnswer>(),
     ]
 }
 

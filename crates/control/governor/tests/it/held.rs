@@ -93,6 +93,9 @@ struct HeldIdentities {
 
 #[async_trait]
 impl NhiStore for HeldIdentities {
+    fn secrets(&self) -> &dyn creto_nhi::SecretStore {
+        self.inner.secrets()
+    }
     async fn load(&self) -> Result<Snapshot, StoreError> {
         self.inner.load().await
     }

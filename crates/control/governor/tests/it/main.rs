@@ -13,5 +13,6 @@ mod policies_lost;
 mod ports;
 mod races;
 mod sandboxes;
+mod secrets;
 mod suspension;
 mod world;

@@ -147,6 +147,10 @@ impl Tricky {
 
 #[async_trait]
 impl NhiStore for Tricky {
+    fn secrets(&self) -> &dyn creto_nhi::SecretStore {
+        self.inner.secrets()
+    }
+
     async fn load(&self) -> Result<Snapshot, StoreError> {
         if self.unreadable.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("disk gone".into()));

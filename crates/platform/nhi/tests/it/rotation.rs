@@ -199,3 +199,70 @@ async fn a_rotation_that_fails_changes_nothing_and_a_lost_answer_changes_all() {
     world.principal(org, "later", PrincipalType::Agent).await;
     world.reopen('7').await.unwrap();
 }
+
+/// A secret stays readable while its organization moves to other keys, opens at no
+/// other place, and is never shown.
+#[tokio::test]
+async fn secrets_move_with_the_keys() {
+    let mut world = World::new().await;
+    let org = world.organization("alice").await;
+    world.principal(org, "bot", PrincipalType::Agent).await;
+    let link = world.delegate(org, world.request("alice", "bot", None));
+    let link = link.await.unwrap();
+    let value = creto_crypto::Secret::new(b"hunter2".to_vec());
+    let key: creto_nhi::SecretName = "key".parse().unwrap();
+    let drafted = world
+        .nhi
+        .draft_secret(org, key.clone(), 1, name("alice"), &value)
+        .unwrap();
+    assert!(!format!("{drafted:?}").contains("hunter2"));
+    let before = drafted.clone();
+    let stored = world.nhi.commit_secret(drafted, commit(org, "secret.put"));
+    stored.await.unwrap();
+    let lease = creto_nhi::StoredLease {
+        id: format!("lse_{:032x}", 7).parse().unwrap(),
+        org,
+        secret: key.clone(),
+        link,
+        agent: name("bot"),
+        given_at: world.now(),
+        expires_at: world.after(60),
+        ended_at: None,
+    };
+    let id = lease.id;
+    let given = world.nhi.commit_lease(lease, commit(org, "secret.leased"));
+    given.await.unwrap();
+
+    rotate(&world, org).await;
+    retire(&world, org).await;
+    world.restart().await;
+    // Also for whom found it before it was wrapped anew.
+    let now = world.now();
+    let read = world
+        .nhi
+        .use_lease(&before, id, now, commit(org, "secret.read"));
+    assert_eq!(read.await.unwrap().1, value);
+    let after = world.nhi.secret(org, &key).await.unwrap().unwrap();
+    assert_ne!(after.sealed, before.sealed);
+
+    // Moved to another name, or given another number, it opens nothing.
+    for moved in [
+        creto_nhi::StoredSecret {
+            version: 2,
+            ..after.clone()
+        },
+        creto_nhi::StoredSecret {
+            name: "other".parse().unwrap(),
+            ..after.clone()
+        },
+    ] {
+        let read = world
+            .nhi
+            .use_lease(&moved, id, now, commit(org, "secret.read"));
+        assert_eq!(read.await.unwrap_err().code(), "open_failed");
+    }
+    // No longer than it may be.
+    let long = creto_crypto::Secret::new(vec![b'a'; creto_nhi::MAX_SECRET_LEN + 1]);
+    let refused = world.nhi.draft_secret(org, key, 2, name("alice"), &long);
+    assert_eq!(refused.unwrap_err().code(), "invalid_identity_request");
+}

@@ -1,0 +1,114 @@
+//! What a store promises of secrets and leases.
+
+use creto_crypto::Secret;
+use creto_types::OrgId;
+
+use super::{conflict, not_found};
+use crate::ports::{KeyHolder, Rewrapped};
+use crate::test_util::{World, commit, name};
+use crate::{LeaseId, LinkId, PrincipalType, SecretName, StoredLease, StoredSecret};
+
+fn key() -> SecretName {
+    "api-key".parse().expect("a name")
+}
+
+fn version(world: &World, org: OrgId, number: u32, by: &str) -> StoredSecret {
+    let value = Secret::new(b"hunter2".to_vec());
+    world
+        .nhi
+        .draft_secret(org, key(), number, name(by), &value)
+        .expect("it is sealed")
+}
+
+fn lease_of(world: &World, org: OrgId, id: LeaseId, link: LinkId) -> StoredLease {
+    StoredLease {
+        id,
+        org,
+        secret: key(),
+        link,
+        agent: name("keeper"),
+        given_at: world.now(),
+        expires_at: world.after(60),
+        ended_at: None,
+    }
+}
+
+pub(super) async fn run(world: &World, other: OrgId) {
+    let secrets = world.store.secrets();
+    let org = world.organization("carol").await;
+    world.principal(org, "keeper", PrincipalType::Agent).await;
+    let request = world.request("carol", "keeper", None);
+    let link = world.delegate(org, request).await.expect("it is valid");
+    let put = |secret| secrets.insert_secret(secret, commit(org, "secret.put"));
+
+    // Versions follow each other, and are of whom put the first.
+    conflict(&put(version(world, org, 2, "carol")).await);
+    let first = version(world, org, 1, "carol");
+    put(first.clone()).await.expect("it is the first");
+    conflict(&put(version(world, org, 1, "carol")).await);
+    conflict(&put(version(world, org, 2, "keeper")).await);
+    let second = version(world, org, 2, "carol");
+    put(second.clone()).await.expect("it is the next");
+    let newest = secrets.secret(org, &key()).await.expect("it reads");
+    assert_eq!(newest, Some(second.clone()));
+    let all = secrets.secrets(org).await.expect("it reads");
+    assert_eq!(all, [first, second.clone()]);
+    assert_eq!(secrets.secret(other, &key()).await.expect("reads"), None);
+
+    // It is kept under a wrapping key that is there, and keeps that.
+    let rewrapped = Rewrapped {
+        holder: KeyHolder::Secret(key(), 2),
+        from: second.sealed.clone(),
+        to: second.sealed.clone(),
+    };
+    let (store, right) = (&world.store, vec![rewrapped.clone()]);
+    store.rewrap_keys(org, right).await.expect("it is so");
+    let wrong = Rewrapped {
+        holder: KeyHolder::Secret(key(), 1),
+        ..rewrapped
+    };
+    conflict(&store.rewrap_keys(org, vec![wrong]).await);
+
+    // Leases.
+    let ids: [LeaseId; 2] = [1, 2].map(|digit| {
+        let id = format!("lse_{digit:032x}");
+        id.parse().expect("an id")
+    });
+    let give = |lease| secrets.insert_lease(lease, commit(org, "secret.leased"));
+    let [id, unknown] = ids;
+    let lease = lease_of(world, org, id, link);
+    let nowhere = StoredLease {
+        secret: "other".parse().expect("a name"),
+        ..lease.clone()
+    };
+    not_found(&give(nowhere).await);
+    give(lease.clone()).await.expect("it is new");
+    conflict(&give(lease.clone()).await);
+    let read = secrets.lease(org, id).await.expect("it reads");
+    assert_eq!(read, Some(lease.clone()));
+    assert_eq!(secrets.lease(other, id).await.expect("it reads"), None);
+    let of_link = secrets.leases(org, Some(link)).await.expect("it reads");
+    assert_eq!(of_link, std::slice::from_ref(&lease));
+
+    // Its end is exact to the instant, and for ever.
+    let used = |at| secrets.use_lease(org, id, at, commit(org, "secret.read"));
+    used(world.now()).await.expect("it holds");
+    used(world.after(59)).await.expect("it holds");
+    conflict(&used(world.after(60)).await);
+    let now = world.now();
+    conflict(&secrets.use_lease(other, id, now, commit(other, "x")).await);
+    let end = |id| secrets.end_lease(org, id, now, commit(org, "secret.lease_revoked"));
+    not_found(&end(unknown).await);
+    end(id).await.expect("it holds");
+    conflict(&end(id).await);
+    conflict(&used(now).await);
+    let ended = secrets.lease(org, id).await.expect("it reads");
+    assert_eq!(ended.expect("it is kept").ended_at, Some(now));
+
+    // Nothing is leased by a link that ended.
+    store
+        .revoke_link(org, link, now, commit(org, "delegation.revoked"))
+        .await
+        .expect("it is in force");
+    conflict(&give(lease_of(world, org, unknown, link)).await);
+}

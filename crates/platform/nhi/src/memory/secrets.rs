@@ -1,0 +1,122 @@
+//! Secrets and leases in memory.
+
+use async_trait::async_trait;
+use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
+
+use super::MemoryNhiStore;
+use crate::{LeaseId, LinkId, SecretName, SecretStore, StoredLease, StoredSecret};
+
+#[async_trait]
+impl SecretStore for MemoryNhiStore {
+    async fn insert_secret(
+        &self,
+        secret: StoredSecret,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let org = secret.org;
+        rows.organization(org)?;
+        rows.wrapping_known(org, secret.sealed.version())?;
+        let mut before = rows.secrets.values().filter(|row| row.org == org);
+        let newest = before.rfind(|row| row.name == secret.name);
+        let fits = match newest {
+            Some(row) => row.version + 1 == secret.version && row.put_by == secret.put_by,
+            None => secret.version == 1,
+        };
+        if !fits {
+            return Err(StoreError::Conflict { what: "secret" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        let key = (org, secret.name.clone(), secret.version);
+        rows.secrets.insert(key, secret);
+        Ok(receipt)
+    }
+
+    async fn secret(
+        &self,
+        org: OrgId,
+        name: &SecretName,
+    ) -> Result<Option<StoredSecret>, StoreError> {
+        let rows = self.rows.lock();
+        let mut versions = rows
+            .secrets
+            .range((org, name.clone(), 0)..=(org, name.clone(), u32::MAX));
+        Ok(versions.next_back().map(|(_, row)| row.clone()))
+    }
+
+    async fn secrets(&self, org: OrgId) -> Result<Vec<StoredSecret>, StoreError> {
+        let rows = self.rows.lock();
+        let all = rows.secrets.values().filter(|row| row.org == org);
+        Ok(all.cloned().collect())
+    }
+
+    async fn insert_lease(
+        &self,
+        lease: StoredLease,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let named = |row: &StoredSecret| row.org == lease.org && row.name == lease.secret;
+        if !rows.secrets.values().any(named) {
+            return Err(StoreError::NotFound { what: "secret" });
+        }
+        if rows.link(lease.org, lease.link)?.revoked_at.is_some() {
+            return Err(StoreError::Conflict { what: "delegation" });
+        }
+        let key = (lease.org, lease.id);
+        if rows.leases.contains_key(&key) {
+            return Err(StoreError::Conflict { what: "lease" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        rows.leases.insert(key, lease);
+        Ok(receipt)
+    }
+
+    async fn lease(&self, org: OrgId, id: LeaseId) -> Result<Option<StoredLease>, StoreError> {
+        Ok(self.rows.lock().leases.get(&(org, id)).cloned())
+    }
+
+    async fn leases(
+        &self,
+        org: OrgId,
+        link: Option<LinkId>,
+    ) -> Result<Vec<StoredLease>, StoreError> {
+        let rows = self.rows.lock();
+        let all = rows.leases.values().filter(|row| row.org == org);
+        let all = all.filter(|row| link.is_none_or(|link| row.link == link));
+        Ok(all.cloned().collect())
+    }
+
+    async fn end_lease(
+        &self,
+        org: OrgId,
+        id: LeaseId,
+        at: Timestamp,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let row = rows.leases.get_mut(&(org, id));
+        let row = row.ok_or(StoreError::NotFound { what: "lease" })?;
+        if row.ended_at.is_some() {
+            return Err(StoreError::Conflict { what: "lease" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        row.ended_at = Some(at);
+        Ok(receipt)
+    }
+
+    async fn use_lease(
+        &self,
+        org: OrgId,
+        id: LeaseId,
+        at: Timestamp,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let rows = self.rows.lock();
+        let row = rows.leases.get(&(org, id));
+        if !row.is_some_and(|row| row.holds(at)) {
+            return Err(StoreError::Conflict { what: "lease" });
+        }
+        self.commits.apply(&commit)
+    }
+}
