@@ -76,8 +76,8 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../migrations/0016_journal.sql"),
     ),
     (
-        "0030_secrets",
-        include_str!("../migrations/0030_secrets.sql"),
+        "0017_secrets",
+        include_str!("../migrations/0017_secrets.sql"),
     ),
 ];
 
