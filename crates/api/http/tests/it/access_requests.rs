@@ -261,6 +261,11 @@ async fn an_approved_action_that_a_limit_refuses_says_which() {
     let read = json!({ "action": "history.read", "resource": "repo:creto" });
     world.post("/v1/actions", &world.agent, read).await;
     let no = world.evaluate(using).await;
+    let waits_longest = &no["context"]["reason"];
+    assert_eq!(waits_longest, "budget_exceeded", "{no}");
+    let mut reading = publishing();
+    reading["action"] = json!({ "name": "history.read" });
+    let no = world.evaluate(reading).await;
     let context = &no["context"];
     assert_eq!(context["reason"], "rate_limited", "{no}");
     assert_eq!(context["rate"]["principal"], "bot");

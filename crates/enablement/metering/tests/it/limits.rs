@@ -360,9 +360,10 @@ async fn whether_a_call_fits_can_be_asked() {
     assert_eq!(fits("draft", 1), None);
     exceeded(Err(fits("draft", 2).unwrap()));
     let _held = world.ask(&hops, "draft", 1).unwrap();
-    let too_fast = fits("read", 1);
+    // Of no units, so that the limit has room for it.
+    let too_fast = fits("read", 0);
     assert!(matches!(too_fast, Some(Refusal::RateLimited { .. })));
-    assert_eq!(too_fast, world.ask(&hops, "read", 1).err());
+    assert_eq!(too_fast, world.ask(&hops, "read", 0).err());
     // Asked by an account that was made before the limit was lowered.
     let account = world.account(&hops);
     world.clock.advance(Duration::from_secs(1));

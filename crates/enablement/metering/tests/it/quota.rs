@@ -271,7 +271,7 @@ async fn open_reservations_have_a_bound_that_time_mends() {
     let world = World::with(config, |store| store).await;
     let bot = world.chain(&[("bot", Some(("1", Total)))]);
     let other = world.chain(&[("other", None)]);
-    let first = world.reserve(&bot, "draft", 1).await;
+    world.reserve(&bot, "draft", 1).await;
     world.clock.advance(TTL / 2);
     world.reserve(&bot, "draft", 1).await;
     let refused = |error| match error {
@@ -294,7 +294,7 @@ async fn open_reservations_have_a_bound_that_time_mends() {
     let hold = world.ask(&bot, "draft", 1).unwrap();
     assert!(world.keep("draft", hold).await.is_err());
     world.clock.advance(Duration::from_nanos(1));
-    world.reserve(&bot, "draft", 1).await;
+    let last = world.reserve(&bot, "draft", 1).await;
 
     let of_other = world.reserve(&other, "draft", 1).await;
     let hold = world.ask(&other, "draft", 1).unwrap();
@@ -302,7 +302,7 @@ async fn open_reservations_have_a_bound_that_time_mends() {
     assert_eq!(refused(error).0, LimitScope::Organization);
     world.settle(of_other, 1).await;
     world.reserve(&other, "draft", 1).await;
-    let released = world.meter.release(world.org, first, world.commit("x"));
+    let released = world.meter.release(world.org, last, world.commit("x"));
     released.await.unwrap();
     world.reserve(&bot, "draft", 1).await;
 }
