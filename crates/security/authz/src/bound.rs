@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use creto_nhi::{AgentIdentity, Authority, IdentityError, PrincipalType};
 use creto_types::{Reading, Timestamp};
 
+use crate::found::FoundLive;
 use crate::in_force::{OrgPolicies, PolicyEpoch};
 use crate::ports::{Account, Near};
 
@@ -26,9 +26,7 @@ pub struct Bound {
 
 /// What a check reads of a chain, in two lines of memory.
 pub(crate) struct Chain {
-    /// See [`AgentIdentity::authority`]: the epoch in which the chain was last
-    /// found live, plus one; zero before that.
-    found_live: AtomicU64,
+    found_live: FoundLive,
     /// From when to when the chain is valid by its dates, in nanoseconds since the
     /// Unix epoch.
     from: i64,
@@ -54,7 +52,7 @@ impl Chain {
         let from = links().map(|link| nanos(link.not_before)).max();
         let until = links().map(|link| nanos(link.expires_at)).min();
         Self {
-            found_live: AtomicU64::new(0),
+            found_live: FoundLive::not_yet(),
             from: from.unwrap_or(i64::MIN),
             until: nanos(identity.expires_at).min(until.unwrap_or(i64::MAX)),
             org,
@@ -67,15 +65,13 @@ impl Chain {
     /// Whether the chain holds now. Exact once whatever ends authority has
     /// returned: see [`creto_nhi::Authority`].
     pub(crate) fn live(&self, now: Reading) -> Result<(), IdentityError> {
-        let epoch = self.authority.epoch().wrapping_add(1);
         let in_time = self.from <= now.wall_ns && now.wall_ns < self.until;
-        if in_time && self.found_live.load(Ordering::Relaxed) == epoch {
-            return Ok(());
-        }
-        let now = Timestamp::from_nanosecond(now.wall_ns.into()).unwrap_or(Timestamp::MAX);
-        self.identity.live(now)?;
-        self.found_live.store(epoch, Ordering::Relaxed);
-        Ok(())
+        let walk = || {
+            let now = Timestamp::from_nanosecond(now.wall_ns.into()).unwrap_or(Timestamp::MAX);
+            self.identity.live(now)
+        };
+        self.found_live
+            .or_walk(|| self.authority.epoch(), in_time, walk)
     }
 }
 

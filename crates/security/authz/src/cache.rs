@@ -22,6 +22,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::action::ActionKey;
 use crate::model::ContextValue;
 pub(crate) use numbered::Numbered;
+pub(crate) use slots::Word;
 use slots::{Key, Slots};
 
 /// Words of a slot that is one cache line, and of one that is four.

@@ -39,6 +39,7 @@ pub mod eval;
 mod evaluate;
 mod explain;
 mod filled;
+mod found;
 mod in_force;
 mod links;
 mod model;
