@@ -32,14 +32,6 @@ forbid (principal is Creto::Agent, action == Creto::Action::"secret.read", resou
 when { resource.id == "secret:guarded" } unless { context.oversight.approved };
 "#;
 
-const SCHEMA: &str = r#"
-namespace Creto {
-  action "secret.read", "secret.put", "secret.lease" appliesTo {
-    principal: [Human, Agent], resource: [Resource], context: Request,
-  };
-}
-"#;
-
 struct Scene {
     world: World,
     planner: Caller,
@@ -54,7 +46,6 @@ async fn scene() -> Scene {
     let governor = &world.governor;
     let mut files = starter();
     files.insert("secrets.cedar".to_owned(), POLICIES.to_owned());
-    files.insert("secrets.cedarschema".to_owned(), SCHEMA.to_owned());
     let published = governor.publish_policies(&world.owner, publish(files), None);
     published.await.expect("publishes");
     let expires = world.clock.now() + Duration::from_secs(3_600);

@@ -32,7 +32,10 @@ fn the_starter_set_is_the_folder_that_ships() {
             "changelog.draft",
             "history.read",
             "network_egress",
-            "release.publish"
+            "release.publish",
+            "secret.lease",
+            "secret.put",
+            "secret.read"
         ]
     );
     assert_eq!(report.resources, ["Creto::Host", "Creto::Resource"]);
@@ -290,10 +293,10 @@ fn the_manual_s_examples_load() {
             set.policies.push((name, text));
         }
     }
-    assert_eq!(examples, 8);
+    assert_eq!(examples, 9);
     let compiled = CompiledPolicies::compile(&set).unwrap();
     assert_eq!(compiled.report().warnings, []);
-    assert_eq!(compiled.report().policies.len(), 4);
+    assert_eq!(compiled.report().policies.len(), 5);
     assert!(
         compiled
             .report()
