@@ -22,7 +22,7 @@ use creto_metering::{Meter, MeteringError};
 use creto_oversight::Oversight;
 use creto_runtime::{GatewayServices, Limits, RuntimeError};
 use creto_state_sqlite::{
-    SqliteGovernor, SqliteJournal, SqliteLedger, SqliteOversight, SqliteReplies,
+    SqliteGovernor, SqliteIndex, SqliteJournal, SqliteLedger, SqliteOversight, SqliteReplies,
 };
 use creto_telemetry::{LogConfig, Metrics, TelemetryError};
 use creto_tiles_fs::FsTiles;
@@ -241,6 +241,7 @@ async fn assemble(
         },
     )
     .await?;
+    audit.index_with(Arc::new(SqliteIndex::new(Arc::clone(database))));
     if !config.audit.witnesses.is_empty() {
         let witnesses = config.audit.witnesses.into_iter();
         let asked = witnesses.map(|(key, prefix)| AskedWitness {

@@ -208,6 +208,7 @@ fn audit(error: &AuditError) -> Kind {
         | AuditError::WrongKey { .. }
         | AuditError::Crypto(_)
         | AuditError::Corrupt { .. }
+        | AuditError::NotIndexed
         | AuditError::Origin { .. } => Kind::Internal,
         AuditError::TraceFailing(_) | AuditError::Stopped => Kind::Unavailable,
         AuditError::Store(error) => store(error),

@@ -26,6 +26,7 @@ mod oversight;
 mod policies;
 mod pool;
 mod replies;
+mod search;
 mod secrets;
 mod writer;
 
@@ -37,3 +38,4 @@ pub use metering::SqliteLedger;
 pub use nhi::SqliteNhi;
 pub use oversight::SqliteOversight;
 pub use replies::SqliteReplies;
+pub use search::SqliteIndex;

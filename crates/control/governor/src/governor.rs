@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use creto_audit::{Audit, ConsistencyProof, LeafProof};
+use creto_audit::{Audit, ConsistencyProof, LeafProof, MAX_VALUE_BYTES, SearchPage, SearchQuery};
 use creto_authz::Authz;
 use creto_consensus::{TimestampOracle, TimestampOracleExt};
 use creto_metering::Meter;
@@ -220,6 +220,25 @@ impl Governor {
         caller.live(self.now())?;
         caller.require_owner("read the log")?;
         Ok(self.parts.audit.prove(caller.org(), leaf).await?)
+    }
+
+    /// The newest records of the log that say what is asked for.
+    pub async fn search_log(
+        &self,
+        caller: &Caller,
+        query: SearchQuery,
+    ) -> Result<SearchPage, GovernError> {
+        caller.live(self.now())?;
+        caller.require_owner("search the log")?;
+        for term in &query.terms {
+            if !(1..=MAX_VALUE_BYTES).contains(&term.value.len()) {
+                return Err(GovernError::invalid(
+                    term.field.name(),
+                    format!("1 to {MAX_VALUE_BYTES} bytes are expected"),
+                ));
+            }
+        }
+        Ok(self.parts.audit.search(caller.org(), query).await?)
     }
 
     /// The verifier keys of the log's checkpoints, Ed25519 first.

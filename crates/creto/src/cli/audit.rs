@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use creto_types::Timestamp;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
@@ -14,6 +15,14 @@ pub(crate) enum AuditCommand {
         /// Its index, from zero
         index: u64,
     },
+    /// Find records by who, what, which outcome and when, the newest first
+    ///
+    /// What is given has to be so all at once. A page is at most --limit records; it
+    /// says how the next one is asked for.
+    ///
+    /// Example: creto audit search --member planner --outcome deny --since
+    /// 2026-01-31T00:00:00Z
+    Search(SearchArgs),
     /// Print the proof of one leaf alone, as C2SP tlog-proof, for `check-proof` and others
     Prove {
         /// Its index, from zero
@@ -74,6 +83,41 @@ pub(crate) enum AuditCommand {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// Who did it, or the agent that the record is about
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    /// Somebody in the chain of delegations behind it, or the id of one of them
+    #[arg(long, value_name = "NAME")]
+    pub(crate) member: Option<String>,
+    /// The name of an action, for example release.publish
+    #[arg(long, value_name = "ACTION")]
+    pub(crate) action: Option<String>,
+    /// The id of a resource, for example repo:creto; one with a type also as TYPE::ID
+    #[arg(long, value_name = "RESOURCE")]
+    pub(crate) resource: Option<String>,
+    /// What was decided, for example deny
+    #[arg(long, value_name = "OUTCOME")]
+    pub(crate) outcome: Option<String>,
+    /// The kind of the record, for example action.decided
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// Only what was recorded since then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Timestamp>,
+    /// Only what was recorded before then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Timestamp>,
+    /// Go on behind the page that printed this
+    #[arg(long, value_name = "LEAF")]
+    pub(crate) after: Option<u64>,
+    /// How many records at most
+    #[arg(long, value_name = "NUMBER", default_value_t = 50,
+          value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) limit: u64,
 }
 
 #[derive(Debug, Args)]

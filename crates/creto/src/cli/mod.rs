@@ -13,7 +13,7 @@ use creto_types::{PrincipalName, Quantity};
 
 use crate::arguments::{ExpiresIn, Instant, MountArgument, RightArgument, VariableArgument};
 
-pub(crate) use audit::{AuditCommand, CheckProofArgs, WatchArgs, WitnessArgs};
+pub(crate) use audit::{AuditCommand, CheckProofArgs, SearchArgs, WatchArgs, WitnessArgs};
 pub(crate) use crypto::CryptoCommand;
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
 pub(crate) use policy::{EvalArgs, ExplainArgs, PolicyCommand, ShadowCommand};

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use creto_client::{Client, encode};
 use serde_json::{Value, json};
 
-use crate::cli::AuditCommand;
+use crate::cli::{AuditCommand, SearchArgs};
 use crate::commands::transparency;
 use crate::context::{Context, file_error};
 use crate::error::CliError;
@@ -36,6 +36,7 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
             );
             Ok(Reply::new(text, answer))
         }
+        AuditCommand::Search(args) => search(&context.client()?, &args),
         AuditCommand::CheckProof(args) => transparency::check_proof(&args),
         AuditCommand::Prove { leaf, leaf_to } => {
             let answer = context.client()?.get(&format!("/v1/audit/leaves/{leaf}"))?;
@@ -83,24 +84,74 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
         AuditCommand::Action { action } => {
             let path = format!("/v1/actions/{}", encode(&action));
             let answer = context.client()?.get(&path)?;
-            let items = answer.pointer("/items").and_then(Value::as_array);
-            let rows: Vec<_> = items
-                .into_iter()
-                .flatten()
-                .map(|item| {
-                    vec![
-                        at(item, "/leaf"),
-                        instant(item, "/record/at"),
-                        at(item, "/record/kind"),
-                        at(item, "/record/actor"),
-                        at(item, "/record/body"),
-                    ]
-                })
-                .collect();
-            let headers = ["LEAF", "AT", "WHAT", "WHO", "DETAIL"];
-            Ok(Reply::new(table(&headers, &rows), answer))
+            Ok(Reply::new(records(&answer), answer))
         }
     }
+}
+
+/// A line for each record of a list.
+fn records(answer: &Value) -> String {
+    let items = answer.pointer("/items").and_then(Value::as_array);
+    let rows: Vec<_> = items
+        .into_iter()
+        .flatten()
+        .map(|item| {
+            vec![
+                at(item, "/leaf"),
+                instant(item, "/record/at"),
+                at(item, "/record/kind"),
+                at(item, "/record/actor"),
+                at(item, "/record/body"),
+            ]
+        })
+        .collect();
+    table(&["LEAF", "AT", "WHAT", "WHO", "DETAIL"], &rows)
+}
+
+fn search(client: &Client, args: &SearchArgs) -> Result<Reply, CliError> {
+    let given = [
+        ("agent", args.agent.clone()),
+        ("member", args.member.clone()),
+        ("action", args.action.clone()),
+        ("resource", args.resource.clone()),
+        ("outcome", args.outcome.clone()),
+        ("kind", args.kind.clone()),
+        ("since", args.since.map(|at| at.to_string())),
+        ("until", args.until.map(|at| at.to_string())),
+        ("after", args.after.map(|leaf| leaf.to_string())),
+    ];
+    let mut path = format!("/v1/audit/records?limit={}", args.limit);
+    for (name, value) in given {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", encode(&value)));
+        }
+    }
+    let answer = client.get(&path)?;
+    let nothing = answer
+        .pointer("/items")
+        .and_then(Value::as_array)
+        .is_none_or(Vec::is_empty);
+    let next = at(&answer, "/next");
+    let mut text = match (nothing, next.is_empty()) {
+        (false, _) => records(&answer),
+        (true, true) => "Nothing is recorded that is all of this.\n".to_owned(),
+        (true, false) => "Nothing was found so far.\n".to_owned(),
+    };
+    if !next.is_empty() {
+        text.push_str(&format!(
+            "\nThere may be more: the same command with --after {}\n",
+            printable_lines(&next)
+        ));
+    }
+    let (searched, size) = (at(&answer, "/searched"), at(&answer, "/size"));
+    if searched != size {
+        text.push_str(&format!(
+            "\nThe index is behind: only the first {} of {} leaves were searched. Ask again later.\n",
+            printable_lines(&searched),
+            printable_lines(&size)
+        ));
+    }
+    Ok(Reply::new(text, answer))
 }
 
 /// Writes the bundle beside its place and moves it there whole.

@@ -124,6 +124,9 @@ pub enum AuditError {
     /// before are kept and tried again, new ones are refused.
     #[error("trace records cannot be written at the moment")]
     TraceFailing(#[source] Arc<StoreError>),
+    /// The service was opened without a search index ([`crate::Audit::index_with`]).
+    #[error("this log keeps no search index")]
+    NotIndexed,
     /// The service has stopped.
     #[error("the audit log has stopped")]
     Stopped,
@@ -140,6 +143,7 @@ impl Classify for AuditError {
             | Self::Origin { .. }
             | Self::UnknownLeaf { .. }
             | Self::UnknownSize { .. }
+            | Self::NotIndexed
             | Self::AttachmentName { .. } => Class::Permanent,
             Self::TraceFailing(_) | Self::Stopped => Class::Transient,
         }
@@ -158,6 +162,7 @@ impl Classify for AuditError {
             Self::UnknownSize { .. } => "unknown_log_size",
             Self::AttachmentName { .. } => "attachment_name_invalid",
             Self::TraceFailing(_) => "trace_unavailable",
+            Self::NotIndexed => "log_not_indexed",
             Self::Stopped => "audit_stopped",
         }
     }

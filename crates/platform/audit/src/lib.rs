@@ -25,6 +25,8 @@
 //!   only as the continuation of what it cosigned, and remembers before it signs.
 //! - **Proofs** ([`Audit::prove`], [`Audit::consistency`]) stand alone: [`check_proof`]
 //!   takes a file and public keys.
+//! - **Search** ([`Audit::search`]) finds records by what they say, in an index that
+//!   follows the journal and can be made from it again.
 //! - **A monitor** ([`Monitor`]) follows a log it is not part of, and tells a fork
 //!   from a log that cannot be reached.
 //!
@@ -47,6 +49,7 @@ mod monitor;
 mod ports;
 mod proven;
 mod record;
+mod search;
 mod service;
 mod trace;
 mod tree;
@@ -65,6 +68,10 @@ pub use monitor::{Alarm, AlarmKind, LogReader, Monitor, Observation, Seen, Watch
 pub use ports::{Journal, LogKeySource, LogKeys, TileStore};
 pub use proven::{Proven, UnprovenError, check_proof};
 pub use record::{LeafForm, RecordClass, leaf_bytes};
+pub use search::{
+    Found, MAX_VALUE_BYTES, SearchField, SearchIndex, SearchPage, SearchQuery, SearchTerm,
+    intersect,
+};
 pub use service::{Audit, AuditConfig, ConsistencyProof, LeafProof};
 pub use verifier::{NoteVerifier, VerifierError};
 pub use witness::{Witness, WitnessError, WitnessStore};

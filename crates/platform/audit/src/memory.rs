@@ -1,13 +1,17 @@
 //! Backends in memory that obey the full contract of the ports; for tests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, StoreError};
 use parking_lot::Mutex;
 
-use crate::{Journal, RecordClass, TileStore, leaf_bytes};
+use crate::{
+    Found, Journal, RecordClass, SearchIndex, SearchTerm, TileStore, intersect, leaf_bytes,
+};
 
 /// A journal in memory.
 #[derive(Debug, Default)]
@@ -195,5 +199,83 @@ impl TileStore for MemoryTiles {
             .lock()
             .retain(|(owner, path), _| *owner != org || !path.starts_with(&partials));
         Ok(())
+    }
+}
+
+/// A search index in memory.
+#[derive(Debug, Default)]
+pub struct MemoryIndex {
+    logs: Mutex<HashMap<OrgId, Indexed>>,
+    failures: Failures,
+}
+
+#[derive(Debug, Default)]
+struct Indexed {
+    covered: u64,
+    terms: HashMap<SearchTerm, BTreeSet<u64>>,
+}
+
+impl MemoryIndex {
+    /// An empty index.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets `after` extensions succeed, then fails `count` of them, which are applied all
+    /// the same or not.
+    pub fn fail_extensions(&self, after: usize, count: usize, applied: bool) {
+        self.failures.set(after, count, applied);
+    }
+}
+
+#[async_trait]
+impl SearchIndex for MemoryIndex {
+    async fn covered(&self, org: OrgId) -> Result<u64, StoreError> {
+        Ok(self.logs.lock().get(&org).map_or(0, |log| log.covered))
+    }
+
+    async fn extend(
+        &self,
+        org: OrgId,
+        from: u64,
+        leaves: Vec<Vec<SearchTerm>>,
+    ) -> Result<u64, StoreError> {
+        let outcome = self.failures.pass();
+        if outcome.is_err() && !self.failures.applied.load(Ordering::SeqCst) {
+            return outcome.map(|()| 0);
+        }
+        let mut logs = self.logs.lock();
+        let log = logs.entry(org).or_default();
+        if log.covered == from {
+            for terms in leaves {
+                for term in terms {
+                    log.terms.entry(term).or_default().insert(log.covered);
+                }
+                log.covered += 1;
+            }
+        }
+        outcome.map(|()| log.covered)
+    }
+
+    async fn find(
+        &self,
+        org: OrgId,
+        span: Range<u64>,
+        terms: Vec<SearchTerm>,
+        max: usize,
+    ) -> Result<Found, StoreError> {
+        let logs = self.logs.lock();
+        let none = Indexed::default();
+        let log = logs.get(&org).unwrap_or(&none);
+        let span = span.start..span.end.min(log.covered);
+        let found = intersect::<Infallible>(span, &terms, max, |term, below| {
+            let leaves = log.terms.get(term);
+            Ok(leaves.and_then(|leaves| leaves.range(..below).next_back().copied()))
+        });
+        match found {
+            Ok(found) => Ok(found),
+            Err(never) => match never {},
+        }
     }
 }

@@ -17,8 +17,12 @@ use crate::cosign::{AskedWitness, WITNESSED, Witnessing};
 use crate::error::{corrupt, proof_fault, tile_fault};
 use crate::head::{HASHER, HeadKeys};
 use crate::log::{Log, Stores};
+use crate::search::Follower;
 use crate::trace::Tracer;
-use crate::{AuditError, Checkpointed, Journal, LogKeySource, TileStore, bundle};
+use crate::{
+    AuditError, Checkpointed, Journal, LogKeySource, SearchIndex, SearchPage, SearchQuery,
+    TileStore, bundle, search,
+};
 
 /// How long a committed leaf waits for others to share its checkpoint, at most; less
 /// when trace records are written sooner. A signed head and the files below it cost some
@@ -89,6 +93,7 @@ pub(crate) struct Shared {
     wake: Notify,
     pub(crate) closed: AtomicBool,
     witnessing: OnceLock<Arc<Witnessing>>,
+    follower: OnceLock<Arc<Follower>>,
 }
 
 impl std::fmt::Debug for Audit {
@@ -127,6 +132,7 @@ impl Audit {
             wake: Notify::new(),
             closed: AtomicBool::new(false),
             witnessing: OnceLock::new(),
+            follower: OnceLock::new(),
         });
         for org in journal.organizations().await? {
             shared.advance(org).await?;
@@ -174,6 +180,26 @@ impl Audit {
             witnessing.published(*org);
         }
         tokio::spawn(witnessing.run(Arc::clone(&self.shared)));
+    }
+
+    /// From now on keeps this index behind the journal, in the background, for
+    /// [`Audit::search`]. May be called once.
+    ///
+    /// Must be called inside a Tokio runtime.
+    pub fn index_with(&self, index: Arc<dyn SearchIndex>) {
+        let journal = Arc::clone(&self.shared.stores.journal);
+        let follower = Follower::new(journal, index);
+        if self.shared.follower.set(Arc::clone(&follower)).is_ok() {
+            tokio::spawn(follower.run());
+        }
+    }
+
+    /// The newest records that say what is asked for. Waits a moment for the index to
+    /// have what was durable before the call, and says when it has not; never for the
+    /// tree.
+    pub async fn search(&self, org: OrgId, query: SearchQuery) -> Result<SearchPage, AuditError> {
+        let follower = self.shared.follower.get();
+        search::search(follower.ok_or(AuditError::NotIndexed)?, org, query).await
     }
 
     /// Brings everything durable into the tree now and returns the checkpoint
@@ -361,6 +387,9 @@ impl Drop for Audit {
         if let Some(witnessing) = self.shared.witnessing.get() {
             witnessing.stop();
         }
+        if let Some(follower) = self.shared.follower.get() {
+            follower.stop();
+        }
     }
 }
 
@@ -426,6 +455,9 @@ impl Shared {
     fn notify(&self, org: OrgId) {
         self.dirty.lock().insert(org);
         self.wake.notify_one();
+        if let Some(follower) = self.follower.get() {
+            follower.notify(org);
+        }
     }
 
     fn keys_of(&self, org: OrgId) -> Result<(crate::LogKeys, HeadKeys), AuditError> {

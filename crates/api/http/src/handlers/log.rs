@@ -8,15 +8,16 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use creto_audit::{SearchField, SearchQuery, SearchTerm};
 use creto_governor::GovernError;
-use creto_types::LeafIndex;
+use creto_types::{LeafIndex, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::extract::{Authenticated, Name, Params};
+use crate::extract::{Authenticated, Name, Params, limit, parse_after};
 use crate::handlers::Reply;
 
 /// One leaf and its proof.
@@ -70,6 +71,57 @@ pub(crate) struct ConsistencyAnswer {
     hashes: Vec<String>,
     /// A signed checkpoint that covers both.
     checkpoint: String,
+}
+
+/// What to find in the log. Records say all of what is given.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecordsQuery {
+    /// Who did it, or the agent that the record is about.
+    agent: Option<String>,
+    /// Somebody in the chain of delegations behind it, or the id of one of them.
+    member: Option<String>,
+    /// The name of an action.
+    action: Option<String>,
+    /// The id of a resource; one with a type also as `TYPE::ID`.
+    resource: Option<String>,
+    /// What was decided, for example `allow` or `deny`.
+    outcome: Option<String>,
+    /// The kind of the record, for example `action.decided`.
+    kind: Option<String>,
+    /// Only what has its place in the log since then.
+    #[schemars(with = "Option<String>")]
+    since: Option<Timestamp>,
+    /// Only what had its place in the log before then.
+    #[schemars(with = "Option<String>")]
+    until: Option<Timestamp>,
+    /// The `next` of the page before; the newest records when absent.
+    after: Option<String>,
+    /// 1 to 100; 50 when absent.
+    limit: Option<usize>,
+}
+
+/// A record and its place.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct FoundRecord {
+    /// Its place, for `/v1/audit/leaves/{index}`.
+    leaf: LeafIndex,
+    /// The leaf, read.
+    record: Value,
+}
+
+/// Records that were found.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct RecordsAnswer {
+    /// The newest first.
+    items: Vec<FoundRecord>,
+    /// `after` of the next page; `null` at the end. There may be one although this page
+    /// is not full: each does a bounded amount of work.
+    next: Option<String>,
+    /// How many leaves of the log, from its beginning, could be found.
+    searched: u64,
+    /// How many there were. More than `searched` when the index is behind.
+    size: u64,
 }
 
 /// An evidence bundle.
@@ -141,6 +193,46 @@ pub(crate) async fn tile(
     let path = format!("tile/{path}");
     let bytes = app.governor.log_resource(&caller, &path).await?;
     Ok(([(CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+pub(crate) async fn records(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Params(query): Params<RecordsQuery>,
+) -> Reply<RecordsAnswer> {
+    let limit = limit(query.limit, 100)?;
+    let before = parse_after(query.after.as_deref())?.map(LeafIndex);
+    let terms = [
+        (SearchField::Agent, query.agent),
+        (SearchField::Member, query.member),
+        (SearchField::Action, query.action),
+        (SearchField::Resource, query.resource),
+        (SearchField::Outcome, query.outcome),
+        (SearchField::Kind, query.kind),
+    ];
+    let terms = terms
+        .into_iter()
+        .filter_map(|(field, value)| Some(SearchTerm::new(field, value?)))
+        .collect();
+    let query = SearchQuery {
+        terms,
+        since: query.since,
+        until: query.until,
+        before,
+        limit,
+    };
+    let page = app.governor.search_log(&caller, query).await?;
+    let mut items = Vec::with_capacity(page.records.len());
+    for (leaf, bytes) in page.records {
+        let record = serde_json::from_slice(&bytes).map_err(GovernError::Encoding)?;
+        items.push(FoundRecord { leaf, record });
+    }
+    Ok(Json(RecordsAnswer {
+        items,
+        next: page.next.map(|leaf| leaf.to_string()),
+        searched: page.searched,
+        size: page.size,
+    }))
 }
 
 pub(crate) async fn export(

@@ -460,7 +460,7 @@ fn sandbox_routes() -> [Route; 4] {
     ]
 }
 
-fn log_routes() -> [Route; 6] {
+fn log_routes() -> [Route; 7] {
     [
         Route::get(
             "/v1/audit/checkpoint",
@@ -476,6 +476,14 @@ fn log_routes() -> [Route; 6] {
             |f| on(f, log::leaf),
         )
         .gives::<log::LeafAnswer>(),
+        Route::get(
+            "/v1/audit/records",
+            "search_records",
+            "Records of the log by agent, chain member, action, resource, outcome, kind and time",
+            |f| on(f, log::records),
+        )
+        .query::<log::RecordsQuery>()
+        .gives::<log::RecordsAnswer>(),
         Route::get(
             "/v1/audit/keys",
             "get_log_keys",

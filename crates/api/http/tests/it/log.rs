@@ -161,3 +161,52 @@ async fn strangers_read_the_public_files_and_nothing_else() {
     let leaf: Value = serde_json::from_slice(&entries.body[2..2 + first]).unwrap();
     assert_eq!(leaf["index"], 0);
 }
+
+#[tokio::test]
+async fn the_owner_finds_records_page_by_page() {
+    let world = World::new().await;
+    with_leaves(&world, 3).await;
+    let find = async |query: &str| {
+        let path = format!("/v1/audit/records?{query}");
+        world.get(&path, &world.owner).await.json()
+    };
+    let query = "agent=release-bot&member=release-bot&kind=resource.read&resource=doc%2F%C3%A9";
+    let first = find(&format!("{query}&limit=2")).await;
+    let items = first["items"].as_array().unwrap();
+    assert_eq!((items.len(), &first["next"]), (2, &"1".into()), "{first}");
+    assert_eq!((&first["searched"], &first["size"]), (&3.into(), &3.into()));
+    assert_eq!(
+        (&items[0]["leaf"], &items[0]["record"]["body"]["n"]),
+        (&2.into(), &2.into())
+    );
+    let second = find(&format!("{query}&limit=2&after=1")).await;
+    assert_eq!(second["items"][0]["leaf"], 0);
+    assert_eq!(second["next"], Value::Null);
+    for query in ["outcome=deny", "action=x", "since=2100-01-01T00:00:00Z"] {
+        assert_eq!(
+            find(query).await["items"],
+            Value::Array(Vec::new()),
+            "{query}"
+        );
+    }
+
+    for query in [
+        "limit=0",
+        "limit=101",
+        "after=x",
+        "since=yesterday",
+        "who=bot",
+        "agent=",
+    ] {
+        let path = format!("/v1/audit/records?{query}");
+        let answer = world.get(&path, &world.owner).await;
+        assert_eq!(
+            answer.status,
+            StatusCode::BAD_REQUEST,
+            "{query}: {}",
+            answer.body
+        );
+    }
+    let agent = world.get("/v1/audit/records", &world.agent).await;
+    assert_eq!(agent.problem(), (403, "forbidden".to_owned()));
+}

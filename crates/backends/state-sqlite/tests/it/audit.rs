@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use creto_audit::{Journal as _, RecordClass, conformance};
-use creto_state_sqlite::{Database, SqliteJournal};
+use creto_audit::{
+    Journal as _, RecordClass, SearchField, SearchIndex as _, SearchTerm, conformance,
+};
+use creto_state_sqlite::{Database, SqliteIndex, SqliteJournal};
 use creto_types::StoreError;
 
 #[tokio::test]
@@ -36,4 +38,25 @@ async fn a_gap_in_the_journal_is_not_read_over() {
         journal.read(org, 0, 10).await,
         Err(StoreError::Corrupt { .. })
     ));
+}
+
+#[tokio::test]
+async fn the_search_index_keeps_the_contract_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let db = Database::open(&path).unwrap();
+    let journal = SqliteJournal::new(Arc::clone(&db));
+    for owner in [2, 1] {
+        let owner = conformance::org(owner);
+        let records = (0..10).map(|n| conformance::record(owner, n)).collect();
+        journal.append(RecordClass::Trace, records).await.unwrap();
+    }
+    conformance::index_finds(&SqliteIndex::new(Arc::clone(&db))).await;
+    drop((journal, db));
+
+    let index = SqliteIndex::new(Database::open(&path).unwrap());
+    assert_eq!(index.covered(conformance::org(1)).await.unwrap(), 10);
+    let third = vec![SearchTerm::new(SearchField::Kind, "third")];
+    let found = index.find(conformance::org(1), 0..10, third, 2).await;
+    assert_eq!(found.unwrap().leaves, [9, 6].map(creto_types::LeafIndex));
 }

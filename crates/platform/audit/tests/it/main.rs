@@ -14,6 +14,7 @@ mod log;
 mod monitors;
 mod others;
 mod proofs;
+mod search;
 mod trace;
 mod witnesses;
 

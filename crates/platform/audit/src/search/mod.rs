@@ -1,0 +1,202 @@
+//! Finding records by what they say.
+//!
+//! The index is made from the journal, outside the transactions that append to it, and
+//! can be made again: it may be behind, and says how far it is. Leaves never move, so the
+//! place of a leaf is a cursor that stays right whatever is appended.
+
+mod follow;
+mod terms;
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use creto_types::{HybridTimestamp, LeafIndex, OrgId, StoreError, Timestamp};
+use serde::Deserialize;
+
+pub(crate) use follow::Follower;
+pub use terms::{MAX_VALUE_BYTES, SearchField, SearchTerm};
+
+use crate::error::corrupt;
+use crate::{AuditError, Journal};
+
+/// Looks into the index for one page, at most; a page ends there, with what was found and
+/// the place to go on from. A look takes some microseconds.
+const LOOKS: usize = 10_000;
+
+/// What leaves say, by what they say.
+#[async_trait]
+pub trait SearchIndex: Send + Sync {
+    /// How many leaves of the log, from its beginning, are in the index.
+    async fn covered(&self, org: OrgId) -> Result<u64, StoreError>;
+
+    /// Adds the leaves from `from` on, each by its terms, if it has exactly those before;
+    /// otherwise it changes nothing, so that a second attempt does no harm. Gives how many
+    /// leaves it has then. Durable on return.
+    async fn extend(
+        &self,
+        org: OrgId,
+        from: u64,
+        leaves: Vec<Vec<SearchTerm>>,
+    ) -> Result<u64, StoreError>;
+
+    /// The leaves within the span that say all of the terms, as [`intersect`] does it.
+    async fn find(
+        &self,
+        org: OrgId,
+        span: Range<u64>,
+        terms: Vec<SearchTerm>,
+        max: usize,
+    ) -> Result<Found, StoreError>;
+}
+
+/// What was found, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The places.
+    pub leaves: Vec<LeafIndex>,
+    /// Everything from here on was looked at, and nothing below; none when all was.
+    pub rest: Option<u64>,
+}
+
+/// Up to `max` leaves of the span that say all of the terms, newest first, in a bounded
+/// number of looks. `seek` gives the last leaf before a place that says a term.
+///
+/// Each look skips everything between two leaves of the term, so that the rarest term
+/// decides how long it takes, whichever that is.
+pub fn intersect<E>(
+    span: Range<u64>,
+    terms: &[SearchTerm],
+    max: usize,
+    mut seek: impl FnMut(&SearchTerm, u64) -> Result<Option<u64>, E>,
+) -> Result<Found, E> {
+    let mut leaves = Vec::new();
+    let mut below = span.end;
+    let mut looks = LOOKS;
+    let mut turn = terms.iter().cycle();
+    while below > span.start {
+        if leaves.len() >= max {
+            let rest = Some(below);
+            return Ok(Found { leaves, rest });
+        }
+        // The only leaf that can be next. `agreed` terms in turn say it.
+        let mut candidate = below - 1;
+        let mut agreed = 0;
+        while agreed < terms.len()
+            && let Some(term) = turn.next()
+        {
+            if looks == 0 {
+                let rest = Some(candidate + 1);
+                return Ok(Found { leaves, rest });
+            }
+            looks -= 1;
+            match seek(term, candidate + 1)? {
+                Some(leaf) if leaf == candidate => agreed += 1,
+                Some(leaf) if leaf >= span.start => {
+                    candidate = leaf;
+                    agreed = 1;
+                }
+                _ => return Ok(Found { leaves, rest: None }),
+            }
+        }
+        leaves.push(LeafIndex(candidate));
+        below = candidate;
+    }
+    Ok(Found { leaves, rest: None })
+}
+
+/// What to look for.
+#[derive(Clone, Debug, Default)]
+pub struct SearchQuery {
+    /// The record says all of this.
+    pub terms: Vec<SearchTerm>,
+    /// It has its place since then. The time is that of the leaf's timestamp, which rises
+    /// from leaf to leaf and is never before the instant that the record names.
+    pub since: Option<Timestamp>,
+    /// It had its place before then.
+    pub until: Option<Timestamp>,
+    /// [`SearchPage::next`] of the page before.
+    pub before: Option<LeafIndex>,
+    /// How many records at most.
+    pub limit: usize,
+}
+
+/// Some of what was looked for, newest first.
+#[derive(Clone, Debug)]
+pub struct SearchPage {
+    /// Leaves.
+    pub records: Vec<(LeafIndex, Vec<u8>)>,
+    /// `before` of the next page; none at the end. There may be one although this page
+    /// is not full: a page does a bounded amount of work.
+    pub next: Option<LeafIndex>,
+    /// How many leaves, from the beginning of the log, could be found.
+    pub searched: u64,
+    /// How many the log had. More than `searched` when the index is behind.
+    pub size: u64,
+}
+
+pub(crate) async fn search(
+    follower: &Follower,
+    org: OrgId,
+    query: SearchQuery,
+) -> Result<SearchPage, AuditError> {
+    let (journal, index) = (&*follower.journal, &*follower.index);
+    let size = journal.size(org).await?;
+    let searched = follower.reach(org, size).await?.min(size);
+    let mut span = 0..query.before.map_or(searched, |leaf| leaf.0.min(searched));
+    if let Some(until) = query.until {
+        span.end = first_since(journal, org, until, span.clone()).await?;
+    }
+    if let Some(since) = query.since {
+        span.start = first_since(journal, org, since, span.clone()).await?;
+    }
+    let found = index.find(org, span, query.terms, query.limit).await?;
+    let mut records = Vec::with_capacity(found.leaves.len());
+    for leaf in found.leaves {
+        records.push((leaf, read(journal, org, leaf.0).await?));
+    }
+    Ok(SearchPage {
+        records,
+        next: found.rest.map(LeafIndex),
+        searched,
+        size,
+    })
+}
+
+async fn read(journal: &dyn Journal, org: OrgId, leaf: u64) -> Result<Vec<u8>, AuditError> {
+    let bytes = journal.read(org, leaf, 1).await?.pop();
+    bytes.ok_or_else(|| corrupt(org, format!("leaf {leaf}"), "the journal does not have it"))
+}
+
+#[derive(Deserialize)]
+struct Timed {
+    #[serde(default)]
+    ts: Option<HybridTimestamp>,
+    at: Timestamp,
+}
+
+/// The first leaf of the span that has its place since then, or the span's end. Leaves
+/// older than timestamps count by the instant that they name.
+async fn first_since(
+    journal: &dyn Journal,
+    org: OrgId,
+    at: Timestamp,
+    span: Range<u64>,
+) -> Result<u64, AuditError> {
+    let at = HybridTimestamp::of_instant(at);
+    let (mut low, mut high) = (span.start, span.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let bytes = read(journal, org, middle).await?;
+        let leaf: Timed = serde_json::from_slice(&bytes)
+            .map_err(|error| corrupt(org, format!("leaf {middle}"), error))?;
+        let ts = leaf
+            .ts
+            .unwrap_or_else(|| HybridTimestamp::of_instant(leaf.at));
+        if ts < at {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
