@@ -1,6 +1,7 @@
 //! Who asks. Runs before every handler that is not public.
 
 use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -83,6 +84,25 @@ pub(crate) async fn login(request: Request, next: Next) -> Response {
         return ApiError::PageInSandbox.into_response();
     }
     next.run(request).await
+}
+
+/// The token endpoint: the credential is in the body, and nowhere else (RFC 6749,
+/// section 5.2: who tries otherwise is an unknown client).
+pub(crate) async fn exchange(request: Request, next: Next) -> Result<Response, ApiError> {
+    let refused = if request.extensions().get::<Caller>().is_some() {
+        Some(ApiError::CredentialInSandbox)
+    } else if request.headers().contains_key(AUTHORIZATION) {
+        Some(ApiError::ClientUnknown)
+    } else {
+        None
+    };
+    match refused {
+        None => Ok(next.run(request).await),
+        Some(error) => {
+            extract::let_arrive(request).await;
+            Err(error)
+        }
+    }
 }
 
 pub(crate) fn authenticate(app: &App, token: &str) -> Result<Caller, ApiError> {

@@ -36,6 +36,14 @@ pub(crate) enum ApiError {
         field: &'static str,
         message: String,
     },
+    #[error("no client authenticates here: the subject's token is the credential")]
+    ClientUnknown,
+    #[error("`{0}` is expected as `grant_type`", crate::oauth::TOKEN_EXCHANGE)]
+    GrantUnsupported,
+    #[error("tokens are for Creto alone; `audience` is `creto` or absent, `resource` absent")]
+    TargetUnknown,
+    #[error("a token has the rights of its delegation; delegate less to narrow them")]
+    ScopeUnsupported,
     #[error("the form is stale or was not made by this server; load the page again")]
     Forgery,
     #[error("the request is not the one that the page showed; load the page again")]
@@ -72,6 +80,9 @@ impl Classify for ApiError {
             | Self::PageInSandbox
             | Self::PageForPeople { .. }
             | Self::Misdirected
+            | Self::ClientUnknown
+            | Self::TargetUnknown
+            | Self::ScopeUnsupported
             | Self::Forgery
             | Self::DenialUnbound
             | Self::ApprovalMismatch => Class::Security,
@@ -83,6 +94,7 @@ impl Classify for ApiError {
             | Self::InvalidBody { .. }
             | Self::InvalidQuery { .. }
             | Self::InvalidValue { .. }
+            | Self::GrantUnsupported
             | Self::DenialExpired
             | Self::UnknownTask
             | Self::DuplicateRequest
@@ -107,6 +119,10 @@ impl Classify for ApiError {
             Self::InvalidBody { .. } => "invalid_body",
             Self::InvalidQuery { .. } => "invalid_query",
             Self::InvalidValue { .. } => "invalid_request",
+            Self::ClientUnknown => "invalid_client",
+            Self::GrantUnsupported => "unsupported_grant_type",
+            Self::TargetUnknown => "invalid_target",
+            Self::ScopeUnsupported => "invalid_scope",
             Self::Forgery => "form_refused",
             Self::ApprovalMismatch => "approval_mismatch",
             Self::DenialUnbound => "denial_unbound",

@@ -38,6 +38,7 @@ mod extract;
 mod handlers;
 mod hosts;
 mod monitoring;
+mod oauth;
 mod observe;
 mod openapi;
 mod pages;

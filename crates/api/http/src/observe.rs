@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use creto_errors::Classify as _;
@@ -19,6 +19,7 @@ use crate::authzen;
 use crate::error::ApiError;
 use crate::extract::{self, BODY_LIMIT};
 use crate::hosts;
+use crate::oauth;
 use crate::pages;
 use crate::problem::{self, Problem};
 
@@ -70,7 +71,7 @@ async fn observe(State(app): State<Shared>, request: Request, next: Next) -> Res
         .extensions()
         .get::<MatchedPath>()
         .map(|path| path.as_str().to_owned());
-    let page = pages::is_page(request.uri().path());
+    let wire = Wire::of(request.uri().path());
     let given = authzen::is_request(request.uri().path())
         .then(|| request.headers().get(REQUEST_ID).cloned())
         .flatten();
@@ -82,7 +83,7 @@ async fn observe(State(app): State<Shared>, request: Request, next: Next) -> Res
     let _entered = span.enter();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         report(&app, &mut response);
-        response = explain(&app, problem, &id, page, response);
+        response = explain(&app, problem, &id, wire, response);
     }
     let status = response.status();
     tracing::debug!(status = status.as_u16(), ?took, "answered");
@@ -128,30 +129,56 @@ fn report(app: &Shared, response: &mut Response) {
     }
 }
 
-/// The problem as a document, or as a page for a browser.
+/// In whose words a refusal is told.
+#[derive(Clone, Copy)]
+enum Wire {
+    Page,
+    OAuth,
+    Api,
+}
+
+impl Wire {
+    fn of(path: &str) -> Self {
+        if pages::is_page(path) {
+            Self::Page
+        } else if path == oauth::PATH {
+            Self::OAuth
+        } else {
+            Self::Api
+        }
+    }
+}
+
+/// The problem as a document, as a page for a browser, or as OAuth has it.
 fn explain(
     app: &Shared,
     mut problem: Problem,
     id: &RequestId,
-    page: bool,
+    wire: Wire,
     response: Response,
 ) -> Response {
     problem.request_id = id.to_string();
     let (parts, _) = response.into_parts();
-    if page {
-        let mut shown = pages::problem(app, &problem);
-        for (name, value) in &parts.headers {
+    let mut shown = match wire {
+        Wire::Page => pages::problem(app, &problem),
+        Wire::OAuth => oauth::refusal(problem),
+        Wire::Api => {
+            let body = serde_json::to_vec(&problem).unwrap_or_default();
+            let mut response = Response::from_parts(parts, Body::from(body));
+            response.headers_mut().insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(problem::MEDIA_TYPE),
+            );
+            return response;
+        }
+    };
+    let challenged = shown.status() == StatusCode::UNAUTHORIZED || !matches!(wire, Wire::OAuth);
+    for (name, value) in &parts.headers {
+        if challenged || name != header::WWW_AUTHENTICATE {
             shown.headers_mut().insert(name, value.clone());
         }
-        return shown;
     }
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
-    let mut response = Response::from_parts(parts, Body::from(body));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(problem::MEDIA_TYPE),
-    );
-    response
+    shown
 }
 
 #[cfg(test)]
@@ -159,7 +186,7 @@ mod tests {
     use std::convert::Infallible;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use axum::http::{HeaderMap, StatusCode};
+    use axum::http::HeaderMap;
     use axum::routing::post;
     use bytes::Bytes;
     use http_body_util::{BodyExt as _, Full};

@@ -6,6 +6,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::extract::KEY_HEADER;
+use crate::oauth;
 use crate::problem::{self, Problem};
 use crate::routes::{Auth, Body, Route, table};
 use crate::sessions;
@@ -92,13 +93,20 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     }
     let mut responses = Map::new();
     responses.insert(route.status.to_string(), answer);
-    responses.insert(
-        "default".to_owned(),
-        json!({ "$ref": "#/components/responses/Problem" }),
-    );
+    let refusal = match route.info.auth {
+        Auth::Exchange => {
+            let schema = generator.subschema_for::<oauth::Refusal>().to_value();
+            json!({
+                "description": "No token was issued, and why (RFC 6749, section 5.2)",
+                "content": { "application/json": { "schema": schema } },
+            })
+        }
+        _ => json!({ "$ref": "#/components/responses/Problem" }),
+    };
+    responses.insert("default".to_owned(), refusal);
     operation.insert("responses".to_owned(), Value::Object(responses));
     let security = match route.info.auth {
-        Auth::Public | Auth::Login => json!([]),
+        Auth::Public | Auth::Login | Auth::Exchange => json!([]),
         Auth::Credential => json!([{ "bearer": [] }]),
         Auth::Page if route.form => json!([{ "session": [] }]),
         Auth::Page => json!([{ "session": [] }, { "bearer": [] }]),

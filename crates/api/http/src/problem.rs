@@ -150,7 +150,11 @@ fn status(error: &ApiError) -> StatusCode {
         | ApiError::InvalidBody { .. }
         | ApiError::InvalidQuery { .. }
         | ApiError::InvalidValue { .. } => StatusCode::BAD_REQUEST,
-        ApiError::DenialUnbound => StatusCode::BAD_REQUEST,
+        ApiError::ClientUnknown => StatusCode::UNAUTHORIZED,
+        ApiError::DenialUnbound
+        | ApiError::GrantUnsupported
+        | ApiError::TargetUnknown
+        | ApiError::ScopeUnsupported => StatusCode::BAD_REQUEST,
         ApiError::DenialExpired => StatusCode::GONE,
         ApiError::UnknownTask => StatusCode::NOT_FOUND,
         ApiError::ApprovalMismatch | ApiError::DuplicateRequest => StatusCode::CONFLICT,

@@ -138,6 +138,7 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::DelegateeNotAgent { .. }
         | NhiError::ParentNotHeld { .. }
         | NhiError::DelegationLoops { .. }
+        | NhiError::InstanceBound { .. }
         | NhiError::Escalation(_)
         | NhiError::Identity(_) => Kind::Forbidden,
         NhiError::InvalidToken { .. }

@@ -3,6 +3,7 @@
 //! of them. `leaf` is filled in once the commit has its place in the log.
 
 use creto_authz::Exceeded;
+use creto_nhi::{AgentIdentity, IssuedToken};
 use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, Quantity, Timestamp};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -345,11 +346,28 @@ pub struct TokenAnswer {
     /// The link it acts under.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub delegation: Option<String>,
+    /// The instance of the agent that it is bound to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub instance: Option<String>,
     /// Until when.
     pub expires_at: Timestamp,
     /// Where its issue lies in the log.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leaf: Option<LeafIndex>,
+}
+
+impl TokenAnswer {
+    /// Without the token, which is not kept.
+    pub(crate) fn of(identity: &AgentIdentity, issued: &IssuedToken) -> Self {
+        Self {
+            token: None,
+            principal: identity.name.clone(),
+            delegation: identity.link().map(|hop| hop.link.id.to_string()),
+            instance: identity.instance.as_ref().map(ToString::to_string),
+            expires_at: issued.expires_at,
+            leaf: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for TokenAnswer {
@@ -384,7 +402,7 @@ pub struct SelfAnswer {
     pub name: PrincipalName,
     /// `human` or `agent`.
     pub kind: String,
-    /// The SPIFFE id.
+    /// The SPIFFE id, with the instance where the token names one.
     pub spiffe_id: String,
     /// `token` or `sandbox`.
     pub origin: String,

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::caller::Origin;
 use crate::idempotency::{Begun, Ticket};
-use crate::records::DelegationRefused;
+use crate::records::{DelegationRefused, TOKEN_ISSUED, TokenIssued};
 use crate::{
     BudgetAnswer, Caller, DelegationAnswer, DelegationState, GovernError, Governor, IdempotencyKey,
     PrincipalAnswer, RevocationAnswer, RightAnswer, TokenAnswer,
@@ -85,6 +85,9 @@ pub struct TokenRequest {
     /// How long it is valid; the configured time when absent.
     #[serde(default)]
     pub ttl_seconds: Option<u64>,
+    /// The instance of the agent that acts by it; any when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
 }
 
 impl Governor {
@@ -377,28 +380,16 @@ impl Governor {
             }
         };
         identity.live(self.now())?;
+        let identity = match &request.instance {
+            Some(text) => identity.of_instance(text.parse()?)?.into(),
+            None => identity,
+        };
         let ttl = request.ttl_seconds.map(Duration::from_secs);
         let issued = nhi.issue_token(&identity, ttl)?;
-        let answer = TokenAnswer {
-            token: None,
-            principal: identity.name.clone(),
-            delegation: identity.link().map(|hop| hop.link.id.to_string()),
-            expires_at: issued.expires_at,
-            leaf: None,
-        };
+        let answer = TokenAnswer::of(&identity, &issued);
+        let record = TokenIssued::of(&identity, &issued, None);
         let evidence = self
-            .record(
-                caller.org(),
-                caller.name(),
-                "token.issued",
-                None,
-                &json!({
-                    "token_id": issued.id,
-                    "principal": answer.principal,
-                    "delegation": answer.delegation,
-                    "expires_at": issued.expires_at,
-                }),
-            )
+            .record(caller.org(), caller.name(), TOKEN_ISSUED, None, &record)
             .await?;
         let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
         match self.commit(commit).await {

@@ -158,7 +158,7 @@ impl Governor {
             org: identity.org,
             name: identity.name.clone(),
             kind: identity.kind.to_string(),
-            spiffe_id: identity.spiffe_id.clone(),
+            spiffe_id: identity.acting_id(),
             origin: match caller.origin() {
                 Origin::Token => "token".to_owned(),
                 Origin::Sandbox(_) => "sandbox".to_owned(),
@@ -171,6 +171,12 @@ impl Governor {
     #[must_use]
     pub fn jwks(&self) -> Value {
         self.parts.nhi.jwks()
+    }
+
+    /// The same keys as a SPIFFE bundle.
+    #[must_use]
+    pub fn trust_bundle(&self) -> Value {
+        self.parts.nhi.trust_bundle()
     }
 
     /// Where a person decides this request.

@@ -335,7 +335,9 @@ impl Caller {
     pub(crate) fn is(&self, subject: &Subject) -> Result<bool, GovernError> {
         let identity = self.identity();
         let named = subject.kind == identity.kind.as_str()
-            && (subject.id == identity.name.as_str() || subject.id == identity.spiffe_id);
+            && (subject.id == identity.name.as_str()
+                || subject.id == identity.spiffe_id
+                || subject.id == identity.acting_id());
         let own = match &subject.delegation {
             Some(text) => Some(link_id(DELEGATION, text)?) == self.link(),
             None => true,

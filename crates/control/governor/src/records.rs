@@ -5,12 +5,50 @@ use std::fmt;
 use creto_crypto::sha256;
 use creto_errors::Classify as _;
 use creto_metering::{EventId, Invoice, InvoiceId, Settlement};
-use creto_nhi::{EscalationError, LinkId, NhiError, Organization, Principal};
+use creto_nhi::{
+    AgentIdentity, EscalationError, InstanceName, IssuedToken, LinkId, NhiError, Organization,
+    Principal, TokenId,
+};
 use creto_types::{CanonicalError, Money, Period, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
 
 /// The kind of the record of a decision.
 pub const ACTION_DECIDED: &str = "action.decided";
+
+/// The kind of the record of a new token.
+pub(crate) const TOKEN_ISSUED: &str = "token.issued";
+
+/// `token.issued`. Never the token itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct TokenIssued {
+    token_id: TokenId,
+    principal: PrincipalName,
+    delegation: Option<LinkId>,
+    expires_at: Timestamp,
+    /// The instance of the agent that it is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<InstanceName>,
+    /// The token that it was exchanged for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchanged_for: Option<TokenId>,
+}
+
+impl TokenIssued {
+    pub(crate) fn of(
+        identity: &AgentIdentity,
+        issued: &IssuedToken,
+        exchanged_for: Option<TokenId>,
+    ) -> Self {
+        Self {
+            token_id: issued.id,
+            principal: identity.name.clone(),
+            delegation: identity.link().map(|hop| hop.link.id),
+            expires_at: issued.expires_at,
+            instance: identity.instance.clone(),
+            exchanged_for,
+        }
+    }
+}
 
 /// `organization.created`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

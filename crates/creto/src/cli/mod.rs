@@ -226,6 +226,10 @@ pub(crate) struct TokenArgs {
     /// How many seconds it is good for; never longer than the delegation
     #[arg(long, value_name = "SECONDS")]
     pub(crate) ttl_seconds: Option<u64>,
+    /// Bind it to one instance of the agent, for example worker-3; the log then tells which
+    /// one acted
+    #[arg(long, value_name = "NAME")]
+    pub(crate) instance: Option<String>,
     /// The file to write; it must not exist
     #[arg(long, value_name = "FILE", required_unless_present = "stdout")]
     pub(crate) out: Option<PathBuf>,

@@ -106,6 +106,9 @@ fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {
     if let (Some(ttl), Value::Object(fields)) = (args.ttl_seconds, &mut body) {
         fields.insert("ttl_seconds".to_owned(), json!(ttl));
     }
+    if let (Some(instance), Value::Object(fields)) = (&args.instance, &mut body) {
+        fields.insert("instance".to_owned(), json!(instance));
+    }
     let mut answer = client.post("/v1/tokens", &body)?;
     let token = at(&answer, "/token");
     if token.is_empty() {

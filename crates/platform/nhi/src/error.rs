@@ -5,7 +5,7 @@ use creto_crypto::CryptoError;
 use creto_errors::{Class, Classify};
 use creto_types::{CanonicalError, OrgId, PrincipalName, StoreError, Timestamp};
 
-use crate::{Budget, IdentityError, LinkId, Right};
+use crate::{Budget, IdentityError, InstanceName, LinkId, Right};
 
 /// A link asks for more than the link above it holds. Each names both values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -267,6 +267,14 @@ pub enum NhiError {
         /// Why, without quoting the token.
         why: &'static str,
     },
+    /// What is bound to one instance of an agent serves no other.
+    #[error("the token is bound to the instance `{bound}` and cannot be made one of `{asked}`")]
+    InstanceBound {
+        /// Whose it is.
+        bound: InstanceName,
+        /// Whose it was to be.
+        asked: InstanceName,
+    },
     /// Tokens of a former issuer key may still be valid.
     #[error("tokens that the former issuer keys signed may be valid until {until}")]
     IssuerInUse {
@@ -335,6 +343,7 @@ impl Classify for NhiError {
             Self::NotHuman { .. }
             | Self::ParentNotHeld { .. }
             | Self::DelegationLoops { .. }
+            | Self::InstanceBound { .. }
             | Self::InvalidToken { .. }
             | Self::TokenForged(_)
             | Self::TokenNotAllowed(_)
@@ -365,6 +374,7 @@ impl Classify for NhiError {
             Self::AlreadySuspended { .. } => "principal_already_suspended",
             Self::NotSuspended { .. } => "principal_not_suspended",
             Self::OwnerNotSuspended { .. } => "owner_not_suspended",
+            Self::InstanceBound { .. } => "instance_bound",
             Self::IssuerInUse { .. } => "issuer_in_use",
             Self::Identity(error) => error.code(),
             Self::Chain(error) => error.code(),

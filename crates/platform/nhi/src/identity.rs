@@ -5,7 +5,7 @@ use std::sync::Arc;
 use creto_errors::{Class, Classify};
 use creto_types::{Id, IdKind, OrgId, PrincipalName, Timestamp};
 
-use crate::{Authority, Hop, LinkId, PrincipalType, Standing};
+use crate::{Authority, Hop, InstanceName, LinkId, PrincipalType, Standing};
 
 /// The kind of [`TokenId`].
 #[derive(Debug)]
@@ -27,8 +27,10 @@ pub struct AgentIdentity {
     pub name: PrincipalName,
     /// Person or program.
     pub kind: PrincipalType,
-    /// Its SPIFFE id.
+    /// Its SPIFFE id, without an instance.
     pub spiffe_id: String,
+    /// Which of its instances acts, where that was named.
+    pub instance: Option<InstanceName>,
     /// The chain it acts by, root first. Empty for a human, who acts in person.
     pub hops: Vec<Hop>,
     /// Whether anyone along the chain is suspended: the human it starts from, then

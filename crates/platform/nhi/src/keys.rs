@@ -200,13 +200,13 @@ pub(crate) fn key_id(key: &VerifyingKey) -> Result<String, NhiError> {
     Ok(URL_SAFE_NO_PAD.encode(sha256(&canonical_json(&members)?)))
 }
 
-/// The key as a JWK for checking tokens.
-pub(crate) fn jwk(key: &VerifyingKey, kid: &str) -> serde_json::Value {
+/// The key as a JWK for checking tokens; `purpose` is its `use`.
+pub(crate) fn jwk(key: &VerifyingKey, kid: &str, purpose: &str) -> serde_json::Value {
     json!({
         "kty": "AKP",
         "alg": key.algorithm().as_str(),
         "kid": kid,
-        "use": "sig",
+        "use": purpose,
         "pub": key.to_base64url(),
     })
 }

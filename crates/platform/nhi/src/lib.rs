@@ -38,6 +38,7 @@
 
 mod authority;
 mod budget;
+mod bundle;
 mod chain;
 #[cfg(feature = "test-util")]
 pub mod conformance;
@@ -45,6 +46,7 @@ mod credentials;
 mod drafts;
 mod error;
 mod identity;
+mod instance;
 mod keys;
 mod link;
 #[cfg(feature = "test-util")]
@@ -72,6 +74,7 @@ pub use creto_crypto::{WrappedKey, WrappingKey};
 pub use drafts::{DelegationRequest, IssuedToken, NhiConfig, OrganizationDraft, PrincipalDraft};
 pub use error::{ChainError, EscalationError, NhiError};
 pub use identity::{AgentIdentity, IdentityError, TokenId, TokenKind};
+pub use instance::InstanceName;
 pub use keys::{KeyPurpose, StoredKey, UnknownKeyPurpose};
 pub use link::{
     DELEGATION_CONTEXT, DelegationLink, Hop, LinkId, LinkKind, LinkStatus, LinkView, MAX_RIGHTS,

@@ -35,6 +35,8 @@ pub(crate) struct OrgState {
     pub(crate) authority: Arc<Authority>,
     pub(crate) keys: BTreeMap<KeyPurpose, SharedSigner>,
     pub(crate) issuer_kid: String,
+    /// The version of the wrapping key that came with the issuer; 0 before the first.
+    rotation: u32,
     /// Those that were replaced and not retired, oldest first.
     pub(crate) former_issuers: Vec<KnownIssuer>,
     pub(crate) principals: BTreeMap<PrincipalName, PrincipalEntry>,
@@ -130,6 +132,7 @@ impl OrgState {
             owner: stored.owner.clone(),
             authority: Arc::default(),
             issuer_kid: key_id(issuer.verifying_key())?,
+            rotation: stored.wrapping.last().map_or(0, |key| key.version),
             former_issuers: stored
                 .former_issuers
                 .iter()
@@ -147,6 +150,14 @@ impl OrgState {
             held: BTreeMap::new(),
             epochs: BTreeMap::new(),
         })
+    }
+
+    /// Grows whenever the set of issuer keys changes: a rotation adds one and counts,
+    /// a retirement leaves the newest alone. Never 0, so that one more organization
+    /// counts too.
+    pub(crate) fn issuer_sequence(&self) -> u64 {
+        let retired = u64::from(self.former_issuers.is_empty());
+        2 * u64::from(self.rotation) + retired
     }
 
     pub(crate) fn add_principal(&mut self, stored: StoredPrincipal) {
@@ -292,6 +303,7 @@ impl Registry {
         &mut self,
         org: OrgId,
         signer: SharedSigner,
+        rotation: u32,
         at: Timestamp,
     ) -> Result<(), NhiError> {
         let kid = key_id(signer.verifying_key())?;
@@ -300,6 +312,7 @@ impl Registry {
             .get_mut(&org)
             .ok_or(NhiError::UnknownOrganization { org })?;
         let former = state.keys.insert(KeyPurpose::Issuer, signer);
+        state.rotation = rotation;
         let former_kid = std::mem::replace(&mut state.issuer_kid, kid.clone());
         if let Some(former) = former {
             state.former_issuers.push(KnownIssuer {

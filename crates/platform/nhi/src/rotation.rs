@@ -235,9 +235,10 @@ impl Inner {
                 operation: "open a wrapping key",
                 source,
             })?;
+        let version = rotation.wrapping.version;
         self.registry
             .write()
-            .replace_issuer(org, signer, rotation.at)
+            .replace_issuer(org, signer, version, rotation.at)
     }
 
     async fn rewrap(&self, org: OrgId) -> Result<usize, NhiError> {

@@ -545,6 +545,7 @@ impl Inner {
             hops,
             standing,
             authority,
+            instance: None,
             token_id: None,
             expires_at: expires_at.unwrap_or(Timestamp::MIN),
         })
@@ -573,6 +574,7 @@ impl Inner {
             hops: Vec::new(),
             standing: Arc::new([Arc::clone(standing)]),
             authority: Arc::clone(&state.authority),
+            instance: None,
             token_id: None,
             expires_at: Timestamp::MAX,
         })

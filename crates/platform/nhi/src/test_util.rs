@@ -96,6 +96,7 @@ pub fn agent(hops: Vec<Hop>) -> Arc<AgentIdentity> {
         authority: Arc::default(),
         name,
         hops,
+        instance: None,
         token_id: None,
         expires_at: expires_at.unwrap_or(Timestamp::MAX),
     })
@@ -113,6 +114,7 @@ pub fn human(org: OrgId, human: &str) -> Arc<AgentIdentity> {
         authority: Arc::default(),
         name,
         hops: Vec::new(),
+        instance: None,
         token_id: None,
         expires_at: Timestamp::MAX,
     })
@@ -197,6 +199,19 @@ impl World {
     ///
     /// When it cannot be opened.
     pub async fn on(store: Arc<dyn NhiStore>) -> Self {
+        Self::in_domain(store, TRUST_DOMAIN).await
+    }
+
+    /// A world of another trust domain, which does not restart.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be opened.
+    pub async fn of_domain(trust_domain: &str) -> Self {
+        Self::in_domain(Arc::new(MemoryNhiStore::new()), trust_domain).await
+    }
+
+    async fn in_domain(store: Arc<dyn NhiStore>, trust_domain: &str) -> Self {
         let start = "2026-01-01T00:00:00Z"
             .parse()
             .expect("the literal is an instant");
@@ -204,7 +219,7 @@ impl World {
         let random = Arc::new(SeededRandom::new(7));
         let ids: Arc<dyn IdSource> =
             Arc::new(SystemIds::new(Arc::clone(&clock) as Arc<dyn Clock>, random));
-        let config = NhiConfig::new(TRUST_DOMAIN);
+        let config = NhiConfig::new(trust_domain);
         let nhi = open(&store, &clock, &ids, 1, '7', config)
             .await
             .expect("an empty store opens");

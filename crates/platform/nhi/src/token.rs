@@ -4,16 +4,22 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use creto_crypto::{Allowed, Signature, SignatureAlgorithm, Signer, VerifyingKey};
+use creto_crypto::{Allowed, Signature, SignatureAlgorithm, Signer, VerifyingKey, sha256};
 use creto_types::OrgId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{EpochId, LinkId, NhiError, TokenId};
+use crate::{DelegationLink, EpochId, Hop, LinkId, NhiError, TokenId};
 
-/// The longest token, in bytes: a composite signature is 4.5 KB of base64url,
-/// and eight links of the longest names fit twice beside it.
+/// The longest token that is read, in bytes. A composite signature is 4.5 KB of
+/// base64url; those whose chain does not fit in a header line beside it may still be
+/// valid from before there were digests of chains.
 pub(crate) const MAX_TOKEN_LEN: usize = 16 * 1024;
+
+/// The longest header line that common servers and proxies take, in bytes.
+const MAX_HEADER_LEN: usize = 8 * 1024;
+/// What precedes the token in that line (RFC 6750, section 2.1).
+const HEADER_NAME: &str = "Authorization: Bearer ";
 
 /// The only audience.
 pub(crate) const AUDIENCE: &str = "creto";
@@ -50,6 +56,9 @@ pub(crate) struct Claims {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     /// Who acts; nobody but `sub` when absent.
     pub(crate) act: Option<Actor>,
+    /// The [`chain_digest`], where the actors before the one who acts are left out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) creto_chain: Option<String>,
 }
 
 /// An actor, and within it the actors before it, the most recent outermost
@@ -57,7 +66,7 @@ pub(crate) struct Claims {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Actor {
-    sub: String,
+    pub(crate) sub: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     act: Option<Box<Actor>>,
 }
@@ -74,15 +83,41 @@ impl Actor {
     }
 }
 
-pub(crate) fn encode(signer: &dyn Signer, kid: &str, claims: &Claims) -> Result<String, NhiError> {
+/// SHA-256 over the canonical array of the links, root first, as unpadded base64url:
+/// what stands for the chain where its actors do not fit.
+pub(crate) fn chain_digest(hops: &[Hop]) -> Result<String, NhiError> {
+    let links: Vec<&DelegationLink> = hops.iter().map(|hop| hop.link.as_ref()).collect();
+    Ok(URL_SAFE_NO_PAD.encode(sha256(&creto_types::canonical_json(&links)?)))
+}
+
+/// Whether the token of these claims fits in a header line that servers and proxies
+/// commonly take.
+pub(crate) fn fits_header(
+    signer: &dyn Signer,
+    kid: &str,
+    claims: &Claims,
+) -> Result<bool, NhiError> {
+    let signature = signer.verifying_key().algorithm().signature_len();
+    // Unpadded base64: four characters for three bytes, begun ones too.
+    let signature = signature.saturating_mul(4).div_ceil(3);
+    let signed = signing_input(signer, kid, claims)?.len();
+    Ok(HEADER_NAME.len() + signed + ".".len() + signature <= MAX_HEADER_LEN)
+}
+
+fn signing_input(signer: &dyn Signer, kid: &str, claims: &Claims) -> Result<String, NhiError> {
     let header = Header {
         alg: signer.verifying_key().algorithm().as_str().to_owned(),
         kid: kid.to_owned(),
         typ: TYPE.to_owned(),
     };
-    let mut token = part(&header)?;
-    token.push('.');
-    token.push_str(&part(claims)?);
+    let mut input = part(&header)?;
+    input.push('.');
+    input.push_str(&part(claims)?);
+    Ok(input)
+}
+
+pub(crate) fn encode(signer: &dyn Signer, kid: &str, claims: &Claims) -> Result<String, NhiError> {
+    let mut token = signing_input(signer, kid, claims)?;
     let signature = signer
         .sign(CONTEXT, token.as_bytes())
         .map_err(|source| NhiError::Crypto {

@@ -5,77 +5,49 @@ use std::time::Duration;
 
 use creto_types::{OrgId, PrincipalName, Timestamp};
 
-use crate::keys::jwk;
+use crate::instance::{instance_id, instance_in};
 use crate::principal::organization_id;
 use crate::service::Inner;
 use crate::token::{self, Actor, Claims, invalid};
-use crate::{AgentIdentity, IssuedToken, KeyPurpose, Nhi, NhiError};
+use crate::{AgentIdentity, Hop, InstanceName, IssuedToken, KeyPurpose, Nhi, NhiError};
 
 /// A token's `iat` may lie this far ahead: the wall clock may have been stepped
 /// back since it was issued.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
 
 impl Nhi {
-    /// Issues a token for an identity that is live now. It lives for `ttl`, at
-    /// most as long as the configuration allows and as the chain holds.
+    /// Issues a token for an identity that is live now, and for its instance where it
+    /// names one. It lives for `ttl`, at most as long as the configuration allows and
+    /// as the chain holds.
     pub fn issue_token(
         &self,
         identity: &AgentIdentity,
         ttl: Option<Duration>,
     ) -> Result<IssuedToken, NhiError> {
-        let inner = &self.inner;
-        let longest = inner.config.max_token_ttl;
-        let ttl = ttl.unwrap_or(inner.config.token_ttl);
-        if ttl < Duration::from_secs(1) || ttl > longest {
+        self.inner.issue(identity, ttl, Timestamp::MAX)
+    }
+
+    /// Issues another token for the delegation of a verified one (RFC 8693), bound to
+    /// the instance where one is named. It never outlives that one, so that who holds
+    /// a token cannot hold it for longer by itself.
+    pub fn exchange_token(
+        &self,
+        held: &AgentIdentity,
+        instance: Option<InstanceName>,
+        ttl: Option<Duration>,
+    ) -> Result<(AgentIdentity, IssuedToken), NhiError> {
+        if held.link().is_none() {
             return Err(NhiError::Invalid {
-                field: "ttl_seconds",
-                why: format!("must be 1 to {}", longest.as_secs()),
+                field: "subject_token",
+                why: format!("is of `{}`, who acts by no delegation", held.name),
             });
         }
-        // What is signed comes from here, not from the caller's copy.
-        let org = identity.org;
-        let fresh = match identity.link() {
-            Some(hop) => inner.identity_of(org, hop.link.id)?,
-            None => inner.human(org, &identity.name)?,
+        let identity = match instance {
+            Some(instance) => held.of_instance(instance)?,
+            None => held.clone(),
         };
-        let now = inner.clock.now();
-        fresh.live(now)?;
-        let until = now
-            .saturating_add(ttl)
-            .unwrap_or(Timestamp::MAX)
-            .min(fresh.expires_at);
-        let (sub, act) = inner.subject_and_actor(&fresh)?;
-        let (signer, kid, epoch) = {
-            let registry = inner.registry.read();
-            let state = registry.org(org)?;
-            let epoch = match fresh.link() {
-                Some(_) => None,
-                None => state.epochs.get(&fresh.name).map(|epoch| epoch.id),
-            };
-            let signer = state.signer(KeyPurpose::Issuer);
-            (signer, state.issuer_kid.clone(), epoch)
-        };
-        let claims = Claims {
-            iss: organization_id(&inner.config.trust_domain, org),
-            sub,
-            aud: token::AUDIENCE.to_owned(),
-            iat: now.as_second(),
-            exp: until.as_second(),
-            jti: inner.ids.next(),
-            creto_org: org,
-            creto_link: fresh.link().map(|hop| hop.link.id),
-            creto_epoch: epoch,
-            act,
-        };
-        let expires_at = instant(claims.exp)?;
-        if expires_at <= now {
-            return Err(NhiError::TokenExpired { at: expires_at });
-        }
-        Ok(IssuedToken {
-            token: token::encode(signer.as_ref(), &kid, &claims)?,
-            id: claims.jti,
-            expires_at,
-        })
+        let issued = self.inner.issue(&identity, ttl, held.expires_at)?;
+        Ok((identity, issued))
     }
 
     /// Checks a token and the whole chain behind it.
@@ -113,9 +85,8 @@ impl Nhi {
             Some(link) => inner.identity_of(org, link)?,
             None => inner.human_by_spiffe_id(org, &claims.sub)?,
         };
-        if inner.subject_and_actor(&identity)? != (claims.sub, claims.act) {
-            return Err(invalid("it does not describe its delegation"));
-        }
+        let (subject, actors) = inner.subject_and_actors(&identity)?;
+        identity.instance = described(&claims, &subject, actors, &identity.hops)?;
         match (claims.creto_link, claims.creto_epoch) {
             (None, epoch) => inner.check_epoch(&identity, epoch)?,
             (Some(_), None) => {}
@@ -126,26 +97,83 @@ impl Nhi {
         identity.live(now)?;
         Ok(Arc::new(identity))
     }
-
-    /// The keys that tokens are checked with, as a JWK set.
-    #[must_use]
-    pub fn jwks(&self) -> serde_json::Value {
-        let registry = self.inner.registry.read();
-        let keys: Vec<serde_json::Value> = registry
-            .orgs
-            .values()
-            .flat_map(|state| {
-                let signer = state.signer(KeyPurpose::Issuer);
-                let now = jwk(signer.verifying_key(), &state.issuer_kid);
-                let former = state.former_issuers.iter();
-                std::iter::once(now).chain(former.map(|issuer| jwk(&issuer.key, &issuer.kid)))
-            })
-            .collect();
-        serde_json::json!({ "keys": keys })
-    }
 }
 
 impl Inner {
+    fn issue(
+        &self,
+        identity: &AgentIdentity,
+        ttl: Option<Duration>,
+        at_most_until: Timestamp,
+    ) -> Result<IssuedToken, NhiError> {
+        let longest = self.config.max_token_ttl;
+        let ttl = ttl.unwrap_or(self.config.token_ttl);
+        if ttl < Duration::from_secs(1) || ttl > longest {
+            return Err(NhiError::Invalid {
+                field: "ttl_seconds",
+                why: format!("must be 1 to {}", longest.as_secs()),
+            });
+        }
+        // What is signed comes from here, not from the caller's copy.
+        let org = identity.org;
+        let fresh = match identity.link() {
+            Some(hop) => self.identity_of(org, hop.link.id)?,
+            None => self.human(org, &identity.name)?,
+        };
+        let fresh = match &identity.instance {
+            Some(instance) => fresh.of_instance(instance.clone())?,
+            None => fresh,
+        };
+        let now = self.clock.now();
+        fresh.live(now)?;
+        let until = now
+            .saturating_add(ttl)
+            .unwrap_or(Timestamp::MAX)
+            .min(fresh.expires_at)
+            .min(at_most_until);
+        let (sub, mut actors) = self.subject_and_actors(&fresh)?;
+        if let (Some(instance), Some(acting)) = (&fresh.instance, actors.last_mut()) {
+            *acting = instance_id(acting, instance);
+        }
+        let (signer, kid, epoch) = {
+            let registry = self.registry.read();
+            let state = registry.org(org)?;
+            let epoch = match fresh.link() {
+                Some(_) => None,
+                None => state.epochs.get(&fresh.name).map(|epoch| epoch.id),
+            };
+            let signer = state.signer(KeyPurpose::Issuer);
+            (signer, state.issuer_kid.clone(), epoch)
+        };
+        let acting = actors.last().cloned();
+        let mut claims = Claims {
+            iss: organization_id(&self.config.trust_domain, org),
+            sub,
+            aud: token::AUDIENCE.to_owned(),
+            iat: now.as_second(),
+            exp: until.as_second(),
+            jti: self.ids.next(),
+            creto_org: org,
+            creto_link: fresh.link().map(|hop| hop.link.id),
+            creto_epoch: epoch,
+            act: Actor::nested(actors),
+            creto_chain: None,
+        };
+        let expires_at = instant(claims.exp)?;
+        if expires_at <= now {
+            return Err(NhiError::TokenExpired { at: expires_at });
+        }
+        if !token::fits_header(signer.as_ref(), &kid, &claims)? && acting.is_some() {
+            claims.act = Actor::nested(acting);
+            claims.creto_chain = Some(token::chain_digest(&fresh.hops)?);
+        }
+        Ok(IssuedToken {
+            token: token::encode(signer.as_ref(), &kid, &claims)?,
+            id: claims.jti,
+            expires_at,
+        })
+    }
+
     fn human_by_spiffe_id(&self, org: OrgId, id: &str) -> Result<AgentIdentity, NhiError> {
         let name = id
             .rsplit('/')
@@ -156,11 +184,11 @@ impl Inner {
     }
 
     /// RFC 8693, section 4.1: the principal on whose behalf is acted, which is the
-    /// root of the chain, and the actor, which is its end, with those between.
-    fn subject_and_actor(
+    /// root of the chain, and those who act, by SPIFFE id, the last one last.
+    fn subject_and_actors(
         &self,
         identity: &AgentIdentity,
-    ) -> Result<(String, Option<Actor>), NhiError> {
+    ) -> Result<(String, Vec<String>), NhiError> {
         let registry = self.registry.read();
         let state = registry.org(identity.org)?;
         let id = |name: &PrincipalName| -> Result<String, NhiError> {
@@ -168,9 +196,40 @@ impl Inner {
         };
         let subject = id(identity.root())?;
         let delegatees = identity.hops.iter().map(|hop| id(&hop.link.delegatee));
-        let delegatees = delegatees.collect::<Result<Vec<_>, _>>()?;
-        Ok((subject, Actor::nested(delegatees)))
+        Ok((subject, delegatees.collect::<Result<_, _>>()?))
     }
+}
+
+/// The instance that acts, where the claims name one, if they describe this chain:
+/// by all its actors, or by the last one and the digest of its links.
+fn described(
+    claims: &Claims,
+    subject: &str,
+    mut actors: Vec<String>,
+    hops: &[Hop],
+) -> Result<Option<InstanceName>, NhiError> {
+    let other = || invalid("it does not describe its delegation");
+    if claims.sub != subject {
+        return Err(other());
+    }
+    let Some(given) = &claims.act else {
+        return match (actors.is_empty(), &claims.creto_chain) {
+            (true, None) => Ok(None),
+            _ => Err(other()),
+        };
+    };
+    let agent = actors.pop().ok_or_else(other)?;
+    let instance = instance_in(&given.sub, &agent).ok_or_else(other)?;
+    let before = match &claims.creto_chain {
+        None => actors,
+        Some(digest) if *digest == token::chain_digest(hops)? => Vec::new(),
+        Some(_) => return Err(other()),
+    };
+    let acting = std::iter::once(given.sub.clone());
+    if Actor::nested(before.into_iter().chain(acting)).as_ref() != Some(given) {
+        return Err(other());
+    }
+    Ok(instance)
 }
 
 fn instant(second: i64) -> Result<Timestamp, NhiError> {

@@ -221,6 +221,7 @@ impl World {
         let request = TokenRequest {
             delegation: Some(self.link.clone()),
             ttl_seconds: None,
+            instance: None,
         };
         let made = governor.issue_token(&owner, request, None).await.unwrap();
         self.agent = made.token.unwrap();

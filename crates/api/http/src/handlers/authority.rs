@@ -11,9 +11,13 @@ use creto_governor::{
 use creto_types::PrincipalName;
 
 use crate::app::Shared;
-use crate::extract::{Authenticated, Document, Key, List, ListQuery, Name, Params, parse_after};
+use crate::auth::authenticate;
+use crate::extract::{
+    Authenticated, Document, Form, Key, List, ListQuery, Name, Params, parse_after,
+};
 use crate::handlers::system::Nothing;
 use crate::handlers::{Created, Reply};
+use crate::oauth::{ExchangeForm, Exchanged};
 
 pub(crate) async fn whoami(
     State(app): State<Shared>,
@@ -132,4 +136,20 @@ pub(crate) async fn issue_token(
 ) -> Created<TokenAnswer> {
     let answer = app.governor.issue_token(&caller, request, key).await?;
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+pub(crate) async fn exchange_token(
+    State(app): State<Shared>,
+    Form(form): Form<ExchangeForm>,
+) -> Reply<Exchanged> {
+    let asked = form.read()?;
+    let caller = authenticate(&app, &asked.subject)?;
+    let actor = asked.actor.as_deref();
+    let actor = actor.map(|token| authenticate(&app, token)).transpose()?;
+    let answer = app
+        .governor
+        .exchange_token(&caller, actor.as_ref(), asked.request)
+        .await?;
+    let now = app.clock.now();
+    Ok(Json(Exchanged::of(answer, asked.issued_type, now)?))
 }

@@ -53,6 +53,11 @@ pub(crate) async fn jwks(State(app): State<Shared>) -> Response {
     ([(CONTENT_TYPE, "application/jwk-set+json")], body).into_response()
 }
 
+pub(crate) async fn trust_bundle(State(app): State<Shared>) -> Response {
+    let body = app.governor.trust_bundle().to_string();
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
 pub(crate) async fn metrics(
     State(app): State<Shared>,
     Authenticated(caller): Authenticated,

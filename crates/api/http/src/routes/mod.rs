@@ -29,6 +29,8 @@ pub enum Auth {
     Page,
     /// A person's credential in the body.
     Login,
+    /// An agent's token in the body.
+    Exchange,
 }
 
 /// What is told about a route.
@@ -184,6 +186,12 @@ impl Route {
         self
     }
 
+    /// The answer to it stands in the response itself.
+    fn ok(mut self) -> Self {
+        self.status = 200;
+        self
+    }
+
     /// Something new exists afterwards.
     fn created(mut self) -> Self {
         self.status = 201;
@@ -248,6 +256,7 @@ pub(crate) fn router(app: &Shared) -> Router<Shared> {
             }
             Auth::Page => mounted.route_layer(middleware::from_fn_with_state(state(), auth::page)),
             Auth::Login => mounted.route_layer(middleware::from_fn(auth::login)),
+            Auth::Exchange => mounted.route_layer(middleware::from_fn(auth::exchange)),
         };
         let limit = route.limit;
         let bounded =

@@ -22,6 +22,7 @@ use crate::handlers::{
     actions, authority, authzen as evaluate, billing, limits, log, oversight, policies, sandboxes,
     secrets, system,
 };
+use crate::oauth;
 use crate::pages;
 
 pub(crate) fn table() -> Vec<Route> {
@@ -40,7 +41,7 @@ pub(crate) fn table() -> Vec<Route> {
     table
 }
 
-fn system_routes() -> [Route; 5] {
+fn system_routes() -> [Route; 6] {
     [
         Route::get("/healthz", "health", "Whether the process answers", |f| {
             on(f, system::health)
@@ -64,6 +65,14 @@ fn system_routes() -> [Route; 5] {
             |f| on(f, system::jwks),
         )
         .gives_other("application/jwk-set+json")
+        .public(),
+        Route::get(
+            "/.well-known/spiffe-bundle.json",
+            "trust_bundle",
+            "The same keys as the SPIFFE bundle of the trust domain",
+            |f| on(f, system::trust_bundle),
+        )
+        .gives_other("application/json")
         .public(),
         Route::get("/metrics", "metrics", "OpenMetrics; for the owner", |f| {
             on(f, system::metrics)
@@ -126,7 +135,7 @@ fn secret_routes() -> [Route; 6] {
     ]
 }
 
-fn authority_routes() -> [Route; 12] {
+fn authority_routes() -> [Route; 13] {
     [
         Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
             on(f, authority::whoami)
@@ -219,6 +228,15 @@ fn authority_routes() -> [Route; 12] {
         .takes::<TokenRequest>()
         .gives::<TokenAnswer>()
         .created(),
+        Route::post(
+            oauth::PATH,
+            "exchange_token",
+            "Another token for the delegation of an agent's own (RFC 8693)",
+            |f| on(f, authority::exchange_token),
+        )
+        .form::<oauth::ExchangeForm>(Auth::Exchange)
+        .gives::<oauth::Exchanged>()
+        .ok(),
     ]
 }
 

@@ -314,6 +314,7 @@ pub(crate) fn chain_identity(org: OrgId, chain: &[PrincipalName]) -> Option<Agen
         name,
         kind,
         hops,
+        instance: None,
         token_id: None,
         expires_at: Timestamp::MAX,
     })

@@ -1,5 +1,7 @@
 use creto_errors::Classify as _;
-use creto_governor::{BudgetRequest, DelegationState, OutcomeKind, PrincipalRequest, TokenRequest};
+use creto_governor::{
+    BudgetRequest, DelegationState, ExchangeRequest, OutcomeKind, PrincipalRequest, TokenRequest,
+};
 use serde_json::json;
 
 use crate::world::{World, action, delegate, enter, right, usd};
@@ -219,6 +221,7 @@ async fn a_revocation_stops_everything_below() {
     let request = TokenRequest {
         delegation: Some(world.bot_link.clone()),
         ttl_seconds: None,
+        instance: None,
     };
     let token = world
         .governor
@@ -268,6 +271,7 @@ async fn agents_do_not_administer() {
     let own = TokenRequest {
         delegation: Some(world.planner_link.clone()),
         ttl_seconds: None,
+        instance: None,
     };
     let token = governor.issue_token(&world.planner, own, None).await;
     assert_eq!(token.expect_err("not below it").code(), "forbidden");
@@ -287,6 +291,7 @@ async fn a_repeated_token_is_not_shown_again() {
     let request = TokenRequest {
         delegation: Some(world.bot_link.clone()),
         ttl_seconds: Some(60),
+        instance: None,
     };
     let first = world
         .governor
@@ -399,6 +404,7 @@ async fn no_token_is_issued_into_a_sandbox() {
     let request = TokenRequest {
         delegation: Some(below.id),
         ttl_seconds: None,
+        instance: None,
     };
     let token = world.governor.issue_token(&inside, request, None).await;
     assert_eq!(token.expect_err("never").code(), "forbidden");
@@ -432,4 +438,61 @@ async fn an_agent_is_heard_at_a_bounded_rate() {
         .revoke(&world.owner, &world.bot_link, None)
         .await;
     revoked.expect("a person is always heard");
+}
+
+#[tokio::test]
+async fn evidence_names_the_instance_that_acted_and_the_token_it_came_by() {
+    let world = World::new().await;
+    let request = ExchangeRequest {
+        instance: Some("pod-1".to_owned()),
+        ttl_seconds: Some(60),
+    };
+    let exchanged = world.governor.exchange_token(&world.bot, None, request);
+    let exchanged = exchanged.await.expect("exchanges");
+    assert!(exchanged.leaf.is_some());
+    assert_eq!(exchanged.instance.as_deref(), Some("pod-1"));
+    let token = exchanged.token.expect("a token");
+    let one = world.governor.authenticate(&token).expect("it holds");
+    let org = world.bot.org();
+    let last = || world.commits.evidence(org).pop().expect("a record");
+    let issued = last();
+    assert_eq!(issued.kind, "token.issued");
+    assert_eq!(issued.actor, *world.bot.name());
+    assert_eq!(issued.body["instance"], "pod-1");
+    assert_eq!(issued.body["token_id"], json!(one.identity().token_id));
+    assert_eq!(
+        issued.body["exchanged_for"],
+        json!(world.bot.identity().token_id)
+    );
+    assert!(!issued.body.to_string().contains(&token));
+
+    for (caller, instance) in [(&one, json!("pod-1")), (&world.bot, json!(null))] {
+        let answer = world.governor.submit(caller, action("history.read"), None);
+        assert_eq!(answer.await.expect("answers").outcome, OutcomeKind::Allow);
+        let records = world.commits.evidence(org).into_iter();
+        let decided = records.rev().find(|record| record.kind == "action.decided");
+        assert_eq!(decided.expect("it is recorded").body["instance"], instance);
+    }
+
+    // The owner issues for an instance too; a person has none.
+    let mut request = TokenRequest {
+        delegation: Some(world.bot_link.clone()),
+        ttl_seconds: None,
+        instance: Some("pod-2".to_owned()),
+    };
+    let issued = world
+        .governor
+        .issue_token(&world.owner, request.clone(), None);
+    assert_eq!(
+        issued.await.expect("issues").instance.as_deref(),
+        Some("pod-2")
+    );
+    assert_eq!(last().body["instance"], "pod-2");
+    request.delegation = None;
+    let issued = world.governor.issue_token(&world.owner, request, None);
+    assert_eq!(
+        issued.await.expect_err("a person").code(),
+        "invalid_identity_request"
+    );
+    world.check_records().await.expect("the records hold");
 }

@@ -461,6 +461,7 @@ pub(crate) async fn enter(governor: &Governor, owner: &Caller, link: &str) -> Ca
     let request = TokenRequest {
         delegation: Some(link.to_owned()),
         ttl_seconds: Some(3_600),
+        instance: None,
     };
     let answer = governor.issue_token(owner, request, None).await;
     let token = answer

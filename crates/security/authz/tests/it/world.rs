@@ -197,6 +197,7 @@ impl World {
             standing: Standing::all_good(&name(who), &hops),
             authority: Arc::default(),
             hops,
+            instance: None,
             token_id: None,
             expires_at: at(EXPIRES),
         }
