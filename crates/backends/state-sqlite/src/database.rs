@@ -79,6 +79,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0017_secrets",
         include_str!("../migrations/0017_secrets.sql"),
     ),
+    ("0019_roles", include_str!("../migrations/0019_roles.sql")),
 ];
 
 /// Enough for the few concurrent readers one machine has.

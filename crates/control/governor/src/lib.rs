@@ -35,6 +35,7 @@ mod egress;
 mod error;
 mod facts;
 mod governor;
+mod humans;
 mod idempotency;
 mod keys;
 mod limits;
@@ -45,6 +46,7 @@ mod policies;
 mod ports;
 mod questions;
 mod records;
+mod roles;
 mod sandboxes;
 mod secrets;
 mod settlement;
@@ -68,6 +70,7 @@ pub use egress::GovernedEgress;
 pub use error::GovernError;
 pub use facts::{ContextJson, ContextJson as Fact, ResourceJson, TypedResource};
 pub use governor::{Governor, GovernorConfig, Parts};
+pub use humans::{CredentialRequest, HumanAnswer, HumanRequest, RoleAnswer, RoleRequest};
 pub use idempotency::IdempotencyKey;
 pub use keys::{RetirementAnswer, RetirementRequest, RotationAnswer, RotationRequest};
 pub use limits::{
@@ -93,6 +96,7 @@ pub use questions::{
     QuestionAnswer, Subject,
 };
 pub use records::{ACTION_DECIDED, OrganizationCreated};
+pub use roles::Call;
 pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
 pub use secrets::{
     LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest,

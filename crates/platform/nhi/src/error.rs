@@ -255,6 +255,12 @@ pub enum NhiError {
         /// Who.
         name: PrincipalName,
     },
+    /// An organization always has an owner.
+    #[error("`{name}` founded the organization and stays its owner")]
+    OwnerKeepsRole {
+        /// Who.
+        name: PrincipalName,
+    },
     /// The chain has no authority now.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -330,6 +336,7 @@ impl Classify for NhiError {
             | Self::AlreadySuspended { .. }
             | Self::NotSuspended { .. }
             | Self::OwnerNotSuspended { .. }
+            | Self::OwnerKeepsRole { .. }
             | Self::IssuerInUse { .. }
             | Self::TrustDomainChanged { .. } => Class::Permanent,
             Self::NotHuman { .. }
@@ -365,6 +372,7 @@ impl Classify for NhiError {
             Self::AlreadySuspended { .. } => "principal_already_suspended",
             Self::NotSuspended { .. } => "principal_not_suspended",
             Self::OwnerNotSuspended { .. } => "owner_not_suspended",
+            Self::OwnerKeepsRole { .. } => "owner_keeps_role",
             Self::IssuerInUse { .. } => "issuer_in_use",
             Self::Identity(error) => error.code(),
             Self::Chain(error) => error.code(),

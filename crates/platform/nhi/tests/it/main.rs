@@ -12,6 +12,7 @@ mod credentials;
 mod delegations;
 mod lifecycle;
 mod properties;
+mod roles;
 mod rotation;
 mod stores;
 mod suspension;
