@@ -323,11 +323,7 @@ pub(crate) async fn instant(oracle: &Arc<dyn TimestampOracle>) -> Result<Timesta
 }
 
 pub(crate) fn owner_of(nhi: &Nhi, org: OrgId) -> Option<PrincipalName> {
-    let principals = nhi.principals(org, None, usize::MAX);
-    principals
-        .iter()
-        .find(|principal| principal.kind == creto_nhi::PrincipalType::Human)
-        .map(|principal| principal.name.clone())
+    nhi.owner(org).ok()
 }
 
 fn write_policies(directory: &Path) -> Result<(), InitError> {

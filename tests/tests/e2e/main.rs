@@ -16,6 +16,7 @@ mod full_disk;
 mod grpc;
 mod harness;
 mod limits;
+mod people;
 mod policies;
 mod policy_eval;
 mod restart;

@@ -5,7 +5,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use creto_governor::Caller;
+use creto_governor::{Call, Caller, GovernError};
 use creto_ingress::{CredentialError, bearer};
 
 use crate::app::{App, Shared};
@@ -76,6 +76,31 @@ pub(crate) async fn page(
     }
     request.extensions_mut().insert(visitor);
     Ok(next.run(request).await)
+}
+
+/// Refuses a person whose role does not allow the operation, before the body is read.
+/// One that is in no table is allowed to nobody.
+pub(crate) async fn role(
+    operation: &'static str,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let extensions = request.extensions();
+    let visitor = extensions.get::<Visitor>().map(|visitor| &visitor.caller);
+    let refused = match (visitor.or(extensions.get()), Call::of_operation(operation)) {
+        (Some(caller), Some(call)) => caller.allowed(call).err(),
+        (Some(caller), None) if caller.is_human() => Some(GovernError::Forbidden {
+            message: format!("no role allows `{operation}`"),
+        }),
+        _ => None,
+    };
+    match refused {
+        None => Ok(next.run(request).await),
+        Some(error) => {
+            extract::let_arrive(request).await;
+            Err(error.into())
+        }
+    }
 }
 
 /// The login form's target: the credential is in the body.

@@ -133,6 +133,7 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::AlreadySuspended { .. }
         | NhiError::NotSuspended { .. }
         | NhiError::OwnerNotSuspended { .. }
+        | NhiError::OwnerKeepsRole { .. }
         | NhiError::IssuerInUse { .. } => Kind::Conflict,
         NhiError::NotHuman { .. }
         | NhiError::DelegateeNotAgent { .. }

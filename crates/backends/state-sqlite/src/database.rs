@@ -80,6 +80,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../migrations/0017_secrets.sql"),
     ),
     ("0018_search", include_str!("../migrations/0018_search.sql")),
+    ("0019_roles", include_str!("../migrations/0019_roles.sql")),
 ];
 
 /// Enough for the few concurrent readers one machine has.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use creto_nhi::{
     DelegationLink, LinkId, NhiStore, Organization, Principal, PrincipalType, Rewrapped,
     SecretStore, SignedLink, Snapshot, StoredEpoch, StoredKey, StoredLink, StoredOrganization,
-    StoredPrincipal, StoredRotation, StoredSuspension, WrappingKey,
+    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -54,6 +54,7 @@ impl NhiStore for SqliteNhi {
                     links: load_links(&tx)?,
                     epochs: load_epochs(&tx)?,
                     suspensions: load_suspensions(&tx)?,
+                    roles: load_roles(&tx)?,
                 })
             })
             .await
@@ -122,10 +123,39 @@ impl NhiStore for SqliteNhi {
         self.db
             .write(move |tx| {
                 let receipt = apply_commit(tx, &commit)?;
-                let org = principal.principal.org.to_string();
-                let known = exists(tx, "SELECT 1 FROM organizations WHERE id = ?1", [&org])?;
-                found(known, "organization")?;
-                add_principal(tx, &principal)?;
+                add_to_organization(tx, &principal)?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn insert_human(
+        &self,
+        human: StoredPrincipal,
+        role: StoredRole,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                add_to_organization(tx, &human)?;
+                put_role(tx, &role)?;
+                Ok(receipt)
+            })
+            .await
+    }
+
+    async fn set_role(&self, role: StoredRole, commit: Commit) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                let known = exists(
+                    tx,
+                    "SELECT 1 FROM principals WHERE org = ?1 AND name = ?2 AND kind = 'human'",
+                    params![role.org.to_string(), role.human.as_str()],
+                )?;
+                found(known, "human")?;
+                put_role(tx, &role)?;
                 Ok(receipt)
             })
             .await
@@ -302,6 +332,29 @@ impl NhiStore for SqliteNhi {
         let work = move |tx: &Transaction<'_>| keys::replace_wrapping(tx, &keys, &commits);
         self.db.write(work).await
     }
+}
+
+fn add_to_organization(tx: &Transaction<'_>, stored: &StoredPrincipal) -> Result<(), StoreError> {
+    let org = stored.principal.org.to_string();
+    let known = exists(tx, "SELECT 1 FROM organizations WHERE id = ?1", [&org])?;
+    found(known, "organization")?;
+    add_principal(tx, stored)
+}
+
+fn put_role(tx: &Transaction<'_>, row: &StoredRole) -> Result<(), StoreError> {
+    tx.prepare_cached(
+        "INSERT INTO roles (org, human, role, since) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (org, human) DO UPDATE SET role = ?3, since = ?4",
+    )
+    .map_err(sql)?
+    .execute(params![
+        row.org.to_string(),
+        row.human.as_str(),
+        row.role.as_str(),
+        row.since.to_string(),
+    ])
+    .map_err(sql)?;
+    Ok(())
 }
 
 fn add_principal(tx: &Transaction<'_>, stored: &StoredPrincipal) -> Result<(), StoreError> {
@@ -549,6 +602,23 @@ fn load_suspensions(connection: &Connection) -> Result<Vec<StoredSuspension>, St
         });
     }
     Ok(suspensions)
+}
+
+fn load_roles(connection: &Connection) -> Result<Vec<StoredRole>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT org, human, role, since FROM roles ORDER BY org, human")
+        .map_err(sql)?;
+    let mut rows = statement.query([]).map_err(sql)?;
+    let mut roles = Vec::new();
+    while let Some(row) = rows.next().map_err(sql)? {
+        roles.push(StoredRole {
+            org: field(row, 0, "role")?,
+            human: field(row, 1, "role")?,
+            role: field(row, 2, "role")?,
+            since: field(row, 3, "role")?,
+        });
+    }
+    Ok(roles)
 }
 
 fn query<T>(

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::answers::refusal;
 use crate::questions::Question;
 use crate::{
-    ActionAnswer, ActionRequest, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
+    ActionAnswer, ActionRequest, Call, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
     OversightAnswer, ReasonAnswer,
 };
 
@@ -81,7 +81,7 @@ impl Governor {
         approval: ApprovalReference,
         key: Option<IdempotencyKey>,
     ) -> Result<ActionAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::SubmitAction, self.now())?;
         // The arguments are those that the human saw; whether the rest is what was
         // approved is for the grant to say.
         let shown = match approval.request.parse::<RequestId>() {

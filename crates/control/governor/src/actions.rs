@@ -24,8 +24,8 @@ use crate::idempotency::{Begun, Ticket};
 use crate::limits::whose;
 use crate::records::ACTION_DECIDED;
 use crate::{
-    ActionAnswer, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind, OversightNeeded,
-    QuotaAnswer, ReasonAnswer, SubjectAnswer,
+    ActionAnswer, Call, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
+    OversightNeeded, QuotaAnswer, ReasonAnswer, SubjectAnswer,
 };
 
 /// The most bytes of canonical JSON that an action's arguments may take: they
@@ -156,6 +156,7 @@ impl Governor {
         request: ActionRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<ActionAnswer, GovernError> {
+        caller.allowed(Call::SubmitAction)?;
         request.validate()?;
         if let Err(wait) = self.parts.meter.admit(caller.org(), caller.name()) {
             return Ok(self.unheard(wait));

@@ -232,6 +232,9 @@ pub struct PrincipalAnswer {
     pub spiffe_id: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// The role of a human: `owner`, `operator`, `auditor` or `approver`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub role: Option<String>,
     /// Whether it is suspended: nothing may be done in its name.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub suspended: bool,
@@ -404,6 +407,9 @@ pub struct SelfAnswer {
     pub kind: String,
     /// The SPIFFE id, with the instance where the token names one.
     pub spiffe_id: String,
+    /// The role of a human: `owner`, `operator`, `auditor` or `approver`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub role: Option<String>,
     /// `token` or `sandbox`.
     pub origin: String,
     /// From the owner down to the caller.

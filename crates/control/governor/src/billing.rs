@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::idempotency::Begun;
 use crate::records::InvoiceIssued;
 use crate::{
-    BalanceAnswer, Caller, GovernError, Governor, IdempotencyKey, InvoiceAnswer, InvoiceLineAnswer,
-    InvoicedEvent, UsageAnswer, UsageLine,
+    BalanceAnswer, Call, Caller, GovernError, Governor, IdempotencyKey, InvoiceAnswer,
+    InvoiceLineAnswer, InvoicedEvent, UsageAnswer, UsageLine,
 };
 
 /// Which usage.
@@ -50,7 +50,7 @@ impl Governor {
         query: UsageQuery,
     ) -> Result<UsageAnswer, GovernError> {
         let now = self.now();
-        caller.live(now)?;
+        caller.may(Call::GetUsage, now)?;
         let agent = match query.agent {
             asked if caller.is_human() => asked,
             None => Some(caller.name().clone()),
@@ -97,8 +97,8 @@ impl Governor {
         key: Option<IdempotencyKey>,
     ) -> Result<InvoiceAnswer, GovernError> {
         let now = self.now();
-        caller.live(now)?;
-        caller.require_owner("issue invoices")?;
+        caller.may(Call::IssueInvoice, now)?;
+        caller.require_person("issue invoices")?;
         let ticket = match self.begin(caller, key, "invoice.issue", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
@@ -134,8 +134,8 @@ impl Governor {
         after: Option<InvoiceId>,
         limit: usize,
     ) -> Result<Vec<InvoiceAnswer>, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("read invoices")?;
+        caller.may(Call::ListInvoices, self.now())?;
+        caller.require_person("read invoices")?;
         let invoices = self
             .parts
             .meter
@@ -150,8 +150,8 @@ impl Governor {
         caller: &Caller,
         id: InvoiceId,
     ) -> Result<InvoiceAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("read invoices")?;
+        caller.may(Call::GetInvoice, self.now())?;
+        caller.require_person("read invoices")?;
         let invoice = self.parts.meter.invoice(caller.org(), id).await?;
         invoice
             .as_ref()

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use creto_authz::Bound;
-use creto_nhi::{AgentIdentity, Hop, LinkId, PrincipalType};
+use creto_nhi::{AgentIdentity, Hop, LinkId, PrincipalType, Role};
 use creto_runtime::SandboxId;
 use creto_types::{OrgId, PrincipalName, Timestamp};
 
-use crate::GovernError;
+use crate::{Call, GovernError};
 
 /// How a caller proved who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,13 +86,50 @@ impl Caller {
         Ok(self.identity().live(now)?)
     }
 
-    /// What only a person of the organization may do.
-    pub(crate) fn require_owner(&self, what: &str) -> Result<(), GovernError> {
+    /// The role of a person, as of now.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        self.identity().role()
+    }
+
+    /// Refuses a person whose role does not allow the call. What an agent may do is
+    /// for each call to say: authority, not a role, is what an agent has.
+    ///
+    /// # Errors
+    ///
+    /// `forbidden`.
+    pub fn allowed(&self, call: Call) -> Result<(), GovernError> {
+        if !self.is_human() {
+            return Ok(());
+        }
+        match self.role() {
+            Some(role) if call.allows(role) => Ok(()),
+            Some(role) => Err(GovernError::forbidden(format!(
+                "{} has the role `{role}`, which does not allow `{}`",
+                self.name(),
+                call.name()
+            ))),
+            None => Err(GovernError::forbidden(format!(
+                "{} has no role in the organization",
+                self.name()
+            ))),
+        }
+    }
+
+    /// Refuses a caller whose identity gives no authority any more, and a person whose
+    /// role does not allow the call.
+    pub(crate) fn may(&self, call: Call, now: Timestamp) -> Result<(), GovernError> {
+        self.live(now)?;
+        self.allowed(call)
+    }
+
+    /// What only people of the organization may do, whichever their roles let.
+    pub(crate) fn require_person(&self, what: &str) -> Result<(), GovernError> {
         if self.is_human() {
             Ok(())
         } else {
             Err(GovernError::forbidden(format!(
-                "only the organization's owner may {what}; {} is an agent",
+                "only people of the organization may {what}; {} is an agent",
                 self.name()
             )))
         }

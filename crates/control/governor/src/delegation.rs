@@ -15,8 +15,8 @@ use crate::caller::Origin;
 use crate::idempotency::{Begun, Ticket};
 use crate::records::{DelegationRefused, TOKEN_ISSUED, TokenIssued};
 use crate::{
-    BudgetAnswer, Caller, DelegationAnswer, DelegationState, GovernError, Governor, IdempotencyKey,
-    PrincipalAnswer, RevocationAnswer, RightAnswer, TokenAnswer,
+    BudgetAnswer, Call, Caller, DelegationAnswer, DelegationState, GovernError, Governor,
+    IdempotencyKey, PrincipalAnswer, RevocationAnswer, RightAnswer, TokenAnswer,
 };
 
 /// A principal to add.
@@ -25,7 +25,7 @@ use crate::{
 pub struct PrincipalRequest {
     /// Unique in the organization.
     pub name: PrincipalName,
-    /// `agent`; the organization's human is its owner.
+    /// `agent`; people are added with a role.
     #[serde(default = "agent")]
     pub kind: String,
 }
@@ -98,12 +98,12 @@ impl Governor {
         request: PrincipalRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<PrincipalAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("add principals")?;
+        caller.may(Call::CreatePrincipal, self.now())?;
+        caller.require_person("add principals")?;
         if request.kind != agent() {
             return Err(GovernError::invalid(
                 "kind",
-                "only agents can be added; the organization's human is its owner",
+                "only agents are added so; people are added with a role",
             ));
         }
         let ticket = match self
@@ -142,8 +142,8 @@ impl Governor {
         after: Option<&PrincipalName>,
         limit: usize,
     ) -> Result<Vec<PrincipalAnswer>, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("list principals")?;
+        caller.may(Call::ListPrincipals, self.now())?;
+        caller.require_person("list principals")?;
         let principals = self.parts.nhi.principals(caller.org(), after, limit);
         Ok(principals
             .iter()
@@ -162,7 +162,7 @@ impl Governor {
         request: DelegateRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<DelegationAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::Delegate, self.now())?;
         self.admit(caller)?;
         let ticket = match self
             .begin(caller, key, "delegation.grant", &request)
@@ -276,7 +276,7 @@ impl Governor {
 
     /// One delegation. An agent sees those of its own chain and below it.
     pub fn delegation(&self, caller: &Caller, id: &str) -> Result<DelegationAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::GetDelegation, self.now())?;
         let view = self.visible_link(caller, link_id("id", id)?)?;
         Ok(self.view_answer(&view))
     }
@@ -288,8 +288,8 @@ impl Governor {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<DelegationAnswer>, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("list delegations")?;
+        caller.may(Call::ListDelegations, self.now())?;
+        caller.require_person("list delegations")?;
         let after = after.map(|text| link_id("after", text)).transpose()?;
         let views = self.parts.nhi.links(caller.org(), after, limit);
         Ok(views.iter().map(|view| self.view_answer(view)).collect())
@@ -303,7 +303,7 @@ impl Governor {
         id: &str,
         key: Option<IdempotencyKey>,
     ) -> Result<RevocationAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::RevokeDelegation, self.now())?;
         self.admit(caller)?;
         let ticket = match self.begin(caller, key, "delegation.revoke", &id).await? {
             Begun::Replay(answer) => return Ok(answer),
@@ -350,7 +350,7 @@ impl Governor {
         request: TokenRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<TokenAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::IssueToken, self.now())?;
         self.admit(caller)?;
         if let Origin::Sandbox(_) = caller.origin() {
             return Err(GovernError::forbidden(
@@ -365,6 +365,7 @@ impl Governor {
         let nhi = &self.parts.nhi;
         let identity = match &request.delegation {
             Some(text) => {
+                caller.allowed(Call::IssueAgentToken)?;
                 let link = link_id("delegation", text)?;
                 let view = self.visible_link(caller, link)?;
                 if !caller.is_human() && view.signed.link.delegator != *caller.name() {
@@ -375,7 +376,7 @@ impl Governor {
                 nhi.identity_for_link(caller.org(), link)?
             }
             None => {
-                caller.require_owner("renew a person's credential")?;
+                caller.require_person("renew a person's credential")?;
                 nhi.identity_for_human(caller.org(), caller.name())?
             }
         };
@@ -490,6 +491,9 @@ fn principal_answer(
         kind: principal.kind.to_string(),
         spiffe_id: principal.spiffe_id.clone(),
         created_at: principal.created_at,
+        role: standing
+            .and_then(creto_nhi::Standing::role)
+            .map(|role| role.to_string()),
         suspended: standing.is_some_and(creto_nhi::Standing::is_suspended),
         suspended_at: standing.and_then(creto_nhi::Standing::suspended_at),
         leaf: None,

@@ -6,6 +6,7 @@ use creto_nhi::{AgentIdentity, InstanceName};
 use creto_types::Commit;
 
 use crate::records::{TOKEN_ISSUED, TokenIssued};
+use crate::roles::Call;
 use crate::{Caller, GovernError, Governor, TokenAnswer};
 
 /// What an agent asks for in exchange for its token.
@@ -31,7 +32,7 @@ impl Governor {
         actor: Option<&Caller>,
         request: ExchangeRequest,
     ) -> Result<TokenAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::IssueToken, self.now())?;
         self.admit(caller)?;
         let held = match actor {
             Some(actor) => acted_by(caller.identity(), actor.identity())?,

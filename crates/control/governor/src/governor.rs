@@ -25,6 +25,7 @@ use crate::caller::{Caller, Origin};
 use crate::idempotency::Turns;
 use crate::policies::{InForce, PolicyShadow};
 use crate::ports::{ActionRecords, CommitStore, PolicyStore, Replies, SandboxStore};
+use crate::roles::Call;
 use crate::sandboxes::{Bindings, Sandboxes};
 use crate::timestamps::Taken;
 use crate::verify::{invoice_path, policies_path};
@@ -142,7 +143,7 @@ impl Governor {
     /// Who the caller is, and what is left of the budgets it acts under.
     pub fn whoami(&self, caller: &Caller) -> Result<SelfAnswer, GovernError> {
         let now = self.now();
-        caller.live(now)?;
+        caller.may(Call::Whoami, now)?;
         let identity = caller.identity();
         let chain = identity
             .hops
@@ -158,6 +159,7 @@ impl Governor {
             org: identity.org,
             name: identity.name.clone(),
             kind: identity.kind.to_string(),
+            role: caller.role().map(|role| role.to_string()),
             spiffe_id: identity.acting_id(),
             origin: match caller.origin() {
                 Origin::Token => "token".to_owned(),
@@ -217,14 +219,14 @@ impl Governor {
 
     /// The signed checkpoint over everything that is durable now.
     pub async fn checkpoint(&self, caller: &Caller) -> Result<Vec<u8>, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::GetCheckpoint, self.now())?;
         Ok(self.parts.audit.checkpoint(caller.org()).await?.note)
     }
 
     /// One leaf with the proof that it lies in the tree.
     pub async fn leaf(&self, caller: &Caller, leaf: LeafIndex) -> Result<LeafProof, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("read the log")?;
+        caller.may(Call::GetLeaf, self.now())?;
+        caller.require_person("read the log")?;
         Ok(self.parts.audit.prove(caller.org(), leaf).await?)
     }
 
@@ -234,8 +236,8 @@ impl Governor {
         caller: &Caller,
         query: SearchQuery,
     ) -> Result<SearchPage, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("search the log")?;
+        caller.may(Call::SearchRecords, self.now())?;
+        caller.require_person("search the log")?;
         for term in &query.terms {
             if !(1..=MAX_VALUE_BYTES).contains(&term.value.len()) {
                 return Err(GovernError::invalid(
@@ -249,7 +251,7 @@ impl Governor {
 
     /// The verifier keys of the log's checkpoints, Ed25519 first.
     pub fn log_keys(&self, caller: &Caller) -> Result<[String; 2], GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::GetLogKeys, self.now())?;
         Ok(self.parts.audit.verifier_keys(caller.org())?)
     }
 
@@ -260,15 +262,15 @@ impl Governor {
         from: u64,
         to: Option<u64>,
     ) -> Result<ConsistencyProof, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("read the log")?;
+        caller.may(Call::GetConsistency, self.now())?;
+        caller.require_person("read the log")?;
         Ok(self.parts.audit.consistency(caller.org(), from, to).await?)
     }
 
     /// A file of the log as C2SP tlog-tiles names it: `checkpoint`, `tile/...`.
     pub async fn log_resource(&self, caller: &Caller, path: &str) -> Result<Vec<u8>, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("read the log")?;
+        caller.may(Call::GetTile, self.now())?;
+        caller.require_person("read the log")?;
         self.parts
             .audit
             .resource(caller.org(), path)
@@ -281,8 +283,8 @@ impl Governor {
     /// The evidence bundle: relative paths and contents. See
     /// `docs/formats/evidence-bundle.md`.
     pub async fn export(&self, caller: &Caller) -> Result<BTreeMap<String, Vec<u8>>, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("export evidence")?;
+        caller.may(Call::ExportEvidence, self.now())?;
+        caller.require_person("export evidence")?;
         let org = caller.org();
         let mut attachments = self.attachments(org).await?;
         for _ in 0..EXPORTED_ANEW {

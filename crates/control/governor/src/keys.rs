@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::answers::Answer;
 use crate::idempotency::Begun;
 use crate::suspension::reason;
-use crate::{Caller, GovernError, Governor, IdempotencyKey};
+use crate::{Call, Caller, GovernError, Governor, IdempotencyKey};
 
 /// How often a retirement is tried again when a key was made meanwhile.
 const ATTEMPTS: usize = 5;
@@ -96,8 +96,8 @@ impl Governor {
         request: RotationRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<RotationAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("rotate keys")?;
+        caller.may(Call::RotateKeys, self.now())?;
+        caller.require_person("rotate keys")?;
         let reason = reason(&request.reason)?;
         let ticket = match self.begin(caller, key, "keys.rotate", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
@@ -149,8 +149,8 @@ impl Governor {
         request: RetirementRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<RetirementAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("retire keys")?;
+        caller.may(Call::RetireKeys, self.now())?;
+        caller.require_person("retire keys")?;
         let reason = reason(&request.reason)?;
         let ticket = match self.begin(caller, key, "keys.retire", &request).await? {
             Begun::Replay(answer) => return Ok(answer),

@@ -36,6 +36,7 @@ mod error;
 mod exchange;
 mod facts;
 mod governor;
+mod humans;
 mod idempotency;
 mod keys;
 mod limits;
@@ -46,6 +47,7 @@ mod policies;
 mod ports;
 mod questions;
 mod records;
+mod roles;
 mod sandboxes;
 mod secrets;
 mod settlement;
@@ -70,6 +72,7 @@ pub use error::GovernError;
 pub use exchange::ExchangeRequest;
 pub use facts::{ContextJson, ContextJson as Fact, ResourceJson, TypedResource};
 pub use governor::{Governor, GovernorConfig, Parts};
+pub use humans::{CredentialRequest, HumanAnswer, HumanRequest, RoleAnswer, RoleRequest};
 pub use idempotency::IdempotencyKey;
 pub use keys::{RetirementAnswer, RetirementRequest, RotationAnswer, RotationRequest};
 pub use limits::{
@@ -95,6 +98,7 @@ pub use questions::{
     QuestionAnswer, Subject,
 };
 pub use records::{ACTION_DECIDED, OrganizationCreated};
+pub use roles::Call;
 pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
 pub use secrets::{
     LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest,

@@ -9,7 +9,7 @@ use creto_metering::{
     Balance, Crossing, DEFAULT_THRESHOLDS, Limit, LimitId, LimitRef, RateId, RateLimit, RateRule,
     RateScope, Scope,
 };
-use creto_nhi::{BudgetPeriod, PrincipalType};
+use creto_nhi::BudgetPeriod;
 use creto_telemetry::LimitNotice;
 use creto_types::{Commit, PrincipalName, Quantity, Receipt};
 use serde_json::json;
@@ -22,7 +22,7 @@ use self::wire::{limit_answer, rate_answer, view_answer};
 use crate::delegation::link_id;
 use crate::egress::NETWORK_EGRESS;
 use crate::idempotency::{Begun, Ticket};
-use crate::{BalanceAnswer, Caller, GovernError, Governor, IdempotencyKey, SubjectAnswer};
+use crate::{BalanceAnswer, Call, Caller, GovernError, Governor, IdempotencyKey, SubjectAnswer};
 
 impl Governor {
     /// Sets a limit, in place of the one with the same scope, event type, measure and
@@ -36,7 +36,7 @@ impl Governor {
         request: LimitRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<LimitAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::SetLimit, self.now())?;
         self.admit(caller)?;
         self.admit_change(caller)?;
         counts(request.event.as_deref())?;
@@ -82,7 +82,7 @@ impl Governor {
         id: LimitId,
         key: Option<IdempotencyKey>,
     ) -> Result<RemovalAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::RemoveLimit, self.now())?;
         self.admit(caller)?;
         self.admit_change(caller)?;
         let ticket = match self.begin(caller, key, "limit.remove", &id).await? {
@@ -124,7 +124,7 @@ impl Governor {
         after: Option<LimitId>,
         limit: usize,
     ) -> Result<Vec<LimitAnswer>, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::ListLimits, self.now())?;
         let meter = &self.parts.meter;
         let views = if caller.is_human() {
             meter.limits(caller.org(), after, limit)
@@ -148,8 +148,8 @@ impl Governor {
         request: RateRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<RateAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("set rates")?;
+        caller.may(Call::SetRate, self.now())?;
+        caller.require_person("set rates")?;
         counts(request.event.as_deref())?;
         let ticket = match self.begin(caller, key, "rate.set", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
@@ -190,8 +190,8 @@ impl Governor {
         id: RateId,
         key: Option<IdempotencyKey>,
     ) -> Result<RemovalAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("remove rates")?;
+        caller.may(Call::RemoveRate, self.now())?;
+        caller.require_person("remove rates")?;
         let ticket = match self.begin(caller, key, "rate.remove", &id).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
@@ -221,8 +221,8 @@ impl Governor {
         after: Option<RateId>,
         limit: usize,
     ) -> Result<Vec<RateAnswer>, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("list rates")?;
+        caller.may(Call::ListRates, self.now())?;
+        caller.require_person("list rates")?;
         let rules = self.parts.meter.rates(caller.org(), after, limit);
         Ok(rules.iter().map(rate_answer).collect())
     }
@@ -292,11 +292,7 @@ impl Governor {
     }
 
     fn owner(&self, crossing: &Crossing) -> Result<PrincipalName, GovernError> {
-        let all = self.parts.nhi.principals(crossing.org, None, usize::MAX);
-        all.iter()
-            .find(|principal| principal.kind == PrincipalType::Human)
-            .map(|principal| principal.name.clone())
-            .ok_or(GovernError::NotFound { what: "owner" })
+        Ok(self.parts.nhi.owner(crossing.org)?)
     }
 
     /// Refuses an agent that changes limits too often: everybody's reservations wait
@@ -315,11 +311,11 @@ impl Governor {
     fn limit_scope(&self, caller: &Caller, request: &LimitRequest) -> Result<Scope, GovernError> {
         match &request.scope {
             LimitSubject::Organization => {
-                caller.require_owner("set limits of the organization")?;
+                caller.require_person("set limits of the organization")?;
                 Ok(Scope::Organization)
             }
             LimitSubject::Agent(name) => {
-                caller.require_owner("set limits of agents")?;
+                caller.require_person("set limits of agents")?;
                 Ok(Scope::Agent(self.known(caller, name.clone())?))
             }
             LimitSubject::Delegation(text) => {

@@ -10,7 +10,7 @@ use creto_types::{Commit, StoreError};
 use serde_json::json;
 
 use crate::idempotency::Begun;
-use crate::{Caller, GovernError, Governor, IdempotencyKey, OversightAnswer};
+use crate::{Call, Caller, GovernError, Governor, IdempotencyKey, OversightAnswer};
 
 impl Governor {
     /// Requests after `after`, oldest first. An agent sees its own.
@@ -21,7 +21,7 @@ impl Governor {
         after: Option<RequestId>,
         limit: usize,
     ) -> Result<Vec<OversightAnswer>, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::ListOversightRequests, self.now())?;
         let filter = Filter {
             agent: (!caller.is_human()).then(|| caller.name().clone()),
             state,
@@ -45,7 +45,7 @@ impl Governor {
         id: RequestId,
         wait: Option<Duration>,
     ) -> Result<OversightAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::GetOversightRequest, self.now())?;
         let missing = || GovernError::NotFound {
             what: "oversight request",
         };
@@ -63,7 +63,7 @@ impl Governor {
             None => request,
         };
         // A wait may outlive the caller's authority.
-        caller.live(self.now())?;
+        caller.may(Call::GetOversightRequest, self.now())?;
         Ok(answer(request, caller))
     }
 
@@ -100,8 +100,12 @@ impl Governor {
         reason: Option<String>,
         key: Option<IdempotencyKey>,
     ) -> Result<OversightAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("decide oversight requests")?;
+        let call = match verdict {
+            Verdict::Approve => Call::ApproveRequest,
+            Verdict::Deny => Call::DenyRequest,
+        };
+        caller.may(call, self.now())?;
+        caller.require_person("decide oversight requests")?;
         let (operation, kind, state) = match verdict {
             Verdict::Approve => (
                 "oversight.approve",

@@ -13,7 +13,9 @@ use crate::actions::{check_name, check_units, millis_up, over, too_fast};
 use crate::answers::refusal;
 use crate::delegation::link_id;
 use crate::facts::{ContextJson as Fact, context_values, entity_type, texts};
-use crate::{Caller, GovernError, Governor, OutcomeKind, QuotaAnswer, ReasonAnswer, SubjectAnswer};
+use crate::{
+    Call, Caller, GovernError, Governor, OutcomeKind, QuotaAnswer, ReasonAnswer, SubjectAnswer,
+};
 
 /// The most questions of one batch.
 pub const MAX_QUESTIONS: usize = 100;
@@ -157,6 +159,7 @@ impl Governor {
     /// Hears a caller: one admission, for one question or one batch of at most
     /// [`MAX_QUESTIONS`].
     pub fn asking<'a>(&'a self, caller: &'a Caller) -> Result<Asking<'a>, GovernError> {
+        caller.allowed(Call::Ask)?;
         self.admit(caller)?;
         Ok(Asking {
             governor: self,

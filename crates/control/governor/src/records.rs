@@ -7,7 +7,7 @@ use creto_errors::Classify as _;
 use creto_metering::{EventId, Invoice, InvoiceId, Settlement};
 use creto_nhi::{
     AgentIdentity, EscalationError, InstanceName, IssuedToken, LinkId, NhiError, Organization,
-    Principal, TokenId,
+    Principal, Role, TokenId,
 };
 use creto_types::{CanonicalError, Money, Period, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
@@ -253,4 +253,16 @@ fn measures(error: &EscalationError) -> (String, String) {
             requested, held, ..
         } => (requested.to_string(), held.to_string()),
     }
+}
+
+/// A person has this role from here on: `role.set`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RoleSet {
+    /// Who.
+    pub(crate) principal: PrincipalName,
+    /// Which.
+    pub(crate) role: Role,
+    /// Why.
+    pub(crate) reason: String,
 }

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::delegation::link_id;
 use crate::idempotency::Begun;
 use crate::{
-    Caller, GovernError, Governor, IdempotencyKey, SandboxAnswer, SandboxRow, SandboxState,
+    Call, Caller, GovernError, Governor, IdempotencyKey, SandboxAnswer, SandboxRow, SandboxState,
 };
 
 /// A program to run in a sandbox of its own.
@@ -118,8 +118,8 @@ impl Governor {
         request: SandboxRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<SandboxAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("run programs in sandboxes")?;
+        caller.may(Call::LaunchSandbox, self.now())?;
+        caller.require_person("run programs in sandboxes")?;
         let ticket = match self.begin(caller, key, "sandbox.launch", &request).await? {
             Begun::Replay(answer) => return self.current(caller, answer).await,
             Begun::Fresh(ticket) => ticket,
@@ -309,8 +309,8 @@ impl Governor {
         id: &str,
         wait: Option<Duration>,
     ) -> Result<SandboxAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("read sandboxes")?;
+        caller.may(Call::GetSandbox, self.now())?;
+        caller.require_person("read sandboxes")?;
         let ended = id.parse().ok().and_then(|id: SandboxId| {
             let running = self.running.running.lock();
             running.get(&id).map(|running| running.ended.clone())
@@ -329,8 +329,8 @@ impl Governor {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<SandboxAnswer>, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("list sandboxes")?;
+        caller.may(Call::ListSandboxes, self.now())?;
+        caller.require_person("list sandboxes")?;
         let rows = self
             .parts
             .sandboxes
@@ -341,8 +341,8 @@ impl Governor {
 
     /// Ends a sandbox. Nothing of it runs any more when this returns.
     pub async fn kill(&self, caller: &Caller, id: &str) -> Result<SandboxAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("end sandboxes")?;
+        caller.may(Call::KillSandbox, self.now())?;
+        caller.require_person("end sandboxes")?;
         let stored = self.stored(caller.org(), id).await?;
         let running = stored.id.parse().ok().and_then(|id: SandboxId| {
             let running = self.running.running.lock();

@@ -13,7 +13,7 @@ use crate::answers::Answer;
 use crate::delegation::link_id;
 use crate::idempotency::Begun;
 use crate::{
-    ActionAnswer, ActionRequest, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
+    ActionAnswer, ActionRequest, Call, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
 };
 
 /// The action that policies decide when an agent reads a secret.
@@ -208,7 +208,7 @@ impl Governor {
         caller: &Caller,
         request: SecretRequest,
     ) -> Result<SecretAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::PutSecret, self.now())?;
         self.admit(caller)?;
         let name = secret_name(&request.name)?;
         let (org, nhi) = (caller.org(), &self.parts.nhi);
@@ -246,7 +246,7 @@ impl Governor {
         limit: usize,
     ) -> Result<Vec<SecretAnswer>, GovernError> {
         let now = self.now();
-        caller.live(now)?;
+        caller.may(Call::ListSecrets, now)?;
         let (org, nhi) = (caller.org(), &self.parts.nhi);
         let leased = match caller.link() {
             None => Vec::new(),
@@ -283,7 +283,7 @@ impl Governor {
         request: LeaseRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<LeaseAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::LeaseSecret, self.now())?;
         self.admit(caller)?;
         let name = secret_name(name)?;
         let operation = "secret.lease";
@@ -366,7 +366,7 @@ impl Governor {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<LeaseAnswer>, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::ListLeases, self.now())?;
         let (org, nhi) = (caller.org(), &self.parts.nhi);
         let own: Vec<SecretName> = match caller.is_human() {
             true => Vec::new(),
@@ -404,7 +404,7 @@ impl Governor {
         id: &str,
         key: Option<IdempotencyKey>,
     ) -> Result<LeaseAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::RevokeLease, self.now())?;
         self.admit(caller)?;
         let id = lease_id(id)?;
         let ticket = match self.begin(caller, key, "secret.lease.revoke", &id).await? {
@@ -455,7 +455,7 @@ impl Governor {
         request: SecretReadRequest,
     ) -> Result<SecretReading, GovernError> {
         let now = self.now();
-        caller.live(now)?;
+        caller.may(Call::ReadSecret, now)?;
         let name = secret_name(name)?;
         let (org, nhi) = (caller.org(), &self.parts.nhi);
         let Some(link) = caller.link() else {
@@ -501,7 +501,7 @@ impl Governor {
         self.close(caller, Some(action), used.is_ok()).await?;
         let (receipt, value) = used?;
         // What ended while this was written is not outrun.
-        caller.live(self.now())?;
+        caller.may(Call::ReadSecret, self.now())?;
         reading.leaf = self.committed(org, &receipt);
         reading.version = Some(secret.version);
         reading.expires_at = Some(lease.expires_at);

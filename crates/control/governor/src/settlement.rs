@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::actions::MAX_UNITS;
 use crate::idempotency::{Begun, Ticket};
 use crate::records::UsageSettled;
-use crate::{Caller, GovernError, Governor, IdempotencyKey, SettlementAnswer};
+use crate::{Call, Caller, GovernError, Governor, IdempotencyKey, SettlementAnswer};
 
 /// How often one settlement is drafted anew because a limit changed meanwhile.
 const SETTLED_ANEW: usize = 8;
@@ -30,7 +30,7 @@ impl Governor {
         units: u64,
         key: Option<IdempotencyKey>,
     ) -> Result<SettlementAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::SettleAction, self.now())?;
         self.admit(caller)?;
         record_action(&action);
         let ticket = match self
@@ -110,7 +110,7 @@ impl Governor {
         action: ActionId,
         key: Option<IdempotencyKey>,
     ) -> Result<SettlementAnswer, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::ReleaseAction, self.now())?;
         self.admit(caller)?;
         record_action(&action);
         let ticket = match self.begin(caller, key, "action.release", &action).await? {
@@ -152,7 +152,7 @@ impl Governor {
         caller: &Caller,
         action: ActionId,
     ) -> Result<Vec<(LeafIndex, Value)>, GovernError> {
-        caller.live(self.now())?;
+        caller.may(Call::GetAction, self.now())?;
         let leaves = self.parts.records.records(caller.org(), action).await?;
         let mut records = Vec::with_capacity(leaves.len());
         for (leaf, bytes) in leaves {

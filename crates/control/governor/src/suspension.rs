@@ -1,13 +1,13 @@
 //! Suspending a principal, and resuming it.
 
-use creto_nhi::NhiError;
+use creto_nhi::{NhiError, PrincipalType};
 use creto_types::{Commit, Evidence, PrincipalName, Receipt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::idempotency::{Begun, Ticket};
-use crate::{Caller, GovernError, Governor, IdempotencyKey, SuspensionAnswer};
+use crate::{Call, Caller, GovernError, Governor, IdempotencyKey, SuspensionAnswer};
 
 /// The longest reason, in characters.
 const MAX_REASON: usize = 512;
@@ -23,8 +23,8 @@ pub struct SuspensionRequest {
 
 impl Governor {
     /// Suspends a principal: nothing is done in its name, nor by anyone whose
-    /// authority passes through it, until it is resumed. For the owner, who cannot
-    /// be suspended.
+    /// authority passes through it, until it is resumed. For owners and
+    /// operators; a person is suspended by owners alone, and the founder by nobody.
     ///
     /// Durable with its evidence when this returns, and in effect for every call
     /// that starts later. Its delegations and tokens stay what they are.
@@ -45,7 +45,8 @@ impl Governor {
     }
 
     /// Ends a suspension: whatever the principal held is in force again, as far as
-    /// it was not revoked and has not expired. For the owner.
+    /// it was not revoked and has not expired. For whoever
+    /// may suspend it.
     ///
     /// # Errors
     ///
@@ -69,8 +70,12 @@ impl Governor {
         key: Option<IdempotencyKey>,
         change: Change,
     ) -> Result<SuspensionAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner(change.what())?;
+        caller.may(change.call(), self.now())?;
+        caller.require_person(change.what())?;
+        let target = self.parts.nhi.principal(caller.org(), name);
+        if target.is_some_and(|target| target.kind == PrincipalType::Human) {
+            caller.allowed(Call::SuspendHuman)?;
+        }
         let reason = reason(&request.reason)?;
         let operation = change.operation();
         let ticket = match self.begin(caller, key, operation, &(name, request)).await? {
@@ -133,6 +138,13 @@ impl Change {
         match self {
             Self::Suspend => "suspend principals",
             Self::Resume => "resume principals",
+        }
+    }
+
+    const fn call(self) -> Call {
+        match self {
+            Self::Suspend => Call::SuspendPrincipal,
+            Self::Resume => Call::ResumePrincipal,
         }
     }
 

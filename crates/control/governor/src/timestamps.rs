@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::GovernError;
 use crate::caller::Caller;
 use crate::governor::Governor;
+use crate::roles::Call;
 
 /// The most timestamps of one request: what a millisecond has.
 pub const MAX_TIMESTAMPS: u32 = 1 << HybridTimestamp::LOGICAL_BITS;
@@ -62,8 +63,8 @@ impl Governor {
         caller: &Caller,
         count: u32,
     ) -> Result<TimestampRange, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("reserve timestamps")?;
+        caller.may(Call::ReserveTimestamps, self.now())?;
+        caller.require_person("reserve timestamps")?;
         let count = NonZeroU32::new(count)
             .filter(|count| count.get() <= MAX_TIMESTAMPS)
             .ok_or_else(|| {

@@ -5,23 +5,28 @@
 mod limits;
 mod policies;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use creto_crypto::VerifyingKey;
 use creto_metering::{EventId, Invoice, InvoiceId, InvoiceLine};
-use creto_nhi::{LinkId, Principal, SignedLink, verify_chain};
+use creto_nhi::{LinkId, Principal, PrincipalType, Role, SignedLink, verify_chain};
 use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, canonical_json};
 use serde::Deserialize;
 use serde_json::Value;
 
 use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
-use crate::records::{DelegationRefused, InvoiceIssued, OrganizationCreated, UsageSettled};
+use crate::records::{
+    DelegationRefused, InvoiceIssued, OrganizationCreated, RoleSet, UsageSettled,
+};
 
 /// Reads the leaves of one log in order and says what does not hold. Trusts
 /// nothing but the log itself, so whoever verifies the log has verified this.
 #[derive(Default)]
 pub struct RecordChecker {
+    /// The roles that each human ever had. One that was taken away counts on: a call
+    /// that was under way meanwhile may lie behind the record of that.
+    roles: HashMap<PrincipalName, BTreeSet<Role>>,
     owner: Option<PrincipalName>,
     keys: HashMap<PrincipalName, VerifyingKey>,
     links: HashMap<LinkId, SignedLink>,
@@ -39,21 +44,29 @@ pub struct RecordChecker {
 struct Known<'a> {
     actor: &'a PrincipalName,
     org: Option<OrgId>,
-    owner: Option<&'a PrincipalName>,
+    roles: Option<&'a BTreeSet<Role>>,
     keys: &'a HashMap<PrincipalName, VerifyingKey>,
     links: &'a HashMap<LinkId, SignedLink>,
 }
 
 impl Known<'_> {
-    fn by_owner(&self) -> bool {
-        self.owner == Some(self.actor)
+    /// Whether the actor is, or was, an owner or operator.
+    fn by_operator(&self) -> bool {
+        self.roles.is_some_and(|roles| {
+            [Role::Owner, Role::Operator]
+                .iter()
+                .any(|role| roles.contains(role))
+        })
     }
 
-    fn owner_only(&self, what: &str) -> Result<(), String> {
-        if self.by_owner() {
+    fn operator_only(&self, what: &str) -> Result<(), String> {
+        if self.by_operator() {
             return Ok(());
         }
-        Err(format!("only the owner may {what}; {} is not", self.actor))
+        Err(format!(
+            "only an owner or operator may {what}; {} is neither",
+            self.actor
+        ))
     }
 
     fn exists(&self, name: &PrincipalName) -> Result<(), String> {
@@ -98,8 +111,12 @@ impl RecordChecker {
         match leaf.kind.as_str() {
             "organization.created" => {
                 let body: OrganizationCreated = body(leaf.body)?;
-                self.owner = Some(body.owner.name.clone());
-                self.principal(body.owner)
+                let owner = body.owner.name.clone();
+                self.principal(body.owner)?;
+                let roles = self.roles.entry(owner.clone()).or_default();
+                roles.insert(Role::Owner);
+                self.owner = Some(owner);
+                Ok(())
             }
             "principal.created" => self.principal(body(leaf.body)?),
             "delegation.granted" => self.delegation(body(leaf.body)?),
@@ -124,6 +141,7 @@ impl RecordChecker {
                 self.revoked.insert(revoked.id);
                 Ok(())
             }
+            "role.set" => self.role(&leaf.actor, body(leaf.body)?),
             "principal.suspended" => self.suspension(body(leaf.body)?, true),
             "principal.resumed" => self.suspension(body(leaf.body)?, false),
             "limit.set" | "limit.removed" | "limit.threshold" | "rate.set" | "rate.removed"
@@ -147,7 +165,7 @@ impl RecordChecker {
         let known = Known {
             actor: &leaf.actor,
             org: leaf.org,
-            owner: self.owner.as_ref(),
+            roles: self.roles.get(&leaf.actor),
             keys: &self.keys,
             links: &self.links,
         };
@@ -214,10 +232,31 @@ impl RecordChecker {
 
     fn principal(&mut self, principal: Principal) -> Result<(), String> {
         let name = principal.name.clone();
+        if principal.kind == PrincipalType::Human {
+            self.roles.entry(name.clone()).or_default();
+        }
         match self.keys.insert(name, principal.verifying_key) {
             None => Ok(()),
             Some(_) => Err(format!("{} was created before", principal.name)),
         }
+    }
+
+    fn role(&mut self, actor: &PrincipalName, set: RoleSet) -> Result<(), String> {
+        let held = self.roles.get(actor);
+        if !held.is_some_and(|roles| roles.contains(&Role::Owner)) {
+            return Err(format!("only an owner may set roles; {actor} is not"));
+        }
+        let name = set.principal;
+        if self.owner.as_ref() == Some(&name) {
+            return Err(format!(
+                "{name} founded the organization and stays its owner"
+            ));
+        }
+        let Some(roles) = self.roles.get_mut(&name) else {
+            return Err(format!("is about {name}, who is no human of it"));
+        };
+        roles.insert(set.role);
+        Ok(())
     }
 
     fn suspension(&mut self, of: Suspension, begins: bool) -> Result<(), String> {

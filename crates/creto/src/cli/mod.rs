@@ -2,6 +2,7 @@
 
 mod audit;
 mod crypto;
+mod human;
 mod limits;
 mod policy;
 mod secret;
@@ -15,6 +16,7 @@ use crate::arguments::{ExpiresIn, Instant, MountArgument, RightArgument, Variabl
 
 pub(crate) use audit::{AuditCommand, CheckProofArgs, SearchArgs, WatchArgs, WitnessArgs};
 pub(crate) use crypto::CryptoCommand;
+pub(crate) use human::{HumanCommand, HumanOut};
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
 pub(crate) use policy::{EvalArgs, ExplainArgs, PolicyCommand, ShadowCommand};
 pub(crate) use secret::{SecretCommand, SecretLeaseArgs};
@@ -87,6 +89,9 @@ pub(crate) enum Command {
     /// Make agents, list them, give them tokens, run programs as them
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// Add people with roles, change their roles, give them credentials
+    #[command(subcommand)]
+    Human(HumanCommand),
     /// Delegate authority: rights, an expiry and a budget
     #[command(subcommand)]
     Delegate(DelegateCommand),

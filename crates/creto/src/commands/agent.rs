@@ -39,12 +39,13 @@ pub(crate) fn run(context: &Context, command: AgentCommand) -> Result<Reply, Cli
                     vec![
                         at(item, "/name"),
                         at(item, "/kind"),
+                        at(item, "/role"),
                         standing(item),
                         at(item, "/spiffe_id"),
                     ]
                 })
                 .collect();
-            let mut text = table(&["NAME", "KIND", "STANDING", "SPIFFE ID"], &rows);
+            let mut text = table(&["NAME", "KIND", "ROLE", "STANDING", "SPIFFE ID"], &rows);
             if !items.iter().any(|item| at(item, "/kind") == "agent") {
                 text.push_str("\nNo agents yet. Make one: creto agent create NAME\n");
             }
@@ -54,14 +55,14 @@ pub(crate) fn run(context: &Context, command: AgentCommand) -> Result<Reply, Cli
             let answer = change_standing(&client, &args, "suspend")?;
             let text = format!(
                 "{}\nNothing may be done in its name until: creto agent resume {} --reason TEXT\n",
-                changed(&answer),
+                changed("agent", &answer),
                 args.name
             );
             Ok(Reply::new(text, answer))
         }
         AgentCommand::Resume(args) => {
             let answer = change_standing(&client, &args, "resume")?;
-            Ok(Reply::new(changed(&answer), answer))
+            Ok(Reply::new(changed("agent", &answer), answer))
         }
         AgentCommand::Token(args) => token(&client, &args),
         AgentCommand::Run(args) => run_program(&client, args),
@@ -78,19 +79,23 @@ fn standing(principal: &Value) -> String {
     }
 }
 
-fn change_standing(client: &Client, args: &SuspendArgs, change: &str) -> Result<Value, CliError> {
+pub(crate) fn change_standing(
+    client: &Client,
+    args: &SuspendArgs,
+    change: &str,
+) -> Result<Value, CliError> {
     let path = format!("/v1/principals/{}/{change}", encode(args.name.as_str()));
     Ok(client.post(&path, &json!({ "reason": args.reason }))?)
 }
 
-fn changed(answer: &Value) -> String {
+pub(crate) fn changed(kind: &str, answer: &Value) -> String {
     let what = if at(answer, "/suspended") == "true" {
         "suspended"
     } else {
         "resumed"
     };
     fields(&[
-        ("agent", at(answer, "/principal")),
+        (kind, at(answer, "/principal")),
         (what, instant(answer, "/at")),
         ("leaf", at(answer, "/leaf")),
     ])

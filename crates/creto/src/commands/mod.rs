@@ -6,6 +6,7 @@ mod audit;
 mod billing;
 mod crypto;
 mod delegate;
+mod human;
 mod identity;
 mod limits;
 mod oversight;
@@ -29,6 +30,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Reply, CliError
         Command::Doctor => server::doctor(context),
         Command::Config(command) => server::config(context, &command),
         Command::Agent(command) => agent::run(context, command),
+        Command::Human(command) => human::run(context, command),
         Command::Delegate(command) => delegate::run(context, command),
         Command::Revoke { delegation } => delegate::revoke(context, &delegation),
         Command::Approve(args) => oversight::decide(context, "approve", &args),

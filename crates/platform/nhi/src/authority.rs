@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use creto_types::{PrincipalName, Timestamp};
 use parking_lot::Mutex;
 
-use crate::Hop;
+use crate::{Hop, Role};
 
 /// Counts how often authority ended or came back in one organization. Shared by
 /// every identity of it.
@@ -71,13 +71,15 @@ impl Authority {
     }
 }
 
-/// Whether a principal is suspended. Shared by every identity in whose chain the
-/// principal stands, so that a suspension is seen by the very next check.
+/// Whether a principal is suspended, and which role a human has. Shared by every
+/// identity in whose chain the principal stands, so that a change is seen by the very
+/// next check.
 #[derive(Debug)]
 pub struct Standing {
     principal: PrincipalName,
     suspended: AtomicBool,
     since: Mutex<Option<Timestamp>>,
+    role: Mutex<Option<Role>>,
 }
 
 impl Standing {
@@ -88,6 +90,7 @@ impl Standing {
             principal,
             suspended: AtomicBool::new(false),
             since: Mutex::new(None),
+            role: Mutex::new(None),
         }
     }
 
@@ -121,6 +124,17 @@ impl Standing {
     #[must_use]
     pub fn suspended_at(&self) -> Option<Timestamp> {
         *self.since.lock()
+    }
+
+    /// The role of a human. `None` for an agent, and for a human who was given none
+    /// or whose role the store has not told.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        *self.role.lock()
+    }
+
+    pub(crate) fn set_role(&self, role: Option<Role>) {
+        *self.role.lock() = role;
     }
 
     pub(crate) fn suspend(&self, at: Timestamp) {

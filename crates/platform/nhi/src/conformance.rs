@@ -13,11 +13,11 @@ use creto_types::{Claim, Commit, Idempotency, OrgId, StoreError};
 use serde_json::json;
 
 use crate::ports::{
-    KeyHolder, Rewrapped, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal,
+    KeyHolder, Rewrapped, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal, StoredRole,
     StoredSuspension,
 };
 use crate::test_util::{World, commit, name};
-use crate::{KeyPurpose, LinkId, NhiStore, PrincipalType, SignedLink};
+use crate::{KeyPurpose, LinkId, NhiStore, PrincipalType, Role, SignedLink};
 
 /// Runs the whole suite.
 pub async fn all(store: Arc<dyn NhiStore>) {
@@ -29,6 +29,7 @@ pub async fn all(store: Arc<dyn NhiStore>) {
     commits(&world, acme).await;
     epochs(&world, acme, other).await;
     suspensions(&world, acme, other).await;
+    roles(&world, acme, other).await;
     ended_above(&world, acme).await;
     rotations(&world, acme, other).await;
     secrets::run(&world, other).await;
@@ -274,6 +275,69 @@ async fn epochs(world: &World, acme: OrgId, other: OrgId) {
         [first, elsewhere, second],
         "in the order they began"
     );
+}
+
+async fn roles(world: &World, acme: OrgId, other: OrgId) {
+    let store = &world.store;
+    assert!(store.load().await.expect("it loads").roles.is_empty());
+    let row = |org, who: &str, role, seconds| StoredRole {
+        org,
+        human: name(who),
+        role,
+        since: world.after(seconds),
+    };
+    let draft = world
+        .nhi
+        .draft_principal(acme, name("grace"), PrincipalType::Human)
+        .expect("the name is free");
+    let first = row(acme, "grace", Role::Auditor, 1);
+    let receipt = store
+        .insert_human(
+            draft.stored.clone(),
+            first.clone(),
+            commit(acme, "principal.created"),
+        )
+        .await
+        .expect("the name is free");
+    assert_eq!(receipt.leaves.len(), 1);
+    let snapshot = store.load().await.expect("it loads");
+    assert_eq!(snapshot.roles, [first]);
+    assert!(snapshot.principals.contains(&draft.stored));
+
+    // A person who is there keeps the role that is there.
+    let again = row(acme, "grace", Role::Owner, 2);
+    let refused = store
+        .insert_human(draft.stored, again, commit(acme, "refused"))
+        .await;
+    conflict(&refused);
+    for (org, who) in [
+        (acme, "nobody"),
+        (acme, "worker"),
+        (other, "grace"),
+        (world.ids.next(), "grace"),
+    ] {
+        let missing = row(org, who, Role::Owner, 3);
+        not_found(&store.set_role(missing, commit(org, "refused")).await);
+    }
+    let claim = Claim {
+        org: acme,
+        token: "once for a role".to_owned(),
+    };
+    let claimed = |kind| commit(acme, kind).with_claim(claim.clone());
+    let second = row(acme, "grace", Role::Operator, 4);
+    store
+        .set_role(second.clone(), claimed("role.set"))
+        .await
+        .expect("the human is there");
+    let refused = store
+        .set_role(row(acme, "grace", Role::Owner, 5), claimed("refused"))
+        .await;
+    assert!(
+        matches!(refused, Err(StoreError::AlreadyClaimed { .. })),
+        "{refused:?}"
+    );
+    let stored = store.load().await.expect("it loads").roles;
+    assert_eq!(stored, [second], "one a person, the last one");
 }
 
 async fn suspensions(world: &World, acme: OrgId, other: OrgId) {

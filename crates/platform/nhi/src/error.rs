@@ -255,6 +255,12 @@ pub enum NhiError {
         /// Who.
         name: PrincipalName,
     },
+    /// An organization always has an owner.
+    #[error("`{name}` founded the organization and stays its owner")]
+    OwnerKeepsRole {
+        /// Who.
+        name: PrincipalName,
+    },
     /// The chain has no authority now.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -338,6 +344,7 @@ impl Classify for NhiError {
             | Self::AlreadySuspended { .. }
             | Self::NotSuspended { .. }
             | Self::OwnerNotSuspended { .. }
+            | Self::OwnerKeepsRole { .. }
             | Self::IssuerInUse { .. }
             | Self::TrustDomainChanged { .. } => Class::Permanent,
             Self::NotHuman { .. }
@@ -375,6 +382,7 @@ impl Classify for NhiError {
             Self::NotSuspended { .. } => "principal_not_suspended",
             Self::OwnerNotSuspended { .. } => "owner_not_suspended",
             Self::InstanceBound { .. } => "instance_bound",
+            Self::OwnerKeepsRole { .. } => "owner_keeps_role",
             Self::IssuerInUse { .. } => "issuer_in_use",
             Self::Identity(error) => error.code(),
             Self::Chain(error) => error.code(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use creto_errors::{Class, Classify};
 use creto_types::{Id, IdKind, OrgId, PrincipalName, Timestamp};
 
-use crate::{Authority, Hop, InstanceName, LinkId, PrincipalType, Standing};
+use crate::{Authority, Hop, InstanceName, LinkId, PrincipalType, Role, Standing};
 
 /// The kind of [`TokenId`].
 #[derive(Debug)]
@@ -124,6 +124,16 @@ impl AgentIdentity {
             return Err(IdentityError::Expired { link: None });
         }
         Ok(())
+    }
+
+    /// The role of a human who acts in person, always current. `None` for an agent,
+    /// whoever its chain starts from.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        match self.kind {
+            PrincipalType::Human => self.standing.first()?.role(),
+            PrincipalType::Agent => None,
+        }
     }
 
     /// The link it holds its authority by: the last one.

@@ -16,6 +16,8 @@
 //! - **So is suspension.** Once [`Nhi::suspend`] returns, every identity in whose
 //!   chain the principal stands is dead until [`Nhi::resume`]. Whoever remembers
 //!   that an identity was live asks its [`Authority`] whether that still counts.
+//! - **So is a change of role.** Once [`Nhi::set_role`] returns, every identity of that
+//!   human tells the new [`Role`], those that were handed out before included.
 //! - **So is superseding.** Once [`Nhi::supersede_credentials`] returns, no token
 //!   that was issued to that human before verifies, and every later one does.
 //! - **Tokens are ours or refused.** One algorithm, one header, keys known by
@@ -56,6 +58,7 @@ mod principal;
 mod registry;
 mod revocation;
 mod rights;
+mod roles;
 mod rotation;
 mod secrets;
 mod service;
@@ -82,9 +85,9 @@ pub use link::{
 };
 pub use ports::{
     FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredLink,
-    StoredOrganization, StoredPrincipal, StoredRotation, StoredSuspension,
+    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
 };
-pub use principal::{Organization, Principal, PrincipalType};
+pub use principal::{Organization, Principal, PrincipalType, Role, UnknownRole};
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
 pub use rotation::{Retiring, RotationDraft, RotationSummary};
 pub use secrets::{

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::ports::{
     FormerIssuer, KeyHolder, Rewrapped, Snapshot, StoredEpoch, StoredLink, StoredOrganization,
-    StoredPrincipal, StoredRotation, StoredSuspension,
+    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
 };
 use crate::{
     DelegationLink, KeyPurpose, LeaseId, LinkId, NhiStore, PrincipalType, SecretName, SecretStore,
@@ -35,6 +35,7 @@ struct Rows {
     links: Vec<StoredLink>,
     epochs: Vec<StoredEpoch>,
     suspensions: BTreeMap<(OrgId, PrincipalName), StoredSuspension>,
+    roles: BTreeMap<(OrgId, PrincipalName), StoredRole>,
     secrets: BTreeMap<(OrgId, SecretName, u32), StoredSecret>,
     leases: BTreeMap<(OrgId, LeaseId), StoredLease>,
 }
@@ -125,6 +126,20 @@ impl Rows {
         }
     }
 
+    /// Refuses a principal that is there, or whose organization or key is not.
+    fn may_add(&self, added: &StoredPrincipal) -> Result<(), StoreError> {
+        let key = (added.principal.org, added.principal.name.clone());
+        if !self.organizations.contains_key(&key.0) {
+            return Err(StoreError::NotFound {
+                what: "organization",
+            });
+        }
+        if self.principals.contains_key(&key) {
+            return Err(StoreError::Conflict { what: "principal" });
+        }
+        self.wrapping_known(key.0, added.key.wrapped.version())
+    }
+
     fn principal(&self, key: &(OrgId, PrincipalName)) -> Result<&StoredPrincipal, StoreError> {
         self.principals
             .get(key)
@@ -169,6 +184,7 @@ impl NhiStore for MemoryNhiStore {
             links: rows.links.clone(),
             epochs: rows.epochs.clone(),
             suspensions: rows.suspensions.values().cloned().collect(),
+            roles: rows.roles.values().cloned().collect(),
         })
     }
 
@@ -198,18 +214,37 @@ impl NhiStore for MemoryNhiStore {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let mut rows = self.rows.lock();
-        let key = (principal.principal.org, principal.principal.name.clone());
-        if !rows.organizations.contains_key(&key.0) {
-            return Err(StoreError::NotFound {
-                what: "organization",
-            });
-        }
-        if rows.principals.contains_key(&key) {
-            return Err(StoreError::Conflict { what: "principal" });
-        }
-        rows.wrapping_known(key.0, principal.key.wrapped.version())?;
+        rows.may_add(&principal)?;
         let receipt = self.commits.apply(&commit)?;
+        let key = (principal.principal.org, principal.principal.name.clone());
         rows.principals.insert(key, principal);
+        Ok(receipt)
+    }
+
+    async fn insert_human(
+        &self,
+        human: StoredPrincipal,
+        role: StoredRole,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        rows.may_add(&human)?;
+        let receipt = self.commits.apply(&commit)?;
+        let key = (human.principal.org, human.principal.name.clone());
+        rows.principals.insert(key.clone(), human);
+        rows.roles.insert(key, role);
+        Ok(receipt)
+    }
+
+    async fn set_role(&self, role: StoredRole, commit: Commit) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let key = (role.org, role.human.clone());
+        let known = rows.principals.get(&key);
+        if known.is_none_or(|row| row.principal.kind != PrincipalType::Human) {
+            return Err(StoreError::NotFound { what: "human" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        rows.roles.insert(key, role);
         Ok(receipt)
     }
 

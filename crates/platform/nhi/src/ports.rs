@@ -5,8 +5,8 @@ use creto_crypto::{VerifyingKey, WrappedKey, WrappingKey};
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
 use crate::{
-    EpochId, KeyPurpose, LinkId, Organization, Principal, SecretName, SecretStore, SignedLink,
-    StoredKey,
+    EpochId, KeyPurpose, LinkId, Organization, Principal, Role, SecretName, SecretStore,
+    SignedLink, StoredKey,
 };
 
 /// An organization with its keys.
@@ -111,6 +111,19 @@ pub struct StoredSuspension {
     pub since: Timestamp,
 }
 
+/// A human has a role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRole {
+    /// The human's organization.
+    pub org: OrgId,
+    /// Who.
+    pub human: PrincipalName,
+    /// Which.
+    pub role: Role,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// Everything that is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -125,6 +138,9 @@ pub struct Snapshot {
     pub epochs: Vec<StoredEpoch>,
     /// Who is suspended, by organization and name.
     pub suspensions: Vec<StoredSuspension>,
+    /// The roles of humans, by organization and name; none for the one who founded
+    /// the organization, who is its owner.
+    pub roles: Vec<StoredRole>,
 }
 
 /// Keeps identities.
@@ -132,7 +148,7 @@ pub struct Snapshot {
 /// Every change becomes durable together with its [`Commit`] or not at all, and
 /// is durable when the call returns. What a commit can refuse (a replayed
 /// idempotency key, a used claim) changes nothing either. Rows are added, links
-/// revoked, suspensions end, and keys are replaced and wrapped anew; nothing else is
+/// revoked, suspensions end, roles change, and keys are replaced and wrapped anew; nothing else is
 /// ever deleted or altered.
 #[async_trait]
 pub trait NhiStore: Send + Sync + 'static {
@@ -159,6 +175,19 @@ pub trait NhiStore: Send + Sync + 'static {
         principal: StoredPrincipal,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
+
+    /// Adds a human together with a role, which is the human's. Refuses what
+    /// [`NhiStore::insert_principal`] refuses.
+    async fn insert_human(
+        &self,
+        human: StoredPrincipal,
+        role: StoredRole,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Puts a role in the place of the one a human has, if any. `NotFound` when the
+    /// organization has no such human.
+    async fn set_role(&self, role: StoredRole, commit: Commit) -> Result<Receipt, StoreError>;
 
     /// Adds a link. `Conflict` when its id is taken, or when a link above it was
     /// revoked or a principal of its chain suspended meanwhile; `NotFound` when the

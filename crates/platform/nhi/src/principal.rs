@@ -1,6 +1,7 @@
 //! Organizations, principals and their SPIFFE ids.
 
 use std::fmt;
+use std::str::FromStr;
 
 use creto_crypto::VerifyingKey;
 use creto_types::{OrgId, PrincipalName, Timestamp};
@@ -32,6 +33,57 @@ impl fmt::Display for PrincipalType {
         f.write_str(self.as_str())
     }
 }
+
+/// What a person of an organization is there for. Which calls a role allows is not
+/// said here: this crate keeps and tells roles, it decides nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything, other people and invoices included.
+    Owner,
+    /// Keeps agents running within bounds.
+    Operator,
+    /// Reads everything and changes nothing.
+    Auditor,
+    /// Decides what waits for a human.
+    Approver,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Owner, Self::Operator, Self::Auditor, Self::Approver];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Operator => "operator",
+            Self::Auditor => "auditor",
+            Self::Approver => "approver",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|role| role.as_str() == text);
+        found.ok_or(UnknownRole)
+    }
+}
+
+/// A text that names no [`Role`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`owner`, `operator`, `auditor` or `approver` is expected")]
+pub struct UnknownRole;
 
 /// The unit of isolation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use crate::ports::{
 };
 use crate::{
     ChainError, DelegationLink, Hop, KeyPurpose, LinkId, LinkStatus, LinkView, NhiError,
-    Organization, Principal, PrincipalType, SignedLink, StoredKey, verify_link,
+    Organization, Principal, PrincipalType, Role, SignedLink, StoredKey, verify_link,
 };
 
 /// The longest chain there can be: a depth is one byte.
@@ -162,10 +162,14 @@ impl OrgState {
 
     pub(crate) fn add_principal(&mut self, stored: StoredPrincipal) {
         let name = stored.principal.name.clone();
+        let standing = Standing::good(name.clone());
+        if name == self.owner {
+            standing.set_role(Some(Role::Owner));
+        }
         self.principals.insert(
-            name.clone(),
+            name,
             PrincipalEntry {
-                standing: Arc::new(Standing::good(name)),
+                standing: Arc::new(standing),
                 principal: Arc::new(stored.principal),
                 key: Arc::new(stored.key),
             },
@@ -282,6 +286,16 @@ impl Registry {
                 .ok_or_else(|| corrupt("suspension", "its principal is missing"))?
                 .standing
                 .suspend(since);
+        }
+        for stored in snapshot.roles {
+            let state = registry.orgs.get(&stored.org);
+            state
+                .filter(|state| state.owner != stored.human)
+                .and_then(|state| state.principals.get(&stored.human))
+                .filter(|entry| entry.principal.kind == PrincipalType::Human)
+                .ok_or_else(|| corrupt("role", "it is of nobody who can have another"))?
+                .standing
+                .set_role(Some(stored.role));
         }
         for stored in snapshot.epochs {
             registry.begin_epoch(stored)?;

@@ -113,7 +113,7 @@ impl Nhi {
 }
 
 impl Inner {
-    fn standing(
+    pub(crate) fn standing(
         &self,
         org: OrgId,
         principal: &PrincipalName,

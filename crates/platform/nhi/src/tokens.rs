@@ -50,6 +50,12 @@ impl Nhi {
         Ok((identity, issued))
     }
 
+    /// The longest life of a token.
+    #[must_use]
+    pub fn max_token_ttl(&self) -> Duration {
+        self.inner.config.max_token_ttl
+    }
+
     /// Checks a token and the whole chain behind it.
     pub fn verify_token(&self, token: &str) -> Result<Arc<AgentIdentity>, NhiError> {
         let inner = &self.inner;

@@ -4,9 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use creto_governor::{
-    DelegateRequest, DelegationAnswer, PrincipalAnswer, PrincipalRequest, RetirementAnswer,
-    RetirementRequest, RevocationAnswer, RotationAnswer, RotationRequest, SelfAnswer,
-    SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest,
+    CredentialRequest, DelegateRequest, DelegationAnswer, HumanAnswer, HumanRequest,
+    PrincipalAnswer, PrincipalRequest, RetirementAnswer, RetirementRequest, RevocationAnswer,
+    RoleAnswer, RoleRequest, RotationAnswer, RotationRequest, SelfAnswer, SuspensionAnswer,
+    SuspensionRequest, TokenAnswer, TokenRequest,
 };
 use creto_types::PrincipalName;
 
@@ -34,6 +35,39 @@ pub(crate) async fn create_principal(
 ) -> Created<PrincipalAnswer> {
     let answer = app.governor.create_principal(&caller, request, key).await?;
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+pub(crate) async fn add_human(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Key(key): Key,
+    Document(request): Document<HumanRequest>,
+) -> Created<HumanAnswer> {
+    let answer = app.governor.add_human(&caller, request, key).await?;
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+pub(crate) async fn set_role(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name<PrincipalName>,
+    Key(key): Key,
+    Document(request): Document<RoleRequest>,
+) -> Reply<RoleAnswer> {
+    let answer = app.governor.set_role(&caller, &name, request, key).await?;
+    Ok(Json(answer))
+}
+
+pub(crate) async fn renew_human_credential(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name<PrincipalName>,
+    Key(key): Key,
+    Document(request): Document<CredentialRequest>,
+) -> Created<HumanAnswer> {
+    let governor = &app.governor;
+    let answer = governor.renew_human_credential(&caller, &name, request, key);
+    Ok((StatusCode::CREATED, Json(answer.await?)))
 }
 
 pub(crate) async fn principals(

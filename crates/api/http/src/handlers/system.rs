@@ -64,7 +64,7 @@ pub(crate) async fn metrics(
 ) -> Result<Response, ApiError> {
     if !caller.is_human() {
         let message = format!(
-            "only the organization's owner may read metrics; {} is an agent",
+            "only people of the organization may read metrics; {} is an agent",
             caller.name()
         );
         return Err(GovernError::Forbidden { message }.into());

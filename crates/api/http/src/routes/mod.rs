@@ -242,6 +242,13 @@ pub(crate) fn router(app: &Shared) -> Router<Shared> {
         if route.changes {
             mounted = mounted.route_layer(middleware::from_fn(observe::change));
         }
+        let operation = route.info.operation;
+        if let Auth::Credential | Auth::Page = route.info.auth {
+            // Inside what tells who asks, so after it.
+            mounted = mounted.route_layer(middleware::from_fn(move |request, next| {
+                auth::role(operation, request, next)
+            }));
+        }
         if route.body != BODY_LIMIT {
             let limit = BodyLimit(route.body);
             mounted = mounted

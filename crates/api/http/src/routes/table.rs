@@ -2,15 +2,17 @@
 
 use axum::routing::on;
 use creto_governor::{
-    ActionAnswer, ActionRequest, DelegateRequest, DelegationAnswer, DryRunAnswer, DryRunRequest,
-    ExplainAnswer, ExplainRequest, FilesRequest, FollowAnswer, FollowRequest, InvoiceAnswer,
-    InvoiceRequest, LeaseAnswer, LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer,
-    PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer,
-    PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer,
-    RetirementAnswer, RetirementRequest, RevocationAnswer, RollbackPoliciesRequest, RotationAnswer,
-    RotationRequest, SandboxAnswer, SandboxRequest, SecretAnswer, SecretReadRequest, SecretReading,
-    SecretRequest, SelfAnswer, SettlementAnswer, ShadowAnswer, SuspensionAnswer, SuspensionRequest,
-    TokenAnswer, TokenRequest, UsageAnswer, UsageQuery, ValidationAnswer,
+    ActionAnswer, ActionRequest, CredentialRequest, DelegateRequest, DelegationAnswer,
+    DryRunAnswer, DryRunRequest, ExplainAnswer, ExplainRequest, FilesRequest, FollowAnswer,
+    FollowRequest, HumanAnswer, HumanRequest, InvoiceAnswer, InvoiceRequest, LeaseAnswer,
+    LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer, PoliciesInForceAnswer,
+    PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer, PrincipalRequest,
+    PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer, RetirementAnswer,
+    RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest, RollbackPoliciesRequest,
+    RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest, SecretAnswer,
+    SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer, ShadowAnswer,
+    SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer, UsageQuery,
+    ValidationAnswer,
 };
 
 use super::{Auth, EXPORT, Route, WAITS};
@@ -74,7 +76,7 @@ fn system_routes() -> [Route; 6] {
         )
         .gives_other("application/json")
         .public(),
-        Route::get("/metrics", "metrics", "OpenMetrics; for the owner", |f| {
+        Route::get("/metrics", "metrics", "OpenMetrics; for people", |f| {
             on(f, system::metrics)
         })
         .gives_other("application/openmetrics-text"),
@@ -135,7 +137,7 @@ fn secret_routes() -> [Route; 6] {
     ]
 }
 
-fn authority_routes() -> [Route; 13] {
+fn authority_routes() -> [Route; 15] {
     [
         Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
             on(f, authority::whoami)
@@ -158,7 +160,7 @@ fn authority_routes() -> [Route; 13] {
         Route::post(
             "/v1/principals/{name}/suspend",
             "suspend_principal",
-            "Suspend an agent and everything delegated through it",
+            "Suspend an agent or a person, and everything delegated through it",
             |f| on(f, authority::suspend),
         )
         .takes::<SuspensionRequest>()
@@ -166,11 +168,37 @@ fn authority_routes() -> [Route; 13] {
         Route::post(
             "/v1/principals/{name}/resume",
             "resume_principal",
-            "End the suspension of an agent",
+            "End a suspension",
             |f| on(f, authority::resume),
         )
         .takes::<SuspensionRequest>()
         .gives::<SuspensionAnswer>(),
+        Route::post(
+            "/v1/humans",
+            "add_human",
+            "Add a person with a role; the credential is shown once",
+            |f| on(f, authority::add_human),
+        )
+        .takes::<HumanRequest>()
+        .gives::<HumanAnswer>()
+        .created(),
+        Route::post(
+            "/v1/humans/{name}/role",
+            "set_role",
+            "Give a person another role",
+            |f| on(f, authority::set_role),
+        )
+        .takes::<RoleRequest>()
+        .gives::<RoleAnswer>(),
+        Route::post(
+            "/v1/humans/{name}/credential",
+            "renew_human_credential",
+            "A new credential for a person, in place of every one before",
+            |f| on(f, authority::renew_human_credential),
+        )
+        .takes::<CredentialRequest>()
+        .gives::<HumanAnswer>()
+        .created(),
         Route::post(
             "/v1/keys/rotate",
             "rotate_keys",

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
+use creto_governor::Call;
 use creto_http::{Auth, RouteInfo, routes};
 use serde_json::json;
 
@@ -73,6 +74,118 @@ async fn every_route_that_is_not_public_answers_401() {
         ],
         "what is public grows only on purpose"
     );
+}
+
+/// Every route for every role: refused before anything is read of it exactly where the
+/// table says so, and never otherwise. A route that is in no table is nobody's.
+#[tokio::test]
+async fn every_route_is_allowed_to_the_roles_of_the_table() {
+    let world = World::new().await;
+    let mut tokens = Vec::new();
+    for role in ["owner", "operator", "auditor", "approver"] {
+        let body = json!({ "name": format!("the-{role}"), "role": role });
+        let answer = world.post("/v1/humans", &world.owner, body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+        let token = answer.json()["token"].as_str().unwrap().to_owned();
+        tokens.push((role, token));
+    }
+    for route in routes() {
+        if let Auth::Public | Auth::Login = route.auth {
+            continue;
+        }
+        let call = Call::of_operation(route.operation);
+        let call = call.unwrap_or_else(|| panic!("{} has no row", route.operation));
+        for (role, token) in &tokens {
+            let request = request(&route)
+                .header(header::AUTHORIZATION, format!("Bearer {token}"))
+                .header(header::CONTENT_TYPE, "application/json");
+            // Nothing that could be done, so that what is allowed changes nothing.
+            let answer = world
+                .send(request.body(Body::from("nothing")).unwrap())
+                .await;
+            let refused = answer.body.contains("which does not allow");
+            assert_eq!(
+                refused,
+                !call.allows(role.parse().unwrap()),
+                "{route:?} {role}: {}",
+                answer.body
+            );
+            if refused {
+                assert_eq!(answer.status, StatusCode::FORBIDDEN, "{route:?} {role}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn people_are_added_changed_and_stopped() {
+    let world = World::new().await;
+    let send = async |path: &str, token: &str, body| {
+        let answer = world.post(path, token, body).await;
+        (answer.status.as_u16(), answer.json())
+    };
+    let body = json!({ "name": "carol", "role": "auditor", "ttl_seconds": 600 });
+    let (status, carol) = send("/v1/humans", &world.owner, body.clone()).await;
+    assert_eq!((status, &carol["role"]), (201, &json!("auditor")));
+    let token = carol["token"].as_str().unwrap();
+    let who = world.get("/v1/self", token).await.json();
+    assert_eq!(
+        (&who["kind"], &who["role"]),
+        (&json!("human"), &json!("auditor"))
+    );
+    let listed = world.get("/v1/principals", token).await.json();
+    let listed = listed["items"].as_array().unwrap();
+    let roles: Vec<_> = listed.iter().map(|one| &one["role"]).collect();
+    assert!(roles.contains(&&json!("owner")) && roles.contains(&&json!("auditor")));
+
+    for (path, body, refused) in [
+        ("/v1/humans", body, (409, "principal_exists")),
+        (
+            "/v1/humans",
+            json!({ "name": "dave", "role": "king" }),
+            (400, "invalid_request"),
+        ),
+        (
+            "/v1/humans/bot/role",
+            json!({ "role": "owner", "reason": "no" }),
+            (403, "principal_not_human"),
+        ),
+        (
+            "/v1/humans/owner/role",
+            json!({ "role": "auditor", "reason": "no" }),
+            (409, "owner_keeps_role"),
+        ),
+        ("/v1/humans/owner/credential", json!({}), (403, "forbidden")),
+    ] {
+        let (status, answer) = send(path, &world.owner, body).await;
+        assert_eq!(
+            (status, answer["code"].as_str().unwrap()),
+            refused,
+            "{path}"
+        );
+    }
+
+    let body = json!({ "role": "approver", "reason": "she decides now" });
+    let (status, answer) = send("/v1/humans/carol/role", &world.owner, body).await;
+    assert_eq!((status, &answer["role"]), (200, &json!("approver")));
+    assert_eq!(
+        world.get("/v1/principals", token).await.problem(),
+        (403, "forbidden".to_owned())
+    );
+    let id = world.held(json!({ "version": "1" })).await;
+    let path = format!("/v1/oversight/requests/{id}/approve");
+    let (status, answer) = send(&path, token, json!({})).await;
+    assert_eq!((status, &answer["decided_by"]), (200, &json!("carol")));
+
+    let (status, answer) = send("/v1/humans/carol/credential", &world.owner, json!({})).await;
+    assert_eq!(status, 201, "{answer}");
+    assert_eq!(world.get("/v1/self", token).await.status, 401);
+    let token = answer["token"].as_str().unwrap();
+    assert_eq!(world.get("/v1/self", token).await.status, 200);
+    let body = json!({ "reason": "on leave" });
+    let (status, _) = send("/v1/principals/carol/suspend", &world.owner, body).await;
+    assert_eq!(status, 200);
+    assert_ne!(world.get("/v1/self", token).await.status, 200);
 }
 
 #[tokio::test]

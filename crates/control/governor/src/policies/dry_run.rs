@@ -14,7 +14,7 @@ use super::bundle::PolicyFiles;
 use super::judge::{Asked, Judge, VerdictAnswer, is_by_policy};
 use super::shadow::DifferenceAnswer;
 use crate::facts::{ContextMap, ResourceJson};
-use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
+use crate::{Call, Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
 
 /// Decisions that one call looks at; the next one goes on.
 const AT_ONCE: usize = 5_000;
@@ -133,8 +133,8 @@ impl Governor {
         caller: &Caller,
         request: DryRunRequest,
     ) -> Result<DryRunAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("try policies")?;
+        caller.may(Call::DryRunPolicies, self.now())?;
+        caller.require_person("try policies")?;
         let org = caller.org();
         let bundle = self
             .check_bundle(PolicyFiles::new(request.files)?)

@@ -18,7 +18,7 @@ use crate::actions::{check_name, check_units};
 use crate::answers::refusal;
 use crate::facts::{ContextJson, ResourceJson, check_context};
 use crate::questions::QuestionAnswer;
-use crate::{Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
+use crate::{Call, Caller, GovernError, Governor, OutcomeKind, ReasonAnswer};
 
 /// The most policies that are listed for one principal, and rights for one link.
 const LISTED: usize = 50;
@@ -201,8 +201,8 @@ impl Governor {
         caller: &Caller,
         request: ExplainRequest,
     ) -> Result<ExplainAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("ask why")?;
+        caller.may(Call::ExplainPolicies, self.now())?;
+        caller.require_person("ask why")?;
         let asked = request.asked()?;
         let org = caller.org();
         let candidate = match request.files {

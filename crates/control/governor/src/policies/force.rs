@@ -15,7 +15,7 @@ use super::answers::{self, PoliciesInForceAnswer, PolicySource, RefusedAnswer};
 use super::bundle::{BundleError, CheckedBundle};
 use crate::ports::{PolicyVersion, ServedPolicies};
 use crate::records::{PoliciesBefore, PolicyReloaded};
-use crate::{Caller, GovernError, Governor};
+use crate::{Call, Caller, GovernError, Governor};
 
 /// How long to wait before a store that could not be read is asked again: at first, and
 /// at most.
@@ -168,8 +168,8 @@ impl Governor {
 
     /// What is really in force for the caller's organization.
     pub fn policies_in_force(&self, caller: &Caller) -> Result<PoliciesInForceAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("read its policies")?;
+        caller.may(Call::GetPoliciesInForce, self.now())?;
+        caller.require_person("read its policies")?;
         let org = caller.org();
         let (serving, directory) = {
             let state = self.in_force.state.read();
@@ -388,11 +388,7 @@ impl Governor {
     }
 
     fn owner_name(&self, org: OrgId) -> Option<PrincipalName> {
-        let principals = self.parts.nhi.principals(org, None, usize::MAX);
-        let owner = principals
-            .iter()
-            .find(|principal| principal.kind == creto_nhi::PrincipalType::Human);
-        owner.map(|principal| principal.name.clone())
+        self.parts.nhi.owner(org).ok()
     }
 
     async fn serve_published(&self, org: OrgId, version: u64) -> Result<(), GovernError> {

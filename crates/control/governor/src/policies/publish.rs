@@ -13,7 +13,7 @@ use super::bundle::{BundleError, CheckedBundle, PolicyFiles};
 use crate::idempotency::{Begun, Ticket};
 use crate::ports::PolicyVersion;
 use crate::records::PolicyPublished;
-use crate::{Caller, GovernError, Governor, IdempotencyKey};
+use crate::{Call, Caller, GovernError, Governor, IdempotencyKey};
 
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 1_000;
@@ -81,8 +81,8 @@ impl Governor {
         request: PublishPoliciesRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<PolicyVersionAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("publish policies")?;
+        caller.may(Call::PublishPolicies, self.now())?;
+        caller.require_person("publish policies")?;
         let ticket = match self.begin(caller, key, "policy.publish", &request).await? {
             Begun::Replay(answer) => return self.in_force_again(caller.org(), answer).await,
             Begun::Fresh(ticket) => ticket,
@@ -109,8 +109,8 @@ impl Governor {
         request: RollbackPoliciesRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<PolicyVersionAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("publish policies")?;
+        caller.may(Call::RollbackPolicies, self.now())?;
+        caller.require_person("publish policies")?;
         let ticket = match self.begin(caller, key, "policy.rollback", &request).await? {
             Begun::Replay(answer) => return self.in_force_again(caller.org(), answer).await,
             Begun::Fresh(ticket) => ticket,
@@ -136,8 +136,8 @@ impl Governor {
         request: FollowRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<FollowAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("choose which policies are served")?;
+        caller.may(Call::FollowPolicyDirectory, self.now())?;
+        caller.require_person("choose which policies are served")?;
         let ticket = match self.begin(caller, key, "policy.follow", &request).await? {
             Begun::Replay(answer) => return self.in_force_again(caller.org(), answer).await,
             Begun::Fresh(ticket) => ticket,
@@ -181,8 +181,8 @@ impl Governor {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<PolicyVersionAnswer>, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("read its policies")?;
+        caller.may(Call::ListPolicyVersions, self.now())?;
+        caller.require_person("read its policies")?;
         let policies = &self.parts.policies;
         let versions = policies.list(caller.org(), before, limit).await?;
         Ok(versions.iter().map(PolicyVersionAnswer::from).collect())
@@ -194,8 +194,8 @@ impl Governor {
         caller: &Caller,
         version: u64,
     ) -> Result<PolicyBundleAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("read its policies")?;
+        caller.may(Call::GetPolicyVersion, self.now())?;
+        caller.require_person("read its policies")?;
         let (head, files) = self.stored_version(caller.org(), version).await?;
         Ok(PolicyBundleAnswer {
             head: PolicyVersionAnswer::from(&head),
@@ -209,8 +209,8 @@ impl Governor {
         caller: &Caller,
         request: FilesRequest,
     ) -> Result<ValidationAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("validate policies")?;
+        caller.may(Call::ValidatePolicies, self.now())?;
+        caller.require_person("validate policies")?;
         let checked = match PolicyFiles::new(request.files) {
             Ok(files) => self.check_bundle(files).await?,
             Err(error) => Err(error),

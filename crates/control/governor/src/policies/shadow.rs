@@ -27,7 +27,7 @@ use super::publish::FilesRequest;
 use crate::answers::Answer;
 use crate::facts::ContextJson;
 use crate::idempotency::{Begun, Ticket};
-use crate::{Caller, GovernError, Governor, IdempotencyKey, OutcomeKind};
+use crate::{Call, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind};
 
 /// Decisions that wait to be judged; later ones are dropped and counted.
 const QUEUE: usize = 1_024;
@@ -457,8 +457,8 @@ impl Governor {
         request: FilesRequest,
         key: Option<IdempotencyKey>,
     ) -> Result<ShadowAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("try policies")?;
+        caller.may(Call::StartPolicyShadow, self.now())?;
+        caller.require_person("try policies")?;
         let shadow = &self.parts.shadow;
         let begun = self.begin(caller, key.clone(), "policy.shadow", &request);
         let ticket = match begun.await? {
@@ -500,8 +500,8 @@ impl Governor {
         caller: &Caller,
         key: Option<IdempotencyKey>,
     ) -> Result<ShadowAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("try policies")?;
+        caller.may(Call::StopPolicyShadow, self.now())?;
+        caller.require_person("try policies")?;
         let shadow = &self.parts.shadow;
         let begun = self.begin(caller, key.clone(), "policy.shadow_stop", &());
         let begun = begun.await?;
@@ -566,8 +566,8 @@ impl Governor {
 
     /// What the candidate said so far.
     pub fn policy_shadow(&self, caller: &Caller) -> Result<ShadowAnswer, GovernError> {
-        caller.live(self.now())?;
-        caller.require_owner("try policies")?;
+        caller.may(Call::GetPolicyShadow, self.now())?;
+        caller.require_person("try policies")?;
         Ok(self.parts.shadow.answer(caller.org()))
     }
 }

@@ -63,10 +63,10 @@ impl LimitRecords {
         }
     }
 
-    /// The owner changes any; an agent one on a delegation that it gave, unless
+    /// Owners and operators change any; an agent one on a delegation that it gave, unless
     /// somebody else set it.
     fn may_change(&self, known: &Known<'_>, limit: &Limit) -> Result<(), String> {
-        if known.by_owner() {
+        if known.by_operator() {
             return Ok(());
         }
         let gave = match &limit.scope {
@@ -129,7 +129,7 @@ impl LimitRecords {
 
     pub(super) fn rate_set(&mut self, known: &Known<'_>, rule: RateRule) -> Result<(), String> {
         by_its_actor(known, rule.org, &rule.set_by)?;
-        known.owner_only("set rates")?;
+        known.operator_only("set rates")?;
         if let RateScope::Agent(name) = &rule.scope {
             known.exists(name)?;
         }
@@ -153,7 +153,7 @@ impl LimitRecords {
         known: &Known<'_>,
         rule: &RateRule,
     ) -> Result<(), String> {
-        known.owner_only("remove rates")?;
+        known.operator_only("remove rates")?;
         match self.rates.remove(&rule.id) {
             None => Err(format!("ends {}, which was not in force", rule.id)),
             Some(before) if before != *rule => {

@@ -30,7 +30,7 @@ impl PolicyRecords {
         leaf: LeafIndex,
         published: PolicyPublished,
     ) -> Result<(), String> {
-        known.owner_only("publish policies")?;
+        known.operator_only("publish policies")?;
         if published.author != *known.actor {
             return Err(format!(
                 "says that {} published it, not {}",
@@ -82,7 +82,7 @@ impl PolicyRecords {
         leaf: LeafIndex,
         reloaded: PolicyReloaded,
     ) -> Result<(), String> {
-        known.owner_only("stand for the policy directory")?;
+        known.operator_only("stand for the policy directory")?;
         self.follows(reloaded.previous.as_ref())?;
         let digest = reloaded.digest;
         let names: BTreeSet<String> = reloaded.files.into_iter().collect();

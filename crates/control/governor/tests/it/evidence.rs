@@ -257,7 +257,7 @@ async fn what_contradicts_the_log_is_named() {
             0,
             "/actor",
             json!("planner"),
-            "only the owner",
+            "only an owner",
         ),
         (
             "policy.published",
@@ -285,7 +285,7 @@ async fn what_contradicts_the_log_is_named() {
             1,
             "/actor",
             json!("planner"),
-            "only the owner",
+            "only an owner",
         ),
         (
             "policy.published",

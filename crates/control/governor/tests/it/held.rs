@@ -9,7 +9,7 @@ use creto_metering::{
 };
 use creto_nhi::{
     LinkId, NhiStore, Rewrapped, SignedLink, Snapshot, StoredEpoch, StoredOrganization,
-    StoredPrincipal, StoredRotation, StoredSuspension, WrappingKey,
+    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{ActionId, Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
@@ -115,6 +115,17 @@ impl NhiStore for HeldIdentities {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         self.inner.insert_principal(principal, commit).await
+    }
+    async fn insert_human(
+        &self,
+        human: StoredPrincipal,
+        role: StoredRole,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.inner.insert_human(human, role, commit).await
+    }
+    async fn set_role(&self, role: StoredRole, commit: Commit) -> Result<Receipt, StoreError> {
+        self.inner.set_role(role, commit).await
     }
     async fn insert_link(&self, link: SignedLink, commit: Commit) -> Result<Receipt, StoreError> {
         self.inner.insert_link(link, commit).await

@@ -12,6 +12,7 @@ mod policies;
 mod policies_lost;
 mod ports;
 mod races;
+mod roles;
 mod sandboxes;
 mod secrets;
 mod suspension;

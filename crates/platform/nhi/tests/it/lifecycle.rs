@@ -8,7 +8,7 @@ use creto_nhi::memory::MemoryNhiStore;
 use creto_nhi::test_util::{World, name, rights};
 use creto_nhi::{
     KeyPurpose, LinkId, NhiStore, PrincipalType, Rewrapped, SignedLink, Snapshot, StoredEpoch,
-    StoredOrganization, StoredPrincipal, StoredRotation, StoredSuspension, WrappingKey,
+    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use tokio::sync::Notify;
@@ -181,6 +181,25 @@ impl NhiStore for Tricky {
     ) -> Result<Receipt, StoreError> {
         self.before().await?;
         self.inner.insert_principal(principal, commit).await
+    }
+
+    async fn insert_human(
+        &self,
+        human: StoredPrincipal,
+        role: StoredRole,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        self.inner.insert_human(human, role, commit).await
+    }
+
+    async fn set_role(&self, role: StoredRole, commit: Commit) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        let receipt = self.inner.set_role(role, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
     }
 
     async fn insert_link(&self, link: SignedLink, commit: Commit) -> Result<Receipt, StoreError> {

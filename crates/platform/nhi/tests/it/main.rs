@@ -13,6 +13,7 @@ mod delegations;
 mod instances;
 mod lifecycle;
 mod properties;
+mod roles;
 mod rotation;
 mod stores;
 mod suspension;
