@@ -163,9 +163,9 @@ pub async fn index_finds(index: &dyn SearchIndex) {
     use SearchField::{Agent, Kind};
     assert_eq!(index.covered(org(1)).await.unwrap(), 0);
     let leaf = |n: u64| {
-        let agent = if n % 2 == 0 { "even" } else { "odd" };
+        let agent = if n.is_multiple_of(2) { "even" } else { "odd" };
         let mut terms = vec![term(Agent, agent), term(Kind, "k")];
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             terms.push(term(Kind, "third"));
         }
         terms
