@@ -84,6 +84,7 @@ async fn ask(world: &World, caller: &Caller, call: Call) -> Option<bool> {
                     TokenRequest {
                         delegation: None,
                         ttl_seconds: None,
+                        instance: None,
                     },
                     None,
                 )
@@ -94,6 +95,7 @@ async fn ask(world: &World, caller: &Caller, call: Call) -> Option<bool> {
             let request = TokenRequest {
                 delegation,
                 ttl_seconds: None,
+                instance: None,
             };
             taken(governor.issue_token(caller, request, None).await)
         }
