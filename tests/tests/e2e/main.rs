@@ -22,6 +22,7 @@ mod policy_eval;
 mod restart;
 mod revocation;
 mod rotation;
+mod secrets;
 mod start;
 mod suspension;
 mod sweep;
