@@ -151,11 +151,11 @@ async fn people_are_added_changed_and_stopped() {
             (403, "principal_not_human"),
         ),
         (
-            "/v1/humans/owner/role",
+            "/v1/humans/alice/role",
             json!({ "role": "auditor", "reason": "no" }),
             (409, "owner_keeps_role"),
         ),
-        ("/v1/humans/owner/credential", json!({}), (403, "forbidden")),
+        ("/v1/humans/alice/credential", json!({}), (403, "forbidden")),
     ] {
         let (status, answer) = send(path, &world.owner, body).await;
         assert_eq!(
