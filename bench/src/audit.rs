@@ -34,7 +34,9 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
 }
 
 fn appending(report: &mut Report) -> Result<(), Box<dyn Error>> {
-    if !report.wants("audit/append") && !report.wants("audit/append_latency") {
+    let wanted = ["audit/append", "audit/append_latency"];
+    let far = report.asks_for("audit/append_10m");
+    if !far && !wanted.iter().any(|name| report.wants(name)) {
         return Ok(());
     }
     let directory = tempfile::tempdir()?;
@@ -60,7 +62,7 @@ fn appending(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let entry = Entry::latency("audit/append_latency", "us", sample.micros());
     report.add(entry.beside("4 KiB fdatasync", sync));
     // Minutes and gigabytes: only when it is asked for.
-    if report.asks_for("audit/append_10m") {
+    if far {
         let near = fill(&runtime, &journal, org, MILLION)?;
         let (first, _) = runtime.block_on(appends(&journal, org))?;
         eprintln!("  at {near} leaves: {first:.1} 1/s");

@@ -71,7 +71,9 @@ async fn in_file(
     let next = next_of(path);
     if next.exists() {
         let new = keystore(RootKey::load(&next)?, provider);
-        if let Some(count) = opened_by(config, new.as_ref()).await? {
+        if let Some(count) = opened_by(config, new.as_ref()).await?
+            && count > 0
+        {
             replace(&next, path)?;
             return Ok(RootRotation {
                 root_key: Some(path.to_owned()),
@@ -79,7 +81,11 @@ async fn in_file(
                 resumed: true,
             });
         }
-        // Nothing was wrapped under it yet.
+        // Nothing was wrapped under it yet, if all is under the other one.
+        let old = keystore(RootKey::load(path)?, provider);
+        if opened_by(config, old.as_ref()).await?.is_none() {
+            return Err(wrap_failed(CryptoError::OpenFailed));
+        }
         fs::remove_file(&next).map_err(RootKeyError::io("remove", &next))?;
     }
     let old = keystore(RootKey::load(path)?, provider);
@@ -104,7 +110,7 @@ fn keystore(root: RootKey, provider: &Arc<dyn CryptoProvider>) -> Arc<dyn Keysto
     Arc::new(LocalKeystore::new(root, Arc::clone(provider)))
 }
 
-/// How many wrapping keys the database has, if they are under this root key.
+/// How many wrapping keys the database has, if all of them are under this root key.
 async fn opened_by(
     config: &ServerConfig,
     keystore: &dyn Keystore,
@@ -122,7 +128,7 @@ async fn opened_by(
             }
         }
     }
-    Ok((count > 0).then_some(count))
+    Ok(Some(count))
 }
 
 async fn move_under(

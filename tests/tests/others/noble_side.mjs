@@ -1,9 +1,13 @@
 // Does with npm's `@noble/post-quantum`, and the curves, ciphers and hashes it stands
 // on, what the test names on standard input, and prints what came of it.
 
+import { webcrypto } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
+
+// Node.js 18, which Debian 12 has, keeps its random numbers to itself.
+globalThis.crypto ??= webcrypto;
 
 // Packages lie beside the target folder, where a bare name of this file leads nowhere.
 const require = createRequire(process.env.NODE_PACKAGES + "/");

@@ -47,8 +47,12 @@ impl timestamps_server::Timestamps for Timestamps {
         &self,
         request: Request<Streaming<ReserveRequest>>,
     ) -> Result<Response<Self::ReserveStreamStream>, Status> {
+        let caller = caller(&request)?;
+        // Nobody holds a stream open who would get nothing from it.
+        let heard = self.governor.may_reserve_timestamps(&caller);
+        heard.map_err(Refusal::from)?;
         let conversation = Conversation {
-            caller: caller(&request)?,
+            caller,
             id: request.extensions().get::<RequestId>().copied(),
             stopping: request.extensions().get::<Stopping>().cloned(),
             until: timeout::given(request.metadata().as_ref())?.and_then(after),
@@ -96,8 +100,8 @@ impl Conversation {
         let request = tokio::select! {
             biased;
             () = late => return Some(Err(Refusal::TimedOut)),
-            request = self.requests.message() => request,
             () = ended => return None,
+            request = self.requests.message() => request,
         };
         match request {
             Ok(Some(request)) => {

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::answers::Answer;
 use crate::idempotency::Begun;
-use crate::records::RoleSet;
+use crate::records::{RoleSet, TOKEN_ISSUED, TokenIssued};
 use crate::suspension::reason;
 use crate::{Call, Caller, GovernError, Governor, IdempotencyKey};
 
@@ -289,14 +289,9 @@ impl Governor {
             .record(
                 org,
                 caller.name(),
-                "token.issued",
+                TOKEN_ISSUED,
                 None,
-                &json!({
-                    "token_id": issued.id,
-                    "principal": answer.name,
-                    "delegation": null,
-                    "expires_at": issued.expires_at,
-                }),
+                &TokenIssued::of(&identity, &issued, None),
             )
             .await?;
         let receipt = self.commit(Commit::of(evidence)).await?;

@@ -128,8 +128,8 @@ calls! {
     ListRates: Readers = ["list_rates"],
     RemoveRate: Operator = ["remove_rate"],
 
-    // Sandboxes.
-    LaunchSandbox: Operator = ["launch_sandbox"],
+    // Sandboxes. Whoever launches one acts as the agent, whose secrets it may read.
+    LaunchSandbox: Nobody = ["launch_sandbox"],
     ListSandboxes: Readers = ["list_sandboxes"],
     GetSandbox: Readers = ["get_sandbox"],
     KillSandbox: Operator = ["kill_sandbox"],
@@ -255,7 +255,6 @@ mod tests {
                 "remove_limit",
                 "set_rate",
                 "remove_rate",
-                "launch_sandbox",
                 "kill_sandbox",
                 "publish_policies",
                 "rollback_policies",

@@ -539,10 +539,10 @@ impl Governor {
         match action {
             None => {}
             Some(action) if done => {
-                self.settle(caller, action, 1, None).await?;
+                self.settle_admitted(caller, action, 1, None).await?;
             }
             Some(action) => {
-                self.release(caller, action, None).await?;
+                self.release_admitted(caller, action, None).await?;
             }
         }
         Ok(())

@@ -32,6 +32,17 @@ impl Governor {
     ) -> Result<SettlementAnswer, GovernError> {
         caller.may(Call::SettleAction, self.now())?;
         self.admit(caller)?;
+        self.settle_admitted(caller, action, units, key).await
+    }
+
+    /// The same for a call that was heard already.
+    pub(crate) async fn settle_admitted(
+        &self,
+        caller: &Caller,
+        action: ActionId,
+        units: u64,
+        key: Option<IdempotencyKey>,
+    ) -> Result<SettlementAnswer, GovernError> {
         record_action(&action);
         let ticket = match self
             .begin(caller, key, "action.settle", &(action, units))
@@ -112,6 +123,16 @@ impl Governor {
     ) -> Result<SettlementAnswer, GovernError> {
         caller.may(Call::ReleaseAction, self.now())?;
         self.admit(caller)?;
+        self.release_admitted(caller, action, key).await
+    }
+
+    /// The same for a call that was heard already.
+    pub(crate) async fn release_admitted(
+        &self,
+        caller: &Caller,
+        action: ActionId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<SettlementAnswer, GovernError> {
         record_action(&action);
         let ticket = match self.begin(caller, key, "action.release", &action).await? {
             Begun::Replay(answer) => return Ok(answer),

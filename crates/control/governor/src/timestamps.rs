@@ -56,6 +56,12 @@ impl Taken {
 }
 
 impl Governor {
+    /// Whether the caller would get timestamps at all.
+    pub fn may_reserve_timestamps(&self, caller: &Caller) -> Result<(), GovernError> {
+        caller.may(Call::ReserveTimestamps, self.now())?;
+        caller.require_person("reserve timestamps")
+    }
+
     /// Consecutive timestamps of the oracle that orders the log, for a service that the
     /// owner runs. An agent gets none: it could push everybody's time ahead.
     pub async fn reserve_timestamps(
@@ -63,8 +69,7 @@ impl Governor {
         caller: &Caller,
         count: u32,
     ) -> Result<TimestampRange, GovernError> {
-        caller.may(Call::ReserveTimestamps, self.now())?;
-        caller.require_person("reserve timestamps")?;
+        self.may_reserve_timestamps(caller)?;
         let count = NonZeroU32::new(count)
             .filter(|count| count.get() <= MAX_TIMESTAMPS)
             .ok_or_else(|| {

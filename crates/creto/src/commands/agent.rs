@@ -1,14 +1,11 @@
 //! `creto agent`.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
-
 use creto_client::{Client, encode};
 use serde_json::{Map, Value, json};
 
+use super::handed;
 use crate::cli::{AgentCommand, RunArgs, SuspendArgs, TokenArgs};
-use crate::context::{Context, file_error};
+use crate::context::Context;
 use crate::error::CliError;
 use crate::output::{Reply, at, fields, instant, printable, table};
 
@@ -102,11 +99,7 @@ pub(crate) fn changed(kind: &str, answer: &Value) -> String {
 }
 
 fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {
-    if let Some(path) = args.out.as_deref().filter(|path| path.exists()) {
-        return Err(CliError::Exists {
-            path: path.to_owned(),
-        });
-    }
+    handed::must_be_new(args.out.as_deref())?;
     let mut body = json!({ "delegation": args.delegation });
     if let (Some(ttl), Value::Object(fields)) = (args.ttl_seconds, &mut body) {
         fields.insert("ttl_seconds".to_owned(), json!(ttl));
@@ -114,41 +107,9 @@ fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {
     if let (Some(instance), Value::Object(fields)) = (&args.instance, &mut body) {
         fields.insert("instance".to_owned(), json!(instance));
     }
-    let mut answer = client.post("/v1/tokens", &body)?;
-    let token = at(&answer, "/token");
-    if token.is_empty() {
-        return Err(CliError::Answer { what: "token" });
-    }
-    let Some(path) = &args.out else {
-        return Ok(Reply::new(format!("{token}\n"), answer));
-    };
-    write_secret(path, &token)?;
-    if let Value::Object(fields) = &mut answer {
-        fields.remove("token");
-        fields.insert("file".to_owned(), json!(path));
-    }
-    let text = fields(&[
-        ("agent", at(&answer, "/principal")),
-        ("token", path.display().to_string()),
-        ("expires", instant(&answer, "/expires_at")),
-        ("leaf", at(&answer, "/leaf")),
-    ]);
-    Ok(Reply::new(text, answer))
-}
-
-/// A new file that nobody but its owner can ever read.
-pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), CliError> {
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()
-        })
-        .map_err(file_error("write", path))
+    let answer = client.post("/v1/tokens", &body)?;
+    let whose = [("agent", "/principal")];
+    handed::token(answer, args.out.as_deref(), &whose, "token")
 }
 
 /// The body of `POST /v1/sandboxes`.

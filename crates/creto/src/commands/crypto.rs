@@ -15,7 +15,7 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
             let body = json!({ "reason": args.reason });
             let answer = context.client()?.post("/v1/keys/rotate", &body)?;
             let text = format!(
-                "{}\nWhat the keys before made stays valid until: creto crypto retire\n",
+                "{}\nWhat the keys before made stays valid until: creto crypto retire --reason TEXT\n",
                 fields(&[
                     ("tokens by", at(&answer, "/issuer")),
                     ("their key", at(&answer, "/issuer_kid")),

@@ -3,7 +3,8 @@
 use creto_client::encode;
 use serde_json::{Value, json};
 
-use super::agent::{change_standing, changed, write_secret};
+use super::agent::{change_standing, changed};
+use super::handed;
 use crate::cli::{HumanCommand, HumanOut};
 use crate::context::Context;
 use crate::error::CliError;
@@ -13,7 +14,7 @@ pub(crate) fn run(context: &Context, command: HumanCommand) -> Result<Reply, Cli
     let client = context.client()?;
     match command {
         HumanCommand::Create(args) => {
-            must_be_new(&args.to)?;
+            handed::must_be_new(args.to.out.as_deref())?;
             let mut body = json!({ "name": args.name, "role": args.role.as_str() });
             lasting(&mut body, &args.to);
             credential(client.post("/v1/humans", &body)?, &args.to)
@@ -31,7 +32,7 @@ pub(crate) fn run(context: &Context, command: HumanCommand) -> Result<Reply, Cli
             Ok(Reply::new(text, answer))
         }
         HumanCommand::Credential { name, to } => {
-            must_be_new(&to)?;
+            handed::must_be_new(to.out.as_deref())?;
             let path = format!("/v1/humans/{}/credential", encode(name.as_str()));
             let mut body = json!({});
             lasting(&mut body, &to);
@@ -48,41 +49,13 @@ pub(crate) fn run(context: &Context, command: HumanCommand) -> Result<Reply, Cli
     }
 }
 
-/// Asked before anything is changed: a credential is shown once.
-fn must_be_new(to: &HumanOut) -> Result<(), CliError> {
-    match to.out.as_deref().filter(|path| path.exists()) {
-        None => Ok(()),
-        Some(path) => Err(CliError::Exists {
-            path: path.to_owned(),
-        }),
-    }
-}
-
 fn lasting(body: &mut Value, to: &HumanOut) {
     if let (Some(ttl), Value::Object(fields)) = (to.ttl_seconds, body) {
         fields.insert("ttl_seconds".to_owned(), json!(ttl));
     }
 }
 
-fn credential(mut answer: Value, to: &HumanOut) -> Result<Reply, CliError> {
-    let token = at(&answer, "/token");
-    if token.is_empty() {
-        return Err(CliError::Answer { what: "token" });
-    }
-    let Some(path) = &to.out else {
-        return Ok(Reply::new(format!("{token}\n"), answer));
-    };
-    write_secret(path, &token)?;
-    if let Value::Object(fields) = &mut answer {
-        fields.remove("token");
-        fields.insert("file".to_owned(), json!(path));
-    }
-    let text = fields(&[
-        ("human", at(&answer, "/name")),
-        ("role", at(&answer, "/role")),
-        ("credential", path.display().to_string()),
-        ("expires", instant(&answer, "/expires_at")),
-        ("leaf", at(&answer, "/leaf")),
-    ]);
-    Ok(Reply::new(text, answer))
+fn credential(answer: Value, to: &HumanOut) -> Result<Reply, CliError> {
+    let whose = [("human", "/name"), ("role", "/role")];
+    handed::token(answer, to.out.as_deref(), &whose, "credential")
 }

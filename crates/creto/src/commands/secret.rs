@@ -74,15 +74,18 @@ pub(crate) fn run(context: &Context, command: SecretCommand) -> Result<Reply, Cl
             let path = format!("/v1/secrets/{}/read", encode(&args.name));
             let answer = client.post(&path, &json!({ "grant": args.grant }))?;
             // The value alone when there is one, for a pipe.
-            let text = match answer.pointer("/value").and_then(Value::as_str) {
-                Some(value) => format!("{value}\n"),
-                None => fields(&[
-                    ("outcome", at(&answer, "/decision/outcome")),
-                    ("reason", at(&answer, "/decision/reason/message")),
-                    ("request", at(&answer, "/decision/oversight/request_id")),
-                ]),
-            };
-            Ok(Reply::new(text, answer))
+            if let Some(value) = answer.pointer("/value").and_then(Value::as_str) {
+                return Ok(Reply::new(format!("{value}\n"), answer));
+            }
+            let text = fields(&[
+                ("outcome", at(&answer, "/decision/outcome")),
+                ("reason", at(&answer, "/decision/reason/message")),
+                ("request", at(&answer, "/decision/oversight/request_id")),
+            ]);
+            Ok(Reply {
+                good: false,
+                ..Reply::new(text, answer)
+            })
         }
         SecretCommand::Revoke { lease: id } => {
             let path = format!("/v1/leases/{}/revoke", encode(&id));

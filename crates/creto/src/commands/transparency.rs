@@ -11,7 +11,7 @@ use creto_server::{
 use serde_json::{Value, json};
 
 use crate::cli::{CheckProofArgs, WatchArgs, WitnessArgs};
-use crate::commands::agent::write_secret;
+use crate::commands::handed::write_secret;
 use crate::commands::server::runtime;
 use crate::context::{Context, file_error};
 use crate::error::CliError;

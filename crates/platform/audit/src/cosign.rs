@@ -157,7 +157,13 @@ impl Witnessing {
                         note.add_line(line.clone());
                     }
                     // At once: one that is slow does not hold up the others' lines.
-                    self.keep(org, &head, note.clone(), shared).await?;
+                    if let Err(error) = self.keep(org, &head, note.clone(), shared).await {
+                        complete = false;
+                        tracing::error!(
+                            %org, error = &error as &dyn std::error::Error,
+                            "a cosigned checkpoint cannot be written; it is tried again"
+                        );
+                    }
                 }
                 Err(why) => {
                     complete = false;
@@ -195,12 +201,13 @@ impl Witnessing {
         if count == 0 {
             return Ok(());
         }
-        let bytes = note.encode();
-        self.cosigned.lock().insert(org, (head.size, note));
-        // What readers are shown never falls below what they were promised.
+        // What readers are shown never falls below what they were promised, and a
+        // witness whose line could not be written is asked again.
         if count >= self.quorum {
+            let bytes = note.encode();
             shared.stores.tiles.put(org, WITNESSED, bytes).await?;
         }
+        self.cosigned.lock().insert(org, (head.size, note));
         Ok(())
     }
 }

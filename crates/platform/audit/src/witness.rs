@@ -190,9 +190,9 @@ impl Witness {
                 computed: new.root,
             }));
         }
-        if !same_size {
-            self.store.put(&new.origin, note.encode()).await?;
-        }
+        // Also when it is there already: a write that failed before may be there without
+        // being durable.
+        self.store.put(&new.origin, note.encode()).await?;
         self.cosign(note)
     }
 

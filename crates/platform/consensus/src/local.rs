@@ -21,8 +21,8 @@ pub struct OracleConfig {
     /// window, which a restart can leave it behind by itself.
     pub max_backward_step: Duration,
     /// How far the wall clock may step ahead of where the time that passed should have
-    /// brought it. At most `max_backward_step`: so whatever step was followed can be
-    /// taken back at once.
+    /// brought it. At most `max_backward_step`: so a step that was followed can be taken
+    /// back, if not more than the difference was counted ahead besides.
     pub max_forward_step: Duration,
 }
 

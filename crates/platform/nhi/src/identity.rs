@@ -5,7 +5,7 @@ use std::sync::Arc;
 use creto_errors::{Class, Classify};
 use creto_types::{Id, IdKind, OrgId, PrincipalName, Timestamp};
 
-use crate::{Authority, Hop, InstanceName, LinkId, PrincipalType, Role, Standing};
+use crate::{Authority, EpochId, Hop, InstanceName, LinkId, PrincipalType, Role, Standing};
 
 /// The kind of [`TokenId`].
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct AgentIdentity {
     pub spiffe_id: String,
     /// Which of its instances acts, where that was named.
     pub instance: Option<InstanceName>,
+    /// The epoch of the person's credentials that its token is of, after the first.
+    pub epoch: Option<EpochId>,
     /// The chain it acts by, root first. Empty for a human, who acts in person.
     pub hops: Vec<Hop>,
     /// Whether anyone along the chain is suspended: the human it starts from, then

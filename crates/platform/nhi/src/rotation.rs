@@ -175,7 +175,21 @@ impl Nhi {
             }
             let authority = Arc::clone(&inner.registry.read().org(org)?.authority);
             let before = retiring.before_version.unwrap_or(0);
-            let receipt = inner.store.retire_keys(org, before, commit).await?;
+            let result = inner.store.retire_keys(org, before, commit).await;
+            // Whether all of it came about; without it the issuers are ended alone, which
+            // is safe, and what is wrapped stays readable.
+            let known = match &result {
+                Ok(_) => true,
+                // It may be durable all the same: the answer was lost, or it is the
+                // answer of a call that was made before.
+                Err(StoreError::Unavailable(_) | StoreError::Replayed(_)) => {
+                    match inner.has_former_issuers(org).await {
+                        Some(true) => return Ok(result?),
+                        answer => answer.is_some(),
+                    }
+                }
+                Err(_) => return Ok(result?),
+            };
             let mut registry = inner.registry.write();
             let former = match registry.orgs.get_mut(&org) {
                 Some(state) => std::mem::take(&mut state.former_issuers),
@@ -185,11 +199,13 @@ impl Nhi {
                 registry.issuers.remove(&issuer.kid);
             }
             drop(registry);
-            let guard = inner.unwrapping.write();
-            inner.keys.ring.retire_before(org, before);
-            drop(guard);
+            if known {
+                let guard = inner.unwrapping.write();
+                inner.keys.ring.retire_before(org, before);
+                drop(guard);
+            }
             authority.changed();
-            Ok(receipt)
+            Ok(result?)
         })
         .await
     }
@@ -209,6 +225,15 @@ impl Inner {
                 .max()
                 .map(|at| at.saturating_add(longest).unwrap_or(Timestamp::MAX)),
         })
+    }
+
+    /// Whether the store has issuers that were replaced and not retired; `None` when it
+    /// cannot say.
+    async fn has_former_issuers(&self, org: OrgId) -> Option<bool> {
+        let snapshot = self.store.load().await.ok()?;
+        let mut organizations = snapshot.organizations.iter();
+        let stored = organizations.find(|stored| stored.organization.id == org)?;
+        Some(!stored.former_issuers.is_empty())
     }
 
     async fn is_stored(&self, rotation: &StoredRotation) -> bool {

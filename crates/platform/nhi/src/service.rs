@@ -546,6 +546,7 @@ impl Inner {
             standing,
             authority,
             instance: None,
+            epoch: None,
             token_id: None,
             expires_at: expires_at.unwrap_or(Timestamp::MIN),
         })
@@ -575,6 +576,7 @@ impl Inner {
             standing: Arc::new([Arc::clone(standing)]),
             authority: Arc::clone(&state.authority),
             instance: None,
+            epoch: None,
             token_id: None,
             expires_at: Timestamp::MAX,
         })

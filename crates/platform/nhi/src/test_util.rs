@@ -97,6 +97,7 @@ pub fn agent(hops: Vec<Hop>) -> Arc<AgentIdentity> {
         name,
         hops,
         instance: None,
+        epoch: None,
         token_id: None,
         expires_at: expires_at.unwrap_or(Timestamp::MAX),
     })
@@ -115,6 +116,7 @@ pub fn human(org: OrgId, human: &str) -> Arc<AgentIdentity> {
         name,
         hops: Vec::new(),
         instance: None,
+        epoch: None,
         token_id: None,
         expires_at: Timestamp::MAX,
     })

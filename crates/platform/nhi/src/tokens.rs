@@ -98,6 +98,7 @@ impl Nhi {
             (Some(_), None) => {}
             (Some(_), Some(_)) => return Err(invalid("an epoch is of a human's own token")),
         }
+        identity.epoch = claims.creto_epoch;
         identity.token_id = Some(claims.jti);
         identity.expires_at = identity.expires_at.min(expires_at);
         identity.live(now)?;
@@ -146,7 +147,17 @@ impl Inner {
             let state = registry.org(org)?;
             let epoch = match fresh.link() {
                 Some(_) => None,
-                None => state.epochs.get(&fresh.name).map(|epoch| epoch.id),
+                None => {
+                    let current = state.epochs.get(&fresh.name);
+                    // What was superseded since it was checked makes nothing new.
+                    if let Some(current) = current
+                        && identity.token_id.is_some()
+                        && identity.epoch != Some(current.id)
+                    {
+                        return Err(NhiError::TokenSuperseded { at: current.since });
+                    }
+                    current.map(|epoch| epoch.id)
+                }
             };
             let signer = state.signer(KeyPurpose::Issuer);
             (signer, state.issuer_kid.clone(), epoch)

@@ -315,6 +315,7 @@ pub(crate) fn chain_identity(org: OrgId, chain: &[PrincipalName]) -> Option<Agen
         kind,
         hops,
         instance: None,
+        epoch: None,
         token_id: None,
         expires_at: Timestamp::MAX,
     })

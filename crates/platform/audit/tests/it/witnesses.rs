@@ -27,6 +27,8 @@ const NOW: i64 = 1_700_000_100;
 pub(crate) struct Memory {
     kept: Mutex<HashMap<String, Vec<u8>>>,
     failing: AtomicBool,
+    /// Fails, and what was to be written is there all the same.
+    undurable: AtomicBool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,9 @@ impl WitnessStore for Memory {
             return Err(StoreError::Unavailable(Box::new(Injected)));
         }
         self.kept.lock().insert(origin.to_owned(), checkpoint);
+        if self.undurable.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable(Box::new(Injected)));
+        }
         Ok(())
     }
 }
@@ -185,6 +190,13 @@ async fn what_does_not_continue_or_is_not_signed_is_refused() {
     assert!(witness.add_checkpoint(&good.to_string()).await.is_err());
     memory.failing.store(false, Ordering::SeqCst);
     witness.add_checkpoint(&good.to_string()).await.unwrap();
+
+    // What is there and may not last is written again first.
+    memory.undurable.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        assert!(witness.add_checkpoint(&good.to_string()).await.is_err());
+    }
+    memory.undurable.store(false, Ordering::SeqCst);
 
     // What is remembered and cannot be read is not written over.
     memory.kept.lock().insert(head.origin, b"rubbish".to_vec());

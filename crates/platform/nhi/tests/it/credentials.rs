@@ -28,6 +28,22 @@ async fn supersede(world: &World, org: OrgId) {
     assert_eq!(receipt.leaves.len(), 1);
 }
 
+/// Whoever was let in before is not given a credential of after.
+#[tokio::test]
+async fn what_was_checked_before_makes_nothing_new_after() {
+    let mut world = World::new().await;
+    let org = world.organization("alice").await;
+    for _ in 0..2 {
+        let held = world.nhi.verify_token(&token_of(&world, org, "alice"));
+        let held = held.unwrap();
+        world.nhi.issue_token(&held, None).unwrap();
+        supersede(&world, org).await;
+        let made = world.nhi.issue_token(&held, None);
+        assert_eq!(code(made), "token_superseded");
+    }
+    world.restart().await;
+}
+
 #[tokio::test]
 async fn every_earlier_token_dies_and_every_later_one_lives_within_one_second() {
     let (mut world, org, [link, ..]) = chained().await;

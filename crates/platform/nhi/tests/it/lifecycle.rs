@@ -287,7 +287,12 @@ impl NhiStore for Tricky {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         self.before().await?;
-        self.inner.retire_keys(org, before_version, commit).await
+        let retired = self.inner.retire_keys(org, before_version, commit);
+        let receipt = retired.await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
     }
 
     async fn replace_wrapping(

@@ -200,6 +200,34 @@ async fn a_rotation_that_fails_changes_nothing_and_a_lost_answer_changes_all() {
     world.reopen('7').await.unwrap();
 }
 
+/// What was retired is over although nobody heard so, and what may have been ends, too.
+#[tokio::test]
+async fn a_retirement_whose_answer_is_lost_ends_what_it_retired() {
+    let (store, world, org, _) = tricky().await;
+    let draft = world.nhi.draft_rotation(org).unwrap();
+    let rotated = world
+        .nhi
+        .commit_rotation(draft, commit(org, "keys.rotated"));
+    rotated.await.unwrap();
+    world.nhi.rewrap_keys(org).await.unwrap();
+    let before = kids(&world);
+    assert_eq!(before.len(), 2);
+    let retire = async || {
+        let retiring = world.nhi.retiring(org).unwrap();
+        let retired = world
+            .nhi
+            .retire_keys(org, retiring, commit(org, "keys.retired"));
+        assert_eq!(code(retired.await), "store_unavailable");
+    };
+    store.failing.store(true, Ordering::SeqCst);
+    retire().await;
+    assert_eq!(kids(&world), before);
+    store.failing.store(false, Ordering::SeqCst);
+    store.mute.store(true, Ordering::SeqCst);
+    retire().await;
+    assert_eq!(kids(&world), [&*before[0]]);
+}
+
 /// A secret stays readable while its organization moves to other keys, opens at no
 /// other place, and is never shown.
 #[tokio::test]

@@ -198,6 +198,7 @@ impl World {
             authority: Arc::default(),
             hops,
             instance: None,
+            epoch: None,
             token_id: None,
             expires_at: at(EXPIRES),
         }
