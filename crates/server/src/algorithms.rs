@@ -42,6 +42,7 @@ pub(crate) fn algorithms(section: &CryptoSection) -> Result<AllowedAlgorithms, S
             &section.key_wrapping,
             &defaults.wrapping,
         )?,
+        aead: allowed("crypto.sealing", &section.sealing, &defaults.aead)?,
         ..defaults
     })
 }

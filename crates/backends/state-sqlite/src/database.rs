@@ -7,14 +7,16 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use creto_audit::{RecordClass, Sealer};
 use creto_consensus::Epoch;
-use creto_types::{Commit, LeafIndex, Receipt, StoreError};
-use rusqlite::{Connection, OpenFlags, Transaction, params};
+use creto_types::{Commit, Evidence, LeafIndex, OrgId, Receipt, StoreError};
+use rusqlite::{Connection, OpenFlags, params};
 
 use crate::checkpoint::Checkpoints;
 use crate::epoch;
 use crate::leaves::{NewLeaf, append_leaf};
 use crate::pool::ReadPool;
+use crate::subjects::{Change, Subject, Subjects, Whose};
 use crate::writer::Writer;
 
 /// Every migration, oldest first. A released one never changes; its place in
@@ -81,6 +83,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ),
     ("0018_search", include_str!("../migrations/0018_search.sql")),
     ("0019_roles", include_str!("../migrations/0019_roles.sql")),
+    (
+        "0023_payloads",
+        include_str!("../migrations/0023_payloads.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.
@@ -93,6 +99,7 @@ pub struct Database {
     readers: ReadPool,
     writer: Writer,
     epoch: Epoch,
+    subjects: Arc<Subjects>,
     /// Held for as long as the database is open: one owner per file.
     _lock: File,
 }
@@ -108,7 +115,9 @@ impl Database {
     ///
     /// Fails when another process owns the file, when the file was written by a
     /// newer version, or when it cannot be read. Nothing is repaired silently.
-    pub fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
+    ///
+    /// Payloads of records are sealed and opened by `sealer`.
+    pub fn open_with(path: &Path, sealer: Sealer) -> Result<Arc<Self>, StoreError> {
         let lock = lock_file(path)?;
         let mut connection = Connection::open(path).map_err(sql)?;
         restrict_to_owner(path)?;
@@ -123,8 +132,15 @@ impl Database {
             readers,
             writer,
             epoch,
+            subjects: Arc::new(Subjects::new(sealer)),
             _lock: lock,
         }))
+    }
+
+    /// As [`Database::open_with`], under keys that everybody knows.
+    #[cfg(feature = "test-util")]
+    pub fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
+        Self::open_with(path, Sealer::for_tests())
     }
 
     /// The epoch that this opening took.
@@ -141,10 +157,47 @@ impl Database {
     /// the change may still happen.
     pub async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
     where
-        F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Change<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.writer.submit(job).await
+        let subjects = Arc::clone(&self.subjects);
+        self.writer
+            .submit(move |tx| job(&Change::new(tx, &subjects)))
+            .await
+    }
+
+    /// Makes leaves of the records, on the caller's side: whatever needs no place in a
+    /// log is done before the writer is asked.
+    pub(crate) async fn seal(
+        &self,
+        class: RecordClass,
+        records: &[Evidence],
+    ) -> Result<Vec<NewLeaf>, StoreError> {
+        let mut leaves = Vec::with_capacity(records.len());
+        for record in records {
+            let whose = Whose::of(record);
+            let subject = match self.subjects.known(record.org, &whose) {
+                Some(subject) => subject,
+                None => self.subject_of(record.org, whose).await?,
+            };
+            leaves.push(self.subjects.leaf(class, record, &subject)?);
+        }
+        Ok(leaves)
+    }
+
+    async fn subject_of(&self, org: OrgId, whose: Whose) -> Result<Subject, StoreError> {
+        let (subjects, asked) = (Arc::clone(&self.subjects), whose.clone());
+        let stored = self
+            .read(move |connection| subjects.look(connection, org, &asked))
+            .await?;
+        match stored {
+            Some(subject) => Ok(subject),
+            None => self.write(move |change| change.subject(org, &whose)).await,
+        }
+    }
+
+    pub(crate) fn subjects(&self) -> Arc<Subjects> {
+        Arc::clone(&self.subjects)
     }
 
     /// Appends leaves on the writer thread, all or none; returns once they are on disk.
@@ -239,7 +292,13 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// Makes the commit's records part of the running transaction.
-pub(crate) fn apply_commit(tx: &Transaction<'_>, commit: &Commit) -> Result<Receipt, StoreError> {
+pub(crate) fn apply_commit(tx: &Change<'_>, commit: &Commit) -> Result<Receipt, StoreError> {
+    admit_commit(tx, commit)?;
+    record_commit(tx, commit)
+}
+
+/// The first half: what refuses a commit before anything is changed.
+pub(crate) fn admit_commit(tx: &Change<'_>, commit: &Commit) -> Result<(), StoreError> {
     if let Some(record) = &commit.idempotency {
         let stored = crate::replies::find(tx, record.org, record.caller.as_str(), &record.key)?;
         if let Some(reply) = stored {
@@ -257,9 +316,14 @@ pub(crate) fn apply_commit(tx: &Transaction<'_>, commit: &Commit) -> Result<Rece
             });
         }
     }
+    Ok(())
+}
+
+/// The second half, for a change that has to be made before its records can be sealed.
+pub(crate) fn record_commit(tx: &Change<'_>, commit: &Commit) -> Result<Receipt, StoreError> {
     let mut leaves = Vec::with_capacity(commit.evidence.len());
     for evidence in &commit.evidence {
-        let (leaf, _) = append_leaf(tx, creto_audit::RecordClass::Evidence, evidence)?;
+        let (leaf, _) = append_leaf(tx, RecordClass::Evidence, evidence)?;
         leaves.push(leaf);
     }
     if let Some(record) = &commit.idempotency {

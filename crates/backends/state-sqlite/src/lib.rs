@@ -28,6 +28,7 @@ mod pool;
 mod replies;
 mod search;
 mod secrets;
+mod subjects;
 mod writer;
 
 pub use audit::SqliteJournal;
@@ -39,3 +40,4 @@ pub use nhi::SqliteNhi;
 pub use oversight::SqliteOversight;
 pub use replies::SqliteReplies;
 pub use search::SqliteIndex;
+pub use subjects::Change;

@@ -8,16 +8,17 @@ use async_trait::async_trait;
 use creto_nhi::{
     DelegationLink, LinkId, NhiStore, Organization, Principal, PrincipalType, Rewrapped,
     SecretStore, SignedLink, Snapshot, StoredEpoch, StoredKey, StoredLink, StoredOrganization,
-    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
+    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappedKey, WrappingKey,
 };
-use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, SubjectId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Database;
-use crate::database::{apply_commit, corrupt, sql};
+use crate::database::{admit_commit, apply_commit, corrupt, record_commit, sql};
 use crate::keys;
+use crate::subjects::Change;
 
 /// Identities in this database.
 #[derive(Clone, Debug)]
@@ -68,7 +69,7 @@ impl NhiStore for SqliteNhi {
     ) -> Result<Receipt, StoreError> {
         self.db
             .write(move |tx| {
-                let receipt = apply_commit(tx, &commit)?;
+                admit_commit(tx, &commit)?;
                 let StoredOrganization {
                     organization,
                     owner: founder,
@@ -110,7 +111,8 @@ impl NhiStore for SqliteNhi {
                     .map_err(sql)?;
                 }
                 add_principal(tx, &owner)?;
-                Ok(receipt)
+                // Its records are sealed under its own wrapping key.
+                record_commit(tx, &commit)
             })
             .await
     }
@@ -305,12 +307,18 @@ impl NhiStore for SqliteNhi {
         rotation: StoredRotation,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
-        let work = move |tx: &Transaction<'_>| keys::rotate(tx, &rotation, &commit);
+        let work = move |tx: &Change<'_>| keys::rotate(tx, &rotation, &commit);
         self.db.write(work).await
     }
 
+    async fn subject_keys(&self, org: OrgId) -> Result<Vec<(SubjectId, WrappedKey)>, StoreError> {
+        self.db
+            .read(move |connection| keys::subject_keys(connection, org))
+            .await
+    }
+
     async fn rewrap_keys(&self, org: OrgId, keys: Vec<Rewrapped>) -> Result<(), StoreError> {
-        let work = move |tx: &Transaction<'_>| keys::rewrap(tx, org, &keys);
+        let work = move |tx: &Change<'_>| keys::rewrap(tx, org, &keys);
         self.db.write(work).await
     }
 
@@ -320,7 +328,7 @@ impl NhiStore for SqliteNhi {
         before_version: u32,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
-        let work = move |tx: &Transaction<'_>| keys::retire(tx, org, before_version, &commit);
+        let work = move |tx: &Change<'_>| keys::retire(tx, org, before_version, &commit);
         self.db.write(work).await
     }
 
@@ -329,7 +337,7 @@ impl NhiStore for SqliteNhi {
         keys: Vec<(OrgId, WrappingKey)>,
         commits: Vec<Commit>,
     ) -> Result<(), StoreError> {
-        let work = move |tx: &Transaction<'_>| keys::replace_wrapping(tx, &keys, &commits);
+        let work = move |tx: &Change<'_>| keys::replace_wrapping(tx, &keys, &commits);
         self.db.write(work).await
     }
 }
@@ -460,11 +468,12 @@ pub(crate) fn is_revoked(
 }
 
 pub(crate) fn exists<P: rusqlite::Params>(
-    tx: &Transaction<'_>,
+    connection: &Connection,
     query: &str,
     params: P,
 ) -> Result<bool, StoreError> {
-    tx.prepare_cached(query)
+    connection
+        .prepare_cached(query)
         .and_then(|mut s| s.exists(params))
         .map_err(sql)
 }

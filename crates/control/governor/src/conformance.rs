@@ -170,8 +170,9 @@ async fn an_action_is_found_in_its_organization_alone(backend: &Backend, world: 
     let found = backend.records.records(org, action).await.expect("reads");
     let leaves: Vec<LeafIndex> = found.iter().map(|(leaf, _)| *leaf).collect();
     assert_eq!(leaves, vec![LeafIndex(0), LeafIndex(2)]);
-    for (leaf, bytes) in found {
-        let record: serde_json::Value = serde_json::from_slice(&bytes).expect("a leaf is JSON");
+    for (leaf, stored) in found {
+        let record = stored.read().expect("it is a record").whole();
+        let record = record.expect("nothing is withheld");
         assert_eq!(record.get("index"), Some(&json!(leaf)));
         assert_eq!(record.get("kind"), Some(&json!("test.happened")));
     }

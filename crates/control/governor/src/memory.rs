@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use creto_audit::StoredRecord;
 use creto_types::memory::MemoryCommits;
 use creto_types::{
     ActionId, Commit, Evidence, HybridTimestamp, LeafIndex, OrgId, PrincipalName, Receipt,
@@ -70,7 +71,7 @@ impl ActionRecords for MemoryGovernor {
         &self,
         org: OrgId,
         action: ActionId,
-    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<(LeafIndex, StoredRecord)>, StoreError> {
         let evidence = self.commits.evidence(org);
         placed(&evidence)
             .filter(|(record, ..)| record.action_id == Some(action))
@@ -83,7 +84,7 @@ impl ActionRecords for MemoryGovernor {
         org: OrgId,
         before: Option<LeafIndex>,
         limit: usize,
-    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<(LeafIndex, StoredRecord)>, StoreError> {
         let evidence = self.commits.evidence(org);
         let numbered: Vec<_> = placed(&evidence).collect();
         numbered
@@ -109,9 +110,9 @@ fn placed(evidence: &[Evidence]) -> impl Iterator<Item = Placed<'_>> {
     })
 }
 
-fn leaf((record, leaf, ts): Placed<'_>) -> Result<(LeafIndex, Vec<u8>), StoreError> {
+fn leaf((record, leaf, ts): Placed<'_>) -> Result<(LeafIndex, StoredRecord), StoreError> {
     creto_audit::leaf_bytes(leaf, ts, creto_audit::RecordClass::Evidence, record)
-        .map(|bytes| (leaf, bytes))
+        .map(|bytes| (leaf, StoredRecord::clear(bytes)))
         .map_err(|error| StoreError::Corrupt {
             what: "evidence",
             source: Box::new(error),

@@ -2,6 +2,7 @@
 //! together.
 
 use async_trait::async_trait;
+use creto_audit::StoredRecord;
 use creto_types::{
     ActionId, Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply, Timestamp,
 };
@@ -31,22 +32,22 @@ pub trait Replies: Send + Sync {
 /// Finds records of actions in the journal.
 #[async_trait]
 pub trait ActionRecords: Send + Sync {
-    /// Every leaf that carries the action's id, in log order. Empty when the
+    /// Every record that carries the action's id, in log order. Empty when the
     /// organization has no such action.
     async fn records(
         &self,
         org: OrgId,
         action: ActionId,
-    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError>;
+    ) -> Result<Vec<(LeafIndex, StoredRecord)>, StoreError>;
 
-    /// Leaves of decided actions (`action.decided`) below `before`, newest first,
+    /// Records of decided actions (`action.decided`) below `before`, newest first,
     /// at most `limit`.
     async fn decisions(
         &self,
         org: OrgId,
         before: Option<LeafIndex>,
         limit: usize,
-    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError>;
+    ) -> Result<Vec<(LeafIndex, StoredRecord)>, StoreError>;
 }
 
 /// A sandbox as it is stored.

@@ -7,6 +7,7 @@ mod policies;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use creto_audit::SUBJECT_ERASED;
 use creto_crypto::VerifyingKey;
 use creto_metering::{EventId, Invoice, InvoiceId, InvoiceLine};
 use creto_nhi::{LinkId, Principal, PrincipalType, Role, SignedLink, verify_chain};
@@ -38,6 +39,9 @@ pub struct RecordChecker {
     issued: BTreeMap<InvoiceId, (LeafIndex, InvoiceIssued)>,
     limits: LimitRecords,
     policies: PolicyRecords,
+    /// The kinds of records that are not there.
+    unread: BTreeSet<String>,
+    unchecked: u64,
 }
 
 /// What the leaves so far say of whoever caused the next one, and of what it is about.
@@ -101,13 +105,44 @@ impl RecordChecker {
         Self::default()
     }
 
-    /// Takes the next leaf, as JSON.
+    /// Takes the next record, as JSON. Of one that is not there it is the leaf alone, which
+    /// commits to the rest: what leans on it is counted, not judged.
     ///
     /// # Errors
     ///
     /// Says in one sentence what does not hold.
     pub fn leaf(&mut self, index: LeafIndex, record: &Value) -> Result<(), String> {
+        if record.get("commitment").is_some() {
+            let kind = record.get("kind").and_then(Value::as_str);
+            self.unread.insert(kind.unwrap_or_default().to_owned());
+            return Ok(());
+        }
         let leaf = Leaf::deserialize(record).map_err(|error| error.to_string())?;
+        let kind = leaf.kind.clone();
+        let judged = self.judge(index, leaf);
+        self.unless_unread(&kind, judged)
+    }
+
+    /// How many records and files could not be judged, because something they lean on is
+    /// not there.
+    #[must_use]
+    pub const fn unchecked(&self) -> u64 {
+        self.unchecked
+    }
+
+    /// What is missing may stand in a record that is not there; what contradicts does not.
+    fn unless_unread(&mut self, kind: &str, judged: Result<(), Fault>) -> Result<(), String> {
+        match judged {
+            Ok(()) => Ok(()),
+            Err(Fault::Absent(_)) if self.unread.iter().any(|unread| leans(kind, unread)) => {
+                self.unchecked = self.unchecked.saturating_add(1);
+                Ok(())
+            }
+            Err(Fault::Absent(message) | Fault::Wrong(message)) => Err(message),
+        }
+    }
+
+    fn judge(&mut self, index: LeafIndex, leaf: Leaf) -> Result<(), Fault> {
         match leaf.kind.as_str() {
             "organization.created" => {
                 let body: OrganizationCreated = body(leaf.body)?;
@@ -124,7 +159,9 @@ impl RecordChecker {
                 let refused: DelegationRefused = body(leaf.body)?;
                 match refused.parent {
                     Some(parent) if refused.held.is_some() && !self.links.contains_key(&parent) => {
-                        Err(format!("is about {parent}, which was never granted"))
+                        Err(absent(format!(
+                            "is about {parent}, which was never granted"
+                        )))
                     }
                     _ => Ok(()),
                 }
@@ -136,24 +173,28 @@ impl RecordChecker {
                 }
                 let revoked: Revoked = body(leaf.body)?;
                 if !self.links.contains_key(&revoked.id) {
-                    return Err(format!("revokes {}, which was never granted", revoked.id));
+                    let message = format!("revokes {}, which was never granted", revoked.id);
+                    return Err(absent(message));
                 }
                 self.revoked.insert(revoked.id);
                 Ok(())
             }
             "role.set" => self.role(&leaf.actor, body(leaf.body)?),
+            SUBJECT_ERASED => self.by_owner(&leaf.actor, "erase a person's data"),
             "principal.suspended" => self.suspension(body(leaf.body)?, true),
             "principal.resumed" => self.suspension(body(leaf.body)?, false),
             "limit.set" | "limit.removed" | "limit.threshold" | "rate.set" | "rate.removed"
             | "policy.published" | "policy.rolled_back" | "policy.reloaded" => {
-                self.rules(index, leaf)
+                self.rules(index, leaf).map_err(absent)
             }
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
                 let issued: InvoiceIssued = body(leaf.body)?;
                 match self.issued.insert(issued.id, (index, issued)) {
                     None => Ok(()),
-                    Some((first, _)) => Err(format!("leaf {first} issues the same invoice")),
+                    Some((first, _)) => Err(Fault::Wrong(format!(
+                        "leaf {first} issues the same invoice"
+                    ))),
                 }
             }
             _ => Ok(()),
@@ -188,25 +229,33 @@ impl RecordChecker {
     ///
     /// Says in one sentence what does not hold.
     pub fn attachment(&mut self, path: &str, bytes: &[u8]) -> Result<(), String> {
+        let judged = self.judge_attachment(path, bytes);
+        self.unless_unread(path, judged)
+    }
+
+    fn judge_attachment(&mut self, path: &str, bytes: &[u8]) -> Result<(), Fault> {
         let named = |kind: &str| path.strip_prefix(kind)?.strip_suffix(".json");
         if let Some(digest) = named(POLICIES) {
-            return self.policies.files(digest, bytes);
+            return self.policies.files(digest, bytes).map_err(absent);
         }
         let Some(id) = named(INVOICES) else {
-            return Err("no file of this kind belongs into a bundle".to_owned());
+            let message = "no file of this kind belongs into a bundle";
+            return Err(Fault::Wrong(message.to_owned()));
         };
         let invoice: Invoice = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         let canonical = canonical_json(&invoice).map_err(|error| error.to_string())?;
         if canonical != bytes || invoice.id.to_string() != id {
-            return Err("is not the canonical JSON (RFC 8785) of that invoice".to_owned());
+            let message = "is not the canonical JSON (RFC 8785) of that invoice";
+            return Err(Fault::Wrong(message.to_owned()));
         }
         let (leaf, issued) = self
             .issued
             .remove(&invoice.id)
-            .ok_or("the log knows no such invoice")?;
+            .ok_or_else(|| absent("the log knows no such invoice".to_owned()))?;
         let found = InvoiceIssued::of(&invoice).map_err(|error| error.to_string())?;
         if invoice.leaf != Some(leaf) || found != issued {
-            return Err(format!("differs from the invoice that leaf {leaf} issues"));
+            let message = format!("differs from the invoice that leaf {leaf} issues");
+            return Err(Fault::Wrong(message));
         }
         self.invoice(leaf, &invoice)
     }
@@ -230,39 +279,47 @@ impl RecordChecker {
         invoices.chain(policies).collect()
     }
 
-    fn principal(&mut self, principal: Principal) -> Result<(), String> {
+    fn principal(&mut self, principal: Principal) -> Result<(), Fault> {
         let name = principal.name.clone();
         if principal.kind == PrincipalType::Human {
             self.roles.entry(name.clone()).or_default();
         }
         match self.keys.insert(name, principal.verifying_key) {
             None => Ok(()),
-            Some(_) => Err(format!("{} was created before", principal.name)),
+            Some(_) => {
+                let message = format!("{} was created before", principal.name);
+                Err(Fault::Wrong(message))
+            }
         }
     }
 
-    fn role(&mut self, actor: &PrincipalName, set: RoleSet) -> Result<(), String> {
+    fn by_owner(&self, actor: &PrincipalName, what: &str) -> Result<(), Fault> {
         let held = self.roles.get(actor);
-        if !held.is_some_and(|roles| roles.contains(&Role::Owner)) {
-            return Err(format!("only an owner may set roles; {actor} is not"));
+        if held.is_some_and(|roles| roles.contains(&Role::Owner)) {
+            return Ok(());
         }
+        Err(absent(format!("only an owner may {what}; {actor} is not")))
+    }
+
+    fn role(&mut self, actor: &PrincipalName, set: RoleSet) -> Result<(), Fault> {
+        self.by_owner(actor, "set roles")?;
         let name = set.principal;
         if self.owner.as_ref() == Some(&name) {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "{name} founded the organization and stays its owner"
-            ));
+            )));
         }
         let Some(roles) = self.roles.get_mut(&name) else {
-            return Err(format!("is about {name}, who is no human of it"));
+            return Err(absent(format!("is about {name}, who is no human of it")));
         };
         roles.insert(set.role);
         Ok(())
     }
 
-    fn suspension(&mut self, of: Suspension, begins: bool) -> Result<(), String> {
+    fn suspension(&mut self, of: Suspension, begins: bool) -> Result<(), Fault> {
         let name = of.principal;
         if !self.keys.contains_key(&name) {
-            return Err(format!("is about {name}, who was never created"));
+            return Err(absent(format!("is about {name}, who was never created")));
         }
         let fits = if begins {
             self.suspended.insert(name.clone())
@@ -271,22 +328,25 @@ impl RecordChecker {
         };
         match (fits, begins) {
             (true, _) => Ok(()),
-            (false, true) => Err(format!("suspends {name}, who was suspended already")),
-            (false, false) => Err(format!("resumes {name}, who was not suspended")),
+            (false, true) => Err(absent(format!(
+                "suspends {name}, who was suspended already"
+            ))),
+            (false, false) => Err(absent(format!("resumes {name}, who was not suspended"))),
         }
     }
 
-    fn delegation(&mut self, signed: SignedLink) -> Result<(), String> {
+    fn delegation(&mut self, signed: SignedLink) -> Result<(), Fault> {
         let mut chain = vec![signed.clone()];
         let mut parent = signed.link.parent;
         while let Some(id) = parent {
             if self.revoked.contains(&id) {
-                return Err(format!("delegates from {id}, which was revoked"));
+                let message = format!("delegates from {id}, which was revoked");
+                return Err(Fault::Wrong(message));
             }
             let above = self
                 .links
                 .get(&id)
-                .ok_or_else(|| format!("delegates from {id}, which was never granted"))?;
+                .ok_or_else(|| absent(format!("delegates from {id}, which was never granted")))?;
             parent = above.link.parent;
             chain.push(above.clone());
         }
@@ -295,7 +355,13 @@ impl RecordChecker {
             .iter()
             .flat_map(|hop| [&hop.link.delegator, &hop.link.delegatee]);
         if let Some(name) = names.find(|name| self.suspended.contains(name)) {
-            return Err(format!("delegates through {name}, who was suspended"));
+            let message = format!("delegates through {name}, who was suspended");
+            return Err(absent(message));
+        }
+        let mut names = chain.iter().map(|hop| &hop.link.delegator);
+        if let Some(name) = names.find(|name| !self.keys.contains_key(name)) {
+            let message = format!("is signed by {name}, who was never created");
+            return Err(absent(message));
         }
         verify_chain(&chain, &|name| self.keys.get(name).cloned())
             .map_err(|error| creto_errors::chain(&error))?;
@@ -308,30 +374,31 @@ impl RecordChecker {
         index: LeafIndex,
         action: Option<ActionId>,
         settled: UsageSettled,
-    ) -> Result<(), String> {
-        let action = action.ok_or("a settlement names no action")?;
+    ) -> Result<(), Fault> {
+        let action = action.ok_or_else(|| "a settlement names no action".to_owned())?;
         let price = settled
             .unit_price
             .checked_mul(settled.units)
             .map_err(|error| error.to_string())?;
         if price != settled.cost {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "{} units at {} are {price}, not {}",
                 settled.units, settled.unit_price, settled.cost
-            ));
+            )));
         }
         if let Some(unknown) = settled
             .delegations
             .iter()
             .find(|link| !self.links.contains_key(link))
         {
-            return Err(format!("is charged to {unknown}, which was never granted"));
+            let message = format!("is charged to {unknown}, which was never granted");
+            return Err(absent(message));
         }
         self.settled.insert(index, (action, settled));
         Ok(())
     }
 
-    fn invoice(&mut self, leaf: LeafIndex, invoice: &Invoice) -> Result<(), String> {
+    fn invoice(&mut self, leaf: LeafIndex, invoice: &Invoice) -> Result<(), Fault> {
         let mut total = Money::zero(invoice.total.currency());
         for line in &invoice.lines {
             self.line(leaf, &invoice.customer, line)?;
@@ -340,10 +407,10 @@ impl RecordChecker {
                 .map_err(|error| error.to_string())?;
         }
         if total != invoice.total {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "its lines add up to {total}, not {}",
                 invoice.total
-            ));
+            )));
         }
         Ok(())
     }
@@ -353,14 +420,14 @@ impl RecordChecker {
         issued: LeafIndex,
         customer: &PrincipalName,
         line: &InvoiceLine,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         let mut quantity = 0_u64;
         for event in &line.events {
             let (action, settled) = self.settled.get(&event.leaf).ok_or_else(|| {
-                format!(
+                absent(format!(
                     "{} points to leaf {}, which settles nothing",
                     event.event_id, event.leaf
-                )
+                ))
             })?;
             let same = event.leaf < issued
                 && *action == event.action_id
@@ -371,17 +438,18 @@ impl RecordChecker {
                 && settled.action == line.action
                 && settled.customer == *customer;
             if !same {
-                return Err(format!(
+                return Err(Fault::Wrong(format!(
                     "{} differs from what leaf {} settles",
                     event.event_id, event.leaf
-                ));
+                )));
             }
             if !self.billed.insert(event.event_id) {
-                return Err(format!("{} is billed twice", event.event_id));
+                let message = format!("{} is billed twice", event.event_id);
+                return Err(Fault::Wrong(message));
             }
             quantity = quantity
                 .checked_add(event.units)
-                .ok_or("a line has too many units")?;
+                .ok_or_else(|| "a line has too many units".to_owned())?;
         }
         let amount = line
             .unit_price
@@ -389,12 +457,56 @@ impl RecordChecker {
             .map_err(|error| error.to_string())?
             .round_to_minor_unit();
         if quantity != line.quantity || amount != line.amount {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "the line of {} for {} does not add up",
                 line.agent, line.action
-            ));
+            )));
         }
         Ok(())
+    }
+}
+
+/// What is wrong with a record.
+enum Fault {
+    /// It contradicts itself, or what is there.
+    Wrong(String),
+    /// What it needs is not there, or was not undone.
+    Absent(String),
+}
+
+impl From<String> for Fault {
+    fn from(message: String) -> Self {
+        Self::Wrong(message)
+    }
+}
+
+const fn absent(message: String) -> Fault {
+    Fault::Absent(message)
+}
+
+/// Whether a record of the kind `unread` may hold what a record of `kind`, or a file at
+/// that path, needs.
+fn leans(kind: &str, unread: &str) -> bool {
+    let people = matches!(unread, "organization.created" | "principal.created");
+    let granted = unread == "delegation.granted";
+    match kind {
+        "delegation.granted" => people || granted || unread == "principal.resumed",
+        "delegation.refused" | "delegation.revoked" | "usage.settled" => granted,
+        "role.set" | SUBJECT_ERASED => people || unread == "role.set",
+        "principal.suspended" | "principal.resumed" => {
+            people || matches!(unread, "principal.suspended" | "principal.resumed")
+        }
+        _ => {
+            let family = |names: &[&str]| names.iter().any(|name| unread.starts_with(name));
+            let rules = family(&["limit.", "rate.", "policy."]);
+            if kind.starts_with(INVOICES) {
+                matches!(unread, "usage.settled" | "invoice.issued")
+            } else if kind.starts_with(POLICIES) {
+                rules
+            } else {
+                people || granted || rules || unread == "role.set"
+            }
+        }
     }
 }
 

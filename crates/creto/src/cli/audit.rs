@@ -30,6 +30,9 @@ pub(crate) enum AuditCommand {
         /// The file to write the leaf itself to; it must not exist
         #[arg(long, value_name = "FILE")]
         leaf_to: Option<PathBuf>,
+        /// The file to write what the leaf commits to, salt and payload; it must not exist
+        #[arg(long, value_name = "FILE")]
+        opening_to: Option<PathBuf>,
     },
     /// Check a proof with public keys alone, without a server
     ///
@@ -127,6 +130,10 @@ pub(crate) struct CheckProofArgs {
     /// The file with the leaf, as `prove --leaf-to` writes it
     #[arg(long, value_name = "FILE")]
     pub(crate) leaf: PathBuf,
+    /// The file with what the leaf commits to, as `prove --opening-to` writes it: prints
+    /// the record
+    #[arg(long, value_name = "FILE")]
+    pub(crate) opening: Option<PathBuf>,
     /// The log's verifier key
     #[arg(long, value_name = "VKEY")]
     pub(crate) key: String,

@@ -29,8 +29,12 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
                 .client()?
                 .get(&format!("/v1/audit/leaves/{index}"))?;
             let record = answer.get("record").unwrap_or(&Value::Null);
+            let withheld = match at(&answer, "/withheld") {
+                why if why.is_empty() => String::new(),
+                why => format!("\n\nThe rest of the record is {}.", printable_lines(&why)),
+            };
             let text = format!(
-                "{}\n\n{}\n",
+                "{}{withheld}\n\n{}\n",
                 printable_lines(&format!("{record:#}")),
                 printable_lines(at(&answer, "/proof").trim_end())
             );
@@ -38,15 +42,31 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
         }
         AuditCommand::Search(args) => search(&context.client()?, &args),
         AuditCommand::CheckProof(args) => transparency::check_proof(&args),
-        AuditCommand::Prove { leaf, leaf_to } => {
+        AuditCommand::Prove {
+            leaf,
+            leaf_to,
+            opening_to,
+        } => {
             let answer = context.client()?.get(&format!("/v1/audit/leaves/{leaf}"))?;
+            let new = |path: &Path, bytes: &[u8]| {
+                std::fs::File::create_new(path)
+                    .and_then(|mut file| file.write_all(bytes))
+                    .map_err(file_error("write", path))
+            };
             if let Some(path) = leaf_to {
                 let leaf = answer.get("leaf").and_then(Value::as_str);
                 let leaf = leaf.and_then(|text| STANDARD.decode(text).ok());
-                let leaf = leaf.ok_or(CliError::Answer { what: "leaf" })?;
-                std::fs::File::create_new(&path)
-                    .and_then(|mut file| file.write_all(&leaf))
-                    .map_err(file_error("write", &path))?;
+                new(&path, &leaf.ok_or(CliError::Answer { what: "leaf" })?)?;
+            }
+            if let Some(path) = opening_to {
+                let opening = answer.get("opening");
+                let opening = opening.ok_or_else(|| CliError::NoOpening {
+                    why: match at(&answer, "/withheld") {
+                        why if why.is_empty() => "the leaf says all itself".to_owned(),
+                        why => why,
+                    },
+                })?;
+                new(&path, opening.to_string().as_bytes())?;
             }
             let proof = answer
                 .get("proof")
@@ -101,7 +121,10 @@ fn records(answer: &Value) -> String {
                 instant(item, "/record/at"),
                 at(item, "/record/kind"),
                 at(item, "/record/actor"),
-                at(item, "/record/body"),
+                match at(item, "/withheld") {
+                    why if why.is_empty() => at(item, "/record/body"),
+                    why => format!("({why})"),
+                },
             ]
         })
         .collect();

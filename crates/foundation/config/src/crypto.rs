@@ -12,6 +12,8 @@ pub struct CryptoSection {
     pub signatures: AlgorithmsSection,
     /// `[crypto.key_wrapping]`: private keys at rest.
     pub key_wrapping: AlgorithmsSection,
+    /// `[crypto.sealing]`: payloads of records at rest.
+    pub sealing: AlgorithmsSection,
 }
 
 /// The algorithms of one kind.

@@ -179,6 +179,30 @@ pub(crate) enum LeafFault {
     OtherIndex(u64),
     #[error("it says that it belongs to {0}")]
     OtherOrg(String),
+    #[error("it is of version {0}, which this program does not know")]
+    OtherVersion(u8),
+    #[error("the payload is not the one that it commits to")]
+    OtherPayload,
+    #[error("its payload is not one of a record: {0}")]
+    NotAPayload(String),
+    #[error("its payload is kept nowhere, and it is not in clear")]
+    NoPayload,
+    #[error("it is in clear, and has a payload beside it")]
+    NeedlessPayload,
+}
+
+/// What is stored for a leaf is not the record that the leaf is of.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct RecordFault(#[from] LeafFault);
+
+impl From<RecordFault> for StoreError {
+    fn from(fault: RecordFault) -> Self {
+        Self::Corrupt {
+            what: "record",
+            source: Box::new(fault),
+        }
+    }
 }
 
 /// Contradictions that the log's own formats find.

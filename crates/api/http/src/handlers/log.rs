@@ -8,8 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use creto_audit::{SearchField, SearchQuery, SearchTerm};
-use creto_governor::GovernError;
+use creto_audit::{Content, SearchField, SearchQuery, SearchTerm, Withheld};
 use creto_types::{LeafIndex, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,14 +24,31 @@ use crate::handlers::Reply;
 pub(crate) struct LeafAnswer {
     /// Its place.
     index: LeafIndex,
-    /// The leaf; its RFC 8785 form is what was hashed.
+    /// The record: what the leaf says, and what it commits to.
     record: Value,
-    /// The leaf's bytes, in base64.
+    /// Why the record has the fields of its leaf alone: `erased` or `expired`. Absent
+    /// when it is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withheld: Option<&'static str>,
+    /// The leaf's bytes, in base64: what was hashed.
     leaf: String,
+    /// What the leaf commits to. Absent when it is withheld, or when the leaf is older
+    /// than commitments and says all itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opening: Option<OpeningAnswer>,
     /// C2SP tlog-proof.
     proof: String,
     /// The signed checkpoint that the proof leads to.
     checkpoint: String,
+}
+
+/// What a leaf commits to: with it anybody can check that the record is the leaf's.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct OpeningAnswer {
+    /// The salt, in base64.
+    salt: String,
+    /// The payload's bytes, in base64.
+    payload: String,
 }
 
 /// The keys that sign the log's checkpoints, as note tools read them.
@@ -106,8 +122,12 @@ pub(crate) struct RecordsQuery {
 pub(crate) struct FoundRecord {
     /// Its place, for `/v1/audit/leaves/{index}`.
     leaf: LeafIndex,
-    /// The leaf, read.
+    /// The record.
     record: Value,
+    /// Why the record has the fields of its leaf alone: `erased` or `expired`. Absent
+    /// when it is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withheld: Option<&'static str>,
 }
 
 /// Records that were found.
@@ -145,11 +165,20 @@ pub(crate) async fn leaf(
     Name(index): Name<u64>,
 ) -> Reply<LeafAnswer> {
     let proof = app.governor.leaf(&caller, LeafIndex(index)).await?;
-    let record = serde_json::from_slice(&proof.bytes).map_err(GovernError::Encoding)?;
+    let (record, withheld) = proof.record.into_parts();
+    let opening = match &proof.content {
+        Content::Opened(opening) => Some(OpeningAnswer {
+            salt: STANDARD.encode(opening.salt()),
+            payload: STANDARD.encode(opening.payload()),
+        }),
+        Content::Clear | Content::Withheld(_) => None,
+    };
     Ok(Json(LeafAnswer {
         index: proof.index,
         record,
+        withheld: withheld.map(Withheld::as_str),
         leaf: STANDARD.encode(&proof.bytes),
+        opening,
         proof: proof.proof,
         checkpoint: String::from_utf8_lossy(&proof.checkpoint).into_owned(),
     }))
@@ -223,9 +252,13 @@ pub(crate) async fn records(
     };
     let page = app.governor.search_log(&caller, query).await?;
     let mut items = Vec::with_capacity(page.records.len());
-    for (leaf, bytes) in page.records {
-        let record = serde_json::from_slice(&bytes).map_err(GovernError::Encoding)?;
-        items.push(FoundRecord { leaf, record });
+    for (leaf, record) in page.records {
+        let (record, withheld) = record.into_parts();
+        items.push(FoundRecord {
+            leaf,
+            record,
+            withheld: withheld.map(Withheld::as_str),
+        });
     }
     Ok(Json(RecordsAnswer {
         items,

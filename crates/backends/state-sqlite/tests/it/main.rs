@@ -14,3 +14,10 @@ mod governor;
 mod metering;
 mod nhi;
 mod oversight;
+mod payloads;
+
+/// Changes a database that nobody has open, as a broken or hostile machine would.
+pub(crate) fn sqlite(path: &std::path::Path, statements: &str) {
+    let raw = rusqlite::Connection::open(path).unwrap();
+    raw.execute_batch(statements).unwrap();
+}

@@ -5,6 +5,7 @@ mod export;
 mod keys;
 mod leaves;
 mod manifest;
+mod payloads;
 mod reader;
 mod verify;
 
@@ -13,6 +14,7 @@ use std::fmt;
 use creto_crypto::SignatureAlgorithm;
 
 pub(crate) use export::{Source, export};
+pub use payloads::Unread;
 pub use reader::{BundleReader, DirectoryBundle};
 pub use verify::{AttachmentCheck, LeafCheck, Trust, VerifyReport, verify_bundle};
 

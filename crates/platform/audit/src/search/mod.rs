@@ -17,7 +17,7 @@ pub(crate) use follow::Follower;
 pub use terms::{MAX_VALUE_BYTES, SearchField, SearchTerm};
 
 use crate::error::corrupt;
-use crate::{AuditError, Journal};
+use crate::{AuditError, Journal, Record};
 
 /// Looks into the index for one page, at most; a page ends there, with what was found and
 /// the place to go on from. A look takes some microseconds.
@@ -123,8 +123,9 @@ pub struct SearchQuery {
 /// Some of what was looked for, newest first.
 #[derive(Clone, Debug)]
 pub struct SearchPage {
-    /// Leaves.
-    pub records: Vec<(LeafIndex, Vec<u8>)>,
+    /// What they say. A record of which only the leaf is left is here when nothing was
+    /// asked for that its leaf does not say itself.
+    pub records: Vec<(LeafIndex, Record)>,
     /// `before` of the next page; none at the end. There may be one although this page
     /// is not full: a page does a bounded amount of work.
     pub next: Option<LeafIndex>,
@@ -149,10 +150,20 @@ pub(crate) async fn search(
     if let Some(since) = query.since {
         span.start = first_since(journal, org, since, span.clone()).await?;
     }
+    let said_by_leaf = query
+        .terms
+        .iter()
+        .all(|term| term.field == SearchField::Kind);
     let found = index.find(org, span, query.terms, query.limit).await?;
     let mut records = Vec::with_capacity(found.leaves.len());
     for leaf in found.leaves {
-        records.push((leaf, read(journal, org, leaf.0).await?));
+        let stored = journal.records(org, leaf.0, 1).await?.pop();
+        let record = stored.ok_or_else(|| missing(org, leaf.0))?.read();
+        let record = record.map_err(|fault| corrupt(org, format!("leaf {leaf}"), fault))?;
+        // The index may be behind what was erased.
+        if said_by_leaf || record.withheld().is_none() {
+            records.push((leaf, record));
+        }
     }
     Ok(SearchPage {
         records,
@@ -164,7 +175,11 @@ pub(crate) async fn search(
 
 async fn read(journal: &dyn Journal, org: OrgId, leaf: u64) -> Result<Vec<u8>, AuditError> {
     let bytes = journal.read(org, leaf, 1).await?.pop();
-    bytes.ok_or_else(|| corrupt(org, format!("leaf {leaf}"), "the journal does not have it"))
+    bytes.ok_or_else(|| missing(org, leaf))
+}
+
+fn missing(org: OrgId, leaf: u64) -> AuditError {
+    corrupt(org, format!("leaf {leaf}"), "the journal does not have it")
 }
 
 #[derive(Deserialize)]

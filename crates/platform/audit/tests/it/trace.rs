@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use creto_audit::conformance::{org, record};
-use creto_audit::{AuditConfig, Journal, RecordClass};
+use creto_audit::{AuditConfig, Journal, RecordClass, StoredRecord};
 use creto_errors::Classify as _;
 use creto_types::{Evidence, LeafIndex, OrgId, StoreError};
 use tokio::sync::Semaphore;
@@ -127,6 +127,15 @@ impl Journal for Gated {
 
     async fn read(&self, org: OrgId, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         self.inner.read(org, from, max).await
+    }
+
+    async fn records(
+        &self,
+        org: OrgId,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        self.inner.records(org, from, max).await
     }
 
     async fn size(&self, org: OrgId) -> Result<u64, StoreError> {

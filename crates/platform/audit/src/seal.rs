@@ -1,0 +1,223 @@
+//! Payloads at rest: each under the key of its subject, which is destroyed to erase them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use creto_crypto::{
+    AeadAlgorithm, AeadKey, Allowed, AllowedAlgorithms, CryptoError, CryptoProvider, KdfAlgorithm,
+    KeyRing, Keystore, Sealed, Secret, WrapAlgorithm, WrappedKey, WrappingKey,
+};
+use creto_types::{OrgId, SubjectId};
+
+use crate::{Commitment, Opening};
+
+/// Bytes of a subject's key.
+const KEY_LEN: usize = 32;
+
+/// Bytes of a nonce, of either cipher.
+const NONCE_LEN: usize = 12;
+
+/// Separates the keys of payloads from whatever else may be derived of a subject's.
+const CONTEXT: &[u8] = b"creto/payload/v1\0";
+
+/// The key of a subject, in memory. Wiped when it is dropped.
+#[derive(Clone)]
+pub struct SubjectKey {
+    secret: Secret,
+    /// Of the cipher for new payloads.
+    cipher: AeadKey,
+}
+
+impl fmt::Debug for SubjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubjectKey").finish_non_exhaustive()
+    }
+}
+
+/// A subject that was made and is not stored yet.
+#[derive(Clone, Debug)]
+pub struct NewSubject {
+    /// Its pseudonym.
+    pub id: SubjectId,
+    /// Its key.
+    pub key: SubjectKey,
+    /// The same for the store, under the organization's wrapping key.
+    pub wrapped: WrappedKey,
+}
+
+/// Makes subjects, and seals and opens payloads.
+pub struct Sealer {
+    keystore: Arc<dyn Keystore>,
+    provider: Arc<dyn CryptoProvider>,
+    wrapping: Allowed<WrapAlgorithm>,
+    aead: Allowed<AeadAlgorithm>,
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealer").finish_non_exhaustive()
+    }
+}
+
+impl Sealer {
+    /// Keys are wrapped and payloads sealed by the algorithms for new objects; what is of
+    /// an accepted one is opened.
+    #[must_use]
+    pub fn new(
+        keystore: Arc<dyn Keystore>,
+        provider: Arc<dyn CryptoProvider>,
+        algorithms: &AllowedAlgorithms,
+    ) -> Self {
+        Self {
+            keystore,
+            provider,
+            wrapping: algorithms.wrapping.clone(),
+            aead: algorithms.aead.clone(),
+        }
+    }
+
+    /// With keys that everybody knows.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the digits are a key")]
+    pub fn for_tests() -> Self {
+        let random = Arc::new(creto_types::SystemRandom);
+        let provider = Arc::new(creto_crypto::AwsLcProvider::new(random));
+        let root = creto_crypto::RootKey::from_hex(&"5".repeat(64)).expect("it is hexadecimal");
+        Self::new(
+            Arc::new(creto_crypto::LocalKeystore::new(root, provider.clone())),
+            provider,
+            &AllowedAlgorithms::default(),
+        )
+    }
+
+    /// A new subject. Its key is wrapped under this wrapping key; without one, directly
+    /// under the root key.
+    pub fn make(
+        &self,
+        org: OrgId,
+        wrapping: Option<&WrappingKey>,
+    ) -> Result<NewSubject, CryptoError> {
+        let mut bytes = [0_u8; 16];
+        self.provider.random(&mut bytes);
+        let id = SubjectId::of_random(bytes);
+        let mut secret = vec![0; KEY_LEN];
+        self.provider.random(&mut secret);
+        let secret = Secret::new(secret);
+        let ring = self.ring(org, wrapping)?;
+        let wrapped = ring.wrap(org, &id.key_purpose(org), &secret)?;
+        let key = self.ready(secret)?;
+        Ok(NewSubject { id, key, wrapped })
+    }
+
+    /// The key of a stored subject. `wrapping` is the wrapping key that it names.
+    pub fn unlock(
+        &self,
+        org: OrgId,
+        subject: SubjectId,
+        wrapping: Option<&WrappingKey>,
+        wrapped: &WrappedKey,
+    ) -> Result<SubjectKey, CryptoError> {
+        let ring = self.ring(org, wrapping)?;
+        self.ready(ring.unwrap(org, &subject.key_purpose(org), wrapped)?)
+    }
+
+    fn ring(&self, org: OrgId, wrapping: Option<&WrappingKey>) -> Result<KeyRing, CryptoError> {
+        let ring = KeyRing::new(
+            Arc::clone(&self.keystore),
+            Arc::clone(&self.provider),
+            self.wrapping.clone(),
+        );
+        if let Some(key) = wrapping {
+            ring.add(org, key)?;
+        }
+        Ok(ring)
+    }
+
+    fn ready(&self, secret: Secret) -> Result<SubjectKey, CryptoError> {
+        let cipher = cipher(&secret, self.aead.for_new())?;
+        Ok(SubjectKey { secret, cipher })
+    }
+
+    /// A fresh salt.
+    #[must_use]
+    pub fn salt(&self) -> [u8; 32] {
+        let mut salt = [0; 32];
+        self.provider.random(&mut salt);
+        salt
+    }
+
+    /// Salt and payload for the store. They are bound to whose they are, and to the
+    /// leaf's commitment; where the leaf stands is not known yet.
+    pub fn seal(
+        &self,
+        key: &SubjectKey,
+        org: OrgId,
+        subject: SubjectId,
+        commitment: Commitment,
+        opening: &Opening,
+    ) -> Result<Vec<u8>, CryptoError> {
+        let bound = bound(org, subject, commitment);
+        let sealed = self
+            .provider
+            .seal(&key.cipher, &bound, &opening.to_bytes())?;
+        let name = sealed.algorithm().as_str();
+        let length = u8::try_from(name.len()).map_err(|_| CryptoError::Engine {
+            operation: "naming a cipher",
+        })?;
+        let mut bytes = Vec::with_capacity(1 + name.len() + NONCE_LEN + sealed.ciphertext().len());
+        bytes.push(length);
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(sealed.nonce());
+        bytes.extend_from_slice(sealed.ciphertext());
+        Ok(bytes)
+    }
+
+    /// What [`Sealer::seal`] sealed for the same subject and commitment.
+    pub fn open(
+        &self,
+        key: &SubjectKey,
+        org: OrgId,
+        subject: SubjectId,
+        commitment: Commitment,
+        bytes: &[u8],
+    ) -> Result<Opening, CryptoError> {
+        let (algorithm, nonce, ciphertext) = parts(bytes).ok_or(CryptoError::OpenFailed)?;
+        let algorithm = self.aead.check(algorithm)?;
+        let sealed = Sealed::from_parts(algorithm, nonce, ciphertext)?;
+        let bound = bound(org, subject, commitment);
+        let opened = if algorithm == key.cipher.algorithm() {
+            self.provider.open(&key.cipher, &bound, &sealed)?
+        } else {
+            let cipher = cipher(&key.secret, algorithm)?;
+            self.provider.open(&cipher, &bound, &sealed)?
+        };
+        Opening::from_bytes(opened.expose()).ok_or(CryptoError::OpenFailed)
+    }
+}
+
+/// Each cipher has a key of its own, so that no key is used with two.
+fn cipher(secret: &Secret, algorithm: AeadAlgorithm) -> Result<AeadKey, CryptoError> {
+    let mut derived = vec![0; KEY_LEN];
+    let info = [CONTEXT, algorithm.as_str().as_bytes()];
+    let outcome = KdfAlgorithm::HkdfSha256.derive(&[], secret.expose(), &info, &mut derived);
+    // Wiped from here on, whatever came of it.
+    let derived = Secret::new(derived);
+    outcome?;
+    AeadKey::from_bytes(algorithm, derived.expose())
+}
+
+fn bound(org: OrgId, subject: SubjectId, commitment: Commitment) -> Vec<u8> {
+    let mut bytes = CONTEXT.to_vec();
+    bytes.extend_from_slice(format!("{org}\0{subject}\0").as_bytes());
+    bytes.extend_from_slice(commitment.as_bytes());
+    bytes
+}
+
+fn parts(bytes: &[u8]) -> Option<(AeadAlgorithm, &[u8], &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (nonce, ciphertext) = rest.split_at_checked(NONCE_LEN)?;
+    let algorithm = std::str::from_utf8(name).ok()?.parse().ok()?;
+    Some((algorithm, nonce, ciphertext))
+}
