@@ -23,6 +23,7 @@ use creto_oversight::Oversight;
 use creto_runtime::{GatewayServices, Limits, RuntimeError};
 use creto_state_sqlite::{
     SqliteGovernor, SqliteIndex, SqliteJournal, SqliteLedger, SqliteOversight, SqliteReplies,
+    SqliteSubjects,
 };
 use creto_telemetry::{LogConfig, Metrics, TelemetryError};
 use creto_tiles_fs::FsTiles;
@@ -37,6 +38,9 @@ use crate::platform::{NhiLogKeys, Platform};
 
 /// How often time alone is looked at: reservations and requests that run out.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// After how many sweeps it is looked again for what is left of people who were erased.
+const ERASED_EACH: u32 = 60;
 
 /// How long open requests may take once the server was told to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -314,6 +318,7 @@ async fn assemble(
             records: Arc::clone(&state) as _,
             sandboxes: Arc::clone(&state) as _,
             policies: state,
+            subjects: Arc::new(SqliteSubjects::new(Arc::clone(database))),
             shadow,
             ids: Arc::clone(&platform.ids),
             clock: Arc::clone(&platform.clock),
@@ -350,7 +355,10 @@ async fn until_stopped(work: impl Future<Output = ()>, stopping: watch::Receiver
 }
 
 async fn sweep(governor: Arc<Governor>, mut stopping: watch::Receiver<()>) {
+    // Something may be left of people who were erased before this start.
+    let mut erased = Erased::default();
     loop {
+        erased.sweep(&governor).await;
         tokio::select! {
             () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             // The channel closes, nothing is ever sent.
@@ -363,6 +371,34 @@ async fn sweep(governor: Arc<Governor>, mut stopping: watch::Receiver<()>) {
                 "a sweep failed; the next one tries again"
             );
         }
+    }
+}
+
+/// Removes what is left of people who were erased. Little is, and rarely: it is looked
+/// for at the start, and then now and then.
+#[derive(Default)]
+struct Erased {
+    pause: u32,
+}
+
+impl Erased {
+    async fn sweep(&mut self, governor: &Governor) {
+        if self.pause > 0 {
+            self.pause -= 1;
+            return;
+        }
+        self.pause = match governor.sweep_erased().await {
+            Ok(true) => ERASED_EACH,
+            Ok(false) => 0,
+            Err(error) => {
+                tracing::error!(
+                    code = error.code(),
+                    error = &error as &dyn std::error::Error,
+                    "what is left of people who were erased cannot be removed; it is tried again"
+                );
+                0
+            }
+        };
     }
 }
 

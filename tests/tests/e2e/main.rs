@@ -11,6 +11,7 @@ mod authzen;
 mod budget;
 mod delegation;
 mod demo;
+mod erasure;
 mod evidence;
 mod full_disk;
 mod grpc;

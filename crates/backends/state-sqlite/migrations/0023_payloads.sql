@@ -1,17 +1,28 @@
 -- Whose records there are. `id` is the pseudonym that leaves name, `person` the name of a
 -- principal, and empty for the organization itself. `private` is the wrapped key that the
 -- payloads are sealed under. Both are gone once the person was erased; the row stays, so
--- that the pseudonym is never anybody else's.
+-- that the pseudonym is never anybody else's. Rows are only added at the end, so that a
+-- row stays where it was written, and its key leaves no copy elsewhere in the file.
 CREATE TABLE subjects (
-    id      TEXT NOT NULL PRIMARY KEY,
+    number  INTEGER PRIMARY KEY,
+    id      TEXT NOT NULL UNIQUE,
     org     TEXT NOT NULL,
     person  TEXT,
     private TEXT,
     CHECK ((person IS NULL) = (private IS NULL))
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE UNIQUE INDEX subjects_by_person ON subjects (org, person) WHERE person IS NOT NULL;
 
 -- Salt and payload of a leaf that commits to them (docs/formats/log.md). Absent in leaves
 -- that are in clear, and where it was kept long enough.
 ALTER TABLE journal ADD COLUMN sealed BLOB;
+
+-- Persons who were erased, by the leaf that says so, until nothing else is kept of them
+-- that can go: search terms, and what their requests for a human held.
+CREATE TABLE erasures (
+    subject TEXT    NOT NULL PRIMARY KEY,
+    org     TEXT    NOT NULL,
+    person  TEXT    NOT NULL,
+    leaf    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use creto_audit::{RecordClass, Sealer};
 use creto_consensus::Epoch;
@@ -89,6 +90,14 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ),
 ];
 
+/// How long emptying the log of writes waits for readers, each time.
+const TRUNCATE_WAIT: Duration = Duration::from_secs(5);
+const TRUNCATE_TRIES: usize = 6;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the log of writes is in use all the time and cannot be emptied")]
+struct LogBusy;
+
 /// Enough for the few concurrent readers one machine has.
 const READ_CONNECTIONS: usize = 4;
 
@@ -100,6 +109,7 @@ pub struct Database {
     writer: Writer,
     epoch: Epoch,
     subjects: Arc<Subjects>,
+    path: PathBuf,
     /// Held for as long as the database is open: one owner per file.
     _lock: File,
 }
@@ -133,6 +143,7 @@ impl Database {
             writer,
             epoch,
             subjects: Arc::new(Subjects::new(sealer)),
+            path: path.to_owned(),
             _lock: lock,
         }))
     }
@@ -205,6 +216,27 @@ impl Database {
         self.writer.append(leaves).await
     }
 
+    /// Moves everything from SQLite's log of writes into the file and empties the log, in
+    /// which pages lie as they were before. Waits for whoever reads or writes.
+    pub(crate) async fn truncate_log(&self) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || {
+            let connection = Connection::open(&path).map_err(sql)?;
+            connection.busy_timeout(TRUNCATE_WAIT).map_err(sql)?;
+            for _ in 0..TRUNCATE_TRIES {
+                let busy: bool = connection
+                    .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+                    .map_err(sql)?;
+                if !busy {
+                    return Ok(());
+                }
+            }
+            Err(unavailable(LogBusy))
+        })
+        .await
+        .map_err(unavailable)?
+    }
+
     /// Runs a query on a read-only connection, away from the async threads.
     pub async fn read<T, F>(&self, job: F) -> Result<T, StoreError>
     where
@@ -251,6 +283,7 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
         .execute_batch(
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
+             PRAGMA secure_delete = ON;
              PRAGMA wal_autocheckpoint = 8000;
              PRAGMA foreign_keys = ON;
              PRAGMA trusted_schema = OFF;",

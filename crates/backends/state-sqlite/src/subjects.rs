@@ -227,6 +227,15 @@ impl Subjects {
         Ok(found)
     }
 
+    /// Forgets the key of a subject that was erased, and never remembers it again.
+    pub(crate) fn forget(&self, id: SubjectId) {
+        let mut keys = self.keys.lock();
+        keys.erased.insert(id);
+        keys.opened.remove(&id);
+        drop(keys);
+        self.known.write().retain(|_, subject| subject.id != id);
+    }
+
     /// No longer takes for granted which subjects there are.
     pub(crate) fn forget_known(&self) {
         self.known.write().clear();

@@ -24,7 +24,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::caller::{Caller, Origin};
 use crate::idempotency::Turns;
 use crate::policies::{InForce, PolicyShadow};
-use crate::ports::{ActionRecords, CommitStore, PolicyStore, Replies, SandboxStore};
+use crate::ports::{ActionRecords, CommitStore, PolicyStore, Replies, SandboxStore, SubjectStore};
 use crate::roles::Call;
 use crate::sandboxes::{Bindings, Sandboxes};
 use crate::timestamps::Taken;
@@ -62,6 +62,8 @@ pub struct Parts {
     pub sandboxes: Arc<dyn SandboxStore>,
     /// Published policies.
     pub policies: Arc<dyn PolicyStore>,
+    /// Whose records there are.
+    pub subjects: Arc<dyn SubjectStore>,
     /// Candidate policies; shared with the egress decision.
     pub shadow: Arc<PolicyShadow>,
     /// New ids.

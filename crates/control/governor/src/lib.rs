@@ -32,6 +32,7 @@ mod caller;
 pub mod conformance;
 mod delegation;
 mod egress;
+mod erasure;
 mod error;
 mod exchange;
 mod facts;
@@ -68,6 +69,7 @@ pub use billing::{InvoiceRequest, UsageQuery};
 pub use caller::{Caller, Origin};
 pub use delegation::{BudgetRequest, DelegateRequest, PrincipalRequest, TokenRequest};
 pub use egress::GovernedEgress;
+pub use erasure::{ErasureAnswer, ErasureRequest};
 pub use error::GovernError;
 pub use exchange::ExchangeRequest;
 pub use facts::{ContextJson, ContextJson as Fact, ResourceJson, TypedResource};
@@ -90,8 +92,8 @@ pub use policies::{
     TestReport, ValidationAnswer, VerdictAnswer,
 };
 pub use ports::{
-    ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxStore,
-    ServedPolicies,
+    ActionRecords, CommitStore, Erasure, PolicyStore, PolicyVersion, Replies, SandboxRow,
+    SandboxStore, ServedPolicies, SubjectStore,
 };
 pub use questions::{
     ApprovalNeeded, Asking, BatchRule, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,

@@ -1,22 +1,25 @@
 //! The governor's ports in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use creto_audit::StoredRecord;
+use creto_audit::memory::MemoryJournal;
+use creto_audit::{
+    Content, LeafError, Opening, RecordClass, StoredRecord, Withheld, leaf_bytes, sealed_leaf_bytes,
+};
 use creto_types::memory::MemoryCommits;
 use creto_types::{
     ActionId, Commit, Evidence, HybridTimestamp, LeafIndex, OrgId, PrincipalName, Receipt,
-    StoreError, StoredReply,
+    StoreError, StoredReply, SubjectId,
 };
 use parking_lot::Mutex;
 
 use crate::policies::PolicyFiles;
 use crate::{
-    ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxState,
-    SandboxStore, ServedPolicies,
+    ActionRecords, CommitStore, Erasure, PolicyStore, PolicyVersion, Replies, SandboxRow,
+    SandboxState, SandboxStore, ServedPolicies, SubjectStore,
 };
 
 /// All of the governor's ports over one in-memory journal.
@@ -25,6 +28,10 @@ pub struct MemoryGovernor {
     commits: Arc<MemoryCommits>,
     sandboxes: Mutex<BTreeMap<(OrgId, String), SandboxRow>>,
     policies: Mutex<Policies>,
+    /// Who was erased, and by which leaf. A record is its actor's here.
+    erased: Mutex<BTreeMap<(OrgId, PrincipalName), LeafIndex>>,
+    /// Who is suspended, as far as the tests say.
+    suspended: Mutex<BTreeSet<(OrgId, PrincipalName)>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +49,73 @@ impl MemoryGovernor {
             commits,
             sandboxes: Mutex::default(),
             policies: Mutex::default(),
+            erased: Mutex::default(),
+            suspended: Mutex::default(),
         }
+    }
+
+    /// Says who is suspended: identities are kept elsewhere.
+    pub fn suspend(&self, org: OrgId, person: &PrincipalName) {
+        self.suspended.lock().insert((org, person.clone()));
+    }
+
+    fn leaf(
+        &self,
+        (record, leaf, ts): Placed<'_>,
+    ) -> Result<(LeafIndex, StoredRecord), StoreError> {
+        let broken = |error: LeafError| StoreError::Corrupt {
+            what: "evidence",
+            source: Box::new(error),
+        };
+        let class = RecordClass::Evidence;
+        let person = (record.org, record.actor.clone());
+        let erased = self.erased.lock().get(&person).copied();
+        let stored = if erased.is_some_and(|by| leaf < by) {
+            let opening = Opening::of(record, [0; 32]).map_err(broken)?;
+            let subject = MemoryJournal::subject(record.org, &record.actor);
+            let commitment = opening.commitment();
+            StoredRecord {
+                leaf: sealed_leaf_bytes(leaf, ts, class, record, subject, commitment)
+                    .map_err(broken)?,
+                content: Content::Withheld(Withheld::Erased),
+            }
+        } else {
+            StoredRecord::clear(leaf_bytes(leaf, ts, class, record).map_err(broken)?)
+        };
+        Ok((leaf, stored))
+    }
+}
+
+#[async_trait]
+impl SubjectStore for MemoryGovernor {
+    async fn subject(
+        &self,
+        org: OrgId,
+        person: &PrincipalName,
+    ) -> Result<Option<SubjectId>, StoreError> {
+        let known = (org, person.clone());
+        let any = self.commits.evidence(org);
+        let any = any.iter().any(|record| record.actor == *person);
+        let there = any && !self.erased.lock().contains_key(&known);
+        Ok(there.then(|| MemoryJournal::subject(org, person)))
+    }
+
+    async fn erase(&self, erasure: Erasure, commit: Commit) -> Result<Receipt, StoreError> {
+        let key = (erasure.org, erasure.person.clone());
+        if !self.suspended.lock().contains(&key) {
+            return Err(StoreError::Conflict { what: "suspension" });
+        }
+        if self.subject(erasure.org, &erasure.person).await? != Some(erasure.subject) {
+            return Err(StoreError::Conflict { what: "subject" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        let leaf = receipt.leaf().unwrap_or(LeafIndex(u64::MAX));
+        self.erased.lock().insert(key, leaf);
+        Ok(receipt)
+    }
+
+    async fn sweep(&self) -> Result<bool, StoreError> {
+        Ok(true)
     }
 }
 
@@ -75,7 +148,7 @@ impl ActionRecords for MemoryGovernor {
         let evidence = self.commits.evidence(org);
         placed(&evidence)
             .filter(|(record, ..)| record.action_id == Some(action))
-            .map(leaf)
+            .map(|placed| self.leaf(placed))
             .collect()
     }
 
@@ -93,7 +166,7 @@ impl ActionRecords for MemoryGovernor {
             .filter(|(_, index, _)| before.is_none_or(|before| *index < before))
             .filter(|(record, ..)| record.kind == crate::records::ACTION_DECIDED)
             .take(limit)
-            .map(leaf)
+            .map(|placed| self.leaf(placed))
             .collect()
     }
 }
@@ -108,15 +181,6 @@ fn placed(evidence: &[Evidence]) -> impl Iterator<Item = Placed<'_>> {
         last = Some(ts);
         (record, LeafIndex(index), ts)
     })
-}
-
-fn leaf((record, leaf, ts): Placed<'_>) -> Result<(LeafIndex, StoredRecord), StoreError> {
-    creto_audit::leaf_bytes(leaf, ts, creto_audit::RecordClass::Evidence, record)
-        .map(|bytes| (leaf, StoredRecord::clear(bytes)))
-        .map_err(|error| StoreError::Corrupt {
-            what: "evidence",
-            source: Box::new(error),
-        })
 }
 
 #[async_trait]

@@ -4,7 +4,8 @@
 use async_trait::async_trait;
 use creto_audit::StoredRecord;
 use creto_types::{
-    ActionId, Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply, Timestamp,
+    ActionId, Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply, SubjectId,
+    Timestamp,
 };
 
 use crate::SandboxAnswer;
@@ -170,4 +171,36 @@ pub trait PolicyStore: Send + Sync {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<PolicyVersion>, StoreError>;
+}
+
+/// A person whose records are to be erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// The organization.
+    pub org: OrgId,
+    /// Who.
+    pub person: PrincipalName,
+    /// The pseudonym in its log.
+    pub subject: SubjectId,
+}
+
+/// Whose records there are.
+#[async_trait]
+pub trait SubjectStore: Send + Sync {
+    /// The pseudonym of a person's records; none when there are none that were not erased.
+    async fn subject(
+        &self,
+        org: OrgId,
+        person: &PrincipalName,
+    ) -> Result<Option<SubjectId>, StoreError>;
+
+    /// Destroys the key of the person's payloads, together with the commit or not at all,
+    /// and the replies that were kept for the person. On return it is durable, the key is
+    /// nowhere any more, and every reader finds the payloads erased. `Conflict` when the
+    /// person is not suspended, or has another pseudonym by now.
+    async fn erase(&self, erasure: Erasure, commit: Commit) -> Result<Receipt, StoreError>;
+
+    /// Removes what else is kept of those who were erased, as far as it can go now.
+    /// Whether nothing is left; otherwise it is to be called again.
+    async fn sweep(&self) -> Result<bool, StoreError>;
 }

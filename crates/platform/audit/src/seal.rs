@@ -83,7 +83,7 @@ impl Sealer {
     pub fn for_tests() -> Self {
         let random = Arc::new(creto_types::SystemRandom);
         let provider = Arc::new(creto_crypto::AwsLcProvider::new(random));
-        let root = creto_crypto::RootKey::from_hex(&"5".repeat(64)).expect("it is hexadecimal");
+        let root = creto_crypto::RootKey::from_hex(&"7".repeat(64)).expect("it is hexadecimal");
         Self::new(
             Arc::new(creto_crypto::LocalKeystore::new(root, provider.clone())),
             provider,

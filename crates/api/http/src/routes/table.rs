@@ -3,16 +3,16 @@
 use axum::routing::on;
 use creto_governor::{
     ActionAnswer, ActionRequest, CredentialRequest, DelegateRequest, DelegationAnswer,
-    DryRunAnswer, DryRunRequest, ExplainAnswer, ExplainRequest, FilesRequest, FollowAnswer,
-    FollowRequest, HumanAnswer, HumanRequest, InvoiceAnswer, InvoiceRequest, LeaseAnswer,
-    LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer, PoliciesInForceAnswer,
-    PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer, PrincipalRequest,
-    PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer, RetirementAnswer,
-    RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest, RollbackPoliciesRequest,
-    RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest, SecretAnswer,
-    SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer, ShadowAnswer,
-    SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer, UsageQuery,
-    ValidationAnswer,
+    DryRunAnswer, DryRunRequest, ErasureAnswer, ErasureRequest, ExplainAnswer, ExplainRequest,
+    FilesRequest, FollowAnswer, FollowRequest, HumanAnswer, HumanRequest, InvoiceAnswer,
+    InvoiceRequest, LeaseAnswer, LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer,
+    PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer,
+    PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer,
+    RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest,
+    RollbackPoliciesRequest, RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest,
+    SecretAnswer, SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer,
+    ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer,
+    UsageQuery, ValidationAnswer,
 };
 
 use super::{Auth, EXPORT, Route, WAITS};
@@ -137,7 +137,7 @@ fn secret_routes() -> [Route; 6] {
     ]
 }
 
-fn authority_routes() -> [Route; 16] {
+fn authority_routes() -> [Route; 17] {
     [
         Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
             on(f, authority::whoami)
@@ -199,6 +199,14 @@ fn authority_routes() -> [Route; 16] {
         .takes::<CredentialRequest>()
         .gives::<HumanAnswer>()
         .created(),
+        Route::post(
+            "/v1/subjects/{name}/erase",
+            "erase_subject",
+            "Erase the records of a person who is suspended, for ever; every proof stays valid",
+            |f| on(f, authority::erase_subject),
+        )
+        .takes::<ErasureRequest>()
+        .gives::<ErasureAnswer>(),
         Route::post(
             "/v1/keys/rotate",
             "rotate_keys",

@@ -10,6 +10,7 @@ mod audit;
 mod consensus;
 mod crash;
 mod database;
+mod erasure;
 mod governor;
 mod metering;
 mod nhi;

@@ -44,7 +44,7 @@ fn subject(leaf: &[u8]) -> SubjectId {
 }
 
 /// Whether any file of the database has these bytes.
-fn found_in_files(dir: &Path, bytes: &[u8]) -> bool {
+pub(crate) fn found_in_files(dir: &Path, bytes: &[u8]) -> bool {
     std::fs::read_dir(dir).unwrap().any(|entry| {
         let content = std::fs::read(entry.unwrap().path()).unwrap();
         content.windows(bytes.len()).any(|window| window == bytes)

@@ -263,6 +263,7 @@ impl World {
                         records: state.clone(),
                         sandboxes: state.clone(),
                         policies: stores.policies,
+                        subjects: state.clone(),
                         shadow: stores.shadow,
                         ids: ids.clone(),
                         clock: clock.clone(),

@@ -385,7 +385,7 @@ async fn a_journal_that_tells_another_history_is_refused() {
         |log| {
             log[298] = String::from_utf8(log[298].clone())
                 .unwrap()
-                .replace("release-bot", "planner")
+                .replace("resource.read", "resource.seen")
                 .into_bytes();
         },
         |log| {
