@@ -9,9 +9,9 @@ use creto_types::{Clock as _, SystemClock};
 
 use crate::report::{Entry, Peer};
 
-/// Where the figures begin and end in the document; what is between is replaced.
-const BEGIN: &str = "<!-- figures of a run: `make figures` writes this part -->\n";
-const END: &str = "<!-- end of the figures -->\n";
+/// The section of the document that has the figures, up to the next one.
+const SECTION: &str = "\n## Figures of a run\n";
+const NEXT: &str = "\n## ";
 
 /// Puts the figures in the place of those that the document has.
 pub(crate) fn write(
@@ -26,15 +26,15 @@ pub(crate) fn write(
 }
 
 fn replaced(text: &str, figures: &str) -> Result<String, Box<dyn Error>> {
-    let missing = || "the document does not say where its figures are";
-    let (before, rest) = text.split_once(BEGIN).ok_or_else(missing)?;
-    let (_, after) = rest.split_once(END).ok_or_else(missing)?;
-    Ok(format!("{before}{BEGIN}{figures}{END}{after}"))
+    let missing = || "the document has no section for its figures, or none after it";
+    let (before, rest) = text.split_once(SECTION).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(NEXT).ok_or_else(missing)?;
+    Ok(format!("{before}{SECTION}{figures}{NEXT}{after}"))
 }
 
 fn table(entries: &[Entry], machine: &str) -> String {
     let mut text = format!(
-        "\n{machine}\n\n| entry | value | is the | p99 | longest | beside it |\n\
+        "\nBy `make figures`: {machine}\n\n| entry | value | is the | p99 | longest | beside it |\n\
          |---|---:|---|---:|---:|---|\n"
     );
     for entry in entries {
@@ -64,7 +64,6 @@ fn table(entries: &[Entry], machine: &str) -> String {
             beside.join("; ").replace('|', "/"),
         );
     }
-    text.push('\n');
     text
 }
 
@@ -109,7 +108,7 @@ pub(crate) fn machine() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{BEGIN, END, figure, replaced, table};
+    use super::{figure, replaced, table};
     use crate::report::Entry;
 
     #[test]
@@ -127,23 +126,22 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_between_the_marks_changes() {
-        let document = format!("before\n{BEGIN}old\n{END}after\n");
+    fn only_the_section_changes() {
+        let document = "before\n\n## Figures of a run\n\nold\n\n## report.json\nafter\n";
         let entry = Entry::rate("a/b", 2_000.0).beside("limit | bare", 4_000.0);
-        let new = replaced(&document, &table(&[entry], "Here.")).expect("it has marks");
-        assert!(
-            new.starts_with(&format!("before\n{BEGIN}\nHere.\n")),
-            "{new}"
-        );
-        assert!(new.ends_with(&format!("\n{END}after\n")), "{new}");
+        let new = replaced(document, &table(&[entry], "Here.")).expect("it has the section");
+        let head = "before\n\n## Figures of a run\n\nBy `make figures`: Here.\n\n| entry |";
+        assert!(new.starts_with(head), "{new}");
+        assert!(new.ends_with(" |\n\n## report.json\nafter\n"), "{new}");
+        assert!(!new.contains("old"), "{new}");
         let row = "| `a/b` | 2,000/s | rate |  |  | 0.50 of 4,000/s limit / bare |\n";
         assert!(new.contains(row), "{new}");
-        assert!(replaced("without marks", "").is_err());
+        assert!(replaced("without a section", "").is_err());
     }
 
     /// The document that `make figures` writes to has a place for them.
     #[test]
-    fn the_document_has_its_marks() {
+    fn the_document_has_the_section() {
         let document = include_str!("../../docs/benchmarks.md");
         assert!(replaced(document, "").is_ok());
     }

@@ -59,6 +59,29 @@ impl Owned {
         !matches!(self.0.try_wait(), Ok(None))
     }
 
+    /// Waits until it is ready, and gives what `look` then found.
+    fn ready<T>(
+        &mut self,
+        what: &'static str,
+        log: PathBuf,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Result<T, DemoError> {
+        for _ in 0..START_TRIES {
+            if let Some(found) = look() {
+                return Ok(found);
+            }
+            if self.has_ended() {
+                break;
+            }
+            sleep(PAUSE);
+        }
+        Err(DemoError::NotReady {
+            what,
+            tail: tail(&log, 15),
+            log,
+        })
+    }
+
     /// SIGKILL: no warning, no last words.
     fn kill(&mut self) {
         let _ = self.0.kill();
@@ -93,20 +116,8 @@ impl ServerProcess {
         command.arg("serve");
         let mut child = Owned::spawn(command, &log)?;
         let client = Client::new(address);
-        for _ in 0..START_TRIES {
-            if client.get_bytes("/readyz").is_ok() {
-                return Ok(Self { child });
-            }
-            if child.has_ended() {
-                break;
-            }
-            sleep(PAUSE);
-        }
-        Err(DemoError::NotReady {
-            what: "server",
-            tail: tail(&log, 15),
-            log,
-        })
+        child.ready("server", log, || client.get_bytes("/readyz").ok())?;
+        Ok(Self { child })
     }
 
     /// SIGKILL, as by a machine that lost its power.
@@ -152,22 +163,10 @@ impl Witness {
             .arg("--state")
             .arg(space.path("witness"));
         let mut child = Owned::spawn(command, &log)?;
-        for _ in 0..START_TRIES {
-            if TcpStream::connect(address).is_ok() {
-                return Ok(Self {
-                    _child: child,
-                    address,
-                });
-            }
-            if child.has_ended() {
-                break;
-            }
-            sleep(PAUSE);
-        }
-        Err(DemoError::NotReady {
-            what: "witness",
-            tail: tail(&log, 15),
-            log,
+        child.ready("witness", log, || TcpStream::connect(address).ok())?;
+        Ok(Self {
+            _child: child,
+            address,
         })
     }
 }
@@ -191,30 +190,16 @@ impl ReleaseHost {
             .arg("--ports")
             .arg(&ports);
         let mut child = Owned::spawn(command, &log)?;
-        for _ in 0..START_TRIES {
-            if let Ok(text) = std::fs::read(&ports) {
-                let document: Value = serde_json::from_slice(&text).unwrap_or_default();
-                let port = |name: &str| {
-                    let port = document.get(name).and_then(Value::as_u64);
-                    port.and_then(|port| u16::try_from(port).ok())
-                };
-                if let (Some(http_port), Some(dns_port)) = (port("http"), port("dns")) {
-                    return Ok(Self {
-                        _child: child,
-                        http_port,
-                        dns_port,
-                    });
-                }
-            }
-            if child.has_ended() {
-                break;
-            }
-            sleep(PAUSE);
-        }
-        Err(DemoError::NotReady {
-            what: "release host",
-            tail: tail(&log, 15),
-            log,
+        let ports = child.ready("release host", log, || {
+            let text = std::fs::read(&ports).ok()?;
+            let document: Value = serde_json::from_slice(&text).ok()?;
+            let port = |name: &str| u16::try_from(document.get(name)?.as_u64()?).ok();
+            Some((port("http")?, port("dns")?))
+        })?;
+        Ok(Self {
+            _child: child,
+            http_port: ports.0,
+            dns_port: ports.1,
         })
     }
 }
