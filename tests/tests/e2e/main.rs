@@ -23,6 +23,7 @@ mod restart;
 mod revocation;
 mod rotation;
 mod secrets;
+mod signing;
 mod start;
 mod suspension;
 mod sweep;

@@ -51,6 +51,7 @@ mod roles;
 mod sandboxes;
 mod secrets;
 mod settlement;
+mod signing;
 mod suspension;
 mod timestamps;
 mod verify;
@@ -103,6 +104,9 @@ pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
 pub use secrets::{
     LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest,
     SecretValue,
+};
+pub use signing::{
+    PublicKeyAnswer, PublicKeysAnswer, SignRequest, SignatureValue, SigningAnswer, StatementAnswer,
 };
 pub use suspension::SuspensionRequest;
 pub use timestamps::MAX_TIMESTAMPS;

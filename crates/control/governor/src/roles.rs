@@ -106,6 +106,10 @@ calls! {
     ListLeases: Readers = ["list_leases"],
     RevokeLease: Operator = ["revoke_lease"],
 
+    // Signatures. No person signs with an agent's key.
+    Sign: Nobody = ["sign"],
+    GetPublicKeys: Readers = ["get_public_keys"],
+
     // What a person does in person. A question that carries an approval is the action
     // itself, so that asking is acting.
     SubmitAction: Nobody = ["submit_action", "request_access"],

@@ -6,6 +6,7 @@ mod human;
 mod limits;
 mod policy;
 mod secret;
+mod signing;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ pub(crate) use human::{HumanCommand, HumanOut};
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
 pub(crate) use policy::{EvalArgs, ExplainArgs, PolicyCommand, ShadowCommand};
 pub(crate) use secret::{SecretCommand, SecretLeaseArgs};
+pub(crate) use signing::{KeysArgs, SignArgs, VerifySignatureArgs};
 
 /// Creto, the governance plane for AI agents.
 ///
@@ -127,6 +129,13 @@ pub(crate) enum Command {
     /// Keep secrets, lease them to agents below you, and read what is leased to you
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// Sign a file with the key of the agent whose credential this is
+    ///
+    /// The key stays with the server, which asks policies for `identity.sign` of
+    /// `signature:NAME` and puts the signature on record before it gives it.
+    Sign(SignArgs),
+    /// Check a signature of `creto sign`, with the keys in a file or those the server has
+    VerifySignature(VerifySignatureArgs),
     /// Move to other keys and algorithms while serving, and to another root key
     #[command(subcommand)]
     Crypto(CryptoCommand),
@@ -208,6 +217,8 @@ pub(crate) enum AgentCommand {
     /// The token goes to a file that only you may read. An agent inside a sandbox
     /// needs none: the sandbox itself is its identity.
     Token(TokenArgs),
+    /// Show the public keys by which what an agent signed is checked
+    Keys(KeysArgs),
     /// Run a program in a sandbox as an agent, wait for it and show its output
     ///
     /// Example: creto agent run lnk_0192... --mount history=/history

@@ -61,6 +61,7 @@ pub(crate) fn run(context: &Context, command: AgentCommand) -> Result<Reply, Cli
             let answer = change_standing(&client, &args, "resume")?;
             Ok(Reply::new(changed("agent", &answer), answer))
         }
+        AgentCommand::Keys(args) => super::signing::keys(&client, &args),
         AgentCommand::Token(args) => token(&client, &args),
         AgentCommand::Run(args) => run_program(&client, args),
     }

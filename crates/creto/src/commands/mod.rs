@@ -14,6 +14,7 @@ mod oversight;
 mod policy;
 mod secret;
 pub(crate) mod server;
+mod signing;
 mod transparency;
 
 use crate::cli::Command;
@@ -44,6 +45,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Reply, CliError
         Command::Audit(command) => audit::run(context, command),
         Command::Policy(command) => policy::run(context, command),
         Command::Secret(command) => secret::run(context, command),
+        Command::Sign(args) => signing::sign(context, &args),
+        Command::VerifySignature(args) => signing::verify(context, &args),
         Command::Crypto(command) => crypto::run(context, command),
         Command::Whoami => identity::whoami(context),
     }

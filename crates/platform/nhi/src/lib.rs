@@ -25,6 +25,8 @@
 //! - **Private keys** are made here, one a principal and one a purpose of each
 //!   organization, stored only wrapped under the root key and wiped from memory
 //!   after use.
+//! - **What an agent signs is told apart** from every delegation and token by a frame and
+//!   context of its own, and names its signer and its purpose ([`SignedStatement`]).
 //! - **Secrets are sealed** under the organization's wrapping key, bound to their
 //!   name and version. A lease is used only in a transaction in which it still holds,
 //!   and its evidence is durable before the value is seen.
@@ -47,6 +49,7 @@ pub mod conformance;
 mod credentials;
 mod drafts;
 mod error;
+mod framing;
 mod identity;
 mod instance;
 mod keys;
@@ -62,6 +65,7 @@ mod roles;
 mod rotation;
 mod secrets;
 mod service;
+mod signing;
 mod suspension;
 #[cfg(feature = "test-util")]
 pub mod test_util;
@@ -95,3 +99,7 @@ pub use secrets::{
     StoredSecret,
 };
 pub use service::Nhi;
+pub use signing::{
+    KnownPrincipal, MAX_SIGNED_LEN, PublicKey, PublicKeys, SIGNED_LABEL, SignedStatement,
+    SigningPurpose, SigningPurposeError, StatementError,
+};

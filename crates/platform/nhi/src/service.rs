@@ -487,7 +487,11 @@ impl Inner {
         })
     }
 
-    fn principal_signer(&self, org: OrgId, name: &PrincipalName) -> Result<LocalSigner, NhiError> {
+    pub(crate) fn principal_signer(
+        &self,
+        org: OrgId,
+        name: &PrincipalName,
+    ) -> Result<LocalSigner, NhiError> {
         let _guard = self.unwrapping.read();
         let entry = self.registry.read().org(org)?.principal(name)?.clone();
         self.keys

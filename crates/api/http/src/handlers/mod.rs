@@ -10,6 +10,7 @@ pub(crate) mod oversight;
 pub(crate) mod policies;
 pub(crate) mod sandboxes;
 pub(crate) mod secrets;
+pub(crate) mod signing;
 pub(crate) mod system;
 
 use axum::Json;

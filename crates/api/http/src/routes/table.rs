@@ -32,6 +32,7 @@ pub(crate) fn table() -> Vec<Route> {
     table.extend(system_routes());
     table.extend(authority_routes());
     table.extend(secret_routes());
+    table.extend(super::signing::routes());
     table.extend(action_routes());
     table.extend(authzen_routes());
     table.extend(billing_routes());

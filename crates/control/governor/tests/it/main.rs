@@ -15,5 +15,6 @@ mod races;
 mod roles;
 mod sandboxes;
 mod secrets;
+mod signing;
 mod suspension;
 mod world;

@@ -15,6 +15,7 @@ mod lifecycle;
 mod properties;
 mod roles;
 mod rotation;
+mod signing;
 mod stores;
 mod suspension;
 mod tokens;

@@ -31,6 +31,7 @@ fn the_starter_set_is_the_folder_that_ships() {
         [
             "changelog.draft",
             "history.read",
+            "identity.sign",
             "network_egress",
             "release.publish",
             "secret.lease",
@@ -293,10 +294,10 @@ fn the_manual_s_examples_load() {
             set.policies.push((name, text));
         }
     }
-    assert_eq!(examples, 9);
+    assert_eq!(examples, 10);
     let compiled = CompiledPolicies::compile(&set).unwrap();
     assert_eq!(compiled.report().warnings, []);
-    assert_eq!(compiled.report().policies.len(), 5);
+    assert_eq!(compiled.report().policies.len(), 6);
     assert!(
         compiled
             .report()
