@@ -19,6 +19,7 @@ mod limits;
 mod people;
 mod policies;
 mod policy_eval;
+mod prekeys;
 mod restart;
 mod revocation;
 mod rotation;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use creto_nhi::{
-    DelegationLink, LinkId, NhiStore, Organization, Principal, PrincipalType, Rewrapped,
-    SecretStore, SignedLink, Snapshot, StoredEpoch, StoredKey, StoredLink, StoredOrganization,
-    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
+    DelegationLink, LinkId, NhiStore, Organization, PrekeyStore, Principal, PrincipalType,
+    Rewrapped, SecretStore, SignedLink, Snapshot, StoredEpoch, StoredKey, StoredLink,
+    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -39,6 +39,10 @@ impl SqliteNhi {
 
 #[async_trait]
 impl NhiStore for SqliteNhi {
+    fn prekeys(&self) -> &dyn PrekeyStore {
+        self
+    }
+
     fn secrets(&self) -> &dyn SecretStore {
         self
     }

@@ -45,6 +45,7 @@ pub mod memory;
 mod oversight;
 mod policies;
 mod ports;
+mod prekeys;
 mod questions;
 mod records;
 mod roles;
@@ -93,6 +94,10 @@ pub use policies::{
 pub use ports::{
     ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxStore,
     ServedPolicies,
+};
+pub use prekeys::{
+    EncapsulationKeyValue, PrekeyAnswer, PrekeysAnswer, PrekeysRequest, PublishPrekeysAnswer,
+    PublishedPrekeys, TakePrekeyAnswer, TakePrekeyRequest,
 };
 pub use questions::{
     ApprovalNeeded, Asking, BatchRule, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,

@@ -109,6 +109,9 @@ calls! {
     // Signatures. No person signs with an agent's key.
     Sign: Nobody = ["sign"],
     GetPublicKeys: Readers = ["get_public_keys"],
+    PublishPrekeys: Nobody = ["publish_prekeys"],
+    GetPrekeys: Readers = ["get_prekeys"],
+    TakePrekey: Nobody = ["take_prekey"],
 
     // What a person does in person. A question that carries an approval is the action
     // itself, so that asking is acting.

@@ -4,6 +4,7 @@
 
 mod limits;
 mod policies;
+mod prekeys;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
+use self::prekeys::PrekeyRecords;
 use crate::records::{
     DelegationRefused, InvoiceIssued, OrganizationCreated, RoleSet, UsageSettled,
 };
@@ -38,6 +40,7 @@ pub struct RecordChecker {
     issued: BTreeMap<InvoiceId, (LeafIndex, InvoiceIssued)>,
     limits: LimitRecords,
     policies: PolicyRecords,
+    prekeys: PrekeyRecords,
 }
 
 /// What the leaves so far say of whoever caused the next one, and of what it is about.
@@ -148,6 +151,8 @@ impl RecordChecker {
             | "policy.published" | "policy.rolled_back" | "policy.reloaded" => {
                 self.rules(index, leaf)
             }
+            "prekeys.published" => self.prekeys.published(&leaf.actor, body(leaf.body)?),
+            "prekey.taken" => self.prekeys.taken(&body(leaf.body)?),
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
                 let issued: InvoiceIssued = body(leaf.body)?;

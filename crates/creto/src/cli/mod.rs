@@ -5,6 +5,7 @@ mod crypto;
 mod human;
 mod limits;
 mod policy;
+mod prekeys;
 mod secret;
 mod signing;
 
@@ -20,6 +21,7 @@ pub(crate) use crypto::CryptoCommand;
 pub(crate) use human::{HumanCommand, HumanOut};
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
 pub(crate) use policy::{EvalArgs, ExplainArgs, PolicyCommand, ShadowCommand};
+pub(crate) use prekeys::{GenerateArgs, PrekeysCommand, TakeArgs};
 pub(crate) use secret::{SecretCommand, SecretLeaseArgs};
 pub(crate) use signing::{KeysArgs, SignArgs, VerifySignatureArgs};
 
@@ -136,6 +138,9 @@ pub(crate) enum Command {
     Sign(SignArgs),
     /// Check a signature of `creto sign`, with the keys in a file or those the server has
     VerifySignature(VerifySignatureArgs),
+    /// Keys by which agents agree on a secret: make them, publish them, take another's
+    #[command(subcommand)]
+    Prekeys(PrekeysCommand),
     /// Move to other keys and algorithms while serving, and to another root key
     #[command(subcommand)]
     Crypto(CryptoCommand),

@@ -12,6 +12,7 @@ mod identity;
 mod limits;
 mod oversight;
 mod policy;
+mod prekeys;
 mod secret;
 pub(crate) mod server;
 mod signing;
@@ -47,6 +48,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Reply, CliError
         Command::Secret(command) => secret::run(context, command),
         Command::Sign(args) => signing::sign(context, &args),
         Command::VerifySignature(args) => signing::verify(context, &args),
+        Command::Prekeys(command) => prekeys::run(context, command),
         Command::Crypto(command) => crypto::run(context, command),
         Command::Whoami => identity::whoami(context),
     }

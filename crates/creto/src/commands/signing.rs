@@ -16,6 +16,9 @@ use crate::context::{Context, file_error};
 use crate::error::CliError;
 use crate::output::{Reply, at, fields, instant};
 
+/// What a file is expected to hold.
+const KEYS: &str = "keys of `creto agent keys`";
+
 pub(crate) fn sign(context: &Context, args: &SignArgs) -> Result<Reply, CliError> {
     must_be_new(args.out.as_deref())?;
     let message = message(args.file.as_deref())?;
@@ -26,15 +29,7 @@ pub(crate) fn sign(context: &Context, args: &SignArgs) -> Result<Reply, CliError
     });
     let answer = context.client()?.post("/v1/signatures", &body)?;
     let Some(signed) = answer.pointer("/signed").filter(|signed| !signed.is_null()) else {
-        let text = fields(&[
-            ("outcome", at(&answer, "/decision/outcome")),
-            ("reason", at(&answer, "/decision/reason/message")),
-            ("request", at(&answer, "/decision/oversight/request_id")),
-        ]);
-        return Ok(Reply {
-            good: false,
-            ..Reply::new(text, answer)
-        });
+        return Ok(refused(answer));
     };
     let document = format!("{signed:#}\n");
     let Some(path) = &args.out else {
@@ -50,6 +45,19 @@ pub(crate) fn sign(context: &Context, args: &SignArgs) -> Result<Reply, CliError
         ("leaf", at(&answer, "/leaf")),
     ]);
     Ok(Reply::new(text, answer))
+}
+
+/// What was not allowed.
+pub(crate) fn refused(answer: Value) -> Reply {
+    let text = fields(&[
+        ("outcome", at(&answer, "/decision/outcome")),
+        ("reason", at(&answer, "/decision/reason/message")),
+        ("request", at(&answer, "/decision/oversight/request_id")),
+    ]);
+    Reply {
+        good: false,
+        ..Reply::new(text, answer)
+    }
 }
 
 pub(crate) fn keys(client: &Client, args: &KeysArgs) -> Result<Reply, CliError> {
@@ -80,16 +88,8 @@ fn known_keys(client: &Client, spiffe_id: &str) -> Result<Value, CliError> {
 pub(crate) fn verify(context: &Context, args: &VerifySignatureArgs) -> Result<Reply, CliError> {
     let signed: SignedStatement = read_json(&args.signature, "a signature of `creto sign`")?;
     let message = message(args.file.as_deref())?;
-    let found = match &args.keys {
-        Some(path) => read_json(path, "keys of `creto agent keys`")?,
-        None => known_keys(&context.client()?, &args.signer)?,
-    };
-    let keys: PublicKeys =
-        serde_json::from_value(found.clone()).map_err(|source| CliError::NotReadable {
-            what: "keys of a principal",
-            path: args.keys.clone().unwrap_or_else(|| "the answer".into()),
-            source,
-        })?;
+    let client = || context.client();
+    let (keys, found) = keys_of(args.keys.as_deref(), &args.signer, client)?;
     check(&signed, &keys, &message, args).map_err(CliError::server)?;
     let document = json!({
         "valid": true,
@@ -110,6 +110,27 @@ pub(crate) fn verify(context: &Context, args: &VerifySignatureArgs) -> Result<Re
         ("suspended", at(&document, "/suspended")),
     ]);
     Ok(Reply::new(text, document))
+}
+
+/// The keys of a principal from a file, or else from the server; and as they stand there.
+pub(crate) fn keys_of(
+    file: Option<&Path>,
+    spiffe_id: &str,
+    client: impl FnOnce() -> Result<Client, CliError>,
+) -> Result<(PublicKeys, Value), CliError> {
+    let found: Value = match file {
+        Some(path) => read_json(path, KEYS)?,
+        None => known_keys(&client()?, spiffe_id)?,
+    };
+    let keys = serde_json::from_value(found.clone()).map_err(|source| match file {
+        Some(path) => CliError::NotReadable {
+            what: KEYS,
+            path: path.to_owned(),
+            source,
+        },
+        None => CliError::Answer { what: "keys" },
+    })?;
+    Ok((keys, found))
 }
 
 /// Of whom and for what comes first: a good signature of somebody else is none.
@@ -170,7 +191,7 @@ fn read_json<T: serde::de::DeserializeOwned>(
 }
 
 /// What is public, in a new file.
-fn write_new(path: &Path, text: &str) -> Result<(), CliError> {
+pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), CliError> {
     OpenOptions::new()
         .write(true)
         .create_new(true)

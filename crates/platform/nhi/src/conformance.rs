@@ -5,6 +5,7 @@
     reason = "a test suite panics when the contract is broken"
 )]
 
+mod prekeys;
 mod secrets;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub async fn all(store: Arc<dyn NhiStore>) {
     ended_above(&world, acme).await;
     rotations(&world, acme, other).await;
     secrets::run(&world, other).await;
+    prekeys::run(&world, other).await;
     loaded_again(&world).await;
 }
 

@@ -176,6 +176,14 @@ pub enum NhiError {
         /// What it has to be.
         why: String,
     },
+    /// A key that was given cannot be used.
+    #[error("`{field}`: {why}")]
+    KeyRefused {
+        /// The field of the request.
+        field: &'static str,
+        /// Why not; told in the text, which is all that a caller sees.
+        why: CryptoError,
+    },
     /// No such organization.
     #[error("there is no organization {org}")]
     UnknownOrganization {
@@ -359,6 +367,7 @@ impl Classify for NhiError {
             Self::Escalation(error) => error.class(),
             Self::Identity(error) => error.class(),
             Self::Chain(error) => error.class(),
+            Self::KeyRefused { why, .. } => why.class(),
             Self::Crypto { source, .. } => source.class(),
             Self::Canonical(error) => error.class(),
             Self::Store(error) => error.class(),
@@ -391,6 +400,7 @@ impl Classify for NhiError {
             Self::TokenExpired { .. } => "token_expired",
             Self::TokenSuperseded { .. } => "token_superseded",
             Self::TrustDomainChanged { .. } => "trust_domain_changed",
+            Self::KeyRefused { why, .. } => why.code(),
             Self::Crypto { source, .. } => source.code(),
             Self::Canonical(error) => error.code(),
             Self::Store(error) => error.code(),

@@ -30,6 +30,8 @@
 //! - **Secrets are sealed** under the organization's wrapping key, bound to their
 //!   name and version. A lease is used only in a transaction in which it still holds,
 //!   and its evidence is durable before the value is seen.
+//! - **A prekey that serves once is given out once**, to one taker, whatever happens
+//!   meanwhile. Its private half never comes here.
 //! - **Organizations never mix.** No call reads across them.
 //!
 //! All reads are served from memory; [`Nhi::open`] loads everything. Changes are
@@ -57,6 +59,7 @@ mod link;
 #[cfg(feature = "test-util")]
 pub mod memory;
 mod ports;
+mod prekeys;
 mod principal;
 mod registry;
 mod revocation;
@@ -90,6 +93,10 @@ pub use link::{
 pub use ports::{
     FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredLink,
     StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+};
+pub use prekeys::{
+    AvailablePrekey, ChosenPrekey, MAX_ONE_TIME_PREKEYS, NewPrekeys, PREKEY_LABEL, Prekey,
+    PrekeyId, PrekeyIdError, PrekeyKind, PrekeyStore, PrekeysDraft, PrekeysLeft, UnknownPrekeyKind,
 };
 pub use principal::{Organization, Principal, PrincipalType, Role, UnknownRole};
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};

@@ -15,8 +15,8 @@ use crate::ports::{
     StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
 };
 use crate::{
-    DelegationLink, KeyPurpose, LeaseId, LinkId, NhiStore, PrincipalType, SecretName, SecretStore,
-    SignedLink, StoredLease, StoredSecret,
+    DelegationLink, KeyPurpose, LeaseId, LinkId, NhiStore, PrekeyId, PrekeyStore, PrincipalType,
+    SecretName, SecretStore, SignedLink, StoredLease, StoredSecret,
 };
 
 /// Identities in memory. Opening a second `Nhi` on the same store is a restart.
@@ -26,6 +26,7 @@ pub struct MemoryNhiStore {
     rows: Mutex<Rows>,
 }
 
+mod prekeys;
 mod secrets;
 
 #[derive(Debug, Default)]
@@ -38,6 +39,7 @@ struct Rows {
     roles: BTreeMap<(OrgId, PrincipalName), StoredRole>,
     secrets: BTreeMap<(OrgId, SecretName, u32), StoredSecret>,
     leases: BTreeMap<(OrgId, LeaseId), StoredLease>,
+    prekeys: BTreeMap<(OrgId, PrekeyId), prekeys::Row>,
 }
 
 const OUTDATED: StoreError = StoreError::Conflict {
@@ -172,6 +174,10 @@ impl MemoryNhiStore {
 
 #[async_trait]
 impl NhiStore for MemoryNhiStore {
+    fn prekeys(&self) -> &dyn PrekeyStore {
+        self
+    }
+
     fn secrets(&self) -> &dyn SecretStore {
         self
     }

@@ -5,8 +5,8 @@ use creto_crypto::{VerifyingKey, WrappedKey, WrappingKey};
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
 use crate::{
-    EpochId, KeyPurpose, LinkId, Organization, Principal, Role, SecretName, SecretStore,
-    SignedLink, StoredKey,
+    EpochId, KeyPurpose, LinkId, Organization, PrekeyStore, Principal, Role, SecretName,
+    SecretStore, SignedLink, StoredKey,
 };
 
 /// An organization with its keys.
@@ -157,6 +157,9 @@ pub trait NhiStore: Send + Sync + 'static {
 
     /// Secrets and leases, which are not part of the snapshot.
     fn secrets(&self) -> &dyn SecretStore;
+
+    /// Prekeys, which are not part of the snapshot.
+    fn prekeys(&self) -> &dyn PrekeyStore;
 
     /// Adds an organization and the human who owns it, the one that it names.
     /// `Conflict` when the id is taken.

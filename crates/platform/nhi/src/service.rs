@@ -16,6 +16,7 @@ use crate::drafts::check_config;
 use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping, wrapping_of};
 use crate::link::SignError;
 use crate::ports::{StoredOrganization, StoredPrincipal};
+use crate::prekeys::Taking;
 use crate::principal::spiffe_id;
 use crate::registry::{
     LinkEntry, OrgState, PrincipalEntry, Registry, verified_hops, verify_beneath,
@@ -47,6 +48,8 @@ pub(crate) struct Inner {
     /// Read while a stored key is found and unwrapped, written while the wrapping keys
     /// of such are forgotten: one that is found can be unwrapped.
     pub(crate) unwrapping: RwLock<()>,
+    /// The prekeys that are just being taken.
+    pub(crate) taking: Taking,
 }
 
 impl std::fmt::Debug for Nhi {
@@ -102,6 +105,7 @@ impl Nhi {
                 registry,
                 superseding: tokio::sync::Mutex::default(),
                 unwrapping: RwLock::default(),
+                taking: Taking::default(),
             }),
         }))
     }

@@ -162,6 +162,12 @@ pub enum StatementError {
         /// Which.
         kid: String,
     },
+    /// A prekey is called by the name of another.
+    #[error("{id} is not the id of this key")]
+    OtherId {
+        /// The name.
+        id: String,
+    },
     /// The signature does not hold.
     #[error(transparent)]
     Signature(#[from] CryptoError),
@@ -170,9 +176,10 @@ pub enum StatementError {
 impl Classify for StatementError {
     fn class(&self) -> Class {
         match self {
-            Self::OtherSigner { .. } | Self::OtherPurpose { .. } | Self::UnknownKey { .. } => {
-                Class::Security
-            }
+            Self::OtherSigner { .. }
+            | Self::OtherPurpose { .. }
+            | Self::UnknownKey { .. }
+            | Self::OtherId { .. } => Class::Security,
             Self::Signature(error) => error.class(),
         }
     }
@@ -182,6 +189,7 @@ impl Classify for StatementError {
             Self::OtherSigner { .. } => "signed_by_another",
             Self::OtherPurpose { .. } => "signed_for_another_purpose",
             Self::UnknownKey { .. } => "signing_key_unknown",
+            Self::OtherId { .. } => "prekey_id_mismatch",
             Self::Signature(error) => error.code(),
         }
     }
@@ -195,16 +203,22 @@ impl PublicKeys {
             .and_then(|key| Ok(signed.verify(key, message)?))
     }
 
+    /// Checks that these are the keys of a principal, or of the agent of an instance.
+    pub fn of(&self, spiffe_id: &str) -> Result<(), StatementError> {
+        if instance_in(spiffe_id, &self.spiffe_id).is_some() {
+            return Ok(());
+        }
+        Err(StatementError::OtherSigner {
+            signer: spiffe_id.to_owned(),
+            expected: self.spiffe_id.clone(),
+        })
+    }
+
     /// The key of this thumbprint, for what says to be signed by `signer`. That a
     /// document names a key by a thumbprint which is another's helps nobody: the
     /// signature is checked with the key.
     pub(crate) fn key_of(&self, signer: &str, kid: &str) -> Result<&VerifyingKey, StatementError> {
-        if instance_in(signer, &self.spiffe_id).is_none() {
-            return Err(StatementError::OtherSigner {
-                signer: signer.to_owned(),
-                expected: self.spiffe_id.clone(),
-            });
-        }
+        self.of(signer)?;
         let key = self.keys.iter().find(|key| key.kid == kid);
         let key = key.ok_or_else(|| StatementError::UnknownKey {
             kid: kid.to_owned(),

@@ -1,12 +1,15 @@
-//! The routes of signatures and of the keys by which they are checked.
+//! The routes of signatures, of the keys by which they are checked, and of prekeys.
 
 use axum::routing::on;
-use creto_governor::{PublicKeysAnswer, SignRequest, SigningAnswer};
+use creto_governor::{
+    PrekeysAnswer, PrekeysRequest, PublicKeysAnswer, PublishPrekeysAnswer, SignRequest,
+    SigningAnswer, TakePrekeyAnswer, TakePrekeyRequest,
+};
 
 use super::Route;
-use crate::handlers::signing;
+use crate::handlers::{prekeys, signing};
 
-pub(super) fn routes() -> [Route; 2] {
+pub(super) fn routes() -> [Route; 5] {
     [
         Route::post(
             "/v1/signatures",
@@ -24,5 +27,29 @@ pub(super) fn routes() -> [Route; 2] {
         )
         .query::<signing::KeysQuery>()
         .gives::<PublicKeysAnswer>(),
+        Route::post(
+            "/v1/prekeys",
+            "publish_prekeys",
+            "Publish prekeys of the calling agent, whose private halves it keeps",
+            |f| on(f, prekeys::publish),
+        )
+        .takes::<PrekeysRequest>()
+        .gives::<PublishPrekeysAnswer>(),
+        Route::get(
+            "/v1/prekeys",
+            "get_prekeys",
+            "How many prekeys an agent has left",
+            |f| on(f, prekeys::left),
+        )
+        .query::<prekeys::OwnerQuery>()
+        .gives::<PrekeysAnswer>(),
+        Route::post(
+            "/v1/prekeys/take",
+            "take_prekey",
+            "Take a prekey of an agent: one that serves once, or that of last resort",
+            |f| on(f, prekeys::take),
+        )
+        .takes::<TakePrekeyRequest>()
+        .gives::<TakePrekeyAnswer>(),
     ]
 }

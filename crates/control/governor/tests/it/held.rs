@@ -93,6 +93,9 @@ struct HeldIdentities {
 
 #[async_trait]
 impl NhiStore for HeldIdentities {
+    fn prekeys(&self) -> &dyn creto_nhi::PrekeyStore {
+        self.inner.prekeys()
+    }
     fn secrets(&self) -> &dyn creto_nhi::SecretStore {
         self.inner.secrets()
     }

@@ -11,6 +11,7 @@ mod limits;
 mod policies;
 mod policies_lost;
 mod ports;
+mod prekeys;
 mod races;
 mod roles;
 mod sandboxes;

@@ -147,6 +147,10 @@ impl Tricky {
 
 #[async_trait]
 impl NhiStore for Tricky {
+    fn prekeys(&self) -> &dyn creto_nhi::PrekeyStore {
+        self.inner.prekeys()
+    }
+
     fn secrets(&self) -> &dyn creto_nhi::SecretStore {
         self.inner.secrets()
     }

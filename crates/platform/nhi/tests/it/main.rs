@@ -12,6 +12,7 @@ mod credentials;
 mod delegations;
 mod instances;
 mod lifecycle;
+mod prekeys;
 mod properties;
 mod roles;
 mod rotation;
