@@ -14,6 +14,7 @@ mod authz;
 mod consensus;
 mod crypto;
 mod memory;
+mod nhi;
 mod peers;
 mod report;
 mod sample;
@@ -41,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("consensus", consensus::run),
         ("audit", audit::run),
         ("actions", actions::run),
+        ("nhi", nhi::run),
     ] {
         eprintln!("measuring {name}");
         run(&mut report)?;

@@ -67,6 +67,7 @@ mod suspension;
 pub mod test_util;
 mod token;
 mod tokens;
+mod verified;
 
 pub use authority::{Authority, Standing};
 pub use budget::{Budget, BudgetPeriod};
@@ -95,3 +96,4 @@ pub use secrets::{
     StoredSecret,
 };
 pub use service::Nhi;
+pub use verified::{TokensEnded, VerifiedTokens};
