@@ -596,10 +596,21 @@ fn must_be_agent(principal: &Principal) -> Result<(), NhiError> {
     }
 }
 
-/// Nothing is delegated to somebody suspended.
+/// Nothing is delegated to somebody revoked or suspended.
 fn in_good_standing(standing: &Standing) -> Result<(), IdentityError> {
+    not_revoked(standing)?;
     if standing.is_suspended() {
         return Err(IdentityError::Suspended {
+            principal: standing.principal().clone(),
+        });
+    }
+    Ok(())
+}
+
+/// What is for ever is neither begun again nor taken back.
+pub(crate) fn not_revoked(standing: &Standing) -> Result<(), IdentityError> {
+    if standing.is_revoked() {
+        return Err(IdentityError::PrincipalRevoked {
             principal: standing.principal().clone(),
         });
     }
