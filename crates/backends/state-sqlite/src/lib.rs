@@ -25,6 +25,7 @@ mod nhi;
 mod oversight;
 mod policies;
 mod pool;
+mod principals;
 mod replies;
 mod search;
 mod secrets;

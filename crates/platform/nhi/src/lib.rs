@@ -47,6 +47,7 @@ pub mod conformance;
 mod credentials;
 mod drafts;
 mod error;
+mod expulsion;
 mod identity;
 mod instance;
 mod keys;
@@ -67,6 +68,7 @@ mod suspension;
 pub mod test_util;
 mod token;
 mod tokens;
+mod verified;
 
 pub use authority::{Authority, Standing};
 pub use budget::{Budget, BudgetPeriod};
@@ -84,8 +86,8 @@ pub use link::{
     SignedLink, verify_link,
 };
 pub use ports::{
-    FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredLink,
-    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+    FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion,
+    StoredLink, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
 };
 pub use principal::{Organization, Principal, PrincipalType, Role, UnknownRole};
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
@@ -95,3 +97,4 @@ pub use secrets::{
     StoredSecret,
 };
 pub use service::Nhi;
+pub use verified::{TokensEnded, VerifiedTokens};

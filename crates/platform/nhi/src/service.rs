@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use creto_crypto::{CryptoProvider, KeyRing, Keystore, LocalSigner, Signer};
 use creto_types::{
@@ -47,6 +48,8 @@ pub(crate) struct Inner {
     /// Read while a stored key is found and unwrapped, written while the wrapping keys
     /// of such are forgotten: one that is found can be unwrapped.
     pub(crate) unwrapping: RwLock<()>,
+    /// See [`Nhi::tokens_ended`].
+    pub(crate) tokens_ended: AtomicU64,
 }
 
 impl std::fmt::Debug for Nhi {
@@ -102,6 +105,7 @@ impl Nhi {
                 registry,
                 superseding: tokio::sync::Mutex::default(),
                 unwrapping: RwLock::default(),
+                tokens_ended: AtomicU64::default(),
             }),
         }))
     }
@@ -592,10 +596,21 @@ fn must_be_agent(principal: &Principal) -> Result<(), NhiError> {
     }
 }
 
-/// Nothing is delegated to somebody suspended.
+/// Nothing is delegated to somebody revoked or suspended.
 fn in_good_standing(standing: &Standing) -> Result<(), IdentityError> {
+    not_revoked(standing)?;
     if standing.is_suspended() {
         return Err(IdentityError::Suspended {
+            principal: standing.principal().clone(),
+        });
+    }
+    Ok(())
+}
+
+/// What is for ever is neither begun again nor taken back.
+pub(crate) fn not_revoked(standing: &Standing) -> Result<(), IdentityError> {
+    if standing.is_revoked() {
+        return Err(IdentityError::PrincipalRevoked {
             principal: standing.principal().clone(),
         });
     }
