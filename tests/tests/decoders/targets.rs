@@ -74,7 +74,9 @@ pub fn authzen(data: &[u8]) {
         Err(_) => {}
     }
     if let Ok(access) = decode_access_request(data) {
-        let _ = access.request();
+        let _ = access.request(&[]);
+        // As a denial names them.
+        let _ = access.request(&["port".to_owned(), "country".to_owned()]);
     }
 }
 

@@ -12,6 +12,7 @@ mod budget;
 mod delegation;
 mod demo;
 mod evidence;
+mod expulsion;
 mod full_disk;
 mod grpc;
 mod harness;

@@ -135,6 +135,8 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::AlreadySuspended { .. }
         | NhiError::NotSuspended { .. }
         | NhiError::OwnerNotSuspended { .. }
+        | NhiError::PrincipalAlreadyRevoked { .. }
+        | NhiError::OwnerNotRevoked { .. }
         | NhiError::OwnerKeepsRole { .. }
         | NhiError::IssuerInUse { .. } => Kind::Conflict,
         NhiError::NotHuman { .. }

@@ -176,12 +176,13 @@ impl PrekeyStore for SqliteNhi {
 }
 
 fn in_good_standing(tx: &Transaction<'_>, org: &str, name: &str) -> Result<(), StoreError> {
-    let suspended = exists(
+    let ended = exists(
         tx,
-        "SELECT 1 FROM suspensions WHERE org = ?1 AND principal = ?2",
+        "SELECT 1 FROM suspensions WHERE org = ?1 AND principal = ?2
+         UNION ALL SELECT 1 FROM expulsions WHERE org = ?1 AND principal = ?2",
         params![org, name],
     )?;
-    if suspended {
+    if ended {
         return Err(StoreError::Conflict { what: "principal" });
     }
     Ok(())

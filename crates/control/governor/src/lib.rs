@@ -34,6 +34,7 @@ mod delegation;
 mod egress;
 mod error;
 mod exchange;
+mod expulsion;
 mod facts;
 mod governor;
 mod humans;
@@ -72,6 +73,7 @@ pub use delegation::{BudgetRequest, DelegateRequest, PrincipalRequest, TokenRequ
 pub use egress::GovernedEgress;
 pub use error::GovernError;
 pub use exchange::ExchangeRequest;
+pub use expulsion::{ExpulsionAnswer, ExpulsionRequest};
 pub use facts::{ContextJson, ContextJson as Fact, ResourceJson, TypedResource};
 pub use governor::{Governor, GovernorConfig, Parts};
 pub use humans::{CredentialRequest, HumanAnswer, HumanRequest, RoleAnswer, RoleRequest};

@@ -351,7 +351,7 @@ impl Governor {
     /// # Errors
     ///
     /// `not_found` for an agent that is not there or has published none,
-    /// `principal_suspended` for one that is suspended, `forbidden` to itself.
+    /// `principal_suspended` or `principal_revoked` for one that is, `forbidden` to itself.
     pub async fn take_prekey(
         &self,
         caller: &Caller,
@@ -405,14 +405,11 @@ impl Governor {
             match taken {
                 Err(GovernError::Nhi(NhiError::Store(StoreError::Conflict { what: "prekey" })))
                     if again.next().is_some() => {}
-                // It was suspended since it was looked at.
+                // Its standing changed since it was looked at.
                 Err(GovernError::Nhi(NhiError::Store(StoreError::Conflict {
                     what: "principal",
-                }))) => {
-                    return Err(IdentityError::Suspended {
-                        principal: owner.name.clone(),
-                    }
-                    .into());
+                }))) if again.next().is_some() => {
+                    in_good_standing(&self.agent(caller, &owner.keys.spiffe_id)?)?;
                 }
                 taken => return taken,
             }
@@ -465,6 +462,12 @@ impl Governor {
 }
 
 fn in_good_standing(owner: &KnownPrincipal) -> Result<(), GovernError> {
+    if owner.revoked {
+        return Err(IdentityError::PrincipalRevoked {
+            principal: owner.name.clone(),
+        }
+        .into());
+    }
     if owner.suspended {
         return Err(IdentityError::Suspended {
             principal: owner.name.clone(),

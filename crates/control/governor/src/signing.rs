@@ -122,6 +122,8 @@ pub struct PublicKeysAnswer {
     pub kind: String,
     /// Whether it is suspended now. What it signed before is valid as it was.
     pub suspended: bool,
+    /// Whether it was revoked, for ever. Then, too.
+    pub revoked: bool,
     /// Its keys, the one that signs now first.
     pub keys: Vec<PublicKeyAnswer>,
 }
@@ -231,6 +233,7 @@ impl Governor {
             name: known.name,
             kind: known.kind.to_string(),
             suspended: known.suspended,
+            revoked: known.revoked,
             keys: known
                 .keys
                 .keys

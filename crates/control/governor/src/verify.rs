@@ -34,6 +34,8 @@ pub struct RecordChecker {
     links: HashMap<LinkId, SignedLink>,
     revoked: HashSet<LinkId>,
     suspended: HashSet<PrincipalName>,
+    /// Who was revoked, for ever.
+    expelled: HashSet<PrincipalName>,
     settled: HashMap<LeafIndex, (ActionId, UsageSettled)>,
     billed: HashSet<EventId>,
     /// Issued invoices whose file was not read yet.
@@ -145,6 +147,7 @@ impl RecordChecker {
                 Ok(())
             }
             "role.set" => self.role(&leaf.actor, body(leaf.body)?),
+            "principal.revoked" => self.expulsion(body(leaf.body)?),
             "principal.suspended" => self.suspension(body(leaf.body)?, true),
             "principal.resumed" => self.suspension(body(leaf.body)?, false),
             "limit.set" | "limit.removed" | "limit.threshold" | "rate.set" | "rate.removed"
@@ -264,10 +267,27 @@ impl RecordChecker {
         Ok(())
     }
 
+    fn expulsion(&mut self, of: Suspension) -> Result<(), String> {
+        let name = of.principal;
+        if !self.keys.contains_key(&name) {
+            return Err(format!("is about {name}, who was never created"));
+        }
+        if self.owner.as_ref() == Some(&name) {
+            return Err(format!("revokes {name}, who founded the organization"));
+        }
+        if !self.expelled.insert(name.clone()) {
+            return Err(format!("revokes {name}, who was revoked already"));
+        }
+        Ok(())
+    }
+
     fn suspension(&mut self, of: Suspension, begins: bool) -> Result<(), String> {
         let name = of.principal;
         if !self.keys.contains_key(&name) {
             return Err(format!("is about {name}, who was never created"));
+        }
+        if self.expelled.contains(&name) {
+            return Err(format!("is about {name}, who was revoked"));
         }
         let fits = if begins {
             self.suspended.insert(name.clone())
@@ -296,10 +316,15 @@ impl RecordChecker {
             chain.push(above.clone());
         }
         chain.reverse();
-        let mut names = chain
-            .iter()
-            .flat_map(|hop| [&hop.link.delegator, &hop.link.delegatee]);
-        if let Some(name) = names.find(|name| self.suspended.contains(name)) {
+        let names = || {
+            chain
+                .iter()
+                .flat_map(|hop| [&hop.link.delegator, &hop.link.delegatee])
+        };
+        if let Some(name) = names().find(|name| self.expelled.contains(name)) {
+            return Err(format!("delegates through {name}, who was revoked"));
+        }
+        if let Some(name) = names().find(|name| self.suspended.contains(name)) {
             return Err(format!("delegates through {name}, who was suspended"));
         }
         verify_chain(&chain, &|name| self.keys.get(name).cloned())

@@ -217,6 +217,11 @@ pub(crate) enum AgentCommand {
     Suspend(SuspendArgs),
     /// End the suspension of an agent
     Resume(SuspendArgs),
+    /// End an agent for ever, and everything delegated to it or through it
+    ///
+    /// In effect at once, and not to be taken back: its tokens, its delegations and its
+    /// sandboxes are refused from now on, and its name stays taken.
+    Revoke(SuspendArgs),
     /// Issue a bearer token for an agent that runs outside a sandbox
     ///
     /// The token goes to a file that only you may read. An agent inside a sandbox

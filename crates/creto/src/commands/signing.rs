@@ -67,6 +67,7 @@ pub(crate) fn keys(client: &Client, args: &KeysArgs) -> Result<Reply, CliError> 
         ("spiffe id", at(&answer, "/spiffe_id")),
         ("kind", at(&answer, "/kind")),
         ("suspended", at(&answer, "/suspended")),
+        ("revoked", at(&answer, "/revoked")),
     ]);
     let keys = answer.pointer("/keys").and_then(Value::as_array);
     for key in keys.into_iter().flatten() {
@@ -99,6 +100,7 @@ pub(crate) fn verify(context: &Context, args: &VerifySignatureArgs) -> Result<Re
         "kid": signed.kid,
         "algorithm": signed.signature.algorithm(),
         "suspended": found.pointer("/suspended"),
+        "revoked": found.pointer("/revoked"),
     });
     let text = fields(&[
         ("signature", "valid".to_owned()),
@@ -108,6 +110,7 @@ pub(crate) fn verify(context: &Context, args: &VerifySignatureArgs) -> Result<Re
         ("key", at(&document, "/kid")),
         ("algorithm", at(&document, "/algorithm")),
         ("suspended", at(&document, "/suspended")),
+        ("revoked", at(&document, "/revoked")),
     ]);
     Ok(Reply::new(text, document))
 }

@@ -2,7 +2,7 @@
 //! its own handle and never by name.
 
 use std::fs::{File, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -128,6 +128,47 @@ impl ServerProcess {
             }
         }
         Err(stuck("did not stop within ten seconds of SIGTERM"))
+    }
+}
+
+/// Somebody outside who cosigns the log: a running `creto audit witness`.
+pub(crate) struct Witness {
+    _child: Owned,
+    pub(crate) address: SocketAddr,
+}
+
+impl Witness {
+    /// Starts it with the key that lies in `witness.key`, for the log with this key, and
+    /// waits until it listens.
+    pub(crate) fn start(space: &Workspace, log_key: &str) -> Result<Self, DemoError> {
+        let log = space.log("witness");
+        let address = free_address()?;
+        let mut command = creto_command(&space.config())?;
+        command
+            .args(["audit", "witness", "--listen", &address.to_string()])
+            .args(["--log", log_key])
+            .arg("--key")
+            .arg(space.path("witness.key"))
+            .arg("--state")
+            .arg(space.path("witness"));
+        let mut child = Owned::spawn(command, &log)?;
+        for _ in 0..START_TRIES {
+            if TcpStream::connect(address).is_ok() {
+                return Ok(Self {
+                    _child: child,
+                    address,
+                });
+            }
+            if child.has_ended() {
+                break;
+            }
+            sleep(PAUSE);
+        }
+        Err(DemoError::NotReady {
+            what: "witness",
+            tail: tail(&log, 15),
+            log,
+        })
     }
 }
 

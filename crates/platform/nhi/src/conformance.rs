@@ -5,6 +5,7 @@
     reason = "a test suite panics when the contract is broken"
 )]
 
+mod expulsions;
 mod prekeys;
 mod secrets;
 
@@ -30,6 +31,7 @@ pub async fn all(store: Arc<dyn NhiStore>) {
     commits(&world, acme).await;
     epochs(&world, acme, other).await;
     suspensions(&world, acme, other).await;
+    expulsions::run(&world, acme, other).await;
     roles(&world, acme, other).await;
     ended_above(&world, acme).await;
     rotations(&world, acme, other).await;

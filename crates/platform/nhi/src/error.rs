@@ -263,6 +263,18 @@ pub enum NhiError {
         /// Who.
         name: PrincipalName,
     },
+    /// It was revoked before.
+    #[error("`{name}` is already revoked")]
+    PrincipalAlreadyRevoked {
+        /// Who.
+        name: PrincipalName,
+    },
+    /// Without its owner nobody could add anyone to an organization.
+    #[error("`{name}` founded the organization and cannot be revoked")]
+    OwnerNotRevoked {
+        /// Who.
+        name: PrincipalName,
+    },
     /// An organization always has an owner.
     #[error("`{name}` founded the organization and stays its owner")]
     OwnerKeepsRole {
@@ -352,6 +364,8 @@ impl Classify for NhiError {
             | Self::AlreadySuspended { .. }
             | Self::NotSuspended { .. }
             | Self::OwnerNotSuspended { .. }
+            | Self::PrincipalAlreadyRevoked { .. }
+            | Self::OwnerNotRevoked { .. }
             | Self::OwnerKeepsRole { .. }
             | Self::IssuerInUse { .. }
             | Self::TrustDomainChanged { .. } => Class::Permanent,
@@ -390,6 +404,8 @@ impl Classify for NhiError {
             Self::AlreadySuspended { .. } => "principal_already_suspended",
             Self::NotSuspended { .. } => "principal_not_suspended",
             Self::OwnerNotSuspended { .. } => "owner_not_suspended",
+            Self::PrincipalAlreadyRevoked { .. } => "principal_already_revoked",
+            Self::OwnerNotRevoked { .. } => "owner_not_revoked",
             Self::InstanceBound { .. } => "instance_bound",
             Self::OwnerKeepsRole { .. } => "owner_keeps_role",
             Self::IssuerInUse { .. } => "issuer_in_use",

@@ -51,6 +51,7 @@ pub mod conformance;
 mod credentials;
 mod drafts;
 mod error;
+mod expulsion;
 mod framing;
 mod identity;
 mod instance;
@@ -74,6 +75,7 @@ mod suspension;
 pub mod test_util;
 mod token;
 mod tokens;
+mod verified;
 
 pub use authority::{Authority, Standing};
 pub use budget::{Budget, BudgetPeriod};
@@ -91,8 +93,8 @@ pub use link::{
     SignedLink, verify_link,
 };
 pub use ports::{
-    FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredLink,
-    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+    FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion,
+    StoredLink, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
 };
 pub use prekeys::{
     AvailablePrekey, ChosenPrekey, MAX_ONE_TIME_PREKEYS, NewPrekeys, PREKEY_LABEL, Prekey,
@@ -110,3 +112,4 @@ pub use signing::{
     KnownPrincipal, MAX_SIGNED_LEN, PublicKey, PublicKeys, SIGNED_LABEL, SignedStatement,
     SigningPurpose, SigningPurposeError, StatementError,
 };
+pub use verified::{TokensEnded, VerifiedTokens};

@@ -11,8 +11,8 @@ use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
 
 use crate::ports::{
-    FormerIssuer, KeyHolder, Rewrapped, Snapshot, StoredEpoch, StoredLink, StoredOrganization,
-    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+    FormerIssuer, KeyHolder, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion, StoredLink,
+    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
 };
 use crate::{
     DelegationLink, KeyPurpose, LeaseId, LinkId, NhiStore, PrekeyId, PrekeyStore, PrincipalType,
@@ -37,6 +37,7 @@ struct Rows {
     epochs: Vec<StoredEpoch>,
     suspensions: BTreeMap<(OrgId, PrincipalName), StoredSuspension>,
     roles: BTreeMap<(OrgId, PrincipalName), StoredRole>,
+    expulsions: BTreeMap<(OrgId, PrincipalName), StoredExpulsion>,
     secrets: BTreeMap<(OrgId, SecretName, u32), StoredSecret>,
     leases: BTreeMap<(OrgId, LeaseId), StoredLease>,
     prekeys: BTreeMap<(OrgId, PrekeyId), prekeys::Row>,
@@ -68,8 +69,11 @@ impl Rows {
             next = row.signed.link.parent;
             names.push(row.signed.link.delegator.clone());
         }
-        let suspended = |name| self.suspensions.contains_key(&(link.org, name));
-        if names.into_iter().any(suspended) {
+        let stopped = |name| {
+            let key = (link.org, name);
+            self.suspensions.contains_key(&key) || self.expulsions.contains_key(&key)
+        };
+        if names.into_iter().any(stopped) {
             return Err(StoreError::Conflict { what: "principal" });
         }
         Ok(())
@@ -191,6 +195,7 @@ impl NhiStore for MemoryNhiStore {
             epochs: rows.epochs.clone(),
             suspensions: rows.suspensions.values().cloned().collect(),
             roles: rows.roles.values().cloned().collect(),
+            expulsions: rows.expulsions.values().cloned().collect(),
         })
     }
 
@@ -319,6 +324,22 @@ impl NhiStore for MemoryNhiStore {
         }
         let receipt = self.commits.apply(&commit)?;
         rows.suspensions.remove(&key);
+        Ok(receipt)
+    }
+
+    async fn insert_expulsion(
+        &self,
+        expulsion: StoredExpulsion,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let key = (expulsion.org, expulsion.principal.clone());
+        rows.principal(&key)?;
+        if rows.expulsions.contains_key(&key) {
+            return Err(StoreError::Conflict { what: "revocation" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        rows.expulsions.insert(key, expulsion);
         Ok(receipt)
     }
 

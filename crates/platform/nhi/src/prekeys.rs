@@ -254,7 +254,7 @@ pub trait PrekeyStore: Send + Sync {
     /// Adds an agent's prekeys; one of last resort takes the place of the one there is.
     /// All of them or none. `Conflict` with `what` `prekey` when the organization had one
     /// of these before, `prekeys` when more than [`MAX_ONE_TIME_PREKEYS`] would wait,
-    /// `principal` when the agent is suspended; `NotFound` when there is no such
+    /// `principal` when the agent is suspended or revoked; `NotFound` when there is no such
     /// principal.
     async fn publish_prekeys(
         &self,
@@ -277,7 +277,7 @@ pub trait PrekeyStore: Send + Sync {
 
     /// Takes one that is available; one that serves once is not afterwards. `Conflict`
     /// with `what` `prekey` when it is not available, `principal` when its owner is
-    /// suspended.
+    /// suspended or revoked.
     async fn take_prekey(
         &self,
         org: OrgId,

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use creto_crypto::{CryptoProvider, KeyRing, Keystore, LocalSigner, Signer};
 use creto_types::{
@@ -50,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) unwrapping: RwLock<()>,
     /// The prekeys that are just being taken.
     pub(crate) taking: Taking,
+    /// See [`Nhi::tokens_ended`].
+    pub(crate) tokens_ended: AtomicU64,
 }
 
 impl std::fmt::Debug for Nhi {
@@ -106,6 +109,7 @@ impl Nhi {
                 superseding: tokio::sync::Mutex::default(),
                 unwrapping: RwLock::default(),
                 taking: Taking::default(),
+                tokens_ended: AtomicU64::default(),
             }),
         }))
     }
@@ -600,10 +604,21 @@ fn must_be_agent(principal: &Principal) -> Result<(), NhiError> {
     }
 }
 
-/// Nothing is delegated to somebody suspended.
+/// Nothing is delegated to somebody revoked or suspended.
 fn in_good_standing(standing: &Standing) -> Result<(), IdentityError> {
+    not_revoked(standing)?;
     if standing.is_suspended() {
         return Err(IdentityError::Suspended {
+            principal: standing.principal().clone(),
+        });
+    }
+    Ok(())
+}
+
+/// What is for ever is neither begun again nor taken back.
+pub(crate) fn not_revoked(standing: &Standing) -> Result<(), IdentityError> {
+    if standing.is_revoked() {
+        return Err(IdentityError::PrincipalRevoked {
             principal: standing.principal().clone(),
         });
     }

@@ -236,6 +236,8 @@ pub struct KnownPrincipal {
     pub kind: PrincipalType,
     /// Whether it is suspended.
     pub suspended: bool,
+    /// Whether it was revoked, for ever.
+    pub revoked: bool,
     /// Its SPIFFE id and keys.
     pub keys: PublicKeys,
 }
@@ -298,6 +300,7 @@ impl Nhi {
             name,
             kind: principal.kind,
             suspended: entry.standing.is_suspended(),
+            revoked: entry.standing.is_revoked(),
             keys: PublicKeys {
                 spiffe_id: principal.spiffe_id.clone(),
                 keys: vec![key],

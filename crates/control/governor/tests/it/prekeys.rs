@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use creto_crypto::{AwsLcProvider, CryptoProvider as _, KemAlgorithm};
 use creto_governor::{
-    Caller, EncapsulationKeyValue, GovernError, IdempotencyKey, LimitRequest, OutcomeKind,
-    PrekeysRequest, PublishPrekeysAnswer, RecordChecker, SuspensionRequest, TakePrekeyAnswer,
-    TakePrekeyRequest,
+    Caller, EncapsulationKeyValue, ExpulsionRequest, GovernError, IdempotencyKey, LimitRequest,
+    OutcomeKind, PrekeysRequest, PublishPrekeysAnswer, RecordChecker, SuspensionRequest,
+    TakePrekeyAnswer, TakePrekeyRequest,
 };
 use creto_nhi::{Prekey, PublicKeys};
 use creto_types::{Clock as _, LeafIndex, SystemRandom};
@@ -368,6 +368,19 @@ async fn policies_limits_and_standing_decide_who_gets_one() {
         .await;
     resumed.expect("resumes");
     assert!(scene.take(owner).await.expect("takes").prekey.is_some());
+    let reason = ExpulsionRequest {
+        reason: "it is gone".to_owned(),
+    };
+    let expelled = governor
+        .revoke_principal(owner, planner, reason, None)
+        .await;
+    expelled.expect("revokes");
+    assert_eq!(code(scene.take(owner).await), "principal_revoked");
+    assert_eq!(code(scene.take(&scene.outbox).await), "principal_revoked");
+    let late = scene.publish(&scene.inbox, keys(1, true)).await;
+    assert_eq!(code(late), "principal_revoked");
+    let known = governor.public_keys(owner, &scene.inbox.identity().spiffe_id);
+    assert!(known.expect("known").revoked);
     let revoked = governor.revoke(owner, &scene.outbox_link, None).await;
     revoked.expect("revokes");
     assert_eq!(code(scene.take(&scene.outbox).await), "delegation_revoked");

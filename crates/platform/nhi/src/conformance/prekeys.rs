@@ -7,7 +7,7 @@ use creto_crypto::{AwsLcProvider, CryptoProvider as _, EncapsulationKey, KemAlgo
 use creto_types::{Commit, OrgId, PrincipalName, SeededRandom, StoreError, Timestamp};
 
 use super::{conflict, not_found};
-use crate::ports::StoredSuspension;
+use crate::ports::{StoredExpulsion, StoredSuspension};
 use crate::test_util::{World, commit, name};
 use crate::{AvailablePrekey, MAX_ONE_TIME_PREKEYS, NewPrekeys, Prekey, PrekeyKind, PrincipalType};
 
@@ -202,7 +202,25 @@ pub(super) async fn run(world: &World, other: OrgId) {
     );
     let resumed = world
         .store
-        .end_suspension(org, inbox, commit(org, "principal.resumed"));
+        .end_suspension(org, inbox.clone(), commit(org, "principal.resumed"));
     resumed.await.expect("it was suspended");
     take(&kept.id).await.expect("it is available");
+
+    // Nor of somebody revoked, ever.
+    let expulsion = StoredExpulsion {
+        org,
+        principal: inbox.clone(),
+        at: now,
+    };
+    let expelled = world
+        .store
+        .insert_expulsion(expulsion, commit(org, "principal.revoked"));
+    expelled.await.expect("it was in good standing");
+    conflict(&take(&third.id).await);
+    let late = signed(world, org, &inbox, 7, (0, true), now).await;
+    conflict(
+        &prekeys
+            .publish_prekeys(org, &inbox, late, published(org))
+            .await,
+    );
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
-use super::MemoryNhiStore;
+use super::{MemoryNhiStore, Rows};
 use crate::{AvailablePrekey, MAX_ONE_TIME_PREKEYS, Prekey, PrekeyId, PrekeyKind, PrekeyStore};
 
 /// One that was ever published.
@@ -28,9 +28,7 @@ impl PrekeyStore for MemoryNhiStore {
         if !rows.principals.contains_key(&(org, owner.clone())) {
             return Err(StoreError::NotFound { what: "principal" });
         }
-        if rows.suspensions.contains_key(&(org, owner.clone())) {
-            return Err(StoreError::Conflict { what: "principal" });
-        }
+        in_good_standing(&rows, &(org, owner.clone()))?;
         if prekeys
             .iter()
             .any(|prekey| rows.prekeys.contains_key(&(org, prekey.id.clone())))
@@ -102,13 +100,18 @@ impl PrekeyStore for MemoryNhiStore {
         };
         let once = row.kind == PrekeyKind::OneTime;
         let owner = (org, row.owner.clone());
-        if rows.suspensions.contains_key(&owner) {
-            return Err(StoreError::Conflict { what: "principal" });
-        }
+        in_good_standing(&rows, &owner)?;
         let receipt = self.commits.apply(&commit)?;
         if let Some(row) = rows.prekeys.get_mut(&(org, id.clone())).filter(|_| once) {
             row.prekey = None;
         }
         Ok(receipt)
     }
+}
+
+fn in_good_standing(rows: &Rows, owner: &(OrgId, PrincipalName)) -> Result<(), StoreError> {
+    if rows.suspensions.contains_key(owner) || rows.expulsions.contains_key(owner) {
+        return Err(StoreError::Conflict { what: "principal" });
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ mod algorithms;
 mod chains;
 mod credentials;
 mod delegations;
+mod expulsion;
 mod instances;
 mod lifecycle;
 mod prekeys;
