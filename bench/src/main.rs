@@ -16,6 +16,7 @@ mod consensus;
 mod crypto;
 mod figures;
 mod memory;
+mod nhi;
 mod peers;
 mod report;
 mod sample;
@@ -46,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("consensus", consensus::run),
         ("audit", audit::run),
         ("actions", actions::run),
+        ("nhi", nhi::run),
     ] {
         eprintln!("measuring {name}");
         run(&mut report)?;

@@ -124,7 +124,9 @@ fn govern(error: &GovernError) -> Kind {
 
 fn nhi(error: &NhiError) -> Kind {
     match error {
-        NhiError::Invalid { .. } | NhiError::Canonical(_) => Kind::Invalid,
+        NhiError::Invalid { .. } | NhiError::KeyRefused { .. } | NhiError::Canonical(_) => {
+            Kind::Invalid
+        }
         NhiError::UnknownOrganization { .. }
         | NhiError::UnknownPrincipal { .. }
         | NhiError::UnknownDelegation { .. } => Kind::NotFound,
@@ -133,6 +135,8 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::AlreadySuspended { .. }
         | NhiError::NotSuspended { .. }
         | NhiError::OwnerNotSuspended { .. }
+        | NhiError::PrincipalAlreadyRevoked { .. }
+        | NhiError::OwnerNotRevoked { .. }
         | NhiError::OwnerKeepsRole { .. }
         | NhiError::IssuerInUse { .. } => Kind::Conflict,
         NhiError::NotHuman { .. }

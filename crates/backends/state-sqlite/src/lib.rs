@@ -25,6 +25,8 @@ mod nhi;
 mod oversight;
 mod policies;
 mod pool;
+mod prekeys;
+mod principals;
 mod replies;
 mod search;
 mod secrets;

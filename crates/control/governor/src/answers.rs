@@ -235,6 +235,12 @@ pub struct PrincipalAnswer {
     /// The role of a human: `owner`, `operator`, `auditor` or `approver`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub role: Option<String>,
+    /// Whether it was revoked: nothing is done in its name any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub revoked: bool,
+    /// When it was revoked, once that is known for certain.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revoked_at: Option<Timestamp>,
     /// Whether it is suspended: nothing may be done in its name.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub suspended: bool,
@@ -271,7 +277,7 @@ pub struct BudgetAnswer {
 pub enum DelegationState {
     /// It does.
     Active,
-    /// It, or one above it, was revoked.
+    /// It, one above it or a principal of its chain was revoked.
     Revoked,
     /// Somebody in its chain is suspended; it is in force again once they are
     /// resumed.

@@ -494,6 +494,8 @@ fn principal_answer(
         role: standing
             .and_then(creto_nhi::Standing::role)
             .map(|role| role.to_string()),
+        revoked: standing.is_some_and(creto_nhi::Standing::is_revoked),
+        revoked_at: standing.and_then(creto_nhi::Standing::revoked_at),
         suspended: standing.is_some_and(creto_nhi::Standing::is_suspended),
         suspended_at: standing.and_then(creto_nhi::Standing::suspended_at),
         leaf: None,

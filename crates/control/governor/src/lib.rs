@@ -34,6 +34,7 @@ mod delegation;
 mod egress;
 mod error;
 mod exchange;
+mod expulsion;
 mod facts;
 mod governor;
 mod humans;
@@ -45,12 +46,14 @@ pub mod memory;
 mod oversight;
 mod policies;
 mod ports;
+mod prekeys;
 mod questions;
 mod records;
 mod roles;
 mod sandboxes;
 mod secrets;
 mod settlement;
+mod signing;
 mod suspension;
 mod timestamps;
 mod verify;
@@ -70,6 +73,7 @@ pub use delegation::{BudgetRequest, DelegateRequest, PrincipalRequest, TokenRequ
 pub use egress::GovernedEgress;
 pub use error::GovernError;
 pub use exchange::ExchangeRequest;
+pub use expulsion::{ExpulsionAnswer, ExpulsionRequest};
 pub use facts::{ContextJson, ContextJson as Fact, ResourceJson, TypedResource};
 pub use governor::{Governor, GovernorConfig, Parts};
 pub use humans::{CredentialRequest, HumanAnswer, HumanRequest, RoleAnswer, RoleRequest};
@@ -93,6 +97,10 @@ pub use ports::{
     ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxStore,
     ServedPolicies,
 };
+pub use prekeys::{
+    EncapsulationKeyValue, PrekeyAnswer, PrekeysAnswer, PrekeysRequest, PublishPrekeysAnswer,
+    PublishedPrekeys, TakePrekeyAnswer, TakePrekeyRequest,
+};
 pub use questions::{
     ApprovalNeeded, Asking, BatchRule, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,
     QuestionAnswer, Subject,
@@ -103,6 +111,9 @@ pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
 pub use secrets::{
     LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest,
     SecretValue,
+};
+pub use signing::{
+    PublicKeyAnswer, PublicKeysAnswer, SignRequest, SignatureValue, SigningAnswer, StatementAnswer,
 };
 pub use suspension::SuspensionRequest;
 pub use timestamps::MAX_TIMESTAMPS;

@@ -7,7 +7,7 @@ use creto_errors::Classify as _;
 use creto_metering::{EventId, Invoice, InvoiceId, Settlement};
 use creto_nhi::{
     AgentIdentity, EscalationError, InstanceName, IssuedToken, LinkId, NhiError, Organization,
-    Principal, Role, TokenId,
+    PrekeyId, PrekeyKind, Principal, Role, TokenId,
 };
 use creto_types::{CanonicalError, Money, Period, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
@@ -265,4 +265,32 @@ pub(crate) struct RoleSet {
     pub(crate) role: Role,
     /// Why.
     pub(crate) reason: String,
+}
+
+/// Prekeys of an agent are there from here on: `prekeys.published`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrekeysPublished {
+    /// Whose.
+    pub(crate) owner: PrincipalName,
+    /// The one of last resort, if it is another.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) last_resort: Option<PrekeyId>,
+    /// Those that serve once.
+    pub(crate) one_time: Vec<PrekeyId>,
+}
+
+/// Somebody, the record's actor, was given a prekey: `prekey.taken`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrekeyTaken {
+    /// Whose it is.
+    pub(crate) owner: PrincipalName,
+    /// Which.
+    pub(crate) id: PrekeyId,
+    /// How often it serves.
+    pub(crate) kind: PrekeyKind,
+    /// By which delegation; absent in person.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) delegation: Option<LinkId>,
 }

@@ -4,6 +4,7 @@
 
 mod limits;
 mod policies;
+mod prekeys;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
+use self::prekeys::PrekeyRecords;
 use crate::records::{
     DelegationRefused, InvoiceIssued, OrganizationCreated, RoleSet, UsageSettled,
 };
@@ -32,12 +34,15 @@ pub struct RecordChecker {
     links: HashMap<LinkId, SignedLink>,
     revoked: HashSet<LinkId>,
     suspended: HashSet<PrincipalName>,
+    /// Who was revoked, for ever.
+    expelled: HashSet<PrincipalName>,
     settled: HashMap<LeafIndex, (ActionId, UsageSettled)>,
     billed: HashSet<EventId>,
     /// Issued invoices whose file was not read yet.
     issued: BTreeMap<InvoiceId, (LeafIndex, InvoiceIssued)>,
     limits: LimitRecords,
     policies: PolicyRecords,
+    prekeys: PrekeyRecords,
 }
 
 /// What the leaves so far say of whoever caused the next one, and of what it is about.
@@ -142,12 +147,15 @@ impl RecordChecker {
                 Ok(())
             }
             "role.set" => self.role(&leaf.actor, body(leaf.body)?),
+            "principal.revoked" => self.expulsion(body(leaf.body)?),
             "principal.suspended" => self.suspension(body(leaf.body)?, true),
             "principal.resumed" => self.suspension(body(leaf.body)?, false),
             "limit.set" | "limit.removed" | "limit.threshold" | "rate.set" | "rate.removed"
             | "policy.published" | "policy.rolled_back" | "policy.reloaded" => {
                 self.rules(index, leaf)
             }
+            "prekeys.published" => self.prekeys.published(&leaf.actor, body(leaf.body)?),
+            "prekey.taken" => self.prekeys.taken(&body(leaf.body)?),
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
                 let issued: InvoiceIssued = body(leaf.body)?;
@@ -259,10 +267,27 @@ impl RecordChecker {
         Ok(())
     }
 
+    fn expulsion(&mut self, of: Suspension) -> Result<(), String> {
+        let name = of.principal;
+        if !self.keys.contains_key(&name) {
+            return Err(format!("is about {name}, who was never created"));
+        }
+        if self.owner.as_ref() == Some(&name) {
+            return Err(format!("revokes {name}, who founded the organization"));
+        }
+        if !self.expelled.insert(name.clone()) {
+            return Err(format!("revokes {name}, who was revoked already"));
+        }
+        Ok(())
+    }
+
     fn suspension(&mut self, of: Suspension, begins: bool) -> Result<(), String> {
         let name = of.principal;
         if !self.keys.contains_key(&name) {
             return Err(format!("is about {name}, who was never created"));
+        }
+        if self.expelled.contains(&name) {
+            return Err(format!("is about {name}, who was revoked"));
         }
         let fits = if begins {
             self.suspended.insert(name.clone())
@@ -291,10 +316,15 @@ impl RecordChecker {
             chain.push(above.clone());
         }
         chain.reverse();
-        let mut names = chain
-            .iter()
-            .flat_map(|hop| [&hop.link.delegator, &hop.link.delegatee]);
-        if let Some(name) = names.find(|name| self.suspended.contains(name)) {
+        let names = || {
+            chain
+                .iter()
+                .flat_map(|hop| [&hop.link.delegator, &hop.link.delegatee])
+        };
+        if let Some(name) = names().find(|name| self.expelled.contains(name)) {
+            return Err(format!("delegates through {name}, who was revoked"));
+        }
+        if let Some(name) = names().find(|name| self.suspended.contains(name)) {
             return Err(format!("delegates through {name}, who was suspended"));
         }
         verify_chain(&chain, &|name| self.keys.get(name).cloned())

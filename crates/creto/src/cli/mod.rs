@@ -5,7 +5,9 @@ mod crypto;
 mod human;
 mod limits;
 mod policy;
+mod prekeys;
 mod secret;
+mod signing;
 
 use std::path::PathBuf;
 
@@ -19,7 +21,9 @@ pub(crate) use crypto::CryptoCommand;
 pub(crate) use human::{HumanCommand, HumanOut};
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
 pub(crate) use policy::{EvalArgs, ExplainArgs, PolicyCommand, ShadowCommand};
+pub(crate) use prekeys::{GenerateArgs, PrekeysCommand, TakeArgs};
 pub(crate) use secret::{SecretCommand, SecretLeaseArgs};
+pub(crate) use signing::{KeysArgs, SignArgs, VerifySignatureArgs};
 
 /// Creto, the governance plane for AI agents.
 ///
@@ -127,6 +131,16 @@ pub(crate) enum Command {
     /// Keep secrets, lease them to agents below you, and read what is leased to you
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// Sign a file with the key of the agent whose credential this is
+    ///
+    /// The key stays with the server, which asks policies for `identity.sign` of
+    /// `signature:NAME` and puts the signature on record before it gives it.
+    Sign(SignArgs),
+    /// Check a signature of `creto sign`, with the keys in a file or those the server has
+    VerifySignature(VerifySignatureArgs),
+    /// Keys by which agents agree on a secret: make them, publish them, take another's
+    #[command(subcommand)]
+    Prekeys(PrekeysCommand),
     /// Move to other keys and algorithms while serving, and to another root key
     #[command(subcommand)]
     Crypto(CryptoCommand),
@@ -203,11 +217,18 @@ pub(crate) enum AgentCommand {
     Suspend(SuspendArgs),
     /// End the suspension of an agent
     Resume(SuspendArgs),
+    /// End an agent for ever, and everything delegated to it or through it
+    ///
+    /// In effect at once, and not to be taken back: its tokens, its delegations and its
+    /// sandboxes are refused from now on, and its name stays taken.
+    Revoke(SuspendArgs),
     /// Issue a bearer token for an agent that runs outside a sandbox
     ///
     /// The token goes to a file that only you may read. An agent inside a sandbox
     /// needs none: the sandbox itself is its identity.
     Token(TokenArgs),
+    /// Show the public keys by which what an agent signed is checked
+    Keys(KeysArgs),
     /// Run a program in a sandbox as an agent, wait for it and show its output
     ///
     /// Example: creto agent run lnk_0192... --mount history=/history

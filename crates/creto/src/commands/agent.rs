@@ -61,12 +61,23 @@ pub(crate) fn run(context: &Context, command: AgentCommand) -> Result<Reply, Cli
             let answer = change_standing(&client, &args, "resume")?;
             Ok(Reply::new(changed("agent", &answer), answer))
         }
+        AgentCommand::Keys(args) => super::signing::keys(&client, &args),
+        AgentCommand::Revoke(args) => {
+            let answer = change_standing(&client, &args, "revoke")?;
+            Ok(Reply::new(revoked("agent", &answer), answer))
+        }
         AgentCommand::Token(args) => token(&client, &args),
         AgentCommand::Run(args) => run_program(&client, args),
     }
 }
 
 fn standing(principal: &Value) -> String {
+    if at(principal, "/revoked") == "true" {
+        return match instant(principal, "/revoked_at").as_str() {
+            "" => "revoked".to_owned(),
+            since => format!("revoked since {since}"),
+        };
+    }
     if at(principal, "/suspended") != "true" {
         return "good".to_owned();
     }
@@ -94,6 +105,14 @@ pub(crate) fn changed(kind: &str, answer: &Value) -> String {
     fields(&[
         (kind, at(answer, "/principal")),
         (what, instant(answer, "/at")),
+        ("leaf", at(answer, "/leaf")),
+    ])
+}
+
+pub(crate) fn revoked(kind: &str, answer: &Value) -> String {
+    fields(&[
+        (kind, at(answer, "/principal")),
+        ("revoked", instant(answer, "/revoked_at")),
         ("leaf", at(answer, "/leaf")),
     ])
 }

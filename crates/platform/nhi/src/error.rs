@@ -176,6 +176,14 @@ pub enum NhiError {
         /// What it has to be.
         why: String,
     },
+    /// A key that was given cannot be used.
+    #[error("`{field}`: {why}")]
+    KeyRefused {
+        /// The field of the request.
+        field: &'static str,
+        /// Why not; told in the text, which is all that a caller sees.
+        why: CryptoError,
+    },
     /// No such organization.
     #[error("there is no organization {org}")]
     UnknownOrganization {
@@ -252,6 +260,18 @@ pub enum NhiError {
     /// Without its owner an organization could resume nobody.
     #[error("`{name}` owns the organization and cannot be suspended")]
     OwnerNotSuspended {
+        /// Who.
+        name: PrincipalName,
+    },
+    /// It was revoked before.
+    #[error("`{name}` is already revoked")]
+    PrincipalAlreadyRevoked {
+        /// Who.
+        name: PrincipalName,
+    },
+    /// Without its owner nobody could add anyone to an organization.
+    #[error("`{name}` founded the organization and cannot be revoked")]
+    OwnerNotRevoked {
         /// Who.
         name: PrincipalName,
     },
@@ -344,6 +364,8 @@ impl Classify for NhiError {
             | Self::AlreadySuspended { .. }
             | Self::NotSuspended { .. }
             | Self::OwnerNotSuspended { .. }
+            | Self::PrincipalAlreadyRevoked { .. }
+            | Self::OwnerNotRevoked { .. }
             | Self::OwnerKeepsRole { .. }
             | Self::IssuerInUse { .. }
             | Self::TrustDomainChanged { .. } => Class::Permanent,
@@ -359,6 +381,7 @@ impl Classify for NhiError {
             Self::Escalation(error) => error.class(),
             Self::Identity(error) => error.class(),
             Self::Chain(error) => error.class(),
+            Self::KeyRefused { why, .. } => why.class(),
             Self::Crypto { source, .. } => source.class(),
             Self::Canonical(error) => error.class(),
             Self::Store(error) => error.class(),
@@ -381,6 +404,8 @@ impl Classify for NhiError {
             Self::AlreadySuspended { .. } => "principal_already_suspended",
             Self::NotSuspended { .. } => "principal_not_suspended",
             Self::OwnerNotSuspended { .. } => "owner_not_suspended",
+            Self::PrincipalAlreadyRevoked { .. } => "principal_already_revoked",
+            Self::OwnerNotRevoked { .. } => "owner_not_revoked",
             Self::InstanceBound { .. } => "instance_bound",
             Self::OwnerKeepsRole { .. } => "owner_keeps_role",
             Self::IssuerInUse { .. } => "issuer_in_use",
@@ -391,6 +416,7 @@ impl Classify for NhiError {
             Self::TokenExpired { .. } => "token_expired",
             Self::TokenSuperseded { .. } => "token_superseded",
             Self::TrustDomainChanged { .. } => "trust_domain_changed",
+            Self::KeyRefused { why, .. } => why.code(),
             Self::Crypto { source, .. } => source.code(),
             Self::Canonical(error) => error.code(),
             Self::Store(error) => error.code(),

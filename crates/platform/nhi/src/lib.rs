@@ -25,9 +25,13 @@
 //! - **Private keys** are made here, one a principal and one a purpose of each
 //!   organization, stored only wrapped under the root key and wiped from memory
 //!   after use.
+//! - **What an agent signs is told apart** from every delegation and token by a frame and
+//!   context of its own, and names its signer and its purpose ([`SignedStatement`]).
 //! - **Secrets are sealed** under the organization's wrapping key, bound to their
 //!   name and version. A lease is used only in a transaction in which it still holds,
 //!   and its evidence is durable before the value is seen.
+//! - **A prekey that serves once is given out once**, to one taker, whatever happens
+//!   meanwhile. Its private half never comes here.
 //! - **Organizations never mix.** No call reads across them.
 //!
 //! All reads are served from memory; [`Nhi::open`] loads everything. Changes are
@@ -47,6 +51,8 @@ pub mod conformance;
 mod credentials;
 mod drafts;
 mod error;
+mod expulsion;
+mod framing;
 mod identity;
 mod instance;
 mod keys;
@@ -54,6 +60,7 @@ mod link;
 #[cfg(feature = "test-util")]
 pub mod memory;
 mod ports;
+mod prekeys;
 mod principal;
 mod registry;
 mod revocation;
@@ -62,11 +69,13 @@ mod roles;
 mod rotation;
 mod secrets;
 mod service;
+mod signing;
 mod suspension;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod token;
 mod tokens;
+mod verified;
 
 pub use authority::{Authority, Standing};
 pub use budget::{Budget, BudgetPeriod};
@@ -84,8 +93,12 @@ pub use link::{
     SignedLink, verify_link,
 };
 pub use ports::{
-    FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredLink,
-    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+    FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion,
+    StoredLink, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+};
+pub use prekeys::{
+    AvailablePrekey, ChosenPrekey, MAX_ONE_TIME_PREKEYS, NewPrekeys, PREKEY_LABEL, Prekey,
+    PrekeyId, PrekeyIdError, PrekeyKind, PrekeyStore, PrekeysDraft, PrekeysLeft, UnknownPrekeyKind,
 };
 pub use principal::{Organization, Principal, PrincipalType, Role, UnknownRole};
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
@@ -95,3 +108,8 @@ pub use secrets::{
     StoredSecret,
 };
 pub use service::Nhi;
+pub use signing::{
+    KnownPrincipal, MAX_SIGNED_LEN, PublicKey, PublicKeys, SIGNED_LABEL, SignedStatement,
+    SigningPurpose, SigningPurposeError, StatementError,
+};
+pub use verified::{TokensEnded, VerifiedTokens};

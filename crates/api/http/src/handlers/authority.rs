@@ -4,10 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use creto_governor::{
-    CredentialRequest, DelegateRequest, DelegationAnswer, HumanAnswer, HumanRequest,
-    PrincipalAnswer, PrincipalRequest, RetirementAnswer, RetirementRequest, RevocationAnswer,
-    RoleAnswer, RoleRequest, RotationAnswer, RotationRequest, SelfAnswer, SuspensionAnswer,
-    SuspensionRequest, TokenAnswer, TokenRequest,
+    CredentialRequest, DelegateRequest, DelegationAnswer, ExpulsionAnswer, ExpulsionRequest,
+    HumanAnswer, HumanRequest, PrincipalAnswer, PrincipalRequest, RetirementAnswer,
+    RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest, RotationAnswer, RotationRequest,
+    SelfAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest,
 };
 use creto_types::PrincipalName;
 
@@ -102,6 +102,17 @@ pub(crate) async fn resume(
     Document(request): Document<SuspensionRequest>,
 ) -> Reply<SuspensionAnswer> {
     let answer = app.governor.resume_principal(&caller, &name, request, key);
+    Ok(Json(answer.await?))
+}
+
+pub(crate) async fn revoke_principal(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name<PrincipalName>,
+    Key(key): Key,
+    Document(request): Document<ExpulsionRequest>,
+) -> Reply<ExpulsionAnswer> {
+    let answer = app.governor.revoke_principal(&caller, &name, request, key);
     Ok(Json(answer.await?))
 }
 

@@ -8,8 +8,10 @@ pub(crate) mod limits;
 pub(crate) mod log;
 pub(crate) mod oversight;
 pub(crate) mod policies;
+pub(crate) mod prekeys;
 pub(crate) mod sandboxes;
 pub(crate) mod secrets;
+pub(crate) mod signing;
 pub(crate) mod system;
 
 use axum::Json;

@@ -3,16 +3,16 @@
 use axum::routing::on;
 use creto_governor::{
     ActionAnswer, ActionRequest, CredentialRequest, DelegateRequest, DelegationAnswer,
-    DryRunAnswer, DryRunRequest, ExplainAnswer, ExplainRequest, FilesRequest, FollowAnswer,
-    FollowRequest, HumanAnswer, HumanRequest, InvoiceAnswer, InvoiceRequest, LeaseAnswer,
-    LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer, PoliciesInForceAnswer,
-    PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer, PrincipalRequest,
-    PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer, RetirementAnswer,
-    RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest, RollbackPoliciesRequest,
-    RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest, SecretAnswer,
-    SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer, ShadowAnswer,
-    SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer, UsageQuery,
-    ValidationAnswer,
+    DryRunAnswer, DryRunRequest, ExplainAnswer, ExplainRequest, ExpulsionAnswer, ExpulsionRequest,
+    FilesRequest, FollowAnswer, FollowRequest, HumanAnswer, HumanRequest, InvoiceAnswer,
+    InvoiceRequest, LeaseAnswer, LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer,
+    PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer,
+    PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer,
+    RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest,
+    RollbackPoliciesRequest, RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest,
+    SecretAnswer, SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer,
+    ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer,
+    UsageQuery, ValidationAnswer,
 };
 
 use super::{Auth, EXPORT, Route, WAITS};
@@ -32,6 +32,7 @@ pub(crate) fn table() -> Vec<Route> {
     table.extend(system_routes());
     table.extend(authority_routes());
     table.extend(secret_routes());
+    table.extend(super::signing::routes());
     table.extend(action_routes());
     table.extend(authzen_routes());
     table.extend(billing_routes());
@@ -137,7 +138,7 @@ fn secret_routes() -> [Route; 6] {
     ]
 }
 
-fn authority_routes() -> [Route; 16] {
+fn authority_routes() -> [Route; 17] {
     [
         Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
             on(f, authority::whoami)
@@ -173,6 +174,14 @@ fn authority_routes() -> [Route; 16] {
         )
         .takes::<SuspensionRequest>()
         .gives::<SuspensionAnswer>(),
+        Route::post(
+            "/v1/principals/{name}/revoke",
+            "revoke_principal",
+            "Revoke an agent or a person, for ever, and everything delegated through it",
+            |f| on(f, authority::revoke_principal),
+        )
+        .takes::<ExpulsionRequest>()
+        .gives::<ExpulsionAnswer>(),
         Route::post(
             "/v1/humans",
             "add_human",
