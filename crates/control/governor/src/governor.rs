@@ -127,7 +127,8 @@ impl Governor {
         })
     }
 
-    /// Verifies a bearer token: signature, validity, the whole chain.
+    /// Verifies a bearer token: signature, validity, the whole chain. One that is bound to
+    /// a key is refused: see [`Governor::authenticate_with_proof`].
     pub fn authenticate(&self, token: &str) -> Result<Caller, GovernError> {
         let identity = self.parts.nhi.verify_token(token)?;
         Ok(Caller::new(self.parts.authz.bind(identity), Origin::Token))
@@ -165,6 +166,7 @@ impl Governor {
                 Origin::Token => "token".to_owned(),
                 Origin::Sandbox(_) => "sandbox".to_owned(),
             },
+            jkt: identity.confirmation.map(String::from),
             chain,
         })
     }

@@ -45,6 +45,7 @@ pub mod memory;
 mod oversight;
 mod policies;
 mod ports;
+mod proofs;
 mod questions;
 mod records;
 mod roles;
@@ -93,6 +94,7 @@ pub use ports::{
     ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxStore,
     ServedPolicies,
 };
+pub use proofs::Exchange;
 pub use questions::{
     ApprovalNeeded, Asking, BatchRule, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,
     QuestionAnswer, Subject,

@@ -12,6 +12,7 @@ use creto_types::{
 use parking_lot::RwLock;
 
 use crate::chain::{depth_within, no_loop, shrinks, well_formed};
+use crate::dpop::ProofGuard;
 use crate::drafts::check_config;
 use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping, wrapping_of};
 use crate::link::SignError;
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: NhiConfig,
     pub(crate) registry: RwLock<Registry>,
+    pub(crate) proofs: ProofGuard,
     /// Held while credentials are superseded, and while anybody is suspended or
     /// resumed.
     pub(crate) superseding: tokio::sync::Mutex<()>,
@@ -91,6 +93,7 @@ impl Nhi {
             provider,
             allowed: config.algorithms.clone(),
         };
+        let proofs = ProofGuard::new(keys.provider.as_ref(), Arc::clone(&clock));
         let registry = RwLock::new(Registry::load(snapshot, &keys)?);
         Ok(Arc::new(Self {
             inner: Arc::new(Inner {
@@ -100,6 +103,7 @@ impl Nhi {
                 clock,
                 config,
                 registry,
+                proofs,
                 superseding: tokio::sync::Mutex::default(),
                 unwrapping: RwLock::default(),
             }),
@@ -547,6 +551,7 @@ impl Inner {
             authority,
             instance: None,
             epoch: None,
+            confirmation: None,
             token_id: None,
             expires_at: expires_at.unwrap_or(Timestamp::MIN),
         })
@@ -577,6 +582,7 @@ impl Inner {
             authority: Arc::clone(&state.authority),
             instance: None,
             epoch: None,
+            confirmation: None,
             token_id: None,
             expires_at: Timestamp::MAX,
         })

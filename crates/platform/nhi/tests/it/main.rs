@@ -10,6 +10,7 @@ mod algorithms;
 mod chains;
 mod credentials;
 mod delegations;
+mod dpop;
 mod instances;
 mod lifecycle;
 mod properties;
