@@ -42,7 +42,7 @@ bench-built: setup
 	$(CARGO) build --locked --release -p creto-bench
 	$(CARGO) build --locked --release --manifest-path bench/peers/Cargo.toml --target-dir $(TARGET)
 
-# make fuzz SECONDS_EACH=600 ONLY=authzen; all four decoders for a minute each otherwise.
+# make fuzz SECONDS_EACH=600 ONLY=authzen; all five decoders for a minute each otherwise.
 SECONDS_EACH ?= 60
 FUZZ := $(CARGO) +nightly fuzz
 FUZZ_TARGET := $(abspath $(TARGET))/fuzz
@@ -51,7 +51,7 @@ fuzz:
 	@command -v cargo-fuzz >/dev/null || \
 	  { echo "make: fuzzing needs cargo install cargo-fuzz --locked, and rustup toolchain install nightly" >&2; exit 1; }
 	$(FUZZ) build --target-dir $(FUZZ_TARGET)
-	@for decoder in $(or $(ONLY),policy request authzen eval); do \
+	@for decoder in $(or $(ONLY),policy request authzen proof eval); do \
 	  mkdir -p $(FUZZ_TARGET)/corpus/$$decoder; \
 	  $(FUZZ) run --target-dir $(FUZZ_TARGET) $$decoder \
 	    $(FUZZ_TARGET)/corpus/$$decoder fuzz/corpus/$$decoder -- \

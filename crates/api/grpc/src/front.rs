@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use creto_errors::Classify as _;
 use creto_governor::Governor;
-use creto_ingress::{CredentialError, Hosts};
+use creto_ingress::{CredentialError, Hosts, NONCE_HEADER};
 use creto_proto::authz::v1::authz_server::AuthzServer;
 use creto_proto::consensus::v1::timestamps_server::TimestampsServer;
 use creto_telemetry::{RequestId, request_span};
@@ -95,6 +95,7 @@ impl Grpc {
         let method = METHODS
             .into_iter()
             .find(|method| *method == request.uri().path());
+        let speaks_dpop = creto_ingress::speaks_dpop(request.headers());
         let span = request_span(&id, "POST", method.unwrap_or("none"));
         request.extensions_mut().insert(id);
         let began = shared.clock.monotonic();
@@ -114,6 +115,9 @@ impl Grpc {
             .governor
             .metrics()
             .grpc_request(method, name(code), took);
+        if speaks_dpop && let Ok(nonce) = HeaderValue::from_str(&shared.governor.proof_nonce()) {
+            response.headers_mut().insert(NONCE_HEADER, nonce);
+        }
         if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
@@ -133,8 +137,8 @@ impl Grpc {
         if !known {
             return Err(Refusal::MethodNotFound);
         }
-        let token = creto_ingress::bearer(request.headers())?.ok_or(CredentialError::Missing)?;
-        let caller = creto_ingress::authenticate(&shared.governor, token)?;
+        let caller = creto_ingress::identify(&shared.governor, &shared.hosts, &request)?;
+        let caller = caller.ok_or(CredentialError::Missing)?;
         request.extensions_mut().insert(caller);
         let limit = timeout::of(request.headers())?;
         if limit.is_zero() {

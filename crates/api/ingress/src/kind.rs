@@ -7,7 +7,7 @@ use creto_consensus::OracleError;
 use creto_errors::{Class, Classify as _};
 use creto_governor::GovernError;
 use creto_metering::MeteringError;
-use creto_nhi::NhiError;
+use creto_nhi::{DpopError, NhiError};
 use creto_oversight::{GrantError, OversightError};
 use creto_runtime::RuntimeError;
 use creto_types::StoreError;
@@ -154,7 +154,22 @@ fn nhi(error: &NhiError) -> Kind {
         NhiError::Chain(_) | NhiError::TrustDomainChanged { .. } | NhiError::Crypto { .. } => {
             Kind::Internal
         }
+        NhiError::Dpop(error) => dpop(error),
         NhiError::Store(error) => store(error),
+    }
+}
+
+/// Of a token that is asked for; [`CredentialError`] judges one that is presented.
+fn dpop(error: &DpopError) -> Kind {
+    match error {
+        DpopError::Invalid { .. }
+        | DpopError::Replayed
+        | DpopError::UseNonce
+        | DpopError::ProofRequired
+        | DpopError::NotBound
+        | DpopError::KeyMismatch => Kind::Unauthenticated,
+        DpopError::BindingRequired => Kind::Forbidden,
+        DpopError::TooManyProofs { .. } => Kind::TooMany,
     }
 }
 

@@ -358,6 +358,9 @@ pub struct TokenAnswer {
     /// The instance of the agent that it is bound to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub instance: Option<String>,
+    /// The thumbprint of the key that it is bound to: it is used by the scheme `DPoP`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub jkt: Option<String>,
     /// Until when.
     pub expires_at: Timestamp,
     /// Where its issue lies in the log.
@@ -373,6 +376,7 @@ impl TokenAnswer {
             principal: identity.name.clone(),
             delegation: identity.link().map(|hop| hop.link.id.to_string()),
             instance: identity.instance.as_ref().map(ToString::to_string),
+            jkt: identity.confirmation.map(String::from),
             expires_at: issued.expires_at,
             leaf: None,
         }
@@ -418,6 +422,9 @@ pub struct SelfAnswer {
     pub role: Option<String>,
     /// `token` or `sandbox`.
     pub origin: String,
+    /// The thumbprint of the key that the token is bound to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub jkt: Option<String>,
     /// From the owner down to the caller.
     pub chain: Vec<HopAnswer>,
 }

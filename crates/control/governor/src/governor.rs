@@ -131,7 +131,8 @@ impl Governor {
     }
 
     /// Verifies a bearer token: signature, validity, the whole chain. Of one that was
-    /// verified before only what may have ended since is looked at again.
+    /// verified before only what may have ended since is looked at again. One that is bound
+    /// to a key is refused: see [`Governor::authenticate_with_proof`].
     pub fn authenticate(&self, token: &str) -> Result<Caller, GovernError> {
         // Before anything of it is looked at: what ends meanwhile is not missed.
         let ended = self.parts.nhi.tokens_ended();
@@ -180,6 +181,7 @@ impl Governor {
                 Origin::Token => "token".to_owned(),
                 Origin::Sandbox(_) => "sandbox".to_owned(),
             },
+            jkt: identity.confirmation.map(String::from),
             chain,
         })
     }

@@ -47,6 +47,7 @@ mod oversight;
 mod policies;
 mod ports;
 mod prekeys;
+mod proofs;
 mod questions;
 mod records;
 mod roles;
@@ -101,6 +102,7 @@ pub use prekeys::{
     EncapsulationKeyValue, PrekeyAnswer, PrekeysAnswer, PrekeysRequest, PublishPrekeysAnswer,
     PublishedPrekeys, TakePrekeyAnswer, TakePrekeyRequest,
 };
+pub use proofs::Exchange;
 pub use questions::{
     ApprovalNeeded, Asking, BatchRule, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,
     QuestionAnswer, Subject,

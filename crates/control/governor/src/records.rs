@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use creto_crypto::sha256;
+use creto_crypto::{Thumbprint, sha256};
 use creto_errors::Classify as _;
 use creto_metering::{EventId, Invoice, InvoiceId, Settlement};
 use creto_nhi::{
@@ -31,6 +31,9 @@ pub(crate) struct TokenIssued {
     /// The token that it was exchanged for.
     #[serde(skip_serializing_if = "Option::is_none")]
     exchanged_for: Option<TokenId>,
+    /// The thumbprint of the key that it is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jkt: Option<Thumbprint>,
 }
 
 impl TokenIssued {
@@ -46,6 +49,7 @@ impl TokenIssued {
             expires_at: issued.expires_at,
             instance: identity.instance.clone(),
             exchanged_for,
+            jkt: identity.confirmation,
         }
     }
 }

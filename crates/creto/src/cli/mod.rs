@@ -73,6 +73,11 @@ pub(crate) struct Global {
         env = "CRETO_CREDENTIAL_FILE"
     )]
     pub(crate) credential: Option<PathBuf>,
+
+    /// The file with the key that your credential is bound to, when it is: `creto agent
+    /// key` makes one; nobody but you may be able to read it
+    #[arg(long, global = true, value_name = "FILE", env = "CRETO_DPOP_KEY_FILE")]
+    pub(crate) dpop_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -222,7 +227,16 @@ pub(crate) enum AgentCommand {
     /// In effect at once, and not to be taken back: its tokens, its delegations and its
     /// sandboxes are refused from now on, and its name stays taken.
     Revoke(SuspendArgs),
-    /// Issue a bearer token for an agent that runs outside a sandbox
+    /// Make a key that a token can be bound to, so that it is of no use without it
+    ///
+    /// Whoever will use the token makes the key, keeps the file, and tells the thumbprint
+    /// to whoever issues the token: creto agent token ... --bind-jkt THUMBPRINT
+    Key {
+        /// The file to write; it must not exist
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Issue a token for an agent that runs outside a sandbox
     ///
     /// The token goes to a file that only you may read. An agent inside a sandbox
     /// needs none: the sandbox itself is its identity.
@@ -256,6 +270,13 @@ pub(crate) struct TokenArgs {
     /// one acted
     #[arg(long, value_name = "NAME")]
     pub(crate) instance: Option<String>,
+    /// Bind it to the key with this thumbprint (RFC 7638): whoever uses it then proves to
+    /// have that key (DPoP)
+    #[arg(long, value_name = "THUMBPRINT", conflicts_with = "bind_key")]
+    pub(crate) bind_jkt: Option<String>,
+    /// The same with the key in this file, as `creto agent key` wrote it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bind_key: Option<PathBuf>,
     /// The file to write; it must not exist
     #[arg(long, value_name = "FILE", required_unless_present = "stdout")]
     pub(crate) out: Option<PathBuf>,

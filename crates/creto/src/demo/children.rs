@@ -33,7 +33,12 @@ pub(crate) fn creto() -> Result<PathBuf, DemoError> {
 /// A `creto` command that takes nothing from this process's own settings.
 pub(crate) fn creto_command(config: &Path) -> Result<Command, DemoError> {
     let mut command = Command::new(creto()?);
-    for name in ["CRETO_CONFIG", "CRETO_SERVER", "CRETO_CREDENTIAL_FILE"] {
+    for name in [
+        "CRETO_CONFIG",
+        "CRETO_SERVER",
+        "CRETO_CREDENTIAL_FILE",
+        "CRETO_DPOP_KEY_FILE",
+    ] {
         command.env_remove(name);
     }
     command.arg("--config").arg(config).stdin(Stdio::null());

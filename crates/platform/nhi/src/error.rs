@@ -5,7 +5,7 @@ use creto_crypto::CryptoError;
 use creto_errors::{Class, Classify};
 use creto_types::{CanonicalError, OrgId, PrincipalName, StoreError, Timestamp};
 
-use crate::{Budget, IdentityError, InstanceName, LinkId, Right};
+use crate::{Budget, DpopError, IdentityError, InstanceName, LinkId, Right};
 
 /// A link asks for more than the link above it holds. Each names both values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -334,6 +334,9 @@ pub enum NhiError {
         /// The configuration's.
         configured: String,
     },
+    /// A proof of possession is missing or wrong.
+    #[error(transparent)]
+    Dpop(#[from] DpopError),
     /// A key cannot be made, used or unwrapped.
     #[error("cannot {operation}")]
     Crypto {
@@ -382,6 +385,7 @@ impl Classify for NhiError {
             Self::Identity(error) => error.class(),
             Self::Chain(error) => error.class(),
             Self::KeyRefused { why, .. } => why.class(),
+            Self::Dpop(error) => error.class(),
             Self::Crypto { source, .. } => source.class(),
             Self::Canonical(error) => error.class(),
             Self::Store(error) => error.class(),
@@ -417,6 +421,7 @@ impl Classify for NhiError {
             Self::TokenSuperseded { .. } => "token_superseded",
             Self::TrustDomainChanged { .. } => "trust_domain_changed",
             Self::KeyRefused { why, .. } => why.code(),
+            Self::Dpop(error) => error.code(),
             Self::Crypto { source, .. } => source.code(),
             Self::Canonical(error) => error.code(),
             Self::Store(error) => error.code(),

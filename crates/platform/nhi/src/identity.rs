@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use creto_crypto::Thumbprint;
 use creto_errors::{Class, Classify};
 use creto_types::{Id, IdKind, OrgId, PrincipalName, Timestamp};
 
@@ -40,6 +41,8 @@ pub struct AgentIdentity {
     pub standing: Arc<[Arc<Standing>]>,
     /// Tells when what was found live has to be looked at again.
     pub authority: Arc<Authority>,
+    /// The key that its token is bound to: whoever presents it proves to have that.
+    pub confirmation: Option<Thumbprint>,
     /// The token it came with, when it came with one.
     pub token_id: Option<TokenId>,
     /// When the token, or the first link of the chain to do so, expires.

@@ -22,6 +22,9 @@
 //!   that was issued to that human before verifies, and every later one does.
 //! - **Tokens are ours or refused.** One algorithm, one header, keys known by
 //!   their thumbprint; nothing in a token chooses how it is checked.
+//! - **A bound token is its holder's alone.** One that names a key is refused without
+//!   a proof by that key, made for the very request and accepted once, whatever the
+//!   clocks do and whenever the process ends (RFC 9449).
 //! - **Private keys** are made here, one a principal and one a purpose of each
 //!   organization, stored only wrapped under the root key and wiped from memory
 //!   after use.
@@ -49,6 +52,7 @@ mod chain;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 mod credentials;
+mod dpop;
 mod drafts;
 mod error;
 mod expulsion;
@@ -83,6 +87,7 @@ pub use chain::verify_chain;
 pub use credentials::{EpochId, EpochKind};
 /// Part of what a store keeps.
 pub use creto_crypto::{WrappedKey, WrappingKey};
+pub use dpop::{DpopError, Exchanging, MAX_PROOF_LEN, MAX_PROOFS_PER_PRINCIPAL, NONCE_TURN, Proof};
 pub use drafts::{DelegationRequest, IssuedToken, NhiConfig, OrganizationDraft, PrincipalDraft};
 pub use error::{ChainError, EscalationError, NhiError};
 pub use identity::{AgentIdentity, IdentityError, TokenId, TokenKind};

@@ -13,6 +13,7 @@ use creto_types::{
 use parking_lot::RwLock;
 
 use crate::chain::{depth_within, no_loop, shrinks, well_formed};
+use crate::dpop::ProofGuard;
 use crate::drafts::check_config;
 use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping, wrapping_of};
 use crate::link::SignError;
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: NhiConfig,
     pub(crate) registry: RwLock<Registry>,
+    pub(crate) proofs: ProofGuard,
     /// Held while credentials are superseded, and while anybody is suspended or
     /// resumed.
     pub(crate) superseding: tokio::sync::Mutex<()>,
@@ -97,6 +99,7 @@ impl Nhi {
             provider,
             allowed: config.algorithms.clone(),
         };
+        let proofs = ProofGuard::new(keys.provider.as_ref(), Arc::clone(&clock));
         let registry = RwLock::new(Registry::load(snapshot, &keys)?);
         Ok(Arc::new(Self {
             inner: Arc::new(Inner {
@@ -106,6 +109,7 @@ impl Nhi {
                 clock,
                 config,
                 registry,
+                proofs,
                 superseding: tokio::sync::Mutex::default(),
                 unwrapping: RwLock::default(),
                 taking: Taking::default(),
@@ -559,6 +563,7 @@ impl Inner {
             authority,
             instance: None,
             epoch: None,
+            confirmation: None,
             token_id: None,
             expires_at: expires_at.unwrap_or(Timestamp::MIN),
         })
@@ -589,6 +594,7 @@ impl Inner {
             authority: Arc::clone(&state.authority),
             instance: None,
             epoch: None,
+            confirmation: None,
             token_id: None,
             expires_at: Timestamp::MAX,
         })

@@ -1,5 +1,7 @@
 //! Builders for tests of this crate and of those above it.
 
+mod holder;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use crate::{
     LinkStatus, Nhi, NhiConfig, NhiError, NhiStore, Principal, PrincipalType, Right, Snapshot,
     Standing, StoredPrincipal,
 };
+
+pub use holder::Holder;
 
 /// The trust domain of tests.
 pub const TRUST_DOMAIN: &str = "creto.test";
@@ -99,6 +103,7 @@ pub fn agent(hops: Vec<Hop>) -> Arc<AgentIdentity> {
         hops,
         instance: None,
         epoch: None,
+        confirmation: None,
         token_id: None,
         expires_at: expires_at.unwrap_or(Timestamp::MAX),
     })
@@ -118,6 +123,7 @@ pub fn human(org: OrgId, human: &str) -> Arc<AgentIdentity> {
         hops: Vec::new(),
         instance: None,
         epoch: None,
+        confirmation: None,
         token_id: None,
         expires_at: Timestamp::MAX,
     })
@@ -255,6 +261,13 @@ impl World {
         let mut config = NhiConfig::new(TRUST_DOMAIN);
         config.algorithms = algorithms;
         open(&self.store, &self.clock, &self.ids, 3, '7', config).await
+    }
+
+    /// Opens the same store where every token of an agent has to be bound to a key.
+    pub async fn reopen_requiring_proof(&self) -> Result<Arc<Nhi>, NhiError> {
+        let mut config = NhiConfig::new(TRUST_DOMAIN);
+        config.require_proof = true;
+        open(&self.store, &self.clock, &self.ids, 4, '7', config).await
     }
 
     /// The present of this world.

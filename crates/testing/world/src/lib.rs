@@ -222,6 +222,7 @@ impl World {
             delegation: Some(self.link.clone()),
             ttl_seconds: None,
             instance: None,
+            jkt: None,
         };
         let made = governor.issue_token(&owner, request, None).await.unwrap();
         self.agent = made.token.unwrap();

@@ -6,6 +6,7 @@ pub(crate) mod authzen;
 pub(crate) mod billing;
 pub(crate) mod limits;
 pub(crate) mod log;
+pub(crate) mod metadata;
 pub(crate) mod oversight;
 pub(crate) mod policies;
 pub(crate) mod prekeys;

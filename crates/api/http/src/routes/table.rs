@@ -21,8 +21,8 @@ use crate::authzen::{
 };
 use crate::extract::{List, ListQuery};
 use crate::handlers::{
-    actions, authority, authzen as evaluate, billing, limits, log, oversight, policies, sandboxes,
-    secrets, system,
+    actions, authority, authzen as evaluate, billing, limits, log, metadata, oversight, policies,
+    sandboxes, secrets, system,
 };
 use crate::oauth;
 use crate::pages;
@@ -44,7 +44,7 @@ pub(crate) fn table() -> Vec<Route> {
     table
 }
 
-fn system_routes() -> [Route; 6] {
+fn system_routes() -> [Route; 8] {
     [
         Route::get("/healthz", "health", "Whether the process answers", |f| {
             on(f, system::health)
@@ -76,6 +76,22 @@ fn system_routes() -> [Route; 6] {
             |f| on(f, system::trust_bundle),
         )
         .gives_other("application/json")
+        .public(),
+        Route::get(
+            "/.well-known/oauth-authorization-server",
+            "authorization_server",
+            "Where and how tokens are exchanged (RFC 8414)",
+            |f| on(f, metadata::authorization_server),
+        )
+        .gives::<metadata::AuthorizationServer>()
+        .public(),
+        Route::get(
+            "/.well-known/oauth-protected-resource",
+            "protected_resource",
+            "Which tokens are taken, and how (RFC 9728)",
+            |f| on(f, metadata::protected_resource),
+        )
+        .gives::<metadata::ProtectedResource>()
         .public(),
         Route::get("/metrics", "metrics", "OpenMetrics; for people", |f| {
             on(f, system::metrics)
@@ -259,7 +275,7 @@ fn authority_routes() -> [Route; 17] {
         Route::post(
             "/v1/tokens",
             "issue_token",
-            "Issue a bearer token; it is shown once",
+            "Issue a token, bound to a key where one is named; it is shown once",
             |f| on(f, authority::issue_token),
         )
         .takes::<TokenRequest>()

@@ -85,6 +85,7 @@ async fn ask(world: &World, caller: &Caller, call: Call) -> Option<bool> {
                         delegation: None,
                         ttl_seconds: None,
                         instance: None,
+                        jkt: None,
                     },
                     None,
                 )
@@ -96,6 +97,7 @@ async fn ask(world: &World, caller: &Caller, call: Call) -> Option<bool> {
                 delegation,
                 ttl_seconds: None,
                 instance: None,
+                jkt: None,
             };
             taken(governor.issue_token(caller, request, None).await)
         }

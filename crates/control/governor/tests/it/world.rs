@@ -462,6 +462,7 @@ pub(crate) async fn enter(governor: &Governor, owner: &Caller, link: &str) -> Ca
         delegation: Some(link.to_owned()),
         ttl_seconds: Some(3_600),
         instance: None,
+        jkt: None,
     };
     let answer = governor.issue_token(owner, request, None).await;
     let token = answer

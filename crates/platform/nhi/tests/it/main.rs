@@ -11,6 +11,7 @@ mod chains;
 mod credentials;
 mod delegations;
 mod expulsion;
+mod dpop;
 mod instances;
 mod lifecycle;
 mod prekeys;
