@@ -23,6 +23,7 @@ use creto_oversight::Oversight;
 use creto_runtime::{GatewayServices, Limits, RuntimeError};
 use creto_state_sqlite::{
     SqliteGovernor, SqliteIndex, SqliteJournal, SqliteLedger, SqliteOversight, SqliteReplies,
+    SqliteSequencer,
 };
 use creto_telemetry::{LogConfig, Metrics, TelemetryError};
 use creto_tiles_fs::FsTiles;
@@ -312,6 +313,7 @@ async fn assemble(
         Parts {
             nhi: Arc::clone(&platform.nhi),
             oracle: Arc::clone(&platform.oracle),
+            sequencer: Arc::new(SqliteSequencer::new(Arc::clone(database))),
             audit: Arc::clone(&audit),
             authz,
             meter,

@@ -27,7 +27,7 @@ use crate::timestamps::Timestamps;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Every method, as its path says it.
-const METHODS: [&str; 7] = [
+const METHODS: [&str; 8] = [
     "/creto.authz.v1.Authz/Check",
     "/creto.authz.v1.Authz/CheckBatch",
     "/creto.authz.v1.Authz/Submit",
@@ -35,6 +35,7 @@ const METHODS: [&str; 7] = [
     "/creto.authz.v1.Authz/Release",
     "/creto.consensus.v1.Timestamps/Reserve",
     "/creto.consensus.v1.Timestamps/ReserveStream",
+    "/creto.consensus.v1.Timestamps/Order",
 ];
 
 /// What the paths of timestamps begin with.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use creto_audit::{Audit, ConsistencyProof, LeafProof, MAX_VALUE_BYTES, SearchPage, SearchQuery};
 use creto_authz::{Authz, Bound};
-use creto_consensus::{TimestampOracle, TimestampOracleExt};
+use creto_consensus::{Sequencer, TimestampOracle, TimestampOracleExt};
 use creto_metering::Meter;
 use creto_nhi::{Nhi, VerifiedTokens};
 use creto_oversight::Oversight;
@@ -40,6 +40,8 @@ pub struct Parts {
     pub nhi: Arc<Nhi>,
     /// The instants of evidence.
     pub oracle: Arc<dyn TimestampOracle>,
+    /// The order of the log, for events of others.
+    pub sequencer: Arc<dyn Sequencer>,
     /// The log.
     pub audit: Arc<Audit>,
     /// Decisions.

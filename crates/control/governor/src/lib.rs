@@ -43,6 +43,7 @@ mod keys;
 mod limits;
 #[cfg(feature = "test-util")]
 pub mod memory;
+mod ordering;
 mod oversight;
 mod policies;
 mod ports;
@@ -84,6 +85,7 @@ pub use limits::{
     LimitAnswer, LimitRequest, LimitSubject, OnExceedName, RateAnswer, RateRequest, RateSubject,
     RemovalAnswer, WindowName,
 };
+pub use ordering::{Event, MAX_EVENTS, Ordered};
 pub use policies::{
     BundleError, ChangeCount, CheckedBundle, DifferenceAnswer, DifferenceKindAnswer, DryRunAnswer,
     DryRunRequest, ExceededRights, ExplainAnswer, ExplainRequest, ExplainedPolicy,

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 /// The kind of the record of a decision.
 pub const ACTION_DECIDED: &str = "action.decided";
 
+/// The kind of the record of somebody else's event.
+pub(crate) const EVENT_ORDERED: &str = "event.ordered";
+
 /// The kind of the record of a new token.
 pub(crate) const TOKEN_ISSUED: &str = "token.issued";
 

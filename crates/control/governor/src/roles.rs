@@ -122,6 +122,7 @@ calls! {
     ReleaseAction: Nobody = ["release_action"],
     Ask: Nobody = ["access_evaluation", "access_evaluations"],
     ReserveTimestamps: Nobody = ["reserve_timestamps"],
+    OrderEvents: Nobody = ["order_events"],
 
     // Usage and money.
     GetUsage: Readers = ["get_usage"],
