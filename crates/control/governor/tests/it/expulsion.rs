@@ -68,6 +68,7 @@ async fn a_revoked_agent_does_and_is_given_nothing_any_more() {
             delegation: Some(link.clone()),
             ttl_seconds: None,
             instance: None,
+            jkt: None,
         };
         let token = governor.issue_token(owner, request, None).await;
         assert_eq!(refused(token), "principal_revoked");

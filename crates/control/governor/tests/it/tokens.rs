@@ -17,6 +17,7 @@ async fn token(world: &World) -> String {
         delegation: Some(world.bot_link.clone()),
         ttl_seconds: Some(600),
         instance: None,
+        jkt: None,
     };
     let answer = world.governor.issue_token(&world.owner, request, None);
     let token = answer.await.expect("is issued").token;
