@@ -4,7 +4,7 @@ CARGO ?= cargo
 # A shared target folder keeps what one command compiled for the next.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test bench fuzz sweep setup setup-test lint unit may-be-root is-root
+.PHONY: demo test bench figures bench-built fuzz sweep setup setup-test lint unit may-be-root is-root
 
 # Sandboxes need root: the demo asks sudo for it, the tests do not, for they would
 # leave a target folder of root's.
@@ -29,13 +29,20 @@ is-root:
 	    echo "  make lint && cargo nextest run --workspace --exclude creto-e2e --exclude creto-runtime-gvisor" >&2; exit 1; }
 
 # make bench ONLY="authz/check authz/miss/10" measures what begins so, or all.
-bench: setup
+bench: bench-built
+	$(TARGET)/release/creto-bench $(ONLY)
+
+# All of it, the long entries too, on a machine that does nothing else: writes the figures
+# of docs/benchmarks.md.
+figures: bench-built
+	$(TARGET)/release/creto-bench --figures
+
+bench-built: setup
 	$(CARGO) build --locked --release -p creto
 	$(CARGO) build --locked --release -p creto-bench
 	$(CARGO) build --locked --release --manifest-path bench/peers/Cargo.toml --target-dir $(TARGET)
-	$(TARGET)/release/creto-bench $(ONLY)
 
-# make fuzz SECONDS_EACH=600 ONLY=authzen; all four decoders for a minute each otherwise.
+# make fuzz SECONDS_EACH=600 ONLY=authzen; all five decoders for a minute each otherwise.
 SECONDS_EACH ?= 60
 FUZZ := $(CARGO) +nightly fuzz
 FUZZ_TARGET := $(abspath $(TARGET))/fuzz
@@ -44,7 +51,7 @@ fuzz:
 	@command -v cargo-fuzz >/dev/null || \
 	  { echo "make: fuzzing needs cargo install cargo-fuzz --locked, and rustup toolchain install nightly" >&2; exit 1; }
 	$(FUZZ) build --target-dir $(FUZZ_TARGET)
-	@for decoder in $(or $(ONLY),policy request authzen eval); do \
+	@for decoder in $(or $(ONLY),policy request authzen proof eval); do \
 	  mkdir -p $(FUZZ_TARGET)/corpus/$$decoder; \
 	  $(FUZZ) run --target-dir $(FUZZ_TARGET) $$decoder \
 	    $(FUZZ_TARGET)/corpus/$$decoder fuzz/corpus/$$decoder -- \

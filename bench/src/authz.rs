@@ -14,11 +14,12 @@ use std::error::Error;
 use std::time::Duration;
 
 pub(crate) use cedar::cedar;
+pub(crate) use hot::Numbers;
+pub(crate) use world::World;
 
 use crate::memory;
 use crate::peers::Peers;
 use crate::report::{Entry, Report};
-use world::World;
 
 const BUDGET: Duration = Duration::from_secs(3);
 

@@ -2,7 +2,8 @@
 //! limit in the same run, because machines are shared and noisy: read the ratio.
 //!
 //! `creto-bench [PREFIX...]` measures all entries, or those whose names begin so, and
-//! writes `target/bench/report.json`, and the same as a table.
+//! writes `target/bench/report.json`, and the same as a table. `creto-bench --figures`
+//! measures all, the long ones too, and writes the figures of `docs/benchmarks.md`.
 #![allow(
     clippy::disallowed_methods,
     reason = "what is measured is the real clock; product code takes an injected one"
@@ -13,7 +14,9 @@ mod audit;
 mod authz;
 mod consensus;
 mod crypto;
+mod figures;
 mod memory;
+mod nhi;
 mod peers;
 mod report;
 mod sample;
@@ -28,10 +31,13 @@ static ALLOCATOR: memory::Counting = memory::Counting;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let only: Vec<String> = std::env::args().skip(1).collect();
-    if only.iter().any(|prefix| prefix.starts_with('-')) {
-        return Err("usage: creto-bench [PREFIX...]".into());
-    }
-    let mut report = Report::new(only);
+    let mut report = match only.as_slice() {
+        [one] if one == "--figures" => Report::for_figures(),
+        prefixes if prefixes.iter().any(|prefix| prefix.starts_with('-')) => {
+            return Err("usage: creto-bench [PREFIX... | --figures]".into());
+        }
+        _ => Report::new(only),
+    };
     for (name, run) in [
         (
             "authz",
@@ -41,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("consensus", consensus::run),
         ("audit", audit::run),
         ("actions", actions::run),
+        ("nhi", nhi::run),
     ] {
         eprintln!("measuring {name}");
         run(&mut report)?;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::figures;
 use crate::ticks::Summary;
 
 /// What a decision of another engine is about, where ours is about the whole.
@@ -28,21 +29,33 @@ pub(crate) enum Stat {
     Each,
 }
 
+impl Stat {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Median => "median",
+            Self::P99 => "p99",
+            Self::Longest => "longest",
+            Self::Rate => "rate",
+            Self::Each => "each",
+        }
+    }
+}
+
 /// One measured figure. `value`, `p99`, `max` and what peers took are in `unit`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Entry {
-    name: String,
-    unit: &'static str,
-    stat: Stat,
-    value: f64,
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    pub(crate) stat: Stat,
+    pub(crate) value: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    p99: Option<f64>,
+    pub(crate) p99: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    max: Option<f64>,
+    pub(crate) max: Option<f64>,
     /// The first of `peers` again, for whoever wants one number.
     #[serde(flatten)]
     first: Option<First>,
-    peers: Vec<Peer>,
+    pub(crate) peers: Vec<Peer>,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,11 +67,11 @@ struct First {
 
 /// What an entry is compared with, measured in the same run.
 #[derive(Debug, Serialize)]
-struct Peer {
-    name: String,
-    value: f64,
+pub(crate) struct Peer {
+    pub(crate) name: String,
+    pub(crate) value: f64,
     /// The entry's value over the peer's.
-    ratio: f64,
+    pub(crate) ratio: f64,
     /// What an engine looks at in that time.
     #[serde(skip_serializing_if = "Option::is_none")]
     judges: Option<&'static str>,
@@ -146,6 +159,8 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Report {
     only: Vec<String>,
+    /// Everything is measured, the long entries too, for the document.
+    figures: bool,
     entries: Vec<Entry>,
 }
 
@@ -154,7 +169,16 @@ impl Report {
     pub(crate) fn new(only: Vec<String>) -> Self {
         Self {
             only,
+            figures: false,
             entries: Vec::new(),
+        }
+    }
+
+    /// Of everything, to be written into the document.
+    pub(crate) fn for_figures() -> Self {
+        Self {
+            figures: true,
+            ..Self::new(Vec::new())
         }
     }
 
@@ -165,7 +189,7 @@ impl Report {
 
     /// Whether an entry that is too long for every run is to be measured: by its name.
     pub(crate) fn asks_for(&self, name: &str) -> bool {
-        self.only.iter().any(|prefix| prefix == name)
+        self.figures || self.only.iter().any(|prefix| prefix == name)
     }
 
     /// Adds an entry, unless only others are wanted.
@@ -186,13 +210,7 @@ impl Report {
         );
         for entry in &self.entries {
             let show = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.1}"));
-            let stat = match entry.stat {
-                Stat::Median => "median",
-                Stat::P99 => "p99",
-                Stat::Longest => "longest",
-                Stat::Rate => "rate",
-                Stat::Each => "each",
-            };
+            let stat = entry.stat.name();
             let mut line = format!(
                 "{:<30} {:>14.1} {:<8} {:>13} {:>13} {:<4}",
                 entry.name,
@@ -225,6 +243,11 @@ impl Report {
         let path = directory.join("report.json");
         fs::write(&path, serde_json::to_vec_pretty(&self.entries)?)?;
         println!("written to target/bench/report.json");
+        if self.figures {
+            let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md");
+            figures::write(&document, &self.entries, &figures::machine())?;
+            println!("written to docs/benchmarks.md");
+        }
         Ok(())
     }
 }

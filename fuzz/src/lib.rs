@@ -3,4 +3,4 @@
 #[path = "../../tests/tests/decoders/targets.rs"]
 mod targets;
 
-pub use targets::{authzen, eval, policy, request};
+pub use targets::{authzen, eval, policy, proof, request};

@@ -10,14 +10,14 @@ use super::world::World;
 use crate::ticks::{Summary, Ticks};
 
 /// A xorshift generator: an order that no prefetcher knows, the same on every run.
-pub(super) struct Numbers(u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed))
     }
 
-    pub(super) fn below(&mut self, most: usize) -> usize {
+    pub(crate) fn below(&mut self, most: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

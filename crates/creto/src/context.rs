@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use creto_client::{Client, ServerAddress, read_credential};
+use creto_client::{Client, ProofKey, ServerAddress, read_credential};
 use creto_types::{Clock, SystemClock, Timestamp};
 
 use crate::cli::Global;
@@ -18,6 +18,7 @@ pub(crate) struct Context {
     config: Option<PathBuf>,
     server: Option<String>,
     credential: Option<PathBuf>,
+    dpop_key: Option<PathBuf>,
 }
 
 impl Context {
@@ -27,6 +28,7 @@ impl Context {
             config: global.config,
             server: global.server,
             credential: global.credential,
+            dpop_key: global.dpop_key,
         }
     }
 
@@ -53,7 +55,11 @@ impl Context {
         if !path.exists() {
             return Err(CliError::NoCredential { path });
         }
-        Ok(Client::new(self.address()?).with_credential(read_credential(&path)?)?)
+        let client = Client::new(self.address()?).with_credential(read_credential(&path)?)?;
+        Ok(match &self.dpop_key {
+            Some(path) => client.with_proof_key(ProofKey::from_file(path)?),
+            None => client,
+        })
     }
 
     fn address(&self) -> Result<ServerAddress, CliError> {

@@ -44,6 +44,17 @@ pub(crate) enum CliError {
         #[source]
         source: std::io::Error,
     },
+    /// A document is not what it should be.
+    #[error("{path} does not hold {what}")]
+    NotReadable {
+        /// What was expected.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
     /// What should be a directory is not there, or is a file.
     #[error("{path}: no such directory")]
     NoDirectory {
@@ -191,6 +202,7 @@ impl Classify for CliError {
             | Self::NoConfig { .. }
             | Self::File { .. }
             | Self::NoDirectory { .. }
+            | Self::NotReadable { .. }
             | Self::Exists { .. }
             | Self::Answer { .. }
             | Self::NoOpening { .. }
@@ -208,6 +220,7 @@ impl Classify for CliError {
             Self::NoCredential { .. } => "credential_missing",
             Self::NoConfig { .. } => "config_missing",
             Self::File { .. } | Self::NoDirectory { .. } => "file_unusable",
+            Self::NotReadable { .. } => "document_malformed",
             Self::Exists { .. } => "file_exists",
             Self::Output(_) => "output_failed",
             Self::Answer { .. } => "answer_incomplete",

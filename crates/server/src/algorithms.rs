@@ -43,6 +43,7 @@ pub(crate) fn algorithms(section: &CryptoSection) -> Result<AllowedAlgorithms, S
             &defaults.wrapping,
         )?,
         aead: allowed("crypto.sealing", &section.sealing, &defaults.aead)?,
+        kem: allowed("crypto.kem", &section.kem, &defaults.kem)?,
         ..defaults
     })
 }
@@ -92,9 +93,16 @@ where
 
 #[cfg(test)]
 mod tests {
-    use creto_crypto::{SignatureAlgorithm, WrapAlgorithm};
+    use creto_crypto::{KemAlgorithm, SignatureAlgorithm, WrapAlgorithm};
 
     use super::*;
+
+    /// The defaults, and what a section adds to them.
+    const KEMS: [KemAlgorithm; 3] = [
+        KemAlgorithm::XWing,
+        KemAlgorithm::MlKem768,
+        KemAlgorithm::MlKem1024,
+    ];
 
     fn read(text: &str) -> Result<AllowedAlgorithms, String> {
         let section: CryptoSection = toml::from_str(text).unwrap();
@@ -110,13 +118,16 @@ mod tests {
     fn a_new_algorithm_is_accepted_beside_those_of_before() {
         let read = read(
             "[signatures]\nnew = \"ML-DSA-65\"\n\
-             [key_wrapping]\nnew = \"HKDF-SHA256+ChaCha20-Poly1305\"\n",
+             [key_wrapping]\nnew = \"HKDF-SHA256+ChaCha20-Poly1305\"\n\
+             [kem]\nnew = \"ML-KEM-1024\"\n",
         )
         .unwrap();
         assert_eq!(read.signature.for_new(), SignatureAlgorithm::MlDsa65);
         for algorithm in SignatureAlgorithm::ALL {
             read.signature.check(*algorithm).unwrap();
         }
+        assert_eq!(read.kem.for_new(), KemAlgorithm::MlKem1024);
+        assert_eq!(read.kem.accepted(), KEMS);
         assert_eq!(
             read.wrapping.accepted(),
             [
@@ -138,6 +149,11 @@ mod tests {
                 "[key_wrapping]\naccepted = [\"A256GCM\"]",
                 "crypto.key_wrapping.accepted",
                 "unknown algorithm `A256GCM`",
+            ),
+            (
+                "[kem]\nnew = \"RSA\"",
+                "crypto.kem.new",
+                "known are ML-KEM-768, ML-KEM-1024, X-Wing",
             ),
             (
                 "[signatures]\nnew = \"Ed25519\"",

@@ -18,6 +18,7 @@ use creto_consensus::OracleConfig;
 use creto_crypto::{AllowedAlgorithms, RootKey};
 use creto_errors::{Class, Classify};
 use creto_governor::{BundleError, CheckedBundle, PolicyFiles};
+use creto_ingress::Hosts;
 use creto_log_http::HttpPrefix;
 use creto_metering::{Expired, MeterConfig, OpenBounds, PriceBook, PriceBookError, RateLimit};
 use creto_oversight::OversightConfig;
@@ -57,6 +58,7 @@ struct File {
 struct ServerSection {
     listen: Option<SocketAddr>,
     grpc_listen: Option<SocketAddr>,
+    external_urls: Vec<String>,
     data_dir: Option<PathBuf>,
     log_format: Option<String>,
     log_filter: Option<String>,
@@ -69,6 +71,7 @@ struct IdentitySection {
     root_key: Option<SecretRef>,
     root_key_file: Option<PathBuf>,
     token_ttl_seconds: Option<Ttl>,
+    require_dpop: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -178,6 +181,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Where gRPC listens, if it does; always a loopback address.
     pub grpc_listen: Option<SocketAddr>,
+    /// Where clients reach it, through proxies in front.
+    pub external_urls: Vec<String>,
     /// Where everything durable lies.
     pub data_dir: PathBuf,
     /// How log lines look.
@@ -192,6 +197,8 @@ pub struct ServerConfig {
     pub algorithms: AllowedAlgorithms,
     /// How long a token is valid when nobody says otherwise.
     pub token_ttl: Duration,
+    /// Whether a token of an agent has to be bound to a key (RFC 9449).
+    pub require_dpop: bool,
     /// Which steps of the clock are tolerated.
     pub oracle: OracleConfig,
     /// The directory of policies.
@@ -423,6 +430,16 @@ impl File {
                 ));
             }
         }
+        if Hosts::of(listen)
+            .behind(&self.server.external_urls)
+            .is_none()
+        {
+            return Err(invalid(
+                "server.external_urls",
+                "has one that is not `http://` or `https://` with a host, perhaps a port, and \
+                 nothing after it",
+            ));
+        }
         let data_dir = base.join(
             self.server
                 .data_dir
@@ -448,6 +465,7 @@ impl File {
         Ok(ServerConfig {
             listen,
             grpc_listen: self.server.grpc_listen,
+            external_urls: self.server.external_urls,
             log_format: match &self.server.log_format {
                 Some(text) => text.parse()?,
                 None => LogFormat::default(),
@@ -460,6 +478,7 @@ impl File {
             root_key,
             algorithms: crate::algorithms::algorithms(&self.crypto)?,
             token_ttl: seconds(self.identity.token_ttl_seconds, 3_600),
+            require_dpop: self.identity.require_dpop.unwrap_or(false),
             oracle: self.consensus.oracle()?,
             policy_dir,
             watch_policies: self.authz.watch_policies.unwrap_or(true),

@@ -53,6 +53,7 @@ impl Platform {
                 max_token_ttl: OWNER_CREDENTIAL_TTL.max(config.token_ttl),
                 max_depth: MAX_CHAIN,
                 algorithms: config.algorithms.clone(),
+                require_proof: config.require_dpop,
             },
         )
         .await

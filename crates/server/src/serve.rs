@@ -23,7 +23,7 @@ use creto_oversight::Oversight;
 use creto_runtime::{GatewayServices, Limits, RuntimeError};
 use creto_state_sqlite::{
     SqliteGovernor, SqliteIndex, SqliteJournal, SqliteLedger, SqliteOversight, SqliteReplies,
-    SqliteSubjects,
+    SqliteSequencer, SqliteSubjects,
 };
 use creto_telemetry::{LogConfig, Metrics, TelemetryError};
 use creto_tiles_fs::FsTiles;
@@ -165,6 +165,7 @@ pub async fn serve(
         None => None,
     };
     let public_entries = config.audit.entries;
+    let urls = config.external_urls.clone();
     let watched = config.watch_policies.then(|| config.policy_dir.clone());
     let (governor, audit, router) = assemble(config, &platform, address).await?;
     let first = policies.digest.clone();
@@ -180,7 +181,7 @@ pub async fn serve(
     let grpc = grpc_listener.map(|(listener, address)| {
         let grpc = Grpc::new(
             Arc::clone(&governor),
-            Hosts::of(address),
+            hosts(address, &urls),
             Arc::clone(&platform.ids),
             Arc::clone(&platform.clock),
         );
@@ -222,11 +223,19 @@ pub(crate) async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr)
     Ok((listener, address))
 }
 
+/// What a server at this address answers to, and where it is reached.
+fn hosts(address: SocketAddr, urls: &[String]) -> Hosts {
+    Hosts::of(address)
+        .behind(urls)
+        .expect("the configuration was read with these URLs checked")
+}
+
 async fn assemble(
     config: ServerConfig,
     platform: &Platform,
     address: SocketAddr,
 ) -> Result<(Arc<Governor>, Arc<Audit>, Router), ServeError> {
+    let hosts = hosts(address, &config.external_urls);
     let database = &platform.database;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let tiles = FsTiles::open(&config.data_dir.join("log")).map_err(ServeError::Tiles)?;
@@ -307,6 +316,7 @@ async fn assemble(
         Parts {
             nhi: Arc::clone(&platform.nhi),
             oracle: Arc::clone(&platform.oracle),
+            sequencer: Arc::new(SqliteSequencer::new(Arc::clone(database))),
             audit: Arc::clone(&audit),
             authz,
             meter,
@@ -332,7 +342,7 @@ async fn assemble(
     );
     let router = creto_http::router(
         Arc::clone(&governor),
-        Hosts::of(address),
+        hosts,
         Arc::clone(&platform.ids),
         Arc::clone(&platform.clock),
         Arc::clone(&platform.random),

@@ -101,6 +101,11 @@ fn authzen() {
 }
 
 #[test]
+fn proofs() {
+    replay("proof", targets::proof);
+}
+
+#[test]
 fn evaluations() {
     replay("eval", targets::eval);
 }

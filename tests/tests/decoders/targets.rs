@@ -11,6 +11,8 @@ use creto_governor::ActionRequest;
 use creto_http::authzen::{
     Evaluations, decode_access_request, decode_evaluation, decode_evaluations,
 };
+use creto_ingress::Hosts;
+use creto_nhi::Proof;
 use creto_types::canonical_json;
 use serde_json::Value;
 
@@ -74,8 +76,28 @@ pub fn authzen(data: &[u8]) {
         Err(_) => {}
     }
     if let Ok(access) = decode_access_request(data) {
-        let _ = access.request();
+        let _ = access.request(&[]);
+        // As a denial names them.
+        let _ = access.request(&["port".to_owned(), "country".to_owned()]);
     }
+}
+
+/// Proofs of possession, whole or as the two parts that are signed: one that is read has a
+/// key, and an address that is that of one path at most.
+pub fn proof(data: &[u8]) {
+    let Some([header, claims]) = texts(data) else {
+        return;
+    };
+    if let Ok(whole) = Proof::parse(header) {
+        assert!(header.len() <= creto_nhi::MAX_PROOF_LEN && !whole.method().is_empty());
+    }
+    let Ok(proof) = Proof::unsigned(header.as_bytes(), claims.as_bytes()) else {
+        return;
+    };
+    let hosts = Hosts::of(([127, 0, 0, 1], 7180).into());
+    let paths = ["/v1/actions", "/v1/secrets/a%2Fb"];
+    let meant = paths.map(|path| hosts.are_meant_at(proof.uri(), path));
+    assert_ne!(meant, [true, true], "{}", proof.uri());
 }
 
 /// Policies, schema, entities, a request and links in Cedar's own formats: the slices

@@ -58,10 +58,11 @@ const OWNERS: [(&str, &str); 9] = [
     ),
 ];
 
-const CHANGES: [&str; 19] = [
+const CHANGES: [&str; 20] = [
     "/v1/principals",
     "/v1/principals/worker/suspend",
     "/v1/principals/worker/resume",
+    "/v1/principals/worker/revoke",
     "/v1/delegations",
     "/v1/delegations/lnk_00000000000000000000000000000000/revoke",
     "/v1/tokens",
@@ -159,7 +160,7 @@ fn an_agent_does_not_do_the_owners_work() {
         post("/v1/principals", json!({"name": "mine", "kind": "agent"})),
         "add agents",
     );
-    for change in ["suspend", "resume"] {
+    for change in ["suspend", "resume", "revoke"] {
         let path = format!("/v1/principals/planner/{change}");
         refused(post(&path, json!({"reason": "mine"})), change);
     }

@@ -28,14 +28,14 @@ fn repository() -> PathBuf {
 }
 
 /// Somebody who calls.
-struct Caller {
+pub(crate) struct Caller {
     child: Child,
     calls: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Caller {
-    fn of(address: &str) -> Self {
+    pub(crate) fn of(address: &str) -> Self {
         let root = repository();
         let mut child = Command::new("/usr/bin/python3")
             .arg(root.join("tests/tests/e2e/grpc_caller.py"))
@@ -56,7 +56,7 @@ impl Caller {
         }
     }
 
-    fn call(&mut self, call: &Value) -> Value {
+    pub(crate) fn call(&mut self, call: &Value) -> Value {
         writeln!(self.calls.as_mut().unwrap(), "{call}").unwrap();
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
@@ -77,7 +77,7 @@ impl Caller {
     }
 
     /// The status, the product's own code and its class.
-    fn refused(&mut self, call: &Value) -> (String, String, String) {
+    pub(crate) fn refused(&mut self, call: &Value) -> (String, String, String) {
         let said = self.call(call);
         let info = &said["details"]["ErrorInfo"];
         assert_eq!(info["domain"], "creto", "{said}");
@@ -103,7 +103,7 @@ impl Drop for Caller {
 }
 
 /// With gRPC on a port that the system chooses.
-fn serving() -> (Server, SocketAddr) {
+pub(crate) fn serving() -> (Server, SocketAddr) {
     let site = Site::new();
     site.configure(|table| set(table, &["server", "grpc_listen"], "127.0.0.1:0"));
     let server = site.start();

@@ -4,7 +4,7 @@
 
 Reads one call a line from standard input and writes one answer a line, as JSON:
 
-    {"method": "Check", "token": "...", "request": {...}, "timeout": 5}
+    {"method": "Check", "token": "...", "request": {...}, "timeout": 5, "proof": "..."}
     {"answer": {...}, "metadata": {...}}
     {"status": "NOT_FOUND", "message": "...", "details": {...}, "metadata": {...}}
 """
@@ -62,6 +62,8 @@ def main():
             request = json_format.ParseDict(call["request"], getattr(messages, name)())
             token = call.get("token")
             metadata = (("authorization", f"Bearer {token}"),) if token else ()
+            if "proof" in call:
+                metadata = (("authorization", f"DPoP {token}"), ("dpop", call["proof"]))
             try:
                 answer, rpc = getattr(stub, call["method"]).with_call(
                     request, timeout=call.get("timeout", 30), metadata=metadata)

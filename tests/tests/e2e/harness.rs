@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use creto_client::{Client, ClientError, ServerAddress, read_credential};
+use creto_client::{Client, ClientError, ProofKey, ServerAddress, read_credential};
 use creto_config::Secret;
 use creto_types::{Clock, SystemClock, Timestamp};
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +15,14 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use toml::Table;
+
+/// What of the caller's environment the program would read.
+const SETTINGS: [&str; 4] = [
+    "CRETO_CONFIG",
+    "CRETO_SERVER",
+    "CRETO_CREDENTIAL_FILE",
+    "CRETO_DPOP_KEY_FILE",
+];
 
 /// The built program: `CRETO_BIN`, or the one beside this test's own binary.
 pub(crate) fn program() -> PathBuf {
@@ -40,7 +48,7 @@ pub(crate) fn creto(dir: &Path, words: &[&str]) -> Output {
 /// The same with variables of the environment.
 pub(crate) fn creto_with(dir: &Path, words: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(program());
-    for name in ["CRETO_CONFIG", "CRETO_SERVER", "CRETO_CREDENTIAL_FILE"] {
+    for name in SETTINGS {
         command.env_remove(name);
     }
     command
@@ -135,7 +143,7 @@ impl Site {
     fn spawn(&self) -> Child {
         let log = self.log();
         let mut command = Command::new(program());
-        for name in ["CRETO_CONFIG", "CRETO_SERVER", "CRETO_CREDENTIAL_FILE"] {
+        for name in SETTINGS {
             command.env_remove(name);
         }
         command
@@ -258,6 +266,16 @@ impl Server {
         self.stranger()
             .with_credential(Secret::new(token).unwrap())
             .unwrap()
+    }
+
+    /// Who has this token and the key that it is bound to.
+    pub(crate) fn agent_with(&self, token: &Path, key: &Path) -> Client {
+        let client = self
+            .stranger()
+            .with_credential(read_credential(token).unwrap());
+        client
+            .unwrap()
+            .with_proof_key(ProofKey::from_file(key).unwrap())
     }
 
     pub(crate) fn make_agent(&self, name: &str) {

@@ -7,13 +7,19 @@ use creto_config::Secret;
 use creto_types::{Randomness, SystemRandom};
 use serde_json::Value;
 use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, RequestBuilder};
 
-use crate::{ClientError, Pages, Problem, ServerAddress};
+use crate::{ClientError, Pages, Problem, ProofKey, ServerAddress};
 
 /// The longest call: the server holds one for at most a minute when asked to
 /// wait, and an export of a large log takes its time.
 const LONGEST_CALL: Duration = Duration::from_secs(300);
+
+/// Where the server tells the nonce for the next proof (RFC 9449, section 8).
+const NONCE_HEADER: &str = "dpop-nonce";
+
+/// The server's code for a proof without its newest nonce.
+const USE_NONCE: &str = "use_dpop_nonce";
 
 /// The largest answer: 1 GiB, an export with some millions of leaves.
 const MAX_ANSWER_BYTES: u64 = 1024 * 1024 * 1024;
@@ -33,6 +39,8 @@ pub struct Client {
     agent: Agent,
     server: ServerAddress,
     credential: Option<Secret>,
+    /// What the credential is bound to, when it is.
+    pub(crate) proof_key: Option<ProofKey>,
 }
 
 impl std::fmt::Debug for Client {
@@ -40,6 +48,7 @@ impl std::fmt::Debug for Client {
         f.debug_struct("Client")
             .field("server", &self.server)
             .field("credential", &self.credential)
+            .field("proof_key", &self.proof_key)
             .finish_non_exhaustive()
     }
 }
@@ -61,10 +70,11 @@ impl Client {
             agent: config.new_agent(),
             server,
             credential: None,
+            proof_key: None,
         }
     }
 
-    /// The same with a credential, which has to be a bearer token
+    /// The same with a credential, which has to be a token
     /// (RFC 6750, section 2.1).
     pub fn with_credential(mut self, credential: Secret) -> Result<Self, ClientError> {
         let valid = credential.expose().bytes().all(|b| {
@@ -98,11 +108,11 @@ impl Client {
 
     /// Reads anything.
     pub fn get_bytes(&self, path: &str) -> Result<Vec<u8>, ClientError> {
-        let mut request = self.agent.get(self.server.url(path));
-        if let Some(credential) = &self.credential {
-            request = request.header("Authorization", format!("Bearer {}", credential.expose()));
-        }
-        self.answer(request.call())
+        let url = self.server.url(path);
+        self.call(|| {
+            let request = self.agent.get(&url);
+            Ok(self.authorized(request, "GET", &url)?.call())
+        })
     }
 
     /// Changes something, under a fresh key.
@@ -113,14 +123,44 @@ impl Client {
     /// Changes something, under this key: the same key and body give the same
     /// answer again, another body is refused.
     pub fn post_with_key(&self, path: &str, body: &Value, key: &str) -> Result<Value, ClientError> {
-        let mut request = self
-            .agent
-            .post(self.server.url(path))
-            .header("Idempotency-Key", key);
-        if let Some(credential) = &self.credential {
-            request = request.header("Authorization", format!("Bearer {}", credential.expose()));
+        let url = self.server.url(path);
+        let answer = self.call(|| {
+            let request = self.agent.post(&url).header("Idempotency-Key", key);
+            Ok(self.authorized(request, "POST", &url)?.send_json(body))
+        })?;
+        json(&answer)
+    }
+
+    fn authorized<B>(
+        &self,
+        request: RequestBuilder<B>,
+        method: &str,
+        url: &str,
+    ) -> Result<RequestBuilder<B>, ClientError> {
+        let Some(credential) = &self.credential else {
+            return Ok(request);
+        };
+        let Some(key) = &self.proof_key else {
+            let value = format!("Bearer {}", credential.expose());
+            return Ok(request.header("Authorization", value));
+        };
+        let proof = key.prove(method, url, credential)?;
+        let value = format!("DPoP {}", credential.expose());
+        Ok(request.header("Authorization", value).header("DPoP", proof))
+    }
+
+    /// Calls, and once more when all that was missing is the nonce that the refusal told:
+    /// such a call changed nothing.
+    fn call(
+        &self,
+        send: impl Fn() -> Result<Result<Response<Body>, ureq::Error>, ClientError>,
+    ) -> Result<Vec<u8>, ClientError> {
+        match self.answer(send()?) {
+            Err(error) if self.proof_key.is_some() && error.reported_code() == USE_NONCE => {
+                self.answer(send()?)
+            }
+            answer => answer,
         }
-        json(&self.answer(request.send_json(body))?)
     }
 
     /// Walks through a list, page by page. The path may carry a query.
@@ -132,6 +172,11 @@ impl Client {
     fn answer(&self, result: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, ClientError> {
         let mut response = result.map_err(|error| self.failed(error))?;
         let status = response.status();
+        let nonce = response.headers().get(NONCE_HEADER);
+        let nonce = nonce.and_then(|value| value.to_str().ok());
+        if let (Some(key), Some(nonce)) = (&self.proof_key, nonce) {
+            key.told(nonce);
+        }
         let body = response
             .body_mut()
             .with_config()

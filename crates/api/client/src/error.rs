@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use creto_config::SecretError;
+use creto_crypto::CryptoError;
 use creto_errors::{Class, Classify};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -65,8 +66,17 @@ pub enum ClientError {
         #[source]
         source: SecretError,
     },
+    /// The key that a credential is bound to cannot be used.
+    #[error("{path} is not the private JWK of an Ed25519 key; `creto agent key` makes one")]
+    ProofKey {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// No proof can be made.
+    #[error("cannot prove that the credential is its holder's")]
+    Proof(#[source] CryptoError),
     /// The credential cannot stand in a header.
-    #[error("the credential is not a bearer token: it has characters that no token has")]
+    #[error("the credential is not a token: it has characters that no token has")]
     MalformedCredential,
     /// Nobody answers.
     #[error("no server answers at {server}; is `creto serve` running?")]
@@ -120,9 +130,11 @@ impl Classify for ClientError {
         match self {
             Self::Address { .. }
             | Self::Credential { .. }
+            | Self::ProofKey { .. }
             | Self::MalformedCredential
             | Self::NotJson(_)
             | Self::NotAList => Class::Permanent,
+            Self::Proof(error) => error.class(),
             Self::Unreachable { .. } | Self::Interrupted { .. } => Class::Transient,
             Self::Refused(problem) => match problem.status {
                 401 | 403 => Class::Security,
@@ -136,6 +148,8 @@ impl Classify for ClientError {
         match self {
             Self::Address { .. } => "server_address_refused",
             Self::Credential { .. } => "credential_unusable",
+            Self::ProofKey { .. } => "dpop_key_unusable",
+            Self::Proof(error) => error.code(),
             Self::MalformedCredential => "credential_malformed",
             Self::Unreachable { .. } => "server_unreachable",
             Self::Interrupted { .. } => "call_interrupted",

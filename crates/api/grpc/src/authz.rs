@@ -137,7 +137,7 @@ impl Authz for Service {
 }
 
 /// The message, and who sent it; put there by `front.rs`.
-fn read<T>(request: Request<T>) -> Result<(Caller, T), Refusal> {
+pub(crate) fn read<T>(request: Request<T>) -> Result<(Caller, T), Refusal> {
     let caller = request.extensions().get::<Caller>().cloned();
     let caller = caller.ok_or(CredentialError::Missing)?;
     Ok((caller, request.into_inner()))
@@ -145,7 +145,7 @@ fn read<T>(request: Request<T>) -> Result<(Caller, T), Refusal> {
 
 /// A change runs on by itself: neither a caller that goes away nor the deadline stops
 /// it half way.
-async fn change<T: Send + 'static>(
+pub(crate) async fn change<T: Send + 'static>(
     work: impl Future<Output = Result<T, GovernError>> + Send + 'static,
 ) -> Result<T, Refusal> {
     match tokio::spawn(work.in_current_span()).await {

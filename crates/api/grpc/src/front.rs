@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use creto_errors::Classify as _;
 use creto_governor::Governor;
-use creto_ingress::{CredentialError, Hosts};
+use creto_ingress::{CredentialError, Hosts, NONCE_HEADER};
 use creto_proto::authz::v1::authz_server::AuthzServer;
 use creto_proto::consensus::v1::timestamps_server::TimestampsServer;
 use creto_telemetry::{RequestId, request_span};
@@ -27,7 +27,7 @@ use crate::timestamps::Timestamps;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Every method, as its path says it.
-const METHODS: [&str; 7] = [
+const METHODS: [&str; 8] = [
     "/creto.authz.v1.Authz/Check",
     "/creto.authz.v1.Authz/CheckBatch",
     "/creto.authz.v1.Authz/Submit",
@@ -35,6 +35,7 @@ const METHODS: [&str; 7] = [
     "/creto.authz.v1.Authz/Release",
     "/creto.consensus.v1.Timestamps/Reserve",
     "/creto.consensus.v1.Timestamps/ReserveStream",
+    "/creto.consensus.v1.Timestamps/Order",
 ];
 
 /// What the paths of timestamps begin with.
@@ -95,6 +96,7 @@ impl Grpc {
         let method = METHODS
             .into_iter()
             .find(|method| *method == request.uri().path());
+        let speaks_dpop = creto_ingress::speaks_dpop(request.headers());
         let span = request_span(&id, "POST", method.unwrap_or("none"));
         request.extensions_mut().insert(id);
         let began = shared.clock.monotonic();
@@ -114,6 +116,9 @@ impl Grpc {
             .governor
             .metrics()
             .grpc_request(method, name(code), took);
+        if speaks_dpop && let Ok(nonce) = HeaderValue::from_str(&shared.governor.proof_nonce()) {
+            response.headers_mut().insert(NONCE_HEADER, nonce);
+        }
         if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
@@ -133,8 +138,8 @@ impl Grpc {
         if !known {
             return Err(Refusal::MethodNotFound);
         }
-        let token = creto_ingress::bearer(request.headers())?.ok_or(CredentialError::Missing)?;
-        let caller = creto_ingress::authenticate(&shared.governor, token)?;
+        let caller = creto_ingress::identify(&shared.governor, &shared.hosts, &request)?;
+        let caller = caller.ok_or(CredentialError::Missing)?;
         request.extensions_mut().insert(caller);
         let limit = timeout::of(request.headers())?;
         if limit.is_zero() {

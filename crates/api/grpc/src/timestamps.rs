@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use creto_consensus::TimestampRange;
-use creto_governor::{Caller, Governor};
+use creto_governor::{Caller, Event, Governor};
 use creto_ingress::CredentialError;
 use creto_proto::consensus::v1::timestamps_server;
-use creto_proto::consensus::v1::{ReserveRequest, ReserveResponse};
+use creto_proto::consensus::v1::{
+    self as wire, OrderRequest, OrderResponse, ReserveRequest, ReserveResponse,
+};
 use creto_telemetry::RequestId;
 use futures_util::stream;
 use tokio::time::Instant;
 use tonic::codegen::BoxStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use crate::authz::{change, read};
 use crate::listen::Stopping;
+use crate::messages;
 use crate::refusal::Refusal;
 use crate::timeout;
 
@@ -69,6 +73,37 @@ impl timestamps_server::Timestamps for Timestamps {
         });
         Ok(Response::new(Box::pin(answers)))
     }
+
+    async fn order(
+        &self,
+        request: Request<OrderRequest>,
+    ) -> Result<Response<OrderResponse>, Status> {
+        let (caller, request) = read(request)?;
+        let key = messages::key(request.idempotency_key.as_deref())?;
+        let events = request.events.into_iter().map(event);
+        let events = events.collect::<Result<Vec<_>, _>>()?;
+        let governor = Arc::clone(&self.governor);
+        let ordered =
+            change(async move { governor.order_events(&caller, events, key).await }).await?;
+        Ok(Response::new(OrderResponse {
+            first: ordered.first.0,
+            timestamps: ordered.timestamps.iter().map(|ts| ts.as_u64()).collect(),
+        }))
+    }
+}
+
+fn event(given: wire::Event) -> Result<Event, Refusal> {
+    let len = given.sha256.len();
+    let sha256 = given.sha256.try_into().map_err(|_| {
+        Refusal::invalid(
+            "sha256",
+            format!("a digest of 32 bytes is expected, not {len}"),
+        )
+    })?;
+    Ok(Event {
+        sha256,
+        label: given.label,
+    })
 }
 
 /// One stream: the requests, and what its answers need.

@@ -1,12 +1,12 @@
 //! Who asks. Runs before every handler that is not public.
 
 use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use creto_governor::{Call, Caller, GovernError};
-use creto_ingress::{CredentialError, bearer};
+use creto_ingress::{CredentialError, has_credential};
+use creto_nhi::Proof;
 
 use crate::app::{App, Shared};
 use crate::error::ApiError;
@@ -14,7 +14,7 @@ use crate::extract;
 use crate::pages::{self, Visitor};
 use crate::sessions;
 
-/// A bearer token, or the sandbox that the request came from.
+/// A token, or the sandbox that the request came from.
 pub(crate) async fn credential(
     State(app): State<Shared>,
     mut request: Request,
@@ -31,20 +31,20 @@ pub(crate) async fn credential(
 
 fn identify(app: &App, request: &mut Request) -> Result<(), ApiError> {
     let bound = request.extensions().get::<Caller>().is_some();
-    match (bound, bearer(request.headers())?) {
+    if bound {
         // A token that reached a sandbox would widen what the sandbox may do.
-        (true, Some(_)) => Err(ApiError::CredentialInSandbox),
-        (true, None) => Ok(()),
-        (false, Some(token)) => {
-            let caller = authenticate(app, token)?;
-            request.extensions_mut().insert(caller);
-            Ok(())
-        }
-        (false, None) => Err(CredentialError::Missing.into()),
+        return match has_credential(request.headers()) {
+            true => Err(ApiError::CredentialInSandbox),
+            false => Ok(()),
+        };
     }
+    let caller = creto_ingress::identify(&app.governor, &app.hosts, request)?;
+    let caller = caller.ok_or(CredentialError::Missing)?;
+    request.extensions_mut().insert(caller);
+    Ok(())
 }
 
-/// A person: by the cookie of a session, or by a bearer token.
+/// A person: by the cookie of a session, or by a token.
 pub(crate) async fn page(
     State(app): State<Shared>,
     mut request: Request,
@@ -53,9 +53,9 @@ pub(crate) async fn page(
     if request.extensions().get::<Caller>().is_some() {
         return Err(ApiError::PageInSandbox);
     }
-    let visitor = match bearer(request.headers())? {
-        Some(token) => Visitor {
-            caller: authenticate(&app, token)?,
+    let visitor = match creto_ingress::identify(&app.governor, &app.hosts, &request)? {
+        Some(caller) => Visitor {
+            caller,
             session: None,
         },
         None => match session(&app, request.headers())? {
@@ -113,13 +113,23 @@ pub(crate) async fn login(request: Request, next: Next) -> Response {
 
 /// The token endpoint: the credential is in the body, and nowhere else (RFC 6749,
 /// section 5.2: who tries otherwise is an unknown client).
-pub(crate) async fn exchange(request: Request, next: Next) -> Result<Response, ApiError> {
+pub(crate) async fn exchange(
+    State(app): State<Shared>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     let refused = if request.extensions().get::<Caller>().is_some() {
         Some(ApiError::CredentialInSandbox)
-    } else if request.headers().contains_key(AUTHORIZATION) {
+    } else if has_credential(request.headers()) {
         Some(ApiError::ClientUnknown)
     } else {
-        None
+        match creto_ingress::proof(&app.hosts, &request) {
+            Ok(proof) => {
+                request.extensions_mut().insert(Proven(proof));
+                None
+            }
+            Err(error) => Some(error.into()),
+        }
     };
     match refused {
         None => Ok(next.run(request).await),
@@ -129,6 +139,10 @@ pub(crate) async fn exchange(request: Request, next: Next) -> Result<Response, A
         }
     }
 }
+
+/// The proof that came with an exchange, when one did.
+#[derive(Clone)]
+pub(crate) struct Proven(pub(crate) Option<Proof>);
 
 pub(crate) fn authenticate(app: &App, token: &str) -> Result<Caller, ApiError> {
     Ok(creto_ingress::authenticate(&app.governor, token)?)

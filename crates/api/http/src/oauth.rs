@@ -50,6 +50,9 @@ pub(crate) struct ExchangeForm {
     scope: Option<String>,
     /// The instance of the agent that the new token is bound to.
     creto_instance: Option<String>,
+    /// The thumbprint (RFC 7638) of the key that the new token is bound to; that of the
+    /// proof in the header `DPoP`, if any, when absent.
+    creto_jkt: Option<String>,
     /// How many seconds it is good for; never longer than the tokens given.
     creto_ttl_seconds: Option<String>,
 }
@@ -102,6 +105,7 @@ impl ExchangeForm {
             issued_type,
             request: ExchangeRequest {
                 instance: given(self.creto_instance),
+                jkt: given(self.creto_jkt),
                 ttl_seconds,
             },
         })
@@ -130,7 +134,7 @@ pub(crate) struct Exchanged {
     access_token: String,
     /// As asked.
     issued_token_type: &'static str,
-    /// `Bearer`.
+    /// `Bearer`, or `DPoP` for one that is bound to a key (RFC 9449, section 5).
     token_type: &'static str,
     /// For how many seconds it is valid.
     expires_in: u64,
@@ -145,7 +149,10 @@ impl Exchanged {
         Ok(Self {
             access_token: answer.token.ok_or(ApiError::Internal)?,
             issued_token_type,
-            token_type: "Bearer",
+            token_type: match answer.jkt {
+                Some(_) => "DPoP",
+                None => "Bearer",
+            },
             // A begun second is not told as a whole one.
             expires_in: u64::try_from(answer.expires_at.duration_since(now).as_secs())
                 .unwrap_or_default(),
@@ -156,7 +163,7 @@ impl Exchanged {
 /// Why there is no token (RFC 6749, section 5.2).
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Refusal {
-    /// Of RFC 6749, section 5.2, and RFC 8693, section 2.2.2; `slow_down` as in RFC
+    /// Of RFC 6749, section 5.2, RFC 8693, section 2.2.2, and RFC 9449, sections 5 and 8; `slow_down` as in RFC
     /// 8628, section 3.5; `temporarily_unavailable` and `server_error` as in RFC 6749,
     /// section 4.1.2.1.
     error: &'static str,
@@ -176,11 +183,17 @@ pub(crate) fn refusal(problem: Problem) -> Response {
         "unsupported_grant_type",
         "invalid_target",
         "invalid_scope",
+        "invalid_dpop_proof",
+        "use_dpop_nonce",
     ];
     let own = own.into_iter().find(|error| *error == problem.code);
     let (status, error) = match (own, problem.status()) {
         (Some("invalid_client"), _) => (StatusCode::UNAUTHORIZED, "invalid_client"),
         (Some(error), _) => (StatusCode::BAD_REQUEST, error),
+        // RFC 9449 has one word for whatever is wrong with a proof.
+        (None, _) if problem.code == "dpop_proof_replayed" => {
+            (StatusCode::BAD_REQUEST, "invalid_dpop_proof")
+        }
         (None, status @ StatusCode::TOO_MANY_REQUESTS) => (status, "slow_down"),
         (None, status @ StatusCode::SERVICE_UNAVAILABLE) => (status, "temporarily_unavailable"),
         (None, status) if status.is_server_error() => (status, "server_error"),

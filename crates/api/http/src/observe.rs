@@ -11,6 +11,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use creto_errors::Classify as _;
+use creto_ingress::NONCE_HEADER;
 use creto_telemetry::{RequestId, request_span};
 use tracing::Instrument as _;
 
@@ -75,6 +76,7 @@ async fn observe(State(app): State<Shared>, request: Request, next: Next) -> Res
     let given = authzen::is_request(request.uri().path())
         .then(|| request.headers().get(REQUEST_ID).cloned())
         .flatten();
+    let speaks_dpop = creto_ingress::speaks_dpop(request.headers());
     let span = request_span(&id, method.as_str(), route.as_deref().unwrap_or("none"));
     let began = app.clock.monotonic();
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -92,6 +94,9 @@ async fn observe(State(app): State<Shared>, request: Request, next: Next) -> Res
         .http_request(method.as_str(), route.as_deref(), status.as_u16(), took);
 
     let headers = response.headers_mut();
+    if speaks_dpop && let Ok(nonce) = HeaderValue::from_str(&app.governor.proof_nonce()) {
+        headers.insert(NONCE_HEADER, nonce);
+    }
     let named = match given {
         Some(given) => {
             tracing::debug!(client_request_id = ?given, "the caller's own name of it");
@@ -175,7 +180,7 @@ fn explain(
     let challenged = shown.status() == StatusCode::UNAUTHORIZED || !matches!(wire, Wire::OAuth);
     for (name, value) in &parts.headers {
         if challenged || name != header::WWW_AUTHENTICATE {
-            shown.headers_mut().insert(name, value.clone());
+            shown.headers_mut().append(name, value.clone());
         }
     }
     shown

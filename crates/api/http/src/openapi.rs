@@ -56,6 +56,15 @@ pub(crate) fn document() -> Value {
             },
             "securitySchemes": {
                 "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+                "dpop": {
+                    "type": "http", "scheme": "dpop", "bearerFormat": "JWT",
+                    "description": "A token that is bound to a key (RFC 9449)",
+                },
+                "proof": {
+                    "type": "apiKey", "in": "header", "name": "DPoP",
+                    "description": "The proof beside it, of this request alone, with the \
+                                    nonce of the last answer's header DPoP-Nonce",
+                },
                 "session": {
                     "type": "apiKey", "in": "cookie", "name": sessions::COOKIE,
                 },
@@ -107,9 +116,11 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     operation.insert("responses".to_owned(), Value::Object(responses));
     let security = match route.info.auth {
         Auth::Public | Auth::Login | Auth::Exchange => json!([]),
-        Auth::Credential => json!([{ "bearer": [] }]),
+        Auth::Credential => json!([{ "bearer": [] }, { "dpop": [], "proof": [] }]),
         Auth::Page if route.form => json!([{ "session": [] }]),
-        Auth::Page => json!([{ "session": [] }, { "bearer": [] }]),
+        Auth::Page => json!([
+            { "session": [] }, { "bearer": [] }, { "dpop": [], "proof": [] },
+        ]),
     };
     operation.insert("security".to_owned(), security);
     Value::Object(operation)

@@ -4,11 +4,12 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use creto_crypto::HolderAlgorithm;
 use creto_errors::{Class, Classify};
 use creto_governor::{FindingAnswer, GovernError};
 use creto_ingress::Kind;
 use creto_metering::MeteringError;
-use creto_nhi::NhiError;
+use creto_nhi::{DpopError, NhiError};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ use crate::error::ApiError;
 /// The media type of a problem document.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// The same for everybody, whatever was wrong with the credential.
+/// The same for everybody, whatever was wrong with a bearer token.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"creto\"");
 
 /// A problem document.
@@ -99,6 +100,7 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         if problem.status() == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
+            headers.append(header::WWW_AUTHENTICATE, dpop_challenge(&self));
         }
         if self.class() == Class::Transient {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -108,6 +110,21 @@ impl IntoResponse for ApiError {
         extensions.insert(std::sync::Arc::new(self));
         response
     }
+}
+
+/// RFC 9449, section 7.1: the algorithms of proofs, and what is wrong with the one there
+/// is or that is missing.
+fn dpop_challenge(error: &ApiError) -> HeaderValue {
+    let named = match error {
+        ApiError::Credential(error) => error.dpop().and_then(DpopError::oauth_code),
+        _ => None,
+    };
+    let algorithms = HolderAlgorithm::NAMES.join(" ");
+    let text = match named {
+        Some(name) => format!("DPoP realm=\"creto\", error=\"{name}\", algs=\"{algorithms}\""),
+        None => format!("DPoP realm=\"creto\", algs=\"{algorithms}\""),
+    };
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("DPoP"))
 }
 
 fn field(error: &ApiError) -> Option<String> {

@@ -7,7 +7,7 @@ use creto_consensus::OracleError;
 use creto_errors::{Class, Classify as _};
 use creto_governor::GovernError;
 use creto_metering::MeteringError;
-use creto_nhi::NhiError;
+use creto_nhi::{DpopError, NhiError};
 use creto_oversight::{GrantError, OversightError};
 use creto_runtime::RuntimeError;
 use creto_types::StoreError;
@@ -124,7 +124,9 @@ fn govern(error: &GovernError) -> Kind {
 
 fn nhi(error: &NhiError) -> Kind {
     match error {
-        NhiError::Invalid { .. } | NhiError::Canonical(_) => Kind::Invalid,
+        NhiError::Invalid { .. } | NhiError::KeyRefused { .. } | NhiError::Canonical(_) => {
+            Kind::Invalid
+        }
         NhiError::UnknownOrganization { .. }
         | NhiError::UnknownPrincipal { .. }
         | NhiError::UnknownDelegation { .. } => Kind::NotFound,
@@ -133,6 +135,8 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::AlreadySuspended { .. }
         | NhiError::NotSuspended { .. }
         | NhiError::OwnerNotSuspended { .. }
+        | NhiError::PrincipalAlreadyRevoked { .. }
+        | NhiError::OwnerNotRevoked { .. }
         | NhiError::OwnerKeepsRole { .. }
         | NhiError::IssuerInUse { .. } => Kind::Conflict,
         NhiError::NotHuman { .. }
@@ -150,7 +154,22 @@ fn nhi(error: &NhiError) -> Kind {
         NhiError::Chain(_) | NhiError::TrustDomainChanged { .. } | NhiError::Crypto { .. } => {
             Kind::Internal
         }
+        NhiError::Dpop(error) => dpop(error),
         NhiError::Store(error) => store(error),
+    }
+}
+
+/// Of a token that is asked for; [`CredentialError`] judges one that is presented.
+fn dpop(error: &DpopError) -> Kind {
+    match error {
+        DpopError::Invalid { .. }
+        | DpopError::Replayed
+        | DpopError::UseNonce
+        | DpopError::ProofRequired
+        | DpopError::NotBound
+        | DpopError::KeyMismatch => Kind::Unauthenticated,
+        DpopError::BindingRequired => Kind::Forbidden,
+        DpopError::TooManyProofs { .. } => Kind::TooMany,
     }
 }
 

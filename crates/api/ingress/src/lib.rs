@@ -1,6 +1,6 @@
 //! What every interface does with a request before it is understood, whatever its
-//! wire: whether it means this server ([`Hosts`]), who asks ([`bearer`],
-//! [`authenticate`]), and, once it was refused, of which kind the refusal is
+//! wire: whether it means this server ([`Hosts`]), who asks ([`identify`],
+//! [`authenticate`]) and proves it ([`proof`]), and, once it was refused, of which kind the refusal is
 //! ([`Kind`]).
 //!
 //! The interfaces differ in how they say a refusal: `creto-http` has statuses of
@@ -9,8 +9,12 @@
 
 mod credential;
 mod hosts;
+mod htu;
 mod kind;
 
-pub use credential::{CredentialError, authenticate, bearer};
+pub use credential::{
+    CredentialError, NONCE_HEADER, PROOF_HEADER, authenticate, has_credential, identify, proof,
+    speaks_dpop,
+};
 pub use hosts::Hosts;
 pub use kind::Kind;

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use creto_audit::RecordClass;
 use creto_consensus::{Epoch, Sequenced, Sequencer, WindowStore};
-use creto_types::{Evidence, StoreError};
-use rusqlite::{OptionalExtension, params};
+use creto_types::{Commit, HybridTimestamp, LeafIndex, OrgId, StoreError};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::Database;
-use crate::database::{corrupt, sql};
-use crate::leaves::append_leaf;
+use crate::database::{apply_commit, corrupt, sql};
+use crate::leaves::LEAVES;
 
 /// The bound in this database.
 #[derive(Clone, Debug)]
@@ -86,21 +85,66 @@ impl Sequencer for SqliteSequencer {
         self.db.epoch()
     }
 
-    async fn order(&self, events: Vec<Evidence>) -> Result<Vec<Sequenced>, StoreError> {
+    async fn order(&self, commit: Commit) -> Result<Vec<Sequenced>, StoreError> {
         let epoch = self.epoch();
         self.db
             .write(move |tx| {
-                let place = |event: &Evidence| {
-                    let (place, ts) = append_leaf(tx, RecordClass::Evidence, event)?;
-                    Ok(Sequenced {
-                        org: event.org,
-                        place,
-                        ts,
-                        epoch,
+                let receipt = apply_commit(tx, &commit)?;
+                let placed = commit.evidence.iter().zip(receipt.leaves);
+                placed
+                    .map(|(event, place)| {
+                        let ts = timestamps(tx, event.org, place, 1)?.pop();
+                        Ok(Sequenced {
+                            org: event.org,
+                            place,
+                            ts: ts.ok_or(StoreError::NotFound { what: "event" })?,
+                            epoch,
+                        })
                     })
-                };
-                events.iter().map(place).collect()
+                    .collect()
             })
             .await
     }
+
+    async fn timestamps(
+        &self,
+        org: OrgId,
+        from: LeafIndex,
+        count: usize,
+    ) -> Result<Vec<HybridTimestamp>, StoreError> {
+        self.db
+            .read(move |connection| timestamps(connection, org, from, count))
+            .await
+    }
+}
+
+/// What the journal has beside so many leaves from this one on.
+fn timestamps(
+    connection: &Connection,
+    org: OrgId,
+    from: LeafIndex,
+    count: usize,
+) -> Result<Vec<HybridTimestamp>, StoreError> {
+    let Some(from) = i64::try_from(from.0).ok().filter(|from| *from < LEAVES) else {
+        return Ok(Vec::new());
+    };
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT journal.ts FROM logs JOIN journal
+             ON journal.place >= (logs.number << 40) + ?2
+             AND journal.place < (logs.number + 1) << 40
+             WHERE logs.org = ?1 ORDER BY journal.place LIMIT ?3",
+        )
+        .map_err(sql)?;
+    let rows = statement
+        .query_map(params![org.to_string(), from, count], |row| row.get(0))
+        .map_err(sql)?;
+    rows.map(|ts| {
+        let ts: Option<i64> = ts.map_err(sql)?;
+        let ts = ts.ok_or_else(|| corrupt("event", "it has no timestamp"))?;
+        let ts = u64::try_from(ts).map_err(|e| corrupt("leaf timestamp", e))?;
+        Ok(HybridTimestamp::from_u64(ts))
+    })
+    .collect()
 }

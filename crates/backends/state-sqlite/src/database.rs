@@ -85,8 +85,16 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0018_search", include_str!("../migrations/0018_search.sql")),
     ("0019_roles", include_str!("../migrations/0019_roles.sql")),
     (
-        "0023_payloads",
-        include_str!("../migrations/0023_payloads.sql"),
+        "0020_principals",
+        include_str!("../migrations/0020_principals.sql"),
+    ),
+    (
+        "0021_prekeys",
+        include_str!("../migrations/0021_prekeys.sql"),
+    ),
+    (
+        "0022_payloads",
+        include_str!("../migrations/0022_payloads.sql"),
     ),
 ];
 

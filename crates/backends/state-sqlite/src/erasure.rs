@@ -90,12 +90,13 @@ struct Erased {
 fn erase(change: &Change<'_>, erasure: &Erasure, commit: &Commit) -> Result<Receipt, StoreError> {
     admit_commit(change, commit)?;
     let (org, person) = (erasure.org.to_string(), erasure.person.as_str());
-    let suspended = exists(
+    let ended = exists(
         change,
-        "SELECT 1 FROM suspensions WHERE org = ?1 AND principal = ?2",
+        "SELECT 1 FROM suspensions WHERE org = ?1 AND principal = ?2
+         UNION ALL SELECT 1 FROM expulsions WHERE org = ?1 AND principal = ?2",
         params![org, person],
     )?;
-    one(usize::from(suspended), "suspension")?;
+    one(usize::from(ended), "suspension")?;
     let subject = erasure.subject.to_string();
     let erased = change
         .prepare_cached(
@@ -140,6 +141,7 @@ fn pending(connection: &Connection) -> Result<Vec<Erased>, StoreError> {
 impl SqliteSubjects {
     /// Whether nothing is left.
     async fn sweep_one(&self, erased: Erased) -> Result<bool, StoreError> {
+        self.sweep_prekeys(erased.clone()).await?;
         let requests = self.sweep_requests(erased.clone()).await?;
         if !(requests && self.sweep_terms(erased.clone()).await?) {
             return Ok(false);
@@ -152,6 +154,21 @@ impl SqliteSubjects {
                     .prepare_cached("DELETE FROM erasures WHERE subject = ?1")
                     .and_then(|mut s| s.execute([&erased.subject]))
                     .map(|_| true)
+                    .map_err(sql)
+            })
+            .await
+    }
+
+    /// Who took a prekey stands in the record of that, which cannot be read any more.
+    async fn sweep_prekeys(&self, erased: Erased) -> Result<(), StoreError> {
+        self.db
+            .write(move |change| {
+                change
+                    .prepare_cached(
+                        "UPDATE prekeys SET taken_by = NULL WHERE org = ?1 AND taken_by = ?2",
+                    )
+                    .and_then(|mut s| s.execute(params![erased.org, erased.person]))
+                    .map(|_| ())
                     .map_err(sql)
             })
             .await

@@ -26,6 +26,8 @@ mod nhi;
 mod oversight;
 mod policies;
 mod pool;
+mod prekeys;
+mod principals;
 mod replies;
 mod search;
 mod secrets;

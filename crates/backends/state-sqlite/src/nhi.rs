@@ -6,9 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use creto_nhi::{
-    DelegationLink, LinkId, NhiStore, Organization, Principal, PrincipalType, Rewrapped,
-    SecretStore, SignedLink, Snapshot, StoredEpoch, StoredKey, StoredLink, StoredOrganization,
-    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappedKey, WrappingKey,
+    DelegationLink, LinkId, NhiStore, Organization, PrekeyStore, Principal, PrincipalType,
+    Rewrapped, SecretStore, SignedLink, Snapshot, StoredEpoch, StoredExpulsion, StoredKey,
+    StoredLink, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+    WrappedKey, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, SubjectId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::Database;
 use crate::database::{admit_commit, apply_commit, corrupt, record_commit, sql};
 use crate::keys;
+use crate::principals;
 use crate::subjects::Change;
 
 /// Identities in this database.
@@ -40,6 +42,10 @@ impl SqliteNhi {
 
 #[async_trait]
 impl NhiStore for SqliteNhi {
+    fn prekeys(&self) -> &dyn PrekeyStore {
+        self
+    }
+
     fn secrets(&self) -> &dyn SecretStore {
         self
     }
@@ -56,6 +62,7 @@ impl NhiStore for SqliteNhi {
                     epochs: load_epochs(&tx)?,
                     suspensions: load_suspensions(&tx)?,
                     roles: load_roles(&tx)?,
+                    expulsions: principals::load_expulsions(&tx)?,
                 })
             })
             .await
@@ -268,6 +275,15 @@ impl NhiStore for SqliteNhi {
             .await
     }
 
+    async fn insert_expulsion(
+        &self,
+        expulsion: StoredExpulsion,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let work = move |tx: &Change<'_>| principals::expel(tx, &expulsion, &commit);
+        self.db.write(work).await
+    }
+
     async fn insert_epoch(
         &self,
         epoch: StoredEpoch,
@@ -390,7 +406,7 @@ fn add_principal(tx: &Transaction<'_>, stored: &StoredPrincipal) -> Result<(), S
 }
 
 /// Refuses a link below anything that ended meanwhile: a revoked link, at whatever
-/// height, or a suspended principal.
+/// height, or a suspended or revoked principal.
 fn may_hold(tx: &Transaction<'_>, org: &str, link: &DelegationLink) -> Result<(), StoreError> {
     const ABOVE: &str = "
         WITH RECURSIVE above (id, delegator, parent, revoked_at) AS (
@@ -419,27 +435,29 @@ fn may_hold(tx: &Transaction<'_>, org: &str, link: &DelegationLink) -> Result<()
             what: "delegation above",
         });
     }
-    let suspended = exists(
-        tx,
-        &format!(
-            "{ABOVE} SELECT 1 FROM suspensions WHERE org = ?1 AND (
-                 principal IN (?3, ?4) OR principal IN (SELECT delegator FROM above)
-             )"
-        ),
-        params![
-            org,
-            parent,
-            link.delegator.as_str(),
-            link.delegatee.as_str()
-        ],
-    )?;
-    if suspended {
-        return Err(StoreError::Conflict { what: "principal" });
+    for stopped in ["suspensions", "expulsions"] {
+        let stopped = exists(
+            tx,
+            &format!(
+                "{ABOVE} SELECT 1 FROM {stopped} WHERE org = ?1 AND (
+                     principal IN (?3, ?4) OR principal IN (SELECT delegator FROM above)
+                 )"
+            ),
+            params![
+                org,
+                parent,
+                link.delegator.as_str(),
+                link.delegatee.as_str()
+            ],
+        )?;
+        if stopped {
+            return Err(StoreError::Conflict { what: "principal" });
+        }
     }
     Ok(())
 }
 
-fn known_principal(
+pub(crate) fn known_principal(
     tx: &Transaction<'_>,
     org: &str,
     name: &PrincipalName,

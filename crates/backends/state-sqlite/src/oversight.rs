@@ -453,7 +453,7 @@ fn leaf_column(leaf: Option<LeafIndex>) -> rusqlite::Result<Option<i64>> {
 }
 
 /// Instants outside the years 1677 to 2262 count as the nearest one inside.
-fn nanoseconds(at: Timestamp) -> i64 {
+pub(crate) fn nanoseconds(at: Timestamp) -> i64 {
     let nanoseconds = at.as_nanosecond();
     i64::try_from(nanoseconds).unwrap_or(if nanoseconds < 0 { i64::MIN } else { i64::MAX })
 }

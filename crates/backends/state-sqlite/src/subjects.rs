@@ -133,7 +133,7 @@ impl Whose {
         }
         let about = matches!(
             record.kind.as_str(),
-            "principal.suspended" | "principal.resumed"
+            "principal.suspended" | "principal.resumed" | "principal.revoked"
         );
         let chain = [
             "/link/parent",

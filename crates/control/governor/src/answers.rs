@@ -235,6 +235,12 @@ pub struct PrincipalAnswer {
     /// The role of a human: `owner`, `operator`, `auditor` or `approver`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub role: Option<String>,
+    /// Whether it was revoked: nothing is done in its name any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub revoked: bool,
+    /// When it was revoked, once that is known for certain.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revoked_at: Option<Timestamp>,
     /// Whether it is suspended: nothing may be done in its name.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub suspended: bool,
@@ -271,7 +277,7 @@ pub struct BudgetAnswer {
 pub enum DelegationState {
     /// It does.
     Active,
-    /// It, or one above it, was revoked.
+    /// It, one above it or a principal of its chain was revoked.
     Revoked,
     /// Somebody in its chain is suspended; it is in force again once they are
     /// resumed.
@@ -352,6 +358,9 @@ pub struct TokenAnswer {
     /// The instance of the agent that it is bound to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub instance: Option<String>,
+    /// The thumbprint of the key that it is bound to: it is used by the scheme `DPoP`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub jkt: Option<String>,
     /// Until when.
     pub expires_at: Timestamp,
     /// Where its issue lies in the log.
@@ -367,6 +376,7 @@ impl TokenAnswer {
             principal: identity.name.clone(),
             delegation: identity.link().map(|hop| hop.link.id.to_string()),
             instance: identity.instance.as_ref().map(ToString::to_string),
+            jkt: identity.confirmation.map(String::from),
             expires_at: issued.expires_at,
             leaf: None,
         }
@@ -412,6 +422,9 @@ pub struct SelfAnswer {
     pub role: Option<String>,
     /// `token` or `sandbox`.
     pub origin: String,
+    /// The thumbprint of the key that the token is bound to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub jkt: Option<String>,
     /// From the owner down to the caller.
     pub chain: Vec<HopAnswer>,
 }

@@ -1,6 +1,7 @@
 //! Who asks.
 
 use std::fmt;
+use std::sync::Arc;
 
 use creto_authz::Bound;
 use creto_nhi::{AgentIdentity, Hop, LinkId, PrincipalType, Role};
@@ -21,13 +22,16 @@ pub enum Origin {
 /// An authenticated caller: the only way into the governor's methods.
 #[derive(Clone)]
 pub struct Caller {
-    bound: Bound,
+    bound: Arc<Bound>,
     origin: Origin,
 }
 
 impl Caller {
-    pub(crate) fn new(bound: Bound, origin: Origin) -> Self {
-        Self { bound, origin }
+    pub(crate) fn new(bound: impl Into<Arc<Bound>>, origin: Origin) -> Self {
+        Self {
+            bound: bound.into(),
+            origin,
+        }
     }
 
     pub(crate) fn bound(&self) -> &Bound {

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::caller::Origin;
 use crate::idempotency::{Begun, Ticket};
+use crate::proofs::thumbprint;
 use crate::records::{DelegationRefused, TOKEN_ISSUED, TokenIssued};
 use crate::{
     BudgetAnswer, Call, Caller, DelegationAnswer, DelegationState, GovernError, Governor,
@@ -88,6 +89,11 @@ pub struct TokenRequest {
     /// The instance of the agent that acts by it; any when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+    /// The SHA-256 thumbprint (RFC 7638) of the key that it is bound to; whoever uses it
+    /// then proves to have that key (RFC 9449). Absent, it is a bearer token, but a
+    /// person who renews a bound credential gets one bound to the same key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<String>,
 }
 
 impl Governor {
@@ -363,6 +369,7 @@ impl Governor {
             Begun::Fresh(ticket) => ticket,
         };
         let nhi = &self.parts.nhi;
+        let key = thumbprint("jkt", request.jkt.as_deref())?;
         let identity = match &request.delegation {
             Some(text) => {
                 caller.allowed(Call::IssueAgentToken)?;
@@ -377,7 +384,8 @@ impl Governor {
             }
             None => {
                 caller.require_person("renew a person's credential")?;
-                nhi.identity_for_human(caller.org(), caller.name())?
+                let own = nhi.identity_for_human(caller.org(), caller.name())?;
+                own.confirmed_by(caller.identity().confirmation).into()
             }
         };
         identity.live(self.now())?;
@@ -385,6 +393,7 @@ impl Governor {
             Some(text) => identity.of_instance(text.parse()?)?.into(),
             None => identity,
         };
+        let identity = identity.confirmed_by(key);
         let ttl = request.ttl_seconds.map(Duration::from_secs);
         let issued = nhi.issue_token(&identity, ttl)?;
         let answer = TokenAnswer::of(&identity, &issued);
@@ -494,6 +503,8 @@ fn principal_answer(
         role: standing
             .and_then(creto_nhi::Standing::role)
             .map(|role| role.to_string()),
+        revoked: standing.is_some_and(creto_nhi::Standing::is_revoked),
+        revoked_at: standing.and_then(creto_nhi::Standing::revoked_at),
         suspended: standing.is_some_and(creto_nhi::Standing::is_suspended),
         suspended_at: standing.and_then(creto_nhi::Standing::suspended_at),
         leaf: None,

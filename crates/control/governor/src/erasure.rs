@@ -43,7 +43,7 @@ impl Answer for ErasureAnswer {
 }
 
 impl Governor {
-    /// Erases the records of a person who is suspended, for ever: their payloads can be
+    /// Erases the records of a person who is suspended or revoked, for ever: their payloads can be
     /// opened by nobody. For owners.
     ///
     /// Durable with its evidence when this returns, in the files too. What else is kept of
@@ -80,7 +80,7 @@ impl Governor {
             let message = "a person is expected; records of agents are those of people";
             return Err(GovernError::invalid("name", message.to_owned()));
         }
-        if !standing.is_suspended() {
+        if !(standing.is_suspended() || standing.is_revoked()) {
             return Err(NhiError::NotSuspended { name: name.clone() }.into());
         }
         let subject = self.parts.subjects.subject(org, name).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use creto_nhi::{AgentIdentity, InstanceName};
 use creto_types::Commit;
 
+use crate::proofs::thumbprint;
 use crate::records::{TOKEN_ISSUED, TokenIssued};
 use crate::roles::Call;
 use crate::{Caller, GovernError, Governor, TokenAnswer};
@@ -14,6 +15,9 @@ use crate::{Caller, GovernError, Governor, TokenAnswer};
 pub struct ExchangeRequest {
     /// The instance that acts by it; that of the tokens given, if any, when absent.
     pub instance: Option<String>,
+    /// The thumbprint of the key that the new one is bound to; that of the proof that came
+    /// with the tokens, or of the token given, when absent.
+    pub jkt: Option<String>,
     /// How long it is valid; the configured time when absent, and never longer than
     /// the tokens given.
     pub ttl_seconds: Option<u64>,
@@ -40,8 +44,9 @@ impl Governor {
         };
         let instance: Option<InstanceName> =
             request.instance.map(|text| text.parse()).transpose()?;
+        let key = thumbprint("creto_jkt", request.jkt.as_deref())?;
         let ttl = request.ttl_seconds.map(Duration::from_secs);
-        let (identity, issued) = self.parts.nhi.exchange_token(&held, instance, ttl)?;
+        let (identity, issued) = self.parts.nhi.exchange_token(&held, instance, key, ttl)?;
         let answer = TokenAnswer::of(&identity, &issued);
         let record = TokenIssued::of(&identity, &issued, held.token_id);
         let evidence = self
@@ -59,8 +64,8 @@ impl Governor {
     }
 }
 
-/// The identity that both tokens prove: bound to the instance of either, and for as
-/// long as both hold.
+/// The identity that both tokens prove: bound to the instance and the key of either, and
+/// for as long as both hold.
 fn acted_by(held: &AgentIdentity, actor: &AgentIdentity) -> Result<AgentIdentity, GovernError> {
     let link = |identity: &AgentIdentity| identity.link().map(|hop| hop.link.id);
     if actor.org != held.org || actor.name != held.name || link(actor) != link(held) {
@@ -72,7 +77,8 @@ fn acted_by(held: &AgentIdentity, actor: &AgentIdentity) -> Result<AgentIdentity
     let mut both = match &actor.instance {
         Some(instance) => held.of_instance(instance.clone())?,
         None => held.clone(),
-    };
+    }
+    .confirmed_by(actor.confirmation);
     both.expires_at = both.expires_at.min(actor.expires_at);
     Ok(both)
 }

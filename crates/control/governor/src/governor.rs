@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use creto_audit::{Audit, ConsistencyProof, LeafProof, MAX_VALUE_BYTES, SearchPage, SearchQuery};
-use creto_authz::Authz;
-use creto_consensus::{TimestampOracle, TimestampOracleExt};
+use creto_authz::{Authz, Bound};
+use creto_consensus::{Sequencer, TimestampOracle, TimestampOracleExt};
 use creto_metering::Meter;
-use creto_nhi::Nhi;
+use creto_nhi::{Nhi, VerifiedTokens};
 use creto_oversight::Oversight;
 use creto_runtime::{Limits, SandboxId, SandboxRuntime};
 use creto_telemetry::{CheckTotals, LeafClass, Metrics};
@@ -40,6 +40,8 @@ pub struct Parts {
     pub nhi: Arc<Nhi>,
     /// The instants of evidence.
     pub oracle: Arc<dyn TimestampOracle>,
+    /// The order of the log, for events of others.
+    pub sequencer: Arc<dyn Sequencer>,
     /// The log.
     pub audit: Arc<Audit>,
     /// Decisions.
@@ -97,6 +99,8 @@ pub struct Governor {
     pub(crate) turns: Arc<Turns>,
     pub(crate) limiting: Limiting,
     pub(crate) timestamps: Taken,
+    /// Whom the tokens stand for that were verified.
+    verified: VerifiedTokens<Arc<Bound>>,
 }
 
 /// One change of limits and rates of an organization at a time: who may change one
@@ -126,13 +130,27 @@ impl Governor {
             turns: Arc::default(),
             limiting: Limiting::default(),
             timestamps: Taken::default(),
+            verified: VerifiedTokens::new(),
         })
     }
 
-    /// Verifies a bearer token: signature, validity, the whole chain.
+    /// Verifies a bearer token: signature, validity, the whole chain. Of one that was
+    /// verified before only what may have ended since is looked at again. One that is bound
+    /// to a key is refused: see [`Governor::authenticate_with_proof`].
     pub fn authenticate(&self, token: &str) -> Result<Caller, GovernError> {
+        // Before anything of it is looked at: what ends meanwhile is not missed.
+        let ended = self.parts.nhi.tokens_ended();
+        let now = self.parts.clock.reading();
+        // One that holds no more is verified again for the sake of the reason.
+        if let Some(bound) = self.verified.get(token, ended, now)
+            && bound.live(now).is_ok()
+        {
+            return Ok(Caller::new(bound, Origin::Token));
+        }
         let identity = self.parts.nhi.verify_token(token)?;
-        Ok(Caller::new(self.parts.authz.bind(identity), Origin::Token))
+        let bound = Arc::new(self.parts.authz.bind(identity));
+        self.verified.keep(token, ended, now, Arc::clone(&bound));
+        Ok(Caller::new(bound, Origin::Token))
     }
 
     /// The agent that a running sandbox is bound to.
@@ -167,6 +185,7 @@ impl Governor {
                 Origin::Token => "token".to_owned(),
                 Origin::Sandbox(_) => "sandbox".to_owned(),
             },
+            jkt: identity.confirmation.map(String::from),
             chain,
         })
     }

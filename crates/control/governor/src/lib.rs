@@ -35,6 +35,7 @@ mod egress;
 mod erasure;
 mod error;
 mod exchange;
+mod expulsion;
 mod facts;
 mod governor;
 mod humans;
@@ -43,15 +44,19 @@ mod keys;
 mod limits;
 #[cfg(feature = "test-util")]
 pub mod memory;
+mod ordering;
 mod oversight;
 mod policies;
 mod ports;
+mod prekeys;
+mod proofs;
 mod questions;
 mod records;
 mod roles;
 mod sandboxes;
 mod secrets;
 mod settlement;
+mod signing;
 mod suspension;
 mod timestamps;
 mod verify;
@@ -72,6 +77,7 @@ pub use egress::GovernedEgress;
 pub use erasure::{ErasureAnswer, ErasureRequest};
 pub use error::GovernError;
 pub use exchange::ExchangeRequest;
+pub use expulsion::{ExpulsionAnswer, ExpulsionRequest};
 pub use facts::{ContextJson, ContextJson as Fact, ResourceJson, TypedResource};
 pub use governor::{Governor, GovernorConfig, Parts};
 pub use humans::{CredentialRequest, HumanAnswer, HumanRequest, RoleAnswer, RoleRequest};
@@ -81,6 +87,7 @@ pub use limits::{
     LimitAnswer, LimitRequest, LimitSubject, OnExceedName, RateAnswer, RateRequest, RateSubject,
     RemovalAnswer, WindowName,
 };
+pub use ordering::{Event, MAX_EVENTS, Ordered};
 pub use policies::{
     BundleError, ChangeCount, CheckedBundle, DifferenceAnswer, DifferenceKindAnswer, DryRunAnswer,
     DryRunRequest, ExceededRights, ExplainAnswer, ExplainRequest, ExplainedPolicy,
@@ -95,6 +102,11 @@ pub use ports::{
     ActionRecords, CommitStore, Erasure, PolicyStore, PolicyVersion, Replies, SandboxRow,
     SandboxStore, ServedPolicies, SubjectStore,
 };
+pub use prekeys::{
+    EncapsulationKeyValue, PrekeyAnswer, PrekeysAnswer, PrekeysRequest, PublishPrekeysAnswer,
+    PublishedPrekeys, TakePrekeyAnswer, TakePrekeyRequest,
+};
+pub use proofs::Exchange;
 pub use questions::{
     ApprovalNeeded, Asking, BatchRule, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,
     QuestionAnswer, Subject,
@@ -105,6 +117,9 @@ pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
 pub use secrets::{
     LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest,
     SecretValue,
+};
+pub use signing::{
+    PublicKeyAnswer, PublicKeysAnswer, SignRequest, SignatureValue, SigningAnswer, StatementAnswer,
 };
 pub use suspension::SuspensionRequest;
 pub use timestamps::MAX_TIMESTAMPS;

@@ -197,7 +197,7 @@ pub trait SubjectStore: Send + Sync {
     /// Destroys the key of the person's payloads, together with the commit or not at all,
     /// and the replies that were kept for the person. On return it is durable, the key is
     /// nowhere any more, and every reader finds the payloads erased. `Conflict` when the
-    /// person is not suspended, or has another pseudonym by now.
+    /// person is neither suspended nor revoked, or has another pseudonym by now.
     async fn erase(&self, erasure: Erasure, commit: Commit) -> Result<Receipt, StoreError>;
 
     /// Removes what else is kept of those who were erased, as far as it can go now.

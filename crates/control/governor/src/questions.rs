@@ -121,7 +121,7 @@ pub struct ApprovalNeeded {
     /// What the approval is bound to: the policy, or several joined by `+`.
     pub policy_id: String,
     /// Whether whoever asked may ask a human for it ([`Governor::request_access`]):
-    /// about itself, and for an action without context beside its units.
+    /// about itself.
     pub requestable: bool,
 }
 
@@ -197,8 +197,7 @@ impl Asking<'_> {
         shadow.observe(bound.identity(), None, &asked, &decision);
         let mut answer = QuestionAnswer::from(decision);
         if let Some(approval) = &mut answer.approval {
-            // A context would have to be asked for again, value for value.
-            approval.requestable = own && question.context.is_empty();
+            approval.requestable = own;
         }
         Ok(answer)
     }

@@ -2,18 +2,21 @@
 
 use std::fmt;
 
-use creto_crypto::sha256;
+use creto_crypto::{Thumbprint, sha256};
 use creto_errors::Classify as _;
 use creto_metering::{EventId, Invoice, InvoiceId, Settlement};
 use creto_nhi::{
     AgentIdentity, EscalationError, InstanceName, IssuedToken, LinkId, NhiError, Organization,
-    Principal, Role, TokenId,
+    PrekeyId, PrekeyKind, Principal, Role, TokenId,
 };
 use creto_types::{CanonicalError, Money, Period, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
 
 /// The kind of the record of a decision.
 pub const ACTION_DECIDED: &str = "action.decided";
+
+/// The kind of the record of somebody else's event.
+pub(crate) const EVENT_ORDERED: &str = "event.ordered";
 
 /// The kind of the record of a new token.
 pub(crate) const TOKEN_ISSUED: &str = "token.issued";
@@ -31,6 +34,9 @@ pub(crate) struct TokenIssued {
     /// The token that it was exchanged for.
     #[serde(skip_serializing_if = "Option::is_none")]
     exchanged_for: Option<TokenId>,
+    /// The thumbprint of the key that it is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jkt: Option<Thumbprint>,
 }
 
 impl TokenIssued {
@@ -46,6 +52,7 @@ impl TokenIssued {
             expires_at: issued.expires_at,
             instance: identity.instance.clone(),
             exchanged_for,
+            jkt: identity.confirmation,
         }
     }
 }
@@ -265,4 +272,35 @@ pub(crate) struct RoleSet {
     pub(crate) role: Role,
     /// Why.
     pub(crate) reason: String,
+}
+
+/// Prekeys of an agent are there from here on: `prekeys.published`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrekeysPublished {
+    /// Whose.
+    pub(crate) owner: PrincipalName,
+    /// The one of last resort, if it is another.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) last_resort: Option<PrekeyId>,
+    /// Those that serve once.
+    pub(crate) one_time: Vec<PrekeyId>,
+    /// By which delegation; absent in the oldest.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) delegation: Option<LinkId>,
+}
+
+/// Somebody, the record's actor, was given a prekey: `prekey.taken`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrekeyTaken {
+    /// Whose it is.
+    pub(crate) owner: PrincipalName,
+    /// Which.
+    pub(crate) id: PrekeyId,
+    /// How often it serves.
+    pub(crate) kind: PrekeyKind,
+    /// By which delegation; absent in person.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) delegation: Option<LinkId>,
 }

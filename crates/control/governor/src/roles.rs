@@ -86,10 +86,12 @@ calls! {
     SetRole: Nobody = ["set_role"],
     RenewHumanCredential: Nobody = ["renew_human_credential"],
     SuspendHuman: Nobody = ["suspend_human"],
+    RevokeHuman: Nobody = ["revoke_human"],
     CreatePrincipal: Nobody = ["create_principal"],
     ListPrincipals: Readers = ["list_principals"],
     SuspendPrincipal: Operator = ["suspend_principal"],
     ResumePrincipal: Operator = ["resume_principal"],
+    RevokePrincipal: Operator = ["revoke_principal"],
     Delegate: Nobody = ["delegate"],
     ListDelegations: Readers = ["list_delegations"],
     GetDelegation: Readers = ["get_delegation"],
@@ -107,6 +109,13 @@ calls! {
     ListLeases: Readers = ["list_leases"],
     RevokeLease: Operator = ["revoke_lease"],
 
+    // Signatures. No person signs with an agent's key.
+    Sign: Nobody = ["sign"],
+    GetPublicKeys: Readers = ["get_public_keys"],
+    PublishPrekeys: Nobody = ["publish_prekeys"],
+    GetPrekeys: Readers = ["get_prekeys"],
+    TakePrekey: Nobody = ["take_prekey"],
+
     // What a person does in person. A question that carries an approval is the action
     // itself, so that asking is acting.
     SubmitAction: Nobody = ["submit_action", "request_access"],
@@ -114,6 +123,7 @@ calls! {
     ReleaseAction: Nobody = ["release_action"],
     Ask: Nobody = ["access_evaluation", "access_evaluations"],
     ReserveTimestamps: Nobody = ["reserve_timestamps"],
+    OrderEvents: Nobody = ["order_events"],
 
     // Usage and money.
     GetUsage: Readers = ["get_usage"],
@@ -250,6 +260,7 @@ mod tests {
             [
                 "suspend_principal",
                 "resume_principal",
+                "revoke_principal",
                 "revoke_delegation",
                 "revoke_lease",
                 "set_limit",

@@ -530,7 +530,7 @@ impl Governor {
     }
 
     /// Settles what was done, or gives the reservation back.
-    async fn close(
+    pub(crate) async fn close(
         &self,
         caller: &Caller,
         action: Option<ActionId>,

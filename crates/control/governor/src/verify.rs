@@ -4,6 +4,7 @@
 
 mod limits;
 mod policies;
+mod prekeys;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
+use self::prekeys::PrekeyRecords;
 use crate::records::{
     DelegationRefused, InvoiceIssued, OrganizationCreated, RoleSet, UsageSettled,
 };
@@ -33,13 +35,16 @@ pub struct RecordChecker {
     links: HashMap<LinkId, SignedLink>,
     revoked: HashSet<LinkId>,
     suspended: HashSet<PrincipalName>,
+    /// Who was revoked, for ever.
+    expelled: HashSet<PrincipalName>,
     settled: HashMap<LeafIndex, (ActionId, UsageSettled)>,
     billed: HashSet<EventId>,
     /// Issued invoices whose file was not read yet.
     issued: BTreeMap<InvoiceId, (LeafIndex, InvoiceIssued)>,
     limits: LimitRecords,
     policies: PolicyRecords,
-    /// The kinds of records that are not there.
+    prekeys: PrekeyRecords,
+    /// The kinds of records that are not there, or could not be judged.
     unread: BTreeSet<String>,
     unchecked: u64,
 }
@@ -136,6 +141,8 @@ impl RecordChecker {
             Ok(()) => Ok(()),
             Err(Fault::Absent(_)) if self.unread.iter().any(|unread| leans(kind, unread)) => {
                 self.unchecked = self.unchecked.saturating_add(1);
+                // What leans on it finds as little of it as if it had not been read.
+                self.unread.insert(kind.to_owned());
                 Ok(())
             }
             Err(Fault::Absent(message) | Fault::Wrong(message)) => Err(message),
@@ -181,12 +188,18 @@ impl RecordChecker {
             }
             "role.set" => self.role(&leaf.actor, body(leaf.body)?),
             SUBJECT_ERASED => self.by_owner(&leaf.actor, "erase a person's data"),
+            "principal.revoked" => self.expulsion(body(leaf.body)?),
             "principal.suspended" => self.suspension(body(leaf.body)?, true),
             "principal.resumed" => self.suspension(body(leaf.body)?, false),
             "limit.set" | "limit.removed" | "limit.threshold" | "rate.set" | "rate.removed"
             | "policy.published" | "policy.rolled_back" | "policy.reloaded" => {
                 self.rules(index, leaf).map_err(absent)
             }
+            "prekeys.published" => {
+                let published = body(leaf.body)?;
+                Ok(self.prekeys.published(&leaf.actor, published)?)
+            }
+            "prekey.taken" => self.prekeys.taken(&body(leaf.body)?),
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
                 let issued: InvoiceIssued = body(leaf.body)?;
@@ -316,10 +329,32 @@ impl RecordChecker {
         Ok(())
     }
 
+    fn expulsion(&mut self, of: Suspension) -> Result<(), Fault> {
+        let name = of.principal;
+        if !self.keys.contains_key(&name) {
+            return Err(absent(format!("is about {name}, who was never created")));
+        }
+        if self.owner.as_ref() == Some(&name) {
+            return Err(Fault::Wrong(format!(
+                "revokes {name}, who founded the organization"
+            )));
+        }
+        if !self.expelled.insert(name.clone()) {
+            return Err(Fault::Wrong(format!(
+                "revokes {name}, who was revoked already"
+            )));
+        }
+        Ok(())
+    }
+
     fn suspension(&mut self, of: Suspension, begins: bool) -> Result<(), Fault> {
         let name = of.principal;
         if !self.keys.contains_key(&name) {
             return Err(absent(format!("is about {name}, who was never created")));
+        }
+        if self.expelled.contains(&name) {
+            let message = format!("is about {name}, who was revoked");
+            return Err(Fault::Wrong(message));
         }
         let fits = if begins {
             self.suspended.insert(name.clone())
@@ -351,15 +386,21 @@ impl RecordChecker {
             chain.push(above.clone());
         }
         chain.reverse();
-        let mut names = chain
-            .iter()
-            .flat_map(|hop| [&hop.link.delegator, &hop.link.delegatee]);
-        if let Some(name) = names.find(|name| self.suspended.contains(name)) {
+        let names = || {
+            chain
+                .iter()
+                .flat_map(|hop| [&hop.link.delegator, &hop.link.delegatee])
+        };
+        if let Some(name) = names().find(|name| self.expelled.contains(name)) {
+            let message = format!("delegates through {name}, who was revoked");
+            return Err(Fault::Wrong(message));
+        }
+        if let Some(name) = names().find(|name| self.suspended.contains(name)) {
             let message = format!("delegates through {name}, who was suspended");
             return Err(absent(message));
         }
-        let mut names = chain.iter().map(|hop| &hop.link.delegator);
-        if let Some(name) = names.find(|name| !self.keys.contains_key(name)) {
+        let mut signers = chain.iter().map(|hop| &hop.link.delegator);
+        if let Some(name) = signers.find(|name| !self.keys.contains_key(name)) {
             let message = format!("is signed by {name}, who was never created");
             return Err(absent(message));
         }
@@ -493,6 +534,8 @@ fn leans(kind: &str, unread: &str) -> bool {
         "delegation.granted" => people || granted || unread == "principal.resumed",
         "delegation.refused" | "delegation.revoked" | "usage.settled" => granted,
         "role.set" | SUBJECT_ERASED => people || unread == "role.set",
+        "principal.revoked" => people,
+        "prekey.taken" => unread == "prekeys.published",
         "principal.suspended" | "principal.resumed" => {
             people || matches!(unread, "principal.suspended" | "principal.resumed")
         }

@@ -35,6 +35,8 @@ pub(crate) enum HumanCommand {
     Suspend(SuspendArgs),
     /// End the suspension of a person
     Resume(SuspendArgs),
+    /// End a person for ever, and everything delegated by it; the name stays taken
+    Revoke(SuspendArgs),
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,9 @@ mod crypto;
 mod human;
 mod limits;
 mod policy;
+mod prekeys;
 mod secret;
+mod signing;
 
 use std::path::PathBuf;
 
@@ -19,7 +21,9 @@ pub(crate) use crypto::CryptoCommand;
 pub(crate) use human::{HumanCommand, HumanOut};
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
 pub(crate) use policy::{EvalArgs, ExplainArgs, PolicyCommand, ShadowCommand};
+pub(crate) use prekeys::{GenerateArgs, PrekeysCommand, TakeArgs};
 pub(crate) use secret::{SecretCommand, SecretLeaseArgs};
+pub(crate) use signing::{KeysArgs, SignArgs, VerifySignatureArgs};
 
 /// Creto, the governance plane for AI agents.
 ///
@@ -69,11 +73,16 @@ pub(crate) struct Global {
         env = "CRETO_CREDENTIAL_FILE"
     )]
     pub(crate) credential: Option<PathBuf>,
+
+    /// The file with the key that your credential is bound to, when it is: `creto agent
+    /// key` makes one; nobody but you may be able to read it
+    #[arg(long, global = true, value_name = "FILE", env = "CRETO_DPOP_KEY_FILE")]
+    pub(crate) dpop_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SubjectCommand {
-    /// Erase the records of a person, for ever; suspend the person first
+    /// Erase the records of a person, for ever; suspend or revoke the person first
     ///
     /// The key that the payloads of the person's records are sealed under is destroyed:
     /// nobody can read them any more, and every proof stays valid. What stays, and copies
@@ -148,6 +157,16 @@ pub(crate) enum Command {
     /// Keep secrets, lease them to agents below you, and read what is leased to you
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// Sign a file with the key of the agent whose credential this is
+    ///
+    /// The key stays with the server, which asks policies for `identity.sign` of
+    /// `signature:NAME` and puts the signature on record before it gives it.
+    Sign(SignArgs),
+    /// Check a signature of `creto sign`, with the keys in a file or those the server has
+    VerifySignature(VerifySignatureArgs),
+    /// Keys by which agents agree on a secret: make them, publish them, take another's
+    #[command(subcommand)]
+    Prekeys(PrekeysCommand),
     /// Move to other keys and algorithms while serving, and to another root key
     #[command(subcommand)]
     Crypto(CryptoCommand),
@@ -224,11 +243,27 @@ pub(crate) enum AgentCommand {
     Suspend(SuspendArgs),
     /// End the suspension of an agent
     Resume(SuspendArgs),
-    /// Issue a bearer token for an agent that runs outside a sandbox
+    /// End an agent for ever, and everything delegated to it or through it
+    ///
+    /// In effect at once, and not to be taken back: its tokens, its delegations and its
+    /// sandboxes are refused from now on, and its name stays taken.
+    Revoke(SuspendArgs),
+    /// Make a key that a token can be bound to, so that it is of no use without it
+    ///
+    /// Whoever will use the token makes the key, keeps the file, and tells the thumbprint
+    /// to whoever issues the token: creto agent token ... --bind-jkt THUMBPRINT
+    Key {
+        /// The file to write; it must not exist
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Issue a token for an agent that runs outside a sandbox
     ///
     /// The token goes to a file that only you may read. An agent inside a sandbox
     /// needs none: the sandbox itself is its identity.
     Token(TokenArgs),
+    /// Show the public keys by which what an agent signed is checked
+    Keys(KeysArgs),
     /// Run a program in a sandbox as an agent, wait for it and show its output
     ///
     /// Example: creto agent run lnk_0192... --mount history=/history
@@ -256,6 +291,13 @@ pub(crate) struct TokenArgs {
     /// one acted
     #[arg(long, value_name = "NAME")]
     pub(crate) instance: Option<String>,
+    /// Bind it to the key with this thumbprint (RFC 7638): whoever uses it then proves to
+    /// have that key (DPoP)
+    #[arg(long, value_name = "THUMBPRINT", conflicts_with = "bind_key")]
+    pub(crate) bind_jkt: Option<String>,
+    /// The same with the key in this file, as `creto agent key` wrote it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bind_key: Option<PathBuf>,
     /// The file to write; it must not exist
     #[arg(long, value_name = "FILE", required_unless_present = "stdout")]
     pub(crate) out: Option<PathBuf>,

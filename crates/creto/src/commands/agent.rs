@@ -1,6 +1,8 @@
 //! `creto agent`.
 
-use creto_client::{Client, encode};
+use std::path::Path;
+
+use creto_client::{Client, ProofKey, encode};
 use serde_json::{Map, Value, json};
 
 use super::handed;
@@ -13,8 +15,12 @@ use crate::output::{Reply, at, fields, instant, printable, table};
 const WAIT_SECONDS: u32 = 20;
 
 pub(crate) fn run(context: &Context, command: AgentCommand) -> Result<Reply, CliError> {
+    if let AgentCommand::Key { out } = command {
+        return key(&out);
+    }
     let client = context.client()?;
     match command {
+        AgentCommand::Key { out } => key(&out),
         AgentCommand::Create { name } => {
             let body = json!({"name": name, "kind": "agent"});
             let answer = client.post("/v1/principals", &body)?;
@@ -61,12 +67,23 @@ pub(crate) fn run(context: &Context, command: AgentCommand) -> Result<Reply, Cli
             let answer = change_standing(&client, &args, "resume")?;
             Ok(Reply::new(changed("agent", &answer), answer))
         }
+        AgentCommand::Keys(args) => super::signing::keys(&client, &args),
+        AgentCommand::Revoke(args) => {
+            let answer = change_standing(&client, &args, "revoke")?;
+            Ok(Reply::new(revoked("agent", &answer), answer))
+        }
         AgentCommand::Token(args) => token(&client, &args),
         AgentCommand::Run(args) => run_program(&client, args),
     }
 }
 
 fn standing(principal: &Value) -> String {
+    if at(principal, "/revoked") == "true" {
+        return match instant(principal, "/revoked_at").as_str() {
+            "" => "revoked".to_owned(),
+            since => format!("revoked since {since}"),
+        };
+    }
     if at(principal, "/suspended") != "true" {
         return "good".to_owned();
     }
@@ -98,6 +115,30 @@ pub(crate) fn changed(kind: &str, answer: &Value) -> String {
     ])
 }
 
+pub(crate) fn revoked(kind: &str, answer: &Value) -> String {
+    fields(&[
+        (kind, at(answer, "/principal")),
+        ("revoked", instant(answer, "/revoked_at")),
+        ("leaf", at(answer, "/leaf")),
+    ])
+}
+
+/// Asks no server: the key is nobody else's business.
+fn key(out: &Path) -> Result<Reply, CliError> {
+    handed::must_be_new(Some(out))?;
+    let (key, jwk) = ProofKey::generate()?;
+    handed::write_secret(out, jwk.expose())?;
+    let jkt = key.thumbprint().to_string();
+    let text = format!(
+        "{}\nA token is bound to it so: creto agent token DELEGATION --bind-jkt {jkt} --out FILE\n",
+        fields(&[
+            ("key", out.display().to_string()),
+            ("thumbprint", jkt.clone())
+        ])
+    );
+    Ok(Reply::new(text, json!({ "file": out, "jkt": jkt })))
+}
+
 fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {
     handed::must_be_new(args.out.as_deref())?;
     let mut body = json!({ "delegation": args.delegation });
@@ -107,8 +148,15 @@ fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {
     if let (Some(instance), Value::Object(fields)) = (&args.instance, &mut body) {
         fields.insert("instance".to_owned(), json!(instance));
     }
+    let jkt = match &args.bind_key {
+        Some(path) => Some(ProofKey::from_file(path)?.thumbprint().to_string()),
+        None => args.bind_jkt.clone(),
+    };
+    if let (Some(jkt), Value::Object(fields)) = (jkt, &mut body) {
+        fields.insert("jkt".to_owned(), json!(jkt));
+    }
     let answer = client.post("/v1/tokens", &body)?;
-    let whose = [("agent", "/principal")];
+    let whose = [("agent", "/principal"), ("bound to", "/jkt")];
     handed::token(answer, args.out.as_deref(), &whose, "token")
 }
 

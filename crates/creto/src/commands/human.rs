@@ -3,7 +3,7 @@
 use creto_client::encode;
 use serde_json::{Value, json};
 
-use super::agent::{change_standing, changed};
+use super::agent::{change_standing, changed, revoked};
 use super::handed;
 use crate::cli::{HumanCommand, HumanOut};
 use crate::context::Context;
@@ -45,6 +45,10 @@ pub(crate) fn run(context: &Context, command: HumanCommand) -> Result<Reply, Cli
         HumanCommand::Resume(args) => {
             let answer = change_standing(&client, &args, "resume")?;
             Ok(Reply::new(changed("human", &answer), answer))
+        }
+        HumanCommand::Revoke(args) => {
+            let answer = change_standing(&client, &args, "revoke")?;
+            Ok(Reply::new(revoked("human", &answer), answer))
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) fn whoami(context: &Context) -> Result<Reply, CliError> {
         ("organization", at(&answer, "/org")),
         ("spiffe id", at(&answer, "/spiffe_id")),
         ("known by", at(&answer, "/origin")),
+        ("bound to", at(&answer, "/jkt")),
     ]);
     let hops = answer.pointer("/chain").and_then(Value::as_array);
     let rows: Vec<_> = hops

@@ -12,8 +12,10 @@ mod identity;
 mod limits;
 mod oversight;
 mod policy;
+mod prekeys;
 mod secret;
 pub(crate) mod server;
+mod signing;
 mod subject;
 mod transparency;
 
@@ -46,6 +48,9 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Reply, CliError
         Command::Audit(command) => audit::run(context, command),
         Command::Policy(command) => policy::run(context, command),
         Command::Secret(command) => secret::run(context, command),
+        Command::Sign(args) => signing::sign(context, &args),
+        Command::VerifySignature(args) => signing::verify(context, &args),
+        Command::Prekeys(command) => prekeys::run(context, command),
         Command::Crypto(command) => crypto::run(context, command),
         Command::Whoami => identity::whoami(context),
     }

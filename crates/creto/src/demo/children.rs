@@ -2,7 +2,7 @@
 //! its own handle and never by name.
 
 use std::fs::{File, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -33,7 +33,12 @@ pub(crate) fn creto() -> Result<PathBuf, DemoError> {
 /// A `creto` command that takes nothing from this process's own settings.
 pub(crate) fn creto_command(config: &Path) -> Result<Command, DemoError> {
     let mut command = Command::new(creto()?);
-    for name in ["CRETO_CONFIG", "CRETO_SERVER", "CRETO_CREDENTIAL_FILE"] {
+    for name in [
+        "CRETO_CONFIG",
+        "CRETO_SERVER",
+        "CRETO_CREDENTIAL_FILE",
+        "CRETO_DPOP_KEY_FILE",
+    ] {
         command.env_remove(name);
     }
     command.arg("--config").arg(config).stdin(Stdio::null());
@@ -57,6 +62,29 @@ impl Owned {
 
     fn has_ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
+    }
+
+    /// Waits until it is ready, and gives what `look` then found.
+    fn ready<T>(
+        &mut self,
+        what: &'static str,
+        log: PathBuf,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Result<T, DemoError> {
+        for _ in 0..START_TRIES {
+            if let Some(found) = look() {
+                return Ok(found);
+            }
+            if self.has_ended() {
+                break;
+            }
+            sleep(PAUSE);
+        }
+        Err(DemoError::NotReady {
+            what,
+            tail: tail(&log, 15),
+            log,
+        })
     }
 
     /// SIGKILL: no warning, no last words.
@@ -93,20 +121,8 @@ impl ServerProcess {
         command.arg("serve");
         let mut child = Owned::spawn(command, &log)?;
         let client = Client::new(address);
-        for _ in 0..START_TRIES {
-            if client.get_bytes("/readyz").is_ok() {
-                return Ok(Self { child });
-            }
-            if child.has_ended() {
-                break;
-            }
-            sleep(PAUSE);
-        }
-        Err(DemoError::NotReady {
-            what: "server",
-            tail: tail(&log, 15),
-            log,
-        })
+        child.ready("server", log, || client.get_bytes("/readyz").ok())?;
+        Ok(Self { child })
     }
 
     /// SIGKILL, as by a machine that lost its power.
@@ -131,6 +147,35 @@ impl ServerProcess {
     }
 }
 
+/// Somebody outside who cosigns the log: a running `creto audit witness`.
+pub(crate) struct Witness {
+    _child: Owned,
+    pub(crate) address: SocketAddr,
+}
+
+impl Witness {
+    /// Starts it with the key that lies in `witness.key`, for the log with this key, and
+    /// waits until it listens.
+    pub(crate) fn start(space: &Workspace, log_key: &str) -> Result<Self, DemoError> {
+        let log = space.log("witness");
+        let address = free_address()?;
+        let mut command = creto_command(&space.config())?;
+        command
+            .args(["audit", "witness", "--listen", &address.to_string()])
+            .args(["--log", log_key])
+            .arg("--key")
+            .arg(space.path("witness.key"))
+            .arg("--state")
+            .arg(space.path("witness"));
+        let mut child = Owned::spawn(command, &log)?;
+        child.ready("witness", log, || TcpStream::connect(address).ok())?;
+        Ok(Self {
+            _child: child,
+            address,
+        })
+    }
+}
+
 /// The demo's outside world: a web server and the name server for it.
 pub(crate) struct ReleaseHost {
     _child: Owned,
@@ -150,30 +195,16 @@ impl ReleaseHost {
             .arg("--ports")
             .arg(&ports);
         let mut child = Owned::spawn(command, &log)?;
-        for _ in 0..START_TRIES {
-            if let Ok(text) = std::fs::read(&ports) {
-                let document: Value = serde_json::from_slice(&text).unwrap_or_default();
-                let port = |name: &str| {
-                    let port = document.get(name).and_then(Value::as_u64);
-                    port.and_then(|port| u16::try_from(port).ok())
-                };
-                if let (Some(http_port), Some(dns_port)) = (port("http"), port("dns")) {
-                    return Ok(Self {
-                        _child: child,
-                        http_port,
-                        dns_port,
-                    });
-                }
-            }
-            if child.has_ended() {
-                break;
-            }
-            sleep(PAUSE);
-        }
-        Err(DemoError::NotReady {
-            what: "release host",
-            tail: tail(&log, 15),
-            log,
+        let ports = child.ready("release host", log, || {
+            let text = std::fs::read(&ports).ok()?;
+            let document: Value = serde_json::from_slice(&text).ok()?;
+            let port = |name: &str| u16::try_from(document.get(name)?.as_u64()?).ok();
+            Some((port("http")?, port("dns")?))
+        })?;
+        Ok(Self {
+            _child: child,
+            http_port: ports.0,
+            dns_port: ports.1,
         })
     }
 }

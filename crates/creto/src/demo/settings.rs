@@ -60,6 +60,25 @@ pub(crate) fn set_patience(space: &Workspace, seconds: i64) -> Result<(), DemoEr
     })
 }
 
+/// Lets strangers read the log, as far as this witness cosigned it, from the next start
+/// on.
+pub(crate) fn publish_log(
+    space: &Workspace,
+    listen: SocketAddr,
+    witness_url: &str,
+    witness_key: &str,
+) -> Result<(), DemoError> {
+    edit(&space.config(), |table| {
+        set(table, &["audit", "public_listen"], listen.to_string());
+        set(table, &["audit", "public_entries"], true);
+        set(table, &["audit", "witness_quorum"], 1_i64);
+        let mut witness = Table::new();
+        witness.insert("url".to_owned(), witness_url.into());
+        witness.insert("key".to_owned(), witness_key.into());
+        set(table, &["audit", "witness"], vec![Value::Table(witness)]);
+    })
+}
+
 fn edit(path: &Path, change: impl FnOnce(&mut Table)) -> Result<(), DemoError> {
     let text = std::fs::read_to_string(path).map_err(file_error("read", path))?;
     let mut table: Table = toml::from_str(&text)?;

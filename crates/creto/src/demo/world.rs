@@ -1,12 +1,13 @@
 //! What the steps act on: the server, the release host, and whoever calls.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use creto_client::{Client, ServerAddress, encode, read_credential};
 use creto_types::Timestamp;
 use serde_json::{Value, json};
 
-use super::children::{ReleaseHost, ServerProcess, creto_command, free_address};
+use super::children::{ReleaseHost, ServerProcess, Witness, creto_command, free_address};
 use super::documents::{ensure, text};
 use super::error::DemoError;
 use super::workspace::{Workspace, history_facts, output, run};
@@ -31,6 +32,10 @@ pub(crate) struct World {
     pub(crate) request: String,
     pub(crate) invoice: Value,
     pub(crate) root: String,
+    /// Who cosigns the log, where strangers read it, and its key.
+    pub(crate) witness: Option<Witness>,
+    pub(crate) log_url: String,
+    pub(crate) log_key: String,
 }
 
 impl World {
@@ -49,6 +54,9 @@ impl World {
             request: String::new(),
             invoice: Value::Null,
             root: String::new(),
+            witness: None,
+            log_url: String::new(),
+            log_key: String::new(),
         })
     }
 
@@ -123,8 +131,21 @@ impl World {
 
     /// A command that has to be refused; gives the document about it.
     pub(crate) fn creto_refused(&self, words: &[&str]) -> Result<Value, DemoError> {
+        self.refused(&[], words)
+    }
+
+    /// The same as somebody else.
+    pub(crate) fn creto_refused_as(
+        &self,
+        credential: &Path,
+        words: &[&str],
+    ) -> Result<Value, DemoError> {
+        self.refused(&["--credential".as_ref(), credential.as_os_str()], words)
+    }
+
+    fn refused(&self, who: &[&OsStr], words: &[&str]) -> Result<Value, DemoError> {
         let mut command = creto_command(&self.space.config())?;
-        let result = output(command.arg("--json").args(words))?;
+        let result = output(command.arg("--json").args(who).args(words))?;
         let shown = words.join(" ");
         ensure(result.status.code() == Some(1), || {
             format!(

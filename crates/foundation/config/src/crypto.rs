@@ -14,6 +14,8 @@ pub struct CryptoSection {
     pub key_wrapping: AlgorithmsSection,
     /// `[crypto.sealing]`: payloads of records at rest.
     pub sealing: AlgorithmsSection,
+    /// `[crypto.kem]`: prekeys, by which others agree on a secret with an agent.
+    pub kem: AlgorithmsSection,
 }
 
 /// The algorithms of one kind.

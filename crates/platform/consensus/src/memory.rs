@@ -1,12 +1,12 @@
 //! Stores in memory that obey the full contracts; for tests. Keep one while what stands
 //! on it is opened again to play a restart.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, StoreError};
+use creto_types::memory::MemoryCommits;
+use creto_types::{Commit, HybridTimestamp, LeafIndex, OrgId, StoreError};
 use parking_lot::Mutex;
 
 use crate::{Epoch, Sequenced, Sequencer, WindowStore};
@@ -78,17 +78,11 @@ impl WindowStore for MemoryWindow {
     }
 }
 
-/// An order of events in memory.
+/// An order of events in memory: that of the evidence of these commits.
 #[derive(Debug, Default)]
 pub struct MemoryOrder {
-    state: Mutex<Ordered>,
-}
-
-#[derive(Debug, Default)]
-struct Ordered {
-    epoch: u64,
-    /// The next place, and the last timestamp, of each organization.
-    heads: HashMap<OrgId, (u64, HybridTimestamp)>,
+    commits: Arc<MemoryCommits>,
+    epoch: Mutex<u64>,
 }
 
 /// One opening of it.
@@ -99,21 +93,37 @@ pub struct MemorySequencer {
 }
 
 impl MemoryOrder {
-    /// Nothing was ordered yet.
+    /// What the commits hold is in order already.
     #[must_use]
-    pub fn new() -> Arc<Self> {
-        Arc::default()
+    pub fn new(commits: Arc<MemoryCommits>) -> Arc<Self> {
+        Arc::new(Self {
+            commits,
+            epoch: Mutex::default(),
+        })
     }
 
     /// Opens it, and fences off whoever did before.
     #[must_use]
     pub fn open(self: &Arc<Self>) -> MemorySequencer {
-        let mut state = self.state.lock();
-        state.epoch += 1;
+        let mut epoch = self.epoch.lock();
+        *epoch += 1;
         MemorySequencer {
             order: Arc::clone(self),
-            epoch: Epoch::from_u64(state.epoch),
+            epoch: Epoch::from_u64(*epoch),
         }
+    }
+
+    /// The timestamp of every event, in order.
+    fn timestamps(&self, org: OrgId) -> Result<Vec<HybridTimestamp>, StoreError> {
+        let mut last = None;
+        let mut all = Vec::new();
+        for event in self.commits.evidence(org) {
+            last = HybridTimestamp::behind(last, event.at);
+            all.push(last.ok_or(StoreError::Conflict {
+                what: "the last timestamp",
+            })?);
+        }
+        Ok(all)
     }
 }
 
@@ -123,33 +133,42 @@ impl Sequencer for MemorySequencer {
         self.epoch
     }
 
-    async fn order(&self, events: Vec<Evidence>) -> Result<Vec<Sequenced>, StoreError> {
-        let mut state = self.order.state.lock();
-        if state.epoch != self.epoch.as_u64() {
+    async fn order(&self, commit: Commit) -> Result<Vec<Sequenced>, StoreError> {
+        let newest = self.order.epoch.lock();
+        if *newest != self.epoch.as_u64() {
             return Err(StoreError::Fenced {
                 own: self.epoch.as_u64(),
-                newest: state.epoch,
+                newest: *newest,
             });
         }
-        let mut heads = state.heads.clone();
-        let mut ordered = Vec::with_capacity(events.len());
-        for event in &events {
-            let head = heads.get(&event.org).copied();
-            let place = head.map_or(0, |(next, _)| next);
-            let ts = HybridTimestamp::behind(head.map(|(_, last)| last), event.at).ok_or(
-                StoreError::Conflict {
-                    what: "the last timestamp",
-                },
-            )?;
-            heads.insert(event.org, (place + 1, ts));
-            ordered.push(Sequenced {
-                org: event.org,
-                place: LeafIndex(place),
-                ts,
-                epoch: self.epoch,
-            });
-        }
-        state.heads = heads;
-        Ok(ordered)
+        let receipt = self.order.commits.apply(&commit)?;
+        let placed = commit.evidence.iter().zip(receipt.leaves);
+        placed
+            .map(|(event, place)| {
+                let index = usize::try_from(place.0).unwrap_or(usize::MAX);
+                let all = self.order.timestamps(event.org)?;
+                let ts = all
+                    .get(index)
+                    .copied()
+                    .ok_or(StoreError::NotFound { what: "event" })?;
+                Ok(Sequenced {
+                    org: event.org,
+                    place,
+                    ts,
+                    epoch: self.epoch,
+                })
+            })
+            .collect()
+    }
+
+    async fn timestamps(
+        &self,
+        org: OrgId,
+        from: LeafIndex,
+        count: usize,
+    ) -> Result<Vec<HybridTimestamp>, StoreError> {
+        let from = usize::try_from(from.0).unwrap_or(usize::MAX);
+        let all = self.order.timestamps(org)?;
+        Ok(all.into_iter().skip(from).take(count).collect())
     }
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use async_trait::async_trait;
-use creto_types::{Evidence, HybridTimestamp, StoreError};
+use creto_types::{Commit, HybridTimestamp, LeafIndex, OrgId, StoreError};
 
 use crate::{Epoch, OracleError, Sequenced, TimestampRange};
 
@@ -51,9 +51,20 @@ pub trait Sequencer: Send + Sync {
     /// The epoch that this opening took.
     fn epoch(&self) -> Epoch;
 
-    /// Makes the events durable in one transaction, all or none, and says the place of
-    /// each, in order. The places of an organization count up from zero without a gap,
-    /// over concurrent calls, restarts and epochs; so what was acknowledged before a call
-    /// began stands before all of it.
-    async fn order(&self, events: Vec<Evidence>) -> Result<Vec<Sequenced>, StoreError>;
+    /// Makes the events, which are the commit's evidence, durable in one transaction, all
+    /// or none, and says the place of each, in order. The places of an organization count
+    /// up from zero without a gap, over concurrent calls, restarts and epochs; so what was
+    /// acknowledged before a call began stands before all of it, and the events of one call
+    /// stand next to one another. What a commit can refuse (a replayed idempotency key, a
+    /// used claim) orders nothing.
+    async fn order(&self, commit: Commit) -> Result<Vec<Sequenced>, StoreError>;
+
+    /// The timestamps of so many events from a place on: fewer when there are fewer.
+    /// [`StoreError::Corrupt`] where one is older than timestamps are.
+    async fn timestamps(
+        &self,
+        org: OrgId,
+        from: LeafIndex,
+        count: usize,
+    ) -> Result<Vec<HybridTimestamp>, StoreError>;
 }

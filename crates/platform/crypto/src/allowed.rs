@@ -78,8 +78,8 @@ pub struct AllowedAlgorithms {
     pub hash: Allowed<HashAlgorithm>,
 }
 
-/// Composite signatures, and Ed25519 where a format outside asks for it; the rest
-/// one each.
+/// Composite signatures, and Ed25519 where a format outside asks for it; X-Wing for
+/// secrets, and ML-KEM-768 alone beside it; the rest one each.
 impl Default for AllowedAlgorithms {
     fn default() -> Self {
         Self {
@@ -92,7 +92,10 @@ impl Default for AllowedAlgorithms {
             },
             wrapping: Allowed::only(WrapAlgorithm::HkdfSha256Aes256Gcm),
             aead: Allowed::only(AeadAlgorithm::Aes256Gcm),
-            kem: Allowed::only(KemAlgorithm::MlKem768),
+            kem: Allowed {
+                new: KemAlgorithm::XWing,
+                accepted: vec![KemAlgorithm::XWing, KemAlgorithm::MlKem768],
+            },
             hash: Allowed::only(HashAlgorithm::Sha256),
         }
     }
@@ -118,7 +121,7 @@ mod tests {
             "the signature algorithm `ML-DSA-65` is not allowed here"
         );
         assert!(allowed.aead.check(AeadAlgorithm::ChaCha20Poly1305).is_err());
-        assert!(allowed.kem.check(KemAlgorithm::XWing).is_err());
+        assert!(allowed.kem.check(KemAlgorithm::MlKem1024).is_err());
         assert!(allowed.hash.check(HashAlgorithm::Blake3).is_err());
     }
 
@@ -130,6 +133,7 @@ mod tests {
             .check(allowed.signature.for_new())
             .unwrap();
         allowed.wrapping.check(allowed.wrapping.for_new()).unwrap();
+        allowed.kem.check(allowed.kem.for_new()).unwrap();
         assert!(matches!(
             Allowed::new(KemAlgorithm::XWing, [KemAlgorithm::MlKem768]),
             Err(CryptoError::AlgorithmNotAllowed {

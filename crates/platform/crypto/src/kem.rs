@@ -94,8 +94,9 @@ impl KemAlgorithm {
 }
 
 /// The public half: whoever has it can agree on a secret with the key's owner.
-/// Cheap to clone.
-#[derive(Clone)]
+/// Cheap to clone. On the wire `{"alg":"...","pub":"<base64url>"}`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "WireKey", into = "WireKey")]
 pub struct EncapsulationKey {
     algorithm: KemAlgorithm,
     bytes: Arc<[u8]>,
@@ -131,6 +132,17 @@ impl EncapsulationKey {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// A key from its unpadded base64url text.
+    pub fn from_base64url(algorithm: KemAlgorithm, text: &str) -> Result<Self, CryptoError> {
+        Self::from_bytes(algorithm, &encoding::decode("encapsulation key", text)?)
+    }
+
+    /// The bytes as unpadded base64url.
+    #[must_use]
+    pub fn to_base64url(&self) -> String {
+        encoding::encode(&self.bytes)
     }
 
     pub(crate) fn encapsulate(
@@ -323,5 +335,30 @@ impl KemCiphertext {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireKey {
+    alg: KemAlgorithm,
+    #[serde(rename = "pub")]
+    public: String,
+}
+
+impl TryFrom<WireKey> for EncapsulationKey {
+    type Error = CryptoError;
+
+    fn try_from(wire: WireKey) -> Result<Self, Self::Error> {
+        Self::from_base64url(wire.alg, &wire.public)
+    }
+}
+
+impl From<EncapsulationKey> for WireKey {
+    fn from(key: EncapsulationKey) -> Self {
+        Self {
+            alg: key.algorithm,
+            public: key.to_base64url(),
+        }
     }
 }

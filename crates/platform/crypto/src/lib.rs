@@ -15,6 +15,8 @@
 //!   and keeps, for what it gives out and gets back.
 //! - **Key agreement** is ML-KEM-768, ML-KEM-1024 (FIPS 203) or X-Wing.
 //! - **Digests** are SHA-2, SHA3-256 or BLAKE3; keys are derived by HKDF.
+//! - **Possession**: a [`HolderKey`] of somebody else's verifies what JOSE libraries
+//!   sign, ECDSA on P-256 or Ed25519; nothing of ours is signed by such.
 //! - Every key, signature, ciphertext and digest carries its algorithm; an unknown
 //!   name, bytes of the wrong length or of another algorithm are refused before any
 //!   arithmetic. Which of the known ones are used and read is the deployment's to
@@ -36,6 +38,7 @@ mod composite;
 mod encoding;
 mod error;
 mod hash;
+mod holder;
 mod kdf;
 mod kem;
 mod keystore;
@@ -55,6 +58,7 @@ pub use allowed::{Allowed, AllowedAlgorithms};
 pub use composite::COMPOSITE_OID;
 pub use error::{CryptoError, RootKeyError};
 pub use hash::{Digest, HashAlgorithm, sha256, sha512};
+pub use holder::{HolderAlgorithm, HolderKey, Thumbprint};
 pub use kdf::KdfAlgorithm;
 pub use kem::{DecapsulationKey, EncapsulationKey, KemAlgorithm, KemCiphertext};
 pub use keystore::{KeyRing, Keystore, LocalKeystore, WrappingKey};

@@ -6,6 +6,8 @@ use aws_lc_rs::hmac;
 use creto_types::Randomness;
 use zeroize::Zeroizing;
 
+use crate::CryptoProvider;
+
 /// The bytes of a tag.
 pub const MAC_LENGTH: usize = 32;
 
@@ -18,6 +20,14 @@ impl MacKey {
     pub fn generate(random: &dyn Randomness) -> Self {
         let mut bytes = Zeroizing::new([0_u8; MAC_LENGTH]);
         random.fill(bytes.as_mut());
+        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes.as_ref()))
+    }
+
+    /// A new key, drawn from a provider.
+    #[must_use]
+    pub fn drawn(provider: &dyn CryptoProvider) -> Self {
+        let mut bytes = Zeroizing::new([0_u8; MAC_LENGTH]);
+        provider.random(bytes.as_mut());
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes.as_ref()))
     }
 

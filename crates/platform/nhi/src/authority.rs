@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use creto_types::{PrincipalName, Timestamp};
 use parking_lot::Mutex;
 
-use crate::{Hop, Role};
+use crate::{Hop, LinkStatus, Role};
 
 /// Counts how often authority ended or came back in one organization. Shared by
 /// every identity of it.
@@ -71,12 +71,14 @@ impl Authority {
     }
 }
 
-/// Whether a principal is suspended, and which role a human has. Shared by every
+/// Whether a principal is suspended or revoked, and which role a human has. Shared by every
 /// identity in whose chain the principal stands, so that a change is seen by the very
 /// next check.
 #[derive(Debug)]
 pub struct Standing {
     principal: PrincipalName,
+    /// Whether it was revoked; of a link there is nothing in it but the name.
+    ended: LinkStatus,
     suspended: AtomicBool,
     since: Mutex<Option<Timestamp>>,
     role: Mutex<Option<Role>>,
@@ -88,6 +90,7 @@ impl Standing {
     pub fn good(principal: PrincipalName) -> Self {
         Self {
             principal,
+            ended: LinkStatus::active(),
             suspended: AtomicBool::new(false),
             since: Mutex::new(None),
             role: Mutex::new(None),
@@ -117,6 +120,29 @@ impl Standing {
     #[must_use]
     pub fn is_suspended(&self) -> bool {
         self.suspended.load(Ordering::SeqCst)
+    }
+
+    /// Whether the principal was revoked. True from before
+    /// [`crate::Nhi::revoke_principal`] returns, for ever.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.ended.is_revoked()
+    }
+
+    /// When the principal was revoked. `None` for one that was only as long as the
+    /// store has not told.
+    #[must_use]
+    pub fn revoked_at(&self) -> Option<Timestamp> {
+        self.ended.revoked_at()
+    }
+
+    pub(crate) fn revoke(&self, at: Timestamp) {
+        self.ended.revoke(at);
+    }
+
+    /// Revoked from now on; since when is still to be told.
+    pub(crate) fn kill(&self) {
+        self.ended.kill();
     }
 
     /// Since when the principal is suspended. `None` for one that is suspended

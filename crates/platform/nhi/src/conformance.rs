@@ -5,6 +5,8 @@
     reason = "a test suite panics when the contract is broken"
 )]
 
+mod expulsions;
+mod prekeys;
 mod secrets;
 
 use std::sync::Arc;
@@ -29,10 +31,12 @@ pub async fn all(store: Arc<dyn NhiStore>) {
     commits(&world, acme).await;
     epochs(&world, acme, other).await;
     suspensions(&world, acme, other).await;
+    expulsions::run(&world, acme, other).await;
     roles(&world, acme, other).await;
     ended_above(&world, acme).await;
     rotations(&world, acme, other).await;
     secrets::run(&world, other).await;
+    prekeys::run(&world, other).await;
     loaded_again(&world).await;
 }
 

@@ -6,6 +6,7 @@
 //! in, and is refused when another has begun.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use creto_types::{Commit, Id, IdKind, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
@@ -72,6 +73,7 @@ impl Nhi {
                 }
                 Err(error) => Err(error.into()),
             };
+            inner.tokens_ended.fetch_add(1, Ordering::SeqCst);
             authority.changed();
             result
         })

@@ -24,6 +24,8 @@ pub struct NhiConfig {
     pub max_depth: u8,
     /// By which algorithms keys, links and tokens are made and read.
     pub algorithms: AllowedAlgorithms,
+    /// Whether a token of an agent has to be bound to a key (RFC 9449).
+    pub require_proof: bool,
 }
 
 impl NhiConfig {
@@ -36,6 +38,7 @@ impl NhiConfig {
             max_token_ttl: Duration::from_secs(24 * 60 * 60),
             max_depth: 8,
             algorithms: AllowedAlgorithms::default(),
+            require_proof: false,
         }
     }
 }

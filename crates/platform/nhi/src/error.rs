@@ -5,7 +5,7 @@ use creto_crypto::CryptoError;
 use creto_errors::{Class, Classify};
 use creto_types::{CanonicalError, OrgId, PrincipalName, StoreError, Timestamp};
 
-use crate::{Budget, IdentityError, InstanceName, LinkId, Right};
+use crate::{Budget, DpopError, IdentityError, InstanceName, LinkId, Right};
 
 /// A link asks for more than the link above it holds. Each names both values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -176,6 +176,14 @@ pub enum NhiError {
         /// What it has to be.
         why: String,
     },
+    /// A key that was given cannot be used.
+    #[error("`{field}`: {why}")]
+    KeyRefused {
+        /// The field of the request.
+        field: &'static str,
+        /// Why not; told in the text, which is all that a caller sees.
+        why: CryptoError,
+    },
     /// No such organization.
     #[error("there is no organization {org}")]
     UnknownOrganization {
@@ -255,6 +263,18 @@ pub enum NhiError {
         /// Who.
         name: PrincipalName,
     },
+    /// It was revoked before.
+    #[error("`{name}` is already revoked")]
+    PrincipalAlreadyRevoked {
+        /// Who.
+        name: PrincipalName,
+    },
+    /// Without its owner nobody could add anyone to an organization.
+    #[error("`{name}` founded the organization and cannot be revoked")]
+    OwnerNotRevoked {
+        /// Who.
+        name: PrincipalName,
+    },
     /// An organization always has an owner.
     #[error("`{name}` founded the organization and stays its owner")]
     OwnerKeepsRole {
@@ -314,6 +334,9 @@ pub enum NhiError {
         /// The configuration's.
         configured: String,
     },
+    /// A proof of possession is missing or wrong.
+    #[error(transparent)]
+    Dpop(#[from] DpopError),
     /// A key cannot be made, used or unwrapped.
     #[error("cannot {operation}")]
     Crypto {
@@ -344,6 +367,8 @@ impl Classify for NhiError {
             | Self::AlreadySuspended { .. }
             | Self::NotSuspended { .. }
             | Self::OwnerNotSuspended { .. }
+            | Self::PrincipalAlreadyRevoked { .. }
+            | Self::OwnerNotRevoked { .. }
             | Self::OwnerKeepsRole { .. }
             | Self::IssuerInUse { .. }
             | Self::TrustDomainChanged { .. } => Class::Permanent,
@@ -359,6 +384,8 @@ impl Classify for NhiError {
             Self::Escalation(error) => error.class(),
             Self::Identity(error) => error.class(),
             Self::Chain(error) => error.class(),
+            Self::KeyRefused { why, .. } => why.class(),
+            Self::Dpop(error) => error.class(),
             Self::Crypto { source, .. } => source.class(),
             Self::Canonical(error) => error.class(),
             Self::Store(error) => error.class(),
@@ -381,6 +408,8 @@ impl Classify for NhiError {
             Self::AlreadySuspended { .. } => "principal_already_suspended",
             Self::NotSuspended { .. } => "principal_not_suspended",
             Self::OwnerNotSuspended { .. } => "owner_not_suspended",
+            Self::PrincipalAlreadyRevoked { .. } => "principal_already_revoked",
+            Self::OwnerNotRevoked { .. } => "owner_not_revoked",
             Self::InstanceBound { .. } => "instance_bound",
             Self::OwnerKeepsRole { .. } => "owner_keeps_role",
             Self::IssuerInUse { .. } => "issuer_in_use",
@@ -391,6 +420,8 @@ impl Classify for NhiError {
             Self::TokenExpired { .. } => "token_expired",
             Self::TokenSuperseded { .. } => "token_superseded",
             Self::TrustDomainChanged { .. } => "trust_domain_changed",
+            Self::KeyRefused { why, .. } => why.code(),
+            Self::Dpop(error) => error.code(),
             Self::Crypto { source, .. } => source.code(),
             Self::Canonical(error) => error.code(),
             Self::Store(error) => error.code(),

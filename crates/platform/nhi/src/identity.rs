@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use creto_crypto::Thumbprint;
 use creto_errors::{Class, Classify};
 use creto_types::{Id, IdKind, OrgId, PrincipalName, Timestamp};
 
@@ -35,11 +36,13 @@ pub struct AgentIdentity {
     pub epoch: Option<EpochId>,
     /// The chain it acts by, root first. Empty for a human, who acts in person.
     pub hops: Vec<Hop>,
-    /// Whether anyone along the chain is suspended: the human it starts from, then
+    /// Whether anyone along the chain is suspended or revoked: the human it starts from, then
     /// the delegatee of every hop.
     pub standing: Arc<[Arc<Standing>]>,
     /// Tells when what was found live has to be looked at again.
     pub authority: Arc<Authority>,
+    /// The key that its token is bound to: whoever presents it proves to have that.
+    pub confirmation: Option<Thumbprint>,
     /// The token it came with, when it came with one.
     pub token_id: Option<TokenId>,
     /// When the token, or the first link of the chain to do so, expires.
@@ -54,6 +57,12 @@ pub enum IdentityError {
     Revoked {
         /// Which.
         link: LinkId,
+    },
+    /// A principal of the chain was revoked.
+    #[error("`{principal}` was revoked")]
+    PrincipalRevoked {
+        /// Who.
+        principal: PrincipalName,
     },
     /// A principal of the chain is suspended.
     #[error("`{principal}` is suspended")]
@@ -89,6 +98,7 @@ impl Classify for IdentityError {
     fn code(&self) -> &'static str {
         match self {
             Self::Revoked { .. } => "delegation_revoked",
+            Self::PrincipalRevoked { .. } => "principal_revoked",
             Self::Suspended { .. } => "principal_suspended",
             Self::Expired { .. } => "delegation_expired",
             Self::NotYetValid { .. } => "delegation_not_yet_valid",
@@ -99,7 +109,7 @@ impl Classify for IdentityError {
 
 impl AgentIdentity {
     /// Whether the whole chain holds at this instant: it joins up, nobody in it is
-    /// suspended, and no link is revoked, expired or not valid yet. Allocates
+    /// revoked or suspended, and no link is revoked, expired or not valid yet. Allocates
     /// nothing when it does.
     pub fn live(&self, now: Timestamp) -> Result<(), IdentityError> {
         self.joined()?;
@@ -107,6 +117,12 @@ impl AgentIdentity {
         // one below it is dead.
         if let Some(hop) = self.hops.iter().find(|hop| hop.status.is_revoked()) {
             return Err(IdentityError::Revoked { link: hop.link.id });
+        }
+        // What is for ever before what may be taken back.
+        if let Some(standing) = self.standing.iter().find(|who| who.is_revoked()) {
+            return Err(IdentityError::PrincipalRevoked {
+                principal: standing.principal().clone(),
+            });
         }
         if let Some(standing) = self.standing.iter().find(|who| who.is_suspended()) {
             return Err(IdentityError::Suspended {

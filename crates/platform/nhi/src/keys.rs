@@ -192,10 +192,15 @@ pub(crate) type SharedSigner = Arc<dyn Signer>;
 /// The JWK thumbprint (RFC 7638) of an AKP key: SHA-256 over the required
 /// members `alg`, `kty` and `pub` in canonical form, as unpadded base64url.
 pub(crate) fn key_id(key: &VerifyingKey) -> Result<String, NhiError> {
+    thumbprint(key.algorithm().as_str(), &key.to_base64url())
+}
+
+/// The same of any key with an algorithm and a public half in base64url.
+pub(crate) fn thumbprint(algorithm: &str, public: &str) -> Result<String, NhiError> {
     let members = json!({
-        "alg": key.algorithm().as_str(),
+        "alg": algorithm,
         "kty": "AKP",
-        "pub": key.to_base64url(),
+        "pub": public,
     });
     Ok(URL_SAFE_NO_PAD.encode(sha256(&canonical_json(&members)?)))
 }

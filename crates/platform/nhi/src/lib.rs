@@ -22,12 +22,19 @@
 //!   that was issued to that human before verifies, and every later one does.
 //! - **Tokens are ours or refused.** One algorithm, one header, keys known by
 //!   their thumbprint; nothing in a token chooses how it is checked.
+//! - **A bound token is its holder's alone.** One that names a key is refused without
+//!   a proof by that key, made for the very request and accepted once, whatever the
+//!   clocks do and whenever the process ends (RFC 9449).
 //! - **Private keys** are made here, one a principal and one a purpose of each
 //!   organization, stored only wrapped under the root key and wiped from memory
 //!   after use.
+//! - **What an agent signs is told apart** from every delegation and token by a frame and
+//!   context of its own, and names its signer and its purpose ([`SignedStatement`]).
 //! - **Secrets are sealed** under the organization's wrapping key, bound to their
 //!   name and version. A lease is used only in a transaction in which it still holds,
 //!   and its evidence is durable before the value is seen.
+//! - **A prekey that serves once is given out once**, to one taker, whatever happens
+//!   meanwhile. Its private half never comes here.
 //! - **Organizations never mix.** No call reads across them.
 //!
 //! All reads are served from memory; [`Nhi::open`] loads everything. Changes are
@@ -45,8 +52,11 @@ mod chain;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 mod credentials;
+mod dpop;
 mod drafts;
 mod error;
+mod expulsion;
+mod framing;
 mod identity;
 mod instance;
 mod keys;
@@ -54,6 +64,7 @@ mod link;
 #[cfg(feature = "test-util")]
 pub mod memory;
 mod ports;
+mod prekeys;
 mod principal;
 mod registry;
 mod revocation;
@@ -62,11 +73,13 @@ mod roles;
 mod rotation;
 mod secrets;
 mod service;
+mod signing;
 mod suspension;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod token;
 mod tokens;
+mod verified;
 
 pub use authority::{Authority, Standing};
 pub use budget::{Budget, BudgetPeriod};
@@ -74,6 +87,7 @@ pub use chain::verify_chain;
 pub use credentials::{EpochId, EpochKind};
 /// Part of what a store keeps.
 pub use creto_crypto::{WrappedKey, WrappingKey};
+pub use dpop::{DpopError, Exchanging, MAX_PROOF_LEN, MAX_PROOFS_PER_PRINCIPAL, NONCE_TURN, Proof};
 pub use drafts::{DelegationRequest, IssuedToken, NhiConfig, OrganizationDraft, PrincipalDraft};
 pub use error::{ChainError, EscalationError, NhiError};
 pub use identity::{AgentIdentity, IdentityError, TokenId, TokenKind};
@@ -84,8 +98,12 @@ pub use link::{
     SignedLink, verify_link,
 };
 pub use ports::{
-    FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredLink,
-    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+    FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion,
+    StoredLink, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+};
+pub use prekeys::{
+    AvailablePrekey, ChosenPrekey, MAX_ONE_TIME_PREKEYS, NewPrekeys, PREKEY_LABEL, Prekey,
+    PrekeyId, PrekeyIdError, PrekeyKind, PrekeyStore, PrekeysDraft, PrekeysLeft, UnknownPrekeyKind,
 };
 pub use principal::{Organization, Principal, PrincipalType, Role, UnknownRole};
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
@@ -95,3 +113,8 @@ pub use secrets::{
     StoredSecret,
 };
 pub use service::Nhi;
+pub use signing::{
+    KnownPrincipal, MAX_SIGNED_LEN, PublicKey, PublicKeys, SIGNED_LABEL, SignedStatement,
+    SigningPurpose, SigningPurposeError, StatementError,
+};
+pub use verified::{TokensEnded, VerifiedTokens};

@@ -11,12 +11,12 @@ use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
 
 use crate::ports::{
-    FormerIssuer, KeyHolder, Rewrapped, Snapshot, StoredEpoch, StoredLink, StoredOrganization,
-    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+    FormerIssuer, KeyHolder, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion, StoredLink,
+    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
 };
 use crate::{
-    DelegationLink, KeyPurpose, LeaseId, LinkId, NhiStore, PrincipalType, SecretName, SecretStore,
-    SignedLink, StoredLease, StoredSecret,
+    DelegationLink, KeyPurpose, LeaseId, LinkId, NhiStore, PrekeyId, PrekeyStore, PrincipalType,
+    SecretName, SecretStore, SignedLink, StoredLease, StoredSecret,
 };
 
 /// Identities in memory. Opening a second `Nhi` on the same store is a restart.
@@ -26,6 +26,7 @@ pub struct MemoryNhiStore {
     rows: Mutex<Rows>,
 }
 
+mod prekeys;
 mod secrets;
 
 #[derive(Debug, Default)]
@@ -36,8 +37,10 @@ struct Rows {
     epochs: Vec<StoredEpoch>,
     suspensions: BTreeMap<(OrgId, PrincipalName), StoredSuspension>,
     roles: BTreeMap<(OrgId, PrincipalName), StoredRole>,
+    expulsions: BTreeMap<(OrgId, PrincipalName), StoredExpulsion>,
     secrets: BTreeMap<(OrgId, SecretName, u32), StoredSecret>,
     leases: BTreeMap<(OrgId, LeaseId), StoredLease>,
+    prekeys: BTreeMap<(OrgId, PrekeyId), prekeys::Row>,
 }
 
 const OUTDATED: StoreError = StoreError::Conflict {
@@ -66,8 +69,11 @@ impl Rows {
             next = row.signed.link.parent;
             names.push(row.signed.link.delegator.clone());
         }
-        let suspended = |name| self.suspensions.contains_key(&(link.org, name));
-        if names.into_iter().any(suspended) {
+        let stopped = |name| {
+            let key = (link.org, name);
+            self.suspensions.contains_key(&key) || self.expulsions.contains_key(&key)
+        };
+        if names.into_iter().any(stopped) {
             return Err(StoreError::Conflict { what: "principal" });
         }
         Ok(())
@@ -174,6 +180,10 @@ impl MemoryNhiStore {
 
 #[async_trait]
 impl NhiStore for MemoryNhiStore {
+    fn prekeys(&self) -> &dyn PrekeyStore {
+        self
+    }
+
     fn secrets(&self) -> &dyn SecretStore {
         self
     }
@@ -187,6 +197,7 @@ impl NhiStore for MemoryNhiStore {
             epochs: rows.epochs.clone(),
             suspensions: rows.suspensions.values().cloned().collect(),
             roles: rows.roles.values().cloned().collect(),
+            expulsions: rows.expulsions.values().cloned().collect(),
         })
     }
 
@@ -315,6 +326,22 @@ impl NhiStore for MemoryNhiStore {
         }
         let receipt = self.commits.apply(&commit)?;
         rows.suspensions.remove(&key);
+        Ok(receipt)
+    }
+
+    async fn insert_expulsion(
+        &self,
+        expulsion: StoredExpulsion,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let key = (expulsion.org, expulsion.principal.clone());
+        rows.principal(&key)?;
+        if rows.expulsions.contains_key(&key) {
+            return Err(StoreError::Conflict { what: "revocation" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        rows.expulsions.insert(key, expulsion);
         Ok(receipt)
     }
 

@@ -5,8 +5,8 @@ use creto_crypto::{VerifyingKey, WrappedKey, WrappingKey};
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, SubjectId, Timestamp};
 
 use crate::{
-    EpochId, KeyPurpose, LinkId, Organization, Principal, Role, SecretName, SecretStore,
-    SignedLink, StoredKey,
+    EpochId, KeyPurpose, LinkId, Organization, PrekeyStore, Principal, Role, SecretName,
+    SecretStore, SignedLink, StoredKey,
 };
 
 /// An organization with its keys.
@@ -113,6 +113,17 @@ pub struct StoredSuspension {
     pub since: Timestamp,
 }
 
+/// A principal was revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredExpulsion {
+    /// The principal's organization.
+    pub org: OrgId,
+    /// Who.
+    pub principal: PrincipalName,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// A human has a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRole {
@@ -143,6 +154,8 @@ pub struct Snapshot {
     /// The roles of humans, by organization and name; none for the one who founded
     /// the organization, who is its owner.
     pub roles: Vec<StoredRole>,
+    /// Who was revoked, by organization and name.
+    pub expulsions: Vec<StoredExpulsion>,
 }
 
 /// Keeps identities.
@@ -159,6 +172,9 @@ pub trait NhiStore: Send + Sync + 'static {
 
     /// Secrets and leases, which are not part of the snapshot.
     fn secrets(&self) -> &dyn SecretStore;
+
+    /// Prekeys, which are not part of the snapshot.
+    fn prekeys(&self) -> &dyn PrekeyStore;
 
     /// Adds an organization and the human who owns it, the one that it names.
     /// `Conflict` when the id is taken.
@@ -192,7 +208,7 @@ pub trait NhiStore: Send + Sync + 'static {
     async fn set_role(&self, role: StoredRole, commit: Commit) -> Result<Receipt, StoreError>;
 
     /// Adds a link. `Conflict` when its id is taken, or when a link above it was
-    /// revoked or a principal of its chain suspended meanwhile; `NotFound` when the
+    /// revoked or a principal of its chain suspended or revoked meanwhile; `NotFound` when the
     /// organization, a principal or the parent is not there.
     async fn insert_link(&self, link: SignedLink, commit: Commit) -> Result<Receipt, StoreError>;
 
@@ -220,6 +236,14 @@ pub trait NhiStore: Send + Sync + 'static {
         &self,
         org: OrgId,
         principal: PrincipalName,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Revokes a principal, for ever. `Conflict` when it is revoked already, `NotFound`
+    /// when the organization has no such principal.
+    async fn insert_expulsion(
+        &self,
+        expulsion: StoredExpulsion,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
 

@@ -287,6 +287,15 @@ impl Registry {
                 .standing
                 .suspend(since);
         }
+        for stored in snapshot.expulsions {
+            registry
+                .orgs
+                .get(&stored.org)
+                .and_then(|state| state.principals.get(&stored.principal))
+                .ok_or_else(|| corrupt("revocation", "its principal is missing"))?
+                .standing
+                .revoke(stored.at);
+        }
         for stored in snapshot.roles {
             let state = registry.orgs.get(&stored.org);
             state

@@ -6,6 +6,7 @@
 //! wrapping key, and ends the older ones and the issuers that were replaced.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use creto_crypto::{SignatureAlgorithm, WrapAlgorithm, WrappedKey};
 use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
@@ -204,6 +205,7 @@ impl Nhi {
                 inner.keys.ring.retire_before(org, before);
                 drop(guard);
             }
+            inner.tokens_ended.fetch_add(1, Ordering::SeqCst);
             authority.changed();
             Ok(result?)
         })

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use creto_crypto::{CryptoProvider, KeyRing, Keystore, LocalSigner, Signer};
 use creto_types::{
@@ -12,10 +13,12 @@ use creto_types::{
 use parking_lot::RwLock;
 
 use crate::chain::{depth_within, no_loop, shrinks, well_formed};
+use crate::dpop::ProofGuard;
 use crate::drafts::check_config;
 use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping, wrapping_of};
 use crate::link::SignError;
 use crate::ports::{StoredOrganization, StoredPrincipal};
+use crate::prekeys::Taking;
 use crate::principal::spiffe_id;
 use crate::registry::{
     LinkEntry, OrgState, PrincipalEntry, Registry, verified_hops, verify_beneath,
@@ -41,12 +44,17 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: NhiConfig,
     pub(crate) registry: RwLock<Registry>,
+    pub(crate) proofs: ProofGuard,
     /// Held while credentials are superseded, and while anybody is suspended or
     /// resumed.
     pub(crate) superseding: tokio::sync::Mutex<()>,
     /// Read while a stored key is found and unwrapped, written while the wrapping keys
     /// of such are forgotten: one that is found can be unwrapped.
     pub(crate) unwrapping: RwLock<()>,
+    /// The prekeys that are just being taken.
+    pub(crate) taking: Taking,
+    /// See [`Nhi::tokens_ended`].
+    pub(crate) tokens_ended: AtomicU64,
 }
 
 impl std::fmt::Debug for Nhi {
@@ -91,6 +99,7 @@ impl Nhi {
             provider,
             allowed: config.algorithms.clone(),
         };
+        let proofs = ProofGuard::new(keys.provider.as_ref(), Arc::clone(&clock));
         let registry = RwLock::new(Registry::load(snapshot, &keys)?);
         Ok(Arc::new(Self {
             inner: Arc::new(Inner {
@@ -100,8 +109,11 @@ impl Nhi {
                 clock,
                 config,
                 registry,
+                proofs,
                 superseding: tokio::sync::Mutex::default(),
                 unwrapping: RwLock::default(),
+                taking: Taking::default(),
+                tokens_ended: AtomicU64::default(),
             }),
         }))
     }
@@ -487,7 +499,11 @@ impl Inner {
         })
     }
 
-    fn principal_signer(&self, org: OrgId, name: &PrincipalName) -> Result<LocalSigner, NhiError> {
+    pub(crate) fn principal_signer(
+        &self,
+        org: OrgId,
+        name: &PrincipalName,
+    ) -> Result<LocalSigner, NhiError> {
         let _guard = self.unwrapping.read();
         let entry = self.registry.read().org(org)?.principal(name)?.clone();
         self.keys
@@ -547,6 +563,7 @@ impl Inner {
             authority,
             instance: None,
             epoch: None,
+            confirmation: None,
             token_id: None,
             expires_at: expires_at.unwrap_or(Timestamp::MIN),
         })
@@ -577,6 +594,7 @@ impl Inner {
             authority: Arc::clone(&state.authority),
             instance: None,
             epoch: None,
+            confirmation: None,
             token_id: None,
             expires_at: Timestamp::MAX,
         })
@@ -592,10 +610,21 @@ fn must_be_agent(principal: &Principal) -> Result<(), NhiError> {
     }
 }
 
-/// Nothing is delegated to somebody suspended.
+/// Nothing is delegated to somebody revoked or suspended.
 fn in_good_standing(standing: &Standing) -> Result<(), IdentityError> {
+    not_revoked(standing)?;
     if standing.is_suspended() {
         return Err(IdentityError::Suspended {
+            principal: standing.principal().clone(),
+        });
+    }
+    Ok(())
+}
+
+/// What is for ever is neither begun again nor taken back.
+pub(crate) fn not_revoked(standing: &Standing) -> Result<(), IdentityError> {
+    if standing.is_revoked() {
+        return Err(IdentityError::PrincipalRevoked {
             principal: standing.principal().clone(),
         });
     }

@@ -7,7 +7,7 @@ use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
 use crate::authority::{Authority, Standing};
 use crate::ports::StoredSuspension;
-use crate::service::{Inner, to_completion};
+use crate::service::{Inner, not_revoked, to_completion};
 use crate::{Nhi, NhiError};
 
 impl Nhi {
@@ -26,6 +26,7 @@ impl Nhi {
         commit: Commit,
     ) -> Result<Receipt, NhiError> {
         let (standing, authority) = self.inner.standing(org, principal)?;
+        not_revoked(&standing)?;
         if self.inner.registry.read().org(org)?.owner == *principal {
             return Err(NhiError::OwnerNotSuspended {
                 name: principal.clone(),
@@ -74,6 +75,7 @@ impl Nhi {
         commit: Commit,
     ) -> Result<Receipt, NhiError> {
         let (standing, authority) = self.inner.standing(org, principal)?;
+        not_revoked(&standing)?;
         let principal = principal.clone();
         let inner = Arc::clone(&self.inner);
         to_completion(commit.turn(), async move {

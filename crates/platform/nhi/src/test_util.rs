@@ -1,24 +1,29 @@
 //! Builders for tests of this crate and of those above it.
 
+mod holder;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use creto_crypto::{
     Allowed, AllowedAlgorithms, AwsLcProvider, KeyRing, Keystore, LocalKeystore, RootKey,
-    WrapAlgorithm, WrappedKey,
+    SignatureAlgorithm, WrapAlgorithm, WrappedKey,
 };
 use creto_types::{
     Clock, Commit, Evidence, IdSource, ManualClock, OrgId, PrincipalName, SeededRandom, SystemIds,
     Timestamp,
 };
 
-use crate::keys::{organization_wrapping, wrapping_of};
+use crate::keys::{organization_wrapping, principal_wrapping, wrapping_of};
 use crate::memory::MemoryNhiStore;
 use crate::principal::spiffe_id;
 use crate::{
     AgentIdentity, Authority, Budget, DelegationLink, DelegationRequest, Hop, KeyHolder, LinkId,
-    LinkStatus, Nhi, NhiConfig, NhiError, NhiStore, PrincipalType, Right, Snapshot, Standing,
+    LinkStatus, Nhi, NhiConfig, NhiError, NhiStore, Principal, PrincipalType, Right, Snapshot,
+    Standing, StoredPrincipal,
 };
+
+pub use holder::Holder;
 
 /// The trust domain of tests.
 pub const TRUST_DOMAIN: &str = "creto.test";
@@ -98,6 +103,7 @@ pub fn agent(hops: Vec<Hop>) -> Arc<AgentIdentity> {
         hops,
         instance: None,
         epoch: None,
+        confirmation: None,
         token_id: None,
         expires_at: expires_at.unwrap_or(Timestamp::MAX),
     })
@@ -117,6 +123,7 @@ pub fn human(org: OrgId, human: &str) -> Arc<AgentIdentity> {
         hops: Vec::new(),
         instance: None,
         epoch: None,
+        confirmation: None,
         token_id: None,
         expires_at: Timestamp::MAX,
     })
@@ -256,6 +263,13 @@ impl World {
         open(&self.store, &self.clock, &self.ids, 3, '7', config).await
     }
 
+    /// Opens the same store where every token of an agent has to be bound to a key.
+    pub async fn reopen_requiring_proof(&self) -> Result<Arc<Nhi>, NhiError> {
+        let mut config = NhiConfig::new(TRUST_DOMAIN);
+        config.require_proof = true;
+        open(&self.store, &self.clock, &self.ids, 4, '7', config).await
+    }
+
     /// The present of this world.
     #[must_use]
     pub fn now(&self) -> Timestamp {
@@ -376,6 +390,34 @@ pub fn under_root(snapshot: &Snapshot) -> Vec<(OrgId, KeyHolder, WrappedKey)> {
             (org, holder, wrapped.expect("it can be wrapped"))
         })
         .collect()
+}
+
+/// An agent that was never added, with a key of the cheapest algorithm, Ed25519: for a
+/// store that is to hold very many. It can be delegated to and signs nothing.
+///
+/// # Panics
+///
+/// When the organization is not there.
+#[must_use]
+pub fn cheap_agent(nhi: &Nhi, org: OrgId, name: PrincipalName) -> StoredPrincipal {
+    let inner = &nhi.inner;
+    let kind = PrincipalType::Agent;
+    let wrapping = principal_wrapping(org, kind, &name);
+    let key = inner
+        .keys
+        .make(org, Some(SignatureAlgorithm::Ed25519), &wrapping)
+        .expect("the organization has a wrapping key");
+    StoredPrincipal {
+        principal: Principal {
+            org,
+            spiffe_id: spiffe_id(&inner.config.trust_domain, org, kind, &name),
+            name,
+            kind,
+            created_at: inner.clock.now(),
+            verifying_key: key.public.clone(),
+        },
+        key,
+    }
 }
 
 async fn open(

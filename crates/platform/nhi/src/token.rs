@@ -4,7 +4,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use creto_crypto::{Allowed, Signature, SignatureAlgorithm, Signer, VerifyingKey, sha256};
+use creto_crypto::{
+    Allowed, Signature, SignatureAlgorithm, Signer, Thumbprint, VerifyingKey, sha256,
+};
 use creto_types::OrgId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -59,6 +61,17 @@ pub(crate) struct Claims {
     /// The [`chain_digest`], where the actors before the one who acts are left out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) creto_chain: Option<String>,
+    /// The key that its holder proves to have (RFC 7800, section 3); absent from a bearer
+    /// token.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) cnf: Option<Confirmation>,
+}
+
+/// The confirmation method of RFC 9449, section 6.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Confirmation {
+    pub(crate) jkt: Thumbprint,
 }
 
 /// An actor, and within it the actors before it, the most recent outermost

@@ -3,22 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use creto_crypto::Thumbprint;
 use creto_types::{OrgId, PrincipalName, Timestamp};
 
 use crate::instance::{instance_id, instance_in};
 use crate::principal::organization_id;
 use crate::service::Inner;
-use crate::token::{self, Actor, Claims, invalid};
-use crate::{AgentIdentity, Hop, InstanceName, IssuedToken, KeyPurpose, Nhi, NhiError};
+use crate::token::{self, Actor, Claims, Confirmation, invalid};
+use crate::{AgentIdentity, DpopError, Hop, InstanceName, IssuedToken, KeyPurpose, Nhi, NhiError};
 
 /// A token's `iat` may lie this far ahead: the wall clock may have been stepped
 /// back since it was issued.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
 
 impl Nhi {
-    /// Issues a token for an identity that is live now, and for its instance where it
-    /// names one. It lives for `ttl`, at most as long as the configuration allows and
-    /// as the chain holds.
+    /// Issues a token for an identity that is live now, for its instance where it names
+    /// one, and bound to its key where it names one. It lives for `ttl`, at most as long
+    /// as the configuration allows and as the chain holds.
     pub fn issue_token(
         &self,
         identity: &AgentIdentity,
@@ -28,12 +29,14 @@ impl Nhi {
     }
 
     /// Issues another token for the delegation of a verified one (RFC 8693), bound to
-    /// the instance where one is named. It never outlives that one, so that who holds
-    /// a token cannot hold it for longer by itself.
+    /// the instance and to the key where one is named. It never outlives that one, so that
+    /// who holds a token cannot hold it for longer by itself, and is bound to a key when
+    /// that one is.
     pub fn exchange_token(
         &self,
         held: &AgentIdentity,
         instance: Option<InstanceName>,
+        key: Option<Thumbprint>,
         ttl: Option<Duration>,
     ) -> Result<(AgentIdentity, IssuedToken), NhiError> {
         if held.link().is_none() {
@@ -45,7 +48,8 @@ impl Nhi {
         let identity = match instance {
             Some(instance) => held.of_instance(instance)?,
             None => held.clone(),
-        };
+        }
+        .confirmed_by(key);
         let issued = self.inner.issue(&identity, ttl, held.expires_at)?;
         Ok((identity, issued))
     }
@@ -56,12 +60,25 @@ impl Nhi {
         self.inner.config.max_token_ttl
     }
 
-    /// Checks a token and the whole chain behind it.
+    /// Checks a bearer token and the whole chain behind it. One that is bound to a key is
+    /// for [`Nhi::verify_bound_token`].
     pub fn verify_token(&self, token: &str) -> Result<Arc<AgentIdentity>, NhiError> {
-        let inner = &self.inner;
-        let unverified = token::parse(token, &inner.config.algorithms.signature)?;
+        let identity = self.inner.identity_in(token)?;
+        if identity.confirmation.is_some() {
+            return Err(DpopError::ProofRequired.into());
+        }
+        self.inner.may_be_unbound(&identity)?;
+        Ok(Arc::new(identity))
+    }
+}
+
+impl Inner {
+    /// Whose token it is and what it is bound to; that its holder has the key, if it is
+    /// bound to one, is not known yet.
+    pub(crate) fn identity_in(&self, token: &str) -> Result<AgentIdentity, NhiError> {
+        let unverified = token::parse(token, &self.config.algorithms.signature)?;
         let (org, key) = {
-            let registry = inner.registry.read();
+            let registry = self.registry.read();
             let org = registry
                 .issuers
                 .get(&unverified.kid)
@@ -71,14 +88,14 @@ impl Nhi {
             (org, key.ok_or_else(|| invalid("its key is not known"))?)
         };
         let claims = unverified.verify(&key)?;
-        if claims.creto_org != org || claims.iss != organization_id(&inner.config.trust_domain, org)
+        if claims.creto_org != org || claims.iss != organization_id(&self.config.trust_domain, org)
         {
             return Err(invalid("its key belongs to another organization"));
         }
         if claims.aud != token::AUDIENCE {
             return Err(invalid("it is for another audience"));
         }
-        let now = inner.clock.now();
+        let now = self.clock.now();
         let expires_at = instant(claims.exp)?;
         if now >= expires_at {
             return Err(NhiError::TokenExpired { at: expires_at });
@@ -88,25 +105,24 @@ impl Nhi {
             return Err(invalid("it was issued in the future"));
         }
         let mut identity = match claims.creto_link {
-            Some(link) => inner.identity_of(org, link)?,
-            None => inner.human_by_spiffe_id(org, &claims.sub)?,
+            Some(link) => self.identity_of(org, link)?,
+            None => self.human_by_spiffe_id(org, &claims.sub)?,
         };
-        let (subject, actors) = inner.subject_and_actors(&identity)?;
+        let (subject, actors) = self.subject_and_actors(&identity)?;
         identity.instance = described(&claims, &subject, actors, &identity.hops)?;
         match (claims.creto_link, claims.creto_epoch) {
-            (None, epoch) => inner.check_epoch(&identity, epoch)?,
+            (None, epoch) => self.check_epoch(&identity, epoch)?,
             (Some(_), None) => {}
             (Some(_), Some(_)) => return Err(invalid("an epoch is of a human's own token")),
         }
         identity.epoch = claims.creto_epoch;
+        identity.confirmation = claims.cnf.map(|confirmation| confirmation.jkt);
         identity.token_id = Some(claims.jti);
         identity.expires_at = identity.expires_at.min(expires_at);
         identity.live(now)?;
-        Ok(Arc::new(identity))
+        Ok(identity)
     }
-}
 
-impl Inner {
     fn issue(
         &self,
         identity: &AgentIdentity,
@@ -120,6 +136,9 @@ impl Inner {
                 field: "ttl_seconds",
                 why: format!("must be 1 to {}", longest.as_secs()),
             });
+        }
+        if identity.confirmation.is_none() {
+            self.may_be_unbound(identity)?;
         }
         // What is signed comes from here, not from the caller's copy.
         let org = identity.org;
@@ -175,6 +194,7 @@ impl Inner {
             creto_epoch: epoch,
             act: Actor::nested(actors),
             creto_chain: None,
+            cnf: identity.confirmation.map(|jkt| Confirmation { jkt }),
         };
         let expires_at = instant(claims.exp)?;
         if expires_at <= now {

@@ -121,6 +121,12 @@ impl Bound {
         self.chain.org.epoch()
     }
 
+    /// Whether its chain holds now. Exact once whatever ends authority has returned,
+    /// and by its dates as exact as the reading.
+    pub fn live(&self, now: Reading) -> Result<(), IdentityError> {
+        self.chain.live(now)
+    }
+
     /// Who it is.
     #[must_use]
     pub fn identity(&self) -> &Arc<AgentIdentity> {

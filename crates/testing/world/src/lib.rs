@@ -15,7 +15,7 @@ use std::time::Duration;
 use creto_audit::memory::{MemoryIndex, MemoryJournal, MemoryTiles};
 use creto_audit::{Audit, AuditConfig, AuditError, LogKeySource, LogKeys};
 use creto_authz::{Authz, Quota};
-use creto_consensus::memory::MemoryWindow;
+use creto_consensus::memory::{MemoryOrder, MemoryWindow};
 use creto_consensus::{LocalOracle, OracleConfig};
 use creto_governor::memory::MemoryGovernor;
 use creto_governor::{
@@ -45,6 +45,8 @@ pub struct World {
     pub audit: Arc<Audit>,
     /// What the log is made of.
     pub journal: Arc<MemoryJournal>,
+    /// What the use cases made durable.
+    pub commits: Arc<MemoryCommits>,
     /// The time of everything.
     pub clock: Arc<ManualClock>,
     /// The ids of everything.
@@ -145,11 +147,13 @@ impl World {
             },
         );
         let metrics = Arc::new(Metrics::new("test"));
-        let state = Arc::new(MemoryGovernor::new(commits));
+        let sequencer = Arc::new(MemoryOrder::new(commits.clone()).open());
+        let state = Arc::new(MemoryGovernor::new(commits.clone()));
         let governor = Governor::new(
             Parts {
                 nhi,
                 oracle: Arc::new(oracle.await.unwrap()),
+                sequencer,
                 audit: audit.clone(),
                 authz,
                 meter,
@@ -179,6 +183,7 @@ impl World {
             governor,
             audit,
             journal,
+            commits,
             clock,
             ids,
             random,
@@ -223,6 +228,7 @@ impl World {
             delegation: Some(self.link.clone()),
             ttl_seconds: None,
             instance: None,
+            jkt: None,
         };
         let made = governor.issue_token(&owner, request, None).await.unwrap();
         self.agent = made.token.unwrap();

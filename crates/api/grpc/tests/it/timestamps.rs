@@ -10,7 +10,7 @@ use creto_errors::{Class, Classify as _};
 use creto_governor::MAX_TIMESTAMPS;
 use creto_grpc::{Grpc, Hosts, RemoteOracle};
 use creto_proto::consensus::v1::timestamps_client::TimestampsClient;
-use creto_proto::consensus::v1::{ReserveRequest, ReserveResponse};
+use creto_proto::consensus::v1::{Event, OrderRequest, ReserveRequest, ReserveResponse};
 use http::{HeaderValue, Request, Response, Uri, header};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -262,4 +262,80 @@ async fn what_the_server_refuses_keeps_its_class_and_code() {
     assert!(owner.next().await.unwrap() > before);
 
     assert!(RemoteOracle::new(server.address, "a\nb").is_err());
+}
+
+fn events(count: u8) -> Vec<Event> {
+    let event = |n| Event {
+        sha256: vec![n; 32],
+        label: format!("payment.{n}"),
+    };
+    (0..count).map(event).collect()
+}
+
+fn order(events: Vec<Event>, key: Option<&str>) -> OrderRequest {
+    OrderRequest {
+        events,
+        idempotency_key: key.map(str::to_owned),
+    }
+}
+
+#[tokio::test]
+async fn events_of_others_stand_in_the_log_in_their_order() {
+    let world = World::new().await;
+    let mut owner = client(&world, &world.owner);
+    let first = owner.order(order(events(3), None)).await.unwrap();
+    let first = first.into_inner();
+    assert_eq!(first.timestamps.len(), 3);
+    assert!(first.timestamps.is_sorted_by(|one, next| one < next));
+    let next = owner.order(order(events(100), Some("k"))).await.unwrap();
+    let next = next.into_inner();
+    assert_eq!(next.first, first.first + 3, "without a gap");
+    assert_eq!(next.timestamps.len(), 100);
+    assert!(first.timestamps.last() < next.timestamps.first());
+
+    // A lost answer is told again, and nothing is ordered twice.
+    let again = owner.order(order(events(100), Some("k"))).await.unwrap();
+    assert_eq!(again.into_inner(), next);
+    let status = owner.order(order(events(99), Some("k"))).await.unwrap_err();
+    assert_eq!(refusal(&status).1, "idempotency_key_reused");
+
+    let evidence = world.commits.evidence(world.org);
+    let place = usize::try_from(next.first).unwrap();
+    let records = &evidence[place..place + 100];
+    for (record, event) in records.iter().zip(events(100)) {
+        assert_eq!(record.kind, "event.ordered");
+        assert_eq!(record.body["label"], event.label);
+        assert_eq!(record.body["sha256"], hex::encode(event.sha256));
+    }
+    assert_eq!(evidence.len(), place + 100);
+}
+
+#[tokio::test]
+async fn what_is_no_event_orders_nothing() {
+    let world = World::new().await;
+    let mut owner = client(&world, &world.owner);
+    let before = world.commits.evidence(world.org).len();
+    let short = Event {
+        sha256: vec![1; 31],
+        label: "x".to_owned(),
+    };
+    let unnamed = Event {
+        sha256: vec![1; 32],
+        label: String::new(),
+    };
+    for (wrong, field) in [
+        (Vec::new(), "events"),
+        (events(101), "events"),
+        ([events(1), vec![short]].concat(), "sha256"),
+        ([events(1), vec![unnamed]].concat(), "label"),
+    ] {
+        let status = owner.order(order(wrong, None)).await.unwrap_err();
+        let (code, _, _, blamed) = refusal(&status);
+        assert_eq!(code, Code::InvalidArgument);
+        assert_eq!(blamed.as_deref(), Some(field));
+    }
+    let mut agent = client(&world, &world.agent);
+    let status = agent.order(order(events(1), None)).await.unwrap_err();
+    assert_eq!(refusal(&status).1, "forbidden");
+    assert_eq!(world.commits.evidence(world.org).len(), before);
 }

@@ -8,7 +8,8 @@ use creto_governor::Governor;
 use creto_grpc::{Grpc, Hosts};
 use creto_proto::authz::v1::authz_client::AuthzClient;
 use creto_proto::authz::v1::{CheckRequest, Resource, Subject, SubmitRequest};
-use creto_types::ManualClock;
+use creto_types::memory::MemoryCommits;
+use creto_types::{ManualClock, OrgId};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
@@ -26,6 +27,8 @@ pub(crate) struct World {
     pub(crate) grpc: Grpc,
     pub(crate) governor: Arc<Governor>,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) commits: Arc<MemoryCommits>,
+    pub(crate) org: OrgId,
     /// The owner's token.
     pub(crate) owner: String,
     /// The agent's token.
@@ -37,6 +40,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let world = creto_world::World::new(HOST).await;
+        let org = world.governor.authenticate(&world.owner).unwrap().org();
         Self {
             grpc: Grpc::new(
                 world.governor.clone(),
@@ -46,6 +50,8 @@ impl World {
             ),
             governor: world.governor,
             clock: world.clock,
+            commits: world.commits,
+            org,
             owner: world.owner,
             agent: world.agent,
             link: world.link,

@@ -6,6 +6,7 @@
 //! the caller to hand back and for nobody to read. It opens nothing: what is asked for
 //! is decided anew.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,20 @@ struct Claims {
     exp: i64,
     /// SHA-256 of who asked for what, in hexadecimal.
     asked: String,
+    /// The names of the values that the context had for the decision: the request for
+    /// access repeats them among what the human is to read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    facts: Vec<String>,
+}
+
+/// What a denial gave out, handed back: the evaluation it is of is still to be compared.
+pub(crate) struct Recognized(Claims);
+
+impl Recognized {
+    /// Which values of the request's context are those of the evaluation.
+    pub(crate) fn facts(&self) -> &[String] {
+        &self.0.facts
+    }
 }
 
 impl Denials {
@@ -90,6 +105,7 @@ impl Denials {
             jti: id.to_string(),
             exp: until.as_second(),
             asked: digest(caller, asked)?,
+            facts: asked.context.iter().map(|(name, _)| name.clone()).collect(),
         };
         let signed = format!("{}.{}", header()?, part(&claims)?);
         let tag = URL_SAFE_NO_PAD.encode(self.key.tag(signed.as_bytes()));
@@ -101,19 +117,24 @@ impl Denials {
         })
     }
 
-    /// Whether this was denied to the caller, not long ago.
+    /// What is handed back, if this process gave it out for this evaluation.
+    pub(crate) fn recognize(&self, denial: &Denial) -> Result<Recognized, ApiError> {
+        let given = denial.request_context.as_deref().unwrap_or_default();
+        let named = denial.evaluation_id.as_ref();
+        self.recognized(given)
+            .filter(|claims| named.is_none_or(|named| *named == claims.jti))
+            .map(Recognized)
+            .ok_or(ApiError::DenialUnbound)
+    }
+
+    /// Whether exactly this was denied to the caller, not long ago.
     pub(crate) fn check(
         &self,
         caller: &Caller,
         asked: &Question,
-        denial: &Denial,
+        Recognized(claims): &Recognized,
     ) -> Result<(), ApiError> {
-        let given = denial.request_context.as_deref().unwrap_or_default();
-        let claims = self.recognized(given).ok_or(ApiError::DenialUnbound)?;
-        let named = denial.evaluation_id.as_ref();
-        let same = named.is_none_or(|named| *named == claims.jti)
-            && claims.asked == digest(caller, asked)?;
-        if !same {
+        if claims.asked != digest(caller, asked)? {
             return Err(ApiError::DenialUnbound);
         }
         if self.clock.now().as_second() >= claims.exp {
@@ -150,7 +171,15 @@ fn digest(caller: &Caller, asked: &Question) -> Result<String, ApiError> {
     let link = caller.link().map(|link| link.to_string());
     let subject = (caller.org(), caller.name(), link);
     let kind = asked.entity_type();
-    let wanted = (&asked.action, kind, &asked.resource_id, asked.units);
+    // In any order: a context is a set of named values.
+    let context: BTreeMap<_, _> = asked.context.iter().cloned().collect();
+    let wanted = (
+        &asked.action,
+        kind,
+        &asked.resource_id,
+        asked.units,
+        context,
+    );
     let bytes = canonical_json(&(subject, wanted)).map_err(|_| ApiError::Internal)?;
     Ok(hex::encode(sha256(&bytes)))
 }

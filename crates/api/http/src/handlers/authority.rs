@@ -1,18 +1,20 @@
 //! Principals, delegations, tokens.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use creto_governor::{
     CredentialRequest, DelegateRequest, DelegationAnswer, ErasureAnswer, ErasureRequest,
-    HumanAnswer, HumanRequest, PrincipalAnswer, PrincipalRequest, RetirementAnswer,
-    RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest, RotationAnswer, RotationRequest,
-    SelfAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest,
+    ExpulsionAnswer, ExpulsionRequest, HumanAnswer, HumanRequest, PrincipalAnswer,
+    PrincipalRequest, RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer,
+    RoleRequest, RotationAnswer, RotationRequest, SelfAnswer, SuspensionAnswer, SuspensionRequest,
+    TokenAnswer, TokenRequest,
 };
+use creto_ingress::CredentialError;
 use creto_types::PrincipalName;
 
 use crate::app::Shared;
-use crate::auth::authenticate;
+use crate::auth::Proven;
 use crate::extract::{
     Authenticated, Document, Form, Key, List, ListQuery, Name, Params, parse_after,
 };
@@ -116,6 +118,17 @@ pub(crate) async fn erase_subject(
     Ok(Json(answer.await?))
 }
 
+pub(crate) async fn revoke_principal(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name<PrincipalName>,
+    Key(key): Key,
+    Document(request): Document<ExpulsionRequest>,
+) -> Reply<ExpulsionAnswer> {
+    let answer = app.governor.revoke_principal(&caller, &name, request, key);
+    Ok(Json(answer.await?))
+}
+
 pub(crate) async fn rotate_keys(
     State(app): State<Shared>,
     Authenticated(caller): Authenticated,
@@ -185,15 +198,19 @@ pub(crate) async fn issue_token(
 
 pub(crate) async fn exchange_token(
     State(app): State<Shared>,
+    Extension(Proven(proof)): Extension<Proven>,
     Form(form): Form<ExchangeForm>,
 ) -> Reply<Exchanged> {
-    let asked = form.read()?;
-    let caller = authenticate(&app, &asked.subject)?;
-    let actor = asked.actor.as_deref();
-    let actor = actor.map(|token| authenticate(&app, token)).transpose()?;
+    let mut asked = form.read()?;
+    let exchange = app
+        .governor
+        .authenticate_exchange(&asked.subject, asked.actor.as_deref(), proof.as_ref())
+        .map_err(CredentialError::Refused)?;
+    let proven = exchange.key.map(String::from);
+    asked.request.jkt = asked.request.jkt.or(proven);
     let answer = app
         .governor
-        .exchange_token(&caller, actor.as_ref(), asked.request)
+        .exchange_token(&exchange.subject, exchange.actor.as_ref(), asked.request)
         .await?;
     let now = app.clock.now();
     Ok(Json(Exchanged::of(answer, asked.issued_type, now)?))

@@ -181,9 +181,9 @@ pub(crate) async fn request_access(
     Key(key): Key,
     Asked(access): Asked<Access>,
 ) -> Result<Response, ApiError> {
-    let request = access.request()?;
-    app.denials
-        .check(&caller, &request.question, access.denial())?;
+    let denial = app.denials.recognize(access.denial())?;
+    let request = access.request(denial.facts())?;
+    app.denials.check(&caller, &request.question, &denial)?;
     let request = app.governor.request_access(&caller, request, key).await;
     let task = task(&app, request.map_err(in_profile)?, &base);
     let status = match task.is_pending() {

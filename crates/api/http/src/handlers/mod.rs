@@ -6,10 +6,13 @@ pub(crate) mod authzen;
 pub(crate) mod billing;
 pub(crate) mod limits;
 pub(crate) mod log;
+pub(crate) mod metadata;
 pub(crate) mod oversight;
 pub(crate) mod policies;
+pub(crate) mod prekeys;
 pub(crate) mod sandboxes;
 pub(crate) mod secrets;
+pub(crate) mod signing;
 pub(crate) mod system;
 
 use axum::Json;

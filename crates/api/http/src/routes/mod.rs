@@ -1,6 +1,7 @@
 //! Routes: the router and the description are both made of one list of them
 //! (`table.rs`).
 
+mod signing;
 mod table;
 
 use std::sync::Arc;
@@ -23,9 +24,9 @@ pub(crate) use table::table;
 pub enum Auth {
     /// Nothing.
     Public,
-    /// A bearer token, or the sandbox that the request comes from.
+    /// A token, or the sandbox that the request comes from.
     Credential,
-    /// A person's session or bearer token.
+    /// A person's session or token.
     Page,
     /// A person's credential in the body.
     Login,
@@ -263,7 +264,9 @@ pub(crate) fn router(app: &Shared) -> Router<Shared> {
             }
             Auth::Page => mounted.route_layer(middleware::from_fn_with_state(state(), auth::page)),
             Auth::Login => mounted.route_layer(middleware::from_fn(auth::login)),
-            Auth::Exchange => mounted.route_layer(middleware::from_fn(auth::exchange)),
+            Auth::Exchange => {
+                mounted.route_layer(middleware::from_fn_with_state(state(), auth::exchange))
+            }
         };
         let limit = route.limit;
         let bounded =

@@ -4,11 +4,11 @@ use axum::routing::on;
 use creto_governor::{
     ActionAnswer, ActionRequest, CredentialRequest, DelegateRequest, DelegationAnswer,
     DryRunAnswer, DryRunRequest, ErasureAnswer, ErasureRequest, ExplainAnswer, ExplainRequest,
-    FilesRequest, FollowAnswer, FollowRequest, HumanAnswer, HumanRequest, InvoiceAnswer,
-    InvoiceRequest, LeaseAnswer, LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer,
-    PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer,
-    PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer,
-    RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest,
+    ExpulsionAnswer, ExpulsionRequest, FilesRequest, FollowAnswer, FollowRequest, HumanAnswer,
+    HumanRequest, InvoiceAnswer, InvoiceRequest, LeaseAnswer, LeaseRequest, LimitAnswer,
+    LimitRequest, OversightAnswer, PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer,
+    PrincipalAnswer, PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest,
+    RemovalAnswer, RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest,
     RollbackPoliciesRequest, RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest,
     SecretAnswer, SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer,
     ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer,
@@ -21,8 +21,8 @@ use crate::authzen::{
 };
 use crate::extract::{List, ListQuery};
 use crate::handlers::{
-    actions, authority, authzen as evaluate, billing, limits, log, oversight, policies, sandboxes,
-    secrets, system,
+    actions, authority, authzen as evaluate, billing, limits, log, metadata, oversight, policies,
+    sandboxes, secrets, system,
 };
 use crate::oauth;
 use crate::pages;
@@ -32,6 +32,7 @@ pub(crate) fn table() -> Vec<Route> {
     table.extend(system_routes());
     table.extend(authority_routes());
     table.extend(secret_routes());
+    table.extend(super::signing::routes());
     table.extend(action_routes());
     table.extend(authzen_routes());
     table.extend(billing_routes());
@@ -43,7 +44,7 @@ pub(crate) fn table() -> Vec<Route> {
     table
 }
 
-fn system_routes() -> [Route; 6] {
+fn system_routes() -> [Route; 8] {
     [
         Route::get("/healthz", "health", "Whether the process answers", |f| {
             on(f, system::health)
@@ -75,6 +76,22 @@ fn system_routes() -> [Route; 6] {
             |f| on(f, system::trust_bundle),
         )
         .gives_other("application/json")
+        .public(),
+        Route::get(
+            "/.well-known/oauth-authorization-server",
+            "authorization_server",
+            "Where and how tokens are exchanged (RFC 8414)",
+            |f| on(f, metadata::authorization_server),
+        )
+        .gives::<metadata::AuthorizationServer>()
+        .public(),
+        Route::get(
+            "/.well-known/oauth-protected-resource",
+            "protected_resource",
+            "Which tokens are taken, and how (RFC 9728)",
+            |f| on(f, metadata::protected_resource),
+        )
+        .gives::<metadata::ProtectedResource>()
         .public(),
         Route::get("/metrics", "metrics", "OpenMetrics; for people", |f| {
             on(f, system::metrics)
@@ -137,7 +154,7 @@ fn secret_routes() -> [Route; 6] {
     ]
 }
 
-fn authority_routes() -> [Route; 17] {
+fn authority_routes() -> [Route; 18] {
     [
         Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
             on(f, authority::whoami)
@@ -174,6 +191,14 @@ fn authority_routes() -> [Route; 17] {
         .takes::<SuspensionRequest>()
         .gives::<SuspensionAnswer>(),
         Route::post(
+            "/v1/principals/{name}/revoke",
+            "revoke_principal",
+            "Revoke an agent or a person, for ever, and everything delegated through it",
+            |f| on(f, authority::revoke_principal),
+        )
+        .takes::<ExpulsionRequest>()
+        .gives::<ExpulsionAnswer>(),
+        Route::post(
             "/v1/humans",
             "add_human",
             "Add a person with a role; the credential is shown once",
@@ -202,7 +227,7 @@ fn authority_routes() -> [Route; 17] {
         Route::post(
             "/v1/subjects/{name}/erase",
             "erase_subject",
-            "Erase the records of a person who is suspended, for ever; every proof stays valid",
+            "Erase the records of a person who is suspended or revoked, for ever; every proof stays valid",
             |f| on(f, authority::erase_subject),
         )
         .takes::<ErasureRequest>()
@@ -258,7 +283,7 @@ fn authority_routes() -> [Route; 17] {
         Route::post(
             "/v1/tokens",
             "issue_token",
-            "Issue a bearer token; it is shown once",
+            "Issue a token, bound to a key where one is named; it is shown once",
             |f| on(f, authority::issue_token),
         )
         .takes::<TokenRequest>()

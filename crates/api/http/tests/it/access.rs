@@ -70,6 +70,8 @@ async fn every_route_that_is_not_public_answers_401() {
             "/openapi.json",
             "/.well-known/jwks.json",
             "/.well-known/spiffe-bundle.json",
+            "/.well-known/oauth-authorization-server",
+            "/.well-known/oauth-protected-resource",
             "/.well-known/authzen-configuration"
         ],
         "what is public grows only on purpose"

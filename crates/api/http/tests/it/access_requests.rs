@@ -289,6 +289,59 @@ async fn the_task_of_a_typed_resource_names_its_type() {
     );
 }
 
+/// What the evaluation said in its context is part of what is approved, and what is only
+/// for the human to read is not part of what is decided.
+#[tokio::test]
+async fn an_approval_covers_the_context_of_the_evaluation() {
+    let world = World::new().await;
+    world.publish_tickets().await;
+    let mut close = publishing();
+    close["action"]["name"] = json!("ticket.close");
+    close["resource"] = json!({ "type": "Ticket", "id": "7" });
+    close["context"] = json!({ "country": "DE", "units": 2 });
+    let denied = world.evaluate(close.clone()).await;
+    let mut body = requesting(&close, &denied);
+    assert_eq!(
+        world.refused(&body).await,
+        (400, "invalid_denial_binding".to_owned()),
+        "without the evaluation's context"
+    );
+    for (country, units) in [("FR", 2), ("DE", 3)] {
+        body["context"]["country"] = json!(country);
+        body["context"]["units"] = json!(units);
+        assert_eq!(
+            world.refused(&body).await,
+            (400, "invalid_denial_binding".to_owned()),
+            "with another context"
+        );
+    }
+    body["context"]["units"] = json!(2);
+    let answer = world.post(REQUESTS, &world.agent, body).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
+    let task = answer.json();
+    let id = task["task"]["id"].as_str().unwrap();
+    let path = format!("/v1/oversight/requests/{id}");
+    let shown = world.get(&path, &world.owner).await.json();
+    assert_eq!(shown["context"], json!({ "country": "DE" }));
+    assert_eq!(
+        shown["args"],
+        json!({ "context": { "business_justification": "the fix is due" } })
+    );
+
+    world.decide(&task, "approve").await;
+    let done = world.status(&task).await;
+    let with = |country: &str| {
+        let mut body = approved(&close, &done);
+        body["context"]["country"] = json!(country);
+        body["context"]["units"] = json!(2);
+        body
+    };
+    let no = world.evaluate(with("FR")).await;
+    assert_eq!(no["context"]["reason"], "grant_action_mismatch", "{no}");
+    let yes = world.evaluate(with("DE")).await;
+    assert_eq!(yes["decision"], true, "{yes}");
+}
+
 #[tokio::test]
 async fn a_lost_answer_is_asked_for_again_under_its_key() {
     let world = World::new().await;

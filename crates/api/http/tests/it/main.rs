@@ -12,6 +12,7 @@ mod access_requests;
 mod api;
 mod authzen;
 mod description;
+mod dpop;
 mod exchange;
 mod log;
 mod pages;

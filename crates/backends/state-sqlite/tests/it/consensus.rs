@@ -10,7 +10,7 @@ use creto_consensus::{
     conformance,
 };
 use creto_state_sqlite::{Database, SqliteJournal, SqliteSequencer, SqliteWindow};
-use creto_types::{ManualClock, StoreError, Timestamp};
+use creto_types::{Commit, ManualClock, StoreError, Timestamp};
 
 #[tokio::test]
 async fn keeps_the_contract() {
@@ -52,6 +52,9 @@ async fn the_order_keeps_the_contract() {
     let path = dir.path().join("dense.db");
     conformance::order_is_dense(&|| Arc::new(SqliteSequencer::new(Database::open(&path).unwrap())))
         .await;
+    let path = dir.path().join("keyed.db");
+    let keyed = SqliteSequencer::new(Database::open(&path).unwrap());
+    conformance::a_replay_orders_nothing(&keyed).await;
     let path = dir.path().join("fenced.db");
     conformance::an_older_epoch_is_fenced(&|| {
         // Whoever removes the lock lets a second process in.
@@ -114,7 +117,7 @@ async fn leaves_without_a_timestamp_stay_as_they_are() {
     .unwrap();
     let event = creto_audit::conformance::record(org, 1);
     let ordered = SqliteSequencer::new(Arc::clone(&db))
-        .order(vec![event])
+        .order(Commit::of(event))
         .await
         .unwrap();
     assert_eq!((ordered[0].place.0, ordered[0].ts.logical()), (1, 0));

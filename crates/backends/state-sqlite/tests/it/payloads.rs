@@ -65,7 +65,7 @@ async fn no_payload_is_readable_in_the_files() {
     let commits = SqliteGovernor::new(db.clone());
     commits.commit(Commit::of(secret(1))).await.unwrap();
     let sequencer = SqliteSequencer::new(db.clone());
-    sequencer.order(vec![secret(2)]).await.unwrap();
+    sequencer.order(Commit::of(secret(2))).await.unwrap();
     assert!(found_in_files(dir.path(), b"commitment"));
     assert!(!found_in_files(dir.path(), SECRET.as_bytes()));
     assert!(!found_in_files(dir.path(), b"hidden-actor"));
@@ -215,6 +215,24 @@ async fn a_record_is_of_the_person_behind_it() {
             "principal.suspended",
             "alice",
             json!({ "principal": "bot" }),
+        ),
+        (
+            "bob",
+            "principal.revoked",
+            "alice",
+            json!({ "principal": "bob" }),
+        ),
+        (
+            "bob",
+            "prekeys.published",
+            "bot",
+            json!({ "owner": "bot", "delegation": "l2" }),
+        ),
+        (
+            "bob",
+            "prekey.taken",
+            "planner",
+            json!({ "owner": "bot", "delegation": "l1" }),
         ),
         (
             "carol",

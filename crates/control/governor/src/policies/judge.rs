@@ -316,6 +316,7 @@ pub(crate) fn chain_identity(org: OrgId, chain: &[PrincipalName]) -> Option<Agen
         hops,
         instance: None,
         epoch: None,
+        confirmation: None,
         token_id: None,
         expires_at: Timestamp::MAX,
     })

@@ -222,6 +222,7 @@ async fn a_revocation_stops_everything_below() {
         delegation: Some(world.bot_link.clone()),
         ttl_seconds: None,
         instance: None,
+        jkt: None,
     };
     let token = world
         .governor
@@ -272,6 +273,7 @@ async fn agents_do_not_administer() {
         delegation: Some(world.planner_link.clone()),
         ttl_seconds: None,
         instance: None,
+        jkt: None,
     };
     let token = governor.issue_token(&world.planner, own, None).await;
     assert_eq!(token.expect_err("not below it").code(), "forbidden");
@@ -292,6 +294,7 @@ async fn a_repeated_token_is_not_shown_again() {
         delegation: Some(world.bot_link.clone()),
         ttl_seconds: Some(60),
         instance: None,
+        jkt: None,
     };
     let first = world
         .governor
@@ -405,6 +408,7 @@ async fn no_token_is_issued_into_a_sandbox() {
         delegation: Some(below.id),
         ttl_seconds: None,
         instance: None,
+        jkt: None,
     };
     let token = world.governor.issue_token(&inside, request, None).await;
     assert_eq!(token.expect_err("never").code(), "forbidden");
@@ -445,6 +449,7 @@ async fn evidence_names_the_instance_that_acted_and_the_token_it_came_by() {
     let world = World::new().await;
     let request = ExchangeRequest {
         instance: Some("pod-1".to_owned()),
+        jkt: None,
         ttl_seconds: Some(60),
     };
     let exchanged = world.governor.exchange_token(&world.bot, None, request);
@@ -479,6 +484,7 @@ async fn evidence_names_the_instance_that_acted_and_the_token_it_came_by() {
         delegation: Some(world.bot_link.clone()),
         ttl_seconds: None,
         instance: Some("pod-2".to_owned()),
+        jkt: None,
     };
     let issued = world
         .governor

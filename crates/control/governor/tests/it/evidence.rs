@@ -44,7 +44,7 @@ fn with_comment(comment: &str) -> BTreeMap<String, String> {
 
 /// A log in which limits and rates were set, lowered and ended, one was reached, and
 /// policies were published, rolled back, reloaded and followed.
-async fn eventful() -> World {
+pub(crate) async fn eventful() -> World {
     let world = World::new().await;
     let governor = &world.governor;
     let owner = &world.owner;
@@ -101,7 +101,7 @@ async fn eventful() -> World {
     world
 }
 
-fn records(world: &World) -> Vec<Value> {
+pub(crate) fn records(world: &World) -> Vec<Value> {
     let evidence = world.commits.evidence(world.owner.org());
     let records = evidence.iter().map(serde_json::to_value);
     records
@@ -109,7 +109,7 @@ fn records(world: &World) -> Vec<Value> {
         .collect()
 }
 
-fn read(records: &[Value]) -> Result<RecordChecker, String> {
+pub(crate) fn read(records: &[Value]) -> Result<RecordChecker, String> {
     let mut checker = RecordChecker::new();
     for (record, index) in records.iter().zip(0_u64..) {
         checker
@@ -120,7 +120,7 @@ fn read(records: &[Value]) -> Result<RecordChecker, String> {
 }
 
 /// The place of the n-th record of a kind, the first being 0.
-fn place(records: &[Value], kind: &str, n: usize) -> usize {
+pub(crate) fn place(records: &[Value], kind: &str, n: usize) -> usize {
     let mut places = records.iter().enumerate();
     places
         .by_ref()

@@ -8,8 +8,8 @@ use creto_metering::{
     PricedUnits, RateId, RateRule, Reservation, Settlement, Spend, UsedQuery,
 };
 use creto_nhi::{
-    LinkId, NhiStore, Rewrapped, SignedLink, Snapshot, StoredEpoch, StoredOrganization,
-    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
+    LinkId, NhiStore, Rewrapped, SignedLink, Snapshot, StoredEpoch, StoredExpulsion,
+    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{ActionId, Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
@@ -93,6 +93,9 @@ struct HeldIdentities {
 
 #[async_trait]
 impl NhiStore for HeldIdentities {
+    fn prekeys(&self) -> &dyn creto_nhi::PrekeyStore {
+        self.inner.prekeys()
+    }
     fn secrets(&self) -> &dyn creto_nhi::SecretStore {
         self.inner.secrets()
     }
@@ -157,6 +160,15 @@ impl NhiStore for HeldIdentities {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         self.inner.end_suspension(org, principal, commit).await
+    }
+    async fn insert_expulsion(
+        &self,
+        expulsion: StoredExpulsion,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let done = self.inner.insert_expulsion(expulsion, commit).await;
+        self.gate.pass(Moment::Ended).await;
+        done
     }
     async fn insert_epoch(
         &self,

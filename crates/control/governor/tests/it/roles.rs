@@ -85,6 +85,7 @@ async fn ask(world: &World, caller: &Caller, call: Call) -> Option<bool> {
                         delegation: None,
                         ttl_seconds: None,
                         instance: None,
+                        jkt: None,
                     },
                     None,
                 )
@@ -96,6 +97,7 @@ async fn ask(world: &World, caller: &Caller, call: Call) -> Option<bool> {
                 delegation,
                 ttl_seconds: None,
                 instance: None,
+                jkt: None,
             };
             taken(governor.issue_token(caller, request, None).await)
         }
@@ -182,6 +184,7 @@ async fn ask(world: &World, caller: &Caller, call: Call) -> Option<bool> {
         Call::GetAction => taken(governor.action_records(caller, unknown()).await),
         Call::Ask => taken(governor.asking(caller).map(|_| ())),
         Call::ReserveTimestamps => taken(governor.reserve_timestamps(caller, 0).await),
+        Call::OrderEvents => taken(governor.order_events(caller, Vec::new(), None).await),
         Call::IssueInvoice => {
             let at = creto_types::Clock::now(&*world.clock);
             let request = InvoiceRequest {

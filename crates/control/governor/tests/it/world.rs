@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use creto_audit::memory::{MemoryJournal, MemoryTiles};
 use creto_audit::{Audit, AuditConfig, AuditError, LogKeySource, LogKeys};
 use creto_authz::{Authz, Quota};
-use creto_consensus::memory::MemoryWindow;
+use creto_consensus::memory::{MemoryOrder, MemoryWindow};
 use creto_consensus::{LocalOracle, OracleConfig, TimestampOracle};
 use creto_governor::memory::MemoryGovernor;
 use creto_governor::{
@@ -242,6 +242,7 @@ impl World {
         let metrics = Arc::new(Metrics::new("test"));
         let shadow = Arc::new(PolicyShadow::new(metrics.clone(), clock.clone()));
         let state = Arc::new(MemoryGovernor::new(Arc::clone(&commits)));
+        let sequencer = Arc::new(MemoryOrder::new(Arc::clone(&commits)).open());
         let assemble = {
             let (nhi, oracle, audit) = (nhi.clone(), oracle.clone(), audit.clone());
             let (authz, meter, runtime) = (authz.clone(), meter.clone(), runtime.clone());
@@ -252,6 +253,7 @@ impl World {
                     Parts {
                         nhi: nhi.clone(),
                         oracle: oracle.clone(),
+                        sequencer: sequencer.clone(),
                         audit: audit.clone(),
                         authz: authz.clone(),
                         meter: meter.clone(),
@@ -463,6 +465,7 @@ pub(crate) async fn enter(governor: &Governor, owner: &Caller, link: &str) -> Ca
         delegation: Some(link.to_owned()),
         ttl_seconds: Some(3_600),
         instance: None,
+        jkt: None,
     };
     let answer = governor.issue_token(owner, request, None).await;
     let token = answer

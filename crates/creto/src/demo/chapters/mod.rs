@@ -3,8 +3,10 @@
 mod budget;
 mod evidence;
 mod invoice;
+mod keys;
 mod organization;
 mod oversight;
+mod strangers;
 mod work;
 
 use super::step::Step;
@@ -15,8 +17,10 @@ pub(crate) fn scenario() -> Vec<Step> {
         organization::STEPS,
         work::STEPS,
         oversight::STEPS,
+        keys::STEPS,
         budget::STEPS,
         invoice::STEPS,
+        strangers::STEPS,
         evidence::STEPS,
     ];
     chapters

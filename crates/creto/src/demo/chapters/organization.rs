@@ -29,6 +29,15 @@ pub(super) const STEPS: &[Row] = &[
     ),
 ];
 
+/// The starter set lets nobody read a secret; planner may, as far as it is lent to it.
+const SECRETS: &str = r#"@id("planner-reads-what-is-lent")
+permit (
+  principal,
+  action == Creto::Action::"secret.read",
+  resource
+);
+"#;
+
 fn make_organization(world: &mut World) -> Result<Done, DemoError> {
     let data = world.space.path("data").display().to_string();
     let init = [
@@ -57,6 +66,8 @@ fn make_organization(world: &mut World) -> Result<Done, DemoError> {
 
     configure(&world.space, world.address.socket(), &world.host)?;
     set_patience(&world.space, PATIENT)?;
+    let secrets = world.space.path("policies/secrets.cedar");
+    std::fs::write(&secrets, SECRETS).map_err(file_error("write", &secrets))?;
     world.start_server()?;
     let me = world.creto(&["self"])?;
     same("the owner's kind", "human", text(&me, "/kind")?)?;
@@ -96,6 +107,8 @@ fn delegate_to_planner(world: &mut World) -> Result<Done, DemoError> {
         "release.* on repo:*",
         "--right",
         "network_egress on *",
+        "--right",
+        "secret.read on secret:*",
         "--expires-in",
         "2d",
         "--budget",

@@ -17,9 +17,11 @@ use crate::{START_MS, World, config, instant};
 #[tokio::test]
 async fn memory_keeps_the_contract() {
     conformance::bound_only_rises(&MemoryWindow::new()).await;
-    let order = MemoryOrder::new();
+    let empty = || MemoryOrder::new(Arc::default());
+    let order = empty();
     conformance::order_is_dense(&|| Arc::new(order.open())).await;
-    let order = MemoryOrder::new();
+    conformance::a_replay_orders_nothing(&empty().open()).await;
+    let order = empty();
     conformance::an_older_epoch_is_fenced(&|| Arc::new(order.open())).await;
 }
 

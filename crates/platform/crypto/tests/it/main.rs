@@ -6,6 +6,7 @@
     reason = "tests"
 )]
 
+mod acvp;
 mod composite;
 mod properties;
 mod provider;

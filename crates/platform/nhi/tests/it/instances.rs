@@ -79,7 +79,7 @@ async fn an_exchanged_token_is_of_the_same_delegation_and_never_longer() {
     let held = world.nhi.verify_token(&held.token).unwrap();
     let exchange = |held: &AgentIdentity, one: Option<&str>, seconds: Option<u64>| {
         let ttl = seconds.map(Duration::from_secs);
-        world.nhi.exchange_token(held, one.map(instance), ttl)
+        world.nhi.exchange_token(held, one.map(instance), None, ttl)
     };
 
     let (_, issued) = exchange(&held, Some("pod-1"), None).unwrap();

@@ -8,7 +8,8 @@ use creto_nhi::memory::MemoryNhiStore;
 use creto_nhi::test_util::{World, name, rights};
 use creto_nhi::{
     KeyPurpose, LinkId, NhiStore, PrincipalType, Rewrapped, SignedLink, Snapshot, StoredEpoch,
-    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
+    StoredExpulsion, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation,
+    StoredSuspension, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use tokio::sync::Notify;
@@ -147,6 +148,10 @@ impl Tricky {
 
 #[async_trait]
 impl NhiStore for Tricky {
+    fn prekeys(&self) -> &dyn creto_nhi::PrekeyStore {
+        self.inner.prekeys()
+    }
+
     fn secrets(&self) -> &dyn creto_nhi::SecretStore {
         self.inner.secrets()
     }
@@ -243,6 +248,19 @@ impl NhiStore for Tricky {
     ) -> Result<Receipt, StoreError> {
         self.before().await?;
         let receipt = self.inner.end_suspension(org, principal, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
+    }
+
+    async fn insert_expulsion(
+        &self,
+        expulsion: StoredExpulsion,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        let receipt = self.inner.insert_expulsion(expulsion, commit).await?;
         if self.mute.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("connection lost".into()));
         }

@@ -1,7 +1,7 @@
 //! An organization moves to other keys and algorithms while it is served.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use creto_crypto::{Allowed, AllowedAlgorithms, SignatureAlgorithm, WrapAlgorithm};
 use creto_errors::Classify as _;
@@ -120,32 +120,38 @@ async fn no_request_fails_while_keys_are_rotated_and_retired() {
     let (world, org, [.., last]) = chained().await;
     let world = Arc::new(world);
     let stop = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicUsize::new(0));
     let mut working = Vec::new();
     for worker in 0..3 {
-        let (world, stop) = (Arc::clone(&world), Arc::clone(&stop));
+        let (world, stop, done) = (Arc::clone(&world), Arc::clone(&stop), Arc::clone(&done));
         working.push(tokio::spawn(async move {
-            let mut done = 0;
+            let mut turn = 0;
             while !stop.load(Ordering::Relaxed) {
                 let identity = world.nhi.identity_for_link(org, last).unwrap();
                 let token = world.nhi.issue_token(&identity, None).unwrap().token;
                 world.nhi.verify_token(&token).unwrap();
-                let agent = format!("agent-{worker}-{done}");
+                let agent = format!("agent-{worker}-{turn}");
                 world.principal(org, &agent, PrincipalType::Agent).await;
                 let request = world.request("helper", &agent, Some(last));
                 world.delegate(org, request).await.unwrap();
-                done += 1;
+                turn += 1;
+                done.fetch_add(1, Ordering::Relaxed);
                 tokio::task::yield_now().await;
             }
-            done
         }));
     }
     for round in 2..8 {
         assert_eq!(rotate(&world, org).await.wrapping_version, round);
         world.nhi.rewrap_keys(org).await.unwrap();
+        // Work was done between any two rotations, however busy the machine is.
+        let before = done.load(Ordering::Relaxed);
+        while done.load(Ordering::Relaxed) == before && !working.iter().any(|w| w.is_finished()) {
+            tokio::task::yield_now().await;
+        }
     }
     stop.store(true, Ordering::Relaxed);
     for worker in working {
-        assert!(worker.await.unwrap() > 0);
+        worker.await.unwrap();
     }
     retire(&world, org).await;
     world.reopen('7').await.unwrap();

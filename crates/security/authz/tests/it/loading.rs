@@ -31,7 +31,10 @@ fn the_starter_set_is_the_folder_that_ships() {
         [
             "changelog.draft",
             "history.read",
+            "identity.sign",
             "network_egress",
+            "prekey.publish",
+            "prekey.take",
             "release.publish",
             "secret.lease",
             "secret.put",
@@ -293,10 +296,10 @@ fn the_manual_s_examples_load() {
             set.policies.push((name, text));
         }
     }
-    assert_eq!(examples, 9);
+    assert_eq!(examples, 11);
     let compiled = CompiledPolicies::compile(&set).unwrap();
     assert_eq!(compiled.report().warnings, []);
-    assert_eq!(compiled.report().policies.len(), 5);
+    assert_eq!(compiled.report().policies.len(), 7);
     assert!(
         compiled
             .report()

@@ -199,6 +199,7 @@ impl World {
             hops,
             instance: None,
             epoch: None,
+            confirmation: None,
             token_id: None,
             expires_at: at(EXPIRES),
         }

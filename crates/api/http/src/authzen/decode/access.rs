@@ -44,8 +44,8 @@ pub struct Access(AccessRequestBody);
 
 impl Access {
     /// What is asked for, and what a human is to see beside it: everything but the
-    /// denied evaluation itself.
-    pub fn request(&self) -> Result<AccessRequest, GovernError> {
+    /// denied evaluation itself, whose context had values of these names beside `units`.
+    pub fn request(&self, facts: &[String]) -> Result<AccessRequest, GovernError> {
         let body = &self.0;
         let mut context = body.context.clone().unwrap_or_default();
         let units = context.remove("units");
@@ -54,6 +54,16 @@ impl Access {
             let given = whole.map_or(Given::Unusable("not a whole number"), Given::Fact);
             ("units".to_owned(), given)
         });
+        let mut evaluated: Vec<(String, Given)> = units.into_iter().collect();
+        for name in facts {
+            if let Some(value) = context.remove(name) {
+                let given = Given::deserialize(value).map_err(|error| GovernError::Invalid {
+                    field: "context",
+                    message: error.to_string(),
+                })?;
+                evaluated.push((name.clone(), given));
+            }
+        }
         let shown: Map<String, Value> = [
             ("context", Some(context)),
             ("requested_access", body.requested_access.clone()),
@@ -65,7 +75,12 @@ impl Access {
         .map(|(name, given)| (name, Value::Object(given)))
         .collect();
         Ok(AccessRequest {
-            question: question(&body.subject, &body.action, &body.resource, units.iter())?,
+            question: question(
+                &body.subject,
+                &body.action,
+                &body.resource,
+                evaluated.iter(),
+            )?,
             shown: Value::Object(shown),
         })
     }
@@ -83,7 +98,7 @@ pub(crate) struct AccessRequestBody {
     subject: Object<Subject>,
     action: Object<Action>,
     resource: Object<Resource>,
-    /// That of the denied evaluation, and what the human is to read, such as
+    /// That of the denied evaluation, and beside it what the human is to read, such as
     /// `business_justification`.
     #[serde(default)]
     context: Option<Map<String, Value>>,
@@ -147,7 +162,7 @@ mod tests {
     #[test]
     fn the_human_sees_all_but_the_evaluation() {
         let access = read(&body()).unwrap();
-        let request = access.request().unwrap();
+        let request = access.request(&[]).unwrap();
         assert_eq!(request.question.units, 2);
         assert_eq!(request.question.context, []);
         assert_eq!(
@@ -166,8 +181,34 @@ mod tests {
         for name in ["context", "requested_access", "client"] {
             bare.as_object_mut().unwrap().remove(name);
         }
-        let request = read(&bare).unwrap().request().unwrap();
+        let request = read(&bare).unwrap().request(&[]).unwrap();
         assert_eq!(request.shown, json!({}));
+    }
+
+    #[test]
+    fn values_of_the_evaluation_are_not_shown_as_arguments() {
+        let mut given = body();
+        given["context"]["country"] = json!("DE");
+        given["context"]["labels"] = json!(["a", "b"]);
+        let access = read(&given).unwrap();
+        let names = ["country", "labels", "absent"].map(str::to_owned);
+        let request = access.request(&names).unwrap();
+        assert_eq!(
+            request.question.context,
+            [
+                ("country".to_owned(), Fact::Text("DE".to_owned())),
+                (
+                    "labels".to_owned(),
+                    Fact::Texts(vec!["a".to_owned(), "b".to_owned()])
+                ),
+            ]
+        );
+        assert_eq!(
+            request.shown["context"],
+            json!({ "business_justification": "the fix is due" })
+        );
+        given["context"]["country"] = json!({ "not": "a value" });
+        assert!(read(&given).unwrap().request(&names).is_err());
     }
 
     #[test]
@@ -186,9 +227,9 @@ mod tests {
         }
         let mut given = body();
         given["context"]["units"] = json!(3);
-        assert!(read(&given).unwrap().request().is_err(), "units differ");
+        assert!(read(&given).unwrap().request(&[]).is_err(), "units differ");
         given["context"]["units"] = json!("2");
-        assert!(read(&given).unwrap().request().is_err());
+        assert!(read(&given).unwrap().request(&[]).is_err());
         given.as_object_mut().unwrap().remove("denial");
         assert!(read(&given).unwrap_err().message.contains("`denial`"));
     }

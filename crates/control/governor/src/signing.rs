@@ -1,0 +1,318 @@
+//! Signing on behalf of an agent, with its own key, which it never has in hand; and the
+//! keys by which others check what it signed.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use creto_crypto::sha256;
+use creto_nhi::{MAX_SIGNED_LEN, SignedStatement, SigningPurpose};
+use creto_types::{ActionId, Commit, LeafIndex, PrincipalName, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::answers::Answer;
+use crate::idempotency::{Begun, Ticket};
+use crate::{
+    ActionAnswer, ActionRequest, Call, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
+};
+
+/// The action that policies decide when an agent has something signed.
+const SIGN: &str = "identity.sign";
+
+/// Something is to be signed with the caller's own key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignRequest {
+    /// What it is for: 1 to 63 of `a-z`, `0-9`, `-`, `_`, `.`, the first a letter or a
+    /// digit. It is signed with the message.
+    pub purpose: String,
+    /// The message: unpadded base64url of at most 16,384 bytes. Of anything longer, sign
+    /// a digest.
+    pub message: String,
+    /// The single-use grant of an approved oversight request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
+}
+
+/// A signature and its algorithm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SignatureValue {
+    /// Its JOSE name.
+    pub alg: String,
+    /// Its bytes as unpadded base64url.
+    pub sig: String,
+}
+
+/// A message that an agent signed, without the message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StatementAnswer {
+    /// The SPIFFE id of the agent, or of its instance that acted.
+    pub signer: String,
+    /// What it is for.
+    pub purpose: String,
+    /// When it was signed.
+    pub signed_at: Timestamp,
+    /// The thumbprint of the agent's key.
+    pub kid: String,
+    /// Over all of these but `kid`, and the message.
+    pub signature: SignatureValue,
+}
+
+impl From<&SignedStatement> for StatementAnswer {
+    fn from(signed: &SignedStatement) -> Self {
+        Self {
+            signer: signed.signer.clone(),
+            purpose: signed.purpose.to_string(),
+            signed_at: signed.signed_at,
+            kid: signed.kid.clone(),
+            signature: SignatureValue {
+                alg: signed.signature.algorithm().to_string(),
+                sig: signed.signature.to_base64url(),
+            },
+        }
+    }
+}
+
+/// The answer to a request to sign: the decision, and the signature when that allows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SigningAnswer {
+    /// What was decided. What is allowed is settled already.
+    pub decision: ActionAnswer,
+    /// What was signed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signed: Option<StatementAnswer>,
+    /// Where the signature lies in the log.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leaf: Option<LeafIndex>,
+}
+
+impl Answer for SigningAnswer {
+    fn set_leaf(&mut self, leaf: LeafIndex) {
+        self.leaf = Some(leaf);
+    }
+}
+
+/// A public key as a JWK (RFC 7517, RFC 9964).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PublicKeyAnswer {
+    /// Always `AKP`.
+    pub kty: String,
+    /// The JOSE name of its algorithm.
+    pub alg: String,
+    /// Its thumbprint.
+    pub kid: String,
+    /// Always `sig`.
+    #[serde(rename = "use")]
+    pub purpose: String,
+    /// Its bytes as unpadded base64url.
+    #[serde(rename = "pub")]
+    pub public: String,
+}
+
+/// By which keys what a principal signed is checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PublicKeysAnswer {
+    /// The principal.
+    pub spiffe_id: String,
+    /// Its name.
+    pub name: PrincipalName,
+    /// `human` or `agent`.
+    pub kind: String,
+    /// Whether it is suspended now. What it signed before is valid as it was.
+    pub suspended: bool,
+    /// Whether it was revoked, for ever. Then, too.
+    pub revoked: bool,
+    /// Its keys, the one that signs now first.
+    pub keys: Vec<PublicKeyAnswer>,
+}
+
+impl Governor {
+    /// Signs a message with the caller's own key, when its policies permit
+    /// `identity.sign` of `signature:<purpose>`. The evidence is durable before the
+    /// signature is handed out; it holds the digest of the message, never the message.
+    /// A decision that does not allow it is an answer.
+    ///
+    /// # Errors
+    ///
+    /// `forbidden` to people; `invalid_request` for a purpose or message that cannot be
+    /// used.
+    pub async fn sign(
+        &self,
+        caller: &Caller,
+        request: SignRequest,
+        key: Option<IdempotencyKey>,
+    ) -> Result<SigningAnswer, GovernError> {
+        caller.may(Call::Sign, self.now())?;
+        if caller.link().is_none() {
+            return Err(GovernError::forbidden(
+                "a key signs for the agent whose it is, and for nobody else",
+            ));
+        }
+        self.admit(caller)?;
+        let purpose: SigningPurpose = request
+            .purpose
+            .parse()
+            .map_err(|error| GovernError::invalid("purpose", format!("{error}")))?;
+        let message = message(&request.message)?;
+        let ticket = match self.begin(caller, key, SIGN, &request).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let asked = asked(&purpose, &message, request.grant);
+        let decision = self.submit(caller, asked, None).await?;
+        if decision.outcome != OutcomeKind::Allow {
+            return Ok(SigningAnswer {
+                decision,
+                signed: None,
+                leaf: None,
+            });
+        }
+        let action = decision.action_id;
+        let made = self
+            .signed(caller, decision, &purpose, &message, &ticket)
+            .await;
+        self.close(caller, Some(action), made.is_ok()).await?;
+        let answer = made?;
+        // What ended while this was written is not outrun.
+        caller.may(Call::Sign, self.now())?;
+        Ok(answer)
+    }
+
+    /// Makes the evidence of a signature durable, and gives it.
+    async fn signed(
+        &self,
+        caller: &Caller,
+        decision: ActionAnswer,
+        purpose: &SigningPurpose,
+        message: &[u8],
+        ticket: &Ticket,
+    ) -> Result<SigningAnswer, GovernError> {
+        let action: Option<ActionId> = Some(decision.action_id);
+        let mut evidence = self
+            .record(caller.org(), caller.name(), "identity.signed", action, &())
+            .await?;
+        let nhi = &self.parts.nhi;
+        let signed =
+            nhi.sign_statement(caller.identity(), purpose.clone(), evidence.at, message)?;
+        evidence.body = json!({
+            "signer": signed.signer,
+            "purpose": purpose,
+            "message_sha256": hex::encode(sha256(message)),
+            "kid": signed.kid,
+            "signature_sha256": hex::encode(sha256(signed.signature.as_bytes())),
+            "delegation": caller.link(),
+        });
+        let answer = SigningAnswer {
+            decision,
+            signed: Some(StatementAnswer::from(&signed)),
+            leaf: None,
+        };
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let committed = self.commit(commit).await;
+        ticket.finish(
+            answer,
+            committed.map(|receipt| self.committed(caller.org(), &receipt)),
+        )
+    }
+
+    /// The public keys of a principal of the caller's organization, by its SPIFFE id or
+    /// by that of an instance of it.
+    pub fn public_keys(
+        &self,
+        caller: &Caller,
+        spiffe_id: &str,
+    ) -> Result<PublicKeysAnswer, GovernError> {
+        caller.may(Call::GetPublicKeys, self.now())?;
+        self.admit(caller)?;
+        let known = self.parts.nhi.known_principal(caller.org(), spiffe_id)?;
+        let known = known.ok_or(GovernError::NotFound { what: "principal" })?;
+        Ok(PublicKeysAnswer {
+            spiffe_id: known.keys.spiffe_id,
+            name: known.name,
+            kind: known.kind.to_string(),
+            suspended: known.suspended,
+            revoked: known.revoked,
+            keys: known
+                .keys
+                .keys
+                .iter()
+                .map(|key| PublicKeyAnswer {
+                    kty: "AKP".to_owned(),
+                    alg: key.key.algorithm().to_string(),
+                    kid: key.kid.clone(),
+                    purpose: "sig".to_owned(),
+                    public: key.key.to_base64url(),
+                })
+                .collect(),
+        })
+    }
+}
+
+fn message(text: &str) -> Result<Vec<u8>, GovernError> {
+    let message = URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| GovernError::invalid("message", "unpadded base64url is expected"))?;
+    if message.len() > MAX_SIGNED_LEN {
+        return Err(GovernError::invalid(
+            "message",
+            format!("at most {MAX_SIGNED_LEN} bytes are signed; sign a digest instead"),
+        ));
+    }
+    Ok(message)
+}
+
+/// The action with the message among its arguments: who approves it sees what is signed,
+/// and a grant is for that alone.
+fn asked(purpose: &SigningPurpose, message: &[u8], grant: Option<String>) -> ActionRequest {
+    let mut args = json!({
+        "message_sha256": hex::encode(sha256(message)),
+        "message_bytes": message.len(),
+    });
+    let (name, shown) = match std::str::from_utf8(message) {
+        Ok(text) if !text.chars().any(steers) => ("message", text.to_owned()),
+        _ => ("message_base64url", URL_SAFE_NO_PAD.encode(message)),
+    };
+    if let Value::Object(args) = &mut args {
+        args.insert(name.to_owned(), Value::String(shown));
+    }
+    ActionRequest {
+        action: SIGN.to_owned(),
+        resource: format!("signature:{purpose}").as_str().into(),
+        context: BTreeMap::new(),
+        args,
+        units: 1,
+        grant,
+    }
+}
+
+/// What no text for people holds. A few of them, escaped, would also outgrow what
+/// arguments may take.
+fn steers(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\t')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_may_be_signed_may_be_asked() {
+        let purpose: SigningPurpose = "p".parse().unwrap();
+        for byte in [0, b'"', b'\\', b'\n', b'a', 0xFF] {
+            let message = vec![byte; MAX_SIGNED_LEN];
+            assert!(asked(&purpose, &message, None).validate().is_ok(), "{byte}");
+        }
+    }
+
+    #[test]
+    fn an_approver_sees_text_as_text() {
+        let purpose: SigningPurpose = "p".parse().unwrap();
+        let of = |message: &[u8]| asked(&purpose, message, None).args;
+        assert_eq!(of("Grüße\n".as_bytes())["message"], "Grüße\n");
+        assert_eq!(of(b"\x1b[2J")["message"], Value::Null);
+        assert_eq!(of(b"\x1b[2J")["message_base64url"], "G1sySg");
+        assert_eq!(of(b"")["message_bytes"], 0);
+    }
+}

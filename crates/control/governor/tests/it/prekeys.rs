@@ -1,0 +1,430 @@
+//! A prekey that serves once goes to one taker, for ever.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use creto_crypto::{AwsLcProvider, CryptoProvider as _, KemAlgorithm};
+use creto_governor::{
+    Caller, EncapsulationKeyValue, ExpulsionRequest, GovernError, IdempotencyKey, LimitRequest,
+    OutcomeKind, PrekeysRequest, PublishPrekeysAnswer, RecordChecker, SuspensionRequest,
+    TakePrekeyAnswer, TakePrekeyRequest,
+};
+use creto_nhi::{Prekey, PublicKeys};
+use creto_types::{Clock as _, LeafIndex, SystemRandom};
+use serde_json::json;
+
+use crate::policies::{code, publish, starter};
+use crate::world::{World, delegate, enter, right};
+
+/// The rules of the tests: prekeys are published and taken, those of `guarded` when a
+/// human approved.
+const POLICIES: &str = r#"
+@id("prekeys")
+permit (
+  principal,
+  action in [Creto::Action::"prekey.publish", Creto::Action::"prekey.take"],
+  resource
+);
+
+@id("not-of-the-bot")
+forbid (principal, action == Creto::Action::"prekey.publish", resource)
+when { resource.id == "prekey:release-bot" };
+"#;
+
+struct Scene {
+    world: World,
+    /// Publishes.
+    inbox: Caller,
+    /// Takes.
+    outbox: Caller,
+    outbox_link: String,
+}
+
+/// The planner publishes, the bot takes; both may do either by their rights.
+async fn scene() -> Scene {
+    let world = World::paced(1_000).await;
+    let governor = &world.governor;
+    let mut files = starter();
+    files.insert("prekeys.cedar".to_owned(), POLICIES.to_owned());
+    let published = governor.publish_policies(&world.owner, publish(files), None);
+    published.await.expect("publishes");
+    let expires = world.clock.now() + Duration::from_secs(3_600);
+    let allowed = async |agent| {
+        let mut request = delegate(agent, "1.00", expires);
+        request.rights = vec![right("prekey.*", "prekey:*")];
+        let made = governor.delegate(&world.owner, request, None);
+        let link = made.await.expect("delegates").id;
+        (enter(governor, &world.owner, &link).await, link)
+    };
+    let (inbox, _) = allowed("planner").await;
+    let (outbox, outbox_link) = allowed("release-bot").await;
+    Scene {
+        inbox,
+        outbox,
+        outbox_link,
+        world,
+    }
+}
+
+fn key(algorithm: KemAlgorithm) -> EncapsulationKeyValue {
+    let provider = AwsLcProvider::new(Arc::new(SystemRandom));
+    let key = provider.generate_kem_key(algorithm).expect("it is made");
+    EncapsulationKeyValue {
+        alg: algorithm.to_string(),
+        public: key.encapsulation_key().to_base64url(),
+    }
+}
+
+fn keys(one_time: usize, last_resort: bool) -> PrekeysRequest {
+    PrekeysRequest {
+        last_resort: last_resort.then(|| key(KemAlgorithm::XWing)),
+        one_time: (0..one_time).map(|_| key(KemAlgorithm::XWing)).collect(),
+        grant: None,
+    }
+}
+
+impl Scene {
+    fn asked(&self) -> TakePrekeyRequest {
+        TakePrekeyRequest {
+            owner: self.inbox.identity().spiffe_id.clone(),
+            grant: None,
+        }
+    }
+
+    async fn publish(
+        &self,
+        caller: &Caller,
+        request: PrekeysRequest,
+    ) -> Result<PublishPrekeysAnswer, GovernError> {
+        self.world
+            .governor
+            .publish_prekeys(caller, request, None)
+            .await
+    }
+
+    async fn take(&self, caller: &Caller) -> Result<TakePrekeyAnswer, GovernError> {
+        self.world
+            .governor
+            .take_prekey(caller, self.asked(), None)
+            .await
+    }
+
+    /// Takes one: its kind and its id.
+    async fn taken(&self) -> (String, String) {
+        let answer = self.take(&self.outbox).await.expect("it is answered");
+        let prekey = answer.prekey.expect("there is one");
+        (prekey.kind, prekey.id)
+    }
+
+    async fn left(&self) -> usize {
+        let left = self.world.governor.prekeys(&self.inbox, None).await;
+        left.expect("reads").one_time
+    }
+
+    fn count(&self, kind: &str) -> usize {
+        let kinds = self.world.kinds();
+        kinds.iter().filter(|found| *found == kind).count()
+    }
+}
+
+#[tokio::test]
+async fn each_key_serves_once_and_then_the_last_resort_does_and_says_so() {
+    let scene = scene().await;
+    let published = scene
+        .publish(&scene.inbox, keys(3, true))
+        .await
+        .expect("publishes");
+    let published = published.published.expect("they are published");
+    assert_eq!((published.one_time.len(), scene.left().await), (3, 3));
+
+    let answer = scene.take(&scene.outbox).await.expect("takes");
+    let prekey = answer.prekey.expect("there is one");
+    let governor = &scene.world.governor;
+    let known = governor
+        .public_keys(&scene.outbox, &prekey.owner)
+        .expect("known");
+    let known: PublicKeys =
+        serde_json::from_value(serde_json::to_value(known).expect("JSON")).expect("keys");
+    let read: Prekey =
+        serde_json::from_value(serde_json::to_value(&prekey).expect("JSON")).expect("a prekey");
+    read.verify(&known).expect("it is the planner's");
+    assert_eq!(scene.count("usage.settled"), 2, "both are settled");
+
+    let mut seen = HashSet::from([prekey.id]);
+    for left in [1, 0] {
+        let (kind, id) = scene.taken().await;
+        assert_eq!((kind.as_str(), scene.left().await), ("one_time", left));
+        assert!(seen.insert(id));
+    }
+    assert_eq!(seen, published.one_time.iter().cloned().collect());
+    let last = published.last_resort.expect("it is there");
+    for _ in 0..2 {
+        assert_eq!(
+            scene.taken().await,
+            ("last_resort".to_owned(), last.clone())
+        );
+    }
+
+    // More are added, and the one of last resort is replaced.
+    let more = scene
+        .publish(&scene.inbox, keys(1, true))
+        .await
+        .expect("publishes");
+    let more = more.published.expect("they are published");
+    assert_eq!(scene.taken().await.1, more.one_time[0]);
+    assert_eq!(
+        scene.taken().await.1,
+        more.last_resort.expect("it is there")
+    );
+    let added = scene
+        .publish(&scene.inbox, keys(2, false))
+        .await
+        .expect("publishes");
+    assert_eq!(
+        added.published.expect("they are published").last_resort,
+        None
+    );
+    assert_eq!(scene.left().await, 2);
+    scene.world.check_records().await.expect("the log is sound");
+}
+
+#[tokio::test]
+async fn many_at_once_get_one_each() {
+    let scene = scene().await;
+    scene
+        .publish(&scene.inbox, keys(20, true))
+        .await
+        .expect("publishes");
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (governor, taker) = (Arc::clone(&scene.world.governor), scene.outbox.clone());
+        let asked = scene.asked();
+        calls.spawn(async move {
+            let answer = governor.take_prekey(&taker, asked, None).await;
+            let prekey = answer.expect("takes").prekey.expect("there is one");
+            (prekey.kind, prekey.id)
+        });
+    }
+    let taken = calls.join_all().await;
+    let once = taken.iter().filter(|(kind, _)| kind == "one_time");
+    let once: Vec<_> = once.collect();
+    let distinct: HashSet<_> = once.iter().map(|(_, id)| id).collect();
+    assert_eq!((once.len(), distinct.len()), (20, 20));
+    assert_eq!(scene.left().await, 0);
+    assert_eq!(scene.count("prekey.taken"), 40);
+    scene.world.check_records().await.expect("the log is sound");
+}
+
+#[tokio::test]
+async fn what_was_taken_stays_taken_over_restarts_and_repetitions() {
+    let scene = scene().await;
+    scene
+        .publish(&scene.inbox, keys(2, true))
+        .await
+        .expect("publishes");
+    let key = || IdempotencyKey::new("k").ok();
+    let governor = &scene.world.governor;
+    let first = governor
+        .take_prekey(&scene.outbox, scene.asked(), key())
+        .await;
+    let again = governor
+        .take_prekey(&scene.outbox, scene.asked(), key())
+        .await;
+    let first = first.expect("takes");
+    assert_eq!(first, again.expect("answers"));
+    assert_eq!((scene.count("prekey.taken"), scene.left().await), (1, 1));
+    let restarted = scene.world.restarted();
+    let next = restarted
+        .take_prekey(&scene.outbox, scene.asked(), None)
+        .await;
+    let id = |answer: TakePrekeyAnswer| answer.prekey.expect("there is one").id;
+    let (first, next) = (id(first), id(next.expect("takes")));
+    assert_ne!(first, next);
+    assert_eq!(scene.left().await, 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_refused_by_name_and_publishes_nothing() {
+    let scene = scene().await;
+    let refused = async |request: PrekeysRequest| code(scene.publish(&scene.inbox, request).await);
+    assert_eq!(refused(keys(1, false)).await, "invalid_request");
+    assert_eq!(refused(keys(101, true)).await, "invalid_request");
+    let with = |key: EncapsulationKeyValue| PrekeysRequest {
+        one_time: vec![key],
+        ..keys(0, true)
+    };
+    let good = key(KemAlgorithm::XWing);
+    let of = |alg: &str, public: &str| {
+        with(EncapsulationKeyValue {
+            alg: alg.to_owned(),
+            public: public.to_owned(),
+        })
+    };
+    assert_eq!(refused(of("RSA", &good.public)).await, "unknown_algorithm");
+    assert_eq!(
+        refused(with(key(KemAlgorithm::MlKem1024))).await,
+        "algorithm_not_allowed"
+    );
+    assert_eq!(
+        refused(of("ML-KEM-768", &good.public)).await,
+        "malformed_crypto_object"
+    );
+    assert_eq!(refused(of("X-Wing", "a=")).await, "invalid_base64url");
+    // Coefficients beyond the modulus (FIPS 203, section 7.2).
+    let beyond = "_".repeat(good.public.len() - 1) + "w";
+    assert_eq!(refused(of("X-Wing", &beyond)).await, "key_rejected");
+    let twice = PrekeysRequest {
+        one_time: vec![good.clone(), good.clone()],
+        ..keys(0, true)
+    };
+    assert_eq!(refused(twice).await, "invalid_identity_request");
+    assert_eq!(
+        (scene.left().await, scene.count("prekeys.published")),
+        (0, 0)
+    );
+
+    // Nor is any published twice, even when it was used up.
+    scene
+        .publish(&scene.inbox, with(good.clone()))
+        .await
+        .expect("publishes");
+    scene.taken().await;
+    assert_eq!(refused(with(good)).await, "conflict");
+    scene
+        .publish(&scene.inbox, keys(100, false))
+        .await
+        .expect("publishes");
+    assert_eq!(refused(keys(1, false)).await, "invalid_request");
+    assert_eq!(refused(keys(0, false)).await, "invalid_request");
+}
+
+#[tokio::test]
+async fn policies_limits_and_standing_decide_who_gets_one() {
+    let scene = scene().await;
+    let governor = &scene.world.governor;
+    assert_eq!(code(scene.take(&scene.outbox).await), "not_found");
+    scene
+        .publish(&scene.inbox, keys(9, true))
+        .await
+        .expect("publishes");
+    // Not to itself, not without the right, not to another organization.
+    assert_eq!(code(scene.take(&scene.inbox).await), "forbidden");
+    let denied = scene.take(&scene.world.bot).await.expect("answers");
+    assert_eq!(denied.decision.reason.code, "right_not_delegated");
+    assert!(denied.prekey.is_none());
+    let stranger = scene.world.stranger().await;
+    assert_eq!(code(scene.take(&stranger).await), "not_found");
+    let unknown = TakePrekeyRequest {
+        owner: scene.world.owner.identity().spiffe_id.clone(),
+        grant: None,
+    };
+    let person = governor.take_prekey(&scene.outbox, unknown, None).await;
+    assert_eq!(code(person), "not_found");
+    // The owner is asked of like everybody.
+    let owner = scene.take(&scene.world.owner).await.expect("takes");
+    assert!(owner.prekey.is_some());
+    let denied = scene
+        .publish(&scene.outbox, keys(1, true))
+        .await
+        .expect("answers");
+    assert_eq!(denied.decision.outcome, OutcomeKind::Deny);
+    let owner = scene.publish(&scene.world.owner, keys(1, true)).await;
+    assert_eq!(code(owner), "forbidden");
+    let seen = governor.prekeys(&scene.outbox, Some(&scene.inbox.identity().spiffe_id));
+    assert_eq!(code(seen.await), "forbidden");
+    let seen = governor.prekeys(&scene.world.owner, Some(&scene.inbox.identity().spiffe_id));
+    assert_eq!(seen.await.expect("reads").one_time, 8);
+
+    let limit: LimitRequest = serde_json::from_value(json!({
+        "scope": { "agent": "release-bot" },
+        "event": "prekey.take",
+        "limit": { "units": 2 },
+        "window": "total",
+    }))
+    .expect("a limit");
+    let set = governor.set_limit(&scene.world.owner, limit, None).await;
+    set.expect("sets");
+    for _ in 0..2 {
+        scene.taken().await;
+    }
+    let more = scene.take(&scene.outbox).await.expect("answers");
+    assert_eq!(more.decision.outcome, OutcomeKind::QuotaExceeded);
+    assert_eq!(scene.left().await, 6);
+
+    let reason = || SuspensionRequest {
+        reason: "looked into".to_owned(),
+    };
+    let (owner, planner) = (&scene.world.owner, scene.inbox.name());
+    let suspended = governor
+        .suspend_principal(owner, planner, reason(), None)
+        .await;
+    suspended.expect("suspends");
+    assert_eq!(code(scene.take(owner).await), "principal_suspended");
+    let late = scene.publish(&scene.inbox, keys(1, true)).await;
+    assert_eq!(code(late), "principal_suspended");
+    let resumed = governor
+        .resume_principal(owner, planner, reason(), None)
+        .await;
+    resumed.expect("resumes");
+    assert!(scene.take(owner).await.expect("takes").prekey.is_some());
+    let reason = ExpulsionRequest {
+        reason: "it is gone".to_owned(),
+    };
+    let expelled = governor
+        .revoke_principal(owner, planner, reason, None)
+        .await;
+    expelled.expect("revokes");
+    assert_eq!(code(scene.take(owner).await), "principal_revoked");
+    assert_eq!(code(scene.take(&scene.outbox).await), "principal_revoked");
+    let late = scene.publish(&scene.inbox, keys(1, true)).await;
+    assert_eq!(code(late), "principal_revoked");
+    let known = governor.public_keys(owner, &scene.inbox.identity().spiffe_id);
+    assert!(known.expect("known").revoked);
+    let revoked = governor.revoke(owner, &scene.outbox_link, None).await;
+    revoked.expect("revokes");
+    assert_eq!(code(scene.take(&scene.outbox).await), "delegation_revoked");
+    scene.world.check_records().await.expect("the log is sound");
+}
+
+/// Of a log in which one is given out twice, or was never published, that is said.
+#[tokio::test]
+async fn a_log_with_a_key_given_out_twice_does_not_hold() {
+    let scene = scene().await;
+    scene
+        .publish(&scene.inbox, keys(1, true))
+        .await
+        .expect("publishes");
+    scene.taken().await;
+    scene.taken().await;
+    let evidence = scene.world.commits.evidence(scene.inbox.org());
+    let taken = |kind: &str| {
+        let mut records = evidence
+            .iter()
+            .map(|record| serde_json::to_value(record).expect("JSON"));
+        records.find(|record| record["kind"] == "prekey.taken" && record["body"]["kind"] == kind)
+    };
+    let checker = || {
+        let mut checker = RecordChecker::new();
+        for (record, index) in evidence.iter().zip(0_u64..) {
+            let value = serde_json::to_value(record).expect("JSON");
+            checker.leaf(LeafIndex(index), &value).expect("it is sound");
+        }
+        checker
+    };
+    let next = LeafIndex(u64::try_from(evidence.len()).expect("few"));
+    let once = taken("one_time").expect("it was taken");
+    let error = checker().leaf(next, &once).expect_err("it is taken twice");
+    assert!(error.contains("taken before"), "{error}");
+    let last = taken("last_resort").expect("it was taken");
+    checker().leaf(next, &last).expect("it serves again");
+    let mut other = last;
+    other["body"]["owner"] = json!("release-bot");
+    checker().leaf(next, &other).expect_err("it is none of its");
+    let published = evidence
+        .iter()
+        .find(|record| record.kind == "prekeys.published");
+    let published = serde_json::to_value(published).expect("JSON");
+    let error = checker().leaf(next, &published).expect_err("they were");
+    assert!(error.contains("published before"), "{error}");
+}

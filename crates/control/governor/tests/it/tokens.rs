@@ -1,0 +1,136 @@
+//! A token that was verified before is found again, as long as it holds.
+
+use std::time::Duration;
+
+use creto_errors::Classify as _;
+use creto_governor::{
+    Caller, CredentialRequest, ExpulsionRequest, GovernError, HumanRequest, RetirementRequest,
+    RotationRequest, SuspensionRequest, TokenRequest,
+};
+use creto_types::PrincipalName;
+
+use crate::world::World;
+
+/// A token of the bot, verified once.
+async fn token(world: &World) -> String {
+    let request = TokenRequest {
+        delegation: Some(world.bot_link.clone()),
+        ttl_seconds: Some(600),
+        instance: None,
+        jkt: None,
+    };
+    let answer = world.governor.issue_token(&world.owner, request, None);
+    let token = answer.await.expect("is issued").token;
+    let token = token.expect("shown once");
+    for _ in 0..2 {
+        let caller = enter(world, &token).expect("it is good");
+        assert_eq!(caller.name().as_str(), "release-bot");
+    }
+    token
+}
+
+fn enter(world: &World, token: &str) -> Result<Caller, GovernError> {
+    world.governor.authenticate(token)
+}
+
+fn refused(world: &World, token: &str) -> &'static str {
+    enter(world, token).expect_err("it ended").code()
+}
+
+fn planner() -> PrincipalName {
+    "planner".parse().expect("a name")
+}
+
+#[tokio::test]
+async fn a_token_found_again_ends_with_its_chain() {
+    let world = World::new().await;
+    let token_ = token(&world).await;
+    let because = || SuspensionRequest {
+        reason: "it loops".to_owned(),
+    };
+    let (governor, owner, planner) = (&world.governor, &world.owner, planner());
+    let suspended = governor.suspend_principal(owner, &planner, because(), None);
+    suspended.await.expect("suspends");
+    assert_eq!(refused(&world, &token_), "principal_suspended");
+    let resumed = governor.resume_principal(owner, &planner, because(), None);
+    resumed.await.expect("resumes");
+    enter(&world, &token_).expect("it is good again");
+    let revoked = governor.revoke(owner, &world.planner_link, None).await;
+    revoked.expect("revokes");
+    assert_eq!(refused(&world, &token_), "delegation_revoked");
+
+    let world = World::new().await;
+    let token_ = token(&world).await;
+    let request = ExpulsionRequest {
+        reason: "it is not needed".to_owned(),
+    };
+    let revoked = world
+        .governor
+        .revoke_principal(&world.owner, &planner, request, None);
+    revoked.await.expect("revokes");
+    assert_eq!(refused(&world, &token_), "principal_revoked");
+}
+
+#[tokio::test]
+async fn a_token_found_again_ends_by_its_date_and_not_before_the_clock_says_so() {
+    let world = World::new().await;
+    let token_ = token(&world).await;
+    world.clock.advance(Duration::from_secs(599));
+    enter(&world, &token_).expect("a second is left");
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(refused(&world, &token_), "token_expired");
+}
+
+#[tokio::test]
+async fn a_token_found_again_ends_with_its_issuer() {
+    let world = World::new().await;
+    let token_ = token(&world).await;
+    let (governor, owner) = (&world.governor, &world.owner);
+    let reason = "once a year".to_owned();
+    let rotated = governor.rotate_keys(owner, RotationRequest { reason }, None);
+    rotated.await.expect("rotates");
+    enter(&world, &token_).expect("the former issuer's tokens hold");
+    let request = RetirementRequest {
+        reason: "now".to_owned(),
+        now: true,
+    };
+    let retired = governor.retire_keys(owner, request, None).await;
+    retired.expect("retires");
+    assert_eq!(refused(&world, &token_), "invalid_token");
+}
+
+#[tokio::test]
+async fn a_person_s_credential_found_again_ends_when_it_is_superseded() {
+    let world = World::new().await;
+    let (governor, owner) = (&world.governor, &world.owner);
+    let request = HumanRequest {
+        name: "carol".parse().expect("a name"),
+        role: "operator".to_owned(),
+        ttl_seconds: None,
+    };
+    let carol = governor.add_human(owner, request, None).await;
+    let first = carol.expect("adds").token.expect("shown once");
+    for _ in 0..2 {
+        enter(&world, &first).expect("it is good");
+    }
+    let name = "carol".parse().expect("a name");
+    let renewed = governor.renew_human_credential(owner, &name, CredentialRequest::default(), None);
+    let second = renewed.await.expect("renews").token.expect("shown once");
+    assert_eq!(refused(&world, &first), "token_superseded");
+    enter(&world, &second).expect("the new one is good");
+}
+
+#[tokio::test]
+async fn an_altered_token_is_not_the_one_that_was_verified() {
+    let world = World::new().await;
+    let token_ = token(&world).await;
+    // Each part, its ends, and what lies between the places that it is found by.
+    for at in [0, 10, token_.len() / 2, token_.len() - 40, token_.len() - 1] {
+        let old = token_.as_bytes()[at];
+        let new = if old == b'A' { "B" } else { "A" };
+        let mut altered = token_.clone();
+        altered.replace_range(at..=at, new);
+        assert!(enter(&world, &altered).is_err(), "byte {at}");
+    }
+    enter(&world, &token_).expect("it is good");
+}

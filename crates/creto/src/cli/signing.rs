@@ -1,0 +1,46 @@
+//! `creto sign` and `creto verify-signature`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct SignArgs {
+    /// The file to sign, of at most 16 KiB [default: standard input]
+    pub(crate) file: Option<PathBuf>,
+    /// What the signature is for: a-z, 0-9, `-`, `_`, `.`; it is signed, too
+    #[arg(long, value_name = "NAME")]
+    pub(crate) purpose: String,
+    /// Where to write the signature; the file must not exist [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// The grant of an approved request
+    #[arg(long, value_name = "GRANT")]
+    pub(crate) grant: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifySignatureArgs {
+    /// The signature that `creto sign` wrote
+    pub(crate) signature: PathBuf,
+    /// The file that was signed [default: standard input]
+    pub(crate) file: Option<PathBuf>,
+    /// Whose it has to be: the SPIFFE id of an agent, or of one instance of it
+    #[arg(long, value_name = "SPIFFE ID")]
+    pub(crate) signer: String,
+    /// What it has to be for
+    #[arg(long, value_name = "NAME")]
+    pub(crate) purpose: String,
+    /// The signer's keys, as `creto agent keys` wrote them; no server is asked then
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keys: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysArgs {
+    /// The SPIFFE id of an agent, of one instance of it, or of a human
+    pub(crate) spiffe_id: String,
+    /// Where to write them, for `creto verify-signature --keys`; the file must not exist
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}

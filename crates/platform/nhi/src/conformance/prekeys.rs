@@ -1,0 +1,226 @@
+//! What a store promises of prekeys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use creto_crypto::{AwsLcProvider, CryptoProvider as _, EncapsulationKey, KemAlgorithm};
+use creto_types::{Commit, OrgId, PrincipalName, SeededRandom, StoreError, Timestamp};
+
+use super::{conflict, not_found};
+use crate::ports::{StoredExpulsion, StoredSuspension};
+use crate::test_util::{World, commit, name};
+use crate::{AvailablePrekey, MAX_ONE_TIME_PREKEYS, NewPrekeys, Prekey, PrekeyKind, PrincipalType};
+
+fn keys(seed: u64, count: usize) -> Vec<EncapsulationKey> {
+    let provider = AwsLcProvider::new(Arc::new(SeededRandom::new(seed)));
+    let key = |_| {
+        let key = provider.generate_kem_key(KemAlgorithm::XWing);
+        key.expect("it is made").encapsulation_key().clone()
+    };
+    (0..count).map(key).collect()
+}
+
+async fn signed(
+    world: &World,
+    org: OrgId,
+    owner: &PrincipalName,
+    seed: u64,
+    (one_time, last_resort): (usize, bool),
+    at: Timestamp,
+) -> Vec<Prekey> {
+    let mut made = keys(seed, one_time + usize::from(last_resort));
+    let new = NewPrekeys {
+        last_resort: if last_resort { made.pop() } else { None },
+        one_time: made,
+    };
+    let draft = world.nhi.draft_prekeys(org, owner, new, at).await;
+    draft.expect("they are signed").prekeys().to_vec()
+}
+
+fn published(org: OrgId) -> Commit {
+    commit(org, "prekeys.published")
+}
+
+fn taken(org: OrgId) -> Commit {
+    commit(org, "prekey.taken")
+}
+
+#[expect(clippy::too_many_lines, reason = "one contract, from beginning to end")]
+pub(super) async fn run(world: &World, other: OrgId) {
+    let prekeys = world.store.prekeys();
+    let org = world.organization("dora").await;
+    for agent in ["inbox", "outbox"] {
+        world.principal(org, agent, PrincipalType::Agent).await;
+    }
+    let (inbox, outbox) = (name("inbox"), name("outbox"));
+    let now = world.now();
+    let later = now.checked_add(Duration::from_nanos(1));
+    let later = later.expect("it is representable");
+    let available = async |owner| {
+        let found = prekeys.available_prekeys(org, owner).await;
+        found.expect("it reads")
+    };
+    let count = async |owner, kind| {
+        let found = available(owner).await;
+        found.iter().filter(|row| row.kind == kind).count()
+    };
+
+    // They are there as they were signed, those that serve once first.
+    let bundle = signed(world, org, &inbox, 1, (3, true), now).await;
+    let nobody = name("nobody");
+    let refused = prekeys.publish_prekeys(org, &nobody, bundle.clone(), published(org));
+    not_found(&refused.await);
+    let receipt = prekeys.publish_prekeys(org, &inbox, bundle.clone(), published(org));
+    assert_eq!(receipt.await.expect("they are new").leaves.len(), 1);
+    let found = available(&inbox).await;
+    assert_eq!(found.len(), 4);
+    let mut expected: Vec<AvailablePrekey> = bundle.iter().map(AvailablePrekey::from).collect();
+    expected.sort_by_key(|row| (row.kind, row.id.clone()));
+    assert_eq!(found, expected);
+    assert_eq!(
+        found.last().map(|row| row.kind),
+        Some(PrekeyKind::LastResort)
+    );
+    for prekey in &bundle {
+        let read = prekeys.prekey(org, &prekey.id).await.expect("it reads");
+        assert_eq!(read.as_ref(), Some(prekey));
+        let read = prekeys.prekey(other, &prekey.id).await;
+        assert_eq!(read.expect("it reads"), None);
+    }
+    assert!(available(&outbox).await.is_empty());
+
+    let [first, second, third, last]: [Prekey; 4] = bundle.try_into().expect("four");
+
+    // None is published twice, by anybody, and then nothing is.
+    let mut again = signed(world, org, &outbox, 2, (1, false), now).await;
+    again.push(first.clone());
+    conflict(
+        &prekeys
+            .publish_prekeys(org, &outbox, again, published(org))
+            .await,
+    );
+    assert!(available(&outbox).await.is_empty());
+
+    // One that serves once is taken once, and its id stays used.
+    let take = |id| prekeys.take_prekey(org, id, &outbox, world.now(), taken(org));
+    take(&first.id).await.expect("it is available");
+    conflict(&take(&first.id).await);
+    assert_eq!(
+        prekeys.prekey(org, &first.id).await.expect("it reads"),
+        None
+    );
+    assert_eq!(count(&inbox, PrekeyKind::OneTime).await, 2);
+    let again = prekeys.publish_prekeys(org, &inbox, vec![first.clone()], published(org));
+    conflict(&again.await);
+    let elsewhere = prekeys.take_prekey(other, &second.id, &outbox, world.now(), taken(other));
+    conflict(&elsewhere.await);
+
+    // What the commit refuses takes nothing.
+    let mut replayed = taken(org);
+    let claim = creto_types::Claim {
+        org,
+        token: "a grant".to_owned(),
+    };
+    replayed.claims.push(claim);
+    let with_claim = |id, commit| prekeys.take_prekey(org, id, &outbox, world.now(), commit);
+    with_claim(&second.id, replayed.clone())
+        .await
+        .expect("it is available");
+    let refused = with_claim(&third.id, replayed).await;
+    assert!(matches!(refused, Err(StoreError::AlreadyClaimed { .. })));
+    assert_eq!(count(&inbox, PrekeyKind::OneTime).await, 1);
+
+    // The one of last resort serves again and again, until it is replaced.
+    for _ in 0..2 {
+        take(&last.id).await.expect("it is available");
+    }
+    let more = signed(world, org, &inbox, 3, (2, true), later).await;
+    let added = prekeys.publish_prekeys(org, &inbox, more.clone(), published(org));
+    added.await.expect("they are new");
+    conflict(&take(&last.id).await);
+    assert_eq!(count(&inbox, PrekeyKind::LastResort).await, 1);
+    assert_eq!(count(&inbox, PrekeyKind::OneTime).await, 3);
+    let oldest = available(&inbox).await;
+    let oldest = oldest.first().map(|row| &row.id);
+    assert_eq!(oldest, Some(&third.id), "what was there before goes first");
+    let back = prekeys.publish_prekeys(org, &inbox, vec![last.clone()], published(org));
+    conflict(&back.await);
+
+    // So many wait, and no more.
+    let many = signed(
+        world,
+        org,
+        &inbox,
+        4,
+        (MAX_ONE_TIME_PREKEYS - 2, false),
+        later,
+    )
+    .await;
+    let too_many = prekeys.publish_prekeys(org, &inbox, many.clone(), published(org));
+    conflict(&too_many.await);
+    let (_, fitting) = many.split_first().expect("there are some");
+    let fit = prekeys.publish_prekeys(org, &inbox, fitting.to_vec(), published(org));
+    fit.await.expect("they fit");
+    assert_eq!(
+        count(&inbox, PrekeyKind::OneTime).await,
+        MAX_ONE_TIME_PREKEYS
+    );
+    let others = signed(world, org, &outbox, 5, (1, true), now).await;
+    let others = prekeys.publish_prekeys(org, &outbox, others, published(org));
+    others.await.expect("everybody has as many");
+
+    // Of one, however many ask at once.
+    let [contended, kept, _]: [Prekey; 3] = more.try_into().expect("three");
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (store, by) = (Arc::clone(&world.store), outbox.clone());
+        let id = contended.id.clone();
+        asked.spawn(async move {
+            let one = store.prekeys().take_prekey(org, &id, &by, now, taken(org));
+            one.await.is_ok()
+        });
+    }
+    let outcomes = asked.join_all().await;
+    assert_eq!(outcomes.iter().filter(|taken| **taken).count(), 1);
+
+    // Of somebody suspended nothing is taken, and nothing published by it.
+    let suspension = StoredSuspension {
+        org,
+        principal: inbox.clone(),
+        since: world.now(),
+    };
+    let suspended = world
+        .store
+        .insert_suspension(suspension, commit(org, "principal.suspended"));
+    suspended.await.expect("it was in good standing");
+    conflict(&take(&kept.id).await);
+    let late = signed(world, org, &inbox, 6, (0, true), now).await;
+    conflict(
+        &prekeys
+            .publish_prekeys(org, &inbox, late, published(org))
+            .await,
+    );
+    let resumed = world
+        .store
+        .end_suspension(org, inbox.clone(), commit(org, "principal.resumed"));
+    resumed.await.expect("it was suspended");
+    take(&kept.id).await.expect("it is available");
+
+    // Nor of somebody revoked, ever.
+    let expulsion = StoredExpulsion {
+        org,
+        principal: inbox.clone(),
+        at: now,
+    };
+    let expelled = world
+        .store
+        .insert_expulsion(expulsion, commit(org, "principal.revoked"));
+    expelled.await.expect("it was in good standing");
+    conflict(&take(&third.id).await);
+    let late = signed(world, org, &inbox, 7, (0, true), now).await;
+    conflict(
+        &prekeys
+            .publish_prekeys(org, &inbox, late, published(org))
+            .await,
+    );
+}

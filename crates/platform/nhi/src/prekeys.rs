@@ -1,0 +1,551 @@
+//! Keys of agents by which others agree on a secret with them before they were ever in
+//! touch: one of last resort, and some that each serve once.
+//!
+//! The private halves are the agents' alone and never come here. What is here was signed
+//! with the agent's key, so that whoever is given one knows whose it is without trusting
+//! who gave it. A key that serves once is given out in the transaction that makes its use
+//! durable: to one, for ever. Prekeys are not remembered here but for those that are just
+//! being taken. Format: `docs/formats/prekeys.md`.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use creto_crypto::{EncapsulationKey, KemAlgorithm, Signature, Signer, VerifyingKey};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::keys::{key_id, thumbprint};
+use crate::service::{Inner, to_completion};
+use crate::{Nhi, NhiError, PublicKeys, StatementError, framing};
+
+/// The label that a prekey is signed under.
+pub const PREKEY_LABEL: &str = "creto/prekey/v1";
+
+/// The most prekeys of one agent that wait to be used once.
+pub const MAX_ONE_TIME_PREKEYS: usize = 100;
+
+/// The name of a prekey: the thumbprint of its public half, as for signing keys. So one
+/// that was published is known again for ever, whoever publishes it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PrekeyId(Arc<str>);
+
+/// A text is not the id of a prekey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("43 characters of base64url are expected")]
+pub struct PrekeyIdError;
+
+impl PrekeyId {
+    /// SHA-256 in unpadded base64url.
+    const LENGTH: usize = 43;
+
+    /// The id of this key.
+    pub fn of(key: &EncapsulationKey) -> Result<Self, NhiError> {
+        let id = thumbprint(key.algorithm().as_str(), &key.to_base64url())?;
+        Ok(Self(id.into()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PrekeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for PrekeyId {
+    type Err = PrekeyIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let of_base64url = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        if text.len() == Self::LENGTH && text.bytes().all(of_base64url) {
+            Ok(Self(text.into()))
+        } else {
+            Err(PrekeyIdError)
+        }
+    }
+}
+
+impl TryFrom<String> for PrekeyId {
+    type Error = PrekeyIdError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PrekeyId> for String {
+    fn from(id: PrekeyId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
+/// How often a prekey serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrekeyKind {
+    /// Once.
+    OneTime,
+    /// Whenever no other is left, until another takes its place.
+    LastResort,
+}
+
+impl PrekeyKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::OneTime, Self::LastResort];
+
+    /// The name in stores and documents.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OneTime => "one_time",
+            Self::LastResort => "last_resort",
+        }
+    }
+}
+
+impl fmt::Display for PrekeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text is not a kind of prekey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`one_time` or `last_resort` is expected")]
+pub struct UnknownPrekeyKind;
+
+impl FromStr for PrekeyKind {
+    type Err = UnknownPrekeyKind;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or(UnknownPrekeyKind)
+    }
+}
+
+/// A prekey with its owner's signature: what is stored, and what whoever takes it gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prekey {
+    /// The SPIFFE id of the agent that has the private half.
+    pub owner: String,
+    /// How often it serves.
+    pub kind: PrekeyKind,
+    /// Its name.
+    pub id: PrekeyId,
+    /// The public half.
+    pub key: EncapsulationKey,
+    /// When it was published.
+    pub published_at: Timestamp,
+    /// The thumbprint of the key that signed it.
+    pub kid: String,
+    /// Over owner, kind, key and instant.
+    pub signature: Signature,
+}
+
+impl Prekey {
+    fn sign(
+        signer: &dyn Signer,
+        kid: String,
+        owner: String,
+        kind: PrekeyKind,
+        key: EncapsulationKey,
+        published_at: Timestamp,
+    ) -> Result<Self, NhiError> {
+        let id = PrekeyId::of(&key)?;
+        let at = published_at.to_string();
+        let fields = fields(&owner, kind, &key, &at);
+        let signature =
+            framing::sign(signer, PREKEY_LABEL, &fields).map_err(|source| NhiError::Crypto {
+                operation: "sign a prekey",
+                source,
+            })?;
+        Ok(Self {
+            owner,
+            kind,
+            id,
+            key,
+            published_at,
+            kid,
+            signature,
+        })
+    }
+
+    /// Checks that it is of this principal, and that one of its keys signed it. That the
+    /// bytes are a key was checked when it was read.
+    pub fn verify(&self, keys: &PublicKeys) -> Result<(), StatementError> {
+        if self.owner != keys.spiffe_id {
+            return Err(StatementError::OtherSigner {
+                signer: self.owner.clone(),
+                expected: keys.spiffe_id.clone(),
+            });
+        }
+        let key: &VerifyingKey = keys.key_of(&self.owner, &self.kid)?;
+        let named = PrekeyId::of(&self.key).is_ok_and(|id| id == self.id);
+        if !named {
+            return Err(StatementError::OtherId {
+                id: self.id.to_string(),
+            });
+        }
+        let at = self.published_at.to_string();
+        let fields = fields(&self.owner, self.kind, &self.key, &at);
+        Ok(framing::verify(
+            key,
+            PREKEY_LABEL,
+            &fields,
+            &self.signature,
+        )?)
+    }
+}
+
+fn fields<'a>(
+    owner: &'a str,
+    kind: PrekeyKind,
+    key: &'a EncapsulationKey,
+    at: &'a str,
+) -> [&'a [u8]; 5] {
+    [
+        owner.as_bytes(),
+        kind.as_str().as_bytes(),
+        key.algorithm().as_str().as_bytes(),
+        key.as_bytes(),
+        at.as_bytes(),
+    ]
+}
+
+/// A prekey that can be taken, without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AvailablePrekey {
+    /// Its name.
+    pub id: PrekeyId,
+    /// How often it serves.
+    pub kind: PrekeyKind,
+    /// Its mechanism.
+    pub algorithm: KemAlgorithm,
+    /// The thumbprint of the key that signed it.
+    pub kid: String,
+}
+
+impl From<&Prekey> for AvailablePrekey {
+    fn from(prekey: &Prekey) -> Self {
+        Self {
+            id: prekey.id.clone(),
+            kind: prekey.kind,
+            algorithm: prekey.key.algorithm(),
+            kid: prekey.kid.clone(),
+        }
+    }
+}
+
+/// Keeps prekeys, under the promises of [`crate::NhiStore`]. A prekey that was taken, or
+/// replaced, is never available again, and its id is kept for ever.
+#[async_trait]
+pub trait PrekeyStore: Send + Sync {
+    /// Adds an agent's prekeys; one of last resort takes the place of the one there is.
+    /// All of them or none. `Conflict` with `what` `prekey` when the organization had one
+    /// of these before, `prekeys` when more than [`MAX_ONE_TIME_PREKEYS`] would wait,
+    /// `principal` when the agent is suspended or revoked; `NotFound` when there is no such
+    /// principal.
+    async fn publish_prekeys(
+        &self,
+        org: OrgId,
+        owner: &PrincipalName,
+        prekeys: Vec<Prekey>,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Those that can be taken: the ones that serve once, oldest first, and then the one
+    /// of last resort.
+    async fn available_prekeys(
+        &self,
+        org: OrgId,
+        owner: &PrincipalName,
+    ) -> Result<Vec<AvailablePrekey>, StoreError>;
+
+    /// One of those.
+    async fn prekey(&self, org: OrgId, id: &PrekeyId) -> Result<Option<Prekey>, StoreError>;
+
+    /// Takes one that is available; one that serves once is not afterwards. `Conflict`
+    /// with `what` `prekey` when it is not available, `principal` when its owner is
+    /// suspended or revoked.
+    async fn take_prekey(
+        &self,
+        org: OrgId,
+        id: &PrekeyId,
+        by: &PrincipalName,
+        at: Timestamp,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+}
+
+/// Prekeys to publish.
+#[derive(Clone, Debug, Default)]
+pub struct NewPrekeys {
+    /// The next one of last resort; the one there is stays when absent.
+    pub last_resort: Option<EncapsulationKey>,
+    /// Those that serve once.
+    pub one_time: Vec<EncapsulationKey>,
+}
+
+/// Prekeys that are signed and not published yet.
+#[derive(Debug)]
+pub struct PrekeysDraft {
+    org: OrgId,
+    owner: PrincipalName,
+    prekeys: Vec<Prekey>,
+}
+
+impl PrekeysDraft {
+    /// What is to be published.
+    #[must_use]
+    pub fn prekeys(&self) -> &[Prekey] {
+        &self.prekeys
+    }
+}
+
+/// What an agent has left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrekeysLeft {
+    /// How many serve once.
+    pub one_time: usize,
+    /// The one of last resort.
+    pub last_resort: Option<PrekeyId>,
+}
+
+/// The prekeys that serve once and are just being taken: who comes meanwhile looks for
+/// another one. That none is given out twice is for the store to see to.
+#[derive(Debug, Default)]
+pub(crate) struct Taking(Mutex<HashSet<(OrgId, PrekeyId)>>);
+
+/// A prekey that nobody else in this process takes meanwhile.
+pub struct ChosenPrekey {
+    inner: Arc<Inner>,
+    org: OrgId,
+    prekey: Prekey,
+}
+
+impl ChosenPrekey {
+    /// Which.
+    #[must_use]
+    pub const fn prekey(&self) -> &Prekey {
+        &self.prekey
+    }
+}
+
+impl fmt::Debug for ChosenPrekey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ChosenPrekey")
+            .field(&self.prekey.id)
+            .finish()
+    }
+}
+
+impl Drop for ChosenPrekey {
+    fn drop(&mut self) {
+        if self.prekey.kind == PrekeyKind::OneTime {
+            let place = (self.org, self.prekey.id.clone());
+            self.inner.taking.0.lock().remove(&place);
+        }
+    }
+}
+
+impl Nhi {
+    /// A prekey's public half, of an algorithm that is read here. `field` is what it is
+    /// called where it came from.
+    pub fn encapsulation_key(
+        &self,
+        field: &'static str,
+        algorithm: &str,
+        public: &str,
+    ) -> Result<EncapsulationKey, NhiError> {
+        let allowed = &self.inner.config.algorithms.kem;
+        let read = algorithm
+            .parse()
+            .and_then(|algorithm| allowed.check(algorithm))
+            .and_then(|algorithm| EncapsulationKey::from_base64url(algorithm, public));
+        read.map_err(|why| NhiError::KeyRefused { field, why })
+    }
+
+    /// By which algorithm new prekeys are made, and which are read.
+    #[must_use]
+    pub fn prekey_algorithms(&self) -> &creto_crypto::Allowed<KemAlgorithm> {
+        &self.inner.config.algorithms.kem
+    }
+
+    /// Signs prekeys with the key of the agent whose private halves they belong to. That
+    /// takes a while for many, beside the calls that are served meanwhile.
+    pub async fn draft_prekeys(
+        &self,
+        org: OrgId,
+        owner: &PrincipalName,
+        new: NewPrekeys,
+        published_at: Timestamp,
+    ) -> Result<PrekeysDraft, NhiError> {
+        if new.one_time.len() > MAX_ONE_TIME_PREKEYS {
+            return Err(NhiError::Invalid {
+                field: "one_time",
+                why: format!("must be at most {MAX_ONE_TIME_PREKEYS} keys"),
+            });
+        }
+        let (inner, owner) = (Arc::clone(&self.inner), owner.clone());
+        let work = move || {
+            let signer = inner.principal_signer(org, &owner)?;
+            let kid = key_id(signer.verifying_key())?;
+            let id = {
+                let registry = inner.registry.read();
+                registry
+                    .org(org)?
+                    .principal(&owner)?
+                    .principal
+                    .spiffe_id
+                    .clone()
+            };
+            let last_resort = new.last_resort.map(|key| (PrekeyKind::LastResort, key));
+            let one_time = new
+                .one_time
+                .into_iter()
+                .map(|key| (PrekeyKind::OneTime, key));
+            let prekeys = one_time
+                .chain(last_resort)
+                .map(|(kind, key)| {
+                    Prekey::sign(&signer, kid.clone(), id.clone(), kind, key, published_at)
+                })
+                .collect::<Result<Vec<_>, NhiError>>()?;
+            let ids: HashSet<&PrekeyId> = prekeys.iter().map(|prekey| &prekey.id).collect();
+            if ids.len() != prekeys.len() {
+                return Err(NhiError::Invalid {
+                    field: "one_time",
+                    why: "must be keys that differ".to_owned(),
+                });
+            }
+            Ok(PrekeysDraft {
+                org,
+                owner,
+                prekeys,
+            })
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(StoreError::Unavailable(Box::new(error)).into()),
+        }
+    }
+
+    /// Publishes them.
+    pub async fn commit_prekeys(
+        &self,
+        draft: PrekeysDraft,
+        commit: Commit,
+    ) -> Result<Receipt, NhiError> {
+        let inner = Arc::clone(&self.inner);
+        to_completion(commit.turn(), async move {
+            let PrekeysDraft {
+                org,
+                owner,
+                prekeys,
+            } = draft;
+            let store = inner.store.prekeys();
+            Ok(store.publish_prekeys(org, &owner, prekeys, commit).await?)
+        })
+        .await
+    }
+
+    /// What an agent has left that would be given out.
+    pub async fn prekeys_left(
+        &self,
+        org: OrgId,
+        owner: &PrincipalName,
+    ) -> Result<PrekeysLeft, NhiError> {
+        let available = self.inner.available_prekeys(org, owner).await?;
+        let one_time = |row: &&AvailablePrekey| row.kind == PrekeyKind::OneTime;
+        let last_resort = |row: &&AvailablePrekey| row.kind == PrekeyKind::LastResort;
+        Ok(PrekeysLeft {
+            one_time: available.iter().filter(one_time).count(),
+            last_resort: available.iter().find(last_resort).map(|row| row.id.clone()),
+        })
+    }
+
+    /// Chooses a prekey of an agent: the oldest one that serves once, or the one of last
+    /// resort when none is left. `None` when there is neither. It is not taken yet:
+    /// [`Nhi::take_prekey`].
+    pub async fn choose_prekey(
+        &self,
+        org: OrgId,
+        owner: &PrincipalName,
+    ) -> Result<Option<ChosenPrekey>, NhiError> {
+        let inner = &self.inner;
+        for row in inner.available_prekeys(org, owner).await? {
+            let place = (org, row.id.clone());
+            let free =
+                row.kind == PrekeyKind::LastResort || inner.taking.0.lock().insert(place.clone());
+            if !free {
+                continue;
+            }
+            let read = inner.store.prekeys().prekey(org, &row.id).await;
+            match read {
+                Ok(Some(prekey)) => {
+                    return Ok(Some(ChosenPrekey {
+                        inner: Arc::clone(inner),
+                        org,
+                        prekey,
+                    }));
+                }
+                // Somebody else took it meanwhile, or it cannot be read.
+                other => {
+                    if row.kind == PrekeyKind::OneTime {
+                        inner.taking.0.lock().remove(&place);
+                    }
+                    other?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the prekey, once the evidence of that is durable. `Conflict` when it is not
+    /// available any more: choose another.
+    pub async fn take_prekey(
+        &self,
+        chosen: ChosenPrekey,
+        by: &PrincipalName,
+        at: Timestamp,
+        commit: Commit,
+    ) -> Result<(Receipt, Prekey), NhiError> {
+        let (inner, by) = (Arc::clone(&self.inner), by.clone());
+        // To its end, with the place kept: who comes meanwhile does not run into it.
+        to_completion(commit.turn(), async move {
+            let store = inner.store.prekeys();
+            let id = &chosen.prekey.id;
+            let receipt = store.take_prekey(chosen.org, id, &by, at, commit).await?;
+            Ok((receipt, chosen.prekey.clone()))
+        })
+        .await
+    }
+}
+
+impl Inner {
+    /// Of an algorithm that is read, and signed by a key that the agent still has.
+    async fn available_prekeys(
+        &self,
+        org: OrgId,
+        owner: &PrincipalName,
+    ) -> Result<Vec<AvailablePrekey>, NhiError> {
+        let kid = {
+            let registry = self.registry.read();
+            key_id(&registry.org(org)?.principal(owner)?.principal.verifying_key)?
+        };
+        let mut available = self.store.prekeys().available_prekeys(org, owner).await?;
+        let allowed = &self.config.algorithms.kem;
+        available.retain(|row| row.kid == kid && allowed.check(row.algorithm).is_ok());
+        Ok(available)
+    }
+}

@@ -1,0 +1,310 @@
+//! What an agent has signed with its own key, which never leaves this crate.
+//!
+//! What is signed names its signer, what it is for and when it was signed, and is
+//! framed so that it is never a delegation or a token (`framing.rs`). Format:
+//! `docs/formats/signatures.md`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use creto_crypto::{CryptoError, Signature, Signer, VerifyingKey};
+use creto_errors::{Class, Classify};
+use creto_types::{OrgId, PrincipalName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::instance::instance_in;
+use crate::keys::key_id;
+use crate::principal::organization_id;
+use crate::{AgentIdentity, Nhi, NhiError, PrincipalType, framing};
+
+/// The label that a statement is signed under.
+pub const SIGNED_LABEL: &str = "creto/signed/v1";
+
+/// The longest message that is signed, in bytes. Of anything longer a digest is.
+pub const MAX_SIGNED_LEN: usize = 16 * 1024;
+
+/// What a signature is for, in the words of whoever asks for it: 1 to 63 of `a-z`,
+/// `0-9`, `-`, `_`, `.`, starting with a letter or digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SigningPurpose(PrincipalName);
+
+/// A text is not a purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "1 to 63 characters of a-z, 0-9, `-`, `_` and `.` are expected, the first a letter or a digit"
+)]
+pub struct SigningPurposeError;
+
+impl SigningPurpose {
+    /// The purpose as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Display for SigningPurpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for SigningPurpose {
+    type Err = SigningPurposeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // The alphabet is the one of principals.
+        text.parse().map(Self).map_err(|_| SigningPurposeError)
+    }
+}
+
+/// A message that an agent signed, without the message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedStatement {
+    /// The SPIFFE id of the agent, or of the instance of it that acted.
+    pub signer: String,
+    /// What it is for.
+    pub purpose: SigningPurpose,
+    /// When it was signed.
+    pub signed_at: Timestamp,
+    /// The thumbprint of the agent's key.
+    pub kid: String,
+    /// Over all of these but `kid`, and the message.
+    pub signature: Signature,
+}
+
+impl SignedStatement {
+    pub(crate) fn sign(
+        signer: &dyn Signer,
+        id: String,
+        purpose: SigningPurpose,
+        signed_at: Timestamp,
+        message: &[u8],
+    ) -> Result<Self, NhiError> {
+        let at = signed_at.to_string();
+        let fields = [
+            id.as_bytes(),
+            purpose.as_str().as_bytes(),
+            at.as_bytes(),
+            message,
+        ];
+        let signature =
+            framing::sign(signer, SIGNED_LABEL, &fields).map_err(|source| NhiError::Crypto {
+                operation: "sign a statement",
+                source,
+            })?;
+        Ok(Self {
+            kid: key_id(signer.verifying_key())?,
+            signer: id,
+            purpose,
+            signed_at,
+            signature,
+        })
+    }
+
+    /// Checks that this key signed the message with all that the statement says. Whose
+    /// key it is has to be known from elsewhere: [`PublicKeys::verify`].
+    pub fn verify(&self, key: &VerifyingKey, message: &[u8]) -> Result<(), CryptoError> {
+        let at = self.signed_at.to_string();
+        let fields = [
+            self.signer.as_bytes(),
+            self.purpose.as_str().as_bytes(),
+            at.as_bytes(),
+            message,
+        ];
+        framing::verify(key, SIGNED_LABEL, &fields, &self.signature)
+    }
+}
+
+/// A key that principals sign with, as a JWK: `kty` is `AKP` (RFC 9964).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicKey {
+    /// Its thumbprint.
+    pub kid: String,
+    /// The key.
+    #[serde(flatten)]
+    pub key: VerifyingKey,
+}
+
+/// Whose keys these are. What else stands in such a document is not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicKeys {
+    /// The SPIFFE id of the principal.
+    pub spiffe_id: String,
+    /// Its keys, the one that signs now first.
+    pub keys: Vec<PublicKey>,
+}
+
+/// A statement does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StatementError {
+    /// It says to be of somebody else.
+    #[error("it says to be signed by {signer}, not by {expected}")]
+    OtherSigner {
+        /// Who it says.
+        signer: String,
+        /// Whose it was to be.
+        expected: String,
+    },
+    /// It was signed for something else.
+    #[error("it was signed for `{purpose}`, not for `{expected}`")]
+    OtherPurpose {
+        /// For what.
+        purpose: SigningPurpose,
+        /// What it was to be for.
+        expected: String,
+    },
+    /// It names a key that is none of the signer's.
+    #[error("{kid} is no key of the signer")]
+    UnknownKey {
+        /// Which.
+        kid: String,
+    },
+    /// A prekey is called by the name of another.
+    #[error("{id} is not the id of this key")]
+    OtherId {
+        /// The name.
+        id: String,
+    },
+    /// The signature does not hold.
+    #[error(transparent)]
+    Signature(#[from] CryptoError),
+}
+
+impl Classify for StatementError {
+    fn class(&self) -> Class {
+        match self {
+            Self::OtherSigner { .. }
+            | Self::OtherPurpose { .. }
+            | Self::UnknownKey { .. }
+            | Self::OtherId { .. } => Class::Security,
+            Self::Signature(error) => error.class(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::OtherSigner { .. } => "signed_by_another",
+            Self::OtherPurpose { .. } => "signed_for_another_purpose",
+            Self::UnknownKey { .. } => "signing_key_unknown",
+            Self::OtherId { .. } => "prekey_id_mismatch",
+            Self::Signature(error) => error.code(),
+        }
+    }
+}
+
+impl PublicKeys {
+    /// Checks that the statement is of this principal, or of an instance of it, and
+    /// that one of its keys signed the message.
+    pub fn verify(&self, signed: &SignedStatement, message: &[u8]) -> Result<(), StatementError> {
+        self.key_of(&signed.signer, &signed.kid)
+            .and_then(|key| Ok(signed.verify(key, message)?))
+    }
+
+    /// Checks that these are the keys of a principal, or of the agent of an instance.
+    pub fn of(&self, spiffe_id: &str) -> Result<(), StatementError> {
+        if instance_in(spiffe_id, &self.spiffe_id).is_some() {
+            return Ok(());
+        }
+        Err(StatementError::OtherSigner {
+            signer: spiffe_id.to_owned(),
+            expected: self.spiffe_id.clone(),
+        })
+    }
+
+    /// The key of this thumbprint, for what says to be signed by `signer`. That a
+    /// document names a key by a thumbprint which is another's helps nobody: the
+    /// signature is checked with the key.
+    pub(crate) fn key_of(&self, signer: &str, kid: &str) -> Result<&VerifyingKey, StatementError> {
+        self.of(signer)?;
+        let key = self.keys.iter().find(|key| key.kid == kid);
+        let key = key.ok_or_else(|| StatementError::UnknownKey {
+            kid: kid.to_owned(),
+        })?;
+        Ok(&key.key)
+    }
+}
+
+/// What others may know of a principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPrincipal {
+    /// Its name.
+    pub name: PrincipalName,
+    /// Human or agent.
+    pub kind: PrincipalType,
+    /// Whether it is suspended.
+    pub suspended: bool,
+    /// Whether it was revoked, for ever.
+    pub revoked: bool,
+    /// Its SPIFFE id and keys.
+    pub keys: PublicKeys,
+}
+
+impl Nhi {
+    /// Signs a message with the key of the agent that acts, for this purpose and at this
+    /// instant. Whether it may is the caller's to decide, and to have on record before
+    /// the statement is handed out.
+    pub fn sign_statement(
+        &self,
+        identity: &AgentIdentity,
+        purpose: SigningPurpose,
+        signed_at: Timestamp,
+        message: &[u8],
+    ) -> Result<SignedStatement, NhiError> {
+        if message.len() > MAX_SIGNED_LEN {
+            return Err(NhiError::Invalid {
+                field: "message",
+                why: format!("must have at most {MAX_SIGNED_LEN} bytes; sign a digest instead"),
+            });
+        }
+        let signer = self.inner.principal_signer(identity.org, &identity.name)?;
+        SignedStatement::sign(&signer, identity.acting_id(), purpose, signed_at, message)
+    }
+
+    /// The principal of an organization with this SPIFFE id, which may be that of an
+    /// instance of an agent.
+    pub fn known_principal(
+        &self,
+        org: OrgId,
+        id: &str,
+    ) -> Result<Option<KnownPrincipal>, NhiError> {
+        let inner = &self.inner;
+        let domain = organization_id(&inner.config.trust_domain, org);
+        let path = id.strip_prefix(&domain).and_then(|id| id.strip_prefix('/'));
+        let mut parts = path.into_iter().flat_map(|path| path.split('/'));
+        let (Some(_), Some(name)) = (parts.next(), parts.next()) else {
+            return Ok(None);
+        };
+        let Ok(name) = name.parse::<PrincipalName>() else {
+            return Ok(None);
+        };
+        let registry = inner.registry.read();
+        let Some(entry) = registry.org(org)?.principals.get(&name) else {
+            return Ok(None);
+        };
+        let principal = &entry.principal;
+        let is_this = match principal.kind {
+            PrincipalType::Human => id == principal.spiffe_id,
+            PrincipalType::Agent => instance_in(id, &principal.spiffe_id).is_some(),
+        };
+        if !is_this {
+            return Ok(None);
+        }
+        let key = PublicKey {
+            kid: key_id(&principal.verifying_key)?,
+            key: principal.verifying_key.clone(),
+        };
+        Ok(Some(KnownPrincipal {
+            name,
+            kind: principal.kind,
+            suspended: entry.standing.is_suspended(),
+            revoked: entry.standing.is_revoked(),
+            keys: PublicKeys {
+                spiffe_id: principal.spiffe_id.clone(),
+                keys: vec![key],
+            },
+        }))
+    }
+}
