@@ -19,6 +19,7 @@ mod full_disk;
 mod grpc;
 mod harness;
 mod limits;
+mod narrowed;
 mod people;
 mod policies;
 mod policy_eval;

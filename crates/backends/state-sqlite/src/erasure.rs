@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use creto_audit::SealedHead;
+use creto_audit::{SealedHead, SearchField};
 use creto_governor::{Erasure, SubjectStore};
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, SubjectId};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -339,7 +339,8 @@ fn terms(
             row.get(1).map_err(sql)?,
             row.get(2).map_err(sql)?,
         );
-        if leaves.contains(&term.2) {
+        // The kind stands in the leaf itself.
+        if term.0 != i64::from(SearchField::Kind as u8) && leaves.contains(&term.2) {
             found.of_person.push(term.clone());
         }
         found.last = Some(term);

@@ -553,6 +553,18 @@ fn leans(kind: &str, unread: &str) -> bool {
     }
 }
 
+/// The name of the file beside the log that a record refers to, when it refers to one.
+pub(crate) fn refers_to(record: &Value) -> Option<String> {
+    let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str);
+    match text("/kind")? {
+        "invoice.issued" => Some(invoice_path(text("/body/id")?.parse().ok()?)),
+        "policy.published" | "policy.rolled_back" | "policy.reloaded" => {
+            Some(policies_path(text("/body/digest")?))
+        }
+        _ => None,
+    }
+}
+
 const INVOICES: &str = "invoices/";
 const POLICIES: &str = "policies/";
 

@@ -16,7 +16,9 @@ use creto_types::{PrincipalName, Quantity};
 
 use crate::arguments::{ExpiresIn, Instant, MountArgument, RightArgument, VariableArgument};
 
-pub(crate) use audit::{AuditCommand, CheckProofArgs, SearchArgs, WatchArgs, WitnessArgs};
+pub(crate) use audit::{
+    AuditCommand, CheckProofArgs, FilterArgs, SearchArgs, WatchArgs, WitnessArgs,
+};
 pub(crate) use crypto::CryptoCommand;
 pub(crate) use human::{HumanCommand, HumanOut};
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};

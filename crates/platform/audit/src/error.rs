@@ -127,6 +127,16 @@ pub enum AuditError {
     /// The service was opened without a search index ([`crate::Audit::index_with`]).
     #[error("this log keeps no search index")]
     NotIndexed,
+    /// The search index has not got to the end of the log for long.
+    #[error("the search index of {org} has {searched} of {size} leaves and is not getting on")]
+    IndexBehind {
+        /// Whose log.
+        org: OrgId,
+        /// The leaves that can be found.
+        searched: u64,
+        /// The leaves there are.
+        size: u64,
+    },
     /// The service has stopped.
     #[error("the audit log has stopped")]
     Stopped,
@@ -145,7 +155,7 @@ impl Classify for AuditError {
             | Self::UnknownSize { .. }
             | Self::NotIndexed
             | Self::AttachmentName { .. } => Class::Permanent,
-            Self::TraceFailing(_) | Self::Stopped => Class::Transient,
+            Self::TraceFailing(_) | Self::IndexBehind { .. } | Self::Stopped => Class::Transient,
         }
     }
 
@@ -163,6 +173,7 @@ impl Classify for AuditError {
             Self::AttachmentName { .. } => "attachment_name_invalid",
             Self::TraceFailing(_) => "trace_unavailable",
             Self::NotIndexed => "log_not_indexed",
+            Self::IndexBehind { .. } => "log_index_behind",
             Self::Stopped => "audit_stopped",
         }
     }

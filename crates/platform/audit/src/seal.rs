@@ -79,15 +79,29 @@ impl Sealer {
     /// With keys that everybody knows.
     #[cfg(feature = "test-util")]
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "the digits are a key")]
     pub fn for_tests() -> Self {
+        Self::for_tests_with("7", "A256GCM")
+    }
+
+    /// With the root key of one digit, over and over, and this cipher for new payloads;
+    /// both are read.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "tests name what there is")]
+    pub fn for_tests_with(digit: &str, cipher: &str) -> Self {
         let random = Arc::new(creto_types::SystemRandom);
         let provider = Arc::new(creto_crypto::AwsLcProvider::new(random));
-        let root = creto_crypto::RootKey::from_hex(&"7".repeat(64)).expect("it is hexadecimal");
+        let root = creto_crypto::RootKey::from_hex(&digit.repeat(64)).expect("it is hexadecimal");
+        let new = cipher.parse().expect("it is a cipher");
+        let both = [AeadAlgorithm::Aes256Gcm, AeadAlgorithm::ChaCha20Poly1305];
+        let algorithms = AllowedAlgorithms {
+            aead: Allowed::new(new, both).expect("it is one of both"),
+            ..AllowedAlgorithms::default()
+        };
         Self::new(
             Arc::new(creto_crypto::LocalKeystore::new(root, provider.clone())),
             provider,
-            &AllowedAlgorithms::default(),
+            &algorithms,
         )
     }
 

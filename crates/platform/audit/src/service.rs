@@ -370,23 +370,50 @@ impl Audit {
         self.export_some(org, attachments, None).await
     }
 
+    /// As [`Audit::export`], with the payloads of those records alone that say what is
+    /// asked for; the pages of the query are not looked at. Every leaf is there, so that
+    /// the bundle proves as much as a whole one. `refers` gives the name of the attachment
+    /// that a record refers to: others stay out.
+    pub async fn export_matching(
+        &self,
+        org: OrgId,
+        attachments: Vec<(String, Vec<u8>)>,
+        query: &SearchQuery,
+        refers: &(dyn Fn(&serde_json::Value) -> Option<String> + Send + Sync),
+    ) -> Result<BTreeMap<String, Vec<u8>>, AuditError> {
+        self.export_some(org, attachments, Some((query, refers)))
+            .await
+    }
+
     async fn export_some(
         &self,
         org: OrgId,
         attachments: Vec<(String, Vec<u8>)>,
-        only: Option<(BTreeSet<u64>, BTreeMap<String, String>)>,
+        narrowed: Option<(&SearchQuery, bundle::Refers<'_>)>,
     ) -> Result<BTreeMap<String, Vec<u8>>, AuditError> {
         self.tracer.flush().await?;
         let (keys, names) = self.shared.keys_of(org)?;
         for _ in 0..EXPORTED_ANEW {
+            let head = self.shared.advance(org).await?;
+            let only = match narrowed {
+                None => None,
+                Some((query, refers)) => {
+                    let follower = self.shared.follower.get().ok_or(AuditError::NotIndexed)?;
+                    Some(bundle::Only {
+                        leaves: search::all(follower, org, query, head.size).await?,
+                        filter: query.named(),
+                        refers,
+                    })
+                }
+            };
             let source = bundle::Source {
                 org,
                 journal: &*self.shared.stores.journal,
                 keys: &keys,
                 names: &names,
-                head: self.shared.advance(org).await?,
+                head,
                 at: self.shared.clock.now(),
-                only: only.clone(),
+                only,
             };
             if let Some(files) = bundle::export(source, attachments.clone()).await? {
                 return Ok(files);

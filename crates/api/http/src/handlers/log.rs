@@ -117,6 +117,31 @@ pub(crate) struct RecordsQuery {
     limit: Option<usize>,
 }
 
+/// Of which records an export is to have the payloads: those that say all of what is
+/// given. Of all when nothing is.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExportQuery {
+    /// Who did it, or the agent that the record is about.
+    agent: Option<String>,
+    /// Somebody in the chain of delegations behind it, or the id of one of them.
+    member: Option<String>,
+    /// The name of an action.
+    action: Option<String>,
+    /// The id of a resource; one with a type also as `TYPE::ID`.
+    resource: Option<String>,
+    /// What was decided, for example `allow` or `deny`.
+    outcome: Option<String>,
+    /// The kind of the record, for example `action.decided`.
+    kind: Option<String>,
+    /// Only what has its place in the log since then.
+    #[schemars(with = "Option<String>")]
+    since: Option<Timestamp>,
+    /// Only what had its place in the log before then.
+    #[schemars(with = "Option<String>")]
+    until: Option<Timestamp>,
+}
+
 /// A record and its place.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct FoundRecord {
@@ -231,20 +256,15 @@ pub(crate) async fn records(
 ) -> Reply<RecordsAnswer> {
     let limit = limit(query.limit, 100)?;
     let before = parse_after(query.after.as_deref())?.map(LeafIndex);
-    let terms = [
-        (SearchField::Agent, query.agent),
-        (SearchField::Member, query.member),
-        (SearchField::Action, query.action),
-        (SearchField::Resource, query.resource),
-        (SearchField::Outcome, query.outcome),
-        (SearchField::Kind, query.kind),
-    ];
-    let terms = terms
-        .into_iter()
-        .filter_map(|(field, value)| Some(SearchTerm::new(field, value?)))
-        .collect();
     let query = SearchQuery {
-        terms,
+        terms: terms([
+            (SearchField::Agent, query.agent),
+            (SearchField::Member, query.member),
+            (SearchField::Action, query.action),
+            (SearchField::Resource, query.resource),
+            (SearchField::Outcome, query.outcome),
+            (SearchField::Kind, query.kind),
+        ]),
         since: query.since,
         until: query.until,
         before,
@@ -268,11 +288,37 @@ pub(crate) async fn records(
     }))
 }
 
+/// What is asked for, out of what may be.
+fn terms<const N: usize>(given: [(SearchField, Option<String>); N]) -> Vec<SearchTerm> {
+    let given = given.into_iter();
+    given
+        .filter_map(|(field, value)| Some(SearchTerm::new(field, value?)))
+        .collect()
+}
+
 pub(crate) async fn export(
     State(app): State<Shared>,
     Authenticated(caller): Authenticated,
+    Params(query): Params<ExportQuery>,
 ) -> Reply<ExportAnswer> {
-    let files = app.governor.export(&caller).await?;
+    let query = SearchQuery {
+        terms: terms([
+            (SearchField::Agent, query.agent),
+            (SearchField::Member, query.member),
+            (SearchField::Action, query.action),
+            (SearchField::Resource, query.resource),
+            (SearchField::Outcome, query.outcome),
+            (SearchField::Kind, query.kind),
+        ]),
+        since: query.since,
+        until: query.until,
+        ..SearchQuery::default()
+    };
+    let narrowed = !query.terms.is_empty() || query.since.is_some() || query.until.is_some();
+    let files = app
+        .governor
+        .export(&caller, narrowed.then_some(&query))
+        .await?;
     let encoded = files
         .into_iter()
         .map(|(path, bytes)| (path, STANDARD.encode(bytes)))

@@ -588,9 +588,10 @@ fn log_routes() -> [Route; 7] {
         Route::get(
             "/v1/audit/export",
             "export_evidence",
-            "The evidence bundle that `creto verify` checks offline",
+            "The evidence bundle that `creto verify` checks offline; of some payloads only, if asked",
             |f| on(f, log::export),
         )
+        .query::<log::ExportQuery>()
         .gives::<log::ExportAnswer>()
         .within(EXPORT),
     ]

@@ -1,16 +1,12 @@
 //! Payloads lie sealed beside their leaves, each under the key of whose record it is.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use creto_audit::{Journal as _, RecordClass, Sealer, conformance};
 use creto_consensus::Sequencer as _;
-use creto_crypto::{
-    AeadAlgorithm, Allowed, AllowedAlgorithms, AwsLcProvider, LocalKeystore, RootKey,
-};
 use creto_governor::CommitStore as _;
 use creto_state_sqlite::{Database, SqliteGovernor, SqliteJournal, SqliteSequencer};
-use creto_types::{Commit, Evidence, OrgId, SeededRandom, StoreError, SubjectId};
+use creto_types::{Commit, Evidence, OrgId, StoreError, SubjectId};
 use serde_json::{Value, json};
 
 use crate::sqlite;
@@ -24,18 +20,6 @@ fn record(org: OrgId, kind: &str, actor: &str, body: Value) -> Evidence {
         body,
         ..conformance::record(org, 0)
     }
-}
-
-fn sealer(root: &str, new: AeadAlgorithm) -> Sealer {
-    let provider = Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(8))));
-    let root = RootKey::from_hex(&root.repeat(64)).unwrap();
-    let keystore = Arc::new(LocalKeystore::new(root, provider.clone()));
-    let both = [AeadAlgorithm::Aes256Gcm, AeadAlgorithm::ChaCha20Poly1305];
-    let algorithms = AllowedAlgorithms {
-        aead: Allowed::new(new, both).unwrap(),
-        ..AllowedAlgorithms::default()
-    };
-    Sealer::new(keystore, provider, &algorithms)
 }
 
 fn subject(leaf: &[u8]) -> SubjectId {
@@ -81,12 +65,11 @@ async fn no_payload_is_readable_in_the_files() {
 /// Another cipher for new payloads leaves the old ones readable; another root key none.
 #[tokio::test]
 async fn payloads_are_read_by_the_cipher_they_name_and_the_key_they_have() {
-    use AeadAlgorithm::{Aes256Gcm, ChaCha20Poly1305};
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.db");
     let org = conformance::org(1);
-    for new in [Aes256Gcm, ChaCha20Poly1305, Aes256Gcm] {
-        let db = Database::open_with(&path, sealer("1", new)).unwrap();
+    for new in ["A256GCM", "ChaCha20-Poly1305", "A256GCM"] {
+        let db = Database::open_with(&path, Sealer::for_tests_with("1", new)).unwrap();
         let journal = SqliteJournal::new(db);
         let records = vec![conformance::record(org, 7)];
         let appended = journal.append(RecordClass::Evidence, records);
@@ -97,7 +80,9 @@ async fn payloads_are_read_by_the_cipher_they_name_and_the_key_they_have() {
             assert!(stored.read().unwrap().whole().is_some());
         }
     }
-    let journal = SqliteJournal::new(Database::open_with(&path, sealer("2", Aes256Gcm)).unwrap());
+    let journal = SqliteJournal::new(
+        Database::open_with(&path, Sealer::for_tests_with("2", "A256GCM")).unwrap(),
+    );
     let refused = journal.records(org, 0, 9).await;
     assert!(
         matches!(refused, Err(StoreError::Corrupt { .. })),

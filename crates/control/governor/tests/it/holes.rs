@@ -54,6 +54,7 @@ async fn full() -> World {
         .settle(&world.bot, decided.action_id, 1, None)
         .await;
     settled.expect("settles");
+    world.clock.advance(Duration::from_secs(1));
     let invoice = InvoiceRequest {
         from: "2026-01-01T00:00:00Z".parse().expect("an instant"),
         to: None,

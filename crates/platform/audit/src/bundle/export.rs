@@ -12,7 +12,7 @@ use crate::head::HeadKeys;
 use crate::payload::join;
 use crate::record::read_leaf;
 use crate::tree::LogTree;
-use crate::{AuditError, Checkpointed, Content, Journal, LogKeys, StoredRecord, Withheld};
+use crate::{AuditError, Checkpointed, Content, Journal, LogKeys, Record, StoredRecord, Withheld};
 
 /// Leaves read from the journal at a time.
 const CHUNK: usize = 512;
@@ -25,9 +25,21 @@ pub(crate) struct Source<'a> {
     pub(crate) names: &'a HeadKeys,
     pub(crate) head: Checkpointed,
     pub(crate) at: Timestamp,
-    /// The only leaves whose payloads are disclosed, and what they were chosen by; all
-    /// when absent.
-    pub(crate) only: Option<(BTreeSet<u64>, BTreeMap<String, String>)>,
+    /// Which payloads are disclosed; all when absent.
+    pub(crate) only: Option<Only<'a>>,
+}
+
+/// The name of the attachment that a record refers to.
+pub(crate) type Refers<'a> = &'a (dyn Fn(&serde_json::Value) -> Option<String> + Send + Sync);
+
+/// What is disclosed of a log when not all is.
+pub(crate) struct Only<'a> {
+    /// The leaves whose payloads are.
+    pub(crate) leaves: BTreeSet<u64>,
+    /// What they were chosen by: names and values of a search.
+    pub(crate) filter: BTreeMap<String, String>,
+    /// Attachments come along with the records that refer to them.
+    pub(crate) refers: Refers<'a>,
 }
 
 /// What a bundle is made of once the leaves were read.
@@ -75,6 +87,13 @@ pub(crate) async fn export(
         return Err(corrupt(org, CHECKPOINT, detail));
     }
     payloads.finish(&mut files)?;
+    if source.only.is_some() {
+        let named = &payloads.referred;
+        files.retain(|path, _| {
+            let attachment = path.strip_prefix(ATTACHMENTS);
+            attachment.is_none_or(|name| named.contains(name))
+        });
+    }
     let (_, unexplained) = payloads.absent.explained(source.only.is_some());
     if !unexplained.is_empty() {
         return Ok(None);
@@ -86,7 +105,7 @@ pub(crate) async fn export(
         root: hex::encode(source.head.root),
         exported_at: source.at,
         payloads: Some(Scope {
-            filter: source.only.map(|(_, filter)| filter),
+            filter: source.only.as_ref().map(|only| only.filter.clone()),
         }),
     };
     files.insert(CHECKPOINT.to_owned(), source.head.note);
@@ -100,9 +119,11 @@ pub(crate) async fn export(
 }
 
 /// The payloads beside the entries.
-struct Payloads {
+struct Payloads<'a> {
     org: OrgId,
-    only: Option<BTreeSet<u64>>,
+    only: Option<&'a Only<'a>>,
+    /// The attachments that disclosed records refer to, when not all are disclosed.
+    referred: BTreeSet<String>,
     size: u64,
     absent: Absent,
     /// Of the entries that make one file.
@@ -111,11 +132,12 @@ struct Payloads {
     sealed: bool,
 }
 
-impl Payloads {
-    fn new(source: &Source<'_>) -> Self {
+impl<'a> Payloads<'a> {
+    fn new(source: &'a Source<'_>) -> Self {
         Self {
             org: source.org,
-            only: source.only.as_ref().map(|(leaves, _)| leaves.clone()),
+            only: source.only.as_ref(),
+            referred: BTreeSet::new(),
             size: 0,
             absent: Absent::default(),
             edge: Vec::new(),
@@ -133,7 +155,7 @@ impl Payloads {
             |fault: &dyn ToString| corrupt(self.org, format!("leaf {index}"), fault.to_string());
         let leaf = read_leaf(&stored.leaf, self.org, index).map_err(|error| fault(&error))?;
         let head = leaf.sealed.clone();
-        let disclosed = self.only.as_ref().is_none_or(|only| only.contains(&index))
+        let disclosed = self.only.is_none_or(|only| only.leaves.contains(&index))
             || head.as_ref().is_some_and(|head| is_reason(&head.kind));
         let content = match &stored.content {
             Content::Opened(_) if !disclosed => Content::Withheld(Withheld::NotDisclosed),
@@ -143,6 +165,9 @@ impl Payloads {
         self.absent
             .take(index, head.as_ref(), &record)
             .map_err(|error| fault(&error))?;
+        if let (Some(only), Record::Whole(whole)) = (self.only, &record) {
+            self.referred.extend((only.refers)(whole));
+        }
         self.sealed |= head.is_some();
         self.edge.push(match content {
             Content::Opened(opening) => opening.to_bytes(),
