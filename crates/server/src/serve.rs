@@ -13,7 +13,7 @@ use creto_audit::{AskedWitness, Audit, AuditConfig, AuditError};
 use creto_authz::Authz;
 use creto_errors::{Class, Classify};
 use creto_governor::{
-    Bindings, GovernError, GovernedEgress, Governor, GovernorConfig, Parts, PolicyShadow,
+    Bindings, GovernError, GovernedEgress, Governor, GovernorConfig, Parts, PolicyShadow, Retention,
 };
 use creto_grpc::Grpc;
 use creto_ingress::Hosts;
@@ -27,6 +27,7 @@ use creto_state_sqlite::{
 };
 use creto_telemetry::{LogConfig, Metrics, TelemetryError};
 use creto_tiles_fs::FsTiles;
+use creto_types::{Clock, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -39,8 +40,13 @@ use crate::platform::{NhiLogKeys, Platform};
 /// How often time alone is looked at: reservations and requests that run out.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// After how many sweeps it is looked again for what is left of people who were erased.
-const ERASED_EACH: u32 = 60;
+/// How often it is looked for payloads that are to be gone.
+const REMOVAL_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The same when some could not go yet: the search index follows within moments.
+const UNFINISHED_INTERVAL: Duration = Duration::from_secs(1);
+
+const SECONDS_A_DAY: i64 = 86_400;
 
 /// How long open requests may take once the server was told to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -166,6 +172,7 @@ pub async fn serve(
     };
     let public_entries = config.audit.entries;
     let urls = config.external_urls.clone();
+    let retention = config.retention;
     let watched = config.watch_policies.then(|| config.policy_dir.clone());
     let (governor, audit, router) = assemble(config, &platform, address).await?;
     let first = policies.digest.clone();
@@ -177,6 +184,12 @@ pub async fn serve(
         let following = crate::reload::follow(Arc::clone(&governor), directory, first);
         tokio::spawn(until_stopped(following, stopping.clone()))
     });
+    let payloads = Payloads {
+        governor: Arc::clone(&governor),
+        retention,
+        clock: Arc::clone(&platform.clock),
+    };
+    let remover = tokio::spawn(until_stopped(payloads.remove(), stopping.clone()));
     let sweeper = tokio::spawn(sweep(Arc::clone(&governor), stopping));
     let grpc = grpc_listener.map(|(listener, address)| {
         let grpc = Grpc::new(
@@ -203,6 +216,7 @@ pub async fn serve(
     drop(stop);
     // The sweeper ends with the channel; its last round is finished first.
     let _ = sweeper.await;
+    let _ = remover.await;
     if let Some(watcher) = watcher {
         let _ = watcher.await;
     }
@@ -365,10 +379,7 @@ async fn until_stopped(work: impl Future<Output = ()>, stopping: watch::Receiver
 }
 
 async fn sweep(governor: Arc<Governor>, mut stopping: watch::Receiver<()>) {
-    // Something may be left of people who were erased before this start.
-    let mut erased = Erased::default();
     loop {
-        erased.sweep(&governor).await;
         tokio::select! {
             () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             // The channel closes, nothing is ever sent.
@@ -384,31 +395,52 @@ async fn sweep(governor: Arc<Governor>, mut stopping: watch::Receiver<()>) {
     }
 }
 
-/// Removes what is left of people who were erased. Little is, and rarely: it is looked
-/// for at the start, and then now and then.
-#[derive(Default)]
-struct Erased {
-    pause: u32,
+/// Removes payloads that were kept long enough, and what is left of people who were
+/// erased, also before this start.
+struct Payloads {
+    governor: Arc<Governor>,
+    retention: Retention,
+    clock: Arc<dyn Clock>,
 }
 
-impl Erased {
-    async fn sweep(&mut self, governor: &Governor) {
-        if self.pause > 0 {
-            self.pause -= 1;
-            return;
+impl Payloads {
+    /// Little is to go, and rarely: it is looked for now and then.
+    async fn remove(self) {
+        // The day, counted from 1970, on which payloads were last ended.
+        let mut ended = None;
+        loop {
+            let removed = match self.end(&mut ended).await {
+                Ok(()) => self.governor.sweep_erased().await,
+                Err(error) => Err(error),
+            };
+            let pause = match removed {
+                Ok(true) => REMOVAL_INTERVAL,
+                Ok(false) => UNFINISHED_INTERVAL,
+                Err(error) => {
+                    tracing::error!(
+                        code = error.code(),
+                        error = &error as &dyn std::error::Error,
+                        "payloads that are to be gone cannot be removed; it is tried again"
+                    );
+                    REMOVAL_INTERVAL
+                }
+            };
+            tokio::time::sleep(pause).await;
         }
-        self.pause = match governor.sweep_erased().await {
-            Ok(true) => ERASED_EACH,
-            Ok(false) => 0,
-            Err(error) => {
-                tracing::error!(
-                    code = error.code(),
-                    error = &error as &dyn std::error::Error,
-                    "what is left of people who were erased cannot be removed; it is tried again"
-                );
-                0
-            }
-        };
+    }
+
+    /// Once a day.
+    async fn end(&self, ended: &mut Option<i64>) -> Result<(), GovernError> {
+        let day = self.clock.now().as_second().div_euclid(SECONDS_A_DAY);
+        if self.retention.is_for_ever() || *ended == Some(day) {
+            return Ok(());
+        }
+        if let Ok(midnight) = Timestamp::from_second(day * SECONDS_A_DAY) {
+            let retention = &self.retention;
+            self.governor.expire_payloads(retention, midnight).await?;
+        }
+        *ended = Some(day);
+        Ok(())
     }
 }
 

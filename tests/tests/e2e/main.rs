@@ -25,6 +25,7 @@ mod policies;
 mod policy_eval;
 mod prekeys;
 mod restart;
+mod retention;
 mod revocation;
 mod rotation;
 mod secrets;

@@ -18,6 +18,16 @@ CREATE UNIQUE INDEX subjects_by_person ON subjects (org, person) WHERE person IS
 -- that are in clear, and where it was kept long enough.
 ALTER TABLE journal ADD COLUMN sealed BLOB;
 
+-- The last leaf of each log whose payload was kept long enough, by class. Below `swept`
+-- nothing is left of such payloads.
+CREATE TABLE expiries (
+    org     TEXT    NOT NULL,
+    class   TEXT    NOT NULL CHECK (class IN ('evidence', 'trace')),
+    through INTEGER NOT NULL,
+    swept   INTEGER NOT NULL,
+    PRIMARY KEY (org, class)
+) STRICT, WITHOUT ROWID;
+
 -- Persons who were erased, by the leaf that says so, until nothing else is kept of them
 -- that can go: search terms, and what their requests for a human held.
 CREATE TABLE erasures (

@@ -1,19 +1,21 @@
 //! Erasing a person: the key of the payloads goes at once, with every copy of it in the
 //! files; what else was kept of the person goes right after, however often that is begun.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use creto_audit::{SealedHead, SearchField};
-use creto_governor::{Erasure, SubjectStore};
-use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, SubjectId};
+use creto_audit::{RecordClass, SealedHead, SearchField};
+use creto_governor::{Erasure, Expiry, SubjectStore};
+use creto_types::{
+    Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, SubjectId, Timestamp,
+};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::Database;
 use crate::database::{admit_commit, corrupt, record_commit, sql};
 use crate::leaves::{LEAVES, leaf_of};
 use crate::nhi::{exists, one};
+use crate::retention;
 use crate::subjects::Change;
 
 /// Leaves, or terms, that are looked at in one step.
@@ -22,7 +24,7 @@ const STEP: usize = 4_096;
 /// Whose records there are, in this database.
 #[derive(Clone, Debug)]
 pub struct SqliteSubjects {
-    db: Arc<Database>,
+    pub(crate) db: Arc<Database>,
 }
 
 impl SqliteSubjects {
@@ -68,9 +70,26 @@ impl SubjectStore for SqliteSubjects {
         Ok(receipt)
     }
 
+    async fn expirable(
+        &self,
+        org: OrgId,
+        class: RecordClass,
+        before: Timestamp,
+    ) -> Result<Option<LeafIndex>, StoreError> {
+        self.db
+            .read(move |connection| retention::expirable(connection, org, class, before))
+            .await
+    }
+
+    async fn expire(&self, expiry: Expiry, commit: Commit) -> Result<Receipt, StoreError> {
+        self.db
+            .write(move |change| retention::expire(change, &expiry, &commit))
+            .await
+    }
+
     async fn sweep(&self) -> Result<bool, StoreError> {
         let rows = self.db.read(pending).await?;
-        let mut swept = true;
+        let mut swept = self.sweep_expired().await?;
         for row in rows {
             swept &= self.sweep_one(row).await?;
         }
@@ -203,15 +222,31 @@ impl SqliteSubjects {
     /// What the search index has of the person's leaves. It follows the journal: only when
     /// it is past the erasure can nothing come that was read before.
     async fn sweep_terms(&self, erased: Erased) -> Result<bool, StoreError> {
-        let org = erased.org.clone();
-        let log: Option<(i64, i64)> = self
-            .db
+        let indexed = self.indexed(&erased.org).await?;
+        let Some((log, _)) = indexed.filter(|(_, covered)| *covered > erased.leaf) else {
+            return Ok(false);
+        };
+        let subject: SubjectId = erased.subject.parse().map_err(|e| corrupt("subject", e))?;
+        let of_person = move |leaf: &[u8]| {
+            let head = SealedHead::of(leaf)?;
+            Ok(head.is_some_and(|head| head.subject == subject))
+        };
+        let places = self.places(log, 0, erased.leaf, of_person).await?;
+        self.remove_terms(log, Arc::new(places)).await?;
+        Ok(true)
+    }
+
+    /// The number of the organization's log, and how many of its leaves are in the search
+    /// index.
+    pub(crate) async fn indexed(&self, org: &str) -> Result<Option<(i64, i64)>, StoreError> {
+        let org = org.to_owned();
+        self.db
             .read(move |connection| {
                 connection
                     .prepare_cached(
-                        "SELECT logs.number, search_covered.leaves FROM logs
-                         JOIN search_covered ON search_covered.log = logs.number
-                         WHERE logs.org = ?1",
+                        "SELECT logs.number, coalesce(search_covered.leaves, 0)
+                         FROM logs LEFT JOIN search_covered
+                         ON search_covered.log = logs.number WHERE logs.org = ?1",
                     )
                     .and_then(|mut s| {
                         s.query_row([org], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -219,55 +254,28 @@ impl SqliteSubjects {
                     })
                     .map_err(sql)
             })
-            .await?;
-        let Some((log, _)) = log.filter(|(_, covered)| *covered > erased.leaf) else {
-            return Ok(false);
-        };
-        let leaves = Arc::new(self.leaves(log, &erased).await?);
-        // Field, value and leaf of the last term that was looked at.
-        let mut after = (0_i64, String::new(), -1_i64);
-        loop {
-            let (from, of) = (after.clone(), Arc::clone(&leaves));
-            let step = self
-                .db
-                .read(move |connection| terms(connection, log, &from, &of))
-                .await?;
-            let Some(last) = step.last else {
-                return Ok(true);
-            };
-            after = last;
-            if !step.of_person.is_empty() {
-                self.db
-                    .write(move |change| {
-                        let mut delete = change
-                            .prepare_cached(
-                                "DELETE FROM search
-                                 WHERE log = ?1 AND field = ?2 AND value = ?3 AND leaf = ?4",
-                            )
-                            .map_err(sql)?;
-                        for (field, value, leaf) in &step.of_person {
-                            delete
-                                .execute(params![log, field, value, leaf])
-                                .map_err(sql)?;
-                        }
-                        Ok(())
-                    })
-                    .await?;
-            }
-        }
+            .await
     }
 
-    /// The places of the person's leaves, up to the erasure.
-    async fn leaves(&self, log: i64, erased: &Erased) -> Result<HashSet<i64>, StoreError> {
-        let subject: SubjectId = erased.subject.parse().map_err(|e| corrupt("subject", e))?;
-        let mut found = HashSet::new();
-        let mut next = 0;
-        while next <= erased.leaf {
-            let end = erased.leaf;
-            let (of_person, reached) = self
+    /// The places from `from` through `end` whose leaves `of` accepts.
+    pub(crate) async fn places<F>(
+        &self,
+        log: i64,
+        from: i64,
+        end: i64,
+        of: F,
+    ) -> Result<Places, StoreError>
+    where
+        F: Fn(&[u8]) -> Result<bool, StoreError> + Clone + Send + 'static,
+    {
+        let mut places = Places::new(from);
+        let mut next = from;
+        while next <= end {
+            let of = of.clone();
+            let (found, reached) = self
                 .db
                 .read(move |connection| {
-                    let mut of_person = Vec::new();
+                    let mut found = Vec::new();
                     let mut reached = end;
                     let mut statement = connection
                         .prepare_cached(
@@ -284,21 +292,114 @@ impl SqliteSubjects {
                     while let Some(row) = rows.next().map_err(sql)? {
                         let leaf = row.get(0).map(leaf_of).map_err(sql)?;
                         let bytes: Vec<u8> = row.get(1).map_err(sql)?;
-                        if SealedHead::of(&bytes)?.is_some_and(|head| head.subject == subject) {
-                            of_person.push(leaf);
+                        if of(&bytes)? {
+                            found.push(leaf);
                         }
                         count += 1;
                         if count == STEP {
                             reached = leaf;
                         }
                     }
-                    Ok((of_person, reached))
+                    Ok((found, reached))
                 })
                 .await?;
-            found.extend(of_person);
+            found.into_iter().for_each(|leaf| places.insert(leaf));
             next = reached + 1;
         }
-        Ok(found)
+        Ok(places)
+    }
+
+    /// Removes what the search index has of these leaves, but their kinds, which they say
+    /// themselves.
+    pub(crate) async fn remove_terms(
+        &self,
+        log: i64,
+        places: Arc<Places>,
+    ) -> Result<(), StoreError> {
+        // Field, value and leaf of the last term that was looked at.
+        let mut after = (0_i64, String::new(), -1_i64);
+        loop {
+            let (from, of) = (after.clone(), Arc::clone(&places));
+            let step = self
+                .db
+                .read(move |connection| terms(connection, log, &from, &of))
+                .await?;
+            let Some(last) = step.last else {
+                return Ok(());
+            };
+            after = last;
+            if !step.found.is_empty() {
+                self.db
+                    .write(move |change| {
+                        let mut delete = change
+                            .prepare_cached(
+                                "DELETE FROM search
+                                 WHERE log = ?1 AND field = ?2 AND value = ?3 AND leaf = ?4",
+                            )
+                            .map_err(sql)?;
+                        for (field, value, leaf) in &step.found {
+                            delete
+                                .execute(params![log, field, value, leaf])
+                                .map_err(sql)?;
+                        }
+                        Ok(())
+                    })
+                    .await?;
+            }
+        }
+    }
+}
+
+/// Some places of one log: a bit for each, so that millions are few megabytes.
+#[derive(Debug)]
+pub(crate) struct Places {
+    first: i64,
+    bits: Vec<u64>,
+}
+
+impl Places {
+    /// None, from this place on.
+    fn new(first: i64) -> Self {
+        Self {
+            first,
+            bits: Vec::new(),
+        }
+    }
+
+    /// The word and the bit of a place; none for one before the first.
+    fn bit(&self, place: i64) -> Option<(usize, u64)> {
+        let offset = u64::try_from(place.checked_sub(self.first)?).ok()?;
+        let word = usize::try_from(offset / 64).ok()?;
+        Some((word, 1 << (offset % 64)))
+    }
+
+    fn insert(&mut self, place: i64) {
+        let Some((word, bit)) = self.bit(place) else {
+            return;
+        };
+        if word >= self.bits.len() {
+            self.bits.resize(word + 1, 0);
+        }
+        if let Some(bits) = self.bits.get_mut(word) {
+            *bits |= bit;
+        }
+    }
+
+    fn contains(&self, place: i64) -> bool {
+        let found = self.bit(place);
+        found.is_some_and(|(word, bit)| self.bits.get(word).is_some_and(|bits| bits & bit != 0))
+    }
+
+    /// All of them, rising.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = i64> {
+        (self.first..)
+            .zip(&self.bits)
+            .flat_map(move |(word, bits)| {
+                let start = self.first + (word - self.first) * 64;
+                (0..64)
+                    .filter(move |bit| bits & (1 << bit) != 0)
+                    .map(move |bit| start + bit)
+            })
     }
 }
 
@@ -306,8 +407,8 @@ type Term = (i64, String, i64);
 
 /// Some terms of a log's search index.
 struct Terms {
-    /// Those of the person's leaves.
-    of_person: Vec<Term>,
+    /// Those of the leaves that are looked for.
+    found: Vec<Term>,
     /// The last that was looked at; none when there was none.
     last: Option<Term>,
 }
@@ -316,7 +417,7 @@ fn terms(
     connection: &Connection,
     log: i64,
     (field, value, leaf): &Term,
-    leaves: &HashSet<i64>,
+    places: &Places,
 ) -> Result<Terms, StoreError> {
     let mut statement = connection
         .prepare_cached(
@@ -329,21 +430,51 @@ fn terms(
     let mut rows = statement
         .query(params![log, field, value, leaf, limit])
         .map_err(sql)?;
-    let mut found = Terms {
-        of_person: Vec::new(),
+    let mut terms = Terms {
+        found: Vec::new(),
         last: None,
     };
+    let kind = i64::from(SearchField::Kind as u8);
     while let Some(row) = rows.next().map_err(sql)? {
         let term: Term = (
             row.get(0).map_err(sql)?,
             row.get(1).map_err(sql)?,
             row.get(2).map_err(sql)?,
         );
-        // The kind stands in the leaf itself.
-        if term.0 != i64::from(SearchField::Kind as u8) && leaves.contains(&term.2) {
-            found.of_person.push(term.clone());
+        if term.0 != kind && places.contains(term.2) {
+            terms.found.push(term.clone());
         }
-        found.last = Some(term);
+        terms.last = Some(term);
     }
-    Ok(found)
+    Ok(terms)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use creto_types::{Randomness as _, SeededRandom};
+
+    use super::*;
+
+    /// Bits hold what a set of numbers holds.
+    #[test]
+    fn places_are_a_set() {
+        let random = SeededRandom::new(23);
+        for first in 0_i64..200 {
+            let mut offsets = vec![0_u8; usize::try_from(first).unwrap_or_default()];
+            random.fill(&mut offsets);
+            let offsets = offsets
+                .into_iter()
+                .map(|offset| first + 3 * i64::from(offset));
+            let all: BTreeSet<i64> = offsets.collect();
+            let mut places = Places::new(first);
+            all.iter().for_each(|place| places.insert(*place));
+            places.insert(first - 1);
+            assert!(places.iter().eq(all.iter().copied()));
+            for place in first - 2..first + 800 {
+                assert_eq!(places.contains(place), all.contains(&place));
+            }
+        }
+    }
 }

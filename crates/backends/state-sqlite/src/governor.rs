@@ -241,7 +241,7 @@ fn error(error: creto_types::IdError) -> Box<dyn std::error::Error + Send + Sync
     Box::new(error)
 }
 
-fn leaf_index(leaf: i64) -> Result<LeafIndex, StoreError> {
+pub(crate) fn leaf_index(leaf: i64) -> Result<LeafIndex, StoreError> {
     Ok(LeafIndex(
         u64::try_from(leaf).map_err(|e| corrupt("leaf index", e))?,
     ))

@@ -29,6 +29,7 @@ mod pool;
 mod prekeys;
 mod principals;
 mod replies;
+mod retention;
 mod search;
 mod secrets;
 mod subjects;

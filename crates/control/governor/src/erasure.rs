@@ -1,16 +1,18 @@
 //! Erasing a person's records: the key of their payloads is destroyed, and every proof
 //! holds as before.
 
-use creto_audit::SUBJECT_ERASED;
+use std::time::Duration;
+
+use creto_audit::{PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED};
 use creto_nhi::{NhiError, PrincipalType};
-use creto_types::{Commit, LeafIndex, PrincipalName, SubjectId, Timestamp};
+use creto_types::{Commit, LeafIndex, OrgId, PrincipalName, SubjectId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::answers::Answer;
 use crate::idempotency::Begun;
-use crate::ports::Erasure;
+use crate::ports::{Erasure, Expiry};
 use crate::suspension::reason;
 use crate::{Call, Caller, GovernError, Governor, IdempotencyKey};
 
@@ -34,6 +36,36 @@ pub struct ErasureAnswer {
     /// Where it lies in the log.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leaf: Option<LeafIndex>,
+}
+
+/// How long payloads of records are kept, in days; for ever when absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Those of evidence.
+    pub evidence: Option<u32>,
+    /// Those of trace records.
+    pub trace: Option<u32>,
+}
+
+impl Retention {
+    const fn classes(&self) -> [(RecordClass, Option<u32>); 2] {
+        [
+            (RecordClass::Evidence, self.evidence),
+            (RecordClass::Trace, self.trace),
+        ]
+    }
+
+    /// Whether all is kept for ever.
+    #[must_use]
+    pub const fn is_for_ever(&self) -> bool {
+        self.evidence.is_none() && self.trace.is_none()
+    }
+}
+
+/// None before the first instant there is: nothing is older.
+fn days_before(at: Timestamp, days: u32) -> Option<Timestamp> {
+    let length = Duration::from_secs(u64::from(days) * 86_400);
+    at.checked_sub(length).ok()
 }
 
 impl Answer for ErasureAnswer {
@@ -104,7 +136,7 @@ impl Governor {
     /// In a task of its own: what begins is ended, though nobody waits any more.
     async fn destroy(
         &self,
-        org: creto_types::OrgId,
+        org: OrgId,
         person: &PrincipalName,
         subject: SubjectId,
         commit: Commit,
@@ -129,8 +161,53 @@ impl Governor {
         Ok(self.committed(org, &receipt))
     }
 
-    /// Removes what else is kept of people who were erased, as far as it can go now.
-    /// Whether nothing is left.
+    /// Ends keeping payloads that were kept long enough, in every organization, on record.
+    /// `today` is the instant at which the day began; those of a day end together, so that
+    /// there is one record of a class a day. They go in [`Governor::sweep_erased`].
+    pub async fn expire_payloads(
+        &self,
+        retention: &Retention,
+        today: Timestamp,
+    ) -> Result<(), GovernError> {
+        for organization in self.parts.nhi.organizations() {
+            for (class, days) in retention.classes() {
+                let Some(before) = days.and_then(|days| days_before(today, days)) else {
+                    continue;
+                };
+                self.expire(organization.id, class, before).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn expire(
+        &self,
+        org: OrgId,
+        class: RecordClass,
+        before: Timestamp,
+    ) -> Result<(), GovernError> {
+        let subjects = &self.parts.subjects;
+        let Some(through) = subjects.expirable(org, class, before).await? else {
+            return Ok(());
+        };
+        // Whoever runs the server says how long, and stands for the owner.
+        let owner = self.parts.nhi.owner(org)?;
+        let body = json!({ "class": class, "through": through, "before": before });
+        let evidence = self
+            .record(org, &owner, PAYLOADS_EXPIRED, None, &body)
+            .await?;
+        let expiry = Expiry {
+            org,
+            class,
+            through,
+        };
+        let receipt = subjects.expire(expiry, Commit::of(evidence)).await?;
+        self.committed(org, &receipt);
+        Ok(())
+    }
+
+    /// Removes payloads that were kept long enough, and what else is kept of people who
+    /// were erased, as far as it can go now. Whether nothing is left.
     pub async fn sweep_erased(&self) -> Result<bool, GovernError> {
         Ok(self.parts.subjects.sweep().await?)
     }

@@ -74,7 +74,7 @@ pub use billing::{InvoiceRequest, UsageQuery};
 pub use caller::{Caller, Origin};
 pub use delegation::{BudgetRequest, DelegateRequest, PrincipalRequest, TokenRequest};
 pub use egress::GovernedEgress;
-pub use erasure::{ErasureAnswer, ErasureRequest};
+pub use erasure::{ErasureAnswer, ErasureRequest, Retention};
 pub use error::GovernError;
 pub use exchange::ExchangeRequest;
 pub use expulsion::{ExpulsionAnswer, ExpulsionRequest};
@@ -99,7 +99,7 @@ pub use policies::{
     TestReport, ValidationAnswer, VerdictAnswer,
 };
 pub use ports::{
-    ActionRecords, CommitStore, Erasure, PolicyStore, PolicyVersion, Replies, SandboxRow,
+    ActionRecords, CommitStore, Erasure, Expiry, PolicyStore, PolicyVersion, Replies, SandboxRow,
     SandboxStore, ServedPolicies, SubjectStore,
 };
 pub use prekeys::{

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use creto_audit::memory::MemoryJournal;
 use creto_audit::{
-    Content, LeafError, Opening, RecordClass, StoredRecord, Withheld, leaf_bytes, sealed_leaf_bytes,
+    Content, LeafError, Opening, RecordClass, StoredRecord, Withheld, is_reason, leaf_bytes,
+    sealed_leaf_bytes,
 };
 use creto_types::memory::MemoryCommits;
 use creto_types::{
     ActionId, Commit, Evidence, HybridTimestamp, LeafIndex, OrgId, PrincipalName, Receipt,
-    StoreError, StoredReply, SubjectId,
+    StoreError, StoredReply, SubjectId, Timestamp,
 };
 use parking_lot::Mutex;
 
 use crate::policies::PolicyFiles;
 use crate::{
-    ActionRecords, CommitStore, Erasure, PolicyStore, PolicyVersion, Replies, SandboxRow,
+    ActionRecords, CommitStore, Erasure, Expiry, PolicyStore, PolicyVersion, Replies, SandboxRow,
     SandboxState, SandboxStore, ServedPolicies, SubjectStore,
 };
 
@@ -30,6 +31,8 @@ pub struct MemoryGovernor {
     policies: Mutex<Policies>,
     /// Who was erased, and by which leaf. A record is its actor's here.
     erased: Mutex<BTreeMap<(OrgId, PrincipalName), LeafIndex>>,
+    /// The last leaf whose payload was kept long enough.
+    expired: Mutex<BTreeMap<OrgId, LeafIndex>>,
     /// Who is suspended, as far as the tests say.
     suspended: Mutex<BTreeSet<(OrgId, PrincipalName)>>,
 }
@@ -50,6 +53,7 @@ impl MemoryGovernor {
             sandboxes: Mutex::default(),
             policies: Mutex::default(),
             erased: Mutex::default(),
+            expired: Mutex::default(),
             suspended: Mutex::default(),
         }
     }
@@ -70,14 +74,20 @@ impl MemoryGovernor {
         let class = RecordClass::Evidence;
         let person = (record.org, record.actor.clone());
         let erased = self.erased.lock().get(&person).copied();
-        let stored = if erased.is_some_and(|by| leaf < by) {
+        let expired = self.expired.lock().get(&record.org).copied();
+        let expired = expired.is_some_and(|through| leaf <= through && !is_reason(&record.kind));
+        let why = match erased {
+            Some(by) if leaf < by => Some(Withheld::Erased),
+            _ => expired.then_some(Withheld::Expired),
+        };
+        let stored = if let Some(why) = why {
             let opening = Opening::of(record, [0; 32]).map_err(broken)?;
             let subject = MemoryJournal::subject(record.org, &record.actor);
             let commitment = opening.commitment();
             StoredRecord {
                 leaf: sealed_leaf_bytes(leaf, ts, class, record, subject, commitment)
                     .map_err(broken)?,
-                content: Content::Withheld(Withheld::Erased),
+                content: Content::Withheld(why),
             }
         } else {
             StoredRecord::clear(leaf_bytes(leaf, ts, class, record).map_err(broken)?)
@@ -111,6 +121,37 @@ impl SubjectStore for MemoryGovernor {
         let receipt = self.commits.apply(&commit)?;
         let leaf = receipt.leaf().unwrap_or(LeafIndex(u64::MAX));
         self.erased.lock().insert(key, leaf);
+        Ok(receipt)
+    }
+
+    async fn expirable(
+        &self,
+        org: OrgId,
+        class: RecordClass,
+        before: Timestamp,
+    ) -> Result<Option<LeafIndex>, StoreError> {
+        // What is committed here is evidence.
+        if class != RecordClass::Evidence {
+            return Ok(None);
+        }
+        let before = HybridTimestamp::of_instant(before);
+        let ended = self.expired.lock().get(&org).copied();
+        let evidence = self.commits.evidence(org);
+        let past: Vec<_> = placed(&evidence).filter(|(.., ts)| *ts < before).collect();
+        let kept = past.iter().any(|(record, leaf, _)| {
+            ended.is_none_or(|ended| *leaf > ended) && !is_reason(&record.kind)
+        });
+        Ok(past.last().map(|(_, leaf, _)| *leaf).filter(|_| kept))
+    }
+
+    async fn expire(&self, expiry: Expiry, commit: Commit) -> Result<Receipt, StoreError> {
+        let mut expired = self.expired.lock();
+        let before = expired.get(&expiry.org);
+        if before.is_some_and(|before| *before >= expiry.through) {
+            return Err(StoreError::Conflict { what: "expiry" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        expired.insert(expiry.org, expiry.through);
         Ok(receipt)
     }
 

@@ -2,7 +2,7 @@
 //! together.
 
 use async_trait::async_trait;
-use creto_audit::StoredRecord;
+use creto_audit::{RecordClass, StoredRecord};
 use creto_types::{
     ActionId, Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply, SubjectId,
     Timestamp,
@@ -184,7 +184,18 @@ pub struct Erasure {
     pub subject: SubjectId,
 }
 
-/// Whose records there are.
+/// Payloads of a class that were kept long enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// The organization.
+    pub org: OrgId,
+    /// Of records of this class.
+    pub class: RecordClass,
+    /// Through this leaf of its log.
+    pub through: LeafIndex,
+}
+
+/// Whose records there are, and how long their payloads.
 #[async_trait]
 pub trait SubjectStore: Send + Sync {
     /// The pseudonym of a person's records; none when there are none that were not erased.
@@ -200,7 +211,23 @@ pub trait SubjectStore: Send + Sync {
     /// person is neither suspended nor revoked, or has another pseudonym by now.
     async fn erase(&self, erasure: Erasure, commit: Commit) -> Result<Receipt, StoreError>;
 
-    /// Removes what else is kept of those who were erased, as far as it can go now.
+    /// The last leaf that has its place before then, if payloads of the class are kept
+    /// there or before that [`SubjectStore::expire`] has not ended. Those of records that
+    /// say why payloads are gone are kept for ever, and do not count.
+    async fn expirable(
+        &self,
+        org: OrgId,
+        class: RecordClass,
+        before: Timestamp,
+    ) -> Result<Option<LeafIndex>, StoreError>;
+
+    /// Ends keeping these payloads, together with the commit or not at all. They are gone,
+    /// and readers find them expired, at the latest when [`SubjectStore::sweep`] says that
+    /// nothing is left. `Conflict` when no more end than did before.
+    async fn expire(&self, expiry: Expiry, commit: Commit) -> Result<Receipt, StoreError>;
+
+    /// Removes payloads whose end is on record, and what else is kept of those who were
+    /// erased, as far as it can go now.
     /// Whether nothing is left; otherwise it is to be called again.
     async fn sweep(&self) -> Result<bool, StoreError>;
 }

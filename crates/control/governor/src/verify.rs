@@ -8,7 +8,7 @@ mod prekeys;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use creto_audit::SUBJECT_ERASED;
+use creto_audit::{PAYLOADS_EXPIRED, SUBJECT_ERASED};
 use creto_crypto::VerifyingKey;
 use creto_metering::{EventId, Invoice, InvoiceId, InvoiceLine};
 use creto_nhi::{LinkId, Principal, PrincipalType, Role, SignedLink, verify_chain};
@@ -188,6 +188,19 @@ impl RecordChecker {
             }
             "role.set" => self.role(&leaf.actor, body(leaf.body)?),
             SUBJECT_ERASED => self.by_owner(&leaf.actor, "erase a person's data"),
+            PAYLOADS_EXPIRED => {
+                #[derive(Deserialize)]
+                struct Expired {
+                    through: LeafIndex,
+                }
+                let expired: Expired = body(leaf.body)?;
+                if expired.through >= index {
+                    return Err(Fault::Wrong(
+                        "ends payloads of what comes after it".to_owned(),
+                    ));
+                }
+                self.by_owner(&leaf.actor, "end the keeping of payloads")
+            }
             "principal.revoked" => self.expulsion(body(leaf.body)?),
             "principal.suspended" => self.suspension(body(leaf.body)?, true),
             "principal.resumed" => self.suspension(body(leaf.body)?, false),
@@ -533,7 +546,7 @@ fn leans(kind: &str, unread: &str) -> bool {
     match kind {
         "delegation.granted" => people || granted || unread == "principal.resumed",
         "delegation.refused" | "delegation.revoked" | "usage.settled" => granted,
-        "role.set" | SUBJECT_ERASED => people || unread == "role.set",
+        "role.set" | SUBJECT_ERASED | PAYLOADS_EXPIRED => people || unread == "role.set",
         "principal.revoked" => people,
         "prekey.taken" => unread == "prekeys.published",
         "principal.suspended" | "principal.resumed" => {

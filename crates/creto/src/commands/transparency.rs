@@ -142,7 +142,9 @@ pub(crate) fn check_proof(args: &CheckProofArgs) -> Result<Reply, CliError> {
     });
     if let Some(record) = record {
         text.push_str(&format!("\n{}\n", printable_lines(&format!("{record:#}"))));
-        json["record"] = record;
+        if let Value::Object(fields) = &mut json {
+            fields.insert("record".to_owned(), record);
+        }
     }
     Ok(Reply::new(text, json))
 }

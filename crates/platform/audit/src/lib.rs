@@ -73,7 +73,7 @@ mod witness_key;
 
 pub use bundle::{
     AttachmentCheck, BundleReader, DirectoryBundle, Finding, LeafCheck, Trust, Unread,
-    VerifyReport, verify_bundle,
+    VerifyReport, is_reason, verify_bundle,
 };
 pub use cosign::{AskedWitness, WitnessAnswer, WitnessClient};
 pub use error::{AuditError, LeafError, RecordFault};
@@ -82,7 +82,7 @@ pub use monitor::{Alarm, AlarmKind, LogReader, Monitor, Observation, Seen, Watch
 pub use payload::{Commitment, Content, Opening, Record, StoredRecord, UnknownWithheld, Withheld};
 pub use ports::{Journal, LogKeySource, LogKeys, TileStore};
 pub use proven::{Proven, UnprovenError, check_proof};
-pub use record::{LeafForm, RecordClass, SealedHead, leaf_bytes, sealed_leaf_bytes};
+pub use record::{LeafForm, RecordClass, SealedHead, UnknownClass, leaf_bytes, sealed_leaf_bytes};
 pub use seal::{NewSubject, Sealer, SubjectKey};
 pub use search::{
     Found, MAX_VALUE_BYTES, SearchField, SearchIndex, SearchPage, SearchQuery, SearchTerm,

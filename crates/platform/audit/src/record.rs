@@ -1,6 +1,7 @@
 //! One record of the log as the bytes of its leaf.
 
 use std::io::Write as _;
+use std::str::FromStr;
 
 use creto_tlog::MAX_ENTRY_LEN;
 use creto_types::{
@@ -32,6 +33,22 @@ impl RecordClass {
             Self::Evidence => "evidence",
             Self::Trace => "trace",
         }
+    }
+}
+
+/// A text is not the name of a class.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown class of records")]
+pub struct UnknownClass;
+
+impl FromStr for RecordClass {
+    type Err = UnknownClass;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Evidence, Self::Trace]
+            .into_iter()
+            .find(|class| class.as_str() == text)
+            .ok_or(UnknownClass)
     }
 }
 

@@ -16,6 +16,7 @@ mod metering;
 mod nhi;
 mod oversight;
 mod payloads;
+mod retention;
 
 /// Changes a database that nobody has open, as a broken or hostile machine would.
 pub(crate) fn sqlite(path: &std::path::Path, statements: &str) {

@@ -15,6 +15,7 @@ mod policies_lost;
 mod ports;
 mod prekeys;
 mod races;
+mod retention;
 mod roles;
 mod sandboxes;
 mod secrets;

@@ -139,7 +139,8 @@ impl Absent {
 
 /// Whether records of this kind say why payloads are gone. They are the organization's
 /// own, kept for ever and disclosed to whoever gets anything.
-pub(crate) fn is_reason(kind: &str) -> bool {
+#[must_use]
+pub fn is_reason(kind: &str) -> bool {
     matches!(kind, SUBJECT_ERASED | PAYLOADS_EXPIRED)
 }
 
