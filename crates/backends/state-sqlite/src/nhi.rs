@@ -234,6 +234,7 @@ impl NhiStore for SqliteNhi {
                 let receipt = apply_commit(tx, &commit)?;
                 let org = suspension.org.to_string();
                 known_principal(tx, &org, &suspension.principal)?;
+                principals::not_expelled(tx, &org, &suspension.principal)?;
                 let added = tx
                     .prepare_cached(
                         "INSERT OR IGNORE INTO suspensions (org, principal, since)
@@ -263,6 +264,7 @@ impl NhiStore for SqliteNhi {
                 let receipt = apply_commit(tx, &commit)?;
                 let org = org.to_string();
                 known_principal(tx, &org, &principal)?;
+                principals::not_expelled(tx, &org, &principal)?;
                 let ended = tx
                     .prepare_cached("DELETE FROM suspensions WHERE org = ?1 AND principal = ?2")
                     .and_then(|mut s| s.execute(params![org, principal.as_str()]))

@@ -151,6 +151,13 @@ impl Rows {
             .get(key)
             .ok_or(StoreError::NotFound { what: "principal" })
     }
+
+    fn not_expelled(&self, key: &(OrgId, PrincipalName)) -> Result<(), StoreError> {
+        if self.expulsions.contains_key(key) {
+            return Err(StoreError::Conflict { what: "principal" });
+        }
+        Ok(())
+    }
 }
 
 impl MemoryNhiStore {
@@ -302,6 +309,7 @@ impl NhiStore for MemoryNhiStore {
         let mut rows = self.rows.lock();
         let key = (suspension.org, suspension.principal.clone());
         rows.principal(&key)?;
+        rows.not_expelled(&key)?;
         if rows.suspensions.contains_key(&key) {
             return Err(StoreError::Conflict { what: "suspension" });
         }
@@ -319,6 +327,7 @@ impl NhiStore for MemoryNhiStore {
         let mut rows = self.rows.lock();
         let key = (org, principal);
         rows.principal(&key)?;
+        rows.not_expelled(&key)?;
         if !rows.suspensions.contains_key(&key) {
             return Err(StoreError::Conflict { what: "suspension" });
         }

@@ -220,16 +220,18 @@ pub trait NhiStore: Send + Sync + 'static {
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
 
-    /// Suspends a principal. `Conflict` when it is suspended already, `NotFound`
-    /// when the organization has no such principal.
+    /// Suspends a principal. `Conflict` when it is suspended already (`what` is then
+    /// `suspension`) or was revoked (`principal`), `NotFound` when the organization has no
+    /// such principal.
     async fn insert_suspension(
         &self,
         suspension: StoredSuspension,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
 
-    /// Ends the suspension of a principal. `Conflict` when it is not suspended,
-    /// `NotFound` when the organization has no such principal.
+    /// Ends the suspension of a principal. `Conflict` when it is not suspended (`what` is
+    /// then `suspension`) or was revoked (`principal`), `NotFound` when the organization
+    /// has no such principal.
     async fn end_suspension(
         &self,
         org: OrgId,
