@@ -68,6 +68,7 @@ pub struct SignedStatement {
     /// What it is for.
     pub purpose: SigningPurpose,
     /// When it was signed.
+    #[serde(deserialize_with = "framing::instant")]
     pub signed_at: Timestamp,
     /// The thumbprint of the agent's key.
     pub kid: String,

@@ -89,6 +89,9 @@ async fn a_statement_holds_for_its_message_signer_purpose_and_instant_alone() {
         let mut text = serde_json::to_value(&statement).unwrap();
         let read: SignedStatement = serde_json::from_value(text.clone()).unwrap();
         assert_eq!(read, statement);
+        let mut altered = text.clone();
+        altered["signed_at"] = json!("2026-01-01T01:00:00+01:00");
+        assert!(serde_json::from_value::<SignedStatement>(altered).is_err());
         text["more"] = json!(1);
         assert!(serde_json::from_value::<SignedStatement>(text).is_err());
     }
