@@ -17,6 +17,7 @@ impl PrekeyStore for SqliteNhi {
         org: OrgId,
         owner: &PrincipalName,
         prekeys: Vec<Prekey>,
+        withdrawn: Vec<PrekeyId>,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let owner = owner.clone();
@@ -31,6 +32,11 @@ impl PrekeyStore for SqliteNhi {
                 )?;
                 found(known, "principal")?;
                 in_good_standing(tx, &org, owner)?;
+                let at = prekeys.first().map(|prekey| prekey.published_at);
+                let at = at.ok_or(StoreError::Conflict { what: "prekeys" })?;
+                for id in &withdrawn {
+                    withdraw(tx, &org, owner, id, at)?;
+                }
                 for prekey in &prekeys {
                     if prekey.kind == PrekeyKind::LastResort {
                         tx.prepare_cached(
@@ -75,6 +81,23 @@ impl PrekeyStore for SqliteNhi {
                     return Err(StoreError::Conflict { what: "prekeys" });
                 }
                 Ok(receipt)
+            })
+            .await
+    }
+
+    async fn any_published(&self, org: OrgId, ids: Vec<PrekeyId>) -> Result<bool, StoreError> {
+        self.database()
+            .read(move |connection| {
+                let org = org.to_string();
+                let mut statement = connection
+                    .prepare_cached("SELECT 1 FROM prekeys WHERE org = ?1 AND id = ?2")
+                    .map_err(sql)?;
+                for id in &ids {
+                    if statement.exists(params![org, id.as_str()]).map_err(sql)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
             })
             .await
     }
@@ -173,6 +196,24 @@ impl PrekeyStore for SqliteNhi {
             })
             .await
     }
+}
+
+fn withdraw(
+    tx: &Transaction<'_>,
+    org: &str,
+    owner: &str,
+    id: &PrekeyId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let ended = tx
+        .prepare_cached(
+            "UPDATE prekeys SET prekey = NULL, ended_at = ?4
+             WHERE org = ?1 AND owner = ?2 AND id = ?3 AND kind = 'one_time'
+               AND ended_at IS NULL",
+        )
+        .and_then(|mut s| s.execute(params![org, owner, id.as_str(), at.to_string()]))
+        .map_err(sql)?;
+    one(ended, "withdrawn prekey")
 }
 
 fn in_good_standing(tx: &Transaction<'_>, org: &str, name: &str) -> Result<(), StoreError> {

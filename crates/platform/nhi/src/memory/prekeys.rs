@@ -1,5 +1,7 @@
 //! Prekeys in memory.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
@@ -22,6 +24,7 @@ impl PrekeyStore for MemoryNhiStore {
         org: OrgId,
         owner: &PrincipalName,
         prekeys: Vec<Prekey>,
+        withdrawn: Vec<PrekeyId>,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let mut rows = self.rows.lock();
@@ -36,14 +39,28 @@ impl PrekeyStore for MemoryNhiStore {
             return Err(StoreError::Conflict { what: "prekey" });
         }
         let one_time = |kind| kind == PrekeyKind::OneTime;
-        let waiting = rows.prekeys.iter().filter(|((of, _), row)| {
-            *of == org && row.owner == *owner && one_time(row.kind) && row.prekey.is_some()
-        });
+        let waits = |row: &Row| row.owner == *owner && one_time(row.kind) && row.prekey.is_some();
+        let of_owner = rows
+            .prekeys
+            .iter()
+            .filter(|((of, _), row)| *of == org && waits(row));
+        let waiting: BTreeSet<&PrekeyId> = of_owner.map(|((_, id), _)| id).collect();
+        if !withdrawn.iter().all(|id| waiting.contains(id)) {
+            return Err(StoreError::Conflict {
+                what: "withdrawn prekey",
+            });
+        }
         let added = prekeys.iter().filter(|prekey| one_time(prekey.kind));
-        if waiting.count() + added.count() > MAX_ONE_TIME_PREKEYS {
+        let room = MAX_ONE_TIME_PREKEYS + withdrawn.len();
+        if prekeys.is_empty() || waiting.len() + added.count() > room {
             return Err(StoreError::Conflict { what: "prekeys" });
         }
         let receipt = self.commits.apply(&commit)?;
+        for id in withdrawn {
+            if let Some(row) = rows.prekeys.get_mut(&(org, id)) {
+                row.prekey = None;
+            }
+        }
         if prekeys.iter().any(|prekey| !one_time(prekey.kind)) {
             let of_owner = rows
                 .prekeys
@@ -60,6 +77,12 @@ impl PrekeyStore for MemoryNhiStore {
             rows.prekeys.insert((org, prekey.id), row);
         }
         Ok(receipt)
+    }
+
+    async fn any_published(&self, org: OrgId, ids: Vec<PrekeyId>) -> Result<bool, StoreError> {
+        let rows = self.rows.lock();
+        let mut named = ids.into_iter().map(|id| (org, id));
+        Ok(named.any(|named| rows.prekeys.contains_key(&named)))
     }
 
     async fn available_prekeys(

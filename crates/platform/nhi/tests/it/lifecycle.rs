@@ -122,19 +122,19 @@ async fn names_are_unique_and_lists_are_paged() {
 /// be tampered with.
 #[derive(Default)]
 pub(crate) struct Tricky {
-    inner: MemoryNhiStore,
+    pub(crate) inner: MemoryNhiStore,
     pub(crate) failing: AtomicBool,
     /// What ends authority is made, but its answer is lost.
     pub(crate) mute: AtomicBool,
     pub(crate) unreadable: AtomicBool,
-    gated: AtomicBool,
+    pub(crate) gated: AtomicBool,
     entered: Notify,
     gate: Notify,
     tamper: parking_lot::Mutex<Option<fn(&mut Snapshot)>>,
 }
 
 impl Tricky {
-    async fn before(&self) -> Result<(), StoreError> {
+    pub(crate) async fn before(&self) -> Result<(), StoreError> {
         if self.gated.load(Ordering::SeqCst) {
             self.entered.notify_one();
             self.gate.notified().await;
@@ -149,7 +149,7 @@ impl Tricky {
 #[async_trait]
 impl NhiStore for Tricky {
     fn prekeys(&self) -> &dyn creto_nhi::PrekeyStore {
-        self.inner.prekeys()
+        self
     }
 
     fn secrets(&self) -> &dyn creto_nhi::SecretStore {
