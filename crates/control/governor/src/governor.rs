@@ -140,9 +140,8 @@ impl Governor {
         let ended = self.parts.nhi.tokens_ended();
         let now = self.parts.clock.reading();
         // One that holds no more is verified again for the sake of the reason.
-        if let Some(bound) = self.verified.get(token, ended, now)
-            && bound.live(now).is_ok()
-        {
+        let holds = |bound: &Arc<Bound>| bound.live(now).is_ok();
+        if let Some(bound) = self.verified.get(token, ended, now, holds) {
             return Ok(Caller::new(bound, Origin::Token));
         }
         let identity = self.parts.nhi.verify_token(token)?;

@@ -7,7 +7,7 @@ use creto_governor::{
     Caller, CredentialRequest, ExpulsionRequest, GovernError, HumanRequest, RetirementRequest,
     RotationRequest, SuspensionRequest, TokenRequest,
 };
-use creto_types::PrincipalName;
+use creto_types::{Clock as _, PrincipalName};
 
 use crate::world::World;
 
@@ -22,10 +22,10 @@ async fn token(world: &World) -> String {
     let answer = world.governor.issue_token(&world.owner, request, None);
     let token = answer.await.expect("is issued").token;
     let token = token.expect("shown once");
-    for _ in 0..2 {
-        let caller = enter(world, &token).expect("it is good");
-        assert_eq!(caller.name().as_str(), "release-bot");
-    }
+    let callers = [0, 1].map(|_| enter(world, &token).expect("it is good"));
+    let [first, second] = callers.each_ref().map(Caller::identity);
+    assert_eq!(first.name.as_str(), "release-bot");
+    assert!(std::ptr::eq(first, second), "it was found again");
     token
 }
 
@@ -79,6 +79,31 @@ async fn a_token_found_again_ends_by_its_date_and_not_before_the_clock_says_so()
     enter(&world, &token_).expect("a second is left");
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(refused(&world, &token_), "token_expired");
+}
+
+/// Found or not, it is judged by the clock as it stands.
+#[tokio::test]
+async fn a_token_is_not_found_by_a_clock_that_went_back_before_it_was_verified() {
+    let world = World::new().await;
+    // Later than its chain begins.
+    world.clock.advance(Duration::from_secs(10));
+    let token_ = token(&world).await;
+    let verified = enter(&world, &token_).expect("it is good");
+    let again = |same: bool| {
+        let caller = enter(&world, &token_).expect("it is good");
+        let found = std::ptr::eq(caller.identity(), verified.identity());
+        assert_eq!(found, same);
+    };
+    let (now, moment) = (world.clock.now(), Duration::from_secs(1));
+    let at = |step: Result<_, _>| world.clock.step_wall_to(step.expect("in range"));
+    again(true);
+    // It was issued in the future then, but by no more than clocks may differ.
+    at(now.checked_sub(moment));
+    again(false);
+    at(now.checked_sub(3_600 * moment));
+    assert_eq!(refused(&world, &token_), "invalid_token");
+    at(now.checked_add(moment));
+    enter(&world, &token_).expect("it is good again");
 }
 
 #[tokio::test]
