@@ -110,6 +110,9 @@ fn govern(error: &GovernError) -> Kind {
         GovernError::Unsupported { .. } => Kind::Unsupported,
         GovernError::IdempotencyKeyReused | GovernError::Policies(_) => Kind::Unprocessable,
         GovernError::PolicyVersion { .. } | GovernError::PolicyDirectory { .. } => Kind::Conflict,
+        GovernError::PrekeyOwnerSuspended { .. } | GovernError::PrekeyOwnerRevoked { .. } => {
+            Kind::Conflict
+        }
         GovernError::Encoding(_) => Kind::Internal,
         GovernError::Nhi(error) => nhi(error),
         GovernError::Metering(error) => metering(error),

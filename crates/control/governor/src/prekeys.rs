@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use creto_nhi::{
-    ChosenPrekey, IdentityError, KnownPrincipal, MAX_ONE_TIME_PREKEYS, NewPrekeys, NhiError,
-    Prekey, PrekeyId, PrekeyKind, PrincipalType,
+    ChosenPrekey, KnownPrincipal, MAX_ONE_TIME_PREKEYS, NewPrekeys, NhiError, Prekey, PrekeyId,
+    PrekeyKind, PrekeysLeft, PrincipalType,
 };
 use creto_types::{ActionId, Commit, LeafIndex, StoreError, Timestamp};
 use schemars::JsonSchema;
@@ -219,11 +219,12 @@ impl Governor {
         }
         let action = decision.action_id;
         let made = self.publish_drafted(caller, decision, new, &ticket).await;
-        self.close(caller, Some(action), made.is_ok()).await?;
+        self.close(caller, Some(action), made.is_ok()).await;
         made
     }
 
-    /// The keys of a request, each of them a key, and no more than fit.
+    /// The keys of a request, each of them a key that is new, and no more than fit. All of it
+    /// is looked at before the decision: that uses up the grant it came with.
     async fn new_prekeys(
         &self,
         caller: &Caller,
@@ -258,14 +259,18 @@ impl Governor {
         };
         let last_resort = request.last_resort.as_ref();
         let one_time = request.one_time.iter();
-        Ok(NewPrekeys {
+        let new = NewPrekeys {
             last_resort: last_resort
                 .map(|given| read("last_resort", given))
                 .transpose()?,
             one_time: one_time
                 .map(|given| read("one_time", given))
                 .collect::<Result<Vec<_>, NhiError>>()?,
-        })
+        };
+        if nhi.any_prekey_published(caller.org(), new.ids()?).await? {
+            return Err(StoreError::Conflict { what: "prekey" }.into());
+        }
+        Ok(new)
     }
 
     async fn publish_drafted(
@@ -294,6 +299,7 @@ impl Governor {
             owner: caller.name().clone(),
             last_resort: of_kind(PrekeyKind::LastResort).next(),
             one_time: of_kind(PrekeyKind::OneTime).collect(),
+            withdrawn: draft.withdrawn().to_vec(),
         };
         evidence.body = serde_json::to_value(&record).map_err(GovernError::Encoding)?;
         let answer = PublishPrekeysAnswer {
@@ -351,7 +357,8 @@ impl Governor {
     /// # Errors
     ///
     /// `not_found` for an agent that is not there or has published none,
-    /// `principal_suspended` or `principal_revoked` for one that is, `forbidden` to itself.
+    /// `prekey_owner_suspended` or `prekey_owner_revoked` for one that is, `forbidden` to
+    /// itself.
     pub async fn take_prekey(
         &self,
         caller: &Caller,
@@ -369,6 +376,11 @@ impl Governor {
             return Err(GovernError::forbidden("a prekey is taken by somebody else"));
         }
         in_good_standing(&owner)?;
+        let nhi = &self.parts.nhi;
+        // A grant is not used up for nothing.
+        if nhi.prekeys_left(caller.org(), &owner.name).await? == PrekeysLeft::default() {
+            return Err(NO_PREKEY);
+        }
         let asked = asked(TAKE, owner.name.as_str(), json!({}), request.grant);
         let decision = self.submit(caller, asked, None).await?;
         if decision.outcome != OutcomeKind::Allow {
@@ -380,7 +392,7 @@ impl Governor {
         }
         let action = decision.action_id;
         let taken = self.taken(caller, decision, &owner, &ticket).await;
-        self.close(caller, Some(action), taken.is_ok()).await?;
+        self.close(caller, Some(action), taken.is_ok()).await;
         let answer = taken?;
         // What ended while this was written is not outrun.
         caller.may(Call::TakePrekey, self.now())?;
@@ -462,17 +474,12 @@ impl Governor {
 }
 
 fn in_good_standing(owner: &KnownPrincipal) -> Result<(), GovernError> {
+    let name = || owner.name.clone();
     if owner.revoked {
-        return Err(IdentityError::PrincipalRevoked {
-            principal: owner.name.clone(),
-        }
-        .into());
+        return Err(GovernError::PrekeyOwnerRevoked { owner: name() });
     }
     if owner.suspended {
-        return Err(IdentityError::Suspended {
-            principal: owner.name.clone(),
-        }
-        .into());
+        return Err(GovernError::PrekeyOwnerSuspended { owner: name() });
     }
     Ok(())
 }

@@ -285,6 +285,10 @@ pub(crate) struct PrekeysPublished {
     pub(crate) last_resort: Option<PrekeyId>,
     /// Those that serve once.
     pub(crate) one_time: Vec<PrekeyId>,
+    /// Those that waited to serve once and end here: of an algorithm that is not read any
+    /// more.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) withdrawn: Vec<PrekeyId>,
 }
 
 /// Somebody, the record's actor, was given a prekey: `prekey.taken`.

@@ -173,7 +173,7 @@ impl Governor {
         let made = self
             .signed(caller, decision, &purpose, &message, &ticket)
             .await;
-        self.close(caller, Some(action), made.is_ok()).await?;
+        self.close(caller, Some(action), made.is_ok()).await;
         let answer = made?;
         // What ended while this was written is not outrun.
         caller.may(Call::Sign, self.now())?;

@@ -19,7 +19,8 @@ use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
 use self::prekeys::PrekeyRecords;
 use crate::records::{
-    DelegationRefused, InvoiceIssued, OrganizationCreated, RoleSet, UsageSettled,
+    DelegationRefused, InvoiceIssued, OrganizationCreated, PrekeyTaken, PrekeysPublished, RoleSet,
+    UsageSettled,
 };
 
 /// Reads the leaves of one log in order and says what does not hold. Trusts
@@ -147,15 +148,23 @@ impl RecordChecker {
                 Ok(())
             }
             "role.set" => self.role(&leaf.actor, body(leaf.body)?),
-            "principal.revoked" => self.expulsion(body(leaf.body)?),
-            "principal.suspended" => self.suspension(body(leaf.body)?, true),
-            "principal.resumed" => self.suspension(body(leaf.body)?, false),
+            "principal.revoked" => self.expulsion(&leaf.actor, body(leaf.body)?),
+            "principal.suspended" => self.suspension(&leaf.actor, body(leaf.body)?, true),
+            "principal.resumed" => self.suspension(&leaf.actor, body(leaf.body)?, false),
             "limit.set" | "limit.removed" | "limit.threshold" | "rate.set" | "rate.removed"
             | "policy.published" | "policy.rolled_back" | "policy.reloaded" => {
                 self.rules(index, leaf)
             }
-            "prekeys.published" => self.prekeys.published(&leaf.actor, body(leaf.body)?),
-            "prekey.taken" => self.prekeys.taken(&body(leaf.body)?),
+            "prekeys.published" => {
+                let record: PrekeysPublished = body(leaf.body)?;
+                self.agent_in_good_standing(&record.owner)?;
+                self.prekeys.published(&leaf.actor, record)
+            }
+            "prekey.taken" => {
+                let record: PrekeyTaken = body(leaf.body)?;
+                self.agent_in_good_standing(&record.owner)?;
+                self.prekeys.taken(&leaf.actor, &record)
+            }
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
                 let issued: InvoiceIssued = body(leaf.body)?;
@@ -267,8 +276,41 @@ impl RecordChecker {
         Ok(())
     }
 
-    fn expulsion(&mut self, of: Suspension) -> Result<(), String> {
+    fn by_operator(&self, actor: &PrincipalName, what: &str) -> Result<(), String> {
+        let known = Known {
+            actor,
+            org: None,
+            roles: self.roles.get(actor),
+            keys: &self.keys,
+            links: &self.links,
+        };
+        known.operator_only(what)
+    }
+
+    /// Prekeys are of agents, and of nobody who was suspended or revoked before.
+    fn agent_in_good_standing(&self, name: &PrincipalName) -> Result<(), String> {
+        if !self.keys.contains_key(name) {
+            return Err(format!("is about {name}, who was never created"));
+        }
+        if self.roles.contains_key(name) {
+            return Err(format!("is about {name}, who is no agent"));
+        }
+        if self.expelled.contains(name) {
+            return Err(format!("is about {name}, who was revoked"));
+        }
+        if self.suspended.contains(name) {
+            return Err(format!("is about {name}, who was suspended"));
+        }
+        Ok(())
+    }
+
+    fn expulsion(&mut self, actor: &PrincipalName, of: Suspension) -> Result<(), String> {
         let name = of.principal;
+        self.by_operator(actor, "revoke principals")?;
+        let of_owner = |roles: &BTreeSet<Role>| roles.contains(&Role::Owner);
+        if self.roles.contains_key(&name) && !self.roles.get(actor).is_some_and(of_owner) {
+            return Err(format!("only an owner may revoke people; {actor} is none"));
+        }
         if !self.keys.contains_key(&name) {
             return Err(format!("is about {name}, who was never created"));
         }
@@ -281,8 +323,14 @@ impl RecordChecker {
         Ok(())
     }
 
-    fn suspension(&mut self, of: Suspension, begins: bool) -> Result<(), String> {
+    fn suspension(
+        &mut self,
+        actor: &PrincipalName,
+        of: Suspension,
+        begins: bool,
+    ) -> Result<(), String> {
         let name = of.principal;
+        self.by_operator(actor, "suspend and resume principals")?;
         if !self.keys.contains_key(&name) {
             return Err(format!("is about {name}, who was never created"));
         }

@@ -1,8 +1,9 @@
-//! What the records of prekeys say about each other: that none was given out twice.
+//! What the records of prekeys say about each other: that none was given out twice, and
+//! that whoever has some has one of last resort and no more that wait than may.
 
 use std::collections::{HashMap, HashSet};
 
-use creto_nhi::{PrekeyId, PrekeyKind};
+use creto_nhi::{MAX_ONE_TIME_PREKEYS, PrekeyId, PrekeyKind};
 use creto_types::PrincipalName;
 
 use crate::records::{PrekeyTaken, PrekeysPublished};
@@ -11,7 +12,7 @@ use crate::records::{PrekeyTaken, PrekeysPublished};
 pub(super) struct PrekeyRecords {
     /// Those that were ever published.
     published: HashSet<PrekeyId>,
-    /// Of each agent, those that serve once and were not taken.
+    /// Of each agent, those that serve once and were not taken or withdrawn.
     waiting: HashMap<PrincipalName, HashSet<PrekeyId>>,
     /// Of each agent, the one that serves when none of those is left.
     last_resort: HashMap<PrincipalName, PrekeyId>,
@@ -27,23 +28,42 @@ impl PrekeyRecords {
         if *actor != owner {
             return Err(format!("publishes prekeys of {owner}, by {actor}"));
         }
+        if record.one_time.is_empty() && record.last_resort.is_none() {
+            return Err("publishes no prekey".to_owned());
+        }
+        if record.last_resort.is_none() && !self.last_resort.contains_key(&owner) {
+            return Err(format!(
+                "publishes the first of {owner}, none of last resort"
+            ));
+        }
+        let waiting = self.waiting.entry(owner.clone()).or_default();
+        if let Some(id) = record.withdrawn.iter().find(|id| !waiting.remove(*id)) {
+            return Err(format!("withdraws {id} of {owner}, which did not wait"));
+        }
         for id in record.one_time.iter().chain(&record.last_resort) {
             if !self.published.insert(id.clone()) {
                 return Err(format!("publishes {id}, which was published before"));
             }
         }
-        if let Some(id) = record.last_resort {
-            self.last_resort.insert(owner.clone(), id);
+        waiting.extend(record.one_time);
+        if waiting.len() > MAX_ONE_TIME_PREKEYS {
+            return Err(format!("leaves {} of {owner} to wait", waiting.len()));
         }
-        self.waiting
-            .entry(owner)
-            .or_default()
-            .extend(record.one_time);
+        if let Some(id) = record.last_resort {
+            self.last_resort.insert(owner, id);
+        }
         Ok(())
     }
 
-    pub(super) fn taken(&mut self, record: &PrekeyTaken) -> Result<(), String> {
+    pub(super) fn taken(
+        &mut self,
+        actor: &PrincipalName,
+        record: &PrekeyTaken,
+    ) -> Result<(), String> {
         let (owner, id) = (&record.owner, &record.id);
+        if actor == owner {
+            return Err(format!("takes a prekey of {owner}, by itself"));
+        }
         let there = match record.kind {
             PrekeyKind::OneTime => {
                 let waiting = self.waiting.get_mut(owner);

@@ -24,6 +24,8 @@ pub(crate) enum Moment {
     Reserve,
     /// Before a limit is durable; its organization's gate is shut meanwhile.
     Limit,
+    /// When a use is to be settled, which then fails.
+    Settle,
     /// Once a revocation or a suspension is durable, before memory knows.
     Ended,
 }
@@ -50,9 +52,12 @@ impl Gate {
         self.opened.add_permits(1);
     }
 
+    fn is_shut(&self, moment: Moment) -> bool {
+        self.shut.lock().take_if(|shut| *shut == moment).is_some()
+    }
+
     async fn pass(&self, moment: Moment) {
-        let held = self.shut.lock().take_if(|shut| *shut == moment).is_some();
-        if held {
+        if self.is_shut(moment) {
             self.arrived.add_permits(1);
             self.opened.acquire().await.expect("is there").forget();
         }
@@ -229,6 +234,9 @@ impl LedgerStore for HeldLedger {
         self.inner.reserve(reservation, commit).await
     }
     async fn settle(&self, settlement: Settlement, commit: Commit) -> Result<Receipt, StoreError> {
+        if self.gate.is_shut(Moment::Settle) {
+            return Err(StoreError::Unavailable("disk full".into()));
+        }
         self.inner.settle(settlement, commit).await
     }
     async fn release(
