@@ -21,7 +21,7 @@ pub(crate) use crypto::CryptoCommand;
 pub(crate) use human::{HumanCommand, HumanOut};
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
 pub(crate) use policy::{EvalArgs, ExplainArgs, PolicyCommand, ShadowCommand};
-pub(crate) use prekeys::{GenerateArgs, PrekeysCommand, TakeArgs};
+pub(crate) use prekeys::{GenerateArgs, PrekeysCommand, PublishArgs, TakeArgs};
 pub(crate) use secret::{SecretCommand, SecretLeaseArgs};
 pub(crate) use signing::{KeysArgs, SignArgs, VerifySignatureArgs};
 
