@@ -6,7 +6,9 @@ use creto_crypto::{
     Allowed, AllowedAlgorithms, AwsLcProvider, CryptoProvider as _, DecapsulationKey, KemAlgorithm,
 };
 use creto_nhi::test_util::{World, commit, name};
-use creto_nhi::{NewPrekeys, Nhi, Prekey, PrekeyId, PrekeyKind, PublicKeys, SignedStatement};
+use creto_nhi::{
+    NewPrekeys, Nhi, Prekey, PrekeyId, PrekeyKind, PublicKeys, Signable, SignedStatement,
+};
 use creto_types::{OrgId, SeededRandom};
 
 use crate::{chained, code, crew};
@@ -107,7 +109,12 @@ async fn a_statement_is_no_prekey_and_a_prekey_no_statement() {
     let identity = nhi.identity_for_link(org, worker).unwrap();
     let purpose = "p".parse().unwrap();
     let signed = nhi
-        .sign_statement(&identity, purpose, world.now(), prekey.key.as_bytes())
+        .sign_statement(
+            &identity,
+            purpose,
+            world.now(),
+            Signable::Message(prekey.key.as_bytes()),
+        )
         .unwrap();
     let forged = Prekey {
         signature: signed.signature.clone(),
