@@ -60,6 +60,12 @@ pub(crate) fn creto_with(dir: &Path, words: &[&str], variables: &[(&str, &str)])
         .unwrap()
 }
 
+/// Where `scripts/setup.sh --test` puts the packages of Python.
+pub(crate) fn packages() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    own.ancestors().nth(3).unwrap().join("test-python")
+}
+
 /// What the program printed on either stream.
 pub(crate) fn said(output: &Output) -> String {
     format!(
@@ -241,6 +247,11 @@ impl Server {
     /// Changes the configuration of the next start.
     pub(crate) fn configure(&self, change: impl FnOnce(&mut Table)) {
         self.site.configure(change);
+    }
+
+    /// A variable of the environment of the next start.
+    pub(crate) fn give(&mut self, name: &'static str, value: String) {
+        self.site.give(name, value);
     }
 
     /// The process.

@@ -17,6 +17,7 @@ mod expulsion;
 mod full_disk;
 mod grpc;
 mod harness;
+mod https;
 mod limits;
 mod people;
 mod policies;

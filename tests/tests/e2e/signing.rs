@@ -180,3 +180,82 @@ fn a_signature_holds_for_a_stranger_and_is_on_record_after_a_crash() {
         good(&dir, &["verify", "evidence"]);
     }
 }
+
+/// What is too long to be sent is signed by its digest, by functions that the server
+/// accepts, and a stranger computes the same.
+#[test]
+fn a_long_file_is_signed_by_its_digest() {
+    let (mut server, _, id) = serving("ML-DSA-65-Ed25519");
+    let dir = server.path().to_owned();
+    let long: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+    fs::write(dir.join("long"), &long).unwrap();
+    fs::write(dir.join("longer"), [&long[..], b"!"].concat()).unwrap();
+    good(&dir, &["agent", "keys", &id, "--out", "reviewer.keys"]);
+    let sign = |more: &[&str]| {
+        let words = ["--credential", "reviewer.token", "--json", "sign", "long"];
+        creto(&dir, &[&words[..], &["--purpose", "review"], more].concat())
+    };
+    let whole = sign(&[]);
+    assert!(said(&whole).contains("invalid_request"), "{}", said(&whole));
+    let check = |signature: &str, file: &str| {
+        let words = ["verify-signature", signature, file, "--signer", &id];
+        let more = ["--purpose", "review", "--keys", "reviewer.keys"];
+        creto(
+            &dir,
+            &[words, [more[0], more[1], more[2], more[3], "--json"]].concat(),
+        )
+    };
+    for function in ["sha-256", "sha-384", "sha-512"] {
+        let out = format!("{function}.sig");
+        let answer = sign(&["--digest", function, "--out", &out]);
+        assert_eq!(answer.status.code(), Some(0), "{}", said(&answer));
+        let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+        let digest = answer["signed"]["digest"].as_str().unwrap();
+        assert!(digest.starts_with(&format!("{function}:")), "{digest}");
+        let made = record(&server, &answer["leaf"]);
+        assert_eq!(made["body"]["digest"], digest, "{made}");
+        let checked = check(&out, "long");
+        assert!(said(&checked).contains(digest), "{}", said(&checked));
+        assert!(said(&check(&out, "longer")).contains("signature_invalid"));
+        assert_eq!(stranger(&dir, &out, "long"), "valid");
+        assert_eq!(stranger(&dir, &out, "longer"), "invalid");
+    }
+
+    // By configuration alone, and then the digests of what is signed whole are of it too.
+    let refused = sign(&["--digest", "sha3-256"]);
+    assert!(
+        said(&refused).contains("algorithm_not_allowed"),
+        "{}",
+        said(&refused)
+    );
+    assert!(said(&sign(&["--digest", "md5"])).contains("md5"));
+    server.stop();
+    server.configure(|table| {
+        set(table, &["crypto", "digests", "new"], "sha3-256");
+        let accepted: Vec<toml::Value> = vec!["sha3-256".into(), "blake3".into()];
+        set(table, &["crypto", "digests", "accepted"], accepted);
+    });
+    server.restart();
+    for function in ["sha3-256", "blake3"] {
+        let out = format!("{function}.sig");
+        let answer = sign(&["--digest", function, "--out", &out]);
+        assert_eq!(answer.status.code(), Some(0), "{}", said(&answer));
+        assert!(said(&check(&out, "long")).contains("\"valid\": true"));
+        assert!(said(&check(&out, "longer")).contains("signature_invalid"));
+    }
+    assert_eq!(stranger(&dir, "sha3-256.sig", "long"), "valid");
+    let gone = sign(&["--digest", "sha-256"]);
+    assert!(
+        said(&gone).contains("algorithm_not_allowed"),
+        "{}",
+        said(&gone)
+    );
+    fs::write(dir.join("long"), "short").unwrap();
+    let answer = sign(&[]);
+    let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let made = record(&server, &answer["leaf"]);
+    let digest = made["body"]["digest"].as_str().unwrap();
+    assert!(digest.starts_with("sha3-256:"), "{made}");
+    good(&dir, &["audit", "export", "evidence"]);
+    good(&dir, &["verify", "evidence"]);
+}

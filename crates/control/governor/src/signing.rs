@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use creto_crypto::sha256;
-use creto_nhi::{MAX_SIGNED_LEN, SignedStatement, SigningPurpose};
+use creto_crypto::{Digest, sha256};
+use creto_nhi::{MAX_SIGNED_LEN, Nhi, Signable, SignedStatement, SigningPurpose};
 use creto_types::{ActionId, Commit, LeafIndex, PrincipalName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,9 +28,13 @@ pub struct SignRequest {
     /// What it is for: 1 to 63 of `a-z`, `0-9`, `-`, `_`, `.`, the first a letter or a
     /// digit. It is signed with the message.
     pub purpose: String,
-    /// The message: unpadded base64url of at most 16,384 bytes. Of anything longer, sign
-    /// a digest.
-    pub message: String,
+    /// The message: unpadded base64url of at most 16,384 bytes. Either this or `digest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The digest of a message of any length: the name of a function that
+    /// `crypto.digests` accepts, `:`, and lower-case hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// The single-use grant of an approved oversight request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<String>,
@@ -56,7 +60,10 @@ pub struct StatementAnswer {
     pub signed_at: Timestamp,
     /// The thumbprint of the agent's key.
     pub kid: String,
-    /// Over all of these but `kid`, and the message.
+    /// The digest that was signed in the place of the message.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<String>,
+    /// Over all of these but `kid`, and over the message when there is no digest.
     pub signature: SignatureValue,
 }
 
@@ -67,6 +74,7 @@ impl From<&SignedStatement> for StatementAnswer {
             purpose: signed.purpose.to_string(),
             signed_at: signed.signed_at,
             kid: signed.kid.clone(),
+            digest: signed.digest.as_ref().map(ToString::to_string),
             signature: SignatureValue {
                 alg: signed.signature.algorithm().to_string(),
                 sig: signed.signature.to_base64url(),
@@ -128,8 +136,42 @@ pub struct PublicKeysAnswer {
     pub keys: Vec<PublicKeyAnswer>,
 }
 
+/// What is to be signed, as it was read.
+enum Content {
+    Message(Vec<u8>),
+    Digest(Digest),
+}
+
+impl Content {
+    fn read(nhi: &Nhi, request: &SignRequest) -> Result<Self, GovernError> {
+        match (&request.message, &request.digest) {
+            (Some(text), None) => message(text).map(Self::Message),
+            (None, Some(text)) => Ok(Self::Digest(nhi.digest("digest", text)?)),
+            _ => Err(GovernError::invalid(
+                "message",
+                "either `message` or `digest` is expected",
+            )),
+        }
+    }
+
+    fn signable(&self) -> Signable<'_> {
+        match self {
+            Self::Message(message) => Signable::Message(message),
+            Self::Digest(digest) => Signable::Digest(digest),
+        }
+    }
+
+    /// What stands for it where it is not shown.
+    fn digest(&self, nhi: &Nhi) -> Digest {
+        match self {
+            Self::Message(message) => Digest::of(nhi.digest_algorithms().for_new(), message),
+            Self::Digest(digest) => digest.clone(),
+        }
+    }
+}
+
 impl Governor {
-    /// Signs a message with the caller's own key, when its policies permit
+    /// Signs a message or its digest with the caller's own key, when its policies permit
     /// `identity.sign` of `signature:<purpose>`. The evidence is durable before the
     /// signature is handed out; it holds the digest of the message, never the message.
     /// A decision that does not allow it is an answer.
@@ -137,7 +179,8 @@ impl Governor {
     /// # Errors
     ///
     /// `forbidden` to people; `invalid_request` for a purpose or message that cannot be
-    /// used.
+    /// used; `digest_malformed`, `unknown_algorithm` or `algorithm_not_allowed` for a
+    /// digest.
     pub async fn sign(
         &self,
         caller: &Caller,
@@ -155,12 +198,12 @@ impl Governor {
             .purpose
             .parse()
             .map_err(|error| GovernError::invalid("purpose", format!("{error}")))?;
-        let message = message(&request.message)?;
+        let content = Content::read(&self.parts.nhi, &request)?;
         let ticket = match self.begin(caller, key, SIGN, &request).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
-        let asked = asked(&purpose, &message, request.grant);
+        let asked = asked(&purpose, &content, request.grant);
         let decision = self.submit(caller, asked, None).await?;
         if decision.outcome != OutcomeKind::Allow {
             return Ok(SigningAnswer {
@@ -171,7 +214,7 @@ impl Governor {
         }
         let action = decision.action_id;
         let made = self
-            .signed(caller, decision, &purpose, &message, &ticket)
+            .signed(caller, decision, &purpose, &content, &ticket)
             .await;
         self.close(caller, Some(action), made.is_ok()).await;
         let answer = made?;
@@ -186,7 +229,7 @@ impl Governor {
         caller: &Caller,
         decision: ActionAnswer,
         purpose: &SigningPurpose,
-        message: &[u8],
+        content: &Content,
         ticket: &Ticket,
     ) -> Result<SigningAnswer, GovernError> {
         let action: Option<ActionId> = Some(decision.action_id);
@@ -194,12 +237,16 @@ impl Governor {
             .record(caller.org(), caller.name(), "identity.signed", action, &())
             .await?;
         let nhi = &self.parts.nhi;
-        let signed =
-            nhi.sign_statement(caller.identity(), purpose.clone(), evidence.at, message)?;
+        let signed = nhi.sign_statement(
+            caller.identity(),
+            purpose.clone(),
+            evidence.at,
+            content.signable(),
+        )?;
         evidence.body = json!({
             "signer": signed.signer,
             "purpose": purpose,
-            "message_sha256": hex::encode(sha256(message)),
+            "digest": content.digest(nhi),
             "kid": signed.kid,
             "signature_sha256": hex::encode(sha256(signed.signature.as_bytes())),
             "delegation": caller.link(),
@@ -257,15 +304,30 @@ fn message(text: &str) -> Result<Vec<u8>, GovernError> {
     if message.len() > MAX_SIGNED_LEN {
         return Err(GovernError::invalid(
             "message",
-            format!("at most {MAX_SIGNED_LEN} bytes are signed; sign a digest instead"),
+            format!("at most {MAX_SIGNED_LEN} bytes are signed; of more, sign the `digest`"),
         ));
     }
     Ok(message)
 }
 
-/// The action with the message among its arguments: who approves it sees what is signed,
-/// and a grant is for that alone.
-fn asked(purpose: &SigningPurpose, message: &[u8], grant: Option<String>) -> ActionRequest {
+/// The action with what is signed among its arguments: who approves it sees that, and a
+/// grant is for that alone.
+fn asked(purpose: &SigningPurpose, content: &Content, grant: Option<String>) -> ActionRequest {
+    let args = match content {
+        Content::Message(message) => shown(message),
+        Content::Digest(digest) => json!({ "digest": digest }),
+    };
+    ActionRequest {
+        action: SIGN.to_owned(),
+        resource: format!("signature:{purpose}").as_str().into(),
+        context: BTreeMap::new(),
+        args,
+        units: 1,
+        grant,
+    }
+}
+
+fn shown(message: &[u8]) -> Value {
     let mut args = json!({
         "message_sha256": hex::encode(sha256(message)),
         "message_bytes": message.len(),
@@ -277,14 +339,7 @@ fn asked(purpose: &SigningPurpose, message: &[u8], grant: Option<String>) -> Act
     if let Value::Object(args) = &mut args {
         args.insert(name.to_owned(), Value::String(shown));
     }
-    ActionRequest {
-        action: SIGN.to_owned(),
-        resource: format!("signature:{purpose}").as_str().into(),
-        context: BTreeMap::new(),
-        args,
-        units: 1,
-        grant,
-    }
+    args
 }
 
 /// What no text for people holds. A few of them, escaped, would also outgrow what
@@ -301,7 +356,7 @@ mod tests {
     fn whatever_may_be_signed_may_be_asked() {
         let purpose: SigningPurpose = "p".parse().unwrap();
         for byte in [0, b'"', b'\\', b'\n', b'a', 0xFF] {
-            let message = vec![byte; MAX_SIGNED_LEN];
+            let message = Content::Message(vec![byte; MAX_SIGNED_LEN]);
             assert!(asked(&purpose, &message, None).validate().is_ok(), "{byte}");
         }
     }
@@ -309,7 +364,7 @@ mod tests {
     #[test]
     fn an_approver_sees_text_as_text() {
         let purpose: SigningPurpose = "p".parse().unwrap();
-        let of = |message: &[u8]| asked(&purpose, message, None).args;
+        let of = |message: &[u8]| asked(&purpose, &Content::Message(message.to_vec()), None).args;
         assert_eq!(of("Grüße\n".as_bytes())["message"], "Grüße\n");
         assert_eq!(of(b"\x1b[2J")["message"], Value::Null);
         assert_eq!(of(b"\x1b[2J")["message_base64url"], "G1sySg");

@@ -14,6 +14,8 @@ pub struct CryptoSection {
     pub key_wrapping: AlgorithmsSection,
     /// `[crypto.kem]`: prekeys, by which others agree on a secret with an agent.
     pub kem: AlgorithmsSection,
+    /// `[crypto.digests]`: digests that agents have signed, and those of what they sign.
+    pub digests: AlgorithmsSection,
 }
 
 /// The algorithms of one kind.

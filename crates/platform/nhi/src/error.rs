@@ -176,7 +176,7 @@ pub enum NhiError {
         /// What it has to be.
         why: String,
     },
-    /// A key that was given cannot be used.
+    /// A key or a digest that was given cannot be used.
     #[error("`{field}`: {why}")]
     KeyRefused {
         /// The field of the request.

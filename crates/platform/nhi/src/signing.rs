@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use creto_crypto::{CryptoError, Signature, Signer, VerifyingKey};
+use creto_crypto::{Allowed, CryptoError, Digest, HashAlgorithm, Signature, Signer, VerifyingKey};
 use creto_errors::{Class, Classify};
 use creto_types::{OrgId, PrincipalName, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ use crate::{AgentIdentity, Nhi, NhiError, PrincipalType, framing};
 
 /// The label that a statement is signed under.
 pub const SIGNED_LABEL: &str = "creto/signed/v1";
+
+/// The label that a statement about a digest is signed under.
+pub const SIGNED_DIGEST_LABEL: &str = "creto/signed-digest/v1";
 
 /// The longest message that is signed, in bytes. Of anything longer a digest is.
 pub const MAX_SIGNED_LEN: usize = 16 * 1024;
@@ -59,6 +62,15 @@ impl FromStr for SigningPurpose {
     }
 }
 
+/// What is signed.
+#[derive(Clone, Copy, Debug)]
+pub enum Signable<'a> {
+    /// The bytes themselves, at most [`MAX_SIGNED_LEN`].
+    Message(&'a [u8]),
+    /// The digest of something of any length.
+    Digest(&'a Digest),
+}
+
 /// A message that an agent signed, without the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,7 +84,10 @@ pub struct SignedStatement {
     pub signed_at: Timestamp,
     /// The thumbprint of the agent's key.
     pub kid: String,
-    /// Over all of these but `kid`, and the message.
+    /// The digest that was signed in the place of the message.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<Digest>,
+    /// Over all of these but `kid`, and over the message when there is no digest.
     pub signature: Signature,
 }
 
@@ -82,22 +97,22 @@ impl SignedStatement {
         id: String,
         purpose: SigningPurpose,
         signed_at: Timestamp,
-        message: &[u8],
+        content: Signable<'_>,
     ) -> Result<Self, NhiError> {
         let at = signed_at.to_string();
-        let fields = [
-            id.as_bytes(),
-            purpose.as_str().as_bytes(),
-            at.as_bytes(),
-            message,
-        ];
-        let signature =
-            framing::sign(signer, SIGNED_LABEL, &fields).map_err(|source| NhiError::Crypto {
+        let named = [id.as_bytes(), purpose.as_str().as_bytes(), at.as_bytes()];
+        let signature = content
+            .framed(named, |label, fields| framing::sign(signer, label, fields))
+            .map_err(|source| NhiError::Crypto {
                 operation: "sign a statement",
                 source,
             })?;
         Ok(Self {
             kid: key_id(signer.verifying_key())?,
+            digest: match content {
+                Signable::Message(_) => None,
+                Signable::Digest(digest) => Some(digest.clone()),
+            },
             signer: id,
             purpose,
             signed_at,
@@ -105,17 +120,45 @@ impl SignedStatement {
         })
     }
 
-    /// Checks that this key signed the message with all that the statement says. Whose
+    /// Checks that this key signed the content with all that the statement says. Whose
     /// key it is has to be known from elsewhere: [`PublicKeys::verify`].
-    pub fn verify(&self, key: &VerifyingKey, message: &[u8]) -> Result<(), CryptoError> {
+    pub fn verify(&self, key: &VerifyingKey, content: Signable<'_>) -> Result<(), CryptoError> {
+        let digest = match content {
+            Signable::Message(_) => None,
+            Signable::Digest(digest) => Some(digest),
+        };
+        if self.digest.as_ref() != digest {
+            return Err(CryptoError::SignatureInvalid);
+        }
         let at = self.signed_at.to_string();
-        let fields = [
+        let named = [
             self.signer.as_bytes(),
             self.purpose.as_str().as_bytes(),
             at.as_bytes(),
-            message,
         ];
-        framing::verify(key, SIGNED_LABEL, &fields, &self.signature)
+        content.framed(named, |label, fields| {
+            framing::verify(key, label, fields, &self.signature)
+        })
+    }
+}
+
+impl Signable<'_> {
+    /// Calls with the label and the fields of the frame: what the statement names, and this.
+    fn framed<T>(
+        self,
+        [signer, purpose, at]: [&[u8]; 3],
+        call: impl FnOnce(&str, &[&[u8]]) -> T,
+    ) -> T {
+        match self {
+            Self::Message(message) => call(SIGNED_LABEL, &[signer, purpose, at, message]),
+            Self::Digest(digest) => {
+                let digest = digest.to_string();
+                call(
+                    SIGNED_DIGEST_LABEL,
+                    &[signer, purpose, at, digest.as_bytes()],
+                )
+            }
+        }
     }
 }
 
@@ -198,10 +241,31 @@ impl Classify for StatementError {
 
 impl PublicKeys {
     /// Checks that the statement is of this principal, or of an instance of it, and
-    /// that one of its keys signed the message.
+    /// that one of its keys signed the message, or its digest when the statement has one.
     pub fn verify(&self, signed: &SignedStatement, message: &[u8]) -> Result<(), StatementError> {
+        match &signed.digest {
+            None => self.verify_content(signed, Signable::Message(message)),
+            Some(digest) => self.verify_digest(signed, &Digest::of(digest.algorithm(), message)),
+        }
+    }
+
+    /// The same of a statement about a digest, which was computed of the message by the
+    /// function that the statement names.
+    pub fn verify_digest(
+        &self,
+        signed: &SignedStatement,
+        digest: &Digest,
+    ) -> Result<(), StatementError> {
+        self.verify_content(signed, Signable::Digest(digest))
+    }
+
+    fn verify_content(
+        &self,
+        signed: &SignedStatement,
+        content: Signable<'_>,
+    ) -> Result<(), StatementError> {
         self.key_of(&signed.signer, &signed.kid)
-            .and_then(|key| Ok(signed.verify(key, message)?))
+            .and_then(|key| Ok(signed.verify(key, content)?))
     }
 
     /// Checks that these are the keys of a principal, or of the agent of an instance.
@@ -244,24 +308,44 @@ pub struct KnownPrincipal {
 }
 
 impl Nhi {
-    /// Signs a message with the key of the agent that acts, for this purpose and at this
-    /// instant. Whether it may is the caller's to decide, and to have on record before
+    /// A digest of a function that is read here. `field` is what it is called where it
+    /// came from.
+    pub fn digest(&self, field: &'static str, text: &str) -> Result<Digest, NhiError> {
+        let digest: Result<Digest, CryptoError> = text.parse();
+        digest
+            .and_then(|digest| {
+                self.digest_algorithms().check(digest.algorithm())?;
+                Ok(digest)
+            })
+            .map_err(|why| NhiError::KeyRefused { field, why })
+    }
+
+    /// By which function new digests are made, and which are read.
+    #[must_use]
+    pub fn digest_algorithms(&self) -> &Allowed<HashAlgorithm> {
+        &self.inner.config.algorithms.hash
+    }
+
+    /// Signs a message or a digest with the key of the agent that acts, for this purpose
+    /// and at this instant. Whether it may is the caller's to decide, and to have on record before
     /// the statement is handed out.
     pub fn sign_statement(
         &self,
         identity: &AgentIdentity,
         purpose: SigningPurpose,
         signed_at: Timestamp,
-        message: &[u8],
+        content: Signable<'_>,
     ) -> Result<SignedStatement, NhiError> {
-        if message.len() > MAX_SIGNED_LEN {
+        if let Signable::Message(message) = content
+            && message.len() > MAX_SIGNED_LEN
+        {
             return Err(NhiError::Invalid {
                 field: "message",
                 why: format!("must have at most {MAX_SIGNED_LEN} bytes; sign a digest instead"),
             });
         }
         let signer = self.inner.principal_signer(identity.org, &identity.name)?;
-        SignedStatement::sign(&signer, identity.acting_id(), purpose, signed_at, message)
+        SignedStatement::sign(&signer, identity.acting_id(), purpose, signed_at, content)
     }
 
     /// The principal of an organization with this SPIFFE id, which may be that of an

@@ -61,7 +61,8 @@ async fn scene() -> Scene {
 fn request(purpose: &str, message: &[u8]) -> SignRequest {
     SignRequest {
         purpose: purpose.to_owned(),
-        message: URL_SAFE_NO_PAD.encode(message),
+        message: Some(URL_SAFE_NO_PAD.encode(message)),
+        digest: None,
         grant: None,
     }
 }
@@ -129,7 +130,7 @@ async fn what_is_permitted_is_signed_settled_and_on_record_without_the_message()
         json!({
             "signer": signed.signer,
             "purpose": "review",
-            "message_sha256": hex::encode(sha256(MESSAGE)),
+            "digest": format!("sha-256:{}", hex::encode(sha256(MESSAGE))),
             "kid": signed.kid,
             "signature_sha256": hex::encode(sha256(&signature)),
             "delegation": scene.link,
@@ -137,7 +138,8 @@ async fn what_is_permitted_is_signed_settled_and_on_record_without_the_message()
     );
     let text = serde_json::to_string(&evidence).expect("JSON");
     let message = std::str::from_utf8(MESSAGE).expect("text");
-    assert!(!text.contains(message) && !text.contains(&request("review", MESSAGE).message));
+    let sent = request("review", MESSAGE).message.expect("it has one");
+    assert!(!text.contains(message) && !text.contains(&sent));
     scene.world.check_records().await.expect("the log is sound");
 }
 
@@ -167,7 +169,15 @@ async fn policies_rights_and_roles_refuse_and_leave_no_signature() {
             ..request("review", MESSAGE)
         },
         SignRequest {
-            message: "a=".to_owned(),
+            message: Some("a=".to_owned()),
+            ..request("review", MESSAGE)
+        },
+        SignRequest {
+            message: None,
+            ..request("review", MESSAGE)
+        },
+        SignRequest {
+            digest: Some(format!("sha-256:{}", "00".repeat(32))),
             ..request("review", MESSAGE)
         },
         request("review", &[0; creto_nhi::MAX_SIGNED_LEN + 1]),

@@ -11,7 +11,7 @@ use creto_crypto::{
 use creto_nhi::test_util::{World, commit, name};
 use creto_nhi::{
     AvailablePrekey, MAX_ONE_TIME_PREKEYS, NewPrekeys, Nhi, NhiStore as _, Prekey, PrekeyId,
-    PrekeyKind, PrekeyStore, PublicKeys, SignedStatement,
+    PrekeyKind, PrekeyStore, PublicKeys, Signable, SignedStatement,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, SeededRandom, StoreError, Timestamp};
 
@@ -127,7 +127,12 @@ async fn a_statement_is_no_prekey_and_a_prekey_no_statement() {
     let identity = nhi.identity_for_link(org, worker).unwrap();
     let purpose = "p".parse().unwrap();
     let signed = nhi
-        .sign_statement(&identity, purpose, world.now(), prekey.key.as_bytes())
+        .sign_statement(
+            &identity,
+            purpose,
+            world.now(),
+            Signable::Message(prekey.key.as_bytes()),
+        )
         .unwrap();
     let forged = Prekey {
         signature: signed.signature.clone(),
