@@ -98,7 +98,7 @@ pub struct Governor {
     pub(crate) limiting: Limiting,
     pub(crate) timestamps: Taken,
     /// Whom the tokens stand for that were verified.
-    verified: VerifiedTokens<Arc<Bound>>,
+    pub(crate) verified: VerifiedTokens<Arc<Bound>>,
 }
 
 /// One change of limits and rates of an organization at a time: who may change one
@@ -139,8 +139,10 @@ impl Governor {
         // Before anything of it is looked at: what ends meanwhile is not missed.
         let ended = self.parts.nhi.tokens_ended();
         let now = self.parts.clock.reading();
-        // One that holds no more is verified again for the sake of the reason.
+        // One that holds no more, or not without a proof, is verified again for the sake of
+        // the reason.
         if let Some(bound) = self.verified.get(token, ended, now)
+            && bound.identity().confirmation.is_none()
             && bound.live(now).is_ok()
         {
             return Ok(Caller::new(bound, Origin::Token));
