@@ -19,7 +19,8 @@ use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
 use self::prekeys::PrekeyRecords;
 use crate::records::{
-    DelegationRefused, InvoiceIssued, OrganizationCreated, RoleSet, UsageSettled,
+    DelegationRefused, EVENT_ORDERED, EventOrdered, InvoiceIssued, OrganizationCreated, RoleSet,
+    UsageSettled,
 };
 
 /// Reads the leaves of one log in order and says what does not hold. Trusts
@@ -154,6 +155,10 @@ impl RecordChecker {
             | "policy.published" | "policy.rolled_back" | "policy.reloaded" => {
                 self.rules(index, leaf)
             }
+            EVENT_ORDERED => {
+                self.owner_only(&leaf.actor, "order events")?;
+                body::<EventOrdered>(leaf.body)?.check()
+            }
             "prekeys.published" => self.prekeys.published(&leaf.actor, body(leaf.body)?),
             "prekey.taken" => self.prekeys.taken(&body(leaf.body)?),
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
@@ -249,11 +254,17 @@ impl RecordChecker {
         }
     }
 
-    fn role(&mut self, actor: &PrincipalName, set: RoleSet) -> Result<(), String> {
+    /// Refuses who is and was no owner.
+    fn owner_only(&self, actor: &PrincipalName, what: &str) -> Result<(), String> {
         let held = self.roles.get(actor);
-        if !held.is_some_and(|roles| roles.contains(&Role::Owner)) {
-            return Err(format!("only an owner may set roles; {actor} is not"));
+        if held.is_some_and(|roles| roles.contains(&Role::Owner)) {
+            return Ok(());
         }
+        Err(format!("only an owner may {what}; {actor} is not"))
+    }
+
+    fn role(&mut self, actor: &PrincipalName, set: RoleSet) -> Result<(), String> {
+        self.owner_only(actor, "set roles")?;
         let name = set.principal;
         if self.owner.as_ref() == Some(&name) {
             return Err(format!(
