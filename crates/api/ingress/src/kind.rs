@@ -7,7 +7,7 @@ use creto_consensus::OracleError;
 use creto_errors::{Class, Classify as _};
 use creto_governor::GovernError;
 use creto_metering::MeteringError;
-use creto_nhi::{DpopError, NhiError};
+use creto_nhi::{DpopError, IdentityError, NhiError};
 use creto_oversight::{GrantError, OversightError};
 use creto_runtime::RuntimeError;
 use creto_types::StoreError;
@@ -83,8 +83,11 @@ impl Kind {
 
 impl From<&CredentialError> for Kind {
     /// Whatever is wrong with a credential: the caller is not known. When it could
-    /// not be checked, that is said instead.
+    /// not be checked, or its proof not be remembered, that is said instead.
     fn from(error: &CredentialError) -> Self {
+        if let Some(DpopError::TooManyProofs { .. }) = error.dpop() {
+            return Self::TooMany;
+        }
         match error.class() {
             Class::Security | Class::Permanent => Self::Unauthenticated,
             Class::Transient | Class::Degraded => Self::Unavailable,
@@ -104,7 +107,8 @@ fn govern(error: &GovernError) -> Kind {
         | GovernError::DelegationAmbiguous { .. }
         | GovernError::NotRequestable { .. }
         | GovernError::Canonical(_) => Kind::Invalid,
-        GovernError::Forbidden { .. } | GovernError::Identity(_) => Kind::Forbidden,
+        GovernError::Forbidden { .. } => Kind::Forbidden,
+        GovernError::Identity(error) => identity(error),
         GovernError::NotFound { .. } => Kind::NotFound,
         GovernError::TooManyRequests { .. } => Kind::TooMany,
         GovernError::Unsupported { .. } => Kind::Unsupported,
@@ -147,8 +151,8 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::ParentNotHeld { .. }
         | NhiError::DelegationLoops { .. }
         | NhiError::InstanceBound { .. }
-        | NhiError::Escalation(_)
-        | NhiError::Identity(_) => Kind::Forbidden,
+        | NhiError::Escalation(_) => Kind::Forbidden,
+        NhiError::Identity(error) => identity(error),
         NhiError::InvalidToken { .. }
         | NhiError::TokenForged(_)
         | NhiError::TokenNotAllowed(_)
@@ -159,6 +163,19 @@ fn nhi(error: &NhiError) -> Kind {
         }
         NhiError::Dpop(error) => dpop(error),
         NhiError::Store(error) => store(error),
+    }
+}
+
+/// Whose token ended has to bring another one; whose authority did is who it was.
+fn identity(error: &IdentityError) -> Kind {
+    match error {
+        IdentityError::Superseded | IdentityError::IssuerRetired => Kind::Unauthenticated,
+        IdentityError::Revoked { .. }
+        | IdentityError::PrincipalRevoked { .. }
+        | IdentityError::Suspended { .. }
+        | IdentityError::Expired { .. }
+        | IdentityError::NotYetValid { .. }
+        | IdentityError::Broken => Kind::Forbidden,
     }
 }
 

@@ -98,7 +98,7 @@ pub struct Governor {
     pub(crate) limiting: Limiting,
     pub(crate) timestamps: Taken,
     /// Whom the tokens stand for that were verified.
-    verified: VerifiedTokens<Arc<Bound>>,
+    pub(crate) verified: VerifiedTokens<Arc<Bound>>,
 }
 
 /// One change of limits and rates of an organization at a time: who may change one
@@ -141,7 +141,10 @@ impl Governor {
         let now = self.parts.clock.reading();
         // One that holds no more is verified again for the sake of the reason.
         let holds = |bound: &Arc<Bound>| bound.live(now).is_ok();
-        if let Some(bound) = self.verified.get(token, ended, now, holds) {
+        if let Some(bound) = self.verified.get(token, ended, now, holds)
+            // So is one that is nothing without a proof.
+            && bound.identity().confirmation.is_none()
+        {
             return Ok(Caller::new(bound, Origin::Token));
         }
         let identity = self.parts.nhi.verify_token(token)?;

@@ -12,6 +12,9 @@ use creto_nhi::{
 use creto_types::{CanonicalError, Money, Period, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
 
+use crate::actions::check_name;
+use crate::ordering::Event;
+
 /// The kind of the record of a decision.
 pub const ACTION_DECIDED: &str = "action.decided";
 
@@ -54,6 +57,35 @@ impl TokenIssued {
             exchanged_for,
             jkt: identity.confirmation,
         }
+    }
+}
+
+/// `event.ordered`: an event of somebody else's, who keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EventOrdered {
+    /// SHA-256 of the event, as 64 hexadecimal digits in lower case.
+    pub(crate) sha256: String,
+    /// What people know it by.
+    pub(crate) label: String,
+}
+
+impl EventOrdered {
+    pub(crate) fn of(event: &Event) -> Self {
+        Self {
+            sha256: hex::encode(event.sha256),
+            label: event.label.clone(),
+        }
+    }
+
+    /// Whether it could have been made by [`EventOrdered::of`] of an event that is ordered.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let digits = self.sha256.bytes();
+        if self.sha256.len() != 64 || !digits.into_iter().all(|b| b"0123456789abcdef".contains(&b))
+        {
+            return Err("names no SHA-256 of an event".to_owned());
+        }
+        check_name("label", &self.label).map_err(|error| error.to_string())
     }
 }
 

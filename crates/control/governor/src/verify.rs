@@ -19,8 +19,8 @@ use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
 use self::prekeys::PrekeyRecords;
 use crate::records::{
-    DelegationRefused, InvoiceIssued, OrganizationCreated, PrekeyTaken, PrekeysPublished, RoleSet,
-    UsageSettled,
+    DelegationRefused, EVENT_ORDERED, EventOrdered, InvoiceIssued, OrganizationCreated,
+    PrekeyTaken, PrekeysPublished, RoleSet, UsageSettled,
 };
 
 /// Reads the leaves of one log in order and says what does not hold. Trusts
@@ -165,6 +165,10 @@ impl RecordChecker {
                 self.agent_in_good_standing(&record.owner)?;
                 self.prekeys.taken(&leaf.actor, &record)
             }
+            EVENT_ORDERED => {
+                self.owner_only(&leaf.actor, "order events")?;
+                body::<EventOrdered>(leaf.body)?.check()
+            }
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
                 let issued: InvoiceIssued = body(leaf.body)?;
@@ -258,11 +262,17 @@ impl RecordChecker {
         }
     }
 
-    fn role(&mut self, actor: &PrincipalName, set: RoleSet) -> Result<(), String> {
+    /// Refuses who is and was no owner.
+    fn owner_only(&self, actor: &PrincipalName, what: &str) -> Result<(), String> {
         let held = self.roles.get(actor);
-        if !held.is_some_and(|roles| roles.contains(&Role::Owner)) {
-            return Err(format!("only an owner may set roles; {actor} is not"));
+        if held.is_some_and(|roles| roles.contains(&Role::Owner)) {
+            return Ok(());
         }
+        Err(format!("only an owner may {what}; {actor} is not"))
+    }
+
+    fn role(&mut self, actor: &PrincipalName, set: RoleSet) -> Result<(), String> {
+        self.owner_only(actor, "set roles")?;
         let name = set.principal;
         if self.owner.as_ref() == Some(&name) {
             return Err(format!(

@@ -139,6 +139,17 @@ fn key(out: &Path) -> Result<Reply, CliError> {
     Ok(Reply::new(text, json!({ "file": out, "jkt": jkt })))
 }
 
+/// What a token is to be bound to: the key in a file, or the one that is named.
+pub(super) fn thumbprint(
+    key: Option<&Path>,
+    jkt: Option<&str>,
+) -> Result<Option<String>, CliError> {
+    match key {
+        Some(path) => Ok(Some(ProofKey::from_file(path)?.thumbprint().to_string())),
+        None => Ok(jkt.map(str::to_owned)),
+    }
+}
+
 fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {
     handed::must_be_new(args.out.as_deref())?;
     let mut body = json!({ "delegation": args.delegation });
@@ -148,10 +159,7 @@ fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {
     if let (Some(instance), Value::Object(fields)) = (&args.instance, &mut body) {
         fields.insert("instance".to_owned(), json!(instance));
     }
-    let jkt = match &args.bind_key {
-        Some(path) => Some(ProofKey::from_file(path)?.thumbprint().to_string()),
-        None => args.bind_jkt.clone(),
-    };
+    let jkt = thumbprint(args.bind_key.as_deref(), args.bind_jkt.as_deref())?;
     if let (Some(jkt), Value::Object(fields)) = (jkt, &mut body) {
         fields.insert("jkt".to_owned(), json!(jkt));
     }

@@ -82,6 +82,8 @@ pub struct Standing {
     suspended: AtomicBool,
     since: Mutex<Option<Timestamp>>,
     role: Mutex<Option<Role>>,
+    /// How often a human's credentials were superseded in this process.
+    supersessions: AtomicU64,
 }
 
 impl Standing {
@@ -94,6 +96,7 @@ impl Standing {
             suspended: AtomicBool::new(false),
             since: Mutex::new(None),
             role: Mutex::new(None),
+            supersessions: AtomicU64::new(0),
         }
     }
 
@@ -161,6 +164,16 @@ impl Standing {
 
     pub(crate) fn set_role(&self, role: Option<Role>) {
         *self.role.lock() = role;
+    }
+
+    pub(crate) fn supersessions(&self) -> u64 {
+        self.supersessions.load(Ordering::SeqCst)
+    }
+
+    /// Another epoch of the human's credentials began: no token of the one before holds.
+    /// Changed together with the epoch, under the registry's lock.
+    pub(crate) fn supersede(&self) {
+        self.supersessions.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn suspend(&self, at: Timestamp) {

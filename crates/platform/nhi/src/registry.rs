@@ -10,6 +10,7 @@ use creto_types::{OrgId, PrincipalName, StoreError, Timestamp};
 use crate::authority::{Authority, Standing, Standings};
 use crate::chain::check_link;
 use crate::credentials::Epoch;
+use crate::ends::Retirement;
 use crate::keys::{KeyMaker, SharedSigner, key_id, organization_wrapping, wrapping_of};
 use crate::ports::{
     Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal, StoredSuspension,
@@ -35,6 +36,8 @@ pub(crate) struct OrgState {
     pub(crate) authority: Arc<Authority>,
     pub(crate) keys: BTreeMap<KeyPurpose, SharedSigner>,
     pub(crate) issuer_kid: String,
+    /// Of the issuer now in use: it is told once another one replaced it.
+    issuer_retirement: Retirement,
     /// The version of the wrapping key that came with the issuer; 0 before the first.
     rotation: u32,
     /// Those that were replaced and not retired, oldest first.
@@ -52,6 +55,7 @@ pub(crate) struct KnownIssuer {
     pub(crate) kid: String,
     pub(crate) key: VerifyingKey,
     pub(crate) replaced_at: Timestamp,
+    pub(crate) retirement: Retirement,
 }
 
 #[derive(Clone)]
@@ -132,6 +136,7 @@ impl OrgState {
             owner: stored.owner.clone(),
             authority: Arc::default(),
             issuer_kid: key_id(issuer.verifying_key())?,
+            issuer_retirement: Retirement::default(),
             rotation: stored.wrapping.last().map_or(0, |key| key.version),
             former_issuers: stored
                 .former_issuers
@@ -141,6 +146,7 @@ impl OrgState {
                         kid: key_id(&former.public)?,
                         key: former.public.clone(),
                         replaced_at: former.replaced_at,
+                        retirement: Retirement::default(),
                     })
                 })
                 .collect::<Result<_, NhiError>>()?,
@@ -213,14 +219,16 @@ impl OrgState {
         Arc::clone(signer)
     }
 
-    /// The issuer key of this `kid`, now in use or replaced and not retired.
-    pub(crate) fn issuer_key(&self, kid: &str) -> Option<VerifyingKey> {
+    /// The issuer key of this `kid`, now in use or replaced and not retired, and what tells
+    /// that it is.
+    pub(crate) fn issuer_key(&self, kid: &str) -> Option<(VerifyingKey, Retirement)> {
         if self.issuer_kid == kid {
-            return Some(self.signer(KeyPurpose::Issuer).verifying_key().clone());
+            let key = self.signer(KeyPurpose::Issuer).verifying_key().clone();
+            return Some((key, self.issuer_retirement.clone()));
         }
         let mut former = self.former_issuers.iter();
         let found = former.find(|issuer| issuer.kid == kid)?;
-        Some(found.key.clone())
+        Some((found.key.clone(), found.retirement.clone()))
     }
 
     /// The chain that ends in this link, root first, unverified.
@@ -337,11 +345,13 @@ impl Registry {
         let former = state.keys.insert(KeyPurpose::Issuer, signer);
         state.rotation = rotation;
         let former_kid = std::mem::replace(&mut state.issuer_kid, kid.clone());
+        let retirement = std::mem::take(&mut state.issuer_retirement);
         if let Some(former) = former {
             state.former_issuers.push(KnownIssuer {
                 kid: former_kid,
                 key: former.verifying_key().clone(),
                 replaced_at: at,
+                retirement,
             });
         }
         self.issuers.insert(kid, org);
@@ -349,16 +359,18 @@ impl Registry {
     }
 
     pub(crate) fn begin_epoch(&mut self, stored: StoredEpoch) -> Result<(), NhiError> {
-        let state = self
-            .orgs
-            .get_mut(&stored.org)
-            .filter(|state| state.principals.contains_key(&stored.human))
-            .ok_or_else(|| corrupt("credential epoch", "its human is missing"))?;
+        let missing = || corrupt("credential epoch", "its human is missing");
+        let state = self.orgs.get_mut(&stored.org).ok_or_else(missing)?;
+        let human = state.principals.get(&stored.human).ok_or_else(missing)?;
+        let standing = Arc::clone(&human.standing);
         let epoch = Epoch {
             id: stored.epoch,
             since: stored.since,
         };
-        state.epochs.insert(stored.human, epoch);
+        let before = state.epochs.insert(stored.human, epoch);
+        if before.is_none_or(|before| before.id != epoch.id) {
+            standing.supersede();
+        }
         Ok(())
     }
 

@@ -197,6 +197,7 @@ impl Nhi {
                 None => Vec::new(),
             };
             for issuer in former {
+                issuer.retirement.retire();
                 registry.issuers.remove(&issuer.kid);
             }
             drop(registry);

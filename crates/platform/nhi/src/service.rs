@@ -26,7 +26,7 @@ use crate::registry::{
 use crate::{
     AgentIdentity, DelegationLink, DelegationRequest, Hop, IdentityError, KeyPurpose, LinkId,
     LinkStatus, LinkView, NhiConfig, NhiError, NhiStore, Organization, OrganizationDraft,
-    Principal, PrincipalDraft, PrincipalType, SignedLink, Standing,
+    Principal, PrincipalDraft, PrincipalType, SignedLink, Standing, TokenEnds,
 };
 
 /// The longest name of an organization, in characters.
@@ -565,6 +565,7 @@ impl Inner {
             epoch: None,
             confirmation: None,
             token_id: None,
+            ends: TokenEnds::default(),
             expires_at: expires_at.unwrap_or(Timestamp::MIN),
         })
     }
@@ -596,6 +597,7 @@ impl Inner {
             epoch: None,
             confirmation: None,
             token_id: None,
+            ends: TokenEnds::default(),
             expires_at: Timestamp::MAX,
         })
     }

@@ -20,7 +20,7 @@ use crate::principal::spiffe_id;
 use crate::{
     AgentIdentity, Authority, Budget, DelegationLink, DelegationRequest, Hop, KeyHolder, LinkId,
     LinkStatus, Nhi, NhiConfig, NhiError, NhiStore, Principal, PrincipalType, Right, Snapshot,
-    Standing, StoredPrincipal,
+    Standing, StoredPrincipal, TokenEnds,
 };
 
 pub use holder::Holder;
@@ -105,6 +105,7 @@ pub fn agent(hops: Vec<Hop>) -> Arc<AgentIdentity> {
         epoch: None,
         confirmation: None,
         token_id: None,
+        ends: TokenEnds::default(),
         expires_at: expires_at.unwrap_or(Timestamp::MAX),
     })
 }
@@ -125,6 +126,7 @@ pub fn human(org: OrgId, human: &str) -> Arc<AgentIdentity> {
         epoch: None,
         confirmation: None,
         token_id: None,
+        ends: TokenEnds::default(),
         expires_at: Timestamp::MAX,
     })
 }
@@ -165,6 +167,11 @@ fn standing_of<'a>(identity: &'a AgentIdentity, principal: &str) -> &'a Standing
 /// Tells an organization that authority ended or came back in it.
 pub fn changed(authority: &Authority) {
     authority.changed();
+}
+
+/// Leaves a principal no room for proofs until the next nonce.
+pub fn use_up_proofs(nhi: &Nhi, org: OrgId, principal: &PrincipalName) {
+    nhi.inner.proofs.use_up(org, principal);
 }
 
 /// A commit with one record about the organization.

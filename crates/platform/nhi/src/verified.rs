@@ -19,8 +19,8 @@ const WAYS: usize = 4;
 /// What is hashed of a token, at each of two places.
 const PIECE: usize = 16;
 
-/// How often tokens ended that no identity can tell of: by a supersession of
-/// credentials, or by the retirement of an issuer.
+/// How often tokens ended by something else than their dates and the end of their authority:
+/// by a supersession of credentials, or by the retirement of an issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokensEnded(u64);
 
@@ -46,10 +46,10 @@ impl Nhi {
 /// # What is exact
 ///
 /// A token is found only if each of its bytes is that of the verified one. What is found
-/// was verified; whether it still gives authority is for whoever asks to say, `holds`:
-/// [`crate::AgentIdentity::live`] knows of revocations, suspensions and dates. The two
-/// ends of tokens that it does not know are counted by [`Nhi::tokens_ended`]. A call that
-/// ends tokens so changes what tokens are verified by, then adds one to the count, then
+/// was verified; whether it still gives authority is for whoever asks to say, `holds`, of
+/// [`crate::AgentIdentity::live`]. So that nothing is found of a token that ended itself, the
+/// ends that are the token's own are counted by [`Nhi::tokens_ended`]. A call that ends
+/// tokens so changes what tokens are verified by, then adds one to the count, then
 /// returns. A token is kept with the count that was read before its verification began,
 /// and found only under the same count: why that suffices is said at
 /// [`crate::Authority`], of the same order of steps.

@@ -421,7 +421,9 @@ fn not_live(identity: &AgentIdentity, error: &IdentityError) -> Decision {
             "ask the owner for another agent to do it".to_owned()
         }
         IdentityError::Suspended { .. } => "ask the owner to resume it".to_owned(),
-        IdentityError::Expired { link: None } => "get a new token".to_owned(),
+        IdentityError::Expired { link: None }
+        | IdentityError::Superseded
+        | IdentityError::IssuerRetired => "get a new token".to_owned(),
         IdentityError::NotYetValid { .. } => "wait until it is".to_owned(),
         IdentityError::Broken => "authenticate again".to_owned(),
     };

@@ -122,6 +122,7 @@ async fn what_cannot_be_revoked_changes_nothing() {
         name: name(who),
         role: role.to_owned(),
         ttl_seconds: None,
+        jkt: None,
     };
     let enter = async |who: &str, role: &str| {
         let added = governor.add_human(owner, add(who, role), None).await;

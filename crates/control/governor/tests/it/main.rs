@@ -9,6 +9,7 @@ mod explain;
 mod expulsion;
 mod held;
 mod limits;
+mod ordering;
 mod policies;
 mod policies_lost;
 mod ports;

@@ -9,7 +9,9 @@ use creto_authz::{
     ContextValue, Decision, Hold, HoldData, Holder, PolicyId, PolicySources, Quota, Refusal,
     ResourceRef, Spend,
 };
-use creto_nhi::{AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right, Standing};
+use creto_nhi::{
+    AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right, Standing, TokenEnds,
+};
 use creto_types::{
     IdSource, ManualClock, Money, OrgId, PrincipalName, SeededRandom, SystemIds, Timestamp,
 };
@@ -201,6 +203,7 @@ impl World {
             epoch: None,
             confirmation: None,
             token_id: None,
+            ends: TokenEnds::default(),
             expires_at: at(EXPIRES),
         }
     }
