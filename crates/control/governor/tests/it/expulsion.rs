@@ -175,6 +175,7 @@ async fn nobody_is_waited_for_who_is_not_there() {
         name: name("oscar"),
         role: "operator".to_owned(),
         ttl_seconds: None,
+        jkt: None,
     };
     let added = governor.add_human(owner, request, None).await;
     let token = added.expect("adds").token.expect("shown once");
@@ -224,6 +225,7 @@ async fn a_verifier_sees_a_revocation_that_cannot_be() {
             name: name(who),
             role: role.to_owned(),
             ttl_seconds: None,
+            jkt: None,
         };
         let added = world.governor.add_human(&world.owner, request, None);
         added.await.expect("adds");
