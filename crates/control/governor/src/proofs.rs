@@ -42,9 +42,8 @@ impl Governor {
         proof: Option<&Proof>,
     ) -> Result<Exchange, GovernError> {
         let exchanging = self.parts.nhi.verify_exchange(subject, actor, proof)?;
-        let caller = |identity| {
-            Caller::new(Arc::new(self.parts.authz.bind(identity)), Origin::Token)
-        };
+        let caller =
+            |identity| Caller::new(Arc::new(self.parts.authz.bind(identity)), Origin::Token);
         Ok(Exchange {
             subject: caller(exchanging.subject),
             actor: exchanging.actor.map(caller),

@@ -2,24 +2,26 @@
 //! of delegations, authority that only shrinks, limits and policies that follow from
 //! those before them, money that adds up.
 
+mod keys;
 mod limits;
 mod policies;
 mod prekeys;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use creto_crypto::VerifyingKey;
 use creto_metering::{EventId, Invoice, InvoiceId, InvoiceLine};
 use creto_nhi::{LinkId, Principal, PrincipalType, Role, SignedLink, verify_chain};
 use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, canonical_json};
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::keys::KeyRecords;
 use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
 use self::prekeys::PrekeyRecords;
 use crate::records::{
-    DelegationRefused, InvoiceIssued, OrganizationCreated, RoleSet, UsageSettled,
+    DelegationRefused, InvoiceIssued, OrganizationCreated, PrincipalKeyRotated, RoleSet,
+    UsageSettled,
 };
 
 /// Reads the leaves of one log in order and says what does not hold. Trusts
@@ -30,7 +32,7 @@ pub struct RecordChecker {
     /// that was under way meanwhile may lie behind the record of that.
     roles: HashMap<PrincipalName, BTreeSet<Role>>,
     owner: Option<PrincipalName>,
-    keys: HashMap<PrincipalName, VerifyingKey>,
+    keys: KeyRecords,
     links: HashMap<LinkId, SignedLink>,
     revoked: HashSet<LinkId>,
     suspended: HashSet<PrincipalName>,
@@ -50,7 +52,7 @@ struct Known<'a> {
     actor: &'a PrincipalName,
     org: Option<OrgId>,
     roles: Option<&'a BTreeSet<Role>>,
-    keys: &'a HashMap<PrincipalName, VerifyingKey>,
+    keys: &'a KeyRecords,
     links: &'a HashMap<LinkId, SignedLink>,
 }
 
@@ -75,7 +77,7 @@ impl Known<'_> {
     }
 
     fn exists(&self, name: &PrincipalName) -> Result<(), String> {
-        if self.keys.contains_key(name) {
+        if self.keys.has(name) {
             return Ok(());
         }
         Err(format!("is about {name}, who was never created"))
@@ -154,8 +156,26 @@ impl RecordChecker {
             | "policy.published" | "policy.rolled_back" | "policy.reloaded" => {
                 self.rules(index, leaf)
             }
-            "prekeys.published" => self.prekeys.published(&leaf.actor, body(leaf.body)?),
-            "prekey.taken" => self.prekeys.taken(&body(leaf.body)?),
+            "principal.key_rotated" => self.key_rotated(&leaf.actor, body(leaf.body)?),
+            "principal.key_revoked" => {
+                self.by_operator(&leaf.actor, "revoke keys")?;
+                self.keys.revoked(&body(leaf.body)?)
+            }
+            "identity.signed" => {
+                #[derive(Deserialize)]
+                struct Signed {
+                    kid: String,
+                }
+                let signed: Signed = body(leaf.body)?;
+                // One that was revoked counts on: a call that was under way meanwhile may
+                // lie behind the record of that. What it signed is refused all the same.
+                self.keys.had(&leaf.actor, &signed.kid)
+            }
+            "prekeys.published" => {
+                let record = body(leaf.body)?;
+                self.prekeys.published(&leaf.actor, record, &self.keys)
+            }
+            "prekey.taken" => self.prekeys.taken(&body(leaf.body)?, &self.keys),
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
                 let issued: InvoiceIssued = body(leaf.body)?;
@@ -243,10 +263,30 @@ impl RecordChecker {
         if principal.kind == PrincipalType::Human {
             self.roles.entry(name.clone()).or_default();
         }
-        match self.keys.insert(name, principal.verifying_key) {
-            None => Ok(()),
-            Some(_) => Err(format!("{} was created before", principal.name)),
+        self.keys.created(name, principal.verifying_key)
+    }
+
+    fn key_rotated(
+        &mut self,
+        actor: &PrincipalName,
+        rotated: PrincipalKeyRotated,
+    ) -> Result<(), String> {
+        self.by_operator(actor, "rotate keys")?;
+        if self.expelled.contains(&rotated.principal) {
+            return Err(format!("is about {}, who was revoked", rotated.principal));
         }
+        self.keys.rotated(rotated)
+    }
+
+    fn by_operator(&self, actor: &PrincipalName, what: &str) -> Result<(), String> {
+        let known = Known {
+            actor,
+            org: None,
+            roles: self.roles.get(actor),
+            keys: &self.keys,
+            links: &self.links,
+        };
+        known.operator_only(what)
     }
 
     fn role(&mut self, actor: &PrincipalName, set: RoleSet) -> Result<(), String> {
@@ -269,7 +309,7 @@ impl RecordChecker {
 
     fn expulsion(&mut self, of: Suspension) -> Result<(), String> {
         let name = of.principal;
-        if !self.keys.contains_key(&name) {
+        if !self.keys.has(&name) {
             return Err(format!("is about {name}, who was never created"));
         }
         if self.owner.as_ref() == Some(&name) {
@@ -283,7 +323,7 @@ impl RecordChecker {
 
     fn suspension(&mut self, of: Suspension, begins: bool) -> Result<(), String> {
         let name = of.principal;
-        if !self.keys.contains_key(&name) {
+        if !self.keys.has(&name) {
             return Err(format!("is about {name}, who was never created"));
         }
         if self.expelled.contains(&name) {
@@ -327,7 +367,17 @@ impl RecordChecker {
         if let Some(name) = names().find(|name| self.suspended.contains(name)) {
             return Err(format!("delegates through {name}, who was suspended"));
         }
-        verify_chain(&chain, &|name| self.keys.get(name).cloned())
+        let ended = chain.iter().find(|hop| {
+            let link = &hop.link;
+            self.keys.is_revoked(&link.delegator, link.key_version)
+        });
+        if let Some(SignedLink { link, .. }) = ended {
+            return Err(format!(
+                "delegates by {}, which the revoked key {} of {} signed",
+                link.id, link.key_version, link.delegator
+            ));
+        }
+        verify_chain(&chain, &|name, version| self.keys.of(name, version))
             .map_err(|error| creto_errors::chain(&error))?;
         self.links.insert(signed.link.id, signed);
         Ok(())

@@ -227,6 +227,17 @@ pub(crate) enum AgentCommand {
     /// In effect at once, and not to be taken back: its tokens, its delegations and its
     /// sandboxes are refused from now on, and its name stays taken.
     Revoke(SuspendArgs),
+    /// Give an agent another signing key
+    ///
+    /// What it delegates and signs from now on is signed with the new one. What the keys
+    /// before signed stays valid until they are revoked: creto agent revoke-key NAME KID
+    RotateKey(SuspendArgs),
+    /// End a signing key of an agent for ever, and everything that it signed
+    ///
+    /// In effect at once, and not to be taken back: delegations by it and everything below
+    /// them, its signatures and its prekeys are refused from now on. Give the agent another
+    /// key first, and let it delegate again what is to go on.
+    RevokeKey(RevokeKeyArgs),
     /// Make a key that a token can be bound to, so that it is of no use without it
     ///
     /// Whoever will use the token makes the key, keeps the file, and tells the thumbprint
@@ -254,6 +265,18 @@ pub(crate) enum AgentCommand {
 pub(crate) struct SuspendArgs {
     /// The agent
     pub(crate) name: PrincipalName,
+    /// Why; it is kept in the log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokeKeyArgs {
+    /// Whose key
+    pub(crate) name: PrincipalName,
+    /// Its thumbprint, as `creto agent keys` shows it
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) kid: String,
     /// Why; it is kept in the log
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,

@@ -9,7 +9,9 @@ use creto_authz::{
     PolicyId, Quota, Refusal, ResourceRef, Spend, deny,
 };
 use creto_crypto::sha256;
-use creto_nhi::{AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right, Standing};
+use creto_nhi::{
+    AgentIdentity, DelegationLink, Hop, KeyVersion, LinkStatus, PrincipalType, Right, Standing,
+};
 use creto_types::{Clock, OrgId, PrincipalName, Timestamp, canonical_json};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -297,6 +299,7 @@ pub(crate) fn chain_identity(org: OrgId, chain: &[PrincipalName]) -> Option<Agen
                 max_depth: u8::MAX,
                 budget: None,
                 issued_at: Timestamp::UNIX_EPOCH,
+                key_version: KeyVersion::FIRST,
             }),
             status: Arc::new(LinkStatus::active()),
         });

@@ -29,6 +29,9 @@ impl PrekeyStore for MemoryNhiStore {
             return Err(StoreError::NotFound { what: "principal" });
         }
         in_good_standing(&rows, &(org, owner.clone()))?;
+        for prekey in &prekeys {
+            key_in_force(&rows, org, owner, &prekey.kid)?;
+        }
         if prekeys
             .iter()
             .any(|prekey| rows.prekeys.contains_key(&(org, prekey.id.clone())))
@@ -36,8 +39,13 @@ impl PrekeyStore for MemoryNhiStore {
             return Err(StoreError::Conflict { what: "prekey" });
         }
         let one_time = |kind| kind == PrekeyKind::OneTime;
+        // Those that a revoked key signed are given to nobody, and take no place.
+        let good = |row: &Row| {
+            let kid = row.prekey.as_ref().map(|prekey| prekey.kid.as_str());
+            kid.is_some_and(|kid| key_in_force(&rows, org, owner, kid).is_ok())
+        };
         let waiting = rows.prekeys.iter().filter(|((of, _), row)| {
-            *of == org && row.owner == *owner && one_time(row.kind) && row.prekey.is_some()
+            *of == org && row.owner == *owner && one_time(row.kind) && good(row)
         });
         let added = prekeys.iter().filter(|prekey| one_time(prekey.kind));
         if waiting.count() + added.count() > MAX_ONE_TIME_PREKEYS {
@@ -101,6 +109,8 @@ impl PrekeyStore for MemoryNhiStore {
         let once = row.kind == PrekeyKind::OneTime;
         let owner = (org, row.owner.clone());
         in_good_standing(&rows, &owner)?;
+        let kid = row.prekey.as_ref().map(|prekey| prekey.kid.as_str());
+        key_in_force(&rows, org, &owner.1, kid.unwrap_or_default())?;
         let receipt = self.commits.apply(&commit)?;
         if let Some(row) = rows.prekeys.get_mut(&(org, id.clone())).filter(|_| once) {
             row.prekey = None;
@@ -112,6 +122,19 @@ impl PrekeyStore for MemoryNhiStore {
 fn in_good_standing(rows: &Rows, owner: &(OrgId, PrincipalName)) -> Result<(), StoreError> {
     if rows.suspensions.contains_key(owner) || rows.expulsions.contains_key(owner) {
         return Err(StoreError::Conflict { what: "principal" });
+    }
+    Ok(())
+}
+
+fn key_in_force(
+    rows: &Rows,
+    org: OrgId,
+    owner: &PrincipalName,
+    kid: &str,
+) -> Result<(), StoreError> {
+    let mut revocations = rows.key_revocations.values();
+    if revocations.any(|row| row.org == org && row.principal == *owner && row.kid == kid) {
+        return Err(StoreError::Conflict { what: "key" });
     }
     Ok(())
 }
