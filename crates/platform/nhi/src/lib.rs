@@ -61,6 +61,7 @@ mod error;
 mod expulsion;
 mod framing;
 mod identity;
+mod index;
 mod instance;
 mod keys;
 mod link;

@@ -1,6 +1,6 @@
 //! Everything in memory: what reads are served from.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +10,7 @@ use creto_types::{OrgId, PrincipalName, StoreError, Timestamp};
 use crate::authority::{Authority, Standing, Standings};
 use crate::chain::check_link;
 use crate::credentials::Epoch;
+use crate::index::{Index, Principals};
 use crate::keys::{KeyMaker, SharedSigner, key_id, organization_wrapping};
 use crate::ports::{
     Snapshot, StoredEpoch, StoredFormerKey, StoredLink, StoredOrganization, StoredPrincipal,
@@ -41,10 +42,8 @@ pub(crate) struct OrgState {
     rotation: u32,
     /// Those that were replaced and not retired, oldest first.
     pub(crate) former_issuers: Vec<KnownIssuer>,
-    pub(crate) principals: BTreeMap<PrincipalName, PrincipalEntry>,
-    pub(crate) links: BTreeMap<LinkId, LinkEntry>,
-    /// The links that were given to each principal.
-    held: BTreeMap<PrincipalName, BTreeSet<LinkId>>,
+    pub(crate) principals: Principals,
+    pub(crate) links: Index<LinkId, LinkEntry>,
     /// Of the humans whose credentials were ever superseded.
     pub(crate) epochs: BTreeMap<PrincipalName, Epoch>,
 }
@@ -152,9 +151,8 @@ impl OrgState {
                 })
                 .collect::<Result<_, NhiError>>()?,
             keys: signers,
-            principals: BTreeMap::new(),
-            links: BTreeMap::new(),
-            held: BTreeMap::new(),
+            principals: Principals::default(),
+            links: Index::default(),
             epochs: BTreeMap::new(),
         })
     }
@@ -203,20 +201,19 @@ impl OrgState {
             .principal(&signed.link.delegator)?
             .known(signed.link.key_version)?;
         let status = status.signed_by(Arc::clone(&key.status));
-        self.add_link(LinkEntry::new(signed, status));
-        Ok(())
-    }
-
-    fn add_link(&mut self, entry: LinkEntry) {
-        let (id, holder) = (entry.link.id, entry.link.delegatee.clone());
-        self.held.entry(holder).or_default().insert(id);
+        let entry = LinkEntry::new(signed, status);
+        let (id, holder) = (entry.link.id, &entry.link.delegatee);
+        let given = self.principals.give(holder, id);
+        given.ok_or_else(|| NhiError::UnknownPrincipal {
+            name: holder.clone(),
+        })?;
         self.links.insert(id, entry);
+        Ok(())
     }
 
     /// The links that were given to a principal, newest first.
     pub(crate) fn held(&self, holder: &PrincipalName) -> impl Iterator<Item = LinkId> {
-        let ids = self.held.get(holder).into_iter().flatten();
-        ids.rev().copied()
+        self.principals.held(holder).iter().rev().copied()
     }
 
     pub(crate) fn principal(&self, name: &PrincipalName) -> Result<&PrincipalEntry, NhiError> {
@@ -310,7 +307,7 @@ impl Registry {
                 .get_mut(&signed.link.org)
                 .ok_or_else(|| corrupt("delegation", "its organization is missing"))?
                 .add_signed(signed, status)
-                .map_err(|_| corrupt("delegation", "the key that signed it is missing"))?;
+                .map_err(|_| corrupt("delegation", "a principal or key of it is missing"))?;
         }
         for StoredSuspension {
             org,

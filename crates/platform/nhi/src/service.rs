@@ -2,7 +2,6 @@
 //! are in `tokens.rs`.
 
 use std::future::Future;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -20,7 +19,9 @@ use crate::link::SignError;
 use crate::ports::{StoredOrganization, StoredPrincipal};
 use crate::prekeys::Taking;
 use crate::principal::spiffe_id;
-use crate::registry::{OrgState, PrincipalEntry, Registry, verified_hops, verify_beneath};
+use crate::registry::{
+    LinkEntry, OrgState, PrincipalEntry, Registry, verified_hops, verify_beneath,
+};
 use crate::{
     AgentIdentity, DelegationLink, DelegationRequest, Hop, IdentityError, KeyPurpose, KeyVersion,
     LinkId, LinkStatus, LinkView, NhiConfig, NhiError, NhiStore, Organization, OrganizationDraft,
@@ -402,12 +403,9 @@ impl Nhi {
         let Some(state) = registry.orgs.get(&org) else {
             return Vec::new();
         };
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        state
-            .principals
-            .range::<PrincipalName, _>((from, Bound::Unbounded))
-            .take(limit)
-            .map(|(_, entry)| Arc::clone(&entry.principal))
+        let principals = state.principals.after(after).take(limit);
+        principals
+            .map(|entry| Arc::clone(&entry.principal))
             .collect()
     }
 
@@ -425,13 +423,8 @@ impl Nhi {
         let Some(state) = registry.orgs.get(&org) else {
             return Vec::new();
         };
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        state
-            .links
-            .range((from, Bound::Unbounded))
-            .take(limit)
-            .map(|(_, entry)| entry.view())
-            .collect()
+        let links = state.links.after(after.as_ref()).take(limit);
+        links.map(LinkEntry::view).collect()
     }
 
     /// The delegations that were given to a principal, newest first, whatever
