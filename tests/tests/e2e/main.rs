@@ -23,6 +23,7 @@ mod people;
 mod policies;
 mod policy_eval;
 mod prekeys;
+mod principal_keys;
 mod restart;
 mod revocation;
 mod rotation;

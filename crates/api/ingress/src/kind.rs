@@ -136,7 +136,8 @@ fn nhi(error: &NhiError) -> Kind {
         }
         NhiError::UnknownOrganization { .. }
         | NhiError::UnknownPrincipal { .. }
-        | NhiError::UnknownDelegation { .. } => Kind::NotFound,
+        | NhiError::UnknownDelegation { .. }
+        | NhiError::UnknownKey { .. } => Kind::NotFound,
         NhiError::PrincipalExists { .. }
         | NhiError::AlreadyRevoked { .. }
         | NhiError::AlreadySuspended { .. }
@@ -144,9 +145,11 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::OwnerNotSuspended { .. }
         | NhiError::PrincipalAlreadyRevoked { .. }
         | NhiError::OwnerNotRevoked { .. }
+        | NhiError::KeyAlreadyRevoked { .. }
         | NhiError::OwnerKeepsRole { .. }
         | NhiError::IssuerInUse { .. } => Kind::Conflict,
         NhiError::NotHuman { .. }
+        | NhiError::SigningKeyRevoked { .. }
         | NhiError::DelegateeNotAgent { .. }
         | NhiError::ParentNotHeld { .. }
         | NhiError::DelegationLoops { .. }

@@ -89,6 +89,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0021_prekeys",
         include_str!("../migrations/0021_prekeys.sql"),
     ),
+    (
+        "0022_principal_keys",
+        include_str!("../migrations/0022_principal_keys.sql"),
+    ),
 ];
 
 /// Enough for the few concurrent readers one machine has.

@@ -26,6 +26,7 @@ mod oversight;
 mod policies;
 mod pool;
 mod prekeys;
+mod principal_keys;
 mod principals;
 mod replies;
 mod search;

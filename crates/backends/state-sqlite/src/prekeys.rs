@@ -9,6 +9,7 @@ use crate::SqliteNhi;
 use crate::database::{apply_commit, sql};
 use crate::nhi::{exists, field, found, from_json, json, one};
 use crate::oversight::nanoseconds;
+use crate::principal_keys;
 
 #[async_trait]
 impl PrekeyStore for SqliteNhi {
@@ -38,6 +39,7 @@ impl PrekeyStore for SqliteNhi {
                     withdraw(tx, &org, owner, id, at)?;
                 }
                 for prekey in &prekeys {
+                    principal_keys::in_force(tx, &org, owner, &prekey.kid)?;
                     if prekey.kind == PrekeyKind::LastResort {
                         tx.prepare_cached(
                             "UPDATE prekeys SET prekey = NULL, ended_at = ?3
@@ -69,11 +71,16 @@ impl PrekeyStore for SqliteNhi {
                         .map_err(sql)?;
                     one(added, "prekey")?;
                 }
+                // Those that a revoked key signed are given to nobody, and take no place.
                 let waiting: u32 = tx
                     .prepare_cached(
                         "SELECT count(*) FROM prekeys
                          WHERE org = ?1 AND owner = ?2 AND kind = 'one_time'
-                           AND ended_at IS NULL",
+                           AND ended_at IS NULL
+                           AND kid NOT IN (
+                               SELECT kid FROM key_revocations
+                               WHERE org = ?1 AND principal = ?2
+                           )",
                     )
                     .and_then(|mut s| s.query_row(params![org, owner], |row| row.get(0)))
                     .map_err(sql)?;
@@ -167,19 +174,20 @@ impl PrekeyStore for SqliteNhi {
             .write(move |tx| {
                 let receipt = apply_commit(tx, &commit)?;
                 let org = org.to_string();
-                let row: Option<(String, String)> = tx
+                let row: Option<(String, String, String)> = tx
                     .prepare_cached(
-                        "SELECT owner, kind FROM prekeys
+                        "SELECT owner, kind, kid FROM prekeys
                          WHERE org = ?1 AND id = ?2 AND ended_at IS NULL",
                     )
                     .and_then(|mut s| {
                         let named = params![org, id.as_str()];
-                        s.query_row(named, |row| Ok((row.get(0)?, row.get(1)?)))
+                        s.query_row(named, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                             .optional()
                     })
                     .map_err(sql)?;
-                let (owner, kind) = row.ok_or(StoreError::Conflict { what: "prekey" })?;
+                let (owner, kind, kid) = row.ok_or(StoreError::Conflict { what: "prekey" })?;
                 in_good_standing(tx, &org, &owner)?;
+                principal_keys::in_force(tx, &org, &owner, &kid)?;
                 if kind == PrekeyKind::LastResort.as_str() {
                     return Ok(receipt);
                 }

@@ -300,6 +300,7 @@ impl Governor {
             last_resort: of_kind(PrekeyKind::LastResort).next(),
             one_time: of_kind(PrekeyKind::OneTime).collect(),
             withdrawn: draft.withdrawn().to_vec(),
+            kid: draft.prekeys().first().map(|prekey| prekey.kid.clone()),
         };
         evidence.body = serde_json::to_value(&record).map_err(GovernError::Encoding)?;
         let answer = PublishPrekeysAnswer {
@@ -340,7 +341,7 @@ impl Governor {
         let algorithms = nhi.prekey_algorithms();
         let accepted = algorithms.accepted().iter();
         Ok(PrekeysAnswer {
-            owner: owner.keys.spiffe_id,
+            owner: owner.public.spiffe_id,
             one_time: left.one_time,
             one_time_max: MAX_ONE_TIME_PREKEYS,
             last_resort: left.last_resort.map(String::from),
@@ -421,7 +422,7 @@ impl Governor {
                 Err(GovernError::Nhi(NhiError::Store(StoreError::Conflict {
                     what: "principal",
                 }))) if again.next().is_some() => {
-                    in_good_standing(&self.agent(caller, &owner.keys.spiffe_id)?)?;
+                    in_good_standing(&self.agent(caller, &owner.public.spiffe_id)?)?;
                 }
                 taken => return taken,
             }

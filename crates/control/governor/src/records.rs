@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use creto_crypto::{Thumbprint, sha256};
+use creto_crypto::{Thumbprint, VerifyingKey, sha256};
 use creto_errors::Classify as _;
 use creto_metering::{EventId, Invoice, InvoiceId, Settlement};
 use creto_nhi::{
-    AgentIdentity, EscalationError, InstanceName, IssuedToken, LinkId, NhiError, Organization,
-    PrekeyId, PrekeyKind, Principal, Role, TokenId,
+    AgentIdentity, EscalationError, InstanceName, IssuedToken, KeyVersion, LinkId, NhiError,
+    Organization, PrekeyId, PrekeyKind, Principal, Role, TokenId,
 };
 use creto_types::{CanonicalError, Money, Period, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
@@ -321,6 +321,9 @@ pub(crate) struct PrekeysPublished {
     /// more.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) withdrawn: Vec<PrekeyId>,
+    /// The thumbprint of the owner's key that signed them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) kid: Option<String>,
 }
 
 /// Somebody, the record's actor, was given a prekey: `prekey.taken`.
@@ -336,4 +339,32 @@ pub(crate) struct PrekeyTaken {
     /// By which delegation; absent in person.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) delegation: Option<LinkId>,
+}
+
+/// A principal signs with this key from here on: `principal.key_rotated`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrincipalKeyRotated {
+    /// Who.
+    pub(crate) principal: PrincipalName,
+    /// Its version: one more than that of the key before.
+    pub(crate) version: KeyVersion,
+    /// The key.
+    pub(crate) key: VerifyingKey,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+/// Nothing that this key signed holds from here on: `principal.key_revoked`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrincipalKeyRevoked {
+    /// Whose.
+    pub(crate) principal: PrincipalName,
+    /// Which.
+    pub(crate) version: KeyVersion,
+    /// Its thumbprint.
+    pub(crate) kid: String,
+    /// Why.
+    pub(crate) reason: String,
 }

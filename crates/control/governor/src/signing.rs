@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_crypto::{Digest, sha256};
-use creto_nhi::{MAX_SIGNED_LEN, Nhi, Signable, SignedStatement, SigningPurpose};
+use creto_nhi::{
+    MAX_SIGNED_LEN, Nhi, PrincipalKey, Signable, SignedStatement, SigningPurpose,
+};
 use creto_types::{ActionId, Commit, LeafIndex, PrincipalName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -102,7 +104,7 @@ impl Answer for SigningAnswer {
     }
 }
 
-/// A public key as a JWK (RFC 7517, RFC 9964).
+/// A public key as a JWK (RFC 7517, RFC 9964), with what becomes of what it signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PublicKeyAnswer {
     /// Always `AKP`.
@@ -117,6 +119,47 @@ pub struct PublicKeyAnswer {
     /// Its bytes as unpadded base64url.
     #[serde(rename = "pub")]
     pub public: String,
+    /// Which of the principal's keys, counted from 1: delegations name it so.
+    pub version: u32,
+    /// Since when the principal has it.
+    pub since: Timestamp,
+    /// What it is good for.
+    pub state: KeyState,
+    /// When it was revoked, once that is known for certain.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What a key of a principal is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// The principal signs with it, and what it signed holds.
+    Present,
+    /// Another took its place; what it signed holds.
+    Former,
+    /// Nothing that it signed holds, for ever.
+    Revoked,
+}
+
+impl From<&PrincipalKey> for PublicKeyAnswer {
+    fn from(key: &PrincipalKey) -> Self {
+        Self {
+            kty: "AKP".to_owned(),
+            alg: key.key.algorithm().to_string(),
+            kid: key.kid.clone(),
+            purpose: "sig".to_owned(),
+            public: key.key.to_base64url(),
+            version: key.version.get(),
+            since: key.since,
+            state: match (key.revoked, key.present) {
+                (true, _) => KeyState::Revoked,
+                (false, true) => KeyState::Present,
+                (false, false) => KeyState::Former,
+            },
+            revoked_at: key.revoked_at,
+        }
+    }
 }
 
 /// By which keys what a principal signed is checked.
@@ -132,8 +175,11 @@ pub struct PublicKeysAnswer {
     pub suspended: bool,
     /// Whether it was revoked, for ever. Then, too.
     pub revoked: bool,
-    /// Its keys, the one that signs now first.
+    /// The keys by which what it signed is checked, newest first.
     pub keys: Vec<PublicKeyAnswer>,
+    /// Those that were revoked, newest first: nothing that they signed holds.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub revoked_keys: Vec<PublicKeyAnswer>,
 }
 
 /// What is to be signed, as it was read.
@@ -275,24 +321,16 @@ impl Governor {
         self.admit(caller)?;
         let known = self.parts.nhi.known_principal(caller.org(), spiffe_id)?;
         let known = known.ok_or(GovernError::NotFound { what: "principal" })?;
+        let newest_first = known.keys.iter().rev();
+        let (revoked, in_force): (Vec<_>, Vec<_>) = newest_first.partition(|key| key.revoked);
         Ok(PublicKeysAnswer {
-            spiffe_id: known.keys.spiffe_id,
+            spiffe_id: known.public.spiffe_id,
             name: known.name,
             kind: known.kind.to_string(),
             suspended: known.suspended,
             revoked: known.revoked,
-            keys: known
-                .keys
-                .keys
-                .iter()
-                .map(|key| PublicKeyAnswer {
-                    kty: "AKP".to_owned(),
-                    alg: key.key.algorithm().to_string(),
-                    kid: key.kid.clone(),
-                    purpose: "sig".to_owned(),
-                    public: key.key.to_base64url(),
-                })
-                .collect(),
+            keys: in_force.into_iter().map(PublicKeyAnswer::from).collect(),
+            revoked_keys: revoked.into_iter().map(PublicKeyAnswer::from).collect(),
         })
     }
 }

@@ -2,25 +2,25 @@
 //! of delegations, authority that only shrinks, limits and policies that follow from
 //! those before them, money that adds up.
 
+mod keys;
 mod limits;
 mod policies;
 mod prekeys;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use creto_crypto::VerifyingKey;
 use creto_metering::{EventId, Invoice, InvoiceId, InvoiceLine};
 use creto_nhi::{LinkId, Principal, PrincipalType, Role, SignedLink, verify_chain};
 use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, canonical_json};
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::keys::KeyRecords;
 use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
 use self::prekeys::PrekeyRecords;
 use crate::records::{
-    DelegationRefused, EVENT_ORDERED, EventOrdered, InvoiceIssued, OrganizationCreated,
-    PrekeyTaken, PrekeysPublished, RoleSet, UsageSettled,
+    DelegationRefused, EVENT_ORDERED, EventOrdered, InvoiceIssued, OrganizationCreated, PrekeyTaken, PrekeysPublished, PrincipalKeyRotated, RoleSet, UsageSettled,
 };
 
 /// Reads the leaves of one log in order and says what does not hold. Trusts
@@ -31,7 +31,7 @@ pub struct RecordChecker {
     /// that was under way meanwhile may lie behind the record of that.
     roles: HashMap<PrincipalName, BTreeSet<Role>>,
     owner: Option<PrincipalName>,
-    keys: HashMap<PrincipalName, VerifyingKey>,
+    keys: KeyRecords,
     links: HashMap<LinkId, SignedLink>,
     revoked: HashSet<LinkId>,
     suspended: HashSet<PrincipalName>,
@@ -51,7 +51,7 @@ struct Known<'a> {
     actor: &'a PrincipalName,
     org: Option<OrgId>,
     roles: Option<&'a BTreeSet<Role>>,
-    keys: &'a HashMap<PrincipalName, VerifyingKey>,
+    keys: &'a KeyRecords,
     links: &'a HashMap<LinkId, SignedLink>,
 }
 
@@ -76,7 +76,7 @@ impl Known<'_> {
     }
 
     fn exists(&self, name: &PrincipalName) -> Result<(), String> {
-        if self.keys.contains_key(name) {
+        if self.keys.has(name) {
             return Ok(());
         }
         Err(format!("is about {name}, who was never created"))
@@ -158,16 +158,31 @@ impl RecordChecker {
             "prekeys.published" => {
                 let record: PrekeysPublished = body(leaf.body)?;
                 self.agent_in_good_standing(&record.owner)?;
-                self.prekeys.published(&leaf.actor, record)
+                self.prekeys.published(&leaf.actor, record, &self.keys)
             }
             "prekey.taken" => {
                 let record: PrekeyTaken = body(leaf.body)?;
                 self.agent_in_good_standing(&record.owner)?;
-                self.prekeys.taken(&leaf.actor, &record)
+                self.prekeys.taken(&leaf.actor, &record, &self.keys)
             }
             EVENT_ORDERED => {
                 self.owner_only(&leaf.actor, "order events")?;
                 body::<EventOrdered>(leaf.body)?.check()
+            }
+            "principal.key_rotated" => self.key_rotated(&leaf.actor, body(leaf.body)?),
+            "principal.key_revoked" => {
+                self.by_operator(&leaf.actor, "revoke keys")?;
+                self.keys.revoked(&body(leaf.body)?)
+            }
+            "identity.signed" => {
+                #[derive(Deserialize)]
+                struct Signed {
+                    kid: String,
+                }
+                let signed: Signed = body(leaf.body)?;
+                // One that was revoked counts on: a call that was under way meanwhile may
+                // lie behind the record of that. What it signed is refused all the same.
+                self.keys.had(&leaf.actor, &signed.kid)
             }
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
@@ -256,10 +271,30 @@ impl RecordChecker {
         if principal.kind == PrincipalType::Human {
             self.roles.entry(name.clone()).or_default();
         }
-        match self.keys.insert(name, principal.verifying_key) {
-            None => Ok(()),
-            Some(_) => Err(format!("{} was created before", principal.name)),
+        self.keys.created(name, principal.verifying_key)
+    }
+
+    fn key_rotated(
+        &mut self,
+        actor: &PrincipalName,
+        rotated: PrincipalKeyRotated,
+    ) -> Result<(), String> {
+        self.by_operator(actor, "rotate keys")?;
+        if self.expelled.contains(&rotated.principal) {
+            return Err(format!("is about {}, who was revoked", rotated.principal));
         }
+        self.keys.rotated(rotated)
+    }
+
+    fn by_operator(&self, actor: &PrincipalName, what: &str) -> Result<(), String> {
+        let known = Known {
+            actor,
+            org: None,
+            roles: self.roles.get(actor),
+            keys: &self.keys,
+            links: &self.links,
+        };
+        known.operator_only(what)
     }
 
     /// Refuses who is and was no owner.
@@ -286,20 +321,9 @@ impl RecordChecker {
         Ok(())
     }
 
-    fn by_operator(&self, actor: &PrincipalName, what: &str) -> Result<(), String> {
-        let known = Known {
-            actor,
-            org: None,
-            roles: self.roles.get(actor),
-            keys: &self.keys,
-            links: &self.links,
-        };
-        known.operator_only(what)
-    }
-
     /// Prekeys are of agents, and of nobody who was suspended or revoked before.
     fn agent_in_good_standing(&self, name: &PrincipalName) -> Result<(), String> {
-        if !self.keys.contains_key(name) {
+        if !self.keys.has(name) {
             return Err(format!("is about {name}, who was never created"));
         }
         if self.roles.contains_key(name) {
@@ -321,7 +345,7 @@ impl RecordChecker {
         if self.roles.contains_key(&name) && !self.roles.get(actor).is_some_and(of_owner) {
             return Err(format!("only an owner may revoke people; {actor} is none"));
         }
-        if !self.keys.contains_key(&name) {
+        if !self.keys.has(&name) {
             return Err(format!("is about {name}, who was never created"));
         }
         if self.owner.as_ref() == Some(&name) {
@@ -341,7 +365,7 @@ impl RecordChecker {
     ) -> Result<(), String> {
         let name = of.principal;
         self.by_operator(actor, "suspend and resume principals")?;
-        if !self.keys.contains_key(&name) {
+        if !self.keys.has(&name) {
             return Err(format!("is about {name}, who was never created"));
         }
         if self.expelled.contains(&name) {
@@ -385,7 +409,17 @@ impl RecordChecker {
         if let Some(name) = names().find(|name| self.suspended.contains(name)) {
             return Err(format!("delegates through {name}, who was suspended"));
         }
-        verify_chain(&chain, &|name| self.keys.get(name).cloned())
+        let ended = chain.iter().find(|hop| {
+            let link = &hop.link;
+            self.keys.is_revoked(&link.delegator, link.key_version)
+        });
+        if let Some(SignedLink { link, .. }) = ended {
+            return Err(format!(
+                "delegates by {}, which the revoked key {} of {} signed",
+                link.id, link.key_version, link.delegator
+            ));
+        }
+        verify_chain(&chain, &|name, version| self.keys.of(name, version))
             .map_err(|error| creto_errors::chain(&error))?;
         self.links.insert(signed.link.id, signed);
         Ok(())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use creto_types::PrincipalName;
 
-use super::SuspendArgs;
+use super::{RevokeKeyArgs, SuspendArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum HumanCommand {
@@ -39,6 +39,10 @@ pub(crate) enum HumanCommand {
     Resume(SuspendArgs),
     /// End a person for ever, and everything delegated by it; the name stays taken
     Revoke(SuspendArgs),
+    /// Give a person another signing key; what the keys before signed stays valid
+    RotateKey(SuspendArgs),
+    /// End a signing key of a person for ever, and everything delegated with it
+    RevokeKey(RevokeKeyArgs),
 }
 
 #[derive(Debug, Args)]

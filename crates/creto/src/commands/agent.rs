@@ -6,7 +6,7 @@ use creto_client::{Client, ProofKey, encode};
 use serde_json::{Map, Value, json};
 
 use super::handed;
-use crate::cli::{AgentCommand, RunArgs, SuspendArgs, TokenArgs};
+use crate::cli::{AgentCommand, RevokeKeyArgs, RunArgs, SuspendArgs, TokenArgs};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::output::{Reply, at, fields, instant, printable, table};
@@ -72,6 +72,8 @@ pub(crate) fn run(context: &Context, command: AgentCommand) -> Result<Reply, Cli
             let answer = change_standing(&client, &args, "revoke")?;
             Ok(Reply::new(revoked("agent", &answer), answer))
         }
+        AgentCommand::RotateKey(args) => rotate_key(&client, &args, "agent"),
+        AgentCommand::RevokeKey(args) => revoke_key(&client, &args, "agent"),
         AgentCommand::Token(args) => token(&client, &args),
         AgentCommand::Run(args) => run_program(&client, args),
     }
@@ -121,6 +123,45 @@ pub(crate) fn revoked(kind: &str, answer: &Value) -> String {
         ("revoked", instant(answer, "/revoked_at")),
         ("leaf", at(answer, "/leaf")),
     ])
+}
+
+pub(crate) fn rotate_key(
+    client: &Client,
+    args: &SuspendArgs,
+    kind: &str,
+) -> Result<Reply, CliError> {
+    let answer = change_standing(client, args, "keys/rotate")?;
+    let text = format!(
+        "{}\nWhat the keys before signed stays valid until: creto {kind} revoke-key {} KID --reason TEXT\n",
+        fields(&[
+            (kind, at(&answer, "/principal")),
+            ("key", at(&answer, "/kid")),
+            ("algorithm", at(&answer, "/alg")),
+            ("version", at(&answer, "/version")),
+            ("since", instant(&answer, "/at")),
+            ("leaf", at(&answer, "/leaf")),
+        ]),
+        args.name
+    );
+    Ok(Reply::new(text, answer))
+}
+
+pub(crate) fn revoke_key(
+    client: &Client,
+    args: &RevokeKeyArgs,
+    kind: &str,
+) -> Result<Reply, CliError> {
+    let path = format!("/v1/principals/{}/keys/revoke", encode(args.name.as_str()));
+    let body = json!({ "kid": args.kid, "reason": args.reason });
+    let answer = client.post(&path, &body)?;
+    let text = fields(&[
+        (kind, at(&answer, "/principal")),
+        ("key", at(&answer, "/kid")),
+        ("version", at(&answer, "/version")),
+        ("revoked", instant(&answer, "/revoked_at")),
+        ("leaf", at(&answer, "/leaf")),
+    ]);
+    Ok(Reply::new(text, answer))
 }
 
 /// Asks no server: the key is nobody else's business.

@@ -3,7 +3,7 @@
 use creto_client::encode;
 use serde_json::{Value, json};
 
-use super::agent::{change_standing, changed, revoked, thumbprint};
+use super::agent::{change_standing, changed, revoke_key, revoked, rotate_key, thumbprint};
 use super::handed;
 use crate::cli::{HumanCommand, HumanOut};
 use crate::context::Context;
@@ -50,6 +50,8 @@ pub(crate) fn run(context: &Context, command: HumanCommand) -> Result<Reply, Cli
             let answer = change_standing(&client, &args, "revoke")?;
             Ok(Reply::new(revoked("human", &answer), answer))
         }
+        HumanCommand::RotateKey(args) => rotate_key(&client, &args, "human"),
+        HumanCommand::RevokeKey(args) => revoke_key(&client, &args, "human"),
     }
 }
 

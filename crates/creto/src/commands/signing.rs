@@ -75,10 +75,17 @@ pub(crate) fn keys(client: &Client, args: &KeysArgs) -> Result<Reply, CliError> 
         ("suspended", at(&answer, "/suspended")),
         ("revoked", at(&answer, "/revoked")),
     ]);
-    let keys = answer.pointer("/keys").and_then(Value::as_array);
-    for key in keys.into_iter().flatten() {
-        let shown = fields(&[("key", at(key, "/kid")), ("algorithm", at(key, "/alg"))]);
-        text.push_str(&shown);
+    for list in ["/keys", "/revoked_keys"] {
+        let keys = answer.pointer(list).and_then(Value::as_array);
+        for key in keys.into_iter().flatten() {
+            text.push('\n');
+            text.push_str(&fields(&[
+                ("key", at(key, "/kid")),
+                ("algorithm", at(key, "/alg")),
+                ("state", at(key, "/state")),
+                ("since", instant(key, "/since")),
+            ]));
+        }
     }
     if let Some(path) = &args.out {
         write_new(path, &format!("{answer:#}\n"))?;

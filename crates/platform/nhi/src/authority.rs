@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use creto_types::{PrincipalName, Timestamp};
 use parking_lot::Mutex;
 
-use crate::{Hop, LinkStatus, Role};
+use crate::link::Ended;
+use crate::{Hop, Role};
 
 /// Counts how often authority ended or came back in one organization. Shared by
 /// every identity of it.
@@ -77,8 +78,7 @@ impl Authority {
 #[derive(Debug)]
 pub struct Standing {
     principal: PrincipalName,
-    /// Whether it was revoked; of a link there is nothing in it but the name.
-    ended: LinkStatus,
+    ended: Ended,
     suspended: AtomicBool,
     since: Mutex<Option<Timestamp>>,
     role: Mutex<Option<Role>>,
@@ -92,7 +92,7 @@ impl Standing {
     pub fn good(principal: PrincipalName) -> Self {
         Self {
             principal,
-            ended: LinkStatus::active(),
+            ended: Ended::default(),
             suspended: AtomicBool::new(false),
             since: Mutex::new(None),
             role: Mutex::new(None),
@@ -129,18 +129,18 @@ impl Standing {
     /// [`crate::Nhi::revoke_principal`] returns, for ever.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
-        self.ended.is_revoked()
+        self.ended.is_so()
     }
 
     /// When the principal was revoked. `None` for one that was only as long as the
     /// store has not told.
     #[must_use]
     pub fn revoked_at(&self) -> Option<Timestamp> {
-        self.ended.revoked_at()
+        self.ended.at()
     }
 
     pub(crate) fn revoke(&self, at: Timestamp) {
-        self.ended.revoke(at);
+        self.ended.end(at);
     }
 
     /// Revoked from now on; since when is still to be told.

@@ -5,7 +5,7 @@ use creto_crypto::CryptoError;
 use creto_errors::{Class, Classify};
 use creto_types::{CanonicalError, OrgId, PrincipalName, StoreError, Timestamp};
 
-use crate::{Budget, DpopError, IdentityError, InstanceName, LinkId, Right};
+use crate::{Budget, DpopError, IdentityError, InstanceName, KeyVersion, LinkId, Right};
 
 /// A link asks for more than the link above it holds. Each names both values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -275,6 +275,30 @@ pub enum NhiError {
         /// Who.
         name: PrincipalName,
     },
+    /// No such key of this principal.
+    #[error("`{name}` has no key {key}")]
+    UnknownKey {
+        /// Whose.
+        name: PrincipalName,
+        /// Which: its version or thumbprint.
+        key: String,
+    },
+    /// It was revoked before.
+    #[error("the key {version} of `{name}` is already revoked")]
+    KeyAlreadyRevoked {
+        /// Whose.
+        name: PrincipalName,
+        /// Which.
+        version: KeyVersion,
+    },
+    /// What a revoked key would sign would be dead.
+    #[error("the key {version} of `{name}` was revoked; it signs nothing before it is rotated")]
+    SigningKeyRevoked {
+        /// Whose.
+        name: PrincipalName,
+        /// Which.
+        version: KeyVersion,
+    },
     /// An organization always has an owner.
     #[error("`{name}` founded the organization and stays its owner")]
     OwnerKeepsRole {
@@ -369,10 +393,13 @@ impl Classify for NhiError {
             | Self::OwnerNotSuspended { .. }
             | Self::PrincipalAlreadyRevoked { .. }
             | Self::OwnerNotRevoked { .. }
+            | Self::UnknownKey { .. }
+            | Self::KeyAlreadyRevoked { .. }
             | Self::OwnerKeepsRole { .. }
             | Self::IssuerInUse { .. }
             | Self::TrustDomainChanged { .. } => Class::Permanent,
             Self::NotHuman { .. }
+            | Self::SigningKeyRevoked { .. }
             | Self::ParentNotHeld { .. }
             | Self::DelegationLoops { .. }
             | Self::InstanceBound { .. }
@@ -410,6 +437,9 @@ impl Classify for NhiError {
             Self::OwnerNotSuspended { .. } => "owner_not_suspended",
             Self::PrincipalAlreadyRevoked { .. } => "principal_already_revoked",
             Self::OwnerNotRevoked { .. } => "owner_not_revoked",
+            Self::UnknownKey { .. } => "unknown_key",
+            Self::KeyAlreadyRevoked { .. } => "key_already_revoked",
+            Self::SigningKeyRevoked { .. } => "signing_key_revoked",
             Self::InstanceBound { .. } => "instance_bound",
             Self::OwnerKeepsRole { .. } => "owner_keeps_role",
             Self::IssuerInUse { .. } => "issuer_in_use",

@@ -7,7 +7,7 @@ use creto_errors::{Class, Classify};
 use creto_types::{Id, IdKind, OrgId, PrincipalName, Timestamp};
 
 use crate::{
-    Authority, EpochId, Hop, InstanceName, LinkId, PrincipalType, Role, Standing, TokenEnds,
+    Authority, EpochId, Hop, InstanceName, KeyVersion, LinkId, PrincipalType, Role, Standing, TokenEnds,
 };
 
 /// The kind of [`TokenId`].
@@ -62,6 +62,18 @@ pub enum IdentityError {
         /// Which.
         link: LinkId,
     },
+    /// The key that signed a link of the chain was revoked.
+    #[error(
+        "the delegation {link} is signed by the key {version} of `{delegator}`, which was revoked"
+    )]
+    KeyRevoked {
+        /// Which link.
+        link: LinkId,
+        /// Whose key.
+        delegator: PrincipalName,
+        /// Which of its keys.
+        version: KeyVersion,
+    },
     /// A principal of the chain was revoked.
     #[error("`{principal}` was revoked")]
     PrincipalRevoked {
@@ -108,6 +120,7 @@ impl Classify for IdentityError {
     fn code(&self) -> &'static str {
         match self {
             Self::Revoked { .. } => "delegation_revoked",
+            Self::KeyRevoked { .. } => "delegation_key_revoked",
             Self::PrincipalRevoked { .. } => "principal_revoked",
             Self::Suspended { .. } => "principal_suspended",
             Self::Expired { .. } => "delegation_expired",
@@ -128,7 +141,15 @@ impl AgentIdentity {
         // Before any date: that a link above is not valid yet must not hide that
         // one below it is dead.
         if let Some(hop) = self.hops.iter().find(|hop| hop.status.is_revoked()) {
-            return Err(IdentityError::Revoked { link: hop.link.id });
+            let link = hop.link.id;
+            return Err(match hop.status.is_itself_revoked() {
+                true => IdentityError::Revoked { link },
+                false => IdentityError::KeyRevoked {
+                    link,
+                    delegator: hop.link.delegator.clone(),
+                    version: hop.link.key_version,
+                },
+            });
         }
         // What is for ever before what may be taken back.
         if let Some(standing) = self.standing.iter().find(|who| who.is_revoked()) {

@@ -256,9 +256,10 @@ pub trait PrekeyStore: Send + Sync {
     /// those of `withdrawn`, which serve once, wait no more.
     /// All of it or nothing. `Conflict` with `what` `prekey` when the organization had one
     /// of these before, `withdrawn prekey` when one of those does not wait,
-    /// `prekeys` when there are none or more than [`MAX_ONE_TIME_PREKEYS`] would wait,
-    /// `principal` when the agent is suspended or revoked; `NotFound` when there is no such
-    /// principal.
+    /// `prekeys` when there are none or more than [`MAX_ONE_TIME_PREKEYS`] would wait that a
+    /// key signed which was not revoked,
+    /// `principal` when the agent is suspended or revoked, `key` when the one that signed
+    /// them was revoked; `NotFound` when there is no such principal.
     async fn publish_prekeys(
         &self,
         org: OrgId,
@@ -284,7 +285,7 @@ pub trait PrekeyStore: Send + Sync {
 
     /// Takes one that is available; one that serves once is not afterwards. `Conflict`
     /// with `what` `prekey` when it is not available, `principal` when its owner is
-    /// suspended or revoked.
+    /// suspended or revoked, `key` when the one that signed it was revoked.
     async fn take_prekey(
         &self,
         org: OrgId,
@@ -448,7 +449,7 @@ impl Nhi {
         let withdrawn = self.inner.unread_prekeys(org, owner).await?;
         let (inner, owner) = (Arc::clone(&self.inner), owner.clone());
         let work = move || {
-            let signer = inner.principal_signer(org, &owner)?;
+            let (signer, _) = inner.principal_signer(org, &owner)?;
             let kid = key_id(signer.verifying_key())?;
             let id = {
                 let registry = inner.registry.read();
@@ -581,19 +582,18 @@ impl Nhi {
 }
 
 impl Inner {
-    /// Of an algorithm that is read, and signed by a key that the agent still has.
+    /// Of an algorithm that is read, and signed by a key of the agent that was not revoked.
     async fn available_prekeys(
         &self,
         org: OrgId,
         owner: &PrincipalName,
     ) -> Result<Vec<AvailablePrekey>, NhiError> {
-        let kid = {
-            let registry = self.registry.read();
-            key_id(&registry.org(org)?.principal(owner)?.principal.verifying_key)?
-        };
+        let owner_entry = self.registry.read().org(org)?.principal(owner)?.clone();
+        let keys = owner_entry.keys()?;
+        let in_force = |kid: &str| keys.iter().any(|key| key.kid == kid && !key.revoked);
         let mut available = self.store.prekeys().available_prekeys(org, owner).await?;
         let allowed = &self.config.algorithms.kem;
-        available.retain(|row| row.kid == kid && allowed.check(row.algorithm).is_ok());
+        available.retain(|row| in_force(&row.kid) && allowed.check(row.algorithm).is_ok());
         Ok(available)
     }
 

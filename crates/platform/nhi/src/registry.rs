@@ -1,6 +1,6 @@
 //! Everything in memory: what reads are served from.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,10 +11,13 @@ use crate::authority::{Authority, Standing, Standings};
 use crate::chain::check_link;
 use crate::credentials::Epoch;
 use crate::ends::Retirement;
-use crate::keys::{KeyMaker, SharedSigner, key_id, organization_wrapping, wrapping_of};
+use crate::index::{Index, Principals};
+use crate::keys::{KeyMaker, SharedSigner, key_id, organization_wrapping};
 use crate::ports::{
-    Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal, StoredSuspension,
+    Snapshot, StoredEpoch, StoredFormerKey, StoredLink, StoredOrganization, StoredPrincipal,
+    StoredSuspension,
 };
+use crate::principal_keys::{FormerKeys, KnownKey, known_keys, wrapping_after};
 use crate::{
     ChainError, DelegationLink, Hop, KeyPurpose, LinkId, LinkStatus, LinkView, NhiError,
     Organization, Principal, PrincipalType, Role, SignedLink, StoredKey, verify_link,
@@ -42,10 +45,8 @@ pub(crate) struct OrgState {
     rotation: u32,
     /// Those that were replaced and not retired, oldest first.
     pub(crate) former_issuers: Vec<KnownIssuer>,
-    pub(crate) principals: BTreeMap<PrincipalName, PrincipalEntry>,
-    pub(crate) links: BTreeMap<LinkId, LinkEntry>,
-    /// The links that were given to each principal.
-    held: BTreeMap<PrincipalName, BTreeSet<LinkId>>,
+    pub(crate) principals: Principals,
+    pub(crate) links: Index<LinkId, LinkEntry>,
     /// Of the humans whose credentials were ever superseded.
     pub(crate) epochs: BTreeMap<PrincipalName, Epoch>,
 }
@@ -61,7 +62,10 @@ pub(crate) struct KnownIssuer {
 #[derive(Clone)]
 pub(crate) struct PrincipalEntry {
     pub(crate) principal: Arc<Principal>,
+    /// The key that it signs with now.
     pub(crate) key: Arc<StoredKey>,
+    /// What its links are verified by, oldest first; the last is the one it signs with.
+    pub(crate) known: Arc<[KnownKey]>,
     pub(crate) standing: Arc<Standing>,
 }
 
@@ -79,6 +83,8 @@ pub(crate) struct LinkEntry {
 pub(crate) struct ChainEntry {
     pub(crate) entry: LinkEntry,
     delegator: Arc<Principal>,
+    /// The key that signed it.
+    key: VerifyingKey,
 }
 
 impl LinkEntry {
@@ -151,9 +157,8 @@ impl OrgState {
                 })
                 .collect::<Result<_, NhiError>>()?,
             keys: signers,
-            principals: BTreeMap::new(),
-            links: BTreeMap::new(),
-            held: BTreeMap::new(),
+            principals: Principals::default(),
+            links: Index::default(),
             epochs: BTreeMap::new(),
         })
     }
@@ -166,7 +171,15 @@ impl OrgState {
         2 * u64::from(self.rotation) + retired
     }
 
-    pub(crate) fn add_principal(&mut self, stored: StoredPrincipal) {
+    pub(crate) fn add_principal(&mut self, stored: StoredPrincipal) -> Result<(), NhiError> {
+        self.add_with_keys(stored, Vec::new())
+    }
+
+    fn add_with_keys(
+        &mut self,
+        stored: StoredPrincipal,
+        before: Vec<StoredFormerKey>,
+    ) -> Result<(), NhiError> {
         let name = stored.principal.name.clone();
         let standing = Standing::good(name.clone());
         if name == self.owner {
@@ -176,22 +189,37 @@ impl OrgState {
             name,
             PrincipalEntry {
                 standing: Arc::new(standing),
+                known: known_keys(&stored.principal, before)?,
                 principal: Arc::new(stored.principal),
                 key: Arc::new(stored.key),
             },
         );
+        Ok(())
     }
 
-    pub(crate) fn add_link(&mut self, entry: LinkEntry) {
-        let (id, holder) = (entry.link.id, entry.link.delegatee.clone());
-        self.held.entry(holder).or_default().insert(id);
+    /// Adds a link, which dies with the key that signed it.
+    pub(crate) fn add_signed(
+        &mut self,
+        signed: SignedLink,
+        status: LinkStatus,
+    ) -> Result<(), NhiError> {
+        let key = self
+            .principal(&signed.link.delegator)?
+            .known(signed.link.key_version)?;
+        let status = status.signed_by(Arc::clone(&key.status));
+        let entry = LinkEntry::new(signed, status);
+        let (id, holder) = (entry.link.id, &entry.link.delegatee);
+        let given = self.principals.give(holder, id);
+        given.ok_or_else(|| NhiError::UnknownPrincipal {
+            name: holder.clone(),
+        })?;
         self.links.insert(id, entry);
+        Ok(())
     }
 
     /// The links that were given to a principal, newest first.
     pub(crate) fn held(&self, holder: &PrincipalName) -> impl Iterator<Item = LinkId> {
-        let ids = self.held.get(holder).into_iter().flatten();
-        ids.rev().copied()
+        self.principals.held(holder).iter().rev().copied()
     }
 
     pub(crate) fn principal(&self, name: &PrincipalName) -> Result<&PrincipalEntry, NhiError> {
@@ -242,8 +270,10 @@ impl OrgState {
                 _ => return Err(ChainError::NotJoined { link: id }.into()),
             };
             next = entry.link.parent;
+            let delegator = self.principal(&entry.link.delegator)?;
             chain.push(ChainEntry {
-                delegator: Arc::clone(&self.principal(&entry.link.delegator)?.principal),
+                delegator: Arc::clone(&delegator.principal),
+                key: delegator.known(entry.link.key_version)?.public.clone(),
                 entry: entry.clone(),
             });
         }
@@ -259,27 +289,33 @@ impl Registry {
         for stored in snapshot.organizations {
             registry.add_organization(OrgState::new(&stored, keys)?);
         }
+        let mut former = FormerKeys::of(snapshot.former_keys);
         for stored in snapshot.principals {
             if stored.principal.verifying_key != stored.key.public {
                 return Err(corrupt("principal", "its two public keys differ"));
             }
-            // Links are believed by these public keys, and kinds by nothing else:
-            // both are what the wrapped key says, not what the row says.
+            // Links are believed by these public keys and those before them, and kinds
+            // by nothing else: all are what the wrapped key says, not what the rows say.
             let org = stored.principal.org;
-            keys.signer(org, &stored.key, &wrapping_of(&stored.principal))?;
+            let before = former.take(&stored.principal);
+            let wrapping = wrapping_after(&stored.principal, &before)?;
+            keys.signer(org, &stored.key, &wrapping)?;
             registry
                 .orgs
                 .get_mut(&stored.principal.org)
                 .ok_or_else(|| corrupt("principal", "its organization is missing"))?
-                .add_principal(stored);
+                .add_with_keys(stored, before)?;
         }
+        former.all_taken()?;
+        registry.end_keys(snapshot.key_revocations)?;
         for StoredLink { signed, revoked_at } in snapshot.links {
             let status = revoked_at.map_or_else(LinkStatus::active, LinkStatus::revoked);
             registry
                 .orgs
                 .get_mut(&signed.link.org)
                 .ok_or_else(|| corrupt("delegation", "its organization is missing"))?
-                .add_link(LinkEntry::new(signed, status));
+                .add_signed(signed, status)
+                .map_err(|_| corrupt("delegation", "a principal or key of it is missing"))?;
         }
         for StoredSuspension {
             org,
@@ -388,9 +424,14 @@ pub(crate) fn verified_hops(
     allowed: &Allowed<SignatureAlgorithm>,
 ) -> Result<Vec<Hop>, NhiError> {
     let mut above: Vec<&DelegationLink> = Vec::with_capacity(chain.len());
-    for ChainEntry { entry, delegator } in chain {
+    for ChainEntry {
+        entry,
+        delegator,
+        key,
+    } in chain
+    {
         if !entry.verified.load(Ordering::Acquire) {
-            verify_beneath(&entry.signed, &above, delegator, allowed)?;
+            verify_beneath(&entry.signed, &above, delegator, key, allowed)?;
             entry.verified.store(true, Ordering::Release);
         }
         above.push(&entry.link);
@@ -403,6 +444,7 @@ pub(crate) fn verify_beneath(
     signed: &SignedLink,
     above: &[&DelegationLink],
     delegator: &Principal,
+    key: &VerifyingKey,
     allowed: &Allowed<SignatureAlgorithm>,
 ) -> Result<(), NhiError> {
     let link = signed.link.id;
@@ -415,7 +457,6 @@ pub(crate) fn verify_beneath(
             name: delegator.name.clone(),
         });
     }
-    let key: &VerifyingKey = &delegator.verifying_key;
     Ok(verify_link(signed, key)?)
 }
 

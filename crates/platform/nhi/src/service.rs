@@ -2,7 +2,6 @@
 //! are in `tokens.rs`.
 
 use std::future::Future;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -15,7 +14,7 @@ use parking_lot::RwLock;
 use crate::chain::{depth_within, no_loop, shrinks, well_formed};
 use crate::dpop::ProofGuard;
 use crate::drafts::check_config;
-use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping, wrapping_of};
+use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping};
 use crate::link::SignError;
 use crate::ports::{StoredOrganization, StoredPrincipal};
 use crate::prekeys::Taking;
@@ -24,9 +23,7 @@ use crate::registry::{
     LinkEntry, OrgState, PrincipalEntry, Registry, verified_hops, verify_beneath,
 };
 use crate::{
-    AgentIdentity, DelegationLink, DelegationRequest, Hop, IdentityError, KeyPurpose, LinkId,
-    LinkStatus, LinkView, NhiConfig, NhiError, NhiStore, Organization, OrganizationDraft,
-    Principal, PrincipalDraft, PrincipalType, SignedLink, Standing, TokenEnds,
+    AgentIdentity, DelegationLink, DelegationRequest, Hop, IdentityError, KeyPurpose, KeyVersion, LinkId, LinkStatus, LinkView, NhiConfig, NhiError, NhiStore, Organization, OrganizationDraft, Principal, PrincipalDraft, PrincipalType, SignedLink, Standing, TokenEnds,
 };
 
 /// The longest name of an organization, in characters.
@@ -196,7 +193,7 @@ impl Nhi {
                 .store
                 .insert_organization(stored, owner.clone(), commit)
                 .await?;
-            state.add_principal(owner);
+            state.add_principal(owner)?;
             inner.registry.write().add_organization(state);
             Ok(receipt)
         })
@@ -245,7 +242,7 @@ impl Nhi {
                     other => other.into(),
                 })?;
             if let Some(state) = inner.registry.write().orgs.get_mut(&org) {
-                state.add_principal(stored);
+                state.add_principal(stored)?;
             }
             Ok(receipt)
         })
@@ -282,6 +279,7 @@ impl Nhi {
             None => inner.config.max_depth,
         }
         .checked_sub(1);
+        let (signer, version) = inner.principal_signer(org, &delegator.principal.name)?;
         let link = DelegationLink {
             id: inner.ids.next(),
             org,
@@ -294,6 +292,7 @@ impl Nhi {
             max_depth: request.max_depth.or(deepest).unwrap_or(0),
             budget: request.budget,
             issued_at: now,
+            key_version: version,
         };
         well_formed(&link).map_err(|(field, why)| NhiError::Invalid {
             field,
@@ -307,7 +306,6 @@ impl Nhi {
         }
         depth_within(link.max_depth, deepest)?;
         shrinks(&link, &links(&above))?;
-        let signer = inner.principal_signer(org, &delegator.principal.name)?;
         SignedLink::sign(link, &signer).map_err(|error| match error {
             SignError::Canonical(error) => error.into(),
             SignError::Crypto(source) => NhiError::Crypto {
@@ -328,7 +326,7 @@ impl Nhi {
         to_completion(commit.turn(), async move {
             let receipt = inner.store.insert_link(link.clone(), commit).await?;
             if let Some(state) = inner.registry.write().orgs.get_mut(&link.link.org) {
-                state.add_link(LinkEntry::new(link, LinkStatus::active()));
+                state.add_signed(link, LinkStatus::active())?;
             }
             Ok(receipt)
         })
@@ -356,7 +354,10 @@ impl Nhi {
             depth_within(link.max_depth, self.inner.config.max_depth.checked_sub(1))?;
         }
         let allowed = &self.inner.config.algorithms.signature;
-        verify_beneath(signed, &links(&above), &delegator.principal, allowed)
+        let key = delegator.known(link.key_version)?;
+        key.in_force(&link.delegator)?;
+        let delegator = &delegator.principal;
+        verify_beneath(signed, &links(&above), delegator, &key.public, allowed)
     }
 
     /// All organizations, by id.
@@ -400,12 +401,9 @@ impl Nhi {
         let Some(state) = registry.orgs.get(&org) else {
             return Vec::new();
         };
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        state
-            .principals
-            .range::<PrincipalName, _>((from, Bound::Unbounded))
-            .take(limit)
-            .map(|(_, entry)| Arc::clone(&entry.principal))
+        let principals = state.principals.after(after).take(limit);
+        principals
+            .map(|entry| Arc::clone(&entry.principal))
             .collect()
     }
 
@@ -423,13 +421,8 @@ impl Nhi {
         let Some(state) = registry.orgs.get(&org) else {
             return Vec::new();
         };
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        state
-            .links
-            .range((from, Bound::Unbounded))
-            .take(limit)
-            .map(|(_, entry)| entry.view())
-            .collect()
+        let links = state.links.after(after.as_ref()).take(limit);
+        links.map(LinkEntry::view).collect()
     }
 
     /// The delegations that were given to a principal, newest first, whatever
@@ -499,15 +492,20 @@ impl Inner {
         })
     }
 
+    /// The key that a principal signs with now, and its version.
     pub(crate) fn principal_signer(
         &self,
         org: OrgId,
         name: &PrincipalName,
-    ) -> Result<LocalSigner, NhiError> {
+    ) -> Result<(LocalSigner, KeyVersion), NhiError> {
         let _guard = self.unwrapping.read();
         let entry = self.registry.read().org(org)?.principal(name)?.clone();
-        self.keys
-            .signer(org, &entry.key, &wrapping_of(&entry.principal))
+        let present = entry.present();
+        present.in_force(name)?;
+        Ok((
+            self.keys.signer(org, &entry.key, &entry.wrapping()?)?,
+            present.version,
+        ))
     }
 
     /// Whether the delegator holds the chain it wants to pass on, now.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::instance::instance_in;
 use crate::keys::key_id;
 use crate::principal::organization_id;
-use crate::{AgentIdentity, Nhi, NhiError, PrincipalType, framing};
+use crate::{AgentIdentity, Nhi, NhiError, PrincipalKey, PrincipalType, framing};
 
 /// The label that a statement is signed under.
 pub const SIGNED_LABEL: &str = "creto/signed/v1";
@@ -172,13 +172,42 @@ pub struct PublicKey {
     pub key: VerifyingKey,
 }
 
+impl From<&PrincipalKey> for PublicKey {
+    fn from(key: &PrincipalKey) -> Self {
+        Self {
+            kid: key.kid.clone(),
+            key: key.key.clone(),
+        }
+    }
+}
+
+/// A key of a principal that was revoked: nothing that it signed holds any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedKey {
+    /// Its thumbprint.
+    pub kid: String,
+}
+
+impl From<&PrincipalKey> for RevokedKey {
+    fn from(key: &PrincipalKey) -> Self {
+        Self {
+            kid: key.kid.clone(),
+        }
+    }
+}
+
 /// Whose keys these are. What else stands in such a document is not read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicKeys {
     /// The SPIFFE id of the principal.
     pub spiffe_id: String,
-    /// Its keys, the one that signs now first.
+    /// Its keys, newest first: the one that signs now, unless it was revoked, and those
+    /// before.
     pub keys: Vec<PublicKey>,
+    /// Those that were revoked. Apart, so that whoever does not know that there are such
+    /// finds no key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoked_keys: Vec<RevokedKey>,
 }
 
 /// A statement does not hold.
@@ -206,6 +235,12 @@ pub enum StatementError {
         /// Which.
         kid: String,
     },
+    /// It names a key of the signer's that was revoked.
+    #[error("the key {kid} of the signer was revoked")]
+    KeyRevoked {
+        /// Which.
+        kid: String,
+    },
     /// A prekey is called by the name of another.
     #[error("{id} is not the id of this key")]
     OtherId {
@@ -223,6 +258,7 @@ impl Classify for StatementError {
             Self::OtherSigner { .. }
             | Self::OtherPurpose { .. }
             | Self::UnknownKey { .. }
+            | Self::KeyRevoked { .. }
             | Self::OtherId { .. } => Class::Security,
             Self::Signature(error) => error.class(),
         }
@@ -233,6 +269,7 @@ impl Classify for StatementError {
             Self::OtherSigner { .. } => "signed_by_another",
             Self::OtherPurpose { .. } => "signed_for_another_purpose",
             Self::UnknownKey { .. } => "signing_key_unknown",
+            Self::KeyRevoked { .. } => "signed_by_revoked_key",
             Self::OtherId { .. } => "prekey_id_mismatch",
             Self::Signature(error) => error.code(),
         }
@@ -284,6 +321,11 @@ impl PublicKeys {
     /// signature is checked with the key.
     pub(crate) fn key_of(&self, signer: &str, kid: &str) -> Result<&VerifyingKey, StatementError> {
         self.of(signer)?;
+        if self.revoked_keys.iter().any(|key| key.kid == kid) {
+            return Err(StatementError::KeyRevoked {
+                kid: kid.to_owned(),
+            });
+        }
         let key = self.keys.iter().find(|key| key.kid == kid);
         let key = key.ok_or_else(|| StatementError::UnknownKey {
             kid: kid.to_owned(),
@@ -303,8 +345,10 @@ pub struct KnownPrincipal {
     pub suspended: bool,
     /// Whether it was revoked, for ever.
     pub revoked: bool,
-    /// Its SPIFFE id and keys.
-    pub keys: PublicKeys,
+    /// Its SPIFFE id, and by which keys what it signed is checked.
+    pub public: PublicKeys,
+    /// The same keys, oldest first, and what else is known of each.
+    pub keys: Vec<PrincipalKey>,
 }
 
 impl Nhi {
@@ -344,7 +388,7 @@ impl Nhi {
                 why: format!("must have at most {MAX_SIGNED_LEN} bytes; sign a digest instead"),
             });
         }
-        let signer = self.inner.principal_signer(identity.org, &identity.name)?;
+        let (signer, _) = self.inner.principal_signer(identity.org, &identity.name)?;
         SignedStatement::sign(&signer, identity.acting_id(), purpose, signed_at, content)
     }
 
@@ -365,8 +409,14 @@ impl Nhi {
         let Ok(name) = name.parse::<PrincipalName>() else {
             return Ok(None);
         };
-        let registry = inner.registry.read();
-        let Some(entry) = registry.org(org)?.principals.get(&name) else {
+        let found = inner
+            .registry
+            .read()
+            .org(org)?
+            .principals
+            .get(&name)
+            .cloned();
+        let Some(entry) = found else {
             return Ok(None);
         };
         let principal = &entry.principal;
@@ -377,19 +427,19 @@ impl Nhi {
         if !is_this {
             return Ok(None);
         }
-        let key = PublicKey {
-            kid: key_id(&principal.verifying_key)?,
-            key: principal.verifying_key.clone(),
-        };
+        let keys = entry.keys()?;
+        let (revoked, in_force): (Vec<_>, Vec<_>) = keys.iter().rev().partition(|key| key.revoked);
         Ok(Some(KnownPrincipal {
             name,
             kind: principal.kind,
             suspended: entry.standing.is_suspended(),
             revoked: entry.standing.is_revoked(),
-            keys: PublicKeys {
+            public: PublicKeys {
                 spiffe_id: principal.spiffe_id.clone(),
-                keys: vec![key],
+                keys: in_force.into_iter().map(PublicKey::from).collect(),
+                revoked_keys: revoked.into_iter().map(RevokedKey::from).collect(),
             },
+            keys,
         }))
     }
 }

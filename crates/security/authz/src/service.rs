@@ -411,7 +411,9 @@ fn not_live(identity: &AgentIdentity, error: &IdentityError) -> Decision {
         Some(hop.link.delegator.as_str())
     };
     let advice = match &error {
-        IdentityError::Revoked { link } | IdentityError::Expired { link: Some(link) } => {
+        IdentityError::Revoked { link }
+        | IdentityError::KeyRevoked { link, .. }
+        | IdentityError::Expired { link: Some(link) } => {
             format!(
                 "ask {} for a new delegation",
                 delegator(link).unwrap_or("its delegator")

@@ -5,9 +5,10 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use creto_governor::{
     CredentialRequest, DelegateRequest, DelegationAnswer, ExpulsionAnswer, ExpulsionRequest,
-    HumanAnswer, HumanRequest, PrincipalAnswer, PrincipalRequest, RetirementAnswer,
-    RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest, RotationAnswer, RotationRequest,
-    SelfAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest,
+    HumanAnswer, HumanRequest, KeyRevocationAnswer, KeyRevocationRequest, PrincipalAnswer,
+    PrincipalKeyAnswer, PrincipalKeyRequest, PrincipalRequest, RetirementAnswer, RetirementRequest,
+    RevocationAnswer, RoleAnswer, RoleRequest, RotationAnswer, RotationRequest, SelfAnswer,
+    SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest,
 };
 use creto_ingress::CredentialError;
 use creto_types::PrincipalName;
@@ -114,6 +115,30 @@ pub(crate) async fn revoke_principal(
     Document(request): Document<ExpulsionRequest>,
 ) -> Reply<ExpulsionAnswer> {
     let answer = app.governor.revoke_principal(&caller, &name, request, key);
+    Ok(Json(answer.await?))
+}
+
+pub(crate) async fn rotate_principal_key(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name<PrincipalName>,
+    Key(key): Key,
+    Document(request): Document<PrincipalKeyRequest>,
+) -> Reply<PrincipalKeyAnswer> {
+    let governor = &app.governor;
+    let answer = governor.rotate_principal_key(&caller, &name, request, key);
+    Ok(Json(answer.await?))
+}
+
+pub(crate) async fn revoke_principal_key(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name<PrincipalName>,
+    Key(key): Key,
+    Document(request): Document<KeyRevocationRequest>,
+) -> Reply<KeyRevocationAnswer> {
+    let governor = &app.governor;
+    let answer = governor.revoke_principal_key(&caller, &name, request, key);
     Ok(Json(answer.await?))
 }
 

@@ -10,7 +10,7 @@ use creto_authz::{
 };
 use creto_crypto::sha256;
 use creto_nhi::{
-    AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right, Standing, TokenEnds,
+    AgentIdentity, DelegationLink, Hop, KeyVersion, LinkStatus, PrincipalType, Right, Standing, TokenEnds,
 };
 use creto_types::{Clock, OrgId, PrincipalName, Timestamp, canonical_json};
 use parking_lot::Mutex;
@@ -300,6 +300,7 @@ pub(crate) fn chain_identity(org: OrgId, chain: &[PrincipalName]) -> Option<Agen
                 max_depth: u8::MAX,
                 budget: None,
                 issued_at: Timestamp::UNIX_EPOCH,
+                key_version: KeyVersion::FIRST,
             }),
             status: Arc::new(LinkStatus::active()),
         });

@@ -6,12 +6,13 @@ use std::collections::{HashMap, HashSet};
 use creto_nhi::{MAX_ONE_TIME_PREKEYS, PrekeyId, PrekeyKind};
 use creto_types::PrincipalName;
 
+use super::keys::KeyRecords;
 use crate::records::{PrekeyTaken, PrekeysPublished};
 
 #[derive(Default)]
 pub(super) struct PrekeyRecords {
-    /// Those that were ever published.
-    published: HashSet<PrekeyId>,
+    /// Those that were ever published, and the key that signed each where that is told.
+    published: HashMap<PrekeyId, Option<String>>,
     /// Of each agent, those that serve once and were not taken or withdrawn.
     waiting: HashMap<PrincipalName, HashSet<PrekeyId>>,
     /// Of each agent, the one that serves when none of those is left.
@@ -23,6 +24,7 @@ impl PrekeyRecords {
         &mut self,
         actor: &PrincipalName,
         record: PrekeysPublished,
+        keys: &KeyRecords,
     ) -> Result<(), String> {
         let owner = record.owner;
         if *actor != owner {
@@ -40,14 +42,24 @@ impl PrekeyRecords {
         if let Some(id) = record.withdrawn.iter().find(|id| !waiting.remove(*id)) {
             return Err(format!("withdraws {id} of {owner}, which did not wait"));
         }
+        if let Some(kid) = &record.kid {
+            keys.in_force(&owner, kid)?;
+        }
         for id in record.one_time.iter().chain(&record.last_resort) {
-            if !self.published.insert(id.clone()) {
+            let kid = record.kid.clone();
+            if self.published.insert(id.clone(), kid).is_some() {
                 return Err(format!("publishes {id}, which was published before"));
             }
         }
         waiting.extend(record.one_time);
-        if waiting.len() > MAX_ONE_TIME_PREKEYS {
-            return Err(format!("leaves {} of {owner} to wait", waiting.len()));
+        // Those that a revoked key signed are given to nobody, and take no place.
+        let placed = waiting.iter().filter(|id| {
+            let kid = self.published.get(*id).and_then(Option::as_ref);
+            kid.is_none_or(|kid| keys.in_force(&owner, kid).is_ok())
+        });
+        let placed = placed.count();
+        if placed > MAX_ONE_TIME_PREKEYS {
+            return Err(format!("leaves {placed} of {owner} to wait"));
         }
         if let Some(id) = record.last_resort {
             self.last_resort.insert(owner, id);
@@ -59,10 +71,14 @@ impl PrekeyRecords {
         &mut self,
         actor: &PrincipalName,
         record: &PrekeyTaken,
+        keys: &KeyRecords,
     ) -> Result<(), String> {
         let (owner, id) = (&record.owner, &record.id);
         if actor == owner {
             return Err(format!("takes a prekey of {owner}, by itself"));
+        }
+        if let Some(Some(kid)) = self.published.get(id) {
+            keys.in_force(owner, kid)?;
         }
         let there = match record.kind {
             PrekeyKind::OneTime => {

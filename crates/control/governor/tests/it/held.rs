@@ -9,7 +9,8 @@ use creto_metering::{
 };
 use creto_nhi::{
     LinkId, NhiStore, Rewrapped, SignedLink, Snapshot, StoredEpoch, StoredExpulsion,
-    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
+    StoredKeyChange, StoredKeyRevocation, StoredOrganization, StoredPrincipal, StoredRole,
+    StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{ActionId, Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
@@ -172,6 +173,22 @@ impl NhiStore for HeldIdentities {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let done = self.inner.insert_expulsion(expulsion, commit).await;
+        self.gate.pass(Moment::Ended).await;
+        done
+    }
+    async fn replace_key(
+        &self,
+        change: StoredKeyChange,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.inner.replace_key(change, commit).await
+    }
+    async fn revoke_key(
+        &self,
+        revocation: StoredKeyRevocation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let done = self.inner.revoke_key(revocation, commit).await;
         self.gate.pass(Moment::Ended).await;
         done
     }

@@ -14,6 +14,7 @@ mod policies;
 mod policies_lost;
 mod ports;
 mod prekeys;
+mod principal_keys;
 mod races;
 mod roles;
 mod sandboxes;

@@ -7,10 +7,10 @@ use creto_crypto::{AwsLcProvider, CryptoProvider as _, EncapsulationKey, KemAlgo
 use creto_types::{Commit, OrgId, PrincipalName, SeededRandom, StoreError, Timestamp};
 
 use super::{conflict, not_found};
-use crate::ports::{StoredExpulsion, StoredSuspension};
+use crate::ports::{StoredExpulsion, StoredKeyRevocation, StoredSuspension};
 use crate::test_util::{World, commit, name};
 use crate::{
-    AvailablePrekey, MAX_ONE_TIME_PREKEYS, NewPrekeys, Prekey, PrekeyId, PrekeyKind, PrincipalType,
+    AvailablePrekey, KeyVersion, MAX_ONE_TIME_PREKEYS, NewPrekeys, Prekey, PrekeyId, PrekeyKind, PrincipalType,
 };
 
 fn keys(seed: u64, count: usize) -> Vec<EncapsulationKey> {
@@ -272,4 +272,45 @@ pub(super) async fn run(world: &World, other: OrgId) {
             .publish_prekeys(org, &inbox, late, Vec::new(), published(org))
             .await,
     );
+
+    revoked_key(world, org, &outbox).await;
+}
+
+/// What a revoked key signed is neither taken nor published, and takes no place.
+async fn revoked_key(world: &World, org: OrgId, owner: &PrincipalName) {
+    let (store, prekeys, now) = (world.store.as_ref(), world.store.prekeys(), world.now());
+    let available = prekeys.available_prekeys(org, owner).await;
+    let waiting = available.expect("it reads");
+    let late = signed(world, org, owner, 8, (1, false), now).await;
+    let kid = late.first().expect("one").kid.clone();
+    let draft = world.nhi.draft_principal_key(org, owner);
+    let draft = draft.expect("it is there");
+    let rotated = world
+        .nhi
+        .commit_principal_key(draft, commit(org, "principal.key_rotated"));
+    rotated.await.expect("the version is the present one");
+
+    let take = |id| prekeys.take_prekey(org, id, owner, now, taken(org));
+    let (last, _) = waiting.split_last().expect("there are some");
+    take(&last.id).await.expect("a former key is believed");
+    let revocation = StoredKeyRevocation {
+        org,
+        principal: owner.clone(),
+        version: KeyVersion::FIRST,
+        kid,
+        at: now,
+    };
+    let revoked = store.revoke_key(revocation, commit(org, "principal.key_revoked"));
+    revoked.await.expect("the key is there");
+    for prekey in &waiting {
+        conflict(&take(&prekey.id).await);
+    }
+    let refused = prekeys.publish_prekeys(org, owner, late, Vec::new(), published(org));
+    conflict(&refused.await);
+    let many = signed(world, org, owner, 9, (MAX_ONE_TIME_PREKEYS, true), now).await;
+    let fit = prekeys.publish_prekeys(org, owner, many, Vec::new(), published(org));
+    fit.await.expect("dead ones take no place");
+    let one_more = signed(world, org, owner, 10, (1, false), now).await;
+    let refused = prekeys.publish_prekeys(org, owner, one_more, Vec::new(), published(org));
+    conflict(&refused.await);
 }

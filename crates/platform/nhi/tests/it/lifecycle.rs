@@ -8,8 +8,8 @@ use creto_nhi::memory::MemoryNhiStore;
 use creto_nhi::test_util::{World, name, rights};
 use creto_nhi::{
     KeyPurpose, LinkId, NhiStore, PrincipalType, Rewrapped, SignedLink, Snapshot, StoredEpoch,
-    StoredExpulsion, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation,
-    StoredSuspension, WrappingKey,
+    StoredExpulsion, StoredKeyChange, StoredKeyRevocation, StoredOrganization, StoredPrincipal,
+    StoredRole, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use tokio::sync::Notify;
@@ -134,6 +134,11 @@ pub(crate) struct Tricky {
 }
 
 impl Tricky {
+    /// Whatever is read from now on is changed so.
+    pub(crate) fn tamper_with(&self, tamper: fn(&mut Snapshot)) {
+        *self.tamper.lock() = Some(tamper);
+    }
+
     pub(crate) async fn before(&self) -> Result<(), StoreError> {
         if self.gated.load(Ordering::SeqCst) {
             self.entered.notify_one();
@@ -261,6 +266,32 @@ impl NhiStore for Tricky {
     ) -> Result<Receipt, StoreError> {
         self.before().await?;
         let receipt = self.inner.insert_expulsion(expulsion, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
+    }
+
+    async fn replace_key(
+        &self,
+        change: StoredKeyChange,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        let receipt = self.inner.replace_key(change, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
+    }
+
+    async fn revoke_key(
+        &self,
+        revocation: StoredKeyRevocation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        let receipt = self.inner.revoke_key(revocation, commit).await?;
         if self.mute.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("connection lost".into()));
         }

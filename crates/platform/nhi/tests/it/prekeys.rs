@@ -48,7 +48,7 @@ fn keys(nhi: &Nhi, org: OrgId) -> PublicKeys {
     nhi.known_principal(org, &worker.spiffe_id)
         .unwrap()
         .unwrap()
-        .keys
+        .public
 }
 
 /// Takes one as `helper`.

@@ -21,7 +21,7 @@ fn signed(nhi: &Nhi, world: &World, who: &AgentIdentity, message: &[u8]) -> Sign
 }
 
 fn keys(nhi: &Nhi, org: OrgId, id: &str) -> PublicKeys {
-    nhi.known_principal(org, id).unwrap().unwrap().keys
+    nhi.known_principal(org, id).unwrap().unwrap().public
 }
 
 /// The same world with agents of each algorithm that principals may have.

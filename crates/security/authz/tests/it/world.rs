@@ -10,7 +10,7 @@ use creto_authz::{
     ResourceRef, Spend,
 };
 use creto_nhi::{
-    AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right, Standing, TokenEnds,
+    AgentIdentity, DelegationLink, Hop, KeyVersion, LinkStatus, PrincipalType, Right, Standing, TokenEnds,
 };
 use creto_types::{
     IdSource, ManualClock, Money, OrgId, PrincipalName, SeededRandom, SystemIds, Timestamp,
@@ -185,6 +185,7 @@ impl World {
                 max_depth: 3,
                 budget: None,
                 issued_at: at("2026-04-01T00:00:00Z"),
+                key_version: KeyVersion::FIRST,
             }),
             status: Arc::new(LinkStatus::active()),
         }

@@ -1,0 +1,122 @@
+//! What the records say of the keys of principals: which there were, and which ended.
+
+use std::collections::HashMap;
+
+use creto_crypto::VerifyingKey;
+use creto_nhi::{KeyVersion, key_id};
+use creto_types::PrincipalName;
+
+use crate::records::{PrincipalKeyRevoked, PrincipalKeyRotated};
+
+#[derive(Default)]
+pub(super) struct KeyRecords {
+    /// Of each principal that was created, oldest first: a version is a place.
+    keys: HashMap<PrincipalName, Vec<Key>>,
+}
+
+struct Key {
+    key: VerifyingKey,
+    kid: String,
+    revoked: bool,
+}
+
+impl Key {
+    fn new(key: VerifyingKey) -> Result<Self, String> {
+        Ok(Self {
+            kid: key_id(&key).map_err(|error| creto_errors::chain(&error))?,
+            key,
+            revoked: false,
+        })
+    }
+}
+
+impl KeyRecords {
+    pub(super) fn created(&mut self, name: PrincipalName, key: VerifyingKey) -> Result<(), String> {
+        if self.has(&name) {
+            return Err(format!("{name} was created before"));
+        }
+        self.keys.insert(name, vec![Key::new(key)?]);
+        Ok(())
+    }
+
+    /// Whether there is such a principal.
+    pub(super) fn has(&self, name: &PrincipalName) -> bool {
+        self.keys.contains_key(name)
+    }
+
+    pub(super) fn rotated(&mut self, rotated: PrincipalKeyRotated) -> Result<(), String> {
+        let (name, version) = (rotated.principal, rotated.version);
+        let key = Key::new(rotated.key)?;
+        let Some(keys) = self.keys.get_mut(&name) else {
+            return Err(format!("is about {name}, who was never created"));
+        };
+        if keys.iter().any(|known| known.kid == key.kid) {
+            return Err(format!("gives {name} the key {}, which it had", key.kid));
+        }
+        keys.push(key);
+        if place(version) != keys.len().checked_sub(1) {
+            return Err(format!(
+                "calls the key {} of {name} the key {version}",
+                keys.len()
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn revoked(&mut self, revoked: &PrincipalKeyRevoked) -> Result<(), String> {
+        let (name, version) = (&revoked.principal, revoked.version);
+        let keys = self.keys.get_mut(name);
+        let key = keys.and_then(|keys| keys.get_mut(place(version)?));
+        let Some(key) = key.filter(|key| key.kid == revoked.kid) else {
+            return Err(format!(
+                "revokes the key {version} of {name}, {}, which is not there",
+                revoked.kid
+            ));
+        };
+        if std::mem::replace(&mut key.revoked, true) {
+            return Err(format!(
+                "revokes the key {version} of {name}, which was revoked already"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The key of this version.
+    pub(super) fn of(&self, name: &PrincipalName, version: KeyVersion) -> Option<VerifyingKey> {
+        self.key(name, version).map(|key| key.key.clone())
+    }
+
+    /// Whether the key of this version was revoked.
+    pub(super) fn is_revoked(&self, name: &PrincipalName, version: KeyVersion) -> bool {
+        self.key(name, version).is_some_and(|key| key.revoked)
+    }
+
+    /// Whether the principal ever had this key.
+    pub(super) fn had(&self, name: &PrincipalName, kid: &str) -> Result<(), String> {
+        self.named(name, kid).map(|_| ())
+    }
+
+    /// Whether the principal has this key, and it was not revoked.
+    pub(super) fn in_force(&self, name: &PrincipalName, kid: &str) -> Result<(), String> {
+        if self.named(name, kid)?.revoked {
+            return Err(format!(
+                "is signed by the key {kid} of {name}, which was revoked"
+            ));
+        }
+        Ok(())
+    }
+
+    fn key(&self, name: &PrincipalName, version: KeyVersion) -> Option<&Key> {
+        self.keys.get(name)?.get(place(version)?)
+    }
+
+    fn named(&self, name: &PrincipalName, kid: &str) -> Result<&Key, String> {
+        let mut keys = self.keys.get(name).into_iter().flatten();
+        keys.find(|key| key.kid == kid)
+            .ok_or_else(|| format!("is signed by {kid}, which is no key of {name}"))
+    }
+}
+
+fn place(version: KeyVersion) -> Option<usize> {
+    usize::try_from(version.get()).ok()?.checked_sub(1)
+}
