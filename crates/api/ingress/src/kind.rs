@@ -175,6 +175,7 @@ fn identity(error: &IdentityError) -> Kind {
         IdentityError::Superseded | IdentityError::IssuerRetired => Kind::Unauthenticated,
         IdentityError::Revoked { .. }
         | IdentityError::PrincipalRevoked { .. }
+        | IdentityError::KeyRevoked { .. }
         | IdentityError::Suspended { .. }
         | IdentityError::Expired { .. }
         | IdentityError::NotYetValid { .. }

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_crypto::{Digest, sha256};
-use creto_nhi::{
-    MAX_SIGNED_LEN, Nhi, PrincipalKey, Signable, SignedStatement, SigningPurpose,
-};
+use creto_nhi::{MAX_SIGNED_LEN, Nhi, PrincipalKey, Signable, SignedStatement, SigningPurpose};
 use creto_types::{ActionId, Commit, LeafIndex, PrincipalName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

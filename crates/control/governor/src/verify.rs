@@ -20,7 +20,8 @@ use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
 use self::prekeys::PrekeyRecords;
 use crate::records::{
-    DelegationRefused, EVENT_ORDERED, EventOrdered, InvoiceIssued, OrganizationCreated, PrekeyTaken, PrekeysPublished, PrincipalKeyRotated, RoleSet, UsageSettled,
+    DelegationRefused, EVENT_ORDERED, EventOrdered, InvoiceIssued, OrganizationCreated,
+    PrekeyTaken, PrekeysPublished, PrincipalKeyRotated, RoleSet, UsageSettled,
 };
 
 /// Reads the leaves of one log in order and says what does not hold. Trusts

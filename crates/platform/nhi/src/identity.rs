@@ -7,7 +7,8 @@ use creto_errors::{Class, Classify};
 use creto_types::{Id, IdKind, OrgId, PrincipalName, Timestamp};
 
 use crate::{
-    Authority, EpochId, Hop, InstanceName, KeyVersion, LinkId, PrincipalType, Role, Standing, TokenEnds,
+    Authority, EpochId, Hop, InstanceName, KeyVersion, LinkId, PrincipalType, Role, Standing,
+    TokenEnds,
 };
 
 /// The kind of [`TokenId`].

@@ -23,7 +23,9 @@ use crate::registry::{
     LinkEntry, OrgState, PrincipalEntry, Registry, verified_hops, verify_beneath,
 };
 use crate::{
-    AgentIdentity, DelegationLink, DelegationRequest, Hop, IdentityError, KeyPurpose, KeyVersion, LinkId, LinkStatus, LinkView, NhiConfig, NhiError, NhiStore, Organization, OrganizationDraft, Principal, PrincipalDraft, PrincipalType, SignedLink, Standing, TokenEnds,
+    AgentIdentity, DelegationLink, DelegationRequest, Hop, IdentityError, KeyPurpose, KeyVersion,
+    LinkId, LinkStatus, LinkView, NhiConfig, NhiError, NhiStore, Organization, OrganizationDraft,
+    Principal, PrincipalDraft, PrincipalType, SignedLink, Standing, TokenEnds,
 };
 
 /// The longest name of an organization, in characters.

@@ -19,7 +19,9 @@ use crate::memory::MemoryNhiStore;
 use crate::principal::spiffe_id;
 use crate::principal_keys::{FormerKeys, wrapping_after};
 use crate::{
-    AgentIdentity, Authority, Budget, DelegationLink, DelegationRequest, Hop, KeyHolder, KeyVersion, LinkId, LinkStatus, Nhi, NhiConfig, NhiError, NhiStore, Principal, PrincipalType, Right, Snapshot, Standing, StoredPrincipal, TokenEnds,
+    AgentIdentity, Authority, Budget, DelegationLink, DelegationRequest, Hop, KeyHolder,
+    KeyVersion, LinkId, LinkStatus, Nhi, NhiConfig, NhiError, NhiStore, Principal, PrincipalType,
+    Right, Snapshot, Standing, StoredPrincipal, TokenEnds,
 };
 
 pub use holder::Holder;

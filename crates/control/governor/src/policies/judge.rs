@@ -10,7 +10,8 @@ use creto_authz::{
 };
 use creto_crypto::sha256;
 use creto_nhi::{
-    AgentIdentity, DelegationLink, Hop, KeyVersion, LinkStatus, PrincipalType, Right, Standing, TokenEnds,
+    AgentIdentity, DelegationLink, Hop, KeyVersion, LinkStatus, PrincipalType, Right, Standing,
+    TokenEnds,
 };
 use creto_types::{Clock, OrgId, PrincipalName, Timestamp, canonical_json};
 use parking_lot::Mutex;

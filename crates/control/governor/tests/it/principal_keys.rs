@@ -203,6 +203,7 @@ async fn what_cannot_be_changed_changes_nothing() {
             name: name(who),
             role: role.to_owned(),
             ttl_seconds: None,
+            jkt: None,
         };
         let added = governor.add_human(owner, request, None).await;
         let token = added.expect("adds").token.expect("shown once");

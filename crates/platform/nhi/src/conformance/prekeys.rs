@@ -10,7 +10,8 @@ use super::{conflict, not_found};
 use crate::ports::{StoredExpulsion, StoredKeyRevocation, StoredSuspension};
 use crate::test_util::{World, commit, name};
 use crate::{
-    AvailablePrekey, KeyVersion, MAX_ONE_TIME_PREKEYS, NewPrekeys, Prekey, PrekeyId, PrekeyKind, PrincipalType,
+    AvailablePrekey, KeyVersion, MAX_ONE_TIME_PREKEYS, NewPrekeys, Prekey, PrekeyId, PrekeyKind,
+    PrincipalType,
 };
 
 fn keys(seed: u64, count: usize) -> Vec<EncapsulationKey> {

@@ -10,7 +10,8 @@ use creto_authz::{
     ResourceRef, Spend,
 };
 use creto_nhi::{
-    AgentIdentity, DelegationLink, Hop, KeyVersion, LinkStatus, PrincipalType, Right, Standing, TokenEnds,
+    AgentIdentity, DelegationLink, Hop, KeyVersion, LinkStatus, PrincipalType, Right, Standing,
+    TokenEnds,
 };
 use creto_types::{
     IdSource, ManualClock, Money, OrgId, PrincipalName, SeededRandom, SystemIds, Timestamp,
