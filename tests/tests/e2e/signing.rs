@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, code, creto, delegation, granted, said, set};
+use crate::harness::{
+    Server, Site, code, creto, delegation, good, granted, python, refused, said, set,
+};
 
 const POLICY: &str = r#"
 @id("reviews")
@@ -16,18 +17,6 @@ permit (
   resource == Creto::Resource::"signature:review"
 );
 "#;
-
-fn good(dir: &Path, words: &[&str]) -> String {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    said(&output)
-}
-
-fn refused(dir: &Path, words: &[&str], code: &str) {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains(code), "{}", said(&output));
-}
 
 /// A server with a policy for reviews, and a reviewer that may sign anything by right;
 /// gives its delegation and its SPIFFE id.
@@ -51,19 +40,9 @@ fn serving(algorithm: &str) -> (Server, String, String) {
 
 /// What an implementation that is not ours says of it.
 fn stranger(dir: &Path, signature: &str, file: &str) -> String {
-    let own = std::env::current_exe().unwrap();
-    let packages = own.ancestors().nth(3).unwrap().join("test-python");
-    assert!(
-        packages.join("cryptography").is_dir(),
-        "{} is missing; run scripts/setup.sh --test first",
-        packages.display()
-    );
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/signature_client.py");
-    let output = Command::new("/usr/bin/python3")
+    let output = python("signature_client.py", "cryptography")
         .current_dir(dir)
-        .args([script, signature, "reviewer.keys", file])
-        .env("PYTHONPATH", packages)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .args([signature, "reviewer.keys", file])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", said(&output));

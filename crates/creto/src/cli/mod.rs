@@ -272,7 +272,12 @@ pub(crate) struct TokenArgs {
     pub(crate) instance: Option<String>,
     /// Bind it to the key with this thumbprint (RFC 7638): whoever uses it then proves to
     /// have that key (DPoP)
-    #[arg(long, value_name = "THUMBPRINT", conflicts_with = "bind_key")]
+    #[arg(
+        long,
+        value_name = "THUMBPRINT",
+        conflicts_with = "bind_key",
+        allow_hyphen_values = true
+    )]
     pub(crate) bind_jkt: Option<String>,
     /// The same with the key in this file, as `creto agent key` wrote it
     #[arg(long, value_name = "FILE")]
@@ -438,4 +443,21 @@ pub(crate) enum InvoiceCommand {
         /// The invoice, for example inv_0192...
         invoice: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One thumbprint in 64 begins with a hyphen.
+    #[test]
+    fn a_thumbprint_may_begin_with_a_hyphen() {
+        let token = "creto agent token lnk_1 --stdout --bind-jkt -4Zx";
+        let person = "creto human create alice --role operator --stdout --bind-jkt -4Zx";
+        let credential = "creto human credential alice --stdout --bind-jkt -4Zx";
+        for words in [token, person, credential] {
+            let parsed = Cli::try_parse_from(words.split(' '));
+            assert!(parsed.is_ok(), "{words}: {:?}", parsed.err());
+        }
+    }
 }
