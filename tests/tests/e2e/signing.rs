@@ -164,7 +164,7 @@ fn a_signature_holds_for_a_stranger_and_is_on_record_after_a_crash() {
 /// accepts, and a stranger computes the same.
 #[test]
 fn a_long_file_is_signed_by_its_digest() {
-    let (mut server, _, id) = serving("ML-DSA-65-Ed25519");
+    let (mut server, link, id) = serving("ML-DSA-65-Ed25519");
     let dir = server.path().to_owned();
     let long: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
     fs::write(dir.join("long"), &long).unwrap();
@@ -200,6 +200,14 @@ fn a_long_file_is_signed_by_its_digest() {
         assert_eq!(stranger(&dir, &out, "longer"), "invalid");
     }
 
+    let reviewer = server.agent(&link);
+    let twice = |digest: &Value| {
+        let body = json!({"purpose": "review", "digest": digest});
+        reviewer.post_with_key("/v1/signatures", &body, "the-answer-was-lost")
+    };
+    let named: Value = serde_json::from_slice(&fs::read(dir.join("sha-256.sig")).unwrap()).unwrap();
+    let first = twice(&named["digest"]).unwrap();
+
     // By configuration alone, and then the digests of what is signed whole are of it too.
     let refused = sign(&["--digest", "sha3-256"]);
     assert!(
@@ -223,6 +231,11 @@ fn a_long_file_is_signed_by_its_digest() {
         assert!(said(&check(&out, "longer")).contains("signature_invalid"));
     }
     assert_eq!(stranger(&dir, "sha3-256.sig", "long"), "valid");
+    assert_eq!(
+        twice(&named["digest"]).unwrap(),
+        first,
+        "it was answered before"
+    );
     let gone = sign(&["--digest", "sha-256"]);
     assert!(
         said(&gone).contains("algorithm_not_allowed"),
