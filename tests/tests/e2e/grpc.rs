@@ -3,27 +3,14 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use creto_client::{Client, read_credential};
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, creto, delegation, granted, said, set};
-
-/// What `scripts/setup.sh --test` installed, in the target folder of this test.
-fn packages() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    // <target>/<profile>/deps/e2e-<hash>
-    let packages = own.ancestors().nth(3).unwrap().join("test-python");
-    assert!(
-        packages.join("grpc").is_dir(),
-        "{} lacks grpcio; run `scripts/setup.sh --test` first",
-        packages.display()
-    );
-    packages
-}
+use crate::harness::{Server, Site, creto, delegation, granted, python, said, set};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -38,15 +25,11 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn of(address: &str) -> Self {
-        let root = repository();
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(root.join("tests/tests/e2e/grpc_caller.py"))
+        let mut child = python("grpc_caller.py", "grpc")
             .arg(address)
-            .arg(root.join("crates/api/proto/proto"))
+            .arg(repository().join("crates/api/proto/proto"))
             // A proxy of the machine's is not meant for the loopback address.
             .env("no_grpc_proxy", "*")
-            .env("PYTHONPATH", packages())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -4,11 +4,11 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{creto_with, packages, said, set};
+use crate::harness::{creto_with, python, said, set};
 use crate::transparency::Public;
 
 /// Python's TLS in front of plain services; it ends with this value.
@@ -19,13 +19,9 @@ struct TlsEnd {
 
 impl TlsEnd {
     fn of(authority: &Path, behind: &[SocketAddr]) -> Self {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(here.join("tests/e2e/tls_end.py"))
+        let mut child = python("tls_end.py", "cryptography")
             .arg(authority)
             .args(behind.iter().map(ToString::to_string))
-            .env("PYTHONPATH", packages())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, code, creto, delegation, granted, said, set};
+use crate::harness::{
+    Server, Site, code, creto, delegation, good, granted, python, refused, said, set,
+};
 
 const POLICY: &str = r#"
 @id("prekeys")
@@ -21,18 +22,6 @@ permit (
   resource
 );
 "#;
-
-fn good(dir: &Path, words: &[&str]) -> String {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    said(&output)
-}
-
-fn refused(dir: &Path, words: &[&str], code: &str) {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains(code), "{}", said(&output));
-}
 
 /// What `guarded` publishes a human looks at first.
 const GUARDED: &str = r#"
@@ -143,20 +132,10 @@ fn a_stranger_agrees_on_a_secret_with_the_owner_of_the_private_half() {
         serde_json::from_slice(&fs::read(dir.join(file)).unwrap()).unwrap()
     };
     assert_ne!(read("1")["id"], read("2")["id"]);
-    let own = std::env::current_exe().unwrap();
-    let packages = own.ancestors().nth(3).unwrap().join("test-python");
-    assert!(
-        packages.join("cryptography").is_dir(),
-        "{} is missing; run scripts/setup.sh --test first",
-        packages.display()
-    );
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/prekey_client.py");
     for prekey in ["1", "2", "3"] {
-        let output = Command::new("/usr/bin/python3")
+        let output = python("prekey_client.py", "cryptography")
             .current_dir(&dir)
-            .args([script, prekey, "inbox.keys", "private.json"])
-            .env("PYTHONPATH", &packages)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .args([prekey, "inbox.keys", "private.json"])
             .output()
             .unwrap();
         assert_eq!(said(&output).trim(), "agreed");

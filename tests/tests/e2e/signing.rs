@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, code, creto, delegation, granted, said, set};
+use crate::harness::{
+    Server, Site, code, creto, delegation, good, granted, python, refused, said, set,
+};
 
 const POLICY: &str = r#"
 @id("reviews")
@@ -16,18 +17,6 @@ permit (
   resource == Creto::Resource::"signature:review"
 );
 "#;
-
-fn good(dir: &Path, words: &[&str]) -> String {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    said(&output)
-}
-
-fn refused(dir: &Path, words: &[&str], code: &str) {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains(code), "{}", said(&output));
-}
 
 /// A server with a policy for reviews, and a reviewer that may sign anything by right;
 /// gives its delegation and its SPIFFE id.
@@ -51,19 +40,9 @@ fn serving(algorithm: &str) -> (Server, String, String) {
 
 /// What an implementation that is not ours says of it.
 fn stranger(dir: &Path, signature: &str, file: &str) -> String {
-    let own = std::env::current_exe().unwrap();
-    let packages = own.ancestors().nth(3).unwrap().join("test-python");
-    assert!(
-        packages.join("cryptography").is_dir(),
-        "{} is missing; run scripts/setup.sh --test first",
-        packages.display()
-    );
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/signature_client.py");
-    let output = Command::new("/usr/bin/python3")
+    let output = python("signature_client.py", "cryptography")
         .current_dir(dir)
-        .args([script, signature, "reviewer.keys", file])
-        .env("PYTHONPATH", packages)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .args([signature, "reviewer.keys", file])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", said(&output));
@@ -185,7 +164,7 @@ fn a_signature_holds_for_a_stranger_and_is_on_record_after_a_crash() {
 /// accepts, and a stranger computes the same.
 #[test]
 fn a_long_file_is_signed_by_its_digest() {
-    let (mut server, _, id) = serving("ML-DSA-65-Ed25519");
+    let (mut server, link, id) = serving("ML-DSA-65-Ed25519");
     let dir = server.path().to_owned();
     let long: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
     fs::write(dir.join("long"), &long).unwrap();
@@ -221,6 +200,14 @@ fn a_long_file_is_signed_by_its_digest() {
         assert_eq!(stranger(&dir, &out, "longer"), "invalid");
     }
 
+    let reviewer = server.agent(&link);
+    let twice = |digest: &Value| {
+        let body = json!({"purpose": "review", "digest": digest});
+        reviewer.post_with_key("/v1/signatures", &body, "the-answer-was-lost")
+    };
+    let named: Value = serde_json::from_slice(&fs::read(dir.join("sha-256.sig")).unwrap()).unwrap();
+    let first = twice(&named["digest"]).unwrap();
+
     // By configuration alone, and then the digests of what is signed whole are of it too.
     let refused = sign(&["--digest", "sha3-256"]);
     assert!(
@@ -244,6 +231,11 @@ fn a_long_file_is_signed_by_its_digest() {
         assert!(said(&check(&out, "longer")).contains("signature_invalid"));
     }
     assert_eq!(stranger(&dir, "sha3-256.sig", "long"), "valid");
+    assert_eq!(
+        twice(&named["digest"]).unwrap(),
+        first,
+        "it was answered before"
+    );
     let gone = sign(&["--digest", "sha-256"]);
     assert!(
         said(&gone).contains("algorithm_not_allowed"),

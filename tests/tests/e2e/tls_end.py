@@ -5,12 +5,11 @@
 Writes the authority's certificate, then prints one port for each address.
 """
 
+import asyncio
 import datetime
-import socket
 import ssl
 import sys
 import tempfile
-import threading
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -43,31 +42,43 @@ def pem(one):
     return one.public_bytes(serialization.Encoding.PEM)
 
 
-def relay(source, sink):
+async def relay(source, sink):
+    while part := await source.read(65536):
+        sink.write(part)
+        await sink.drain()
+
+
+async def one(client, to_client, behind):
+    """Until either side has nothing more to say."""
     try:
-        while part := source.recv(65536):
-            sink.sendall(part)
-        sink.shutdown(socket.SHUT_WR)
+        service, to_service = await asyncio.open_connection(*behind)
+        ways = [relay(client, to_service), relay(service, to_client)]
+        ways = [asyncio.ensure_future(way) for way in ways]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        to_service.close()
     except OSError:
         pass
+    to_client.close()
 
 
-def serve(listener, context, behind):
-    while True:
-        plain, _ = listener.accept()
-        threading.Thread(target=one, args=(plain, context, behind), daemon=True).start()
-
-
-def one(plain, context, behind):
-    try:
-        with context.wrap_socket(plain, server_side=True) as client:
-            with socket.create_connection(behind) as service:
-                back = threading.Thread(target=relay, args=(service, client), daemon=True)
-                back.start()
-                relay(client, service)
-                back.join()
-    except OSError:
-        pass
+async def serve(context, addresses):
+    ports = []
+    for address in addresses:
+        host, port = address.rsplit(":", 1)
+        behind = (host, int(port))
+        server = await asyncio.start_server(
+            lambda client, to_client, behind=behind: one(client, to_client, behind),
+            "127.0.0.1",
+            0,
+            ssl=context,
+        )
+        ports.append(server.sockets[0].getsockname()[1])
+    print(*ports, flush=True)
+    # Until whoever started this goes.
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 def main():
@@ -104,16 +115,7 @@ def main():
         context.load_cert_chain(chain.name)
     with open(sys.argv[1], "wb") as file:
         file.write(pem(authority))
-    ports = []
-    for address in sys.argv[2:]:
-        host, port = address.rsplit(":", 1)
-        listener = socket.create_server(("127.0.0.1", 0))
-        ports.append(listener.getsockname()[1])
-        behind = (host, int(port))
-        threading.Thread(target=serve, args=(listener, context, behind), daemon=True).start()
-    print(*ports, flush=True)
-    # Until whoever started this goes.
-    sys.stdin.read()
+    asyncio.run(serve(context, sys.argv[2:]))
 
 
 main()

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use creto_audit::{LogReader, WitnessAnswer, WitnessClient};
 use creto_errors::{Class, Classify};
 use creto_types::StoreError;
+use rustls::CertificateError;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
@@ -164,6 +165,31 @@ fn agent(prefix: &HttpPrefix, longest: Duration) -> Result<Agent, TrustError> {
     Ok(config.new_agent())
 }
 
+/// Why a call failed, in the same words whenever it fails so: what is said of a witness
+/// is said once until it changes, and rustls names the second in which it looked.
+fn reason(error: &ureq::Error) -> String {
+    let tls = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error
+            .get_ref()
+            .and_then(|error| error.downcast_ref::<rustls::Error>()),
+        _ => None,
+    };
+    let certificate = match tls {
+        Some(rustls::Error::InvalidCertificate(error)) => error,
+        _ => return error.to_string(),
+    };
+    match certificate {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// A log's public files.
 #[derive(Clone, Debug)]
 pub struct HttpLog {
@@ -223,7 +249,7 @@ impl HttpWitness {
 
     fn send(&self, request: &str) -> Result<WitnessAnswer, String> {
         let url = format!("{}/add-checkpoint", self.prefix);
-        let call = |error: ureq::Error| format!("{url} cannot be reached: {error}");
+        let call = |error: ureq::Error| format!("{url} cannot be reached: {}", reason(&error));
         let mut response = self
             .agent
             .post(&url)
@@ -257,7 +283,35 @@ impl WitnessClient for HttpWitness {
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::UnixTime;
+
     use super::*;
+
+    #[test]
+    fn a_certificate_that_expired_is_told_in_the_same_words_every_second() {
+        let at = |second| UnixTime::since_unix_epoch(Duration::from_secs(second));
+        let told = |error| {
+            let error = rustls::Error::InvalidCertificate(error);
+            let wrapped = ureq::Error::Io(std::io::Error::other(error.clone()));
+            assert_eq!(reason(&wrapped), reason(&ureq::Error::Rustls(error)));
+            reason(&wrapped)
+        };
+        let expired = |second| {
+            told(CertificateError::ExpiredContext {
+                time: at(second),
+                not_after: at(7),
+            })
+        };
+        assert_eq!(expired(8), expired(9));
+        let early = |second| {
+            told(CertificateError::NotValidYetContext {
+                time: at(second),
+                not_before: at(9),
+            })
+        };
+        assert_eq!(early(7), early(8));
+        assert_ne!(expired(8), early(8));
+    }
 
     #[test]
     fn an_address_is_a_scheme_a_host_and_a_path() {

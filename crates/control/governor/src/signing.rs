@@ -242,11 +242,12 @@ impl Governor {
             .purpose
             .parse()
             .map_err(|error| GovernError::invalid("purpose", format!("{error}")))?;
-        let content = Content::read(&self.parts.nhi, &request)?;
         let ticket = match self.begin(caller, key, SIGN, &request).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
+        // Behind what was answered before: which functions are accepted changes.
+        let content = Content::read(&self.parts.nhi, &request)?;
         let asked = asked(&purpose, &content, request.grant);
         let decision = self.submit(caller, asked, None).await?;
         if decision.outcome != OutcomeKind::Allow {

@@ -63,7 +63,12 @@ pub(crate) struct HumanOut {
     pub(crate) ttl_seconds: Option<u64>,
     /// Bind it to the key with this thumbprint (RFC 7638): whoever uses it then proves to
     /// have that key (DPoP), and it does not log in to the pages [default: bound to none]
-    #[arg(long, value_name = "THUMBPRINT", conflicts_with = "bind_key")]
+    #[arg(
+        long,
+        value_name = "THUMBPRINT",
+        conflicts_with = "bind_key",
+        allow_hyphen_values = true
+    )]
     pub(crate) bind_jkt: Option<String>,
     /// The same with the key in this file, as `creto agent key` wrote it
     #[arg(long, value_name = "FILE")]

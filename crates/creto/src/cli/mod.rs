@@ -478,7 +478,9 @@ mod tests {
         let token = "creto agent token lnk_1 --stdout --bind-jkt -4Zx";
         let key = "creto agent revoke-key planner -4Zx --reason leaked";
         let human = "creto human revoke-key alice -4Zx --reason leaked";
-        for words in [token, key, human] {
+        let person = "creto human create alice --role operator --stdout --bind-jkt -4Zx";
+        let credential = "creto human credential alice --stdout --bind-jkt -4Zx";
+        for words in [token, key, human, person, credential] {
             let parsed = Cli::try_parse_from(words.split(' '));
             assert!(parsed.is_ok(), "{words}: {:?}", parsed.err());
         }

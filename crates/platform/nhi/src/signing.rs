@@ -10,7 +10,7 @@ use std::str::FromStr;
 use creto_crypto::{Allowed, CryptoError, Digest, HashAlgorithm, Signature, Signer, VerifyingKey};
 use creto_errors::{Class, Classify};
 use creto_types::{OrgId, PrincipalName, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::instance::instance_in;
 use crate::keys::key_id;
@@ -85,10 +85,19 @@ pub struct SignedStatement {
     /// The thumbprint of the agent's key.
     pub kid: String,
     /// The digest that was signed in the place of the message.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        default,
+        deserialize_with = "present"
+    )]
     pub digest: Option<Digest>,
     /// Over all of these but `kid`, and over the message when there is no digest.
     pub signature: Signature,
+}
+
+/// Absent or a digest: `null` would be another text of the same statement.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Digest>, D::Error> {
+    Digest::deserialize(deserializer).map(Some)
 }
 
 impl SignedStatement {

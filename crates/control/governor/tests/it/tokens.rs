@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use creto_errors::Classify as _;
 use creto_governor::{
-    Caller, CredentialRequest, ExpulsionRequest, GovernError, HumanRequest, OutcomeKind,
-    RetirementRequest, RotationRequest, SuspensionRequest, TokenRequest,
+    Caller, CredentialRequest, ExchangeRequest, ExpulsionRequest, GovernError, HumanRequest,
+    OutcomeKind, RetirementRequest, RotationRequest, SuspensionRequest, TokenRequest,
 };
 use creto_nhi::Proof;
 use creto_nhi::test_util::Holder;
@@ -243,4 +243,35 @@ async fn who_was_let_in_before_a_retirement_does_nothing_after() {
     let denied = denied.expect("answers");
     assert_eq!(denied.outcome, OutcomeKind::Deny);
     assert_eq!(denied.reason.code, "invalid_token");
+}
+
+/// Both tokens of an exchange have to hold when it is made, not only when they were read.
+#[tokio::test]
+async fn an_actor_that_was_let_in_before_a_retirement_gets_no_token_after() {
+    let world = World::new().await;
+    let (governor, owner) = (&world.governor, &world.owner);
+    let former = enter(&world, &token(&world).await).expect("it is good");
+    let reason = "once a year".to_owned();
+    let rotated = governor.rotate_keys(owner, RotationRequest { reason }, None);
+    rotated.await.expect("rotates");
+    let present = enter(&world, &token(&world).await).expect("it is good");
+    let exchange = async || {
+        let request = ExchangeRequest {
+            instance: None,
+            jkt: None,
+            ttl_seconds: None,
+        };
+        let made = governor.exchange_token(&present, Some(&former), request);
+        made.await.map(drop)
+    };
+    exchange().await.expect("both hold");
+    let request = RetirementRequest {
+        reason: "now".to_owned(),
+        now: true,
+    };
+    let retired = governor.retire_keys(owner, request, None).await;
+    retired.expect("retires");
+    governor.whoami(&present).expect("it holds");
+    let refused = exchange().await.expect_err("the actor's does not");
+    assert_eq!(refused.code(), "invalid_token");
 }

@@ -198,9 +198,15 @@ impl Turns {
         if turn.seen.contains(&seen) || other.seen.contains(&seen) {
             return Err(Refused::Replayed);
         }
-        turn.make_room(org, of)?;
-        turn.seen.insert(seen);
-        Ok(())
+        match turn.make_room(org, of) {
+            Ok(()) => {
+                turn.seen.insert(seen);
+                Ok(())
+            }
+            // There is room under the newest nonce, or it says how long there is none.
+            Err(Refused::Full) if named != self.newest => Err(Refused::Nonce),
+            Err(refused) => Err(refused),
+        }
     }
 
     /// The turn, when its nonce is accepted, and the other one.
@@ -323,9 +329,14 @@ mod tests {
         let wait = refused.retry_after().unwrap();
         assert!(wait <= NONCE_TURN && !wait.is_zero());
         assert!(refused.to_string().contains(" in 48 s"), "{refused}");
+        let former = guard.nonce();
         clock.advance(wait - Duration::from_millis(1));
         assert!(accept().is_err());
         clock.advance(Duration::from_millis(1));
+        // Waiting is over: who names the nonce of the full turn is told the newest.
+        let proof = holder.proof(("GET", "/"), None, &former, start);
+        let late = guard.accept(org(1), &name("loud"), &Proof::parse(&proof).unwrap());
+        assert_eq!(late, Err(DpopError::UseNonce));
         accept().unwrap();
     }
 }

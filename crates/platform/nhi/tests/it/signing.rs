@@ -303,8 +303,11 @@ async fn a_digest_is_signed_by_the_name_of_its_function() {
             }
             let document = serde_json::to_value(&signed).unwrap();
             assert_eq!(document["digest"], text);
-            let read: SignedStatement = serde_json::from_value(document).unwrap();
+            let read: SignedStatement = serde_json::from_value(document.clone()).unwrap();
             assert_eq!(read, signed);
+            let mut nothing = document;
+            nothing["digest"] = json!(null);
+            assert!(serde_json::from_value::<SignedStatement>(nothing).is_err());
         }
         let of = |algorithm| Digest::of(algorithm, b"m").to_string();
         nhi.digest("digest", &of(HashAlgorithm::Sha384)).unwrap();
