@@ -146,6 +146,7 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::PrincipalAlreadyRevoked { .. }
         | NhiError::OwnerNotRevoked { .. }
         | NhiError::KeyAlreadyRevoked { .. }
+        | NhiError::TooManyKeys { .. }
         | NhiError::OwnerKeepsRole { .. }
         | NhiError::IssuerInUse { .. } => Kind::Conflict,
         NhiError::NotHuman { .. }

@@ -306,6 +306,19 @@ impl NhiStore for SqliteNhi {
         self.db.write(work).await
     }
 
+    async fn add_statement(
+        &self,
+        org: OrgId,
+        signer: PrincipalName,
+        kid: String,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let work = move |tx: &Transaction<'_>| {
+            principal_keys::add_statement(tx, org, &signer, &kid, &commit)
+        };
+        self.db.write(work).await
+    }
+
     async fn insert_epoch(
         &self,
         epoch: StoredEpoch,

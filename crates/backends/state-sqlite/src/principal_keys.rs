@@ -1,12 +1,13 @@
 //! The keys that principals had before, and those that were revoked.
 
 use creto_nhi::{KeyVersion, StoredFormerKey, StoredKeyChange, StoredKeyRevocation};
-use creto_types::{Commit, PrincipalName, Receipt, StoreError};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError};
 use rusqlite::{Connection, Row, Transaction, params};
 
 use crate::database::{apply_commit, corrupt, sql};
 use crate::keys::wrapping_known;
 use crate::nhi::{exists, field, found, from_json, json, known_principal, one};
+use crate::principals::not_expelled;
 
 /// Which of its keys a principal signs with.
 fn present(tx: &Transaction<'_>, org: &str, name: &PrincipalName) -> Result<u32, StoreError> {
@@ -26,6 +27,7 @@ pub(crate) fn replace(
     let StoredKeyChange { key, former } = change;
     let org = former.org.to_string();
     known_principal(tx, &org, &former.principal)?;
+    not_expelled(tx, &org, &former.principal)?;
     wrapping_known(tx, &org, key.wrapped.version())?;
     if present(tx, &org, &former.principal)? != former.version.get() {
         return Err(StoreError::Conflict {
@@ -86,6 +88,20 @@ pub(crate) fn revoke(
         ])
         .map_err(sql)?;
     one(added, "key")?;
+    Ok(receipt)
+}
+
+pub(crate) fn add_statement(
+    tx: &Transaction<'_>,
+    org: OrgId,
+    signer: &PrincipalName,
+    kid: &str,
+    commit: &Commit,
+) -> Result<Receipt, StoreError> {
+    let receipt = apply_commit(tx, commit)?;
+    let org = org.to_string();
+    known_principal(tx, &org, signer)?;
+    in_force(tx, &org, signer.as_str(), kid)?;
     Ok(receipt)
 }
 

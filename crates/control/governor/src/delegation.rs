@@ -210,6 +210,7 @@ impl Governor {
             self.can_count(&budget)?;
         }
         let nhi = &self.parts.nhi;
+        nhi.settle_keys(caller.org(), caller.name()).await?;
         let link = nhi.draft_delegation(
             caller.org(),
             DelegationRequest {

@@ -285,6 +285,7 @@ impl Governor {
         let mut evidence = self
             .record(org, caller.name(), "prekeys.published", action, &())
             .await?;
+        nhi.settle_keys(org, caller.name()).await?;
         let draft = nhi
             .draft_prekeys(org, caller.name(), new, evidence.at)
             .await?;
@@ -369,7 +370,7 @@ impl Governor {
         caller.may(Call::TakePrekey, self.now())?;
         self.admit(caller)?;
         let ticket = match self.begin(caller, key, TAKE, &request).await? {
-            Begun::Replay(answer) => return Ok(answer),
+            Begun::Replay(answer) => return self.prekey_in_force(caller, &request, answer),
             Begun::Fresh(ticket) => ticket,
         };
         let owner = self.agent(caller, &request.owner)?;
@@ -382,7 +383,7 @@ impl Governor {
         if nhi.prekeys_left(caller.org(), &owner.name).await? == PrekeysLeft::default() {
             return Err(NO_PREKEY);
         }
-        let asked = asked(TAKE, owner.name.as_str(), json!({}), request.grant);
+        let asked = asked(TAKE, owner.name.as_str(), json!({}), request.grant.clone());
         let decision = self.submit(caller, asked, None).await?;
         if decision.outcome != OutcomeKind::Allow {
             return Ok(TakePrekeyAnswer {
@@ -397,6 +398,21 @@ impl Governor {
         let answer = taken?;
         // What ended while this was written is not outrun.
         caller.may(Call::TakePrekey, self.now())?;
+        self.prekey_in_force(caller, &request, answer)
+    }
+
+    /// What a revoked key signed is not given out, nor repeated.
+    fn prekey_in_force(
+        &self,
+        caller: &Caller,
+        request: &TakePrekeyRequest,
+        answer: TakePrekeyAnswer,
+    ) -> Result<TakePrekeyAnswer, GovernError> {
+        if let Some(prekey) = &answer.prekey {
+            let owner = self.agent(caller, &request.owner)?;
+            let nhi = &self.parts.nhi;
+            nhi.signed_in_force(caller.org(), &owner.name, &prekey.kid)?;
+        }
         Ok(answer)
     }
 

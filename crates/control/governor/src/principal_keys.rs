@@ -1,6 +1,6 @@
 //! The signing keys of a principal: another one, and the end of one.
 
-use creto_nhi::PrincipalType;
+use creto_nhi::{NhiError, PrincipalType};
 use creto_types::{Commit, LeafIndex, PrincipalName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -84,8 +84,8 @@ impl Governor {
     /// # Errors
     ///
     /// `forbidden`, `invalid_request` for a reason that cannot be used,
-    /// `unknown_principal`, `principal_revoked`, `conflict` when another rotation came
-    /// first.
+    /// `unknown_principal`, `principal_revoked`, `too_many_keys`, `conflict` when another
+    /// rotation came first.
     pub async fn rotate_principal_key(
         &self,
         caller: &Caller,
@@ -95,24 +95,28 @@ impl Governor {
     ) -> Result<PrincipalKeyAnswer, GovernError> {
         self.may_change_keys(caller, name, Call::RotatePrincipalKey)?;
         let reason = reason(&request.reason)?;
-        let ticket = match self
+        self.admit(caller)?;
+        let begun = self
             .begin(caller, key, "principal.rotate_key", &(name, &request))
-            .await?
-        {
+            .await?;
+        let (org, nhi) = (caller.org(), &self.parts.nhi);
+        // A reply is repeated once what it says is in effect, and not before.
+        nhi.settle_keys(org, name).await?;
+        let ticket = match begun {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
-        let (org, nhi) = (caller.org(), &self.parts.nhi);
-        let draft = nhi.draft_principal_key(org, name)?;
+        let mut evidence = self
+            .record(org, caller.name(), "principal.key_rotated", None, &())
+            .await?;
+        let draft = nhi.draft_principal_key(org, name, evidence.at)?;
         let body = PrincipalKeyRotated {
             principal: name.clone(),
             version: draft.version(),
             key: draft.key().clone(),
             reason: reason.to_owned(),
         };
-        let evidence = self
-            .record(org, caller.name(), "principal.key_rotated", None, &body)
-            .await?;
+        evidence.body = serde_json::to_value(&body).map_err(GovernError::Encoding)?;
         let answer = PrincipalKeyAnswer {
             principal: name.clone(),
             version: draft.version().get(),
@@ -148,14 +152,16 @@ impl Governor {
     ) -> Result<KeyRevocationAnswer, GovernError> {
         self.may_change_keys(caller, name, Call::RevokePrincipalKey)?;
         let reason = reason(&request.reason)?;
-        let ticket = match self
+        self.admit(caller)?;
+        let begun = self
             .begin(caller, key, "principal.revoke_key", &(name, &request))
-            .await?
-        {
+            .await?;
+        let (org, nhi) = (caller.org(), &self.parts.nhi);
+        nhi.settle_keys(org, name).await?;
+        let ticket = match begun {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
         };
-        let (org, nhi) = (caller.org(), &self.parts.nhi);
         let version = nhi.principal_key(org, name, &request.kid)?.version;
         let body = PrincipalKeyRevoked {
             principal: name.clone(),
@@ -192,8 +198,10 @@ impl Governor {
     ) -> Result<(), GovernError> {
         caller.may(call, self.now())?;
         caller.require_person("change keys of principals")?;
+        // Of somebody who is added meanwhile nobody knows yet who may change their keys.
         let target = self.parts.nhi.principal(caller.org(), name);
-        if target.is_some_and(|target| target.kind == PrincipalType::Human) {
+        let target = target.ok_or_else(|| NhiError::UnknownPrincipal { name: name.clone() })?;
+        if target.kind == PrincipalType::Human {
             caller.allowed(Call::ChangeHumanKeys)?;
         }
         Ok(())

@@ -243,7 +243,7 @@ impl Governor {
             .parse()
             .map_err(|error| GovernError::invalid("purpose", format!("{error}")))?;
         let ticket = match self.begin(caller, key, SIGN, &request).await? {
-            Begun::Replay(answer) => return Ok(answer),
+            Begun::Replay(answer) => return self.statement_in_force(caller, answer),
             Begun::Fresh(ticket) => ticket,
         };
         // Behind what was answered before: which functions are accepted changes.
@@ -265,6 +265,19 @@ impl Governor {
         let answer = made?;
         // What ended while this was written is not outrun.
         caller.may(Call::Sign, self.now())?;
+        self.statement_in_force(caller, answer)
+    }
+
+    /// What a revoked key signed is not given out, nor repeated.
+    fn statement_in_force(
+        &self,
+        caller: &Caller,
+        answer: SigningAnswer,
+    ) -> Result<SigningAnswer, GovernError> {
+        if let Some(signed) = &answer.signed {
+            let nhi = &self.parts.nhi;
+            nhi.signed_in_force(caller.org(), caller.name(), &signed.kid)?;
+        }
         Ok(answer)
     }
 
@@ -282,6 +295,7 @@ impl Governor {
             .record(caller.org(), caller.name(), "identity.signed", action, &())
             .await?;
         let nhi = &self.parts.nhi;
+        nhi.settle_keys(caller.org(), caller.name()).await?;
         let signed = nhi.sign_statement(
             caller.identity(),
             purpose.clone(),
@@ -302,10 +316,14 @@ impl Governor {
             leaf: None,
         };
         let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
-        let committed = self.commit(commit).await;
+        let committed = nhi
+            .commit_statement(caller.identity(), &signed, commit)
+            .await;
         ticket.finish(
             answer,
-            committed.map(|receipt| self.committed(caller.org(), &receipt)),
+            committed
+                .map(|receipt| self.committed(caller.org(), &receipt))
+                .map_err(GovernError::from),
         )
     }
 

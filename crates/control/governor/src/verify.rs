@@ -21,7 +21,7 @@ use self::policies::PolicyRecords;
 use self::prekeys::PrekeyRecords;
 use crate::records::{
     DelegationRefused, EVENT_ORDERED, EventOrdered, InvoiceIssued, OrganizationCreated,
-    PrekeyTaken, PrekeysPublished, PrincipalKeyRotated, RoleSet, UsageSettled,
+    PrekeyTaken, PrekeysPublished, PrincipalKeyRevoked, PrincipalKeyRotated, RoleSet, UsageSettled,
 };
 
 /// Reads the leaves of one log in order and says what does not hold. Trusts
@@ -172,8 +172,9 @@ impl RecordChecker {
             }
             "principal.key_rotated" => self.key_rotated(&leaf.actor, body(leaf.body)?),
             "principal.key_revoked" => {
-                self.by_operator(&leaf.actor, "revoke keys")?;
-                self.keys.revoked(&body(leaf.body)?)
+                let revoked: PrincipalKeyRevoked = body(leaf.body)?;
+                self.may_change_keys(&leaf.actor, &revoked.principal)?;
+                self.keys.revoked(&revoked)
             }
             "identity.signed" => {
                 #[derive(Deserialize)]
@@ -181,9 +182,7 @@ impl RecordChecker {
                     kid: String,
                 }
                 let signed: Signed = body(leaf.body)?;
-                // One that was revoked counts on: a call that was under way meanwhile may
-                // lie behind the record of that. What it signed is refused all the same.
-                self.keys.had(&leaf.actor, &signed.kid)
+                self.keys.in_force(&leaf.actor, &signed.kid)
             }
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
@@ -280,11 +279,19 @@ impl RecordChecker {
         actor: &PrincipalName,
         rotated: PrincipalKeyRotated,
     ) -> Result<(), String> {
-        self.by_operator(actor, "rotate keys")?;
+        self.may_change_keys(actor, &rotated.principal)?;
         if self.expelled.contains(&rotated.principal) {
             return Err(format!("is about {}, who was revoked", rotated.principal));
         }
         self.keys.rotated(rotated)
+    }
+
+    /// The keys of agents are for operators too, those of people for owners alone.
+    fn may_change_keys(&self, actor: &PrincipalName, of: &PrincipalName) -> Result<(), String> {
+        if self.roles.contains_key(of) {
+            return self.owner_only(actor, "change the keys of people");
+        }
+        self.by_operator(actor, "change keys")
     }
 
     fn by_operator(&self, actor: &PrincipalName, what: &str) -> Result<(), String> {

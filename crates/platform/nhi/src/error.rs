@@ -5,7 +5,9 @@ use creto_crypto::CryptoError;
 use creto_errors::{Class, Classify};
 use creto_types::{CanonicalError, OrgId, PrincipalName, StoreError, Timestamp};
 
-use crate::{Budget, DpopError, IdentityError, InstanceName, KeyVersion, LinkId, Right};
+use crate::{
+    Budget, DpopError, IdentityError, InstanceName, KeyVersion, LinkId, MAX_PRINCIPAL_KEYS, Right,
+};
 
 /// A link asks for more than the link above it holds. Each names both values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -291,8 +293,14 @@ pub enum NhiError {
         /// Which.
         version: KeyVersion,
     },
-    /// What a revoked key would sign would be dead.
-    #[error("the key {version} of `{name}` was revoked; it signs nothing before it is rotated")]
+    /// What its keys signed is verified by all of them, for ever.
+    #[error("`{name}` had {MAX_PRINCIPAL_KEYS} keys; there are no more")]
+    TooManyKeys {
+        /// Whose.
+        name: PrincipalName,
+    },
+    /// What a revoked key signed, or would sign, holds for nobody.
+    #[error("the key {version} of `{name}` was revoked; what it signed holds no more")]
     SigningKeyRevoked {
         /// Whose.
         name: PrincipalName,
@@ -395,6 +403,7 @@ impl Classify for NhiError {
             | Self::OwnerNotRevoked { .. }
             | Self::UnknownKey { .. }
             | Self::KeyAlreadyRevoked { .. }
+            | Self::TooManyKeys { .. }
             | Self::OwnerKeepsRole { .. }
             | Self::IssuerInUse { .. }
             | Self::TrustDomainChanged { .. } => Class::Permanent,
@@ -439,6 +448,7 @@ impl Classify for NhiError {
             Self::OwnerNotRevoked { .. } => "owner_not_revoked",
             Self::UnknownKey { .. } => "unknown_key",
             Self::KeyAlreadyRevoked { .. } => "key_already_revoked",
+            Self::TooManyKeys { .. } => "too_many_keys",
             Self::SigningKeyRevoked { .. } => "signing_key_revoked",
             Self::InstanceBound { .. } => "instance_bound",
             Self::OwnerKeepsRole { .. } => "owner_keeps_role",

@@ -114,7 +114,7 @@ pub use prekeys::{
     PrekeyId, PrekeyIdError, PrekeyKind, PrekeyStore, PrekeysDraft, PrekeysLeft, UnknownPrekeyKind,
 };
 pub use principal::{Organization, Principal, PrincipalType, Role, UnknownRole};
-pub use principal_keys::{KeyVersion, PrincipalKey, PrincipalKeyDraft};
+pub use principal_keys::{KeyVersion, MAX_PRINCIPAL_KEYS, PrincipalKey, PrincipalKeyDraft};
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
 pub use rotation::{Retiring, RotationDraft, RotationSummary};
 pub use secrets::{

@@ -382,6 +382,7 @@ impl NhiStore for MemoryNhiStore {
         let StoredKeyChange { key, former } = change;
         let whose = (former.org, former.principal.clone());
         rows.principal(&whose)?;
+        rows.not_expelled(&whose)?;
         rows.wrapping_known(former.org, key.wrapped.version())?;
         if rows.version(former.org, &former.principal) != former.version {
             return Err(StoreError::Conflict {
@@ -417,6 +418,22 @@ impl NhiStore for MemoryNhiStore {
         let receipt = self.commits.apply(&commit)?;
         rows.key_revocations.insert(key, revocation);
         Ok(receipt)
+    }
+
+    async fn add_statement(
+        &self,
+        org: OrgId,
+        signer: PrincipalName,
+        kid: String,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let rows = self.rows.lock();
+        rows.principal(&(org, signer.clone()))?;
+        let mut revoked = rows.key_revocations.values();
+        if revoked.any(|row| row.org == org && row.principal == signer && row.kid == kid) {
+            return Err(StoreError::Conflict { what: "key" });
+        }
+        self.commits.apply(&commit)
     }
 
     async fn insert_epoch(

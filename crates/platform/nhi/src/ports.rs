@@ -292,9 +292,10 @@ pub trait NhiStore: Send + Sync + 'static {
     ) -> Result<Receipt, StoreError>;
 
     /// Puts a new key in the place of the one a principal has, which is kept as a former
-    /// one. `Conflict` when the one that it has is of another version, or when the new one
-    /// is under a wrapping key that was retired meanwhile; `NotFound` when the organization
-    /// has no such principal.
+    /// one. `Conflict` with `what` `principal key` when the one that it has is of another
+    /// version, `principal` when it was revoked, `wrapping key` when the new one is under a
+    /// wrapping key that was retired meanwhile; `NotFound` when the organization has no such
+    /// principal.
     async fn replace_key(
         &self,
         change: StoredKeyChange,
@@ -306,6 +307,17 @@ pub trait NhiStore: Send + Sync + 'static {
     async fn revoke_key(
         &self,
         revocation: StoredKeyRevocation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Adds the evidence of a statement, which this principal signed with the key of this
+    /// thumbprint. `Conflict` with `what` `key` when that was revoked, `NotFound` when the
+    /// organization has no such principal.
+    async fn add_statement(
+        &self,
+        org: OrgId,
+        signer: PrincipalName,
+        kid: String,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
 

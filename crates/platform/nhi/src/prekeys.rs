@@ -499,8 +499,19 @@ impl Nhi {
                 withdrawn,
             } = draft;
             let store = inner.store.prekeys();
+            let kids: Vec<String> = prekeys.iter().map(|prekey| prekey.kid.clone()).collect();
             let published = store.publish_prekeys(org, &owner, prekeys, withdrawn, commit);
-            Ok(published.await?)
+            match published.await {
+                Err(error @ StoreError::Conflict { what: "key" }) => {
+                    inner.told_of_keys().await;
+                    let nhi = Self { inner };
+                    for kid in &kids {
+                        nhi.signed_in_force(org, &owner, kid)?;
+                    }
+                    Err(error.into())
+                }
+                published => Ok(published?),
+            }
         })
         .await
     }
@@ -574,8 +585,13 @@ impl Nhi {
         to_completion(commit.turn(), async move {
             let store = inner.store.prekeys();
             let id = &chosen.prekey.id;
-            let receipt = store.take_prekey(chosen.org, id, &by, at, commit).await?;
-            Ok((receipt, chosen.prekey.clone()))
+            let taken = store.take_prekey(chosen.org, id, &by, at, commit).await;
+            if let Err(StoreError::Conflict { what: "key" }) = taken {
+                // Once memory knows, it is not chosen again.
+                inner.told_of_keys().await;
+                return Err(StoreError::Conflict { what: "prekey" }.into());
+            }
+            Ok((taken?, chosen.prekey.clone()))
         })
         .await
     }

@@ -16,10 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::{key_id, wrapping_of};
 use crate::link::Ended;
-use crate::ports::{StoredFormerKey, StoredKeyChange, StoredKeyRevocation};
+use crate::ports::{StoredFormerKey, StoredKeyChange, StoredKeyRevocation, StoredPrincipal};
 use crate::registry::{PrincipalEntry, Registry, corrupt};
 use crate::service::{Inner, not_revoked, to_completion};
 use crate::{Nhi, NhiError, Principal, StoredKey};
+
+/// How many keys a principal ever has: all of them are kept to verify by. With a new one
+/// each month it takes 21 years.
+pub const MAX_PRINCIPAL_KEYS: usize = 256;
 
 /// Which of a principal's keys, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -97,6 +101,18 @@ impl PrincipalEntry {
         let mut before: Vec<VerifyingKey> = known.collect();
         before.pop();
         wrapping_of(&self.principal, &before)
+    }
+
+    /// Refuses to sign with a key that may have been replaced.
+    pub(crate) fn settled(&self) -> Result<(), NhiError> {
+        if self.settled {
+            return Ok(());
+        }
+        let why = format!(
+            "it is not known which key `{}` signs with",
+            self.principal.name
+        );
+        Err(StoreError::Unavailable(why.into()).into())
     }
 
     /// The key that it signs with now.
@@ -187,15 +203,21 @@ impl PrincipalKeyDraft {
 }
 
 impl Nhi {
-    /// Makes another key for a principal, of the algorithm for new keys.
+    /// Makes another key for a principal, of the algorithm for new keys. It has it since
+    /// `at`.
     pub fn draft_principal_key(
         &self,
         org: OrgId,
         name: &PrincipalName,
+        at: Timestamp,
     ) -> Result<PrincipalKeyDraft, NhiError> {
         let inner = &self.inner;
         let entry = inner.registry.read().org(org)?.principal(name)?.clone();
         not_revoked(&entry.standing)?;
+        entry.settled()?;
+        if entry.known.len() >= MAX_PRINCIPAL_KEYS {
+            return Err(NhiError::TooManyKeys { name: name.clone() });
+        }
         let before = entry.known.iter().map(|key| key.public.clone());
         let wrapping = wrapping_of(&entry.principal, &before.collect::<Vec<_>>())?;
         let key = inner.keys.make(org, None, &wrapping)?;
@@ -209,7 +231,7 @@ impl Nhi {
                     principal: name.clone(),
                     version: present.version,
                     public: present.public.clone(),
-                    replaced_at: inner.clock.now(),
+                    replaced_at: at,
                 },
             },
         })
@@ -218,8 +240,9 @@ impl Nhi {
     /// Takes the new key into use. What the keys before signed stays what it is. The
     /// private half of the one before is not kept.
     ///
-    /// When the store fails, memory takes over what the store then says. `Conflict` when
-    /// another rotation came first.
+    /// When the store fails, memory takes over what the store then says; when it cannot
+    /// say, the principal signs nothing until [`Nhi::settle_keys`] finds out. `Conflict`
+    /// when another rotation came first.
     pub async fn commit_principal_key(
         &self,
         draft: PrincipalKeyDraft,
@@ -228,21 +251,68 @@ impl Nhi {
         let inner = Arc::clone(&self.inner);
         to_completion(commit.turn(), async move {
             let change = draft.stored;
+            let (org, name) = (change.former.org, change.former.principal.clone());
             // Memory has to take them in the order in which the store did.
             let _turn = inner.superseding.lock().await;
-            let result = inner.store.replace_key(change.clone(), commit).await;
-            let in_force = match &result {
-                Ok(_) => true,
-                // It may be durable all the same: the answer was lost.
-                Err(StoreError::Unavailable(_)) => inner.is_key_stored(&change).await,
-                Err(_) => false,
-            };
-            if in_force {
-                inner.registry.write().replace_key(change)?;
+            match inner.store.replace_key(change.clone(), commit).await {
+                Ok(receipt) => {
+                    inner.registry.write().replace_key(change)?;
+                    Ok(receipt)
+                }
+                Err(StoreError::Conflict { what: "principal" }) => {
+                    let (standing, authority) = inner.standing(org, &name)?;
+                    let refused = inner.revoked_meanwhile(org, &standing).await;
+                    authority.changed();
+                    Err(refused)
+                }
+                // It may be durable all the same: the answer was lost, it is the answer of
+                // a call that was made before, or another call never got to memory.
+                Err(
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Replayed(_)
+                    | StoreError::Conflict {
+                        what: "principal key",
+                    }),
+                ) => {
+                    // What cannot be found out now is when it is asked for.
+                    let _ = inner.learn_keys(org, &name).await;
+                    Err(error.into())
+                }
+                Err(error) => Err(error.into()),
             }
-            Ok(result?)
         })
         .await
+    }
+
+    /// Finds out which key a principal signs with, when the store could not tell after a
+    /// rotation; nothing to do otherwise. Until it can, the principal signs nothing.
+    pub async fn settle_keys(&self, org: OrgId, name: &PrincipalName) -> Result<(), NhiError> {
+        let settled = |inner: &Inner| Ok(inner.registry.read().org(org)?.principal(name)?.settled);
+        if settled(&self.inner)? {
+            return Ok(());
+        }
+        let _turn = self.inner.superseding.lock().await;
+        match settled(&self.inner) {
+            Ok(false) => self.inner.learn_keys(org, name).await,
+            other => other.map(drop),
+        }
+    }
+
+    /// Refuses what a key signed that was revoked.
+    pub fn signed_in_force(
+        &self,
+        org: OrgId,
+        name: &PrincipalName,
+        kid: &str,
+    ) -> Result<(), NhiError> {
+        let key = self.principal_key(org, name, kid)?;
+        if key.revoked {
+            return Err(NhiError::SigningKeyRevoked {
+                name: name.clone(),
+                version: key.version,
+            });
+        }
+        Ok(())
     }
 
     /// Revokes a key of a principal, for ever: on return no identity by a link that it
@@ -281,6 +351,8 @@ impl Nhi {
         };
         let inner = Arc::clone(&self.inner);
         to_completion(commit.turn(), async move {
+            // Who finds out in the store that it was revoked waits here for memory.
+            let _turn = inner.superseding.lock().await;
             let result = match inner.store.revoke_key(row.clone(), commit).await {
                 Ok(receipt) => {
                     status.end(at);
@@ -339,11 +411,64 @@ impl Nhi {
 }
 
 impl Inner {
-    async fn is_key_stored(&self, change: &StoredKeyChange) -> bool {
-        let Ok(snapshot) = self.store.load().await else {
-            return false;
+    /// Takes over which keys the store says that a principal has. When it cannot say, the
+    /// principal signs nothing.
+    async fn learn_keys(&self, org: OrgId, name: &PrincipalName) -> Result<(), NhiError> {
+        let learnt = self.stored_keys(org, name).await;
+        let mut registry = self.registry.write();
+        let state = registry.orgs.get_mut(&org);
+        let state = state.ok_or(NhiError::UnknownOrganization { org })?;
+        let authority = Arc::clone(&state.authority);
+        let entry = state.principals.get_mut(name);
+        let entry = entry.ok_or_else(|| NhiError::UnknownPrincipal { name: name.clone() })?;
+        let (stored, mut known, revocations) = match learnt {
+            Ok(learnt) => learnt,
+            Err(error) => {
+                entry.settled = false;
+                return Err(error);
+            }
         };
-        snapshot.former_keys.contains(&change.former)
+        // The links of a key share its status: it stays the same one.
+        for (known, before) in known.iter_mut().zip(entry.known.iter()) {
+            known.status = Arc::clone(&before.status);
+        }
+        for row in revocations {
+            if let Some(key) = known.iter().find(|key| key.version == row.version) {
+                key.status.end(row.at);
+            }
+        }
+        entry.known = known.into();
+        entry.principal = Arc::new(stored.principal);
+        entry.key = Arc::new(stored.key);
+        entry.settled = true;
+        drop(registry);
+        authority.changed();
+        Ok(())
+    }
+
+    async fn stored_keys(
+        &self,
+        org: OrgId,
+        name: &PrincipalName,
+    ) -> Result<(StoredPrincipal, Vec<KnownKey>, Vec<StoredKeyRevocation>), NhiError> {
+        let mut snapshot = self.store.load().await?;
+        let mut principals = snapshot.principals.into_iter();
+        let stored = principals
+            .find(|row| row.principal.org == org && row.principal.name == *name)
+            .ok_or_else(|| NhiError::UnknownPrincipal { name: name.clone() })?;
+        let former = FormerKeys::of(snapshot.former_keys).take(&stored.principal);
+        // It vouches for the rows, as at the start.
+        let wrapping = wrapping_after(&stored.principal, &former)?;
+        self.keys.signer(org, &stored.key, &wrapping)?;
+        let known = known_keys(&stored.principal, former)?;
+        let revocations = &mut snapshot.key_revocations;
+        revocations.retain(|row| row.org == org && row.principal == *name);
+        Ok((stored, known, std::mem::take(revocations)))
+    }
+
+    /// Waits until whoever revokes a key has told memory of it.
+    pub(crate) async fn told_of_keys(&self) {
+        drop(self.superseding.lock().await);
     }
 
     /// Takes over what the store knows of a key's revocation.
@@ -449,7 +574,7 @@ pub(crate) fn wrapping_after(
 pub(crate) fn known_keys(
     principal: &Principal,
     former: Vec<StoredFormerKey>,
-) -> Result<Arc<[KnownKey]>, NhiError> {
+) -> Result<Vec<KnownKey>, NhiError> {
     let mut known = Vec::with_capacity(former.len() + 1);
     let mut version = KeyVersion::FIRST;
     let mut since = principal.created_at;
@@ -472,5 +597,5 @@ pub(crate) fn known_keys(
         since,
         status: Arc::default(),
     });
-    Ok(known.into())
+    Ok(known)
 }

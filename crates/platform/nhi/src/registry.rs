@@ -66,6 +66,8 @@ pub(crate) struct PrincipalEntry {
     pub(crate) key: Arc<StoredKey>,
     /// What its links are verified by, oldest first; the last is the one it signs with.
     pub(crate) known: Arc<[KnownKey]>,
+    /// Whether the store said so; nothing is signed otherwise.
+    pub(crate) settled: bool,
     pub(crate) standing: Arc<Standing>,
 }
 
@@ -189,7 +191,8 @@ impl OrgState {
             name,
             PrincipalEntry {
                 standing: Arc::new(standing),
-                known: known_keys(&stored.principal, before)?,
+                known: known_keys(&stored.principal, before)?.into(),
+                settled: true,
                 principal: Arc::new(stored.principal),
                 key: Arc::new(stored.key),
             },

@@ -308,6 +308,8 @@ impl Inner {
                     to: self.keys.rewrap(org, purpose, wrapped)?,
                 });
             }
+            // A key that is being replaced is in the store before it is in memory.
+            let _turn = self.superseding.lock().await;
             self.store.rewrap_keys(org, rewrapped.clone()).await?;
             let mut registry = self.registry.write();
             for Rewrapped { holder, from, to } in rewrapped {

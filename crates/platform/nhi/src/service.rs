@@ -44,8 +44,8 @@ pub(crate) struct Inner {
     pub(crate) config: NhiConfig,
     pub(crate) registry: RwLock<Registry>,
     pub(crate) proofs: ProofGuard,
-    /// Held while credentials are superseded, and while anybody is suspended or
-    /// resumed.
+    /// Held while credentials are superseded, while anybody is suspended or resumed, and
+    /// while keys of principals are replaced, revoked or wrapped anew.
     pub(crate) superseding: tokio::sync::Mutex<()>,
     /// Read while a stored key is found and unwrapped, written while the wrapping keys
     /// of such are forgotten: one that is found can be unwrapped.
@@ -281,7 +281,7 @@ impl Nhi {
             None => inner.config.max_depth,
         }
         .checked_sub(1);
-        let (signer, version) = inner.principal_signer(org, &delegator.principal.name)?;
+        let version = delegator.present().version;
         let link = DelegationLink {
             id: inner.ids.next(),
             org,
@@ -308,6 +308,14 @@ impl Nhi {
         }
         depth_within(link.max_depth, deepest)?;
         shrinks(&link, &links(&above))?;
+        // Last: a key is unwrapped for what may be given alone.
+        let (signer, present) = inner.principal_signer(org, &link.delegator)?;
+        if present != version {
+            return Err(StoreError::Conflict {
+                what: "principal key",
+            }
+            .into());
+        }
         SignedLink::sign(link, &signer).map_err(|error| match error {
             SignError::Canonical(error) => error.into(),
             SignError::Crypto(source) => NhiError::Crypto {
@@ -323,43 +331,23 @@ impl Nhi {
         link: SignedLink,
         commit: Commit,
     ) -> Result<Receipt, NhiError> {
-        self.verify_new(&link)?;
+        self.inner.verify_new(&link)?;
         let inner = Arc::clone(&self.inner);
         to_completion(commit.turn(), async move {
-            let receipt = inner.store.insert_link(link.clone(), commit).await?;
+            let receipt = match inner.store.insert_link(link.clone(), commit).await {
+                Err(error @ StoreError::Conflict { what: "key" }) => {
+                    inner.told_of_keys().await;
+                    inner.verify_new(&link)?;
+                    return Err(error.into());
+                }
+                result => result?,
+            };
             if let Some(state) = inner.registry.write().orgs.get_mut(&link.link.org) {
                 state.add_signed(link, LinkStatus::active())?;
             }
             Ok(receipt)
         })
         .await
-    }
-
-    fn verify_new(&self, signed: &SignedLink) -> Result<(), NhiError> {
-        let link = &signed.link;
-        let (delegator, above) = {
-            let registry = self.inner.registry.read();
-            let state = registry.org(link.org)?;
-            let delegatee = state.principal(&link.delegatee)?;
-            must_be_agent(&delegatee.principal)?;
-            in_good_standing(&delegatee.standing)?;
-            let delegator = state.principal(&link.delegator)?.clone();
-            let above = link.parent.map(|id| state.chain(id)).transpose()?;
-            (delegator, above.unwrap_or_default())
-        };
-        let above = verified_hops(&above, &self.inner.config.algorithms.signature)?;
-        let now = self.inner.clock.now();
-        self.inner
-            .may_delegate(link.org, &delegator.principal, &above, now)?;
-        no_loop(&link.delegator, &link.delegatee, &above)?;
-        if above.is_empty() {
-            depth_within(link.max_depth, self.inner.config.max_depth.checked_sub(1))?;
-        }
-        let allowed = &self.inner.config.algorithms.signature;
-        let key = delegator.known(link.key_version)?;
-        key.in_force(&link.delegator)?;
-        let delegator = &delegator.principal;
-        verify_beneath(signed, &links(&above), delegator, &key.public, allowed)
     }
 
     /// All organizations, by id.
@@ -502,12 +490,39 @@ impl Inner {
     ) -> Result<(LocalSigner, KeyVersion), NhiError> {
         let _guard = self.unwrapping.read();
         let entry = self.registry.read().org(org)?.principal(name)?.clone();
+        entry.settled()?;
         let present = entry.present();
         present.in_force(name)?;
         Ok((
             self.keys.signer(org, &entry.key, &entry.wrapping()?)?,
             present.version,
         ))
+    }
+
+    fn verify_new(&self, signed: &SignedLink) -> Result<(), NhiError> {
+        let link = &signed.link;
+        let (delegator, above) = {
+            let registry = self.registry.read();
+            let state = registry.org(link.org)?;
+            let delegatee = state.principal(&link.delegatee)?;
+            must_be_agent(&delegatee.principal)?;
+            in_good_standing(&delegatee.standing)?;
+            let delegator = state.principal(&link.delegator)?.clone();
+            let above = link.parent.map(|id| state.chain(id)).transpose()?;
+            (delegator, above.unwrap_or_default())
+        };
+        let above = verified_hops(&above, &self.config.algorithms.signature)?;
+        let now = self.clock.now();
+        self.may_delegate(link.org, &delegator.principal, &above, now)?;
+        no_loop(&link.delegator, &link.delegatee, &above)?;
+        if above.is_empty() {
+            depth_within(link.max_depth, self.config.max_depth.checked_sub(1))?;
+        }
+        let allowed = &self.config.algorithms.signature;
+        let key = delegator.known(link.key_version)?;
+        key.in_force(&link.delegator)?;
+        let delegator = &delegator.principal;
+        verify_beneath(signed, &links(&above), delegator, &key.public, allowed)
     }
 
     /// Whether the delegator holds the chain it wants to pass on, now.

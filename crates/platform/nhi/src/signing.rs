@@ -6,15 +6,17 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use creto_crypto::{Allowed, CryptoError, Digest, HashAlgorithm, Signature, Signer, VerifyingKey};
 use creto_errors::{Class, Classify};
-use creto_types::{OrgId, PrincipalName, Timestamp};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::instance::instance_in;
 use crate::keys::key_id;
 use crate::principal::organization_id;
+use crate::service::to_completion;
 use crate::{AgentIdentity, Nhi, NhiError, PrincipalKey, PrincipalType, framing};
 
 /// The label that a statement is signed under.
@@ -399,6 +401,31 @@ impl Nhi {
         }
         let (signer, _) = self.inner.principal_signer(identity.org, &identity.name)?;
         SignedStatement::sign(&signer, identity.acting_id(), purpose, signed_at, content)
+    }
+
+    /// Makes the evidence of a statement durable. Refused when the key that signed it was
+    /// revoked meanwhile.
+    pub async fn commit_statement(
+        &self,
+        identity: &AgentIdentity,
+        signed: &SignedStatement,
+        commit: Commit,
+    ) -> Result<Receipt, NhiError> {
+        let (org, name, kid) = (identity.org, identity.name.clone(), signed.kid.clone());
+        let inner = Arc::clone(&self.inner);
+        to_completion(commit.turn(), async move {
+            let added = inner
+                .store
+                .add_statement(org, name.clone(), kid.clone(), commit);
+            let result = added.await;
+            if let Err(StoreError::Conflict { what: "key" }) = result {
+                inner.told_of_keys().await;
+            }
+            // Also when it was revoked since the store said yes.
+            Self { inner }.signed_in_force(org, &name, &kid)?;
+            Ok(result?)
+        })
+        .await
     }
 
     /// The principal of an organization with this SPIFFE id, which may be that of an

@@ -133,7 +133,7 @@ impl Inner {
     }
 
     /// Another call revoked it since it was looked at, and may never get to memory.
-    async fn revoked_meanwhile(&self, org: OrgId, standing: &Standing) -> NhiError {
+    pub(crate) async fn revoked_meanwhile(&self, org: OrgId, standing: &Standing) -> NhiError {
         standing.kill();
         self.learn_expulsion(org, standing).await;
         IdentityError::PrincipalRevoked {

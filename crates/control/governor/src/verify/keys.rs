@@ -91,9 +91,12 @@ impl KeyRecords {
         self.key(name, version).is_some_and(|key| key.revoked)
     }
 
-    /// Whether the principal ever had this key.
-    pub(super) fn had(&self, name: &PrincipalName, kid: &str) -> Result<(), String> {
-        self.named(name, kid).map(|_| ())
+    /// The key of a principal that never had another one, nor lost it.
+    pub(super) fn only(&self, name: &PrincipalName) -> Option<&str> {
+        match self.keys.get(name)?.as_slice() {
+            [key] if !key.revoked => Some(&key.kid),
+            _ => None,
+        }
     }
 
     /// Whether the principal has this key, and it was not revoked.

@@ -11,8 +11,8 @@ use crate::records::{PrekeyTaken, PrekeysPublished};
 
 #[derive(Default)]
 pub(super) struct PrekeyRecords {
-    /// Those that were ever published, and the key that signed each where that is told.
-    published: HashMap<PrekeyId, Option<String>>,
+    /// Those that were ever published, and the key that signed each.
+    published: HashMap<PrekeyId, String>,
     /// Of each agent, those that serve once and were not taken or withdrawn.
     waiting: HashMap<PrincipalName, HashSet<PrekeyId>>,
     /// Of each agent, the one that serves when none of those is left.
@@ -42,20 +42,21 @@ impl PrekeyRecords {
         if let Some(id) = record.withdrawn.iter().find(|id| !waiting.remove(*id)) {
             return Err(format!("withdraws {id} of {owner}, which did not wait"));
         }
-        if let Some(kid) = &record.kid {
-            keys.in_force(&owner, kid)?;
-        }
+        // Records of before name no key: there was one alone then.
+        let kid = record.kid.or_else(|| keys.only(&owner).map(str::to_owned));
+        let kid = kid
+            .ok_or_else(|| format!("publishes prekeys of {owner}, and not by which of its keys"))?;
+        keys.in_force(&owner, &kid)?;
         for id in record.one_time.iter().chain(&record.last_resort) {
-            let kid = record.kid.clone();
-            if self.published.insert(id.clone(), kid).is_some() {
+            if self.published.insert(id.clone(), kid.clone()).is_some() {
                 return Err(format!("publishes {id}, which was published before"));
             }
         }
         waiting.extend(record.one_time);
         // Those that a revoked key signed are given to nobody, and take no place.
         let placed = waiting.iter().filter(|id| {
-            let kid = self.published.get(*id).and_then(Option::as_ref);
-            kid.is_none_or(|kid| keys.in_force(&owner, kid).is_ok())
+            let kid = self.published.get(*id);
+            kid.is_some_and(|kid| keys.in_force(&owner, kid).is_ok())
         });
         let placed = placed.count();
         if placed > MAX_ONE_TIME_PREKEYS {
@@ -77,7 +78,7 @@ impl PrekeyRecords {
         if actor == owner {
             return Err(format!("takes a prekey of {owner}, by itself"));
         }
-        if let Some(Some(kid)) = self.published.get(id) {
+        if let Some(kid) = self.published.get(id) {
             keys.in_force(owner, kid)?;
         }
         let there = match record.kind {

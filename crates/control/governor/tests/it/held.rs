@@ -192,6 +192,15 @@ impl NhiStore for HeldIdentities {
         self.gate.pass(Moment::Ended).await;
         done
     }
+    async fn add_statement(
+        &self,
+        org: OrgId,
+        signer: PrincipalName,
+        kid: String,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.inner.add_statement(org, signer, kid, commit).await
+    }
     async fn insert_epoch(
         &self,
         epoch: StoredEpoch,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use creto_crypto::{AwsLcProvider, CryptoProvider as _, KemAlgorithm};
 use creto_governor::{
-    Caller, EncapsulationKeyValue, ExpulsionRequest, GovernError, IdempotencyKey, LimitRequest,
-    OutcomeKind, PrekeysRequest, PublishPrekeysAnswer, RecordChecker, SuspensionRequest,
-    TakePrekeyAnswer, TakePrekeyRequest,
+    Caller, EncapsulationKeyValue, ExpulsionRequest, GovernError, IdempotencyKey,
+    KeyRevocationRequest, LimitRequest, OutcomeKind, PrekeysRequest, PublishPrekeysAnswer,
+    RecordChecker, SuspensionRequest, TakePrekeyAnswer, TakePrekeyRequest,
 };
 use creto_nhi::{Prekey, PublicKeys};
 use creto_types::{Clock as _, LeafIndex, SystemRandom};
@@ -256,6 +256,31 @@ async fn what_was_taken_stays_taken_over_restarts_and_repetitions() {
     let (first, next) = (id(first), id(next.expect("takes")));
     assert_ne!(first, next);
     assert_eq!(scene.left().await, 0);
+}
+
+#[tokio::test]
+async fn what_was_taken_is_not_repeated_once_its_key_is_revoked() {
+    let scene = scene().await;
+    scene
+        .publish(&scene.inbox, keys(2, true))
+        .await
+        .expect("publishes");
+    let (governor, owner) = (&scene.world.governor, &scene.world.owner);
+    let take = || {
+        let key = IdempotencyKey::new("k").ok();
+        governor.take_prekey(&scene.outbox, scene.asked(), key)
+    };
+    let taken = take().await.expect("takes").prekey.expect("there is one");
+    let revocation = KeyRevocationRequest {
+        kid: taken.kid,
+        reason: "it leaked".to_owned(),
+    };
+    let inbox = scene.inbox.name();
+    let revoked = governor.revoke_principal_key(owner, inbox, revocation, None);
+    revoked.await.expect("revokes");
+    assert_eq!(code(take().await), "signing_key_revoked");
+    assert_eq!(scene.left().await, 0);
+    scene.world.check_records().await.expect("the log is sound");
 }
 
 #[tokio::test]

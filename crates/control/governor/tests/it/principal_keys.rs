@@ -83,6 +83,18 @@ async fn decided(world: &World, caller: &Caller) -> (OutcomeKind, String) {
     (answer.outcome, answer.reason.code)
 }
 
+async fn human(world: &World, who: &str, role: &str) -> Caller {
+    let request = HumanRequest {
+        name: name(who),
+        role: role.to_owned(),
+        ttl_seconds: None,
+        jkt: None,
+    };
+    let added = world.governor.add_human(&world.owner, request, None).await;
+    let token = added.expect("adds").token.expect("shown once");
+    world.governor.authenticate(&token).expect("it is good")
+}
+
 #[tokio::test]
 async fn whose_key_is_rotated_goes_on_and_signs_with_the_new_one() {
     let world = World::new().await;
@@ -198,19 +210,8 @@ async fn a_token_that_was_verified_before_is_not_found_again() {
 async fn what_cannot_be_changed_changes_nothing() {
     let world = World::new().await;
     let (governor, owner) = (&world.governor, &world.owner);
-    let human = async |who: &str, role: &str| {
-        let request = HumanRequest {
-            name: name(who),
-            role: role.to_owned(),
-            ttl_seconds: None,
-            jkt: None,
-        };
-        let added = governor.add_human(owner, request, None).await;
-        let token = added.expect("adds").token.expect("shown once");
-        governor.authenticate(&token).expect("it is good")
-    };
-    let operator = human("oscar", "operator").await;
-    let auditor = human("ada", "auditor").await;
+    let operator = human(&world, "oscar", "operator").await;
+    let auditor = human(&world, "ada", "auditor").await;
     let records = world.kinds().len();
     for (caller, who, code) in [
         (&world.planner, "planner", "forbidden"),
@@ -278,6 +279,9 @@ fn with(world: &World, more: &[Value]) -> Result<(), String> {
 #[tokio::test]
 async fn a_verifier_sees_what_cannot_be_of_keys() {
     let world = World::new().await;
+    for (who, role) in [("oscar", "operator"), ("ada", "auditor")] {
+        human(&world, who, role).await;
+    }
     let first = first_kid(&world, "planner");
     let answer = rotate(&world, &world.owner, "planner", None).await;
     let second = answer.expect("rotates").kid;
@@ -305,7 +309,8 @@ async fn a_verifier_sees_what_cannot_be_of_keys() {
     let signed = |kid: &str| record("identity.signed", "planner", json!({ "kid": kid }));
     let published = |kid: &str, id: char| {
         let id = id.to_string().repeat(43);
-        let body = json!({"owner": "planner", "one_time": [id], "kid": kid});
+        let last = id.to_uppercase();
+        let body = json!({"owner": "planner", "one_time": [id], "last_resort": last, "kid": kid});
         record("prekeys.published", "planner", body)
     };
     let taken = |id: char| {
@@ -313,6 +318,29 @@ async fn a_verifier_sees_what_cannot_be_of_keys() {
         let body = json!({"owner": "planner", "id": id, "kind": "one_time"});
         record("prekey.taken", "release-bot", body)
     };
+    let of_ada = |actor: &str| {
+        let mut again = rotated(|body| body["principal"] = json!("ada"));
+        again["actor"] = json!(actor);
+        again
+    };
+    let kid_of_ada = first_kid(&world, "ada");
+    let revoked_of_ada = |actor: &str| {
+        let mut ended = revoked(1, &kid_of_ada, actor);
+        ended["body"]["principal"] = json!("ada");
+        ended
+    };
+    let silent = |id: char| {
+        let mut published = published(&first, id);
+        let body = published["body"].as_object_mut().expect("a record");
+        body.remove("kid");
+        published
+    };
+    let of_the_bot = |mut record: Value| {
+        record["actor"] = json!("release-bot");
+        record["body"]["owner"] = json!("release-bot");
+        record
+    };
+    with(&world, &[of_the_bot(silent('c'))]).expect("it has one key alone");
     let good = [
         signed(&first),
         signed(&second),
@@ -323,10 +351,43 @@ async fn a_verifier_sees_what_cannot_be_of_keys() {
         published(&second, 'b'),
         taken('b'),
         rotated(|_| ()),
+        of_ada("alice"),
+        revoked_of_ada("alice"),
     ];
     with(&world, &good).expect("all of this may be");
     let ended = || revoked(1, &first, "alice");
+    let kid_of_the_bot = first_kid(&world, "release-bot");
+    let ended_of_the_bot = || {
+        let mut ended = revoked(1, &kid_of_the_bot, "alice");
+        ended["body"]["principal"] = json!("release-bot");
+        ended
+    };
+    let taken_of_the_bot = |id: char| {
+        let mut record = taken(id);
+        record["actor"] = json!("planner");
+        record["body"]["owner"] = json!("release-bot");
+        record
+    };
     for (records, what) in [
+        (vec![of_ada("oscar")], "only an owner"),
+        (vec![revoked_of_ada("oscar")], "only an owner"),
+        (
+            vec![signed(&first), ended(), signed(&first)],
+            "which was revoked",
+        ),
+        (vec![silent('c')], "not by which of its keys"),
+        (
+            vec![rotated(|_| ()), of_the_bot(silent('c'))],
+            "not by which of its keys",
+        ),
+        (
+            vec![
+                of_the_bot(silent('c')),
+                ended_of_the_bot(),
+                taken_of_the_bot('c'),
+            ],
+            "which was revoked",
+        ),
         (
             vec![rotated(|body| body["version"] = json!(3))],
             "calls the key 2",

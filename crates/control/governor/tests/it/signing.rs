@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_crypto::sha256;
 use creto_governor::{
-    Caller, GovernError, IdempotencyKey, LimitRequest, OutcomeKind, SignRequest, SigningAnswer,
-    SuspensionRequest,
+    Caller, GovernError, IdempotencyKey, KeyRevocationRequest, LimitRequest, OutcomeKind,
+    PrincipalKeyRequest, SignRequest, SigningAnswer, SuspensionRequest,
 };
 use creto_nhi::{PublicKeys, SignedStatement};
 use creto_types::Clock as _;
@@ -325,6 +325,32 @@ async fn a_repeated_call_gives_the_same_signature_and_no_second_record() {
         .await;
     assert_eq!(code(other), "idempotency_key_reused");
     assert_eq!(scene.count("identity.signed"), 1);
+}
+
+#[tokio::test]
+async fn what_a_key_signed_is_not_repeated_once_it_is_revoked() {
+    let scene = scene().await;
+    let governor = &scene.world.governor;
+    let sign = || {
+        let key = IdempotencyKey::new("k").ok();
+        governor.sign(&scene.signer, request("review", MESSAGE), key)
+    };
+    let signed = sign().await.expect("signs").signed.expect("it may");
+    let rotation = PrincipalKeyRequest {
+        reason: "a year has passed".to_owned(),
+    };
+    let planner = scene.signer.name();
+    let rotated = governor.rotate_principal_key(&scene.world.owner, planner, rotation, None);
+    rotated.await.expect("rotates");
+    assert_eq!(sign().await.expect("repeats").signed, Some(signed.clone()));
+    let revocation = KeyRevocationRequest {
+        kid: signed.kid,
+        reason: "it leaked".to_owned(),
+    };
+    let revoked = governor.revoke_principal_key(&scene.world.owner, planner, revocation, None);
+    revoked.await.expect("revokes");
+    assert_eq!(code(sign().await), "signing_key_revoked");
+    scene.world.check_records().await.expect("the log is sound");
 }
 
 #[tokio::test]

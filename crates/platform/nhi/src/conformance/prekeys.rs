@@ -284,7 +284,7 @@ async fn revoked_key(world: &World, org: OrgId, owner: &PrincipalName) {
     let waiting = available.expect("it reads");
     let late = signed(world, org, owner, 8, (1, false), now).await;
     let kid = late.first().expect("one").kid.clone();
-    let draft = world.nhi.draft_principal_key(org, owner);
+    let draft = world.nhi.draft_principal_key(org, owner, world.now());
     let draft = draft.expect("it is there");
     let rotated = world
         .nhi

@@ -3,12 +3,12 @@
 use creto_types::{Claim, OrgId, StoreError};
 
 use super::{conflict, not_found};
-use crate::ports::StoredKeyRevocation;
+use crate::ports::{StoredExpulsion, StoredKeyRevocation};
 use crate::test_util::{World, commit, name};
 use crate::{KeyVersion, PrincipalKeyDraft, PrincipalType};
 
 fn change(world: &World, org: OrgId, who: &str) -> PrincipalKeyDraft {
-    let draft = world.nhi.draft_principal_key(org, &name(who));
+    let draft = world.nhi.draft_principal_key(org, &name(who), world.now());
     draft.expect("it is there")
 }
 
@@ -118,4 +118,44 @@ pub(super) async fn run(world: &World, acme: OrgId, other: OrgId) {
     for link in [late, below] {
         conflict(&store.insert_link(link, commit(acme, "refused")).await);
     }
+    for number in [1, 3] {
+        let kid = row(acme, "signer", number).kid;
+        let refused = store.add_statement(acme, name("signer"), kid, commit(acme, "refused"));
+        conflict_of("key", &refused.await);
+    }
+    // Another's key of that thumbprint, another organization's, and another key.
+    for (org, who, kid) in [
+        (acme, "below", row(acme, "signer", 1).kid),
+        (acme, "signer", "another".to_owned()),
+    ] {
+        let added = store.add_statement(org, name(who), kid, commit(org, "identity.signed"));
+        assert_eq!(added.await.expect("it is in force").leaves.len(), 1);
+    }
+    for (org, who) in [(acme, "nobody"), (other, "signer")] {
+        let refused = store.add_statement(org, name(who), "k".to_owned(), commit(org, "refused"));
+        not_found(&refused.await);
+    }
+
+    // Nobody who was revoked gets another key behind that.
+    let late = change(world, acme, "below").stored().clone();
+    let gone = StoredExpulsion {
+        org: acme,
+        principal: name("below"),
+        at: world.now(),
+    };
+    let expelled = store.insert_expulsion(gone, commit(acme, "principal.revoked"));
+    expelled.await.expect("it is there");
+    conflict_of(
+        "principal",
+        &store.replace_key(late, commit(acme, "refused")).await,
+    );
+    let stored = store.load().await.expect("it loads").former_keys;
+    assert_eq!(stored.len(), 2, "nothing was changed");
+}
+
+fn conflict_of<T: std::fmt::Debug>(expected: &str, result: &Result<T, StoreError>) {
+    assert!(
+        matches!(result, Err(StoreError::Conflict { what }) if *what == expected),
+        "{result:?}"
+    );
 }

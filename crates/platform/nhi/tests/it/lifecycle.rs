@@ -298,6 +298,17 @@ impl NhiStore for Tricky {
         Ok(receipt)
     }
 
+    async fn add_statement(
+        &self,
+        org: OrgId,
+        signer: PrincipalName,
+        kid: String,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        self.inner.add_statement(org, signer, kid, commit).await
+    }
+
     async fn insert_epoch(
         &self,
         epoch: StoredEpoch,

@@ -4,14 +4,19 @@ use std::sync::atomic::Ordering;
 
 use creto_crypto::{DecapsulationKey, KemAlgorithm};
 use creto_nhi::test_util::{World, commit, name};
-use creto_nhi::{KeyVersion, LinkId, NewPrekeys, NhiError, PublicKeys, Snapshot, verify_chain};
+use creto_nhi::{
+    KeyVersion, LinkId, MAX_PRINCIPAL_KEYS, NewPrekeys, NhiError, NhiStore as _, PublicKeys,
+    Signable, Snapshot, verify_chain,
+};
 use creto_types::{Commit, OrgId};
 
 use crate::lifecycle::tricky;
 use crate::{chained, code};
 
 async fn rotate(world: &World, org: OrgId, who: &str) -> Result<KeyVersion, NhiError> {
-    let draft = world.nhi.draft_principal_key(org, &name(who))?;
+    let draft = world
+        .nhi
+        .draft_principal_key(org, &name(who), world.now())?;
     let version = draft.version();
     let record = commit(org, "principal.key_rotated");
     world.nhi.commit_principal_key(draft, record).await?;
@@ -60,11 +65,11 @@ async fn a_new_key_signs_and_the_one_before_is_verified_by() {
     let before = token(&world);
     // A link of the first key is written as it always was.
     let first = world.nhi.link(org, ids[1]).unwrap().signed;
-    assert!(
-        !serde_json::to_string(&first.link)
-            .unwrap()
-            .contains("\"key\"")
-    );
+    let names_key = |link| {
+        let text = serde_json::to_string(link).unwrap();
+        text.contains("\"key_version\"")
+    };
+    assert!(!names_key(&first.link));
 
     assert_eq!(rotate(&world, org, "planner").await.unwrap(), version(2));
     assert_eq!(rotate(&world, org, "planner").await.unwrap(), version(3));
@@ -74,6 +79,7 @@ async fn a_new_key_signs_and_the_one_before_is_verified_by() {
         .unwrap();
     assert_eq!(key_of(&world, org, ids[1]), KeyVersion::FIRST);
     assert_eq!(key_of(&world, org, late), version(3));
+    assert!(names_key(&world.nhi.link(org, late).unwrap().signed.link));
     for _ in 0..2 {
         verified(&world, org, &ids).unwrap();
         verified(&world, org, &[ids[0], late]).unwrap();
@@ -223,7 +229,9 @@ async fn what_cannot_be_changed_says_why() {
     );
     // Of two that were made at once, one comes first.
     let two = [0, 1].map(|_| {
-        let draft = world.nhi.draft_principal_key(org, &name("worker"));
+        let draft = world
+            .nhi
+            .draft_principal_key(org, &name("worker"), world.now());
         draft.unwrap()
     });
     let [first, second] = two;
@@ -268,6 +276,87 @@ async fn a_change_whose_answer_was_lost_takes_effect() {
         "store_unavailable"
     );
     assert_eq!(code(identity.live(world.now())), "delegation_key_revoked");
+}
+
+#[tokio::test]
+async fn whose_key_is_not_known_signs_nothing_until_it_is() {
+    let (store, world, org, _) = tricky().await;
+    let delegate = async || {
+        let request = world.request("alice", "worker", None);
+        world.delegate(org, request).await
+    };
+    store.mute.store(true, Ordering::SeqCst);
+    store.unreadable.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        assert_eq!(
+            code(rotate(&world, org, "alice").await),
+            "store_unavailable"
+        );
+    }
+    store.mute.store(false, Ordering::SeqCst);
+    assert_eq!(code(delegate().await), "store_unavailable");
+    let settle = async || world.nhi.settle_keys(org, &name("alice")).await;
+    assert_eq!(code(settle().await), "store_unavailable");
+    assert_eq!(code(delegate().await), "store_unavailable");
+
+    store.unreadable.store(false, Ordering::SeqCst);
+    settle().await.unwrap();
+    assert_eq!(
+        key_of(&world, org, delegate().await.unwrap()),
+        version(2),
+        "made once"
+    );
+    // The new key can be ended, and replaced.
+    revoke(&world, org, "alice", 2).await.unwrap();
+    assert_eq!(rotate(&world, org, "alice").await.unwrap(), version(3));
+    world.reopen('7').await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rotation_that_another_process_made_is_learnt_of() {
+    let (store, world, org, _) = tricky().await;
+    let draft = || {
+        let draft = world
+            .nhi
+            .draft_principal_key(org, &name("planner"), world.now());
+        draft.unwrap()
+    };
+    let elsewhere = world.reopen('7').await.unwrap();
+    let ours = draft();
+    elsewhere
+        .commit_principal_key(draft(), commit(org, "principal.key_rotated"))
+        .await
+        .unwrap();
+    let lost = world.nhi.commit_principal_key(ours, Commit::default());
+    assert_eq!(code(lost.await), "conflict");
+    assert_eq!(draft().version(), version(3));
+    let stored = store.inner.load().await.unwrap();
+    assert_eq!(stored.former_keys.len(), 1);
+}
+
+/// What is refused is refused for what it asks, whatever became of the key.
+#[tokio::test]
+async fn who_reaches_for_more_with_a_revoked_key_reached_for_more() {
+    let (world, org, ids) = chained().await;
+    revoke(&world, org, "planner", 1).await.unwrap();
+    let mut request = world.request("planner", "helper", Some(ids[0]));
+    request.expires_at = world.after(48 * 60 * 60);
+    assert_eq!(
+        code(world.nhi.draft_delegation(org, request)),
+        "delegation_outlives_parent"
+    );
+}
+
+#[tokio::test]
+async fn there_is_an_end_to_the_keys_of_a_principal() {
+    let (store, world, org, _) = tricky().await;
+    for _ in 1..MAX_PRINCIPAL_KEYS {
+        rotate(&world, org, "planner").await.unwrap();
+    }
+    assert_eq!(code(rotate(&world, org, "planner").await), "too_many_keys");
+    let stored = store.inner.load().await.unwrap();
+    assert_eq!(stored.former_keys.len() + 1, MAX_PRINCIPAL_KEYS);
+    rotate(&world, org, "worker").await.unwrap();
 }
 
 #[tokio::test]
@@ -359,7 +448,9 @@ async fn a_statement_holds_until_its_key_is_revoked() {
     let agent = world.nhi.identity_for_link(org, ids[0]).unwrap();
     let sign = |world: &World| {
         let purpose = "review".parse().unwrap();
-        world.nhi.sign_statement(&agent, purpose, world.now(), b"m")
+        world
+            .nhi
+            .sign_statement(&agent, purpose, world.now(), Signable::Message(b"m"))
     };
     let first = sign(&world).unwrap();
     rotate(&world, org, "planner").await.unwrap();
@@ -462,7 +553,7 @@ async fn a_prekey_is_given_out_until_the_key_that_signed_it_is_revoked() {
     revoke(&world, org, "worker", 2).await.unwrap();
     let record = commit(org, "prekeys.published");
     let refused = world.nhi.commit_prekeys(drafted, record).await;
-    assert_eq!(code(refused), "conflict");
+    assert_eq!(code(refused), "signing_key_revoked");
     let refused = publish(&world, org, prekeys(40..41)).await;
     assert_eq!(code(refused), "signing_key_revoked");
 }
