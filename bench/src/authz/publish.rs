@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use creto_authz::CompiledPolicies;
+use nix::sys::resource::{UsageWho, getrusage};
 
 use super::hot::{action, sixteen_each};
 use super::world::{World, policies};
@@ -36,13 +37,22 @@ pub(super) fn load(report: &mut Report, peers: &Peers) -> Result<(), Box<dyn Err
     Ok(())
 }
 
+/// How often this thread gave its processor up by itself, as it does to wait for another.
+fn waits() -> std::io::Result<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
+    Ok(usage.voluntary_context_switches().unsigned_abs())
+}
+
 /// The longest decision of one thread while another compiles 10,000 policies from text
-/// and puts them in force, over and over; beside it the longest without that, which is
-/// what the machine itself does to a thread. Two threads on two processors.
+/// and puts them in force, over and over. Beside it what the machine itself does to a
+/// thread: the longest while the other compiles as much and publishes nothing, and while
+/// it sleeps. How often the deciding thread waited for the other tells the two apart
+/// where their longest do not. Two threads on two processors.
 pub(super) fn pause(report: &mut Report) -> Result<(), Box<dyn Error>> {
     const PAUSE: &str = "authz/publish_pause";
+    const WAITS: &str = "authz/publish_pause/waits";
     const CALL: &str = "authz/publish/10000";
-    if !report.wants(PAUSE) && !report.wants(CALL) {
+    if ![PAUSE, WAITS, CALL].iter().any(|name| report.wants(name)) {
         return Ok(());
     }
     let world = World::with_policies(1 << 10, MANY)?;
@@ -55,23 +65,29 @@ pub(super) fn pause(report: &mut Report) -> Result<(), Box<dyn Error>> {
         std::thread::scope(|scope| {
             let handle = scope.spawn(|| {
                 let mut ticks = Ticks::new();
+                let before = waits()?;
                 for number in (0..asked.count()).cycle() {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
                     ticks.time(|| asked.check(number, &world.authz, &action));
                 }
-                ticks.summary()
+                Ok::<_, std::io::Error>((ticks.summary(), waits()? - before))
             });
             meanwhile();
             stop.store(true, Ordering::Relaxed);
             handle.join().expect("no panic")
         })
     };
-    let quiet = deciding(&mut || std::thread::sleep(Duration::from_secs(1)));
-    let mut calls = Ticks::new();
+    let (quiet, _) = deciding(&mut || std::thread::sleep(Duration::from_secs(1)))?;
     let mut refused = None;
-    let busy = deciding(&mut || {
+    let (compiling, _) = deciding(&mut || {
+        for _ in 0..5 {
+            refused = CompiledPolicies::compile(&sources).err();
+        }
+    })?;
+    let mut calls = Ticks::new();
+    let (busy, waited) = deciding(&mut || {
         for _ in 0..5 {
             match CompiledPolicies::compile(&sources) {
                 Ok(set) => {
@@ -81,12 +97,14 @@ pub(super) fn pause(report: &mut Report) -> Result<(), Box<dyn Error>> {
                 Err(error) => refused = Some(error),
             }
         }
-    });
+    })?;
     if let Some(error) = refused {
         return Err(error.into());
     }
     let entry = Entry::longest(PAUSE, "ns", busy);
-    report.add(entry.beside("longest without publishing", quiet.max));
+    let entry = entry.beside("longest while the same is only compiled", compiling.max);
+    report.add(entry.beside("longest while nothing else runs", quiet.max));
+    report.add(Entry::each(WAITS, "times", waited as f64));
     report.add(Entry::latency(CALL, "ns", calls.summary()));
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use creto_crypto::{Signature, SignatureAlgorithm};
 use creto_nhi::test_util::{cheap_agent, name, rights};
-use creto_nhi::{DelegationLink, LinkId, Nhi, SignedLink};
+use creto_nhi::{DelegationLink, KeyVersion, LinkId, Nhi, SignedLink};
 use creto_state_sqlite::{Database, SqliteNhi};
 use creto_types::{Commit, IdSource, OrgId, PrincipalName, SystemIds, SystemRandom};
 
@@ -190,6 +190,7 @@ async fn fill(identities: &Identities, agents: &[PrincipalName]) -> Outcome {
                     max_depth: 7,
                     budget: None,
                     issued_at: now,
+                    key_version: KeyVersion::FIRST,
                 },
                 signature: signature.clone(),
             };

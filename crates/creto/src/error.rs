@@ -15,6 +15,19 @@ pub(crate) enum CliError {
     /// A call to the server did not succeed.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A call broke off or failed in the server, after which prekeys may be published whose
+    /// private halves are here alone.
+    #[error(
+        "it is not known whether the prekeys of {path} are published, so it is kept; \
+         `creto prekeys publish` publishes them, or says that they are"
+    )]
+    PrekeysKept {
+        /// The file of the private halves.
+        path: PathBuf,
+        /// What became of the call.
+        #[source]
+        source: ClientError,
+    },
     /// There is no credential to call with.
     #[error(
         "there is no credential at {path}; name one with --credential or CRETO_CREDENTIAL_FILE, \
@@ -137,9 +150,17 @@ impl CliError {
 
     /// The code to show: the server's own when it was the server that refused.
     pub(crate) fn shown_code(&self) -> &str {
+        match self.client() {
+            Some(error) => error.reported_code(),
+            None => self.code(),
+        }
+    }
+
+    /// What became of a call of the server, when that is what went wrong.
+    const fn client(&self) -> Option<&ClientError> {
         match self {
-            Self::Client(error) => error.reported_code(),
-            other => other.code(),
+            Self::Client(error) | Self::PrekeysKept { source: error, .. } => Some(error),
+            _ => None,
         }
     }
 
@@ -147,7 +168,9 @@ impl CliError {
     pub(crate) fn text(&self) -> String {
         // What we say ourselves may have lines; what a server says is one.
         let message = match self {
-            Self::Client(_) | Self::Demo(DemoError::Client(_)) => printable(&self.message()),
+            Self::Client(_) | Self::PrekeysKept { .. } | Self::Demo(DemoError::Client(_)) => {
+                printable(&self.message())
+            }
             _ => printable_lines(&self.message()),
         };
         let mut text = format!("creto: {message}\n");
@@ -160,10 +183,7 @@ impl CliError {
 
     /// For programs.
     pub(crate) fn json(&self) -> Value {
-        let problem = match self {
-            Self::Client(error) => error.problem(),
-            _ => None,
-        };
+        let problem = self.client().and_then(ClientError::problem);
         json!({ "error": {
             "code": self.shown_code(),
             "class": self.class().as_str(),
@@ -183,17 +203,14 @@ impl CliError {
     }
 
     fn request_id(&self) -> Option<&str> {
-        match self {
-            Self::Client(error) => error.problem()?.request_id.as_deref(),
-            _ => None,
-        }
+        self.client()?.problem()?.request_id.as_deref()
     }
 }
 
 impl Classify for CliError {
     fn class(&self) -> Class {
         match self {
-            Self::Client(error) => error.class(),
+            Self::Client(error) | Self::PrekeysKept { source: error, .. } => error.class(),
             Self::Server { class, .. } => *class,
             Self::Demo(error) => error.class(),
             Self::Runtime(_) | Self::Output(_) | Self::Undumpable(_) => Class::Transient,
@@ -214,7 +231,7 @@ impl Classify for CliError {
 
     fn code(&self) -> &'static str {
         match self {
-            Self::Client(error) => error.code(),
+            Self::Client(error) | Self::PrekeysKept { source: error, .. } => error.code(),
             Self::Server { code, .. } => code,
             Self::Demo(error) => error.code(),
             Self::NoCredential { .. } => "credential_missing",

@@ -44,6 +44,7 @@ pub(crate) fn algorithms(section: &CryptoSection) -> Result<AllowedAlgorithms, S
         )?,
         aead: allowed("crypto.sealing", &section.sealing, &defaults.aead)?,
         kem: allowed("crypto.kem", &section.kem, &defaults.kem)?,
+        hash: allowed("crypto.digests", &section.digests, &defaults.hash)?,
         ..defaults
     })
 }
@@ -93,7 +94,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use creto_crypto::{KemAlgorithm, SignatureAlgorithm, WrapAlgorithm};
+    use creto_crypto::{HashAlgorithm, KemAlgorithm, SignatureAlgorithm, WrapAlgorithm};
 
     use super::*;
 
@@ -119,7 +120,8 @@ mod tests {
         let read = read(
             "[signatures]\nnew = \"ML-DSA-65\"\n\
              [key_wrapping]\nnew = \"HKDF-SHA256+ChaCha20-Poly1305\"\n\
-             [kem]\nnew = \"ML-KEM-1024\"\n",
+             [kem]\nnew = \"ML-KEM-1024\"\n\
+             [digests]\nnew = \"blake3\"\n",
         )
         .unwrap();
         assert_eq!(read.signature.for_new(), SignatureAlgorithm::MlDsa65);
@@ -128,6 +130,9 @@ mod tests {
         }
         assert_eq!(read.kem.for_new(), KemAlgorithm::MlKem1024);
         assert_eq!(read.kem.accepted(), KEMS);
+        assert_eq!(read.hash.for_new(), HashAlgorithm::Blake3);
+        assert!(read.hash.check(HashAlgorithm::Sha384).is_ok());
+        assert!(read.hash.check(HashAlgorithm::Sha3_256).is_err());
         assert_eq!(
             read.wrapping.accepted(),
             [
@@ -154,6 +159,11 @@ mod tests {
                 "[kem]\nnew = \"RSA\"",
                 "crypto.kem.new",
                 "known are ML-KEM-768, ML-KEM-1024, X-Wing",
+            ),
+            (
+                "[digests]\nnew = \"md5\"",
+                "crypto.digests.new",
+                "known are sha-256, sha-384, sha-512, sha3-256, blake3",
             ),
             (
                 "[signatures]\nnew = \"Ed25519\"",

@@ -17,7 +17,7 @@ use creto_governor::{
 };
 use creto_grpc::Grpc;
 use creto_ingress::Hosts;
-use creto_log_http::HttpWitness;
+use creto_log_http::{HttpWitness, TrustError};
 use creto_metering::{Meter, MeteringError};
 use creto_oversight::Oversight;
 use creto_runtime::{GatewayServices, Limits, RuntimeError};
@@ -72,6 +72,9 @@ pub enum ServeError {
     /// The ledger.
     #[error(transparent)]
     Metering(#[from] MeteringError),
+    /// Whom this machine trusts, for witnesses over HTTPS.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// Recovery of what an earlier process left.
     #[error(transparent)]
     Recover(#[from] GovernError),
@@ -103,6 +106,7 @@ impl Classify for ServeError {
             Self::Telemetry(error) => error.class(),
             Self::Audit(error) => error.class(),
             Self::Metering(error) => error.class(),
+            Self::Trust(error) => error.class(),
             Self::Recover(error) => error.class(),
             Self::Runtime(error) => error.class(),
             Self::Tiles(error) => error.class(),
@@ -118,6 +122,7 @@ impl Classify for ServeError {
             Self::Telemetry(error) => error.code(),
             Self::Audit(error) => error.code(),
             Self::Metering(error) => error.code(),
+            Self::Trust(error) => error.code(),
             Self::Recover(error) => error.code(),
             Self::Runtime(error) => error.code(),
             Self::Tiles(error) => error.code(),
@@ -271,11 +276,12 @@ async fn assemble(
     audit.index_with(Arc::new(SqliteIndex::new(Arc::clone(database))));
     if !config.audit.witnesses.is_empty() {
         let witnesses = config.audit.witnesses.into_iter();
-        let asked = witnesses.map(|(key, prefix)| AskedWitness {
-            key,
-            client: Arc::new(HttpWitness::new(prefix)),
+        let asked = witnesses.map(|(key, prefix)| {
+            let client = Arc::new(HttpWitness::new(prefix)?);
+            Ok(AskedWitness { key, client })
         });
-        audit.ask_witnesses(asked.collect(), config.audit.quorum);
+        let asked = asked.collect::<Result<_, TrustError>>()?;
+        audit.ask_witnesses(asked, config.audit.quorum);
     }
     let meter = Meter::open(
         Arc::new(SqliteLedger::new(Arc::clone(database))),

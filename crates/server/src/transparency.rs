@@ -17,7 +17,7 @@ use creto_audit::{
 };
 use creto_config::{Secret, SecretError};
 use creto_errors::{Class, Classify};
-use creto_log_http::{HttpLog, HttpPrefix, PrefixError};
+use creto_log_http::{HttpLog, HttpPrefix, PrefixError, TrustError};
 use creto_telemetry::{LogConfig, TelemetryError};
 use creto_tiles_fs::{FsWitness, KeptFile};
 use creto_types::{Clock, StoreError, SystemClock};
@@ -73,6 +73,9 @@ pub enum TransparencyError {
     /// An address.
     #[error(transparent)]
     Address(#[from] PrefixError),
+    /// Whom this machine trusts.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// What is remembered.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -108,6 +111,7 @@ impl Classify for TransparencyError {
             Self::WitnessKey { source, .. } | Self::NewKey(source) => source.class(),
             Self::Secret(error) => error.class(),
             Self::Address(error) => error.class(),
+            Self::Trust(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Telemetry(error) => error.class(),
             Self::Serve(error) => error.class(),
@@ -127,6 +131,7 @@ impl Classify for TransparencyError {
             Self::WitnessKey { source, .. } | Self::NewKey(source) => source.code(),
             Self::Secret(error) => error.code(),
             Self::Address(error) => error.code(),
+            Self::Trust(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::Telemetry(error) => error.code(),
             Self::Serve(error) => error.code(),
@@ -141,7 +146,7 @@ impl Classify for TransparencyError {
 /// Which log is followed, and what is remembered of it where.
 #[derive(Clone, Debug)]
 pub struct WatchOptions {
-    /// The log's prefix: `http://host[:port]/log/<org>`.
+    /// The log's prefix: `http[s]://host[:port]/log/<org>`.
     pub url: String,
     /// The log's verifier key; without it signatures are not checked.
     pub key: Option<String>,
@@ -154,7 +159,7 @@ pub struct WatchOptions {
 /// Looks at a log once, and remembers it when all is well.
 pub fn watch(options: &WatchOptions) -> Result<Observation, TransparencyError> {
     let key = options.key.as_deref().map(log_key).transpose()?;
-    let log = HttpLog::new(options.url.parse::<HttpPrefix>()?);
+    let log = HttpLog::new(options.url.parse::<HttpPrefix>()?)?;
     let state = |source| TransparencyError::State {
         path: options.state.clone(),
         source,

@@ -58,11 +58,13 @@ const OWNERS: [(&str, &str); 9] = [
     ),
 ];
 
-const CHANGES: [&str; 20] = [
+const CHANGES: [&str; 22] = [
     "/v1/principals",
     "/v1/principals/worker/suspend",
     "/v1/principals/worker/resume",
     "/v1/principals/worker/revoke",
+    "/v1/principals/worker/keys/rotate",
+    "/v1/principals/worker/keys/revoke",
     "/v1/delegations",
     "/v1/delegations/lnk_00000000000000000000000000000000/revoke",
     "/v1/tokens",
@@ -160,10 +162,17 @@ fn an_agent_does_not_do_the_owners_work() {
         post("/v1/principals", json!({"name": "mine", "kind": "agent"})),
         "add agents",
     );
-    for change in ["suspend", "resume", "revoke"] {
+    for change in ["suspend", "resume", "revoke", "keys/rotate"] {
         let path = format!("/v1/principals/planner/{change}");
         refused(post(&path, json!({"reason": "mine"})), change);
     }
+    refused(
+        post(
+            "/v1/principals/planner/keys/revoke",
+            json!({"kid": "k", "reason": "mine"}),
+        ),
+        "revoke a key",
+    );
     refused(agent.get("/v1/principals"), "list principals");
     refused(agent.get("/v1/delegations"), "list delegations");
     refused(agent.get("/v1/audit/export"), "export the log");

@@ -2,12 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, creto, delegation, granted, said};
+use crate::harness::{Server, creto, delegation, granted, python, said};
 
 /// An answer as it came over the wire.
 struct Answer {
@@ -323,19 +321,6 @@ fn access_is_requested_approved_and_used_once() {
     assert!(told.get("result").is_none(), "{told}");
 }
 
-/// Where `scripts/setup.sh --test` puts Python packages: beside the profiles of the
-/// target folder.
-fn packages() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let packages = own.ancestors().nth(3).unwrap().join("test-python");
-    assert!(
-        packages.join("decern").is_dir(),
-        "{} is missing; run scripts/setup.sh --test first",
-        packages.display()
-    );
-    packages
-}
-
 /// `decern` is the client of another AuthZEN decision point, published on PyPI.
 #[test]
 fn a_client_of_somebody_elses_gets_its_answers() {
@@ -344,11 +329,7 @@ fn a_client_of_somebody_elses_gets_its_answers() {
     server.make_agent("idle");
     granted(&server.agent(&planner), &delegation("idle", "0.10"));
     let caller = Raw::of(&server, &worker);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/authzen_client.py");
-    let output = Command::new("/usr/bin/python3")
-        .arg(script)
-        .env("PYTHONPATH", packages())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
+    let output = python("authzen_client.py", "decern")
         .env("AUTHZEN_URL", format!("http://{}", caller.listen))
         .env("AUTHZEN_TOKEN", &caller.token)
         .output()

@@ -238,6 +238,21 @@ fn the_command_line_makes_keys_and_proves_them() {
             assert!(said(&output).contains(code), "{words:?}: {}", said(&output));
         }
     }
+    // People's credentials as well, when they are issued and when they are renewed.
+    let words = ["human", "create", "carol", "--role", "auditor"];
+    good(&[&words[..], &["--bind-jkt", jkt, "--out", "c.token"]].concat());
+    let words = ["human", "credential", "carol", "--out", "d.token"];
+    let bound = |token: &str| good(&["--credential", token, "--dpop-key", "a.key", "self"]);
+    assert!(bound("c.token").contains(jkt));
+    let told = good(&[&words[..], &["--bind-key", "a.key"]].concat());
+    assert!(told.contains(jkt), "{told}");
+    assert!(bound("d.token").contains(jkt));
+    let output = creto(&dir, &["--credential", "d.token", "self"]);
+    assert!(
+        said(&output).contains("dpop_proof_required"),
+        "{}",
+        said(&output)
+    );
     let variable = [
         ("CRETO_DPOP_KEY_FILE", "a.key"),
         ("CRETO_CREDENTIAL_FILE", "a.token"),

@@ -3,25 +3,14 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use creto_client::{Client, read_credential};
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, creto, delegation, granted, said, set};
-
-/// What `scripts/setup.sh --test` installed, in the target folder of this test.
-fn packages() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    // <target>/<profile>/deps/e2e-<hash>
-    let packages = own.ancestors().nth(3).unwrap().join("test-python");
-    assert!(
-        packages.join("grpc").is_dir(),
-        "{} lacks grpcio; run `scripts/setup.sh --test` first",
-        packages.display()
-    );
-    packages
-}
+use crate::harness::{Server, Site, creto, delegation, granted, python, said, set};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -36,15 +25,11 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn of(address: &str) -> Self {
-        let root = repository();
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(root.join("tests/tests/e2e/grpc_caller.py"))
+        let mut child = python("grpc_caller.py", "grpc")
             .arg(address)
-            .arg(root.join("crates/api/proto/proto"))
+            .arg(repository().join("crates/api/proto/proto"))
             // A proxy of the machine's is not meant for the loopback address.
             .env("no_grpc_proxy", "*")
-            .env("PYTHONPATH", packages())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -450,6 +435,127 @@ fn an_agent_that_asks_too_fast_is_told_when_to_come_back() {
         refused["details"]["RetryInfo"]["retryDelay"].is_string(),
         "{refused}"
     );
+}
+
+fn digest(number: usize, n: usize) -> [u8; 32] {
+    creto_crypto::sha256(format!("{number}-{n}").as_bytes())
+}
+
+/// Where the events of one answer stand, and their timestamps.
+fn placed(ordered: &Value) -> Vec<(u64, u64)> {
+    // Protocol buffers leave out what is zero, and write 64 bits as text.
+    let number = |value: &Value| -> u64 { value.as_str().unwrap_or("0").parse().unwrap() };
+    let first = number(&ordered["first"]);
+    let timestamps = ordered["timestamps"].as_array().unwrap().iter();
+    (first..).zip(timestamps.map(number)).collect()
+}
+
+/// Order of events of others, beside everything else that the log gets, over a kill: each
+/// answer that was lost is told again, and the log that a stranger checks says the same.
+#[test]
+fn events_are_ordered_once_beside_other_work_and_over_a_kill() {
+    let (mut server, at) = serving();
+    let (_, worker) = server.chain("4.00");
+    let owner = read_credential(&server.path().join("data/owner.credential")).unwrap();
+    let call = |number: usize, events: usize| {
+        let event = |n: usize| {
+            // Bytes are base64 in JSON ("ProtoJSON Format").
+            let sha256 = STANDARD.encode(digest(number, n));
+            json!({"sha256": sha256, "label": format!("payment.{number}.{n}")})
+        };
+        let events: Vec<Value> = (0..events).map(event).collect();
+        json!({
+            "service": "Timestamps", "method": "Order", "token": owner.expose(),
+            "request": {"events": events, "idempotency_key": format!("order-{number}")},
+        })
+    };
+    let order = |caller: &mut Caller, number: usize| {
+        let said = caller.call(&call(number, number % 5 + 1));
+        assert!(said.get("status").is_none(), "{said}");
+        placed(&said["answer"])
+    };
+    let address = at.to_string();
+    let mut told: Vec<Vec<(u64, u64)>> = Vec::new();
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..2)
+            .map(|part| {
+                let (order, address) = (&order, &address);
+                scope.spawn(move || {
+                    let mut caller = Caller::of(address);
+                    let numbers = (0..40).filter(|number| number % 2 == part);
+                    numbers
+                        .map(|n| (n, order(&mut caller, n)))
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let agent = server.agent(&worker);
+        let work = scope.spawn(move || {
+            for _ in 0..60 {
+                crate::harness::draft(&agent).unwrap();
+            }
+        });
+        let mut all: Vec<_> = callers
+            .into_iter()
+            .flat_map(|caller| caller.join().unwrap())
+            .collect();
+        all.sort();
+        told = all.into_iter().map(|(_, placed)| placed).collect();
+        work.join().unwrap();
+    });
+    for (number, placed) in told.iter().enumerate() {
+        assert_eq!(placed.len(), number % 5 + 1);
+    }
+    let mut every: Vec<_> = told.concat();
+    every.sort_unstable();
+    for pair in every.windows(2) {
+        assert!(pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1, "{pair:?}");
+    }
+
+    server.kill_and_restart();
+    let mut caller = Caller::of(&self::address(&server).to_string());
+    for (number, placed) in told.iter().enumerate() {
+        assert_eq!(order(&mut caller, number), *placed, "order-{number} again");
+    }
+    let later = order(&mut caller, told.len());
+    assert!(later[0] > *every.last().unwrap(), "{later:?}");
+    let mut again = call(0, 3);
+    again["request"]["idempotency_key"] = json!("order-0");
+    assert_eq!(caller.refused(&again).1, "idempotency_key_reused");
+    told.push(later);
+    drop(caller);
+
+    // What a stranger finds: every event at its place, and nothing else of the kind.
+    let exported = creto(server.path(), &["audit", "export", "evidence"]);
+    assert!(exported.status.success(), "{}", said(&exported));
+    let verified = creto(server.path(), &["verify", "evidence"]);
+    assert!(verified.status.success(), "{}", said(&verified));
+    let mut expected = Vec::new();
+    for (number, placed) in told.iter().enumerate() {
+        for (n, (place, ts)) in placed.iter().enumerate() {
+            let at = creto_consensus::HybridTimestamp::from_u64(*ts).to_string();
+            let (label, digest) = (format!("payment.{number}.{n}"), digest(number, n));
+            expected.push((*place, at, label, hex::encode(digest)));
+        }
+    }
+    expected.sort();
+    let client = server.owner();
+    let leaves = (0..).map_while(|n: u64| client.get(&format!("/v1/audit/leaves/{n}")).ok());
+    let found: Vec<_> = leaves
+        .map(|answer| answer["record"].clone())
+        .filter(|leaf| leaf["kind"] == "event.ordered")
+        .map(|leaf| {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            (
+                leaf["index"].as_u64().unwrap(),
+                text(&leaf["ts"]),
+                text(&leaf["body"]["label"]),
+                text(&leaf["body"]["sha256"]),
+            )
+        })
+        .collect();
+    assert_eq!(found, expected);
+    server.stop();
 }
 
 #[test]

@@ -1,10 +1,11 @@
-"""Calls creto.authz.v1.Authz as a program that knows nothing but its .proto file.
+"""Calls Creto's services as a program that knows nothing but their .proto files.
 
     grpc_caller.py ADDRESS PROTO_FOLDER
 
 Reads one call a line from standard input and writes one answer a line, as JSON:
 
     {"method": "Check", "token": "...", "request": {...}, "timeout": 5, "proof": "..."}
+    {"service": "Timestamps", "method": "Order", "token": "...", "request": {...}}
     {"answer": {...}, "metadata": {...}}
     {"status": "NOT_FOUND", "message": "...", "details": {...}, "metadata": {...}}
 """
@@ -19,20 +20,21 @@ from google.protobuf import json_format
 from grpc_status import rpc_status
 from grpc_tools import protoc
 
-FILE = "creto/authz/v1/authz.proto"
+FILES = {"Authz": "creto/authz/v1/authz", "Timestamps": "creto/consensus/v1/timestamps"}
 
 
 def compiled(folder):
-    """What the official generator makes of the .proto file."""
+    """What the official generator makes of the .proto files: messages and stubs by service."""
     out = tempfile.mkdtemp()
     known = str(resources.files("grpc_tools").joinpath("_proto"))
     words = ["protoc", f"-I{folder}", f"-I{known}", f"--python_out={out}",
-             f"--grpc_python_out={out}", FILE]
+             f"--grpc_python_out={out}", *(f"{file}.proto" for file in FILES.values())]
     if protoc.main(words) != 0:
-        sys.exit("protoc refused the .proto file")
+        sys.exit("protoc refused the .proto files")
     sys.path.insert(0, out)
-    module = "creto.authz.v1.authz_pb2"
-    return import_module(module), import_module(module + "_grpc")
+    modules = {name: file.replace("/", ".") + "_pb2" for name, file in FILES.items()}
+    return {name: (import_module(module), import_module(module + "_grpc"))
+            for name, module in modules.items()}
 
 
 def details(error):
@@ -52,12 +54,15 @@ def text(metadata):
 
 def main():
     address, folder = sys.argv[1:]
-    messages, services = compiled(folder)
-    service = messages.DESCRIPTOR.services_by_name["Authz"]
+    services = compiled(folder)
     with grpc.insecure_channel(address) as channel:
-        stub = services.AuthzStub(channel)
+        stubs = {name: getattr(stub, f"{name}Stub")(channel)
+                 for name, (_, stub) in services.items()}
         for line in sys.stdin:
             call = json.loads(line)
+            called = call.get("service", "Authz")
+            messages, stub = services[called][0], stubs[called]
+            service = messages.DESCRIPTOR.services_by_name[called]
             name = service.methods_by_name[call["method"]].input_type.name
             request = json_format.ParseDict(call["request"], getattr(messages, name)())
             token = call.get("token")

@@ -60,6 +60,41 @@ pub(crate) fn creto_with(dir: &Path, words: &[&str], variables: &[(&str, &str)])
         .unwrap()
 }
 
+/// What it says, when it has to succeed.
+pub(crate) fn good(dir: &Path, words: &[&str]) -> String {
+    let output = creto(dir, words);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    said(&output)
+}
+
+/// What it says, when it has to refuse with this code.
+pub(crate) fn refused(dir: &Path, words: &[&str], code: &str) -> String {
+    let output = creto(dir, words);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains(code), "{}", said(&output));
+    said(&output)
+}
+
+/// Python with a script that lies beside these tests, and with the packages that
+/// `scripts/setup.sh --test` installs, of which it needs this one.
+pub(crate) fn python(script: &str, package: &str) -> Command {
+    let own = std::env::current_exe().unwrap();
+    // <target>/<profile>/deps/e2e-<hash>
+    let packages = own.ancestors().nth(3).unwrap().join("test-python");
+    assert!(
+        packages.join(package).is_dir(),
+        "{} lacks {package}; run scripts/setup.sh --test first",
+        packages.display()
+    );
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e");
+    let mut command = Command::new("/usr/bin/python3");
+    command
+        .arg(here.join(script))
+        .env("PYTHONPATH", packages)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
 /// What the program printed on either stream.
 pub(crate) fn said(output: &Output) -> String {
     format!(

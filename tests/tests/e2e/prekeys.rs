@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, code, creto, delegation, granted, said, set};
+use crate::harness::{
+    Server, Site, code, creto, delegation, good, granted, python, refused, said, set,
+};
 
 const POLICY: &str = r#"
 @id("prekeys")
@@ -22,24 +23,25 @@ permit (
 );
 "#;
 
-fn good(dir: &Path, words: &[&str]) -> String {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    said(&output)
-}
-
-fn refused(dir: &Path, words: &[&str], code: &str) {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains(code), "{}", said(&output));
-}
+/// What `guarded` publishes a human looks at first.
+const GUARDED: &str = r#"
+@id("guarded")
+@oversight("prekeys")
+@reason("what it is told is told to nobody else")
+forbid (principal, action == Creto::Action::"prekey.publish", resource)
+when { resource.id == "prekey:inbox" } unless { context.oversight.approved };
+"#;
 
 /// A server with new prekeys of this algorithm, where `inbox` publishes and `outbox`
 /// takes; gives their delegations and the SPIFFE id of `inbox`. Their tokens lie in files.
 fn serving(algorithm: &str) -> (Server, [String; 2], String) {
+    serving_under(algorithm, POLICY)
+}
+
+fn serving_under(algorithm: &str, policy: &str) -> (Server, [String; 2], String) {
     let site = Site::new();
     site.configure(|table| set(table, &["crypto", "kem", "new"], algorithm));
-    fs::write(site.path().join("policies/prekeys.cedar"), POLICY).unwrap();
+    fs::write(site.path().join("policies/prekeys.cedar"), policy).unwrap();
     good(site.path(), &["policy", "validate", "policies"]);
     let server = site.start();
     let dir = server.path();
@@ -130,20 +132,10 @@ fn a_stranger_agrees_on_a_secret_with_the_owner_of_the_private_half() {
         serde_json::from_slice(&fs::read(dir.join(file)).unwrap()).unwrap()
     };
     assert_ne!(read("1")["id"], read("2")["id"]);
-    let own = std::env::current_exe().unwrap();
-    let packages = own.ancestors().nth(3).unwrap().join("test-python");
-    assert!(
-        packages.join("cryptography").is_dir(),
-        "{} is missing; run scripts/setup.sh --test first",
-        packages.display()
-    );
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/prekey_client.py");
     for prekey in ["1", "2", "3"] {
-        let output = Command::new("/usr/bin/python3")
+        let output = python("prekey_client.py", "cryptography")
             .current_dir(&dir)
-            .args([script, prekey, "inbox.keys", "private.json"])
-            .env("PYTHONPATH", &packages)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .args([prekey, "inbox.keys", "private.json"])
             .output()
             .unwrap();
         assert_eq!(said(&output).trim(), "agreed");
@@ -203,11 +195,46 @@ fn a_stranger_agrees_on_a_secret_with_the_owner_of_the_private_half() {
     );
     let body = json!({ "owner": id });
     let suspended = server.agent(&outbox).post("/v1/prekeys/take", &body);
-    assert_eq!(code(suspended), "principal_suspended");
+    assert_eq!(code(suspended), "prekey_owner_suspended");
     server.kill_and_restart();
     let suspended = server.agent(&outbox).post("/v1/prekeys/take", &body);
-    assert_eq!(code(suspended), "principal_suspended");
+    assert_eq!(code(suspended), "prekey_owner_suspended");
     assert_eq!(left(&server, &id), 100);
+    good(&dir, &["audit", "export", "evidence"]);
+    good(&dir, &["verify", "evidence"]);
+}
+
+#[test]
+fn prekeys_that_wait_for_a_human_are_kept_and_published_with_the_grant() {
+    let (mut server, [inbox, _], id) = serving_under("X-Wing", &format!("{POLICY}{GUARDED}"));
+    let dir = server.path().to_owned();
+    let said_of = |words: &[&str], status: i32| {
+        let words = [&["--credential", "inbox.token", "prekeys"], words].concat();
+        let output = creto(&dir, &words);
+        assert_eq!(output.status.code(), Some(status), "{}", said(&output));
+        said(&output)
+    };
+    let held = said_of(&["generate", "--out", "private.json", "--one-time", "3"], 1);
+    assert!(held.contains("requires_oversight"), "{held}");
+    let then = "creto prekeys publish --keys private.json --grant GRANT";
+    assert!(held.contains(then), "{held}");
+    let request = held.lines().find_map(|line| line.strip_prefix("request"));
+    let request = request.unwrap().trim();
+    assert_eq!(left(&server, &id), 0);
+    let publish = ["publish", "--keys", "private.json"];
+    assert!(said_of(&publish, 1).contains(request), "the same request");
+    good(&dir, &["approve", request]);
+    server.kill_and_restart();
+    let path = format!("/v1/oversight/requests/{request}");
+    let seen = server.agent(&inbox).get(&path).unwrap();
+    let grant = seen["grant"].as_str().unwrap();
+    let with_grant = [&publish[..], &["--grant", grant]].concat();
+    let published = said_of(&with_grant, 0);
+    assert!(published.contains("private.json"), "{published}");
+    assert_eq!(left(&server, &id), 3);
+    // Once more it does no harm, and the private halves stay.
+    assert!(said_of(&with_grant, 1).contains("conflict"));
+    assert!(dir.join("private.json").exists());
     good(&dir, &["audit", "export", "evidence"]);
     good(&dir, &["verify", "evidence"]);
 }

@@ -1,7 +1,6 @@
 //! An organization moves to other keys, other algorithms and another root key.
 
 use std::fs;
-use std::path::Path;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -9,19 +8,7 @@ use std::thread;
 use creto_client::{Client, ClientError};
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, creto, creto_with, said, set};
-
-fn good(dir: &Path, words: &[&str]) -> String {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    said(&output)
-}
-
-fn refused(dir: &Path, words: &[&str], code: &str) {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains(code), "{}", said(&output));
-}
+use crate::harness::{Server, Site, creto_with, good, refused, said, set};
 
 fn rotate(server: &Server) -> Value {
     let words = ["--json", "crypto", "rotate", "--reason", "the yearly one"];

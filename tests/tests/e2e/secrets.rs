@@ -11,7 +11,9 @@ use creto_client::{Client, ClientError};
 use creto_types::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, code, creto, delegation, granted, now, program, said, set};
+use crate::harness::{
+    Server, Site, code, creto, delegation, good, granted, now, program, refused, said, set,
+};
 
 /// The two versions of the secret, as nothing else reads by chance.
 const FIRST: &str = "first_!7f91c2";
@@ -41,18 +43,6 @@ fn fed(dir: &Path, words: &[&str], input: &str) -> Output {
     stdin.write_all(input.as_bytes()).unwrap();
     drop(stdin);
     child.wait_with_output().unwrap()
-}
-
-fn good(dir: &Path, words: &[&str]) -> String {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    said(&output)
-}
-
-fn refused(dir: &Path, words: &[&str], code: &str) {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains(code), "{}", said(&output));
 }
 
 fn put(dir: &Path, name: &str, value: &str) -> Value {

@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 
 LABEL = b"creto/signed/v1"
+DIGEST_LABEL = b"creto/signed-digest/v1"
 
 
 def decoded(text):
@@ -25,19 +26,19 @@ def thumbprint(key):
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def frame(fields):
-    return LABEL + b"\x00" + b"".join(len(f).to_bytes(8, "big") + f for f in fields)
+def frame(label, fields):
+    return label + b"\x00" + b"".join(len(f).to_bytes(8, "big") + f for f in fields)
 
 
 def ml_dsa(public, context, message, signature):
     mldsa.MLDSA65PublicKey.from_public_bytes(public).verify(signature, message, context)
 
 
-def composite(public, message, signature):
+def composite(public, label_of_use, message, signature):
     """draft-ietf-lamps-pq-composite-sigs: both halves sign M'."""
     label = b"COMPSIG-MLDSA65-Ed25519-SHA512"
     digest = hashlib.sha512(message).digest()
-    context = bytes([len(LABEL)]) + LABEL
+    context = bytes([len(label_of_use)]) + label_of_use
     message = b"CompositeAlgorithmSignatures2025" + label + context + digest
     ml_dsa(public[:1952], label, message, signature[:3309])
     half = ed25519.Ed25519PublicKey.from_public_bytes(public[1952:])
@@ -56,14 +57,22 @@ def main(signature, keys, file):
     assert thumbprint(key) == key["kid"]
     assert signed["signature"]["alg"] == key["alg"]
     named = (signed[name].encode() for name in ("signer", "purpose", "signed_at"))
-    message = frame([*named, message])
+    label = LABEL
+    if "digest" in signed:
+        name, _, digits = signed["digest"].partition(":")
+        made = hashlib.new(name.replace("sha-", "sha").replace("sha3-", "sha3_"), message)
+        label, message = DIGEST_LABEL, f"{name}:{made.hexdigest()}".encode()
+        if made.hexdigest() != digits:
+            print("invalid")
+            return
+    message = frame(label, [*named, message])
     public, bytes_ = decoded(key["pub"]), decoded(signed["signature"]["sig"])
     try:
         if key["alg"] == "ML-DSA-65-Ed25519":
-            composite(public, message, bytes_)
+            composite(public, label, message, bytes_)
         else:
             assert key["alg"] == "ML-DSA-65"
-            ml_dsa(public, LABEL, message, bytes_)
+            ml_dsa(public, label, message, bytes_)
     except InvalidSignature:
         print("invalid")
     else:

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, code, creto, delegation, granted, said, set};
+use crate::harness::{
+    Server, Site, code, creto, delegation, good, granted, python, refused, said, set,
+};
 
 const POLICY: &str = r#"
 @id("reviews")
@@ -16,18 +17,6 @@ permit (
   resource == Creto::Resource::"signature:review"
 );
 "#;
-
-fn good(dir: &Path, words: &[&str]) -> String {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    said(&output)
-}
-
-fn refused(dir: &Path, words: &[&str], code: &str) {
-    let output = creto(dir, words);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains(code), "{}", said(&output));
-}
 
 /// A server with a policy for reviews, and a reviewer that may sign anything by right;
 /// gives its delegation and its SPIFFE id.
@@ -51,19 +40,9 @@ fn serving(algorithm: &str) -> (Server, String, String) {
 
 /// What an implementation that is not ours says of it.
 fn stranger(dir: &Path, signature: &str, file: &str) -> String {
-    let own = std::env::current_exe().unwrap();
-    let packages = own.ancestors().nth(3).unwrap().join("test-python");
-    assert!(
-        packages.join("cryptography").is_dir(),
-        "{} is missing; run scripts/setup.sh --test first",
-        packages.display()
-    );
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/signature_client.py");
-    let output = Command::new("/usr/bin/python3")
+    let output = python("signature_client.py", "cryptography")
         .current_dir(dir)
-        .args([script, signature, "reviewer.keys", file])
-        .env("PYTHONPATH", packages)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .args([signature, "reviewer.keys", file])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", said(&output));
@@ -179,4 +158,96 @@ fn a_signature_holds_for_a_stranger_and_is_on_record_after_a_crash() {
         good(&dir, &["audit", "export", "evidence"]);
         good(&dir, &["verify", "evidence"]);
     }
+}
+
+/// What is too long to be sent is signed by its digest, by functions that the server
+/// accepts, and a stranger computes the same.
+#[test]
+fn a_long_file_is_signed_by_its_digest() {
+    let (mut server, link, id) = serving("ML-DSA-65-Ed25519");
+    let dir = server.path().to_owned();
+    let long: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+    fs::write(dir.join("long"), &long).unwrap();
+    fs::write(dir.join("longer"), [&long[..], b"!"].concat()).unwrap();
+    good(&dir, &["agent", "keys", &id, "--out", "reviewer.keys"]);
+    let sign = |more: &[&str]| {
+        let words = ["--credential", "reviewer.token", "--json", "sign", "long"];
+        creto(&dir, &[&words[..], &["--purpose", "review"], more].concat())
+    };
+    let whole = sign(&[]);
+    assert!(said(&whole).contains("invalid_request"), "{}", said(&whole));
+    let check = |signature: &str, file: &str| {
+        let words = ["verify-signature", signature, file, "--signer", &id];
+        let more = ["--purpose", "review", "--keys", "reviewer.keys"];
+        creto(
+            &dir,
+            &[words, [more[0], more[1], more[2], more[3], "--json"]].concat(),
+        )
+    };
+    for function in ["sha-256", "sha-384", "sha-512"] {
+        let out = format!("{function}.sig");
+        let answer = sign(&["--digest", function, "--out", &out]);
+        assert_eq!(answer.status.code(), Some(0), "{}", said(&answer));
+        let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+        let digest = answer["signed"]["digest"].as_str().unwrap();
+        assert!(digest.starts_with(&format!("{function}:")), "{digest}");
+        let made = record(&server, &answer["leaf"]);
+        assert_eq!(made["body"]["digest"], digest, "{made}");
+        let checked = check(&out, "long");
+        assert!(said(&checked).contains(digest), "{}", said(&checked));
+        assert!(said(&check(&out, "longer")).contains("signature_invalid"));
+        assert_eq!(stranger(&dir, &out, "long"), "valid");
+        assert_eq!(stranger(&dir, &out, "longer"), "invalid");
+    }
+
+    let reviewer = server.agent(&link);
+    let twice = |digest: &Value| {
+        let body = json!({"purpose": "review", "digest": digest});
+        reviewer.post_with_key("/v1/signatures", &body, "the-answer-was-lost")
+    };
+    let named: Value = serde_json::from_slice(&fs::read(dir.join("sha-256.sig")).unwrap()).unwrap();
+    let first = twice(&named["digest"]).unwrap();
+
+    // By configuration alone, and then the digests of what is signed whole are of it too.
+    let refused = sign(&["--digest", "sha3-256"]);
+    assert!(
+        said(&refused).contains("algorithm_not_allowed"),
+        "{}",
+        said(&refused)
+    );
+    assert!(said(&sign(&["--digest", "md5"])).contains("md5"));
+    server.stop();
+    server.configure(|table| {
+        set(table, &["crypto", "digests", "new"], "sha3-256");
+        let accepted: Vec<toml::Value> = vec!["sha3-256".into(), "blake3".into()];
+        set(table, &["crypto", "digests", "accepted"], accepted);
+    });
+    server.restart();
+    for function in ["sha3-256", "blake3"] {
+        let out = format!("{function}.sig");
+        let answer = sign(&["--digest", function, "--out", &out]);
+        assert_eq!(answer.status.code(), Some(0), "{}", said(&answer));
+        assert!(said(&check(&out, "long")).contains("\"valid\": true"));
+        assert!(said(&check(&out, "longer")).contains("signature_invalid"));
+    }
+    assert_eq!(stranger(&dir, "sha3-256.sig", "long"), "valid");
+    assert_eq!(
+        twice(&named["digest"]).unwrap(),
+        first,
+        "it was answered before"
+    );
+    let gone = sign(&["--digest", "sha-256"]);
+    assert!(
+        said(&gone).contains("algorithm_not_allowed"),
+        "{}",
+        said(&gone)
+    );
+    fs::write(dir.join("long"), "short").unwrap();
+    let answer = sign(&[]);
+    let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let made = record(&server, &answer["leaf"]);
+    let digest = made["body"]["digest"].as_str().unwrap();
+    assert!(digest.starts_with("sha3-256:"), "{made}");
+    good(&dir, &["audit", "export", "evidence"]);
+    good(&dir, &["verify", "evidence"]);
 }

@@ -1,13 +1,12 @@
 //! Tokens of the real program, verified by a library of somebody else's.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use creto_client::read_credential;
 use serde_json::{Value, json};
 
-use crate::harness::{Server, creto, said, set};
+use crate::harness::{Server, creto, python, said, set};
 
 /// PyPI's `cryptography` and `PyJWT`, in a process of their own.
 pub(crate) struct Jose {
@@ -18,19 +17,7 @@ pub(crate) struct Jose {
 
 impl Jose {
     pub(crate) fn new() -> Self {
-        let own = std::env::current_exe().unwrap();
-        // <target>/<profile>/deps/e2e-<hash>
-        let packages: PathBuf = own.ancestors().nth(3).unwrap().join("test-python");
-        assert!(
-            packages.join("jwt").is_dir(),
-            "{} lacks PyJWT; run `scripts/setup.sh --test` first",
-            packages.display()
-        );
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/jose_side.py");
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(script)
-            .env("PYTHONPATH", packages)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
+        let mut child = python("jose_side.py", "jwt")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -115,22 +115,22 @@ fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<Answ
 }
 
 /// A server whose log is public, and a witness that cosigns it.
-struct Public {
-    server: Server,
+pub(crate) struct Public {
+    pub(crate) server: Server,
     witness: Running,
-    witness_at: SocketAddr,
+    pub(crate) witness_at: SocketAddr,
     /// Where the log's files are.
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// `/log/<org>`.
-    path: String,
+    pub(crate) path: String,
     /// The log's Ed25519 key.
-    key: String,
+    pub(crate) key: String,
     /// The witness's key.
-    witness_key: String,
+    pub(crate) witness_key: String,
 }
 
 impl Public {
-    fn new(quorum: u32) -> Self {
+    pub(crate) fn new(quorum: u32) -> Self {
         let mut server = Site::new().start();
         let dir = server.path().to_owned();
         let keys = good(&dir, &["audit", "keys"]);
@@ -196,7 +196,7 @@ impl Public {
     }
 
     /// The public checkpoint, once it covers this many leaves and is cosigned.
-    fn cosigned(&self, size: u64) -> String {
+    pub(crate) fn cosigned(&self, size: u64) -> String {
         until("a cosigned checkpoint", || {
             let note = self.checkpoint()?;
             let covers = note.lines().nth(1)?.parse::<u64>().ok()? >= size;
@@ -215,7 +215,7 @@ impl Public {
     }
 
     /// Adds leaves, and gives how many there are.
-    fn grow(&self, count: usize, name: &str) -> u64 {
+    pub(crate) fn grow(&self, count: usize, name: &str) -> u64 {
         for n in 0..count {
             self.server.make_agent(&format!("{name}-{n}"));
         }
@@ -579,7 +579,12 @@ fn a_public_log_that_cannot_be_is_refused_in_the_configuration() {
         (vec![], 1, Some("audit.witness_quorum")),
         (vec![one.clone(), one.clone()], 1, Some("twice")),
         (vec![one.clone(); 17], 1, Some("16")),
-        (vec![witness("https://w.example", &key)], 1, Some("HTTPS")),
+        (
+            vec![witness("ftp://w.example", &key)],
+            1,
+            Some("http[s]://"),
+        ),
+        (vec![witness("https://w.example", &key)], 1, None),
         (
             vec![witness("http://u:p@w.example", &key)],
             1,

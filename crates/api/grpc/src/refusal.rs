@@ -103,10 +103,12 @@ impl Refusal {
 
     /// When to try again; only for what passes by itself.
     fn retry_after(&self) -> Option<Duration> {
-        match self {
+        let told = match self {
             Self::Govern(GovernError::TooManyRequests { retry_after }) => Some(*retry_after),
-            _ => (self.class() == Class::Transient).then_some(SOON),
-        }
+            Self::Credential(error) => error.retry_after(),
+            _ => None,
+        };
+        told.or((self.class() == Class::Transient).then_some(SOON))
     }
 
     /// As the caller of this call sees it.

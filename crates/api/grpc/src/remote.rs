@@ -38,7 +38,8 @@ const CONNECTING: Duration = Duration::from_secs(10);
 const ARE_YOU_THERE: Duration = Duration::from_secs(10);
 const I_AM: Duration = Duration::from_secs(10);
 
-/// The oracle of another process, over the service `creto.consensus.v1.Timestamps`.
+/// The oracle of another process, over the service `creto.consensus.v1.Timestamps`, by a
+/// bearer token: it proves no key, so a credential that is bound to one is refused.
 ///
 /// All callers share one stream. Those that wait while a request is under way are asked
 /// for together, so many callers cost few messages. A connection that breaks fails the

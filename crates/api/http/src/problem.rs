@@ -103,12 +103,29 @@ impl IntoResponse for ApiError {
             headers.append(header::WWW_AUTHENTICATE, dpop_challenge(&self));
         }
         if self.class() == Class::Transient {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after(&self)));
         }
         let extensions = response.extensions_mut();
         extensions.insert(problem);
         extensions.insert(std::sync::Arc::new(self));
         response
+    }
+}
+
+/// Whole seconds (RFC 9110, section 10.2.3), none too few.
+fn retry_after(error: &ApiError) -> u64 {
+    let wait = dpop(error).and_then(DpopError::retry_after);
+    wait.map_or(1, |wait| {
+        (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+    })
+}
+
+/// What is wrong with a proof, in a header or of an exchange, when it is that.
+fn dpop(error: &ApiError) -> Option<&DpopError> {
+    match error {
+        ApiError::Credential(error) => error.dpop(),
+        ApiError::Govern(GovernError::Nhi(NhiError::Dpop(error))) => Some(error),
+        _ => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Who asks.
 
+use std::time::Duration;
+
 use creto_errors::{Class, Classify};
 use creto_governor::{Caller, GovernError, Governor};
 use creto_nhi::{DpopError, NhiError, Proof};
@@ -31,6 +33,12 @@ pub enum CredentialError {
 }
 
 impl CredentialError {
+    /// How long to wait, where waiting is all there is to do.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.dpop().and_then(DpopError::retry_after)
+    }
+
     /// What is wrong with a proof or a token that needs one, when it is that.
     #[must_use]
     pub const fn dpop(&self) -> Option<&DpopError> {

@@ -7,7 +7,7 @@ use creto_consensus::OracleError;
 use creto_errors::{Class, Classify as _};
 use creto_governor::GovernError;
 use creto_metering::MeteringError;
-use creto_nhi::{DpopError, NhiError};
+use creto_nhi::{DpopError, IdentityError, NhiError};
 use creto_oversight::{GrantError, OversightError};
 use creto_runtime::RuntimeError;
 use creto_types::StoreError;
@@ -83,8 +83,11 @@ impl Kind {
 
 impl From<&CredentialError> for Kind {
     /// Whatever is wrong with a credential: the caller is not known. When it could
-    /// not be checked, that is said instead.
+    /// not be checked, or its proof not be remembered, that is said instead.
     fn from(error: &CredentialError) -> Self {
+        if let Some(DpopError::TooManyProofs { .. }) = error.dpop() {
+            return Self::TooMany;
+        }
         match error.class() {
             Class::Security | Class::Permanent => Self::Unauthenticated,
             Class::Transient | Class::Degraded => Self::Unavailable,
@@ -104,12 +107,16 @@ fn govern(error: &GovernError) -> Kind {
         | GovernError::DelegationAmbiguous { .. }
         | GovernError::NotRequestable { .. }
         | GovernError::Canonical(_) => Kind::Invalid,
-        GovernError::Forbidden { .. } | GovernError::Identity(_) => Kind::Forbidden,
+        GovernError::Forbidden { .. } => Kind::Forbidden,
+        GovernError::Identity(error) => identity(error),
         GovernError::NotFound { .. } => Kind::NotFound,
         GovernError::TooManyRequests { .. } => Kind::TooMany,
         GovernError::Unsupported { .. } => Kind::Unsupported,
         GovernError::IdempotencyKeyReused | GovernError::Policies(_) => Kind::Unprocessable,
         GovernError::PolicyVersion { .. } | GovernError::PolicyDirectory { .. } => Kind::Conflict,
+        GovernError::PrekeyOwnerSuspended { .. } | GovernError::PrekeyOwnerRevoked { .. } => {
+            Kind::Conflict
+        }
         GovernError::Encoding(_) => Kind::Internal,
         GovernError::Nhi(error) => nhi(error),
         GovernError::Metering(error) => metering(error),
@@ -129,7 +136,8 @@ fn nhi(error: &NhiError) -> Kind {
         }
         NhiError::UnknownOrganization { .. }
         | NhiError::UnknownPrincipal { .. }
-        | NhiError::UnknownDelegation { .. } => Kind::NotFound,
+        | NhiError::UnknownDelegation { .. }
+        | NhiError::UnknownKey { .. } => Kind::NotFound,
         NhiError::PrincipalExists { .. }
         | NhiError::AlreadyRevoked { .. }
         | NhiError::AlreadySuspended { .. }
@@ -137,15 +145,18 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::OwnerNotSuspended { .. }
         | NhiError::PrincipalAlreadyRevoked { .. }
         | NhiError::OwnerNotRevoked { .. }
+        | NhiError::KeyAlreadyRevoked { .. }
+        | NhiError::TooManyKeys { .. }
         | NhiError::OwnerKeepsRole { .. }
         | NhiError::IssuerInUse { .. } => Kind::Conflict,
         NhiError::NotHuman { .. }
+        | NhiError::SigningKeyRevoked { .. }
         | NhiError::DelegateeNotAgent { .. }
         | NhiError::ParentNotHeld { .. }
         | NhiError::DelegationLoops { .. }
         | NhiError::InstanceBound { .. }
-        | NhiError::Escalation(_)
-        | NhiError::Identity(_) => Kind::Forbidden,
+        | NhiError::Escalation(_) => Kind::Forbidden,
+        NhiError::Identity(error) => identity(error),
         NhiError::InvalidToken { .. }
         | NhiError::TokenForged(_)
         | NhiError::TokenNotAllowed(_)
@@ -156,6 +167,20 @@ fn nhi(error: &NhiError) -> Kind {
         }
         NhiError::Dpop(error) => dpop(error),
         NhiError::Store(error) => store(error),
+    }
+}
+
+/// Whose token ended has to bring another one; whose authority did is who it was.
+fn identity(error: &IdentityError) -> Kind {
+    match error {
+        IdentityError::Superseded | IdentityError::IssuerRetired => Kind::Unauthenticated,
+        IdentityError::Revoked { .. }
+        | IdentityError::PrincipalRevoked { .. }
+        | IdentityError::KeyRevoked { .. }
+        | IdentityError::Suspended { .. }
+        | IdentityError::Expired { .. }
+        | IdentityError::NotYetValid { .. }
+        | IdentityError::Broken => Kind::Forbidden,
     }
 }
 

@@ -26,7 +26,9 @@ pub struct OrderResponse {
     /// The place of the first event.
     #[prost(uint64, tag = "1")]
     pub first: u64,
-    /// One for each event, strictly rising, in the form of timestamps that are reserved.
+    /// One for each event, strictly rising with the places of the log, in the form of
+    /// timestamps that are reserved. A reservation, or an order of another organization, that
+    /// is under way at the same time may hold the same number.
     #[prost(uint64, repeated, tag = "2")]
     pub timestamps: ::prost::alloc::vec::Vec<u64>,
 }
@@ -60,7 +62,8 @@ pub mod timestamps_client {
     use tonic::codegen::http::Uri;
     /// Hands out timestamps that rise strictly: each is greater than every one of which
     /// anybody had the answer before this one was asked for, over restarts and kills of the
-    /// server and steps of its clock. None is ever handed out twice.
+    /// server and steps of its clock. Of those that are reserved none is ever handed out twice;
+    /// those of ordered events are the log's, each once in it.
     ///
     /// A timestamp is a number: milliseconds since 1970 in its upper 46 bits, a count within
     /// the millisecond in its lower 18.
@@ -259,7 +262,8 @@ pub mod timestamps_server {
     }
     /// Hands out timestamps that rise strictly: each is greater than every one of which
     /// anybody had the answer before this one was asked for, over restarts and kills of the
-    /// server and steps of its clock. None is ever handed out twice.
+    /// server and steps of its clock. Of those that are reserved none is ever handed out twice;
+    /// those of ordered events are the log's, each once in it.
     ///
     /// A timestamp is a number: milliseconds since 1970 in its upper 46 bits, a count within
     /// the millisecond in its lower 18.

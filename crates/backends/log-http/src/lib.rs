@@ -1,21 +1,24 @@
 //! Logs and witnesses of others over HTTP: the files of C2SP tlog-tiles, and
 //! `add-checkpoint` of C2SP tlog-witness.
 //!
-//! Plain HTTP only. What comes back is believed for its signatures and hashes, never
-//! for where it came from, so nothing but privacy hangs on the connection; a proxy
-//! that speaks TLS to the outside gives that.
+//! What comes back is believed for its signatures and hashes, never for where it came
+//! from, so nothing but privacy hangs on the connection. Over HTTPS the other side has to
+//! show a certificate of an authority that this machine trusts.
 //!
 //! Answers are bounded in size and time, and redirects are not followed.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use creto_audit::{LogReader, WitnessAnswer, WitnessClient};
 use creto_errors::{Class, Classify};
 use creto_types::StoreError;
+use rustls::CertificateError;
 use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// The longest that a file is waited for.
 const LONGEST_FILE: Duration = Duration::from_secs(10);
@@ -30,8 +33,8 @@ const MAX_FILE_BYTES: u64 = 256 * (65_535 + 2);
 /// Some signature lines, or the reason why there are none.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
-/// Where a log or a witness is: `http://host[:port][/path]`, without a slash at the
-/// end.
+/// Where a log or a witness is: `http://host[:port][/path]` or the same with `https`,
+/// without a slash at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpPrefix(String);
 
@@ -61,18 +64,14 @@ impl FromStr for HttpPrefix {
             text: text.chars().take(200).collect(),
             why,
         };
-        if text.starts_with("https://") {
-            return Err(refused(
-                "is HTTPS, which this build does not speak; name a proxy on this machine that does",
-            ));
-        }
         let rest = text
             .strip_prefix("http://")
-            .ok_or_else(|| refused("is not an address: http://host[:port][/path]"))?;
+            .or_else(|| text.strip_prefix("https://"))
+            .ok_or_else(|| refused("is not an address: http[s]://host[:port][/path]"))?;
         let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '@' | '\\');
         if rest.is_empty() || rest.starts_with('/') || !rest.chars().all(plain) {
             return Err(refused(
-                "is not an address: http://host[:port][/path], without credentials and queries",
+                "is not an address: http[s]://host[:port][/path], without credentials and queries",
             ));
         }
         Ok(Self(text.trim_end_matches('/').to_owned()))
@@ -82,6 +81,35 @@ impl FromStr for HttpPrefix {
 impl fmt::Display for HttpPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl HttpPrefix {
+    fn is_tls(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+}
+
+/// This machine trusts no authority, so that nobody can be spoken to over HTTPS.
+#[derive(Debug, thiserror::Error)]
+#[error("no certificate of an authority can be read on this machine, so {prefix} has nobody to vouch for it{}", because(.why))]
+pub struct TrustError {
+    prefix: HttpPrefix,
+    why: Option<String>,
+}
+
+fn because(why: &Option<String>) -> String {
+    why.as_ref()
+        .map_or_else(String::new, |why| format!(": {why}"))
+}
+
+impl Classify for TrustError {
+    fn class(&self) -> Class {
+        Class::Permanent
+    }
+
+    fn code(&self) -> &'static str {
+        "trust_store_empty"
     }
 }
 
@@ -98,7 +126,33 @@ enum FetchError {
     Status { url: String, status: u16 },
 }
 
-fn agent(longest: Duration) -> Agent {
+/// The authorities of this machine: those of its certificate store, or of the file that
+/// `SSL_CERT_FILE` or the directory that `SSL_CERT_DIR` names.
+fn authorities(prefix: &HttpPrefix) -> Result<RootCerts, TrustError> {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
+        return Err(TrustError {
+            prefix: prefix.clone(),
+            why: found.errors.first().map(ToString::to_string),
+        });
+    }
+    let certificate = |der: &_| Certificate::from_der(AsRef::as_ref(der)).to_owned();
+    Ok(found
+        .certs
+        .iter()
+        .map(certificate)
+        .collect::<Vec<_>>()
+        .into())
+}
+
+fn agent(prefix: &HttpPrefix, longest: Duration) -> Result<Agent, TrustError> {
+    let mut tls = TlsConfig::builder();
+    if prefix.is_tls() {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        tls = tls
+            .unversioned_rustls_crypto_provider(Arc::new(provider))
+            .root_certs(authorities(prefix)?);
+    }
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
@@ -106,8 +160,34 @@ fn agent(longest: Duration) -> Agent {
         .max_redirects_will_error(false)
         .timeout_global(Some(longest))
         .user_agent(concat!("creto/", env!("CARGO_PKG_VERSION")))
+        .tls_config(tls.build())
         .build();
-    config.new_agent()
+    Ok(config.new_agent())
+}
+
+/// Why a call failed, in the same words whenever it fails so: what is said of a witness
+/// is said once until it changes, and rustls names the second in which it looked.
+fn reason(error: &ureq::Error) -> String {
+    let tls = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error
+            .get_ref()
+            .and_then(|error| error.downcast_ref::<rustls::Error>()),
+        _ => None,
+    };
+    let certificate = match tls {
+        Some(rustls::Error::InvalidCertificate(error)) => error,
+        _ => return error.to_string(),
+    };
+    match certificate {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// A log's public files.
@@ -119,12 +199,11 @@ pub struct HttpLog {
 
 impl HttpLog {
     /// The log below this prefix.
-    #[must_use]
-    pub fn new(prefix: HttpPrefix) -> Self {
-        Self {
-            agent: agent(LONGEST_FILE),
+    pub fn new(prefix: HttpPrefix) -> Result<Self, TrustError> {
+        Ok(Self {
+            agent: agent(&prefix, LONGEST_FILE)?,
             prefix,
-        }
+        })
     }
 }
 
@@ -161,17 +240,16 @@ pub struct HttpWitness {
 
 impl HttpWitness {
     /// The witness with this submission prefix.
-    #[must_use]
-    pub fn new(prefix: HttpPrefix) -> Self {
-        Self {
-            agent: agent(LONGEST_COSIGNATURE),
+    pub fn new(prefix: HttpPrefix) -> Result<Self, TrustError> {
+        Ok(Self {
+            agent: agent(&prefix, LONGEST_COSIGNATURE)?,
             prefix,
-        }
+        })
     }
 
     fn send(&self, request: &str) -> Result<WitnessAnswer, String> {
         let url = format!("{}/add-checkpoint", self.prefix);
-        let call = |error: ureq::Error| format!("{url} cannot be reached: {error}");
+        let call = |error: ureq::Error| format!("{url} cannot be reached: {}", reason(&error));
         let mut response = self
             .agent
             .post(&url)
@@ -205,23 +283,53 @@ impl WitnessClient for HttpWitness {
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::UnixTime;
+
     use super::*;
 
     #[test]
-    fn an_address_is_plain_http() {
+    fn a_certificate_that_expired_is_told_in_the_same_words_every_second() {
+        let at = |second| UnixTime::since_unix_epoch(Duration::from_secs(second));
+        let told = |error| {
+            let error = rustls::Error::InvalidCertificate(error);
+            let wrapped = ureq::Error::Io(std::io::Error::other(error.clone()));
+            assert_eq!(reason(&wrapped), reason(&ureq::Error::Rustls(error)));
+            reason(&wrapped)
+        };
+        let expired = |second| {
+            told(CertificateError::ExpiredContext {
+                time: at(second),
+                not_after: at(7),
+            })
+        };
+        assert_eq!(expired(8), expired(9));
+        let early = |second| {
+            told(CertificateError::NotValidYetContext {
+                time: at(second),
+                not_before: at(9),
+            })
+        };
+        assert_eq!(early(7), early(8));
+        assert_ne!(expired(8), early(8));
+    }
+
+    #[test]
+    fn an_address_is_a_scheme_a_host_and_a_path() {
         for (text, kept) in [
             (
                 "http://127.0.0.1:7182/log/org",
                 "http://127.0.0.1:7182/log/org",
             ),
             ("http://log.example/", "http://log.example"),
+            ("https://log.example/org/", "https://log.example/org"),
         ] {
             assert_eq!(text.parse::<HttpPrefix>().unwrap().to_string(), kept);
         }
         for text in [
-            "https://log.example",
+            "ftp://log.example",
             "log.example",
             "http://",
+            "https://",
             "http:///x",
             "http://me:secret@log.example",
             "http://log.example/?a=b",

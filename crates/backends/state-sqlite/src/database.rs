@@ -93,8 +93,12 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../migrations/0021_prekeys.sql"),
     ),
     (
-        "0022_payloads",
-        include_str!("../migrations/0022_payloads.sql"),
+        "0022_principal_keys",
+        include_str!("../migrations/0022_principal_keys.sql"),
+    ),
+    (
+        "0023_payloads",
+        include_str!("../migrations/0023_payloads.sql"),
     ),
 ];
 

@@ -27,6 +27,7 @@ mod oversight;
 mod policies;
 mod pool;
 mod prekeys;
+mod principal_keys;
 mod principals;
 mod replies;
 mod retention;

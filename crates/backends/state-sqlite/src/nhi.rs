@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use creto_nhi::{
     DelegationLink, LinkId, NhiStore, Organization, PrekeyStore, Principal, PrincipalType,
     Rewrapped, SecretStore, SignedLink, Snapshot, StoredEpoch, StoredExpulsion, StoredKey,
-    StoredLink, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
-    WrappedKey, WrappingKey,
+    StoredKeyChange, StoredKeyRevocation, StoredLink, StoredOrganization, StoredPrincipal,
+    StoredRole, StoredRotation, StoredSuspension, WrappedKey, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, SubjectId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::Database;
 use crate::database::{admit_commit, apply_commit, corrupt, record_commit, sql};
 use crate::keys;
+use crate::principal_keys;
 use crate::principals;
 use crate::subjects::Change;
 
@@ -63,6 +64,8 @@ impl NhiStore for SqliteNhi {
                     suspensions: load_suspensions(&tx)?,
                     roles: load_roles(&tx)?,
                     expulsions: principals::load_expulsions(&tx)?,
+                    former_keys: principal_keys::load_former(&tx)?,
+                    key_revocations: principal_keys::load_revocations(&tx)?,
                 })
             })
             .await
@@ -183,8 +186,8 @@ impl NhiStore for SqliteNhi {
                 let added = tx
                     .prepare_cached(
                         "INSERT OR IGNORE INTO delegations
-                             (org, id, delegator, delegatee, parent, signed)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                             (org, id, delegator, delegatee, parent, signed, key_version)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                     )
                     .map_err(sql)?
                     .execute(params![
@@ -194,6 +197,7 @@ impl NhiStore for SqliteNhi {
                         link.delegatee.as_str(),
                         link.parent.map(|id| id.to_string()),
                         json(&signed)?,
+                        link.key_version.get(),
                     ])
                     .map_err(sql)?;
                 one(added, "delegation")?;
@@ -236,6 +240,7 @@ impl NhiStore for SqliteNhi {
                 let receipt = apply_commit(tx, &commit)?;
                 let org = suspension.org.to_string();
                 known_principal(tx, &org, &suspension.principal)?;
+                principals::not_expelled(tx, &org, &suspension.principal)?;
                 let added = tx
                     .prepare_cached(
                         "INSERT OR IGNORE INTO suspensions (org, principal, since)
@@ -265,6 +270,7 @@ impl NhiStore for SqliteNhi {
                 let receipt = apply_commit(tx, &commit)?;
                 let org = org.to_string();
                 known_principal(tx, &org, &principal)?;
+                principals::not_expelled(tx, &org, &principal)?;
                 let ended = tx
                     .prepare_cached("DELETE FROM suspensions WHERE org = ?1 AND principal = ?2")
                     .and_then(|mut s| s.execute(params![org, principal.as_str()]))
@@ -281,6 +287,36 @@ impl NhiStore for SqliteNhi {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let work = move |tx: &Change<'_>| principals::expel(tx, &expulsion, &commit);
+        self.db.write(work).await
+    }
+
+    async fn replace_key(
+        &self,
+        change: StoredKeyChange,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let work = move |tx: &Change<'_>| principal_keys::replace(tx, &change, &commit);
+        self.db.write(work).await
+    }
+
+    async fn revoke_key(
+        &self,
+        revocation: StoredKeyRevocation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let work = move |tx: &Change<'_>| principal_keys::revoke(tx, &revocation, &commit);
+        self.db.write(work).await
+    }
+
+    async fn add_statement(
+        &self,
+        org: OrgId,
+        signer: PrincipalName,
+        kid: String,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let work =
+            move |tx: &Change<'_>| principal_keys::add_statement(tx, org, &signer, &kid, &commit);
         self.db.write(work).await
     }
 
@@ -405,15 +441,15 @@ fn add_principal(tx: &Transaction<'_>, stored: &StoredPrincipal) -> Result<(), S
     one(added, "principal")
 }
 
-/// Refuses a link below anything that ended meanwhile: a revoked link, at whatever
-/// height, or a suspended or revoked principal.
+/// Refuses a link below anything that ended meanwhile: a revoked link or a link of a
+/// revoked key, at whatever height, or a suspended or revoked principal.
 fn may_hold(tx: &Transaction<'_>, org: &str, link: &DelegationLink) -> Result<(), StoreError> {
     const ABOVE: &str = "
-        WITH RECURSIVE above (id, delegator, parent, revoked_at) AS (
-            SELECT id, delegator, parent, revoked_at FROM delegations
+        WITH RECURSIVE above (id, delegator, parent, revoked_at, key_version) AS (
+            SELECT id, delegator, parent, revoked_at, key_version FROM delegations
             WHERE org = ?1 AND id = ?2
             UNION ALL
-            SELECT d.id, d.delegator, d.parent, d.revoked_at
+            SELECT d.id, d.delegator, d.parent, d.revoked_at, d.key_version
             FROM above JOIN delegations AS d ON d.id = above.parent
         )";
     let parent = link.parent.map(|id| id.to_string());
@@ -434,6 +470,19 @@ fn may_hold(tx: &Transaction<'_>, org: &str, link: &DelegationLink) -> Result<()
         return Err(StoreError::Conflict {
             what: "delegation above",
         });
+    }
+    let by_ended_key = exists(
+        tx,
+        &format!(
+            "{ABOVE} SELECT 1 FROM key_revocations WHERE org = ?1 AND (
+                 (principal = ?3 AND version = ?4)
+                 OR (principal, version) IN (SELECT delegator, key_version FROM above)
+             )"
+        ),
+        params![org, parent, link.delegator.as_str(), link.key_version.get()],
+    )?;
+    if by_ended_key {
+        return Err(StoreError::Conflict { what: "key" });
     }
     for stopped in ["suspensions", "expulsions"] {
         let stopped = exists(

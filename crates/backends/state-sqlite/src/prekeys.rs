@@ -9,6 +9,7 @@ use crate::SqliteNhi;
 use crate::database::{apply_commit, sql};
 use crate::nhi::{exists, field, found, from_json, json, one};
 use crate::oversight::nanoseconds;
+use crate::principal_keys;
 
 #[async_trait]
 impl PrekeyStore for SqliteNhi {
@@ -17,6 +18,7 @@ impl PrekeyStore for SqliteNhi {
         org: OrgId,
         owner: &PrincipalName,
         prekeys: Vec<Prekey>,
+        withdrawn: Vec<PrekeyId>,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let owner = owner.clone();
@@ -31,7 +33,13 @@ impl PrekeyStore for SqliteNhi {
                 )?;
                 found(known, "principal")?;
                 in_good_standing(tx, &org, owner)?;
+                let at = prekeys.first().map(|prekey| prekey.published_at);
+                let at = at.ok_or(StoreError::Conflict { what: "prekeys" })?;
+                for id in &withdrawn {
+                    withdraw(tx, &org, owner, id, at)?;
+                }
                 for prekey in &prekeys {
+                    principal_keys::in_force(tx, &org, owner, &prekey.kid)?;
                     if prekey.kind == PrekeyKind::LastResort {
                         tx.prepare_cached(
                             "UPDATE prekeys SET prekey = NULL, ended_at = ?3
@@ -63,11 +71,16 @@ impl PrekeyStore for SqliteNhi {
                         .map_err(sql)?;
                     one(added, "prekey")?;
                 }
+                // Those that a revoked key signed are given to nobody, and take no place.
                 let waiting: u32 = tx
                     .prepare_cached(
                         "SELECT count(*) FROM prekeys
                          WHERE org = ?1 AND owner = ?2 AND kind = 'one_time'
-                           AND ended_at IS NULL",
+                           AND ended_at IS NULL
+                           AND kid NOT IN (
+                               SELECT kid FROM key_revocations
+                               WHERE org = ?1 AND principal = ?2
+                           )",
                     )
                     .and_then(|mut s| s.query_row(params![org, owner], |row| row.get(0)))
                     .map_err(sql)?;
@@ -75,6 +88,23 @@ impl PrekeyStore for SqliteNhi {
                     return Err(StoreError::Conflict { what: "prekeys" });
                 }
                 Ok(receipt)
+            })
+            .await
+    }
+
+    async fn any_published(&self, org: OrgId, ids: Vec<PrekeyId>) -> Result<bool, StoreError> {
+        self.database()
+            .read(move |connection| {
+                let org = org.to_string();
+                let mut statement = connection
+                    .prepare_cached("SELECT 1 FROM prekeys WHERE org = ?1 AND id = ?2")
+                    .map_err(sql)?;
+                for id in &ids {
+                    if statement.exists(params![org, id.as_str()]).map_err(sql)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
             })
             .await
     }
@@ -144,19 +174,20 @@ impl PrekeyStore for SqliteNhi {
             .write(move |tx| {
                 let receipt = apply_commit(tx, &commit)?;
                 let org = org.to_string();
-                let row: Option<(String, String)> = tx
+                let row: Option<(String, String, String)> = tx
                     .prepare_cached(
-                        "SELECT owner, kind FROM prekeys
+                        "SELECT owner, kind, kid FROM prekeys
                          WHERE org = ?1 AND id = ?2 AND ended_at IS NULL",
                     )
                     .and_then(|mut s| {
                         let named = params![org, id.as_str()];
-                        s.query_row(named, |row| Ok((row.get(0)?, row.get(1)?)))
+                        s.query_row(named, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                             .optional()
                     })
                     .map_err(sql)?;
-                let (owner, kind) = row.ok_or(StoreError::Conflict { what: "prekey" })?;
+                let (owner, kind, kid) = row.ok_or(StoreError::Conflict { what: "prekey" })?;
                 in_good_standing(tx, &org, &owner)?;
+                principal_keys::in_force(tx, &org, &owner, &kid)?;
                 if kind == PrekeyKind::LastResort.as_str() {
                     return Ok(receipt);
                 }
@@ -173,6 +204,24 @@ impl PrekeyStore for SqliteNhi {
             })
             .await
     }
+}
+
+fn withdraw(
+    tx: &Transaction<'_>,
+    org: &str,
+    owner: &str,
+    id: &PrekeyId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let ended = tx
+        .prepare_cached(
+            "UPDATE prekeys SET prekey = NULL, ended_at = ?4
+             WHERE org = ?1 AND owner = ?2 AND id = ?3 AND kind = 'one_time'
+               AND ended_at IS NULL",
+        )
+        .and_then(|mut s| s.execute(params![org, owner, id.as_str(), at.to_string()]))
+        .map_err(sql)?;
+    one(ended, "withdrawn prekey")
 }
 
 fn in_good_standing(tx: &Transaction<'_>, org: &str, name: &str) -> Result<(), StoreError> {

@@ -1,11 +1,11 @@
 //! Principals that were revoked.
 
 use creto_nhi::StoredExpulsion;
-use creto_types::{Commit, Receipt, StoreError};
-use rusqlite::{Connection, params};
+use creto_types::{Commit, PrincipalName, Receipt, StoreError};
+use rusqlite::{Connection, Transaction, params};
 
 use crate::database::{apply_commit, sql};
-use crate::nhi::{field, known_principal, one};
+use crate::nhi::{exists, field, known_principal, one};
 use crate::subjects::Change;
 
 pub(crate) fn expel(
@@ -22,6 +22,23 @@ pub(crate) fn expel(
         .map_err(sql)?;
     one(added, "revocation")?;
     Ok(receipt)
+}
+
+/// Refuses what is not done any more with somebody who was revoked.
+pub(crate) fn not_expelled(
+    tx: &Transaction<'_>,
+    org: &str,
+    principal: &PrincipalName,
+) -> Result<(), StoreError> {
+    let expelled = exists(
+        tx,
+        "SELECT 1 FROM expulsions WHERE org = ?1 AND principal = ?2",
+        params![org, principal.as_str()],
+    )?;
+    if expelled {
+        return Err(StoreError::Conflict { what: "principal" });
+    }
+    Ok(())
 }
 
 pub(crate) fn load_expulsions(connection: &Connection) -> Result<Vec<StoredExpulsion>, StoreError> {

@@ -133,7 +133,11 @@ impl Whose {
         }
         let about = matches!(
             record.kind.as_str(),
-            "principal.suspended" | "principal.resumed" | "principal.revoked"
+            "principal.suspended"
+                | "principal.resumed"
+                | "principal.revoked"
+                | "principal.key_rotated"
+                | "principal.key_revoked"
         );
         let chain = [
             "/link/parent",

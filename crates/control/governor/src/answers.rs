@@ -277,7 +277,7 @@ pub struct BudgetAnswer {
 pub enum DelegationState {
     /// It does.
     Active,
-    /// It, one above it or a principal of its chain was revoked.
+    /// It, one above it, a principal of its chain or a key that signed it was revoked.
     Revoked,
     /// Somebody in its chain is suspended; it is in force again once they are
     /// resumed.

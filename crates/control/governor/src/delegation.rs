@@ -1,5 +1,6 @@
 //! Principals, delegations and tokens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use creto_errors::{Class, Classify as _};
@@ -209,6 +210,7 @@ impl Governor {
             self.can_count(&budget)?;
         }
         let nhi = &self.parts.nhi;
+        nhi.settle_keys(caller.org(), caller.name()).await?;
         let link = nhi.draft_delegation(
             caller.org(),
             DelegationRequest {
@@ -384,8 +386,8 @@ impl Governor {
             }
             None => {
                 caller.require_person("renew a person's credential")?;
-                let own = nhi.identity_for_human(caller.org(), caller.name())?;
-                own.confirmed_by(caller.identity().confirmation).into()
+                // The caller's own, with its token: what was superseded makes nothing new.
+                Arc::clone(caller.bound().identity())
             }
         };
         identity.live(self.now())?;
@@ -403,11 +405,16 @@ impl Governor {
             .await?;
         let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
         match self.commit(commit).await {
-            Ok(receipt) => Ok(TokenAnswer {
-                token: Some(issued.token),
-                leaf: self.committed(caller.org(), &receipt),
-                ..answer
-            }),
+            Ok(receipt) => {
+                let leaf = self.committed(caller.org(), &receipt);
+                // What ended while this was written is not outrun.
+                caller.live(self.now())?;
+                Ok(TokenAnswer {
+                    token: Some(issued.token),
+                    leaf,
+                    ..answer
+                })
+            }
             // The key's first answer; its token was shown then and never stored.
             Err(error) => ticket.finish(answer, Err(error)),
         }

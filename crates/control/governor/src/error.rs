@@ -59,6 +59,18 @@ pub enum GovernError {
         /// Why not.
         message: String,
     },
+    /// The agent whose prekey was asked for is suspended.
+    #[error("`{owner}`, whose prekeys these are, is suspended")]
+    PrekeyOwnerSuspended {
+        /// Who.
+        owner: PrincipalName,
+    },
+    /// The agent whose prekey was asked for was revoked.
+    #[error("`{owner}`, whose prekeys these are, was revoked")]
+    PrekeyOwnerRevoked {
+        /// Who.
+        owner: PrincipalName,
+    },
     /// The idempotency key already stands for another request.
     #[error("this Idempotency-Key was used for a different request")]
     IdempotencyKeyReused,
@@ -149,6 +161,8 @@ impl Classify for GovernError {
             | Self::Unsupported { .. }
             | Self::DelegationAmbiguous { .. }
             | Self::NotRequestable { .. }
+            | Self::PrekeyOwnerSuspended { .. }
+            | Self::PrekeyOwnerRevoked { .. }
             | Self::IdempotencyKeyReused => Class::Permanent,
             Self::PolicyVersion { .. } | Self::PolicyDirectory { .. } => Class::Permanent,
             Self::Policies(error) => error.class(),
@@ -177,6 +191,8 @@ impl Classify for GovernError {
             Self::TooManyRequests { .. } => "too_many_requests",
             Self::DelegationAmbiguous { .. } => "delegation_ambiguous",
             Self::NotRequestable { .. } => "access_not_requestable",
+            Self::PrekeyOwnerSuspended { .. } => "prekey_owner_suspended",
+            Self::PrekeyOwnerRevoked { .. } => "prekey_owner_revoked",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::PolicyVersion { .. } => "policy_version_conflict",
             Self::PolicyDirectory { .. } => "policy_directory_refused",

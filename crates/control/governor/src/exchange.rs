@@ -36,7 +36,13 @@ impl Governor {
         actor: Option<&Caller>,
         request: ExchangeRequest,
     ) -> Result<TokenAnswer, GovernError> {
+        let live = || {
+            let both = [Some(caller), actor];
+            let mut both = both.into_iter().flatten();
+            both.try_for_each(|one| one.live(self.now()))
+        };
         caller.may(Call::IssueToken, self.now())?;
+        live()?;
         self.admit(caller)?;
         let held = match actor {
             Some(actor) => acted_by(caller.identity(), actor.identity())?,
@@ -55,7 +61,7 @@ impl Governor {
         let receipt = self.commit(Commit::of(evidence)).await?;
         let leaf = self.committed(caller.org(), &receipt);
         // What ended while this was written is not outrun.
-        caller.live(self.now())?;
+        live()?;
         Ok(TokenAnswer {
             token: Some(issued.token),
             leaf,

@@ -1,6 +1,6 @@
 //! Revoking a principal for ever.
 
-use creto_nhi::PrincipalType;
+use creto_nhi::{NhiError, PrincipalType};
 use creto_types::{Commit, LeafIndex, PrincipalName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,8 +60,10 @@ impl Governor {
         caller.may(Call::RevokePrincipal, self.now())?;
         caller.require_person("revoke principals")?;
         let (org, nhi) = (caller.org(), &self.parts.nhi);
+        // Of somebody who is added meanwhile nobody knows yet who may revoke them.
         let target = nhi.principal(org, name);
-        if target.is_some_and(|target| target.kind == PrincipalType::Human) {
+        let target = target.ok_or_else(|| NhiError::UnknownPrincipal { name: name.clone() })?;
+        if target.kind == PrincipalType::Human {
             caller.allowed(Call::RevokeHuman)?;
         }
         let reason = reason(&request.reason)?;

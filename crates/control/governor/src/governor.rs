@@ -102,7 +102,7 @@ pub struct Governor {
     pub(crate) limiting: Limiting,
     pub(crate) timestamps: Taken,
     /// Whom the tokens stand for that were verified.
-    verified: VerifiedTokens<Arc<Bound>>,
+    pub(crate) verified: VerifiedTokens<Arc<Bound>>,
 }
 
 /// One change of limits and rates of an organization at a time: who may change one
@@ -144,8 +144,10 @@ impl Governor {
         let ended = self.parts.nhi.tokens_ended();
         let now = self.parts.clock.reading();
         // One that holds no more is verified again for the sake of the reason.
-        if let Some(bound) = self.verified.get(token, ended, now)
-            && bound.live(now).is_ok()
+        let holds = |bound: &Arc<Bound>| bound.live(now).is_ok();
+        if let Some(bound) = self.verified.get(token, ended, now, holds)
+            // So is one that is nothing without a proof.
+            && bound.identity().confirmation.is_none()
         {
             return Ok(Caller::new(bound, Origin::Token));
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use creto_crypto::Thumbprint;
 use creto_nhi::{PrincipalType, Role};
 use creto_types::{Commit, Evidence, LeafIndex, PrincipalName, Timestamp};
 use schemars::JsonSchema;
@@ -11,6 +12,7 @@ use serde_json::json;
 
 use crate::answers::Answer;
 use crate::idempotency::Begun;
+use crate::proofs::thumbprint;
 use crate::records::{RoleSet, TOKEN_ISSUED, TokenIssued};
 use crate::suspension::reason;
 use crate::{Call, Caller, GovernError, Governor, IdempotencyKey};
@@ -26,6 +28,11 @@ pub struct HumanRequest {
     /// How long the credential is valid; as long as any may be when absent.
     #[serde(default)]
     pub ttl_seconds: Option<u64>,
+    /// The SHA-256 thumbprint (RFC 7638) of the key that the credential is bound to; whoever
+    /// uses it then proves to have that key (RFC 9449), and it begins no session of a
+    /// browser. Absent, it is a bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<String>,
 }
 
 /// Another role for a person.
@@ -46,6 +53,10 @@ pub struct CredentialRequest {
     /// How long it is valid; as long as any may be when absent.
     #[serde(default)]
     pub ttl_seconds: Option<u64>,
+    /// The thumbprint of the key that it is bound to, as for a person who is added. Absent,
+    /// it is a bearer token, whatever the one before was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<String>,
 }
 
 /// A person, with the credential that is shown once.
@@ -57,12 +68,15 @@ pub struct HumanAnswer {
     pub role: String,
     /// The SPIFFE id.
     pub spiffe_id: String,
-    /// The bearer token; never stored, and absent from a repeated answer.
+    /// The token; never stored, and absent from a repeated answer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub token: Option<String>,
     /// Until when the token holds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expires_at: Option<Timestamp>,
+    /// The thumbprint of the key that the token is bound to; absent for a bearer token.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub jkt: Option<String>,
     /// Where it lies in the log that the person was added, or that the credentials
     /// before ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -125,6 +139,7 @@ impl Governor {
         caller.require_person("add people")?;
         let role = role(&request.role)?;
         let ttl = self.credential_ttl(request.ttl_seconds)?;
+        let bound_to = thumbprint("jkt", request.jkt.as_deref())?;
         let ticket = match self.begin(caller, key, "human.add", &request).await? {
             Begun::Replay(answer) => return Ok(answer),
             Begun::Fresh(ticket) => ticket,
@@ -137,6 +152,7 @@ impl Governor {
             spiffe_id: draft.principal().spiffe_id.clone(),
             token: None,
             expires_at: None,
+            jkt: None,
             leaf: None,
         };
         let created = self
@@ -161,7 +177,7 @@ impl Governor {
                 .map(|receipt| self.committed(org, &receipt))
                 .map_err(GovernError::from),
         )?;
-        self.with_credential(caller, answer, ttl).await
+        self.with_credential(caller, answer, ttl, bound_to).await
     }
 
     /// Gives a person another role. Once this returns, no call that starts later is
@@ -229,6 +245,7 @@ impl Governor {
         caller.may(Call::RenewHumanCredential, self.now())?;
         caller.require_person("renew the credentials of people")?;
         let ttl = self.credential_ttl(request.ttl_seconds)?;
+        let bound_to = thumbprint("jkt", request.jkt.as_deref())?;
         let (org, nhi) = (caller.org(), &self.parts.nhi);
         if nhi.owner(org)? == *name {
             return Err(GovernError::forbidden(format!(
@@ -252,6 +269,7 @@ impl Governor {
             spiffe_id: identity.spiffe_id.clone(),
             token: None,
             expires_at: None,
+            jkt: None,
             leaf: None,
         };
         let evidence = self
@@ -272,7 +290,7 @@ impl Governor {
                 .map(|receipt| self.committed(org, &receipt))
                 .map_err(GovernError::from),
         )?;
-        self.with_credential(caller, answer, ttl).await
+        self.with_credential(caller, answer, ttl, bound_to).await
     }
 
     /// The answer with a new credential of the person it is about.
@@ -281,9 +299,11 @@ impl Governor {
         caller: &Caller,
         answer: HumanAnswer,
         ttl: Duration,
+        bound_to: Option<Thumbprint>,
     ) -> Result<HumanAnswer, GovernError> {
         let (org, nhi) = (caller.org(), &self.parts.nhi);
         let identity = nhi.identity_for_human(org, &answer.name)?;
+        let identity = identity.confirmed_by(bound_to);
         let issued = nhi.issue_token(&identity, Some(ttl))?;
         let evidence = self
             .record(
@@ -299,6 +319,7 @@ impl Governor {
         Ok(HumanAnswer {
             token: Some(issued.token),
             expires_at: Some(issued.expires_at),
+            jkt: bound_to.map(|key| key.to_string()),
             ..answer
         })
     }

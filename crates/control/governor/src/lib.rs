@@ -49,6 +49,7 @@ mod oversight;
 mod policies;
 mod ports;
 mod prekeys;
+mod principal_keys;
 mod proofs;
 mod questions;
 mod records;
@@ -106,6 +107,9 @@ pub use prekeys::{
     EncapsulationKeyValue, PrekeyAnswer, PrekeysAnswer, PrekeysRequest, PublishPrekeysAnswer,
     PublishedPrekeys, TakePrekeyAnswer, TakePrekeyRequest,
 };
+pub use principal_keys::{
+    KeyRevocationAnswer, KeyRevocationRequest, PrincipalKeyAnswer, PrincipalKeyRequest,
+};
 pub use proofs::Exchange;
 pub use questions::{
     ApprovalNeeded, Asking, BatchRule, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,
@@ -119,7 +123,8 @@ pub use secrets::{
     SecretValue,
 };
 pub use signing::{
-    PublicKeyAnswer, PublicKeysAnswer, SignRequest, SignatureValue, SigningAnswer, StatementAnswer,
+    KeyState, PublicKeyAnswer, PublicKeysAnswer, SignRequest, SignatureValue, SigningAnswer,
+    StatementAnswer,
 };
 pub use suspension::SuspensionRequest;
 pub use timestamps::MAX_TIMESTAMPS;

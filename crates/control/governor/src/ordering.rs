@@ -1,16 +1,18 @@
 //! Events of other services of the organization, put into the order of its log.
 
+use std::num::NonZeroU32;
+
 use creto_consensus::HybridTimestamp;
 use creto_types::{Commit, LeafIndex, Receipt, StoreError};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::actions::check_name;
 use crate::answers::Answer;
 use crate::caller::Caller;
 use crate::idempotency::Begun;
-use crate::records::EVENT_ORDERED;
+use crate::records::{EVENT_ORDERED, EventOrdered};
 use crate::roles::Call;
+use crate::timestamps::MAX_TIMESTAMPS;
 use crate::{GovernError, Governor, IdempotencyKey};
 
 /// The most events of one call.
@@ -55,6 +57,12 @@ impl Governor {
     /// the call began, durable when this returns, and provable as every leaf is. All of
     /// them or none.
     ///
+    /// Their timestamps are greater than every one that anybody had the answer with before
+    /// the call began, of this call or of [`Governor::reserve_timestamps`], and each that is
+    /// asked for after the answer is greater than they are. Two of one log are never the
+    /// same. One that an event got because another overtook it on its way to the log is none
+    /// of the oracle's own, so a reservation that is under way meanwhile may hold the same.
+    ///
     /// # Errors
     ///
     /// `forbidden` to everybody but owners, `invalid_request` for events that cannot be
@@ -83,7 +91,7 @@ impl Governor {
         let org = caller.org();
         let mut evidence = Vec::with_capacity(events.len());
         for event in &events {
-            let body = json!({ "sha256": hex::encode(event.sha256), "label": event.label });
+            let body = EventOrdered::of(event);
             let record = self.record(org, caller.name(), EVENT_ORDERED, None, &body);
             evidence.push(record.await?);
         }
@@ -91,6 +99,7 @@ impl Governor {
             events: events.len(),
             first: None,
         };
+        let own = evidence.last().map(|event| event.at);
         let commit = Commit {
             evidence,
             ..Commit::default()
@@ -102,6 +111,11 @@ impl Governor {
                     leaves: ordered.iter().map(|event| event.place).collect(),
                 };
                 let first = self.committed(org, &receipt);
+                if let Some(last) = ordered.last()
+                    && own != Some(last.ts.to_instant())
+                {
+                    self.pass(last.ts).await?;
+                }
                 Ok(Ordered {
                     first: first.ok_or(StoreError::NotFound { what: "event" })?,
                     timestamps: ordered.iter().map(|event| event.ts).collect(),
@@ -120,9 +134,28 @@ impl Governor {
         let first = placed.first.ok_or(missing)?;
         let sequencer = &self.parts.sequencer;
         let timestamps = sequencer.timestamps(caller.org(), first, placed.events);
-        Ok(Ordered {
-            first,
-            timestamps: timestamps.await?,
-        })
+        let timestamps = timestamps.await?;
+        match timestamps.last() {
+            Some(last) if timestamps.len() == placed.events => self.pass(*last).await?,
+            _ => return Err(StoreError::NotFound { what: "event" }.into()),
+        }
+        Ok(Ordered { first, timestamps })
+    }
+
+    /// Whatever timestamp is asked for from now on is greater than this one. An event that
+    /// was overtaken has one that the oracle did not give, and is ahead of it by as many as
+    /// were overtaken with it; by how much the oracle goes ahead of the clock it bounds
+    /// itself.
+    async fn pass(&self, ts: HybridTimestamp) -> Result<(), GovernError> {
+        let mut count = NonZeroU32::MIN;
+        loop {
+            let last = self.parts.oracle.reserve(count).await?.last();
+            let behind = ts.as_u64().saturating_sub(last.as_u64());
+            let behind = u32::try_from(behind).unwrap_or(u32::MAX);
+            match NonZeroU32::new(behind.min(MAX_TIMESTAMPS)) {
+                Some(more) => count = more,
+                None => return Ok(()),
+            }
+        }
     }
 }

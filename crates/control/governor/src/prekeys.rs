@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use creto_nhi::{
-    ChosenPrekey, IdentityError, KnownPrincipal, MAX_ONE_TIME_PREKEYS, NewPrekeys, NhiError,
-    Prekey, PrekeyId, PrekeyKind, PrincipalType,
+    ChosenPrekey, KnownPrincipal, MAX_ONE_TIME_PREKEYS, NewPrekeys, NhiError, Prekey, PrekeyId,
+    PrekeyKind, PrekeysLeft, PrincipalType,
 };
 use creto_types::{ActionId, Commit, LeafIndex, StoreError, Timestamp};
 use schemars::JsonSchema;
@@ -219,11 +219,12 @@ impl Governor {
         }
         let action = decision.action_id;
         let made = self.publish_drafted(caller, decision, new, &ticket).await;
-        self.close(caller, Some(action), made.is_ok()).await?;
+        self.close(caller, Some(action), made.is_ok()).await;
         made
     }
 
-    /// The keys of a request, each of them a key, and no more than fit.
+    /// The keys of a request, each of them a key that is new, and no more than fit. All of it
+    /// is looked at before the decision: that uses up the grant it came with.
     async fn new_prekeys(
         &self,
         caller: &Caller,
@@ -258,14 +259,18 @@ impl Governor {
         };
         let last_resort = request.last_resort.as_ref();
         let one_time = request.one_time.iter();
-        Ok(NewPrekeys {
+        let new = NewPrekeys {
             last_resort: last_resort
                 .map(|given| read("last_resort", given))
                 .transpose()?,
             one_time: one_time
                 .map(|given| read("one_time", given))
                 .collect::<Result<Vec<_>, NhiError>>()?,
-        })
+        };
+        if nhi.any_prekey_published(caller.org(), new.ids()?).await? {
+            return Err(StoreError::Conflict { what: "prekey" }.into());
+        }
+        Ok(new)
     }
 
     async fn publish_drafted(
@@ -280,6 +285,7 @@ impl Governor {
         let mut evidence = self
             .record(org, caller.name(), "prekeys.published", action, &())
             .await?;
+        nhi.settle_keys(org, caller.name()).await?;
         let draft = nhi
             .draft_prekeys(org, caller.name(), new, evidence.at)
             .await?;
@@ -294,6 +300,8 @@ impl Governor {
             owner: caller.name().clone(),
             last_resort: of_kind(PrekeyKind::LastResort).next(),
             one_time: of_kind(PrekeyKind::OneTime).collect(),
+            withdrawn: draft.withdrawn().to_vec(),
+            kid: draft.prekeys().first().map(|prekey| prekey.kid.clone()),
             delegation: caller.link(),
         };
         evidence.body = serde_json::to_value(&record).map_err(GovernError::Encoding)?;
@@ -335,7 +343,7 @@ impl Governor {
         let algorithms = nhi.prekey_algorithms();
         let accepted = algorithms.accepted().iter();
         Ok(PrekeysAnswer {
-            owner: owner.keys.spiffe_id,
+            owner: owner.public.spiffe_id,
             one_time: left.one_time,
             one_time_max: MAX_ONE_TIME_PREKEYS,
             last_resort: left.last_resort.map(String::from),
@@ -352,7 +360,8 @@ impl Governor {
     /// # Errors
     ///
     /// `not_found` for an agent that is not there or has published none,
-    /// `principal_suspended` or `principal_revoked` for one that is, `forbidden` to itself.
+    /// `prekey_owner_suspended` or `prekey_owner_revoked` for one that is, `forbidden` to
+    /// itself.
     pub async fn take_prekey(
         &self,
         caller: &Caller,
@@ -362,7 +371,7 @@ impl Governor {
         caller.may(Call::TakePrekey, self.now())?;
         self.admit(caller)?;
         let ticket = match self.begin(caller, key, TAKE, &request).await? {
-            Begun::Replay(answer) => return Ok(answer),
+            Begun::Replay(answer) => return self.prekey_in_force(caller, &request, answer),
             Begun::Fresh(ticket) => ticket,
         };
         let owner = self.agent(caller, &request.owner)?;
@@ -370,7 +379,12 @@ impl Governor {
             return Err(GovernError::forbidden("a prekey is taken by somebody else"));
         }
         in_good_standing(&owner)?;
-        let asked = asked(TAKE, owner.name.as_str(), json!({}), request.grant);
+        let nhi = &self.parts.nhi;
+        // A grant is not used up for nothing.
+        if nhi.prekeys_left(caller.org(), &owner.name).await? == PrekeysLeft::default() {
+            return Err(NO_PREKEY);
+        }
+        let asked = asked(TAKE, owner.name.as_str(), json!({}), request.grant.clone());
         let decision = self.submit(caller, asked, None).await?;
         if decision.outcome != OutcomeKind::Allow {
             return Ok(TakePrekeyAnswer {
@@ -381,10 +395,25 @@ impl Governor {
         }
         let action = decision.action_id;
         let taken = self.taken(caller, decision, &owner, &ticket).await;
-        self.close(caller, Some(action), taken.is_ok()).await?;
+        self.close(caller, Some(action), taken.is_ok()).await;
         let answer = taken?;
         // What ended while this was written is not outrun.
         caller.may(Call::TakePrekey, self.now())?;
+        self.prekey_in_force(caller, &request, answer)
+    }
+
+    /// What a revoked key signed is not given out, nor repeated.
+    fn prekey_in_force(
+        &self,
+        caller: &Caller,
+        request: &TakePrekeyRequest,
+        answer: TakePrekeyAnswer,
+    ) -> Result<TakePrekeyAnswer, GovernError> {
+        if let Some(prekey) = &answer.prekey {
+            let owner = self.agent(caller, &request.owner)?;
+            let nhi = &self.parts.nhi;
+            nhi.signed_in_force(caller.org(), &owner.name, &prekey.kid)?;
+        }
         Ok(answer)
     }
 
@@ -410,7 +439,7 @@ impl Governor {
                 Err(GovernError::Nhi(NhiError::Store(StoreError::Conflict {
                     what: "principal",
                 }))) if again.next().is_some() => {
-                    in_good_standing(&self.agent(caller, &owner.keys.spiffe_id)?)?;
+                    in_good_standing(&self.agent(caller, &owner.public.spiffe_id)?)?;
                 }
                 taken => return taken,
             }
@@ -463,17 +492,12 @@ impl Governor {
 }
 
 fn in_good_standing(owner: &KnownPrincipal) -> Result<(), GovernError> {
+    let name = || owner.name.clone();
     if owner.revoked {
-        return Err(IdentityError::PrincipalRevoked {
-            principal: owner.name.clone(),
-        }
-        .into());
+        return Err(GovernError::PrekeyOwnerRevoked { owner: name() });
     }
     if owner.suspended {
-        return Err(IdentityError::Suspended {
-            principal: owner.name.clone(),
-        }
-        .into());
+        return Err(GovernError::PrekeyOwnerSuspended { owner: name() });
     }
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use creto_authz::Bound;
 use creto_crypto::Thumbprint;
-use creto_nhi::Proof;
+use creto_nhi::{NhiError, Proof};
 
 use crate::caller::Origin;
 use crate::{Caller, GovernError, Governor};
@@ -20,18 +21,28 @@ pub struct Exchange {
 }
 
 impl Governor {
-    /// Verifies a token that is bound to a key, and uses up the proof that came with it.
-    /// That the proof is for the request is for the interface to see.
+    /// Verifies a token that is bound to a key, and uses up the proof that came with it. Of
+    /// a token that was verified before only the proof, and what may have ended since, is
+    /// looked at. That the proof is for the request is for the interface to see.
     pub fn authenticate_with_proof(
         &self,
         token: &str,
         proof: &Proof,
     ) -> Result<Caller, GovernError> {
-        let identity = self.parts.nhi.verify_bound_token(token, proof)?;
-        Ok(Caller::new(
-            Arc::new(self.parts.authz.bind(identity)),
-            Origin::Token,
-        ))
+        let nhi = &self.parts.nhi;
+        // As in `authenticate`.
+        let ended = nhi.tokens_ended();
+        let now = self.parts.clock.reading();
+        let holds = |bound: &Arc<Bound>| bound.live(now).is_ok();
+        if let Some(bound) = self.verified.get(token, ended, now, holds) {
+            nhi.verify_proof(bound.identity(), token, proof)
+                .map_err(NhiError::from)?;
+            return Ok(Caller::new(bound, Origin::Token));
+        }
+        let identity = nhi.verify_bound_token(token, proof)?;
+        let bound = Arc::new(self.parts.authz.bind(identity));
+        self.verified.keep(token, ended, now, Arc::clone(&bound));
+        Ok(Caller::new(bound, Origin::Token))
     }
 
     /// Verifies the tokens of an exchange, and uses up the proof that came with them.

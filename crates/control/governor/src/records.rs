@@ -2,15 +2,18 @@
 
 use std::fmt;
 
-use creto_crypto::{Thumbprint, sha256};
+use creto_crypto::{Thumbprint, VerifyingKey, sha256};
 use creto_errors::Classify as _;
 use creto_metering::{EventId, Invoice, InvoiceId, Settlement};
 use creto_nhi::{
-    AgentIdentity, EscalationError, InstanceName, IssuedToken, LinkId, NhiError, Organization,
-    PrekeyId, PrekeyKind, Principal, Role, TokenId,
+    AgentIdentity, EscalationError, InstanceName, IssuedToken, KeyVersion, LinkId, NhiError,
+    Organization, PrekeyId, PrekeyKind, Principal, Role, TokenId,
 };
 use creto_types::{CanonicalError, Money, Period, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
+
+use crate::actions::check_name;
+use crate::ordering::Event;
 
 /// The kind of the record of a decision.
 pub const ACTION_DECIDED: &str = "action.decided";
@@ -54,6 +57,35 @@ impl TokenIssued {
             exchanged_for,
             jkt: identity.confirmation,
         }
+    }
+}
+
+/// `event.ordered`: an event of somebody else's, who keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EventOrdered {
+    /// SHA-256 of the event, as 64 hexadecimal digits in lower case.
+    pub(crate) sha256: String,
+    /// What people know it by.
+    pub(crate) label: String,
+}
+
+impl EventOrdered {
+    pub(crate) fn of(event: &Event) -> Self {
+        Self {
+            sha256: hex::encode(event.sha256),
+            label: event.label.clone(),
+        }
+    }
+
+    /// Whether it could have been made by [`EventOrdered::of`] of an event that is ordered.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let digits = self.sha256.bytes();
+        if self.sha256.len() != 64 || !digits.into_iter().all(|b| b"0123456789abcdef".contains(&b))
+        {
+            return Err("names no SHA-256 of an event".to_owned());
+        }
+        check_name("label", &self.label).map_err(|error| error.to_string())
     }
 }
 
@@ -285,6 +317,13 @@ pub(crate) struct PrekeysPublished {
     pub(crate) last_resort: Option<PrekeyId>,
     /// Those that serve once.
     pub(crate) one_time: Vec<PrekeyId>,
+    /// Those that waited to serve once and end here: of an algorithm that is not read any
+    /// more.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) withdrawn: Vec<PrekeyId>,
+    /// The thumbprint of the owner's key that signed them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) kid: Option<String>,
     /// By which delegation; absent in the oldest.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) delegation: Option<LinkId>,
@@ -303,4 +342,32 @@ pub(crate) struct PrekeyTaken {
     /// By which delegation; absent in person.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) delegation: Option<LinkId>,
+}
+
+/// A principal signs with this key from here on: `principal.key_rotated`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrincipalKeyRotated {
+    /// Who.
+    pub(crate) principal: PrincipalName,
+    /// Its version: one more than that of the key before.
+    pub(crate) version: KeyVersion,
+    /// The key.
+    pub(crate) key: VerifyingKey,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+/// Nothing that this key signed holds from here on: `principal.key_revoked`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrincipalKeyRevoked {
+    /// Whose.
+    pub(crate) principal: PrincipalName,
+    /// Which.
+    pub(crate) version: KeyVersion,
+    /// Its thumbprint.
+    pub(crate) kid: String,
+    /// Why.
+    pub(crate) reason: String,
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use creto_crypto::Secret;
+use creto_errors::Classify as _;
 use creto_nhi::{LeaseId, SecretName, StoredLease, StoredSecret};
 use creto_types::{ActionId, Commit, LeafIndex, PrincipalName, Timestamp};
 use schemars::JsonSchema;
@@ -232,7 +233,7 @@ impl Governor {
             .await?;
         let mut answer = SecretAnswer::from(&secret);
         let committed = nhi.commit_secret(secret, Commit::of(evidence)).await;
-        self.close(caller, action, committed.is_ok()).await?;
+        self.close(caller, action, committed.is_ok()).await;
         answer.leaf = self.committed(org, &committed?);
         Ok(answer)
     }
@@ -349,7 +350,7 @@ impl Governor {
         let answer = LeaseAnswer::from(&lease);
         let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
         let committed = nhi.commit_lease(lease, commit).await;
-        self.close(caller, action, committed.is_ok()).await?;
+        self.close(caller, action, committed.is_ok()).await;
         ticket.finish(
             answer,
             committed
@@ -498,7 +499,7 @@ impl Governor {
         let used = nhi
             .use_lease(&secret, lease.id, at, Commit::of(evidence))
             .await;
-        self.close(caller, Some(action), used.is_ok()).await?;
+        self.close(caller, Some(action), used.is_ok()).await;
         let (receipt, value) = used?;
         // What ended while this was written is not outrun.
         caller.may(Call::ReadSecret, self.now())?;
@@ -530,22 +531,23 @@ impl Governor {
     }
 
     /// Settles what was done, or gives the reservation back.
-    pub(crate) async fn close(
-        &self,
-        caller: &Caller,
-        action: Option<ActionId>,
-        done: bool,
-    ) -> Result<(), GovernError> {
-        match action {
-            None => {}
-            Some(action) if done => {
-                self.settle_admitted(caller, action, 1, None).await?;
-            }
-            Some(action) => {
-                self.release_admitted(caller, action, None).await?;
-            }
+    ///
+    /// What was done is durable, and what was not is refused for its own reason: neither is
+    /// answered otherwise because this fails. The reservation is then closed when it is due.
+    pub(crate) async fn close(&self, caller: &Caller, action: Option<ActionId>, done: bool) {
+        let Some(action) = action else { return };
+        let closed = match done {
+            true => self.settle_admitted(caller, action, 1, None).await,
+            false => self.release_admitted(caller, action, None).await,
+        };
+        if let Err(error) = closed {
+            tracing::warn!(
+                action_id = %action,
+                code = error.code(),
+                error = creto_errors::chain(&error),
+                "a reservation stays open until it is due"
+            );
         }
-        Ok(())
     }
 }
 

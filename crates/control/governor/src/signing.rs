@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use creto_crypto::sha256;
-use creto_nhi::{MAX_SIGNED_LEN, SignedStatement, SigningPurpose};
+use creto_crypto::{Digest, sha256};
+use creto_nhi::{MAX_SIGNED_LEN, Nhi, PrincipalKey, Signable, SignedStatement, SigningPurpose};
 use creto_types::{ActionId, Commit, LeafIndex, PrincipalName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,9 +28,13 @@ pub struct SignRequest {
     /// What it is for: 1 to 63 of `a-z`, `0-9`, `-`, `_`, `.`, the first a letter or a
     /// digit. It is signed with the message.
     pub purpose: String,
-    /// The message: unpadded base64url of at most 16,384 bytes. Of anything longer, sign
-    /// a digest.
-    pub message: String,
+    /// The message: unpadded base64url of at most 16,384 bytes. Either this or `digest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The digest of a message of any length: the name of a function that
+    /// `crypto.digests` accepts, `:`, and lower-case hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// The single-use grant of an approved oversight request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<String>,
@@ -56,7 +60,10 @@ pub struct StatementAnswer {
     pub signed_at: Timestamp,
     /// The thumbprint of the agent's key.
     pub kid: String,
-    /// Over all of these but `kid`, and the message.
+    /// The digest that was signed in the place of the message.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<String>,
+    /// Over all of these but `kid`, and over the message when there is no digest.
     pub signature: SignatureValue,
 }
 
@@ -67,6 +74,7 @@ impl From<&SignedStatement> for StatementAnswer {
             purpose: signed.purpose.to_string(),
             signed_at: signed.signed_at,
             kid: signed.kid.clone(),
+            digest: signed.digest.as_ref().map(ToString::to_string),
             signature: SignatureValue {
                 alg: signed.signature.algorithm().to_string(),
                 sig: signed.signature.to_base64url(),
@@ -94,7 +102,7 @@ impl Answer for SigningAnswer {
     }
 }
 
-/// A public key as a JWK (RFC 7517, RFC 9964).
+/// A public key as a JWK (RFC 7517, RFC 9964), with what becomes of what it signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PublicKeyAnswer {
     /// Always `AKP`.
@@ -109,6 +117,47 @@ pub struct PublicKeyAnswer {
     /// Its bytes as unpadded base64url.
     #[serde(rename = "pub")]
     pub public: String,
+    /// Which of the principal's keys, counted from 1: delegations name it so.
+    pub version: u32,
+    /// Since when the principal has it.
+    pub since: Timestamp,
+    /// What it is good for.
+    pub state: KeyState,
+    /// When it was revoked, once that is known for certain.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What a key of a principal is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// The principal signs with it, and what it signed holds.
+    Present,
+    /// Another took its place; what it signed holds.
+    Former,
+    /// Nothing that it signed holds, for ever.
+    Revoked,
+}
+
+impl From<&PrincipalKey> for PublicKeyAnswer {
+    fn from(key: &PrincipalKey) -> Self {
+        Self {
+            kty: "AKP".to_owned(),
+            alg: key.key.algorithm().to_string(),
+            kid: key.kid.clone(),
+            purpose: "sig".to_owned(),
+            public: key.key.to_base64url(),
+            version: key.version.get(),
+            since: key.since,
+            state: match (key.revoked, key.present) {
+                (true, _) => KeyState::Revoked,
+                (false, true) => KeyState::Present,
+                (false, false) => KeyState::Former,
+            },
+            revoked_at: key.revoked_at,
+        }
+    }
 }
 
 /// By which keys what a principal signed is checked.
@@ -124,12 +173,49 @@ pub struct PublicKeysAnswer {
     pub suspended: bool,
     /// Whether it was revoked, for ever. Then, too.
     pub revoked: bool,
-    /// Its keys, the one that signs now first.
+    /// The keys by which what it signed is checked, newest first.
     pub keys: Vec<PublicKeyAnswer>,
+    /// Those that were revoked, newest first: nothing that they signed holds.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub revoked_keys: Vec<PublicKeyAnswer>,
+}
+
+/// What is to be signed, as it was read.
+enum Content {
+    Message(Vec<u8>),
+    Digest(Digest),
+}
+
+impl Content {
+    fn read(nhi: &Nhi, request: &SignRequest) -> Result<Self, GovernError> {
+        match (&request.message, &request.digest) {
+            (Some(text), None) => message(text).map(Self::Message),
+            (None, Some(text)) => Ok(Self::Digest(nhi.digest("digest", text)?)),
+            _ => Err(GovernError::invalid(
+                "message",
+                "either `message` or `digest` is expected",
+            )),
+        }
+    }
+
+    fn signable(&self) -> Signable<'_> {
+        match self {
+            Self::Message(message) => Signable::Message(message),
+            Self::Digest(digest) => Signable::Digest(digest),
+        }
+    }
+
+    /// What stands for it where it is not shown.
+    fn digest(&self, nhi: &Nhi) -> Digest {
+        match self {
+            Self::Message(message) => Digest::of(nhi.digest_algorithms().for_new(), message),
+            Self::Digest(digest) => digest.clone(),
+        }
+    }
 }
 
 impl Governor {
-    /// Signs a message with the caller's own key, when its policies permit
+    /// Signs a message or its digest with the caller's own key, when its policies permit
     /// `identity.sign` of `signature:<purpose>`. The evidence is durable before the
     /// signature is handed out; it holds the digest of the message, never the message.
     /// A decision that does not allow it is an answer.
@@ -137,7 +223,8 @@ impl Governor {
     /// # Errors
     ///
     /// `forbidden` to people; `invalid_request` for a purpose or message that cannot be
-    /// used.
+    /// used; `digest_malformed`, `unknown_algorithm` or `algorithm_not_allowed` for a
+    /// digest.
     pub async fn sign(
         &self,
         caller: &Caller,
@@ -155,12 +242,13 @@ impl Governor {
             .purpose
             .parse()
             .map_err(|error| GovernError::invalid("purpose", format!("{error}")))?;
-        let message = message(&request.message)?;
         let ticket = match self.begin(caller, key, SIGN, &request).await? {
-            Begun::Replay(answer) => return Ok(answer),
+            Begun::Replay(answer) => return self.statement_in_force(caller, answer),
             Begun::Fresh(ticket) => ticket,
         };
-        let asked = asked(&purpose, &message, request.grant);
+        // Behind what was answered before: which functions are accepted changes.
+        let content = Content::read(&self.parts.nhi, &request)?;
+        let asked = asked(&purpose, &content, request.grant);
         let decision = self.submit(caller, asked, None).await?;
         if decision.outcome != OutcomeKind::Allow {
             return Ok(SigningAnswer {
@@ -171,12 +259,25 @@ impl Governor {
         }
         let action = decision.action_id;
         let made = self
-            .signed(caller, decision, &purpose, &message, &ticket)
+            .signed(caller, decision, &purpose, &content, &ticket)
             .await;
-        self.close(caller, Some(action), made.is_ok()).await?;
+        self.close(caller, Some(action), made.is_ok()).await;
         let answer = made?;
         // What ended while this was written is not outrun.
         caller.may(Call::Sign, self.now())?;
+        self.statement_in_force(caller, answer)
+    }
+
+    /// What a revoked key signed is not given out, nor repeated.
+    fn statement_in_force(
+        &self,
+        caller: &Caller,
+        answer: SigningAnswer,
+    ) -> Result<SigningAnswer, GovernError> {
+        if let Some(signed) = &answer.signed {
+            let nhi = &self.parts.nhi;
+            nhi.signed_in_force(caller.org(), caller.name(), &signed.kid)?;
+        }
         Ok(answer)
     }
 
@@ -186,7 +287,7 @@ impl Governor {
         caller: &Caller,
         decision: ActionAnswer,
         purpose: &SigningPurpose,
-        message: &[u8],
+        content: &Content,
         ticket: &Ticket,
     ) -> Result<SigningAnswer, GovernError> {
         let action: Option<ActionId> = Some(decision.action_id);
@@ -194,12 +295,17 @@ impl Governor {
             .record(caller.org(), caller.name(), "identity.signed", action, &())
             .await?;
         let nhi = &self.parts.nhi;
-        let signed =
-            nhi.sign_statement(caller.identity(), purpose.clone(), evidence.at, message)?;
+        nhi.settle_keys(caller.org(), caller.name()).await?;
+        let signed = nhi.sign_statement(
+            caller.identity(),
+            purpose.clone(),
+            evidence.at,
+            content.signable(),
+        )?;
         evidence.body = json!({
             "signer": signed.signer,
             "purpose": purpose,
-            "message_sha256": hex::encode(sha256(message)),
+            "digest": content.digest(nhi),
             "kid": signed.kid,
             "signature_sha256": hex::encode(sha256(signed.signature.as_bytes())),
             "delegation": caller.link(),
@@ -210,10 +316,14 @@ impl Governor {
             leaf: None,
         };
         let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
-        let committed = self.commit(commit).await;
+        let committed = nhi
+            .commit_statement(caller.identity(), &signed, commit)
+            .await;
         ticket.finish(
             answer,
-            committed.map(|receipt| self.committed(caller.org(), &receipt)),
+            committed
+                .map(|receipt| self.committed(caller.org(), &receipt))
+                .map_err(GovernError::from),
         )
     }
 
@@ -228,24 +338,16 @@ impl Governor {
         self.admit(caller)?;
         let known = self.parts.nhi.known_principal(caller.org(), spiffe_id)?;
         let known = known.ok_or(GovernError::NotFound { what: "principal" })?;
+        let newest_first = known.keys.iter().rev();
+        let (revoked, in_force): (Vec<_>, Vec<_>) = newest_first.partition(|key| key.revoked);
         Ok(PublicKeysAnswer {
-            spiffe_id: known.keys.spiffe_id,
+            spiffe_id: known.public.spiffe_id,
             name: known.name,
             kind: known.kind.to_string(),
             suspended: known.suspended,
             revoked: known.revoked,
-            keys: known
-                .keys
-                .keys
-                .iter()
-                .map(|key| PublicKeyAnswer {
-                    kty: "AKP".to_owned(),
-                    alg: key.key.algorithm().to_string(),
-                    kid: key.kid.clone(),
-                    purpose: "sig".to_owned(),
-                    public: key.key.to_base64url(),
-                })
-                .collect(),
+            keys: in_force.into_iter().map(PublicKeyAnswer::from).collect(),
+            revoked_keys: revoked.into_iter().map(PublicKeyAnswer::from).collect(),
         })
     }
 }
@@ -257,15 +359,30 @@ fn message(text: &str) -> Result<Vec<u8>, GovernError> {
     if message.len() > MAX_SIGNED_LEN {
         return Err(GovernError::invalid(
             "message",
-            format!("at most {MAX_SIGNED_LEN} bytes are signed; sign a digest instead"),
+            format!("at most {MAX_SIGNED_LEN} bytes are signed; of more, sign the `digest`"),
         ));
     }
     Ok(message)
 }
 
-/// The action with the message among its arguments: who approves it sees what is signed,
-/// and a grant is for that alone.
-fn asked(purpose: &SigningPurpose, message: &[u8], grant: Option<String>) -> ActionRequest {
+/// The action with what is signed among its arguments: who approves it sees that, and a
+/// grant is for that alone.
+fn asked(purpose: &SigningPurpose, content: &Content, grant: Option<String>) -> ActionRequest {
+    let args = match content {
+        Content::Message(message) => shown(message),
+        Content::Digest(digest) => json!({ "digest": digest }),
+    };
+    ActionRequest {
+        action: SIGN.to_owned(),
+        resource: format!("signature:{purpose}").as_str().into(),
+        context: BTreeMap::new(),
+        args,
+        units: 1,
+        grant,
+    }
+}
+
+fn shown(message: &[u8]) -> Value {
     let mut args = json!({
         "message_sha256": hex::encode(sha256(message)),
         "message_bytes": message.len(),
@@ -277,14 +394,7 @@ fn asked(purpose: &SigningPurpose, message: &[u8], grant: Option<String>) -> Act
     if let Value::Object(args) = &mut args {
         args.insert(name.to_owned(), Value::String(shown));
     }
-    ActionRequest {
-        action: SIGN.to_owned(),
-        resource: format!("signature:{purpose}").as_str().into(),
-        context: BTreeMap::new(),
-        args,
-        units: 1,
-        grant,
-    }
+    args
 }
 
 /// What no text for people holds. A few of them, escaped, would also outgrow what
@@ -301,7 +411,7 @@ mod tests {
     fn whatever_may_be_signed_may_be_asked() {
         let purpose: SigningPurpose = "p".parse().unwrap();
         for byte in [0, b'"', b'\\', b'\n', b'a', 0xFF] {
-            let message = vec![byte; MAX_SIGNED_LEN];
+            let message = Content::Message(vec![byte; MAX_SIGNED_LEN]);
             assert!(asked(&purpose, &message, None).validate().is_ok(), "{byte}");
         }
     }
@@ -309,7 +419,7 @@ mod tests {
     #[test]
     fn an_approver_sees_text_as_text() {
         let purpose: SigningPurpose = "p".parse().unwrap();
-        let of = |message: &[u8]| asked(&purpose, message, None).args;
+        let of = |message: &[u8]| asked(&purpose, &Content::Message(message.to_vec()), None).args;
         assert_eq!(of("Grüße\n".as_bytes())["message"], "Grüße\n");
         assert_eq!(of(b"\x1b[2J")["message"], Value::Null);
         assert_eq!(of(b"\x1b[2J")["message_base64url"], "G1sySg");

@@ -72,8 +72,10 @@ impl Governor {
     ) -> Result<SuspensionAnswer, GovernError> {
         caller.may(change.call(), self.now())?;
         caller.require_person(change.what())?;
+        // Of somebody who is added meanwhile nobody knows yet who may suspend them.
         let target = self.parts.nhi.principal(caller.org(), name);
-        if target.is_some_and(|target| target.kind == PrincipalType::Human) {
+        let target = target.ok_or_else(|| NhiError::UnknownPrincipal { name: name.clone() })?;
+        if target.kind == PrincipalType::Human {
             caller.allowed(Call::SuspendHuman)?;
         }
         let reason = reason(&request.reason)?;

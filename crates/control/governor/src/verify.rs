@@ -2,6 +2,8 @@
 //! of delegations, authority that only shrinks, limits and policies that follow from
 //! those before them, money that adds up.
 
+mod faults;
+mod keys;
 mod limits;
 mod policies;
 mod prekeys;
@@ -9,18 +11,20 @@ mod prekeys;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use creto_audit::{PAYLOADS_EXPIRED, SUBJECT_ERASED};
-use creto_crypto::VerifyingKey;
 use creto_metering::{EventId, Invoice, InvoiceId, InvoiceLine};
 use creto_nhi::{LinkId, Principal, PrincipalType, Role, SignedLink, verify_chain};
 use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, canonical_json};
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::faults::{Fault, absent, leans};
+use self::keys::KeyRecords;
 use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
 use self::prekeys::PrekeyRecords;
 use crate::records::{
-    DelegationRefused, InvoiceIssued, OrganizationCreated, RoleSet, UsageSettled,
+    DelegationRefused, EVENT_ORDERED, EventOrdered, InvoiceIssued, OrganizationCreated,
+    PrekeyTaken, PrekeysPublished, PrincipalKeyRevoked, PrincipalKeyRotated, RoleSet, UsageSettled,
 };
 
 /// Reads the leaves of one log in order and says what does not hold. Trusts
@@ -31,7 +35,7 @@ pub struct RecordChecker {
     /// that was under way meanwhile may lie behind the record of that.
     roles: HashMap<PrincipalName, BTreeSet<Role>>,
     owner: Option<PrincipalName>,
-    keys: HashMap<PrincipalName, VerifyingKey>,
+    keys: KeyRecords,
     links: HashMap<LinkId, SignedLink>,
     revoked: HashSet<LinkId>,
     suspended: HashSet<PrincipalName>,
@@ -54,7 +58,7 @@ struct Known<'a> {
     actor: &'a PrincipalName,
     org: Option<OrgId>,
     roles: Option<&'a BTreeSet<Role>>,
-    keys: &'a HashMap<PrincipalName, VerifyingKey>,
+    keys: &'a KeyRecords,
     links: &'a HashMap<LinkId, SignedLink>,
 }
 
@@ -68,21 +72,21 @@ impl Known<'_> {
         })
     }
 
-    fn operator_only(&self, what: &str) -> Result<(), String> {
+    fn operator_only(&self, what: &str) -> Result<(), Fault> {
         if self.by_operator() {
             return Ok(());
         }
-        Err(format!(
+        Err(absent(format!(
             "only an owner or operator may {what}; {} is neither",
             self.actor
-        ))
+        )))
     }
 
-    fn exists(&self, name: &PrincipalName) -> Result<(), String> {
-        if self.keys.contains_key(name) {
+    fn exists(&self, name: &PrincipalName) -> Result<(), Fault> {
+        if self.keys.has(name) {
             return Ok(());
         }
-        Err(format!("is about {name}, who was never created"))
+        Err(absent(format!("is about {name}, who was never created")))
     }
 }
 
@@ -187,7 +191,7 @@ impl RecordChecker {
                 Ok(())
             }
             "role.set" => self.role(&leaf.actor, body(leaf.body)?),
-            SUBJECT_ERASED => self.by_owner(&leaf.actor, "erase a person's data"),
+            SUBJECT_ERASED => self.owner_only(&leaf.actor, "erase a person's data"),
             PAYLOADS_EXPIRED => {
                 #[derive(Deserialize)]
                 struct Expired {
@@ -199,20 +203,43 @@ impl RecordChecker {
                         "ends payloads of what comes after it".to_owned(),
                     ));
                 }
-                self.by_owner(&leaf.actor, "end the keeping of payloads")
+                self.owner_only(&leaf.actor, "end the keeping of payloads")
             }
-            "principal.revoked" => self.expulsion(body(leaf.body)?),
-            "principal.suspended" => self.suspension(body(leaf.body)?, true),
-            "principal.resumed" => self.suspension(body(leaf.body)?, false),
+            "principal.revoked" => self.expulsion(&leaf.actor, body(leaf.body)?),
+            "principal.suspended" => self.suspension(&leaf.actor, body(leaf.body)?, true),
+            "principal.resumed" => self.suspension(&leaf.actor, body(leaf.body)?, false),
             "limit.set" | "limit.removed" | "limit.threshold" | "rate.set" | "rate.removed"
             | "policy.published" | "policy.rolled_back" | "policy.reloaded" => {
-                self.rules(index, leaf).map_err(absent)
+                self.rules(index, leaf)
             }
             "prekeys.published" => {
-                let published = body(leaf.body)?;
-                Ok(self.prekeys.published(&leaf.actor, published)?)
+                let record: PrekeysPublished = body(leaf.body)?;
+                self.agent_in_good_standing(&record.owner)?;
+                self.prekeys.published(&leaf.actor, record, &self.keys)
             }
-            "prekey.taken" => self.prekeys.taken(&body(leaf.body)?),
+            "prekey.taken" => {
+                let record: PrekeyTaken = body(leaf.body)?;
+                self.agent_in_good_standing(&record.owner)?;
+                self.prekeys.taken(&leaf.actor, &record, &self.keys)
+            }
+            EVENT_ORDERED => {
+                body::<EventOrdered>(leaf.body)?.check()?;
+                self.owner_only(&leaf.actor, "order events")
+            }
+            "principal.key_rotated" => self.key_rotated(&leaf.actor, body(leaf.body)?),
+            "principal.key_revoked" => {
+                let revoked: PrincipalKeyRevoked = body(leaf.body)?;
+                self.may_change_keys(&leaf.actor, &revoked.principal)?;
+                self.keys.revoked(&revoked)
+            }
+            "identity.signed" => {
+                #[derive(Deserialize)]
+                struct Signed {
+                    kid: String,
+                }
+                let signed: Signed = body(leaf.body)?;
+                self.keys.in_force(&leaf.actor, &signed.kid)
+            }
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {
                 let issued: InvoiceIssued = body(leaf.body)?;
@@ -228,7 +255,7 @@ impl RecordChecker {
     }
 
     /// What decisions are bound by, besides authority.
-    fn rules(&mut self, index: LeafIndex, leaf: Leaf) -> Result<(), String> {
+    fn rules(&mut self, index: LeafIndex, leaf: Leaf) -> Result<(), Fault> {
         let known = Known {
             actor: &leaf.actor,
             org: leaf.org,
@@ -262,7 +289,7 @@ impl RecordChecker {
     fn judge_attachment(&mut self, path: &str, bytes: &[u8]) -> Result<(), Fault> {
         let named = |kind: &str| path.strip_prefix(kind)?.strip_suffix(".json");
         if let Some(digest) = named(POLICIES) {
-            return self.policies.files(digest, bytes).map_err(absent);
+            return self.policies.files(digest, bytes);
         }
         let Some(id) = named(INVOICES) else {
             let message = "no file of this kind belongs into a bundle";
@@ -310,16 +337,43 @@ impl RecordChecker {
         if principal.kind == PrincipalType::Human {
             self.roles.entry(name.clone()).or_default();
         }
-        match self.keys.insert(name, principal.verifying_key) {
-            None => Ok(()),
-            Some(_) => {
-                let message = format!("{} was created before", principal.name);
-                Err(Fault::Wrong(message))
-            }
-        }
+        self.keys.created(name, principal.verifying_key)
     }
 
-    fn by_owner(&self, actor: &PrincipalName, what: &str) -> Result<(), Fault> {
+    fn key_rotated(
+        &mut self,
+        actor: &PrincipalName,
+        rotated: PrincipalKeyRotated,
+    ) -> Result<(), Fault> {
+        self.may_change_keys(actor, &rotated.principal)?;
+        if self.expelled.contains(&rotated.principal) {
+            let message = format!("is about {}, who was revoked", rotated.principal);
+            return Err(Fault::Wrong(message));
+        }
+        self.keys.rotated(rotated)
+    }
+
+    /// The keys of agents are for operators too, those of people for owners alone.
+    fn may_change_keys(&self, actor: &PrincipalName, of: &PrincipalName) -> Result<(), Fault> {
+        if self.roles.contains_key(of) {
+            return self.owner_only(actor, "change the keys of people");
+        }
+        self.by_operator(actor, "change keys")
+    }
+
+    fn by_operator(&self, actor: &PrincipalName, what: &str) -> Result<(), Fault> {
+        let known = Known {
+            actor,
+            org: None,
+            roles: self.roles.get(actor),
+            keys: &self.keys,
+            links: &self.links,
+        };
+        known.operator_only(what)
+    }
+
+    /// Refuses who is and was no owner.
+    fn owner_only(&self, actor: &PrincipalName, what: &str) -> Result<(), Fault> {
         let held = self.roles.get(actor);
         if held.is_some_and(|roles| roles.contains(&Role::Owner)) {
             return Ok(());
@@ -328,7 +382,7 @@ impl RecordChecker {
     }
 
     fn role(&mut self, actor: &PrincipalName, set: RoleSet) -> Result<(), Fault> {
-        self.by_owner(actor, "set roles")?;
+        self.owner_only(actor, "set roles")?;
         let name = set.principal;
         if self.owner.as_ref() == Some(&name) {
             return Err(Fault::Wrong(format!(
@@ -342,9 +396,33 @@ impl RecordChecker {
         Ok(())
     }
 
-    fn expulsion(&mut self, of: Suspension) -> Result<(), Fault> {
+    /// Prekeys are of agents, and of nobody who was suspended or revoked before.
+    fn agent_in_good_standing(&self, name: &PrincipalName) -> Result<(), Fault> {
+        if !self.keys.has(name) {
+            return Err(absent(format!("is about {name}, who was never created")));
+        }
+        if self.roles.contains_key(name) {
+            return Err(Fault::Wrong(format!("is about {name}, who is no agent")));
+        }
+        if self.expelled.contains(name) {
+            return Err(Fault::Wrong(format!("is about {name}, who was revoked")));
+        }
+        if self.suspended.contains(name) {
+            return Err(absent(format!("is about {name}, who was suspended")));
+        }
+        Ok(())
+    }
+
+    fn expulsion(&mut self, actor: &PrincipalName, of: Suspension) -> Result<(), Fault> {
         let name = of.principal;
-        if !self.keys.contains_key(&name) {
+        self.by_operator(actor, "revoke principals")?;
+        let of_owner = |roles: &BTreeSet<Role>| roles.contains(&Role::Owner);
+        if self.roles.contains_key(&name) && !self.roles.get(actor).is_some_and(of_owner) {
+            return Err(absent(format!(
+                "only an owner may revoke people; {actor} is none"
+            )));
+        }
+        if !self.keys.has(&name) {
             return Err(absent(format!("is about {name}, who was never created")));
         }
         if self.owner.as_ref() == Some(&name) {
@@ -360,9 +438,15 @@ impl RecordChecker {
         Ok(())
     }
 
-    fn suspension(&mut self, of: Suspension, begins: bool) -> Result<(), Fault> {
+    fn suspension(
+        &mut self,
+        actor: &PrincipalName,
+        of: Suspension,
+        begins: bool,
+    ) -> Result<(), Fault> {
         let name = of.principal;
-        if !self.keys.contains_key(&name) {
+        self.by_operator(actor, "suspend and resume principals")?;
+        if !self.keys.has(&name) {
             return Err(absent(format!("is about {name}, who was never created")));
         }
         if self.expelled.contains(&name) {
@@ -412,12 +496,27 @@ impl RecordChecker {
             let message = format!("delegates through {name}, who was suspended");
             return Err(absent(message));
         }
-        let mut signers = chain.iter().map(|hop| &hop.link.delegator);
-        if let Some(name) = signers.find(|name| !self.keys.contains_key(name)) {
-            let message = format!("is signed by {name}, who was never created");
-            return Err(absent(message));
+        let unknown = chain.iter().find(|hop| {
+            let link = &hop.link;
+            self.keys.of(&link.delegator, link.key_version).is_none()
+        });
+        if let Some(SignedLink { link, .. }) = unknown {
+            return Err(absent(format!(
+                "is signed by the key {} of {}, which never had it",
+                link.key_version, link.delegator
+            )));
         }
-        verify_chain(&chain, &|name| self.keys.get(name).cloned())
+        let ended = chain.iter().find(|hop| {
+            let link = &hop.link;
+            self.keys.is_revoked(&link.delegator, link.key_version)
+        });
+        if let Some(SignedLink { link, .. }) = ended {
+            return Err(Fault::Wrong(format!(
+                "delegates by {}, which the revoked key {} of {} signed",
+                link.id, link.key_version, link.delegator
+            )));
+        }
+        verify_chain(&chain, &|name, version| self.keys.of(name, version))
             .map_err(|error| creto_errors::chain(&error))?;
         self.links.insert(signed.link.id, signed);
         Ok(())
@@ -517,52 +616,6 @@ impl RecordChecker {
             )));
         }
         Ok(())
-    }
-}
-
-/// What is wrong with a record.
-enum Fault {
-    /// It contradicts itself, or what is there.
-    Wrong(String),
-    /// What it needs is not there, or was not undone.
-    Absent(String),
-}
-
-impl From<String> for Fault {
-    fn from(message: String) -> Self {
-        Self::Wrong(message)
-    }
-}
-
-const fn absent(message: String) -> Fault {
-    Fault::Absent(message)
-}
-
-/// Whether a record of the kind `unread` may hold what a record of `kind`, or a file at
-/// that path, needs.
-fn leans(kind: &str, unread: &str) -> bool {
-    let people = matches!(unread, "organization.created" | "principal.created");
-    let granted = unread == "delegation.granted";
-    match kind {
-        "delegation.granted" => people || granted || unread == "principal.resumed",
-        "delegation.refused" | "delegation.revoked" | "usage.settled" => granted,
-        "role.set" | SUBJECT_ERASED | PAYLOADS_EXPIRED => people || unread == "role.set",
-        "principal.revoked" => people,
-        "prekey.taken" => unread == "prekeys.published",
-        "principal.suspended" | "principal.resumed" => {
-            people || matches!(unread, "principal.suspended" | "principal.resumed")
-        }
-        _ => {
-            let family = |names: &[&str]| names.iter().any(|name| unread.starts_with(name));
-            let rules = family(&["limit.", "rate.", "policy."]);
-            if kind.starts_with(INVOICES) {
-                matches!(unread, "usage.settled" | "invoice.issued")
-            } else if kind.starts_with(POLICIES) {
-                rules
-            } else {
-                people || granted || rules || unread == "role.set"
-            }
-        }
     }
 }
 

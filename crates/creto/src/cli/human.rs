@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use creto_types::PrincipalName;
 
-use super::SuspendArgs;
+use super::{RevokeKeyArgs, SuspendArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum HumanCommand {
@@ -25,6 +25,8 @@ pub(crate) enum HumanCommand {
         reason: String,
     },
     /// Write a new credential for a person; every one before ends
+    ///
+    /// It is bound to a key only if one is named here, whatever the one before was.
     Credential {
         /// The person
         name: PrincipalName,
@@ -37,6 +39,10 @@ pub(crate) enum HumanCommand {
     Resume(SuspendArgs),
     /// End a person for ever, and everything delegated by it; the name stays taken
     Revoke(SuspendArgs),
+    /// Give a person another signing key; what the keys before signed stays valid
+    RotateKey(SuspendArgs),
+    /// End a signing key of a person for ever, and everything delegated with it
+    RevokeKey(RevokeKeyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +61,18 @@ pub(crate) struct HumanOut {
     /// How many seconds the credential is good for [default: as long as any may be]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) ttl_seconds: Option<u64>,
+    /// Bind it to the key with this thumbprint (RFC 7638): whoever uses it then proves to
+    /// have that key (DPoP), and it does not log in to the pages [default: bound to none]
+    #[arg(
+        long,
+        value_name = "THUMBPRINT",
+        conflicts_with = "bind_key",
+        allow_hyphen_values = true
+    )]
+    pub(crate) bind_jkt: Option<String>,
+    /// The same with the key in this file, as `creto agent key` wrote it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bind_key: Option<PathBuf>,
     /// The file to write; it must not exist
     #[arg(long, value_name = "FILE", required_unless_present = "stdout")]
     pub(crate) out: Option<PathBuf>,

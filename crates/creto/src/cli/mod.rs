@@ -23,7 +23,7 @@ pub(crate) use crypto::CryptoCommand;
 pub(crate) use human::{HumanCommand, HumanOut};
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
 pub(crate) use policy::{EvalArgs, ExplainArgs, PolicyCommand, ShadowCommand};
-pub(crate) use prekeys::{GenerateArgs, PrekeysCommand, TakeArgs};
+pub(crate) use prekeys::{GenerateArgs, PrekeysCommand, PublishArgs, TakeArgs};
 pub(crate) use secret::{SecretCommand, SecretLeaseArgs};
 pub(crate) use signing::{KeysArgs, SignArgs, VerifySignatureArgs};
 
@@ -250,6 +250,17 @@ pub(crate) enum AgentCommand {
     /// In effect at once, and not to be taken back: its tokens, its delegations and its
     /// sandboxes are refused from now on, and its name stays taken.
     Revoke(SuspendArgs),
+    /// Give an agent another signing key
+    ///
+    /// What it delegates and signs from now on is signed with the new one. What the keys
+    /// before signed stays valid until they are revoked: creto agent revoke-key NAME KID
+    RotateKey(SuspendArgs),
+    /// End a signing key of an agent for ever, and everything that it signed
+    ///
+    /// In effect at once, and not to be taken back: delegations by it and everything below
+    /// them, its signatures and its prekeys are refused from now on. Give the agent another
+    /// key first, and let it delegate again what is to go on.
+    RevokeKey(RevokeKeyArgs),
     /// Make a key that a token can be bound to, so that it is of no use without it
     ///
     /// Whoever will use the token makes the key, keeps the file, and tells the thumbprint
@@ -283,6 +294,18 @@ pub(crate) struct SuspendArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RevokeKeyArgs {
+    /// Whose key
+    pub(crate) name: PrincipalName,
+    /// Its thumbprint, as `creto agent keys` shows it
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) kid: String,
+    /// Why; it is kept in the log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct TokenArgs {
     /// The delegation it acts under, for example lnk_0192...; its delegatee is the agent
     pub(crate) delegation: String,
@@ -295,7 +318,12 @@ pub(crate) struct TokenArgs {
     pub(crate) instance: Option<String>,
     /// Bind it to the key with this thumbprint (RFC 7638): whoever uses it then proves to
     /// have that key (DPoP)
-    #[arg(long, value_name = "THUMBPRINT", conflicts_with = "bind_key")]
+    #[arg(
+        long,
+        value_name = "THUMBPRINT",
+        conflicts_with = "bind_key",
+        allow_hyphen_values = true
+    )]
     pub(crate) bind_jkt: Option<String>,
     /// The same with the key in this file, as `creto agent key` wrote it
     #[arg(long, value_name = "FILE")]
@@ -461,4 +489,23 @@ pub(crate) enum InvoiceCommand {
         /// The invoice, for example inv_0192...
         invoice: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One thumbprint in 64 begins with a hyphen.
+    #[test]
+    fn a_thumbprint_may_begin_with_a_hyphen() {
+        let token = "creto agent token lnk_1 --stdout --bind-jkt -4Zx";
+        let key = "creto agent revoke-key planner -4Zx --reason leaked";
+        let human = "creto human revoke-key alice -4Zx --reason leaked";
+        let person = "creto human create alice --role operator --stdout --bind-jkt -4Zx";
+        let credential = "creto human credential alice --stdout --bind-jkt -4Zx";
+        for words in [token, key, human, person, credential] {
+            let parsed = Cli::try_parse_from(words.split(' '));
+            assert!(parsed.is_ok(), "{words}: {:?}", parsed.err());
+        }
+    }
 }

@@ -9,8 +9,15 @@ pub(crate) enum PrekeysCommand {
     /// Make prekeys of the agent whose credential this is, and publish them
     ///
     /// The private halves go to a new file that nobody else may read, and nowhere else. It
-    /// is written first: a prekey is never published whose private half is not there.
+    /// is written first: a prekey is never published whose private half is not there. It is
+    /// removed again when nothing was published, and kept when a human has to approve first or
+    /// when it is not known: `creto prekeys publish` goes on with it.
     Generate(GenerateArgs),
+    /// Publish the prekeys of a file that `creto prekeys generate` kept
+    ///
+    /// What was published before is never published again, so that it does no harm to ask
+    /// once more. The file stays as it is.
+    Publish(PublishArgs),
     /// Show how many are left, and by which algorithm to make new ones
     Left {
         /// To people: the SPIFFE id of the agent [default: the agent itself]
@@ -37,7 +44,14 @@ pub(crate) struct GenerateArgs {
     /// X-Wing, ML-KEM-768 or ML-KEM-1024 [default: the one the server has for new keys]
     #[arg(long, value_name = "NAME")]
     pub(crate) algorithm: Option<String>,
-    /// The grant of an approved request
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PublishArgs {
+    /// The file of the private halves
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keys: PathBuf,
+    /// The grant of an approved request, which is for these prekeys alone
     #[arg(long, value_name = "GRANT")]
     pub(crate) grant: Option<String>,
 }

@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use creto_crypto::HashAlgorithm;
 
 #[derive(Debug, Args)]
 pub(crate) struct SignArgs {
-    /// The file to sign, of at most 16 KiB [default: standard input]
+    /// The file to sign, of at most 16 KiB unless its digest is [default: standard input]
     pub(crate) file: Option<PathBuf>,
+    /// Sign the digest of the file, which may then have any length and stays here: sha-256,
+    /// sha-384, sha-512, sha3-256 or blake3, as far as the server accepts it
+    #[arg(long, value_name = "FUNCTION")]
+    pub(crate) digest: Option<HashAlgorithm>,
     /// What the signature is for: a-z, 0-9, `-`, `_`, `.`; it is signed, too
     #[arg(long, value_name = "NAME")]
     pub(crate) purpose: String,

@@ -6,7 +6,7 @@ use creto_client::{Client, ProofKey, encode};
 use serde_json::{Map, Value, json};
 
 use super::handed;
-use crate::cli::{AgentCommand, RunArgs, SuspendArgs, TokenArgs};
+use crate::cli::{AgentCommand, RevokeKeyArgs, RunArgs, SuspendArgs, TokenArgs};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::output::{Reply, at, fields, instant, printable, table};
@@ -72,6 +72,8 @@ pub(crate) fn run(context: &Context, command: AgentCommand) -> Result<Reply, Cli
             let answer = change_standing(&client, &args, "revoke")?;
             Ok(Reply::new(revoked("agent", &answer), answer))
         }
+        AgentCommand::RotateKey(args) => rotate_key(&client, &args, "agent"),
+        AgentCommand::RevokeKey(args) => revoke_key(&client, &args, "agent"),
         AgentCommand::Token(args) => token(&client, &args),
         AgentCommand::Run(args) => run_program(&client, args),
     }
@@ -123,6 +125,45 @@ pub(crate) fn revoked(kind: &str, answer: &Value) -> String {
     ])
 }
 
+pub(crate) fn rotate_key(
+    client: &Client,
+    args: &SuspendArgs,
+    kind: &str,
+) -> Result<Reply, CliError> {
+    let answer = change_standing(client, args, "keys/rotate")?;
+    let text = format!(
+        "{}\nWhat the keys before signed stays valid until: creto {kind} revoke-key {} KID --reason TEXT\n",
+        fields(&[
+            (kind, at(&answer, "/principal")),
+            ("key", at(&answer, "/kid")),
+            ("algorithm", at(&answer, "/alg")),
+            ("version", at(&answer, "/version")),
+            ("since", instant(&answer, "/at")),
+            ("leaf", at(&answer, "/leaf")),
+        ]),
+        args.name
+    );
+    Ok(Reply::new(text, answer))
+}
+
+pub(crate) fn revoke_key(
+    client: &Client,
+    args: &RevokeKeyArgs,
+    kind: &str,
+) -> Result<Reply, CliError> {
+    let path = format!("/v1/principals/{}/keys/revoke", encode(args.name.as_str()));
+    let body = json!({ "kid": args.kid, "reason": args.reason });
+    let answer = client.post(&path, &body)?;
+    let text = fields(&[
+        (kind, at(&answer, "/principal")),
+        ("key", at(&answer, "/kid")),
+        ("version", at(&answer, "/version")),
+        ("revoked", instant(&answer, "/revoked_at")),
+        ("leaf", at(&answer, "/leaf")),
+    ]);
+    Ok(Reply::new(text, answer))
+}
+
 /// Asks no server: the key is nobody else's business.
 fn key(out: &Path) -> Result<Reply, CliError> {
     handed::must_be_new(Some(out))?;
@@ -139,6 +180,17 @@ fn key(out: &Path) -> Result<Reply, CliError> {
     Ok(Reply::new(text, json!({ "file": out, "jkt": jkt })))
 }
 
+/// What a token is to be bound to: the key in a file, or the one that is named.
+pub(super) fn thumbprint(
+    key: Option<&Path>,
+    jkt: Option<&str>,
+) -> Result<Option<String>, CliError> {
+    match key {
+        Some(path) => Ok(Some(ProofKey::from_file(path)?.thumbprint().to_string())),
+        None => Ok(jkt.map(str::to_owned)),
+    }
+}
+
 fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {
     handed::must_be_new(args.out.as_deref())?;
     let mut body = json!({ "delegation": args.delegation });
@@ -148,10 +200,7 @@ fn token(client: &Client, args: &TokenArgs) -> Result<Reply, CliError> {
     if let (Some(instance), Value::Object(fields)) = (&args.instance, &mut body) {
         fields.insert("instance".to_owned(), json!(instance));
     }
-    let jkt = match &args.bind_key {
-        Some(path) => Some(ProofKey::from_file(path)?.thumbprint().to_string()),
-        None => args.bind_jkt.clone(),
-    };
+    let jkt = thumbprint(args.bind_key.as_deref(), args.bind_jkt.as_deref())?;
     if let (Some(jkt), Value::Object(fields)) = (jkt, &mut body) {
         fields.insert("jkt".to_owned(), json!(jkt));
     }

@@ -1,6 +1,7 @@
 //! What is handed out once: a token, a credential, a key. It goes to a new file that
 //! nobody but its owner reads, or to standard output.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -53,7 +54,8 @@ pub(crate) fn token(
     Ok(Reply::new(fields(&rows), answer))
 }
 
-/// A new file that nobody but its owner can ever read.
+/// A new file that nobody but its owner can ever read. On return it is there whatever
+/// happens to the machine: its content and its name.
 pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), CliError> {
     std::fs::OpenOptions::new()
         .write(true)
@@ -63,7 +65,28 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), CliError> {
         .and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.write_all(b"\n")?;
-            file.sync_all()
+            file.sync_all()?;
+            File::open(directory_of(path))?.sync_all()
         })
         .map_err(file_error("write", path))
+}
+
+/// Where a file's name stands.
+fn directory_of(path: &Path) -> &Path {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or_else(|| Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_working_directory_has_its_name_there() {
+        for (path, directory) in [("a", "."), ("./a", "."), ("b/a", "b"), ("/a", "/")] {
+            assert_eq!(directory_of(Path::new(path)), Path::new(directory));
+        }
+    }
 }

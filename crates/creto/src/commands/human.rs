@@ -3,7 +3,7 @@
 use creto_client::encode;
 use serde_json::{Value, json};
 
-use super::agent::{change_standing, changed, revoked};
+use super::agent::{change_standing, changed, revoke_key, revoked, rotate_key, thumbprint};
 use super::handed;
 use crate::cli::{HumanCommand, HumanOut};
 use crate::context::Context;
@@ -16,7 +16,7 @@ pub(crate) fn run(context: &Context, command: HumanCommand) -> Result<Reply, Cli
         HumanCommand::Create(args) => {
             handed::must_be_new(args.to.out.as_deref())?;
             let mut body = json!({ "name": args.name, "role": args.role.as_str() });
-            lasting(&mut body, &args.to);
+            ask(&mut body, &args.to)?;
             credential(client.post("/v1/humans", &body)?, &args.to)
         }
         HumanCommand::Role { name, role, reason } => {
@@ -35,7 +35,7 @@ pub(crate) fn run(context: &Context, command: HumanCommand) -> Result<Reply, Cli
             handed::must_be_new(to.out.as_deref())?;
             let path = format!("/v1/humans/{}/credential", encode(name.as_str()));
             let mut body = json!({});
-            lasting(&mut body, &to);
+            ask(&mut body, &to)?;
             credential(client.post(&path, &body)?, &to)
         }
         HumanCommand::Suspend(args) => {
@@ -50,16 +50,24 @@ pub(crate) fn run(context: &Context, command: HumanCommand) -> Result<Reply, Cli
             let answer = change_standing(&client, &args, "revoke")?;
             Ok(Reply::new(revoked("human", &answer), answer))
         }
+        HumanCommand::RotateKey(args) => rotate_key(&client, &args, "human"),
+        HumanCommand::RevokeKey(args) => revoke_key(&client, &args, "human"),
     }
 }
 
-fn lasting(body: &mut Value, to: &HumanOut) {
-    if let (Some(ttl), Value::Object(fields)) = (to.ttl_seconds, body) {
+/// For how long, and bound to what.
+fn ask(body: &mut Value, to: &HumanOut) -> Result<(), CliError> {
+    if let (Some(ttl), Value::Object(fields)) = (to.ttl_seconds, &mut *body) {
         fields.insert("ttl_seconds".to_owned(), json!(ttl));
     }
+    let jkt = thumbprint(to.bind_key.as_deref(), to.bind_jkt.as_deref())?;
+    if let (Some(jkt), Value::Object(fields)) = (jkt, body) {
+        fields.insert("jkt".to_owned(), json!(jkt));
+    }
+    Ok(())
 }
 
 fn credential(answer: Value, to: &HumanOut) -> Result<Reply, CliError> {
-    let whose = [("human", "/name"), ("role", "/role")];
+    let whose = [("human", "/name"), ("role", "/role"), ("bound to", "/jkt")];
     handed::token(answer, to.out.as_deref(), &whose, "credential")
 }

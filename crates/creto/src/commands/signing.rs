@@ -7,6 +7,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_client::{Client, encode};
+use creto_crypto::{Digest, HashAlgorithm, Hasher};
 use creto_nhi::{MAX_SIGNED_LEN, PublicKeys, SignedStatement, StatementError};
 use serde_json::{Value, json};
 
@@ -21,10 +22,15 @@ const KEYS: &str = "keys of `creto agent keys`";
 
 pub(crate) fn sign(context: &Context, args: &SignArgs) -> Result<Reply, CliError> {
     must_be_new(args.out.as_deref())?;
-    let message = message(args.file.as_deref())?;
+    let file = args.file.as_deref();
+    let (digest, message) = match args.digest {
+        Some(algorithm) => (Some(digest(algorithm, file)?), None),
+        None => (None, Some(URL_SAFE_NO_PAD.encode(message(file)?))),
+    };
     let body = json!({
         "purpose": args.purpose,
-        "message": URL_SAFE_NO_PAD.encode(message),
+        "message": message,
+        "digest": digest,
         "grant": args.grant,
     });
     let answer = context.client()?.post("/v1/signatures", &body)?;
@@ -69,10 +75,17 @@ pub(crate) fn keys(client: &Client, args: &KeysArgs) -> Result<Reply, CliError> 
         ("suspended", at(&answer, "/suspended")),
         ("revoked", at(&answer, "/revoked")),
     ]);
-    let keys = answer.pointer("/keys").and_then(Value::as_array);
-    for key in keys.into_iter().flatten() {
-        let shown = fields(&[("key", at(key, "/kid")), ("algorithm", at(key, "/alg"))]);
-        text.push_str(&shown);
+    for list in ["/keys", "/revoked_keys"] {
+        let keys = answer.pointer(list).and_then(Value::as_array);
+        for key in keys.into_iter().flatten() {
+            text.push('\n');
+            text.push_str(&fields(&[
+                ("key", at(key, "/kid")),
+                ("algorithm", at(key, "/alg")),
+                ("state", at(key, "/state")),
+                ("since", instant(key, "/since")),
+            ]));
+        }
     }
     if let Some(path) = &args.out {
         write_new(path, &format!("{answer:#}\n"))?;
@@ -88,10 +101,15 @@ fn known_keys(client: &Client, spiffe_id: &str) -> Result<Value, CliError> {
 
 pub(crate) fn verify(context: &Context, args: &VerifySignatureArgs) -> Result<Reply, CliError> {
     let signed: SignedStatement = read_json(&args.signature, "a signature of `creto sign`")?;
-    let message = message(args.file.as_deref())?;
     let client = || context.client();
     let (keys, found) = keys_of(args.keys.as_deref(), &args.signer, client)?;
-    check(&signed, &keys, &message, args).map_err(CliError::server)?;
+    expected(&signed, args).map_err(CliError::server)?;
+    let file = args.file.as_deref();
+    let checked = match &signed.digest {
+        Some(named) => keys.verify_digest(&signed, &digest(named.algorithm(), file)?),
+        None => keys.verify(&signed, &message(file)?),
+    };
+    checked.map_err(CliError::server)?;
     let document = json!({
         "valid": true,
         "signer": signed.signer,
@@ -99,6 +117,7 @@ pub(crate) fn verify(context: &Context, args: &VerifySignatureArgs) -> Result<Re
         "signed_at": signed.signed_at,
         "kid": signed.kid,
         "algorithm": signed.signature.algorithm(),
+        "digest": signed.digest,
         "suspended": found.pointer("/suspended"),
         "revoked": found.pointer("/revoked"),
     });
@@ -109,6 +128,7 @@ pub(crate) fn verify(context: &Context, args: &VerifySignatureArgs) -> Result<Re
         ("signed", instant(&document, "/signed_at")),
         ("key", at(&document, "/kid")),
         ("algorithm", at(&document, "/algorithm")),
+        ("digest", at(&document, "/digest")),
         ("suspended", at(&document, "/suspended")),
         ("revoked", at(&document, "/revoked")),
     ]);
@@ -137,12 +157,7 @@ pub(crate) fn keys_of(
 }
 
 /// Of whom and for what comes first: a good signature of somebody else is none.
-fn check(
-    signed: &SignedStatement,
-    keys: &PublicKeys,
-    message: &[u8],
-    args: &VerifySignatureArgs,
-) -> Result<(), StatementError> {
+fn expected(signed: &SignedStatement, args: &VerifySignatureArgs) -> Result<(), StatementError> {
     let expected = &args.signer;
     let instance = signed.signer.strip_prefix(expected.as_str());
     if !instance.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
@@ -157,7 +172,27 @@ fn check(
             expected: args.purpose.clone(),
         });
     }
-    keys.verify(signed, message)
+    Ok(())
+}
+
+/// What is signed in the place of a message of any length.
+fn digest(algorithm: HashAlgorithm, file: Option<&Path>) -> Result<Digest, CliError> {
+    let mut hasher = Hasher::new(algorithm);
+    let (path, read) = match file {
+        Some(path) => {
+            let mut file = File::open(path).map_err(file_error("read", path))?;
+            (path, std::io::copy(&mut file, &mut hasher))
+        }
+        None => {
+            let mut input = std::io::stdin().lock();
+            (
+                Path::new("standard input"),
+                std::io::copy(&mut input, &mut hasher),
+            )
+        }
+    };
+    read.map_err(file_error("read", path))?;
+    Ok(hasher.finish())
 }
 
 /// What is signed: more than a server takes, so that it is the server that says what is

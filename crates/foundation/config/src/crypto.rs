@@ -16,6 +16,8 @@ pub struct CryptoSection {
     pub sealing: AlgorithmsSection,
     /// `[crypto.kem]`: prekeys, by which others agree on a secret with an agent.
     pub kem: AlgorithmsSection,
+    /// `[crypto.digests]`: digests that agents have signed, and those of what they sign.
+    pub digests: AlgorithmsSection,
 }
 
 /// The algorithms of one kind.

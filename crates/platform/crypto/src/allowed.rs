@@ -79,7 +79,7 @@ pub struct AllowedAlgorithms {
 }
 
 /// Composite signatures, and Ed25519 where a format outside asks for it; X-Wing for
-/// secrets, and ML-KEM-768 alone beside it; the rest one each.
+/// secrets, and ML-KEM-768 alone beside it; SHA-2 for digests; the rest one each.
 impl Default for AllowedAlgorithms {
     fn default() -> Self {
         Self {
@@ -96,7 +96,14 @@ impl Default for AllowedAlgorithms {
                 new: KemAlgorithm::XWing,
                 accepted: vec![KemAlgorithm::XWing, KemAlgorithm::MlKem768],
             },
-            hash: Allowed::only(HashAlgorithm::Sha256),
+            hash: Allowed {
+                new: HashAlgorithm::Sha256,
+                accepted: vec![
+                    HashAlgorithm::Sha256,
+                    HashAlgorithm::Sha384,
+                    HashAlgorithm::Sha512,
+                ],
+            },
         }
     }
 }

@@ -29,6 +29,12 @@ pub enum CryptoError {
         /// The kind of object.
         what: &'static str,
     },
+    /// A text is no digest that names its function.
+    #[error(
+        "a digest is the name of its function, `:` and as many lower-case hexadecimal digits as \
+         it gives"
+    )]
+    DigestForm,
     /// Key and object are of two algorithms.
     #[error("algorithm mismatch: expected {expected}, got {got}")]
     AlgorithmMismatch {
@@ -110,6 +116,7 @@ impl Classify for CryptoError {
             | Self::OpenFailed => Class::Security,
             Self::Malformed { .. }
             | Self::Encoding { .. }
+            | Self::DigestForm
             | Self::UnknownAlgorithm { .. }
             | Self::WrappingKeyMissing { .. }
             | Self::DerivedKeyTooLong { .. }
@@ -124,6 +131,7 @@ impl Classify for CryptoError {
             Self::SignatureInvalid => "signature_invalid",
             Self::Malformed { .. } => "malformed_crypto_object",
             Self::Encoding { .. } => "invalid_base64url",
+            Self::DigestForm => "digest_malformed",
             Self::AlgorithmMismatch { .. } => "algorithm_mismatch",
             Self::UnknownAlgorithm { .. } => "unknown_algorithm",
             Self::AlgorithmNotAllowed { .. } => "algorithm_not_allowed",

@@ -1,11 +1,14 @@
 //! SHA-2 (FIPS 180-4), SHA3-256 (FIPS 202) and BLAKE3.
 
 use std::fmt;
+use std::io;
+use std::str::FromStr;
 
 use aws_lc_rs::digest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use subtle::ConstantTimeEq;
 
+use crate::CryptoError;
 use crate::algorithm::named;
 
 /// A hash function.
@@ -65,17 +68,81 @@ pub struct Digest {
     bytes: Box<[u8]>,
 }
 
-impl Digest {
-    pub(crate) fn of(algorithm: HashAlgorithm, data: &[u8]) -> Self {
-        let aws_lc = |function| Box::from(digest::digest(function, data).as_ref());
-        let bytes = match algorithm {
+/// A digest of data that comes in parts.
+pub struct Hasher {
+    algorithm: HashAlgorithm,
+    state: State,
+}
+
+enum State {
+    AwsLc(digest::Context),
+    Blake3(Box<blake3::Hasher>),
+}
+
+impl Hasher {
+    /// Of no data yet.
+    #[must_use]
+    pub fn new(algorithm: HashAlgorithm) -> Self {
+        let aws_lc = |function| State::AwsLc(digest::Context::new(function));
+        let state = match algorithm {
             HashAlgorithm::Sha256 => aws_lc(&digest::SHA256),
             HashAlgorithm::Sha384 => aws_lc(&digest::SHA384),
             HashAlgorithm::Sha512 => aws_lc(&digest::SHA512),
             HashAlgorithm::Sha3_256 => aws_lc(&digest::SHA3_256),
-            HashAlgorithm::Blake3 => Box::from(blake3::hash(data).as_bytes().as_slice()),
+            HashAlgorithm::Blake3 => State::Blake3(Box::new(blake3::Hasher::new())),
         };
-        Self { algorithm, bytes }
+        Self { algorithm, state }
+    }
+
+    /// The next part.
+    pub fn update(&mut self, part: &[u8]) {
+        match &mut self.state {
+            State::AwsLc(context) => context.update(part),
+            State::Blake3(hasher) => {
+                hasher.update(part);
+            }
+        }
+    }
+
+    /// Of all parts.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        let bytes = match self.state {
+            State::AwsLc(context) => Box::from(context.finish().as_ref()),
+            State::Blake3(hasher) => Box::from(hasher.finalize().as_bytes().as_slice()),
+        };
+        Digest {
+            algorithm: self.algorithm,
+            bytes,
+        }
+    }
+}
+
+/// What is written is the next part. It never fails.
+impl io::Write for Hasher {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        self.update(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hasher({})", self.algorithm)
+    }
+}
+
+impl Digest {
+    /// Of the bytes.
+    #[must_use]
+    pub fn of(algorithm: HashAlgorithm, data: &[u8]) -> Self {
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(data);
+        hasher.finish()
     }
 
     /// The function.
@@ -105,6 +172,38 @@ impl fmt::Display for Digest {
         self.bytes
             .iter()
             .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Exactly what is displayed, so that one digest has one text.
+impl FromStr for Digest {
+    type Err = CryptoError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, digits) = text.split_once(':').ok_or(CryptoError::DigestForm)?;
+        let algorithm: HashAlgorithm = name.parse()?;
+        let lower = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+        if digits.len() != 2 * algorithm.output_len() || !digits.bytes().all(lower) {
+            return Err(CryptoError::DigestForm);
+        }
+        let bytes = hex::decode(digits).map_err(|_| CryptoError::DigestForm)?;
+        Ok(Self {
+            algorithm,
+            bytes: bytes.into(),
+        })
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -176,10 +275,41 @@ mod tests {
             let digest = Digest::of(algorithm, b"abc");
             assert_eq!(digest.to_string(), format!("{algorithm}:{expected}"));
             assert_eq!(digest.as_bytes().len(), algorithm.output_len());
+            let mut parts = Hasher::new(algorithm);
+            for part in [b"a".as_slice(), b"", b"bc"] {
+                parts.update(part);
+            }
+            assert_eq!(parts.finish(), digest);
+            assert_eq!(digest.to_string().parse(), Ok(digest.clone()));
+            let json = serde_json::to_value(&digest).unwrap();
+            assert_eq!(json, digest.to_string());
+            assert_eq!(serde_json::from_value::<Digest>(json).unwrap(), digest);
         }
         assert_eq!(
             sha3_256(&[b"a", b"", b"bc"]),
             Digest::of(HashAlgorithm::Sha3_256, b"abc").as_bytes()
+        );
+    }
+
+    #[test]
+    fn a_digest_has_one_text() {
+        let good = Digest::of(HashAlgorithm::Sha256, b"abc").to_string();
+        for wrong in [
+            good.to_uppercase(),
+            good.replace("sha-256:", "sha-256:A"),
+            good.replace("ba78", "BA78"),
+            good.replace("sha-256", "sha-384"),
+            format!("{good}00"),
+            good.replace(':', ""),
+            String::new(),
+        ] {
+            assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
+        }
+        assert_eq!(
+            "md5:00".parse::<Digest>(),
+            Err(CryptoError::UnknownAlgorithm {
+                name: "md5".to_owned()
+            })
         );
     }
 

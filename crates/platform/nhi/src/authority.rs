@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use creto_types::{PrincipalName, Timestamp};
 use parking_lot::Mutex;
 
-use crate::{Hop, LinkStatus, Role};
+use crate::link::Ended;
+use crate::{Hop, Role};
 
 /// Counts how often authority ended or came back in one organization. Shared by
 /// every identity of it.
@@ -77,11 +78,12 @@ impl Authority {
 #[derive(Debug)]
 pub struct Standing {
     principal: PrincipalName,
-    /// Whether it was revoked; of a link there is nothing in it but the name.
-    ended: LinkStatus,
+    ended: Ended,
     suspended: AtomicBool,
     since: Mutex<Option<Timestamp>>,
     role: Mutex<Option<Role>>,
+    /// How often a human's credentials were superseded in this process.
+    supersessions: AtomicU64,
 }
 
 impl Standing {
@@ -90,10 +92,11 @@ impl Standing {
     pub fn good(principal: PrincipalName) -> Self {
         Self {
             principal,
-            ended: LinkStatus::active(),
+            ended: Ended::default(),
             suspended: AtomicBool::new(false),
             since: Mutex::new(None),
             role: Mutex::new(None),
+            supersessions: AtomicU64::new(0),
         }
     }
 
@@ -126,18 +129,18 @@ impl Standing {
     /// [`crate::Nhi::revoke_principal`] returns, for ever.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
-        self.ended.is_revoked()
+        self.ended.is_so()
     }
 
     /// When the principal was revoked. `None` for one that was only as long as the
     /// store has not told.
     #[must_use]
     pub fn revoked_at(&self) -> Option<Timestamp> {
-        self.ended.revoked_at()
+        self.ended.at()
     }
 
     pub(crate) fn revoke(&self, at: Timestamp) {
-        self.ended.revoke(at);
+        self.ended.end(at);
     }
 
     /// Revoked from now on; since when is still to be told.
@@ -161,6 +164,16 @@ impl Standing {
 
     pub(crate) fn set_role(&self, role: Option<Role>) {
         *self.role.lock() = role;
+    }
+
+    pub(crate) fn supersessions(&self) -> u64 {
+        self.supersessions.load(Ordering::SeqCst)
+    }
+
+    /// Another epoch of the human's credentials began: no token of the one before holds.
+    /// Changed together with the epoch, under the registry's lock.
+    pub(crate) fn supersede(&self) {
+        self.supersessions.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn suspend(&self, at: Timestamp) {

@@ -6,17 +6,17 @@ use creto_types::{PrincipalName, Quantity};
 
 use crate::error::{ChainError, EscalationError};
 use crate::link::MAX_RIGHTS;
-use crate::{Budget, DelegationLink, Hop, LinkId, NhiError, SignedLink, verify_link};
+use crate::{Budget, DelegationLink, Hop, KeyVersion, LinkId, NhiError, SignedLink, verify_link};
 
 /// Verifies a chain, root first, from public data alone: every link is signed by
 /// its delegator, continues the one before it, and holds at most what that one
 /// holds in rights, time, depth and budget.
 ///
-/// Whether the first delegator is a human, and whether a link was revoked or has
-/// expired by some instant, is not in the links; that is for the caller.
+/// Whether the first delegator is a human, and whether a link or a key was revoked or a
+/// link has expired by some instant, is not in the links; that is for the caller.
 pub fn verify_chain(
     links: &[SignedLink],
-    key_of: &dyn Fn(&PrincipalName) -> Option<VerifyingKey>,
+    key_of: &dyn Fn(&PrincipalName, KeyVersion) -> Option<VerifyingKey>,
 ) -> Result<(), ChainError> {
     if links.is_empty() {
         return Err(ChainError::Empty);
@@ -24,9 +24,11 @@ pub fn verify_chain(
     let mut above: Vec<&DelegationLink> = Vec::with_capacity(links.len());
     for signed in links {
         check_link(&signed.link, &above)?;
-        let key = key_of(&signed.link.delegator).ok_or_else(|| ChainError::UnknownKey {
-            link: signed.link.id,
-            delegator: signed.link.delegator.clone(),
+        let key = key_of(&signed.link.delegator, signed.link.key_version).ok_or_else(|| {
+            ChainError::UnknownKey {
+                link: signed.link.id,
+                delegator: signed.link.delegator.clone(),
+            }
         })?;
         verify_link(signed, &key)?;
         above.push(&signed.link);

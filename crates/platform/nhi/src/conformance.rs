@@ -7,6 +7,7 @@
 
 mod expulsions;
 mod prekeys;
+mod principal_keys;
 mod secrets;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub async fn all(store: Arc<dyn NhiStore>) {
     expulsions::run(&world, acme, other).await;
     roles(&world, acme, other).await;
     ended_above(&world, acme).await;
+    principal_keys::run(&world, acme, other).await;
     rotations(&world, acme, other).await;
     secrets::run(&world, other).await;
     prekeys::run(&world, other).await;

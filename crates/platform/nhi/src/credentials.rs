@@ -12,7 +12,7 @@ use creto_types::{Commit, Id, IdKind, OrgId, PrincipalName, Receipt, StoreError,
 
 use crate::ports::StoredEpoch;
 use crate::service::{Inner, to_completion};
-use crate::{AgentIdentity, Nhi, NhiError};
+use crate::{AgentIdentity, Nhi, NhiError, TokenEnds};
 
 /// The kind of [`EpochId`].
 #[derive(Debug)]
@@ -96,22 +96,29 @@ impl Inner {
         match last {
             Some(stored) => registry.begin_epoch(stored),
             None => {
-                if let Some(state) = registry.orgs.get_mut(&org) {
-                    state.epochs.remove(&human);
+                if let Some(state) = registry.orgs.get_mut(&org)
+                    && state.epochs.remove(&human).is_some()
+                    && let Some(entry) = state.principals.get(&human)
+                {
+                    entry.standing.supersede();
                 }
                 Ok(())
             }
         }
     }
 
-    /// Whether a token of this epoch still counts for this human.
+    /// What ends a token of this epoch of this human, if it still counts.
     pub(crate) fn check_epoch(
         &self,
         human: &AgentIdentity,
         epoch: Option<EpochId>,
-    ) -> Result<(), NhiError> {
+        ends: TokenEnds,
+    ) -> Result<TokenEnds, NhiError> {
         let registry = self.registry.read();
-        let current = registry.org(human.org)?.epochs.get(&human.name);
+        let state = registry.org(human.org)?;
+        // Both under one lock, so that they are of one moment.
+        let current = state.epochs.get(&human.name);
+        let supersessions = state.principal(&human.name)?.standing.supersessions();
         match current {
             Some(current) if epoch != Some(current.id) => {
                 Err(NhiError::TokenSuperseded { at: current.since })
@@ -119,7 +126,7 @@ impl Inner {
             None if epoch.is_some() => Err(NhiError::InvalidToken {
                 why: "it is newer than what is stored about its subject",
             }),
-            _ => Ok(()),
+            _ => Ok(ends.superseded_after(supersessions)),
         }
     }
 }

@@ -5,7 +5,9 @@ use creto_crypto::CryptoError;
 use creto_errors::{Class, Classify};
 use creto_types::{CanonicalError, OrgId, PrincipalName, StoreError, Timestamp};
 
-use crate::{Budget, DpopError, IdentityError, InstanceName, LinkId, Right};
+use crate::{
+    Budget, DpopError, IdentityError, InstanceName, KeyVersion, LinkId, MAX_PRINCIPAL_KEYS, Right,
+};
 
 /// A link asks for more than the link above it holds. Each names both values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -176,7 +178,7 @@ pub enum NhiError {
         /// What it has to be.
         why: String,
     },
-    /// A key that was given cannot be used.
+    /// A key or a digest that was given cannot be used.
     #[error("`{field}`: {why}")]
     KeyRefused {
         /// The field of the request.
@@ -275,6 +277,36 @@ pub enum NhiError {
         /// Who.
         name: PrincipalName,
     },
+    /// No such key of this principal.
+    #[error("`{name}` has no key {key}")]
+    UnknownKey {
+        /// Whose.
+        name: PrincipalName,
+        /// Which: its version or thumbprint.
+        key: String,
+    },
+    /// It was revoked before.
+    #[error("the key {version} of `{name}` is already revoked")]
+    KeyAlreadyRevoked {
+        /// Whose.
+        name: PrincipalName,
+        /// Which.
+        version: KeyVersion,
+    },
+    /// What its keys signed is verified by all of them, for ever.
+    #[error("`{name}` had {MAX_PRINCIPAL_KEYS} keys; there are no more")]
+    TooManyKeys {
+        /// Whose.
+        name: PrincipalName,
+    },
+    /// What a revoked key signed, or would sign, holds for nobody.
+    #[error("the key {version} of `{name}` was revoked; what it signed holds no more")]
+    SigningKeyRevoked {
+        /// Whose.
+        name: PrincipalName,
+        /// Which.
+        version: KeyVersion,
+    },
     /// An organization always has an owner.
     #[error("`{name}` founded the organization and stays its owner")]
     OwnerKeepsRole {
@@ -369,10 +401,14 @@ impl Classify for NhiError {
             | Self::OwnerNotSuspended { .. }
             | Self::PrincipalAlreadyRevoked { .. }
             | Self::OwnerNotRevoked { .. }
+            | Self::UnknownKey { .. }
+            | Self::KeyAlreadyRevoked { .. }
+            | Self::TooManyKeys { .. }
             | Self::OwnerKeepsRole { .. }
             | Self::IssuerInUse { .. }
             | Self::TrustDomainChanged { .. } => Class::Permanent,
             Self::NotHuman { .. }
+            | Self::SigningKeyRevoked { .. }
             | Self::ParentNotHeld { .. }
             | Self::DelegationLoops { .. }
             | Self::InstanceBound { .. }
@@ -410,6 +446,10 @@ impl Classify for NhiError {
             Self::OwnerNotSuspended { .. } => "owner_not_suspended",
             Self::PrincipalAlreadyRevoked { .. } => "principal_already_revoked",
             Self::OwnerNotRevoked { .. } => "owner_not_revoked",
+            Self::UnknownKey { .. } => "unknown_key",
+            Self::KeyAlreadyRevoked { .. } => "key_already_revoked",
+            Self::TooManyKeys { .. } => "too_many_keys",
+            Self::SigningKeyRevoked { .. } => "signing_key_revoked",
             Self::InstanceBound { .. } => "instance_bound",
             Self::OwnerKeepsRole { .. } => "owner_keeps_role",
             Self::IssuerInUse { .. } => "issuer_in_use",

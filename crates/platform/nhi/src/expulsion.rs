@@ -70,7 +70,7 @@ impl Nhi {
 
 impl Inner {
     /// Takes over what the store knows of a principal's revocation.
-    async fn learn_expulsion(&self, org: OrgId, standing: &Standing) {
+    pub(crate) async fn learn_expulsion(&self, org: OrgId, standing: &Standing) {
         let Ok(snapshot) = self.store.load().await else {
             return standing.kill();
         };

@@ -8,6 +8,9 @@
 //! one, the label is the context as well.
 
 use creto_crypto::{CryptoError, Signature, Signer, VerifyingKey};
+use creto_types::Timestamp;
+use serde::Deserialize as _;
+use serde::de::{Deserializer, Error as _, Unexpected};
 
 /// The bytes that are signed.
 pub(crate) fn frame(label: &str, fields: &[&[u8]]) -> Vec<u8> {
@@ -43,6 +46,20 @@ pub(crate) fn verify(
     signature: &Signature,
 ) -> Result<(), CryptoError> {
     key.verify(context(key, label), &frame(label, fields), signature)
+}
+
+/// Reads an instant that is a field of a frame. RFC 3339 has many texts for one instant,
+/// and it is the text that is signed: any other than the one that is signed here is refused,
+/// so that nobody alters a document whose signature holds all the same.
+pub(crate) fn instant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let instant: Option<Timestamp> = text.parse().ok();
+    instant
+        .filter(|instant| instant.to_string() == text)
+        .ok_or_else(|| {
+            let what = "an instant of RFC 3339 in UTC, without trailing zeros";
+            D::Error::invalid_value(Unexpected::Str(&text), &what)
+        })
 }
 
 fn context<'a>(key: &VerifyingKey, label: &'a str) -> &'a [u8] {

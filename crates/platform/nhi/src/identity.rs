@@ -6,7 +6,10 @@ use creto_crypto::Thumbprint;
 use creto_errors::{Class, Classify};
 use creto_types::{Id, IdKind, OrgId, PrincipalName, Timestamp};
 
-use crate::{Authority, EpochId, Hop, InstanceName, LinkId, PrincipalType, Role, Standing};
+use crate::{
+    Authority, EpochId, Hop, InstanceName, KeyVersion, LinkId, PrincipalType, Role, Standing,
+    TokenEnds,
+};
 
 /// The kind of [`TokenId`].
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub struct AgentIdentity {
     pub confirmation: Option<Thumbprint>,
     /// The token it came with, when it came with one.
     pub token_id: Option<TokenId>,
+    /// What else ends that token.
+    pub ends: TokenEnds,
     /// When the token, or the first link of the chain to do so, expires.
     pub expires_at: Timestamp,
 }
@@ -57,6 +62,18 @@ pub enum IdentityError {
     Revoked {
         /// Which.
         link: LinkId,
+    },
+    /// The key that signed a link of the chain was revoked.
+    #[error(
+        "the delegation {link} is signed by the key {version} of `{delegator}`, which was revoked"
+    )]
+    KeyRevoked {
+        /// Which link.
+        link: LinkId,
+        /// Whose key.
+        delegator: PrincipalName,
+        /// Which of its keys.
+        version: KeyVersion,
     },
     /// A principal of the chain was revoked.
     #[error("`{principal}` was revoked")]
@@ -85,6 +102,12 @@ pub enum IdentityError {
         /// Which.
         link: LinkId,
     },
+    /// The credentials of the person were superseded since it was authenticated.
+    #[error("the credential was superseded by a newer one")]
+    Superseded,
+    /// The issuer of its token was retired since it was authenticated.
+    #[error("the key that signed the token was retired")]
+    IssuerRetired,
     /// The links do not join up, or are of another organization or principal.
     #[error("the delegation chain does not join up")]
     Broken,
@@ -98,10 +121,13 @@ impl Classify for IdentityError {
     fn code(&self) -> &'static str {
         match self {
             Self::Revoked { .. } => "delegation_revoked",
+            Self::KeyRevoked { .. } => "delegation_key_revoked",
             Self::PrincipalRevoked { .. } => "principal_revoked",
             Self::Suspended { .. } => "principal_suspended",
             Self::Expired { .. } => "delegation_expired",
             Self::NotYetValid { .. } => "delegation_not_yet_valid",
+            Self::Superseded => "token_superseded",
+            Self::IssuerRetired => "invalid_token",
             Self::Broken => "chain_broken",
         }
     }
@@ -109,14 +135,22 @@ impl Classify for IdentityError {
 
 impl AgentIdentity {
     /// Whether the whole chain holds at this instant: it joins up, nobody in it is
-    /// revoked or suspended, and no link is revoked, expired or not valid yet. Allocates
-    /// nothing when it does.
+    /// revoked or suspended, no link is revoked, expired or not valid yet, and the token
+    /// it came with has not ended. Allocates nothing when it does.
     pub fn live(&self, now: Timestamp) -> Result<(), IdentityError> {
         self.joined()?;
         // Before any date: that a link above is not valid yet must not hide that
         // one below it is dead.
         if let Some(hop) = self.hops.iter().find(|hop| hop.status.is_revoked()) {
-            return Err(IdentityError::Revoked { link: hop.link.id });
+            let link = hop.link.id;
+            return Err(match hop.status.is_itself_revoked() {
+                true => IdentityError::Revoked { link },
+                false => IdentityError::KeyRevoked {
+                    link,
+                    delegator: hop.link.delegator.clone(),
+                    version: hop.link.key_version,
+                },
+            });
         }
         // What is for ever before what may be taken back.
         if let Some(standing) = self.standing.iter().find(|who| who.is_revoked()) {
@@ -129,6 +163,7 @@ impl AgentIdentity {
                 principal: standing.principal().clone(),
             });
         }
+        self.ends.holds(self.standing.first())?;
         for hop in &self.hops {
             let link = hop.link.id;
             if now >= hop.link.expires_at {

@@ -106,8 +106,19 @@ pub(crate) fn principal_wrapping(org: OrgId, kind: PrincipalType, name: &Princip
     format!("creto/nhi/{org}/principal/{kind}/{name}")
 }
 
-pub(crate) fn wrapping_of(principal: &Principal) -> String {
-    principal_wrapping(principal.org, principal.kind, &principal.name)
+/// What the key of a principal is bound to that had these before, oldest first. So
+/// nobody plants a key that links are verified by, nor removes one: whoever has not the
+/// root key makes no key that opens with other ones before it.
+pub(crate) fn wrapping_of(
+    principal: &Principal,
+    before: &[VerifyingKey],
+) -> Result<String, NhiError> {
+    let wrapping = principal_wrapping(principal.org, principal.kind, &principal.name);
+    if before.is_empty() {
+        return Ok(wrapping);
+    }
+    let before = URL_SAFE_NO_PAD.encode(sha256(&canonical_json(&before)?));
+    Ok(format!("{wrapping}/after/{before}"))
 }
 
 pub(crate) fn organization_wrapping(org: OrgId, purpose: KeyPurpose) -> String {
@@ -190,8 +201,9 @@ impl KeyMaker {
 pub(crate) type SharedSigner = Arc<dyn Signer>;
 
 /// The JWK thumbprint (RFC 7638) of an AKP key: SHA-256 over the required
-/// members `alg`, `kty` and `pub` in canonical form, as unpadded base64url.
-pub(crate) fn key_id(key: &VerifyingKey) -> Result<String, NhiError> {
+/// members `alg`, `kty` and `pub` in canonical form, as unpadded base64url. What is
+/// called `kid` is this.
+pub fn key_id(key: &VerifyingKey) -> Result<String, NhiError> {
     thumbprint(key.algorithm().as_str(), &key.to_base64url())
 }
 

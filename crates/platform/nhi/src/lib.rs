@@ -25,6 +25,9 @@
 //! - **A bound token is its holder's alone.** One that names a key is refused without
 //!   a proof by that key, made for the very request and accepted once, whatever the
 //!   clocks do and whenever the process ends (RFC 9449).
+//! - **So is revocation of a key.** Once [`Nhi::revoke_key`] returns, nothing that it
+//!   signed gives authority, is given out or is believed: its links and all below them,
+//!   prekeys and statements. A key that was only replaced goes on verifying.
 //! - **Private keys** are made here, one a principal and one a purpose of each
 //!   organization, stored only wrapped under the root key and wiped from memory
 //!   after use.
@@ -54,10 +57,12 @@ pub mod conformance;
 mod credentials;
 mod dpop;
 mod drafts;
+mod ends;
 mod error;
 mod expulsion;
 mod framing;
 mod identity;
+mod index;
 mod instance;
 mod keys;
 mod link;
@@ -66,6 +71,7 @@ pub mod memory;
 mod ports;
 mod prekeys;
 mod principal;
+mod principal_keys;
 mod registry;
 mod revocation;
 mod rights;
@@ -89,23 +95,26 @@ pub use credentials::{EpochId, EpochKind};
 pub use creto_crypto::{WrappedKey, WrappingKey};
 pub use dpop::{DpopError, Exchanging, MAX_PROOF_LEN, MAX_PROOFS_PER_PRINCIPAL, NONCE_TURN, Proof};
 pub use drafts::{DelegationRequest, IssuedToken, NhiConfig, OrganizationDraft, PrincipalDraft};
+pub use ends::TokenEnds;
 pub use error::{ChainError, EscalationError, NhiError};
 pub use identity::{AgentIdentity, IdentityError, TokenId, TokenKind};
 pub use instance::InstanceName;
-pub use keys::{KeyPurpose, StoredKey, UnknownKeyPurpose};
+pub use keys::{KeyPurpose, StoredKey, UnknownKeyPurpose, key_id};
 pub use link::{
     DELEGATION_CONTEXT, DelegationLink, Hop, LinkId, LinkKind, LinkStatus, LinkView, MAX_RIGHTS,
     SignedLink, verify_link,
 };
 pub use ports::{
     FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion,
-    StoredLink, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+    StoredFormerKey, StoredKeyChange, StoredKeyRevocation, StoredLink, StoredOrganization,
+    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
 };
 pub use prekeys::{
     AvailablePrekey, ChosenPrekey, MAX_ONE_TIME_PREKEYS, NewPrekeys, PREKEY_LABEL, Prekey,
     PrekeyId, PrekeyIdError, PrekeyKind, PrekeyStore, PrekeysDraft, PrekeysLeft, UnknownPrekeyKind,
 };
 pub use principal::{Organization, Principal, PrincipalType, Role, UnknownRole};
+pub use principal_keys::{KeyVersion, MAX_PRINCIPAL_KEYS, PrincipalKey, PrincipalKeyDraft};
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
 pub use rotation::{Retiring, RotationDraft, RotationSummary};
 pub use secrets::{
@@ -114,7 +123,7 @@ pub use secrets::{
 };
 pub use service::Nhi;
 pub use signing::{
-    KnownPrincipal, MAX_SIGNED_LEN, PublicKey, PublicKeys, SIGNED_LABEL, SignedStatement,
-    SigningPurpose, SigningPurposeError, StatementError,
+    KnownPrincipal, MAX_SIGNED_LEN, PublicKey, PublicKeys, RevokedKey, SIGNED_DIGEST_LABEL,
+    SIGNED_LABEL, Signable, SignedStatement, SigningPurpose, SigningPurposeError, StatementError,
 };
 pub use verified::{TokensEnded, VerifiedTokens};

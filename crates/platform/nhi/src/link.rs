@@ -9,7 +9,7 @@ use creto_types::{CanonicalError, Id, IdKind, OrgId, PrincipalName, Timestamp, c
 use serde::{Deserialize, Serialize};
 
 use crate::error::ChainError;
-use crate::{Budget, Right};
+use crate::{Budget, KeyVersion, Right};
 
 /// The context a link is signed in.
 pub const DELEGATION_CONTEXT: &[u8] = b"creto/delegation/v1";
@@ -57,6 +57,10 @@ pub struct DelegationLink {
     pub budget: Option<Budget>,
     /// When it was made.
     pub issued_at: Timestamp,
+    /// Which of the delegator's keys signs it; absent when that is the first, which
+    /// alone there was in links of before.
+    #[serde(skip_serializing_if = "KeyVersion::is_first", default)]
+    pub key_version: KeyVersion,
 }
 
 impl DelegationLink {
@@ -113,12 +117,42 @@ pub fn verify_link(signed: &SignedLink, delegator: &VerifyingKey) -> Result<(), 
         .map_err(|source| ChainError::Forged { link, source })
 }
 
-/// Whether a link was revoked. Shared by everyone who holds the link, so that a
-/// revocation is seen by the very next check.
+/// Whether a link was revoked, by itself or with the key that signed it. Shared by
+/// everyone who holds the link, so that a revocation is seen by the very next check.
 #[derive(Debug, Default)]
 pub struct LinkStatus {
-    revoked: AtomicBool,
-    revoked_at: OnceLock<Timestamp>,
+    own: Ended,
+    /// Of the key that signed it: one for all of that key's links.
+    key: Arc<Ended>,
+}
+
+/// Whether something ended for ever, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    ended: AtomicBool,
+    at: OnceLock<Timestamp>,
+}
+
+impl Ended {
+    pub(crate) fn is_so(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// `None` for something that ended only as long as the store has not told.
+    pub(crate) fn at(&self) -> Option<Timestamp> {
+        self.at.get().copied()
+    }
+
+    /// The first end stands. It is dead before anybody can see since when.
+    pub(crate) fn end(&self, at: Timestamp) {
+        self.kill();
+        let _ = self.at.set(at);
+    }
+
+    /// Dead from now on; the instant is still to be told.
+    pub(crate) fn kill(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
 }
 
 impl LinkStatus {
@@ -136,29 +170,41 @@ impl LinkStatus {
         status
     }
 
-    /// Whether it was revoked. True from before [`crate::Nhi::revoke`] returns,
-    /// for ever.
+    /// The same of a link that this key signed.
+    pub(crate) fn signed_by(self, key: Arc<Ended>) -> Self {
+        Self { key, ..self }
+    }
+
+    /// Whether it was revoked, by itself or with its key. True from before
+    /// [`crate::Nhi::revoke`] or [`crate::Nhi::revoke_key`] returns, for ever.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
-        self.revoked.load(Ordering::SeqCst)
+        self.own.is_so() || self.key.is_so()
     }
 
-    /// When it was revoked. `None` for a dead link only as long as the store has
-    /// not told.
+    /// Whether the key that signed it was revoked.
+    #[must_use]
+    pub fn is_key_revoked(&self) -> bool {
+        self.key.is_so()
+    }
+
+    /// When it was revoked by itself. `None` for a dead link only as long as the store
+    /// has not told, or when it died with its key.
     #[must_use]
     pub fn revoked_at(&self) -> Option<Timestamp> {
-        self.revoked_at.get().copied()
+        self.own.at()
     }
 
-    /// The first revocation stands. It is dead before anybody can see since when.
     pub(crate) fn revoke(&self, at: Timestamp) {
-        self.kill();
-        let _ = self.revoked_at.set(at);
+        self.own.end(at);
     }
 
-    /// Dead from now on; the instant is still to be told.
     pub(crate) fn kill(&self) {
-        self.revoked.store(true, Ordering::SeqCst);
+        self.own.kill();
+    }
+
+    pub(crate) fn is_itself_revoked(&self) -> bool {
+        self.own.is_so()
     }
 }
 

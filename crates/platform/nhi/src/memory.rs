@@ -11,12 +11,13 @@ use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
 
 use crate::ports::{
-    FormerIssuer, KeyHolder, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion, StoredLink,
-    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+    FormerIssuer, KeyHolder, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion, StoredFormerKey,
+    StoredKeyChange, StoredKeyRevocation, StoredLink, StoredOrganization, StoredPrincipal,
+    StoredRole, StoredRotation, StoredSuspension,
 };
 use crate::{
-    DelegationLink, KeyPurpose, LeaseId, LinkId, NhiStore, PrekeyId, PrekeyStore, PrincipalType,
-    SecretName, SecretStore, SignedLink, StoredLease, StoredSecret,
+    DelegationLink, KeyPurpose, KeyVersion, LeaseId, LinkId, NhiStore, PrekeyId, PrekeyStore,
+    PrincipalType, SecretName, SecretStore, SignedLink, StoredLease, StoredSecret,
 };
 
 /// Identities in memory. Opening a second `Nhi` on the same store is a restart.
@@ -38,6 +39,8 @@ struct Rows {
     suspensions: BTreeMap<(OrgId, PrincipalName), StoredSuspension>,
     roles: BTreeMap<(OrgId, PrincipalName), StoredRole>,
     expulsions: BTreeMap<(OrgId, PrincipalName), StoredExpulsion>,
+    former_keys: BTreeMap<(OrgId, PrincipalName, KeyVersion), StoredFormerKey>,
+    key_revocations: BTreeMap<(OrgId, PrincipalName, KeyVersion), StoredKeyRevocation>,
     secrets: BTreeMap<(OrgId, SecretName, u32), StoredSecret>,
     leases: BTreeMap<(OrgId, LeaseId), StoredLease>,
     prekeys: BTreeMap<(OrgId, PrekeyId), prekeys::Row>,
@@ -58,6 +61,7 @@ impl Rows {
     /// Refuses a link below anything that ended meanwhile.
     fn may_hold(&mut self, link: &DelegationLink) -> Result<(), StoreError> {
         let mut names = vec![link.delegatee.clone(), link.delegator.clone()];
+        let mut keys = vec![(link.org, link.delegator.clone(), link.key_version)];
         let mut next = link.parent;
         while let Some(parent) = next {
             let row = self.link(link.org, parent)?;
@@ -68,6 +72,14 @@ impl Rows {
             }
             next = row.signed.link.parent;
             names.push(row.signed.link.delegator.clone());
+            let above = &row.signed.link;
+            keys.push((above.org, above.delegator.clone(), above.key_version));
+        }
+        if keys
+            .iter()
+            .any(|key| self.key_revocations.contains_key(key))
+        {
+            return Err(StoreError::Conflict { what: "key" });
         }
         let stopped = |name| {
             let key = (link.org, name);
@@ -148,10 +160,24 @@ impl Rows {
         self.wrapping_known(key.0, added.key.wrapped.version())
     }
 
+    /// Which of its keys a principal signs with.
+    fn version(&self, org: OrgId, name: &PrincipalName) -> KeyVersion {
+        let mut former = self.former_keys.values();
+        let last = former.rfind(|row| row.org == org && row.principal == *name);
+        last.map_or(KeyVersion::FIRST, |row| row.version.next())
+    }
+
     fn principal(&self, key: &(OrgId, PrincipalName)) -> Result<&StoredPrincipal, StoreError> {
         self.principals
             .get(key)
             .ok_or(StoreError::NotFound { what: "principal" })
+    }
+
+    fn not_expelled(&self, key: &(OrgId, PrincipalName)) -> Result<(), StoreError> {
+        if self.expulsions.contains_key(key) {
+            return Err(StoreError::Conflict { what: "principal" });
+        }
+        Ok(())
     }
 }
 
@@ -198,6 +224,8 @@ impl NhiStore for MemoryNhiStore {
             suspensions: rows.suspensions.values().cloned().collect(),
             roles: rows.roles.values().cloned().collect(),
             expulsions: rows.expulsions.values().cloned().collect(),
+            former_keys: rows.former_keys.values().cloned().collect(),
+            key_revocations: rows.key_revocations.values().cloned().collect(),
         })
     }
 
@@ -304,6 +332,7 @@ impl NhiStore for MemoryNhiStore {
         let mut rows = self.rows.lock();
         let key = (suspension.org, suspension.principal.clone());
         rows.principal(&key)?;
+        rows.not_expelled(&key)?;
         if rows.suspensions.contains_key(&key) {
             return Err(StoreError::Conflict { what: "suspension" });
         }
@@ -321,6 +350,7 @@ impl NhiStore for MemoryNhiStore {
         let mut rows = self.rows.lock();
         let key = (org, principal);
         rows.principal(&key)?;
+        rows.not_expelled(&key)?;
         if !rows.suspensions.contains_key(&key) {
             return Err(StoreError::Conflict { what: "suspension" });
         }
@@ -343,6 +373,69 @@ impl NhiStore for MemoryNhiStore {
         let receipt = self.commits.apply(&commit)?;
         rows.expulsions.insert(key, expulsion);
         Ok(receipt)
+    }
+
+    async fn replace_key(
+        &self,
+        change: StoredKeyChange,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let StoredKeyChange { key, former } = change;
+        let whose = (former.org, former.principal.clone());
+        rows.principal(&whose)?;
+        rows.not_expelled(&whose)?;
+        rows.wrapping_known(former.org, key.wrapped.version())?;
+        if rows.version(former.org, &former.principal) != former.version {
+            return Err(StoreError::Conflict {
+                what: "principal key",
+            });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        if let Some(row) = rows.principals.get_mut(&whose) {
+            row.principal.verifying_key = key.public.clone();
+            row.key = key;
+        }
+        let place = (former.org, former.principal.clone(), former.version);
+        rows.former_keys.insert(place, former);
+        Ok(receipt)
+    }
+
+    async fn revoke_key(
+        &self,
+        revocation: StoredKeyRevocation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let (org, name) = (revocation.org, revocation.principal.clone());
+        rows.principal(&(org, name.clone()))?;
+        let version = revocation.version;
+        if !(KeyVersion::FIRST..=rows.version(org, &name)).contains(&version) {
+            return Err(StoreError::NotFound { what: "key" });
+        }
+        let key = (org, name, version);
+        if rows.key_revocations.contains_key(&key) {
+            return Err(StoreError::Conflict { what: "key" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        rows.key_revocations.insert(key, revocation);
+        Ok(receipt)
+    }
+
+    async fn add_statement(
+        &self,
+        org: OrgId,
+        signer: PrincipalName,
+        kid: String,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let rows = self.rows.lock();
+        rows.principal(&(org, signer.clone()))?;
+        let mut revoked = rows.key_revocations.values();
+        if revoked.any(|row| row.org == org && row.principal == signer && row.kid == kid) {
+            return Err(StoreError::Conflict { what: "key" });
+        }
+        self.commits.apply(&commit)
     }
 
     async fn insert_epoch(

@@ -5,8 +5,8 @@ use creto_crypto::{VerifyingKey, WrappedKey, WrappingKey};
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, SubjectId, Timestamp};
 
 use crate::{
-    EpochId, KeyPurpose, LinkId, Organization, PrekeyStore, Principal, Role, SecretName,
-    SecretStore, SignedLink, StoredKey,
+    EpochId, KeyPurpose, KeyVersion, LinkId, Organization, PrekeyStore, Principal, Role,
+    SecretName, SecretStore, SignedLink, StoredKey,
 };
 
 /// An organization with its keys.
@@ -124,6 +124,46 @@ pub struct StoredExpulsion {
     pub at: Timestamp,
 }
 
+/// A key that a principal signed with before, and that its links are still verified by.
+/// The wrapped key that the principal has now is bound to all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredFormerKey {
+    /// The principal's organization.
+    pub org: OrgId,
+    /// Whose.
+    pub principal: PrincipalName,
+    /// Which of its keys.
+    pub version: KeyVersion,
+    /// The key.
+    pub public: VerifyingKey,
+    /// When another took its place.
+    pub replaced_at: Timestamp,
+}
+
+/// A new key of a principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKeyChange {
+    /// The key that it signs with from now on.
+    pub key: StoredKey,
+    /// The one that it signed with.
+    pub former: StoredFormerKey,
+}
+
+/// A key of a principal was revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKeyRevocation {
+    /// The principal's organization.
+    pub org: OrgId,
+    /// Whose key.
+    pub principal: PrincipalName,
+    /// Which of its keys.
+    pub version: KeyVersion,
+    /// The thumbprint of that key, by which what else it signed is found.
+    pub kid: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// A human has a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRole {
@@ -156,6 +196,10 @@ pub struct Snapshot {
     pub roles: Vec<StoredRole>,
     /// Who was revoked, by organization and name.
     pub expulsions: Vec<StoredExpulsion>,
+    /// The keys that principals signed with before, by organization, name and version.
+    pub former_keys: Vec<StoredFormerKey>,
+    /// Keys of principals that were revoked, in the same order.
+    pub key_revocations: Vec<StoredKeyRevocation>,
 }
 
 /// Keeps identities.
@@ -208,7 +252,7 @@ pub trait NhiStore: Send + Sync + 'static {
     async fn set_role(&self, role: StoredRole, commit: Commit) -> Result<Receipt, StoreError>;
 
     /// Adds a link. `Conflict` when its id is taken, or when a link above it was
-    /// revoked or a principal of its chain suspended or revoked meanwhile; `NotFound` when the
+    /// revoked, its key or that of a link above it, or a principal of its chain suspended or revoked meanwhile; `NotFound` when the
     /// organization, a principal or the parent is not there.
     async fn insert_link(&self, link: SignedLink, commit: Commit) -> Result<Receipt, StoreError>;
 
@@ -222,16 +266,18 @@ pub trait NhiStore: Send + Sync + 'static {
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
 
-    /// Suspends a principal. `Conflict` when it is suspended already, `NotFound`
-    /// when the organization has no such principal.
+    /// Suspends a principal. `Conflict` when it is suspended already (`what` is then
+    /// `suspension`) or was revoked (`principal`), `NotFound` when the organization has no
+    /// such principal.
     async fn insert_suspension(
         &self,
         suspension: StoredSuspension,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
 
-    /// Ends the suspension of a principal. `Conflict` when it is not suspended,
-    /// `NotFound` when the organization has no such principal.
+    /// Ends the suspension of a principal. `Conflict` when it is not suspended (`what` is
+    /// then `suspension`) or was revoked (`principal`), `NotFound` when the organization
+    /// has no such principal.
     async fn end_suspension(
         &self,
         org: OrgId,
@@ -244,6 +290,36 @@ pub trait NhiStore: Send + Sync + 'static {
     async fn insert_expulsion(
         &self,
         expulsion: StoredExpulsion,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Puts a new key in the place of the one a principal has, which is kept as a former
+    /// one. `Conflict` with `what` `principal key` when the one that it has is of another
+    /// version, `principal` when it was revoked, `wrapping key` when the new one is under a
+    /// wrapping key that was retired meanwhile; `NotFound` when the organization has no such
+    /// principal.
+    async fn replace_key(
+        &self,
+        change: StoredKeyChange,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Revokes a key of a principal, for ever. `Conflict` when it is revoked already,
+    /// `NotFound` when the organization has no such principal, or it no such key.
+    async fn revoke_key(
+        &self,
+        revocation: StoredKeyRevocation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Adds the evidence of a statement, which this principal signed with the key of this
+    /// thumbprint. `Conflict` with `what` `key` when that was revoked, `NotFound` when the
+    /// organization has no such principal.
+    async fn add_statement(
+        &self,
+        org: OrgId,
+        signer: PrincipalName,
+        kid: String,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
 

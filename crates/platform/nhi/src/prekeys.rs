@@ -146,6 +146,7 @@ pub struct Prekey {
     /// The public half.
     pub key: EncapsulationKey,
     /// When it was published.
+    #[serde(deserialize_with = "framing::instant")]
     pub published_at: Timestamp,
     /// The thumbprint of the key that signed it.
     pub kid: String,
@@ -251,18 +252,25 @@ impl From<&Prekey> for AvailablePrekey {
 /// replaced, is never available again, and its id is kept for ever.
 #[async_trait]
 pub trait PrekeyStore: Send + Sync {
-    /// Adds an agent's prekeys; one of last resort takes the place of the one there is.
-    /// All of them or none. `Conflict` with `what` `prekey` when the organization had one
-    /// of these before, `prekeys` when more than [`MAX_ONE_TIME_PREKEYS`] would wait,
-    /// `principal` when the agent is suspended or revoked; `NotFound` when there is no such
-    /// principal.
+    /// Adds an agent's prekeys; one of last resort takes the place of the one there is, and
+    /// those of `withdrawn`, which serve once, wait no more.
+    /// All of it or nothing. `Conflict` with `what` `prekey` when the organization had one
+    /// of these before, `withdrawn prekey` when one of those does not wait,
+    /// `prekeys` when there are none or more than [`MAX_ONE_TIME_PREKEYS`] would wait that a
+    /// key signed which was not revoked,
+    /// `principal` when the agent is suspended or revoked, `key` when the one that signed
+    /// them was revoked; `NotFound` when there is no such principal.
     async fn publish_prekeys(
         &self,
         org: OrgId,
         owner: &PrincipalName,
         prekeys: Vec<Prekey>,
+        withdrawn: Vec<PrekeyId>,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
+
+    /// Whether the organization ever had one of these, whatever became of it.
+    async fn any_published(&self, org: OrgId, ids: Vec<PrekeyId>) -> Result<bool, StoreError>;
 
     /// Those that can be taken: the ones that serve once, oldest first, and then the one
     /// of last resort.
@@ -277,7 +285,7 @@ pub trait PrekeyStore: Send + Sync {
 
     /// Takes one that is available; one that serves once is not afterwards. `Conflict`
     /// with `what` `prekey` when it is not available, `principal` when its owner is
-    /// suspended or revoked.
+    /// suspended or revoked, `key` when the one that signed it was revoked.
     async fn take_prekey(
         &self,
         org: OrgId,
@@ -297,12 +305,29 @@ pub struct NewPrekeys {
     pub one_time: Vec<EncapsulationKey>,
 }
 
+impl NewPrekeys {
+    /// Their names: those that serve once, then the one of last resort. Refuses one that is
+    /// there twice.
+    pub fn ids(&self) -> Result<Vec<PrekeyId>, NhiError> {
+        let keys = self.one_time.iter().chain(&self.last_resort);
+        let ids = keys.map(PrekeyId::of).collect::<Result<Vec<_>, _>>()?;
+        if ids.iter().collect::<HashSet<_>>().len() != ids.len() {
+            return Err(NhiError::Invalid {
+                field: "one_time",
+                why: "must be keys that differ".to_owned(),
+            });
+        }
+        Ok(ids)
+    }
+}
+
 /// Prekeys that are signed and not published yet.
 #[derive(Debug)]
 pub struct PrekeysDraft {
     org: OrgId,
     owner: PrincipalName,
     prekeys: Vec<Prekey>,
+    withdrawn: Vec<PrekeyId>,
 }
 
 impl PrekeysDraft {
@@ -310,6 +335,13 @@ impl PrekeysDraft {
     #[must_use]
     pub fn prekeys(&self) -> &[Prekey] {
         &self.prekeys
+    }
+
+    /// Those that wait and are given to nobody, because their algorithm is not read any
+    /// more: they end with the publication, so that they take no place.
+    #[must_use]
+    pub fn withdrawn(&self) -> &[PrekeyId] {
+        &self.withdrawn
     }
 }
 
@@ -327,11 +359,36 @@ pub struct PrekeysLeft {
 #[derive(Debug, Default)]
 pub(crate) struct Taking(Mutex<HashSet<(OrgId, PrekeyId)>>);
 
+/// A place among those that are just being taken, until it is dropped.
+struct Place {
+    inner: Arc<Inner>,
+    named: (OrgId, PrekeyId),
+}
+
+impl Place {
+    /// `None` when somebody else has it.
+    fn of(inner: &Arc<Inner>, org: OrgId, id: &PrekeyId) -> Option<Self> {
+        let named = (org, id.clone());
+        let free = inner.taking.0.lock().insert(named.clone());
+        free.then(|| Self {
+            inner: Arc::clone(inner),
+            named,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.inner.taking.0.lock().remove(&self.named);
+    }
+}
+
 /// A prekey that nobody else in this process takes meanwhile.
 pub struct ChosenPrekey {
-    inner: Arc<Inner>,
     org: OrgId,
     prekey: Prekey,
+    /// Of one that serves once.
+    _place: Option<Place>,
 }
 
 impl ChosenPrekey {
@@ -347,15 +404,6 @@ impl fmt::Debug for ChosenPrekey {
         f.debug_tuple("ChosenPrekey")
             .field(&self.prekey.id)
             .finish()
-    }
-}
-
-impl Drop for ChosenPrekey {
-    fn drop(&mut self) {
-        if self.prekey.kind == PrekeyKind::OneTime {
-            let place = (self.org, self.prekey.id.clone());
-            self.inner.taking.0.lock().remove(&place);
-        }
     }
 }
 
@@ -397,9 +445,11 @@ impl Nhi {
                 why: format!("must be at most {MAX_ONE_TIME_PREKEYS} keys"),
             });
         }
+        new.ids()?;
+        let withdrawn = self.inner.unread_prekeys(org, owner).await?;
         let (inner, owner) = (Arc::clone(&self.inner), owner.clone());
         let work = move || {
-            let signer = inner.principal_signer(org, &owner)?;
+            let (signer, _) = inner.principal_signer(org, &owner)?;
             let kid = key_id(signer.verifying_key())?;
             let id = {
                 let registry = inner.registry.read();
@@ -421,17 +471,11 @@ impl Nhi {
                     Prekey::sign(&signer, kid.clone(), id.clone(), kind, key, published_at)
                 })
                 .collect::<Result<Vec<_>, NhiError>>()?;
-            let ids: HashSet<&PrekeyId> = prekeys.iter().map(|prekey| &prekey.id).collect();
-            if ids.len() != prekeys.len() {
-                return Err(NhiError::Invalid {
-                    field: "one_time",
-                    why: "must be keys that differ".to_owned(),
-                });
-            }
             Ok(PrekeysDraft {
                 org,
                 owner,
                 prekeys,
+                withdrawn,
             })
         };
         match tokio::task::spawn_blocking(work).await {
@@ -452,11 +496,34 @@ impl Nhi {
                 org,
                 owner,
                 prekeys,
+                withdrawn,
             } = draft;
             let store = inner.store.prekeys();
-            Ok(store.publish_prekeys(org, &owner, prekeys, commit).await?)
+            let kids: Vec<String> = prekeys.iter().map(|prekey| prekey.kid.clone()).collect();
+            let published = store.publish_prekeys(org, &owner, prekeys, withdrawn, commit);
+            match published.await {
+                Err(error @ StoreError::Conflict { what: "key" }) => {
+                    inner.told_of_keys().await;
+                    let nhi = Self { inner };
+                    for kid in &kids {
+                        nhi.signed_in_force(org, &owner, kid)?;
+                    }
+                    Err(error.into())
+                }
+                published => Ok(published?),
+            }
         })
         .await
+    }
+
+    /// Whether the organization ever had one of these prekeys, whatever became of it: none
+    /// is published again.
+    pub async fn any_prekey_published(
+        &self,
+        org: OrgId,
+        ids: Vec<PrekeyId>,
+    ) -> Result<bool, NhiError> {
+        Ok(self.inner.store.prekeys().any_published(org, ids).await?)
     }
 
     /// What an agent has left that would be given out.
@@ -484,28 +551,21 @@ impl Nhi {
     ) -> Result<Option<ChosenPrekey>, NhiError> {
         let inner = &self.inner;
         for row in inner.available_prekeys(org, owner).await? {
-            let place = (org, row.id.clone());
-            let free =
-                row.kind == PrekeyKind::LastResort || inner.taking.0.lock().insert(place.clone());
-            if !free {
-                continue;
-            }
-            let read = inner.store.prekeys().prekey(org, &row.id).await;
-            match read {
-                Ok(Some(prekey)) => {
-                    return Ok(Some(ChosenPrekey {
-                        inner: Arc::clone(inner),
-                        org,
-                        prekey,
-                    }));
-                }
-                // Somebody else took it meanwhile, or it cannot be read.
-                other => {
-                    if row.kind == PrekeyKind::OneTime {
-                        inner.taking.0.lock().remove(&place);
-                    }
-                    other?;
-                }
+            // Had before anything is waited for: who gives up meanwhile leaves none behind.
+            let place = match row.kind {
+                PrekeyKind::LastResort => None,
+                PrekeyKind::OneTime => match Place::of(inner, org, &row.id) {
+                    Some(place) => Some(place),
+                    None => continue,
+                },
+            };
+            // None where somebody else took it meanwhile.
+            if let Some(prekey) = inner.store.prekeys().prekey(org, &row.id).await? {
+                return Ok(Some(ChosenPrekey {
+                    org,
+                    prekey,
+                    _place: place,
+                }));
             }
         }
         Ok(None)
@@ -525,27 +585,44 @@ impl Nhi {
         to_completion(commit.turn(), async move {
             let store = inner.store.prekeys();
             let id = &chosen.prekey.id;
-            let receipt = store.take_prekey(chosen.org, id, &by, at, commit).await?;
-            Ok((receipt, chosen.prekey.clone()))
+            let taken = store.take_prekey(chosen.org, id, &by, at, commit).await;
+            if let Err(StoreError::Conflict { what: "key" }) = taken {
+                // Once memory knows, it is not chosen again.
+                inner.told_of_keys().await;
+                return Err(StoreError::Conflict { what: "prekey" }.into());
+            }
+            Ok((taken?, chosen.prekey.clone()))
         })
         .await
     }
 }
 
 impl Inner {
-    /// Of an algorithm that is read, and signed by a key that the agent still has.
+    /// Of an algorithm that is read, and signed by a key of the agent that was not revoked.
     async fn available_prekeys(
         &self,
         org: OrgId,
         owner: &PrincipalName,
     ) -> Result<Vec<AvailablePrekey>, NhiError> {
-        let kid = {
-            let registry = self.registry.read();
-            key_id(&registry.org(org)?.principal(owner)?.principal.verifying_key)?
-        };
+        let owner_entry = self.registry.read().org(org)?.principal(owner)?.clone();
+        let keys = owner_entry.keys()?;
+        let in_force = |kid: &str| keys.iter().any(|key| key.kid == kid && !key.revoked);
         let mut available = self.store.prekeys().available_prekeys(org, owner).await?;
         let allowed = &self.config.algorithms.kem;
-        available.retain(|row| row.kid == kid && allowed.check(row.algorithm).is_ok());
+        available.retain(|row| in_force(&row.kid) && allowed.check(row.algorithm).is_ok());
         Ok(available)
+    }
+
+    /// Those that wait to serve once and never do: of an algorithm that is not read.
+    async fn unread_prekeys(
+        &self,
+        org: OrgId,
+        owner: &PrincipalName,
+    ) -> Result<Vec<PrekeyId>, NhiError> {
+        let mut waiting = self.store.prekeys().available_prekeys(org, owner).await?;
+        let allowed = &self.config.algorithms.kem;
+        waiting
+            .retain(|row| row.kind == PrekeyKind::OneTime && allowed.check(row.algorithm).is_err());
+        Ok(waiting.into_iter().map(|row| row.id).collect())
     }
 }

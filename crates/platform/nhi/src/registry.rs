@@ -1,6 +1,6 @@
 //! Everything in memory: what reads are served from.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,10 +10,14 @@ use creto_types::{OrgId, PrincipalName, StoreError, Timestamp};
 use crate::authority::{Authority, Standing, Standings};
 use crate::chain::check_link;
 use crate::credentials::Epoch;
-use crate::keys::{KeyMaker, SharedSigner, key_id, organization_wrapping, wrapping_of};
+use crate::ends::Retirement;
+use crate::index::{Index, Principals};
+use crate::keys::{KeyMaker, SharedSigner, key_id, organization_wrapping};
 use crate::ports::{
-    Snapshot, StoredEpoch, StoredLink, StoredOrganization, StoredPrincipal, StoredSuspension,
+    Snapshot, StoredEpoch, StoredFormerKey, StoredLink, StoredOrganization, StoredPrincipal,
+    StoredSuspension,
 };
+use crate::principal_keys::{FormerKeys, KnownKey, known_keys, wrapping_after};
 use crate::{
     ChainError, DelegationLink, Hop, KeyPurpose, LinkId, LinkStatus, LinkView, NhiError,
     Organization, Principal, PrincipalType, Role, SignedLink, StoredKey, verify_link,
@@ -35,14 +39,14 @@ pub(crate) struct OrgState {
     pub(crate) authority: Arc<Authority>,
     pub(crate) keys: BTreeMap<KeyPurpose, SharedSigner>,
     pub(crate) issuer_kid: String,
+    /// Of the issuer now in use: it is told once another one replaced it.
+    issuer_retirement: Retirement,
     /// The version of the wrapping key that came with the issuer; 0 before the first.
     rotation: u32,
     /// Those that were replaced and not retired, oldest first.
     pub(crate) former_issuers: Vec<KnownIssuer>,
-    pub(crate) principals: BTreeMap<PrincipalName, PrincipalEntry>,
-    pub(crate) links: BTreeMap<LinkId, LinkEntry>,
-    /// The links that were given to each principal.
-    held: BTreeMap<PrincipalName, BTreeSet<LinkId>>,
+    pub(crate) principals: Principals,
+    pub(crate) links: Index<LinkId, LinkEntry>,
     /// Of the humans whose credentials were ever superseded.
     pub(crate) epochs: BTreeMap<PrincipalName, Epoch>,
 }
@@ -52,12 +56,18 @@ pub(crate) struct KnownIssuer {
     pub(crate) kid: String,
     pub(crate) key: VerifyingKey,
     pub(crate) replaced_at: Timestamp,
+    pub(crate) retirement: Retirement,
 }
 
 #[derive(Clone)]
 pub(crate) struct PrincipalEntry {
     pub(crate) principal: Arc<Principal>,
+    /// The key that it signs with now.
     pub(crate) key: Arc<StoredKey>,
+    /// What its links are verified by, oldest first; the last is the one it signs with.
+    pub(crate) known: Arc<[KnownKey]>,
+    /// Whether the store said so; nothing is signed otherwise.
+    pub(crate) settled: bool,
     pub(crate) standing: Arc<Standing>,
 }
 
@@ -75,6 +85,8 @@ pub(crate) struct LinkEntry {
 pub(crate) struct ChainEntry {
     pub(crate) entry: LinkEntry,
     delegator: Arc<Principal>,
+    /// The key that signed it.
+    key: VerifyingKey,
 }
 
 impl LinkEntry {
@@ -132,6 +144,7 @@ impl OrgState {
             owner: stored.owner.clone(),
             authority: Arc::default(),
             issuer_kid: key_id(issuer.verifying_key())?,
+            issuer_retirement: Retirement::default(),
             rotation: stored.wrapping.last().map_or(0, |key| key.version),
             former_issuers: stored
                 .former_issuers
@@ -141,13 +154,13 @@ impl OrgState {
                         kid: key_id(&former.public)?,
                         key: former.public.clone(),
                         replaced_at: former.replaced_at,
+                        retirement: Retirement::default(),
                     })
                 })
                 .collect::<Result<_, NhiError>>()?,
             keys: signers,
-            principals: BTreeMap::new(),
-            links: BTreeMap::new(),
-            held: BTreeMap::new(),
+            principals: Principals::default(),
+            links: Index::default(),
             epochs: BTreeMap::new(),
         })
     }
@@ -160,7 +173,15 @@ impl OrgState {
         2 * u64::from(self.rotation) + retired
     }
 
-    pub(crate) fn add_principal(&mut self, stored: StoredPrincipal) {
+    pub(crate) fn add_principal(&mut self, stored: StoredPrincipal) -> Result<(), NhiError> {
+        self.add_with_keys(stored, Vec::new())
+    }
+
+    fn add_with_keys(
+        &mut self,
+        stored: StoredPrincipal,
+        before: Vec<StoredFormerKey>,
+    ) -> Result<(), NhiError> {
         let name = stored.principal.name.clone();
         let standing = Standing::good(name.clone());
         if name == self.owner {
@@ -170,22 +191,38 @@ impl OrgState {
             name,
             PrincipalEntry {
                 standing: Arc::new(standing),
+                known: known_keys(&stored.principal, before)?.into(),
+                settled: true,
                 principal: Arc::new(stored.principal),
                 key: Arc::new(stored.key),
             },
         );
+        Ok(())
     }
 
-    pub(crate) fn add_link(&mut self, entry: LinkEntry) {
-        let (id, holder) = (entry.link.id, entry.link.delegatee.clone());
-        self.held.entry(holder).or_default().insert(id);
+    /// Adds a link, which dies with the key that signed it.
+    pub(crate) fn add_signed(
+        &mut self,
+        signed: SignedLink,
+        status: LinkStatus,
+    ) -> Result<(), NhiError> {
+        let key = self
+            .principal(&signed.link.delegator)?
+            .known(signed.link.key_version)?;
+        let status = status.signed_by(Arc::clone(&key.status));
+        let entry = LinkEntry::new(signed, status);
+        let (id, holder) = (entry.link.id, &entry.link.delegatee);
+        let given = self.principals.give(holder, id);
+        given.ok_or_else(|| NhiError::UnknownPrincipal {
+            name: holder.clone(),
+        })?;
         self.links.insert(id, entry);
+        Ok(())
     }
 
     /// The links that were given to a principal, newest first.
     pub(crate) fn held(&self, holder: &PrincipalName) -> impl Iterator<Item = LinkId> {
-        let ids = self.held.get(holder).into_iter().flatten();
-        ids.rev().copied()
+        self.principals.held(holder).iter().rev().copied()
     }
 
     pub(crate) fn principal(&self, name: &PrincipalName) -> Result<&PrincipalEntry, NhiError> {
@@ -213,14 +250,16 @@ impl OrgState {
         Arc::clone(signer)
     }
 
-    /// The issuer key of this `kid`, now in use or replaced and not retired.
-    pub(crate) fn issuer_key(&self, kid: &str) -> Option<VerifyingKey> {
+    /// The issuer key of this `kid`, now in use or replaced and not retired, and what tells
+    /// that it is.
+    pub(crate) fn issuer_key(&self, kid: &str) -> Option<(VerifyingKey, Retirement)> {
         if self.issuer_kid == kid {
-            return Some(self.signer(KeyPurpose::Issuer).verifying_key().clone());
+            let key = self.signer(KeyPurpose::Issuer).verifying_key().clone();
+            return Some((key, self.issuer_retirement.clone()));
         }
         let mut former = self.former_issuers.iter();
         let found = former.find(|issuer| issuer.kid == kid)?;
-        Some(found.key.clone())
+        Some((found.key.clone(), found.retirement.clone()))
     }
 
     /// The chain that ends in this link, root first, unverified.
@@ -234,8 +273,10 @@ impl OrgState {
                 _ => return Err(ChainError::NotJoined { link: id }.into()),
             };
             next = entry.link.parent;
+            let delegator = self.principal(&entry.link.delegator)?;
             chain.push(ChainEntry {
-                delegator: Arc::clone(&self.principal(&entry.link.delegator)?.principal),
+                delegator: Arc::clone(&delegator.principal),
+                key: delegator.known(entry.link.key_version)?.public.clone(),
                 entry: entry.clone(),
             });
         }
@@ -251,27 +292,33 @@ impl Registry {
         for stored in snapshot.organizations {
             registry.add_organization(OrgState::new(&stored, keys)?);
         }
+        let mut former = FormerKeys::of(snapshot.former_keys);
         for stored in snapshot.principals {
             if stored.principal.verifying_key != stored.key.public {
                 return Err(corrupt("principal", "its two public keys differ"));
             }
-            // Links are believed by these public keys, and kinds by nothing else:
-            // both are what the wrapped key says, not what the row says.
+            // Links are believed by these public keys and those before them, and kinds
+            // by nothing else: all are what the wrapped key says, not what the rows say.
             let org = stored.principal.org;
-            keys.signer(org, &stored.key, &wrapping_of(&stored.principal))?;
+            let before = former.take(&stored.principal);
+            let wrapping = wrapping_after(&stored.principal, &before)?;
+            keys.signer(org, &stored.key, &wrapping)?;
             registry
                 .orgs
                 .get_mut(&stored.principal.org)
                 .ok_or_else(|| corrupt("principal", "its organization is missing"))?
-                .add_principal(stored);
+                .add_with_keys(stored, before)?;
         }
+        former.all_taken()?;
+        registry.end_keys(snapshot.key_revocations)?;
         for StoredLink { signed, revoked_at } in snapshot.links {
             let status = revoked_at.map_or_else(LinkStatus::active, LinkStatus::revoked);
             registry
                 .orgs
                 .get_mut(&signed.link.org)
                 .ok_or_else(|| corrupt("delegation", "its organization is missing"))?
-                .add_link(LinkEntry::new(signed, status));
+                .add_signed(signed, status)
+                .map_err(|_| corrupt("delegation", "a principal or key of it is missing"))?;
         }
         for StoredSuspension {
             org,
@@ -337,11 +384,13 @@ impl Registry {
         let former = state.keys.insert(KeyPurpose::Issuer, signer);
         state.rotation = rotation;
         let former_kid = std::mem::replace(&mut state.issuer_kid, kid.clone());
+        let retirement = std::mem::take(&mut state.issuer_retirement);
         if let Some(former) = former {
             state.former_issuers.push(KnownIssuer {
                 kid: former_kid,
                 key: former.verifying_key().clone(),
                 replaced_at: at,
+                retirement,
             });
         }
         self.issuers.insert(kid, org);
@@ -349,16 +398,18 @@ impl Registry {
     }
 
     pub(crate) fn begin_epoch(&mut self, stored: StoredEpoch) -> Result<(), NhiError> {
-        let state = self
-            .orgs
-            .get_mut(&stored.org)
-            .filter(|state| state.principals.contains_key(&stored.human))
-            .ok_or_else(|| corrupt("credential epoch", "its human is missing"))?;
+        let missing = || corrupt("credential epoch", "its human is missing");
+        let state = self.orgs.get_mut(&stored.org).ok_or_else(missing)?;
+        let human = state.principals.get(&stored.human).ok_or_else(missing)?;
+        let standing = Arc::clone(&human.standing);
         let epoch = Epoch {
             id: stored.epoch,
             since: stored.since,
         };
-        state.epochs.insert(stored.human, epoch);
+        let before = state.epochs.insert(stored.human, epoch);
+        if before.is_none_or(|before| before.id != epoch.id) {
+            standing.supersede();
+        }
         Ok(())
     }
 
@@ -376,9 +427,14 @@ pub(crate) fn verified_hops(
     allowed: &Allowed<SignatureAlgorithm>,
 ) -> Result<Vec<Hop>, NhiError> {
     let mut above: Vec<&DelegationLink> = Vec::with_capacity(chain.len());
-    for ChainEntry { entry, delegator } in chain {
+    for ChainEntry {
+        entry,
+        delegator,
+        key,
+    } in chain
+    {
         if !entry.verified.load(Ordering::Acquire) {
-            verify_beneath(&entry.signed, &above, delegator, allowed)?;
+            verify_beneath(&entry.signed, &above, delegator, key, allowed)?;
             entry.verified.store(true, Ordering::Release);
         }
         above.push(&entry.link);
@@ -391,6 +447,7 @@ pub(crate) fn verify_beneath(
     signed: &SignedLink,
     above: &[&DelegationLink],
     delegator: &Principal,
+    key: &VerifyingKey,
     allowed: &Allowed<SignatureAlgorithm>,
 ) -> Result<(), NhiError> {
     let link = signed.link.id;
@@ -403,7 +460,6 @@ pub(crate) fn verify_beneath(
             name: delegator.name.clone(),
         });
     }
-    let key: &VerifyingKey = &delegator.verifying_key;
     Ok(verify_link(signed, key)?)
 }
 

@@ -50,7 +50,7 @@ impl Nhi {
                     other => other.into(),
                 })?;
             if let Some(state) = inner.registry.write().orgs.get_mut(&org) {
-                state.add_principal(stored);
+                state.add_principal(stored)?;
                 state.principal(&name)?.standing.set_role(Some(role));
             }
             Ok(receipt)

@@ -11,8 +11,9 @@ use std::sync::atomic::Ordering;
 use creto_crypto::{SignatureAlgorithm, WrapAlgorithm, WrappedKey};
 use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
 
-use crate::keys::{SharedSigner, key_id, organization_wrapping, wrapping_of};
+use crate::keys::{SharedSigner, key_id, organization_wrapping};
 use crate::ports::{KeyHolder, Rewrapped, StoredRotation};
+use crate::principal_keys::{FormerKeys, wrapping_after};
 use crate::secrets::secret_wrapping;
 use crate::service::{Inner, to_completion};
 use crate::{KeyPurpose, Nhi, NhiError, StoredKey};
@@ -197,6 +198,7 @@ impl Nhi {
                 None => Vec::new(),
             };
             for issuer in former {
+                issuer.retirement.retire();
                 registry.issuers.remove(&issuer.kid);
             }
             drop(registry);
@@ -280,9 +282,11 @@ impl Inner {
                     }));
                 }
             }
+            let mut former = FormerKeys::of(snapshot.former_keys);
             for stored in snapshot.principals {
                 if stored.principal.org == org {
-                    let wrapping = wrapping_of(&stored.principal);
+                    let before = former.take(&stored.principal);
+                    let wrapping = wrapping_after(&stored.principal, &before)?;
                     let holder = KeyHolder::Principal(stored.principal.name);
                     old.push((holder, wrapping, stored.key.wrapped));
                 }
@@ -307,15 +311,19 @@ impl Inner {
                     to: self.keys.rewrap(org, purpose, wrapped)?,
                 });
             }
+            // A key that is being replaced is in the store before it is in memory.
+            let _turn = self.superseding.lock().await;
             self.store.rewrap_keys(org, rewrapped.clone()).await?;
             let mut registry = self.registry.write();
-            for Rewrapped { holder, to, .. } in rewrapped {
+            for Rewrapped { holder, from, to } in rewrapped {
                 let (KeyHolder::Principal(name), Some(state)) =
                     (holder, registry.orgs.get_mut(&org))
                 else {
                     continue;
                 };
-                if let Some(entry) = state.principals.get_mut(&name) {
+                // Another key may have taken its place meanwhile.
+                let found = state.principals.get_mut(&name);
+                if let Some(entry) = found.filter(|entry| entry.key.wrapped == from) {
                     entry.key = Arc::new(StoredKey {
                         public: entry.key.public.clone(),
                         wrapped: to,

@@ -2,7 +2,6 @@
 //! are in `tokens.rs`.
 
 use std::future::Future;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -15,7 +14,7 @@ use parking_lot::RwLock;
 use crate::chain::{depth_within, no_loop, shrinks, well_formed};
 use crate::dpop::ProofGuard;
 use crate::drafts::check_config;
-use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping, wrapping_of};
+use crate::keys::{KeyMaker, organization_wrapping, principal_wrapping};
 use crate::link::SignError;
 use crate::ports::{StoredOrganization, StoredPrincipal};
 use crate::prekeys::Taking;
@@ -24,9 +23,9 @@ use crate::registry::{
     LinkEntry, OrgState, PrincipalEntry, Registry, verified_hops, verify_beneath,
 };
 use crate::{
-    AgentIdentity, DelegationLink, DelegationRequest, Hop, IdentityError, KeyPurpose, LinkId,
-    LinkStatus, LinkView, NhiConfig, NhiError, NhiStore, Organization, OrganizationDraft,
-    Principal, PrincipalDraft, PrincipalType, SignedLink, Standing,
+    AgentIdentity, DelegationLink, DelegationRequest, Hop, IdentityError, KeyPurpose, KeyVersion,
+    LinkId, LinkStatus, LinkView, NhiConfig, NhiError, NhiStore, Organization, OrganizationDraft,
+    Principal, PrincipalDraft, PrincipalType, SignedLink, Standing, TokenEnds,
 };
 
 /// The longest name of an organization, in characters.
@@ -45,8 +44,8 @@ pub(crate) struct Inner {
     pub(crate) config: NhiConfig,
     pub(crate) registry: RwLock<Registry>,
     pub(crate) proofs: ProofGuard,
-    /// Held while credentials are superseded, and while anybody is suspended or
-    /// resumed.
+    /// Held while credentials are superseded, while anybody is suspended or resumed, and
+    /// while keys of principals are replaced, revoked or wrapped anew.
     pub(crate) superseding: tokio::sync::Mutex<()>,
     /// Read while a stored key is found and unwrapped, written while the wrapping keys
     /// of such are forgotten: one that is found can be unwrapped.
@@ -196,7 +195,7 @@ impl Nhi {
                 .store
                 .insert_organization(stored, owner.clone(), commit)
                 .await?;
-            state.add_principal(owner);
+            state.add_principal(owner)?;
             inner.registry.write().add_organization(state);
             Ok(receipt)
         })
@@ -245,7 +244,7 @@ impl Nhi {
                     other => other.into(),
                 })?;
             if let Some(state) = inner.registry.write().orgs.get_mut(&org) {
-                state.add_principal(stored);
+                state.add_principal(stored)?;
             }
             Ok(receipt)
         })
@@ -282,6 +281,7 @@ impl Nhi {
             None => inner.config.max_depth,
         }
         .checked_sub(1);
+        let version = delegator.present().version;
         let link = DelegationLink {
             id: inner.ids.next(),
             org,
@@ -294,6 +294,7 @@ impl Nhi {
             max_depth: request.max_depth.or(deepest).unwrap_or(0),
             budget: request.budget,
             issued_at: now,
+            key_version: version,
         };
         well_formed(&link).map_err(|(field, why)| NhiError::Invalid {
             field,
@@ -307,7 +308,14 @@ impl Nhi {
         }
         depth_within(link.max_depth, deepest)?;
         shrinks(&link, &links(&above))?;
-        let signer = inner.principal_signer(org, &delegator.principal.name)?;
+        // Last: a key is unwrapped for what may be given alone.
+        let (signer, present) = inner.principal_signer(org, &link.delegator)?;
+        if present != version {
+            return Err(StoreError::Conflict {
+                what: "principal key",
+            }
+            .into());
+        }
         SignedLink::sign(link, &signer).map_err(|error| match error {
             SignError::Canonical(error) => error.into(),
             SignError::Crypto(source) => NhiError::Crypto {
@@ -323,40 +331,23 @@ impl Nhi {
         link: SignedLink,
         commit: Commit,
     ) -> Result<Receipt, NhiError> {
-        self.verify_new(&link)?;
+        self.inner.verify_new(&link)?;
         let inner = Arc::clone(&self.inner);
         to_completion(commit.turn(), async move {
-            let receipt = inner.store.insert_link(link.clone(), commit).await?;
+            let receipt = match inner.store.insert_link(link.clone(), commit).await {
+                Err(error @ StoreError::Conflict { what: "key" }) => {
+                    inner.told_of_keys().await;
+                    inner.verify_new(&link)?;
+                    return Err(error.into());
+                }
+                result => result?,
+            };
             if let Some(state) = inner.registry.write().orgs.get_mut(&link.link.org) {
-                state.add_link(LinkEntry::new(link, LinkStatus::active()));
+                state.add_signed(link, LinkStatus::active())?;
             }
             Ok(receipt)
         })
         .await
-    }
-
-    fn verify_new(&self, signed: &SignedLink) -> Result<(), NhiError> {
-        let link = &signed.link;
-        let (delegator, above) = {
-            let registry = self.inner.registry.read();
-            let state = registry.org(link.org)?;
-            let delegatee = state.principal(&link.delegatee)?;
-            must_be_agent(&delegatee.principal)?;
-            in_good_standing(&delegatee.standing)?;
-            let delegator = state.principal(&link.delegator)?.clone();
-            let above = link.parent.map(|id| state.chain(id)).transpose()?;
-            (delegator, above.unwrap_or_default())
-        };
-        let above = verified_hops(&above, &self.inner.config.algorithms.signature)?;
-        let now = self.inner.clock.now();
-        self.inner
-            .may_delegate(link.org, &delegator.principal, &above, now)?;
-        no_loop(&link.delegator, &link.delegatee, &above)?;
-        if above.is_empty() {
-            depth_within(link.max_depth, self.inner.config.max_depth.checked_sub(1))?;
-        }
-        let allowed = &self.inner.config.algorithms.signature;
-        verify_beneath(signed, &links(&above), &delegator.principal, allowed)
     }
 
     /// All organizations, by id.
@@ -400,12 +391,9 @@ impl Nhi {
         let Some(state) = registry.orgs.get(&org) else {
             return Vec::new();
         };
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        state
-            .principals
-            .range::<PrincipalName, _>((from, Bound::Unbounded))
-            .take(limit)
-            .map(|(_, entry)| Arc::clone(&entry.principal))
+        let principals = state.principals.after(after).take(limit);
+        principals
+            .map(|entry| Arc::clone(&entry.principal))
             .collect()
     }
 
@@ -423,13 +411,8 @@ impl Nhi {
         let Some(state) = registry.orgs.get(&org) else {
             return Vec::new();
         };
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        state
-            .links
-            .range((from, Bound::Unbounded))
-            .take(limit)
-            .map(|(_, entry)| entry.view())
-            .collect()
+        let links = state.links.after(after.as_ref()).take(limit);
+        links.map(LinkEntry::view).collect()
     }
 
     /// The delegations that were given to a principal, newest first, whatever
@@ -499,15 +482,47 @@ impl Inner {
         })
     }
 
+    /// The key that a principal signs with now, and its version.
     pub(crate) fn principal_signer(
         &self,
         org: OrgId,
         name: &PrincipalName,
-    ) -> Result<LocalSigner, NhiError> {
+    ) -> Result<(LocalSigner, KeyVersion), NhiError> {
         let _guard = self.unwrapping.read();
         let entry = self.registry.read().org(org)?.principal(name)?.clone();
-        self.keys
-            .signer(org, &entry.key, &wrapping_of(&entry.principal))
+        entry.settled()?;
+        let present = entry.present();
+        present.in_force(name)?;
+        Ok((
+            self.keys.signer(org, &entry.key, &entry.wrapping()?)?,
+            present.version,
+        ))
+    }
+
+    fn verify_new(&self, signed: &SignedLink) -> Result<(), NhiError> {
+        let link = &signed.link;
+        let (delegator, above) = {
+            let registry = self.registry.read();
+            let state = registry.org(link.org)?;
+            let delegatee = state.principal(&link.delegatee)?;
+            must_be_agent(&delegatee.principal)?;
+            in_good_standing(&delegatee.standing)?;
+            let delegator = state.principal(&link.delegator)?.clone();
+            let above = link.parent.map(|id| state.chain(id)).transpose()?;
+            (delegator, above.unwrap_or_default())
+        };
+        let above = verified_hops(&above, &self.config.algorithms.signature)?;
+        let now = self.clock.now();
+        self.may_delegate(link.org, &delegator.principal, &above, now)?;
+        no_loop(&link.delegator, &link.delegatee, &above)?;
+        if above.is_empty() {
+            depth_within(link.max_depth, self.config.max_depth.checked_sub(1))?;
+        }
+        let allowed = &self.config.algorithms.signature;
+        let key = delegator.known(link.key_version)?;
+        key.in_force(&link.delegator)?;
+        let delegator = &delegator.principal;
+        verify_beneath(signed, &links(&above), delegator, &key.public, allowed)
     }
 
     /// Whether the delegator holds the chain it wants to pass on, now.
@@ -565,6 +580,7 @@ impl Inner {
             epoch: None,
             confirmation: None,
             token_id: None,
+            ends: TokenEnds::default(),
             expires_at: expires_at.unwrap_or(Timestamp::MIN),
         })
     }
@@ -596,6 +612,7 @@ impl Inner {
             epoch: None,
             confirmation: None,
             token_id: None,
+            ends: TokenEnds::default(),
             expires_at: Timestamp::MAX,
         })
     }

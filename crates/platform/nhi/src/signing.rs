@@ -6,19 +6,24 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use creto_crypto::{CryptoError, Signature, Signer, VerifyingKey};
+use creto_crypto::{Allowed, CryptoError, Digest, HashAlgorithm, Signature, Signer, VerifyingKey};
 use creto_errors::{Class, Classify};
-use creto_types::{OrgId, PrincipalName, Timestamp};
-use serde::{Deserialize, Serialize};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::instance::instance_in;
 use crate::keys::key_id;
 use crate::principal::organization_id;
-use crate::{AgentIdentity, Nhi, NhiError, PrincipalType, framing};
+use crate::service::to_completion;
+use crate::{AgentIdentity, Nhi, NhiError, PrincipalKey, PrincipalType, framing};
 
 /// The label that a statement is signed under.
 pub const SIGNED_LABEL: &str = "creto/signed/v1";
+
+/// The label that a statement about a digest is signed under.
+pub const SIGNED_DIGEST_LABEL: &str = "creto/signed-digest/v1";
 
 /// The longest message that is signed, in bytes. Of anything longer a digest is.
 pub const MAX_SIGNED_LEN: usize = 16 * 1024;
@@ -59,6 +64,15 @@ impl FromStr for SigningPurpose {
     }
 }
 
+/// What is signed.
+#[derive(Clone, Copy, Debug)]
+pub enum Signable<'a> {
+    /// The bytes themselves, at most [`MAX_SIGNED_LEN`].
+    Message(&'a [u8]),
+    /// The digest of something of any length.
+    Digest(&'a Digest),
+}
+
 /// A message that an agent signed, without the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,11 +82,24 @@ pub struct SignedStatement {
     /// What it is for.
     pub purpose: SigningPurpose,
     /// When it was signed.
+    #[serde(deserialize_with = "framing::instant")]
     pub signed_at: Timestamp,
     /// The thumbprint of the agent's key.
     pub kid: String,
-    /// Over all of these but `kid`, and the message.
+    /// The digest that was signed in the place of the message.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        default,
+        deserialize_with = "present"
+    )]
+    pub digest: Option<Digest>,
+    /// Over all of these but `kid`, and over the message when there is no digest.
     pub signature: Signature,
+}
+
+/// Absent or a digest: `null` would be another text of the same statement.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Digest>, D::Error> {
+    Digest::deserialize(deserializer).map(Some)
 }
 
 impl SignedStatement {
@@ -81,22 +108,22 @@ impl SignedStatement {
         id: String,
         purpose: SigningPurpose,
         signed_at: Timestamp,
-        message: &[u8],
+        content: Signable<'_>,
     ) -> Result<Self, NhiError> {
         let at = signed_at.to_string();
-        let fields = [
-            id.as_bytes(),
-            purpose.as_str().as_bytes(),
-            at.as_bytes(),
-            message,
-        ];
-        let signature =
-            framing::sign(signer, SIGNED_LABEL, &fields).map_err(|source| NhiError::Crypto {
+        let named = [id.as_bytes(), purpose.as_str().as_bytes(), at.as_bytes()];
+        let signature = content
+            .framed(named, |label, fields| framing::sign(signer, label, fields))
+            .map_err(|source| NhiError::Crypto {
                 operation: "sign a statement",
                 source,
             })?;
         Ok(Self {
             kid: key_id(signer.verifying_key())?,
+            digest: match content {
+                Signable::Message(_) => None,
+                Signable::Digest(digest) => Some(digest.clone()),
+            },
             signer: id,
             purpose,
             signed_at,
@@ -104,17 +131,45 @@ impl SignedStatement {
         })
     }
 
-    /// Checks that this key signed the message with all that the statement says. Whose
+    /// Checks that this key signed the content with all that the statement says. Whose
     /// key it is has to be known from elsewhere: [`PublicKeys::verify`].
-    pub fn verify(&self, key: &VerifyingKey, message: &[u8]) -> Result<(), CryptoError> {
+    pub fn verify(&self, key: &VerifyingKey, content: Signable<'_>) -> Result<(), CryptoError> {
+        let digest = match content {
+            Signable::Message(_) => None,
+            Signable::Digest(digest) => Some(digest),
+        };
+        if self.digest.as_ref() != digest {
+            return Err(CryptoError::SignatureInvalid);
+        }
         let at = self.signed_at.to_string();
-        let fields = [
+        let named = [
             self.signer.as_bytes(),
             self.purpose.as_str().as_bytes(),
             at.as_bytes(),
-            message,
         ];
-        framing::verify(key, SIGNED_LABEL, &fields, &self.signature)
+        content.framed(named, |label, fields| {
+            framing::verify(key, label, fields, &self.signature)
+        })
+    }
+}
+
+impl Signable<'_> {
+    /// Calls with the label and the fields of the frame: what the statement names, and this.
+    fn framed<T>(
+        self,
+        [signer, purpose, at]: [&[u8]; 3],
+        call: impl FnOnce(&str, &[&[u8]]) -> T,
+    ) -> T {
+        match self {
+            Self::Message(message) => call(SIGNED_LABEL, &[signer, purpose, at, message]),
+            Self::Digest(digest) => {
+                let digest = digest.to_string();
+                call(
+                    SIGNED_DIGEST_LABEL,
+                    &[signer, purpose, at, digest.as_bytes()],
+                )
+            }
+        }
     }
 }
 
@@ -128,13 +183,42 @@ pub struct PublicKey {
     pub key: VerifyingKey,
 }
 
+impl From<&PrincipalKey> for PublicKey {
+    fn from(key: &PrincipalKey) -> Self {
+        Self {
+            kid: key.kid.clone(),
+            key: key.key.clone(),
+        }
+    }
+}
+
+/// A key of a principal that was revoked: nothing that it signed holds any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedKey {
+    /// Its thumbprint.
+    pub kid: String,
+}
+
+impl From<&PrincipalKey> for RevokedKey {
+    fn from(key: &PrincipalKey) -> Self {
+        Self {
+            kid: key.kid.clone(),
+        }
+    }
+}
+
 /// Whose keys these are. What else stands in such a document is not read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicKeys {
     /// The SPIFFE id of the principal.
     pub spiffe_id: String,
-    /// Its keys, the one that signs now first.
+    /// Its keys, newest first: the one that signs now, unless it was revoked, and those
+    /// before.
     pub keys: Vec<PublicKey>,
+    /// Those that were revoked. Apart, so that whoever does not know that there are such
+    /// finds no key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoked_keys: Vec<RevokedKey>,
 }
 
 /// A statement does not hold.
@@ -162,6 +246,12 @@ pub enum StatementError {
         /// Which.
         kid: String,
     },
+    /// It names a key of the signer's that was revoked.
+    #[error("the key {kid} of the signer was revoked")]
+    KeyRevoked {
+        /// Which.
+        kid: String,
+    },
     /// A prekey is called by the name of another.
     #[error("{id} is not the id of this key")]
     OtherId {
@@ -179,6 +269,7 @@ impl Classify for StatementError {
             Self::OtherSigner { .. }
             | Self::OtherPurpose { .. }
             | Self::UnknownKey { .. }
+            | Self::KeyRevoked { .. }
             | Self::OtherId { .. } => Class::Security,
             Self::Signature(error) => error.class(),
         }
@@ -189,6 +280,7 @@ impl Classify for StatementError {
             Self::OtherSigner { .. } => "signed_by_another",
             Self::OtherPurpose { .. } => "signed_for_another_purpose",
             Self::UnknownKey { .. } => "signing_key_unknown",
+            Self::KeyRevoked { .. } => "signed_by_revoked_key",
             Self::OtherId { .. } => "prekey_id_mismatch",
             Self::Signature(error) => error.code(),
         }
@@ -197,10 +289,31 @@ impl Classify for StatementError {
 
 impl PublicKeys {
     /// Checks that the statement is of this principal, or of an instance of it, and
-    /// that one of its keys signed the message.
+    /// that one of its keys signed the message, or its digest when the statement has one.
     pub fn verify(&self, signed: &SignedStatement, message: &[u8]) -> Result<(), StatementError> {
+        match &signed.digest {
+            None => self.verify_content(signed, Signable::Message(message)),
+            Some(digest) => self.verify_digest(signed, &Digest::of(digest.algorithm(), message)),
+        }
+    }
+
+    /// The same of a statement about a digest, which was computed of the message by the
+    /// function that the statement names.
+    pub fn verify_digest(
+        &self,
+        signed: &SignedStatement,
+        digest: &Digest,
+    ) -> Result<(), StatementError> {
+        self.verify_content(signed, Signable::Digest(digest))
+    }
+
+    fn verify_content(
+        &self,
+        signed: &SignedStatement,
+        content: Signable<'_>,
+    ) -> Result<(), StatementError> {
         self.key_of(&signed.signer, &signed.kid)
-            .and_then(|key| Ok(signed.verify(key, message)?))
+            .and_then(|key| Ok(signed.verify(key, content)?))
     }
 
     /// Checks that these are the keys of a principal, or of the agent of an instance.
@@ -219,6 +332,11 @@ impl PublicKeys {
     /// signature is checked with the key.
     pub(crate) fn key_of(&self, signer: &str, kid: &str) -> Result<&VerifyingKey, StatementError> {
         self.of(signer)?;
+        if self.revoked_keys.iter().any(|key| key.kid == kid) {
+            return Err(StatementError::KeyRevoked {
+                kid: kid.to_owned(),
+            });
+        }
         let key = self.keys.iter().find(|key| key.kid == kid);
         let key = key.ok_or_else(|| StatementError::UnknownKey {
             kid: kid.to_owned(),
@@ -238,29 +356,76 @@ pub struct KnownPrincipal {
     pub suspended: bool,
     /// Whether it was revoked, for ever.
     pub revoked: bool,
-    /// Its SPIFFE id and keys.
-    pub keys: PublicKeys,
+    /// Its SPIFFE id, and by which keys what it signed is checked.
+    pub public: PublicKeys,
+    /// The same keys, oldest first, and what else is known of each.
+    pub keys: Vec<PrincipalKey>,
 }
 
 impl Nhi {
-    /// Signs a message with the key of the agent that acts, for this purpose and at this
-    /// instant. Whether it may is the caller's to decide, and to have on record before
+    /// A digest of a function that is read here. `field` is what it is called where it
+    /// came from.
+    pub fn digest(&self, field: &'static str, text: &str) -> Result<Digest, NhiError> {
+        let digest: Result<Digest, CryptoError> = text.parse();
+        digest
+            .and_then(|digest| {
+                self.digest_algorithms().check(digest.algorithm())?;
+                Ok(digest)
+            })
+            .map_err(|why| NhiError::KeyRefused { field, why })
+    }
+
+    /// By which function new digests are made, and which are read.
+    #[must_use]
+    pub fn digest_algorithms(&self) -> &Allowed<HashAlgorithm> {
+        &self.inner.config.algorithms.hash
+    }
+
+    /// Signs a message or a digest with the key of the agent that acts, for this purpose
+    /// and at this instant. Whether it may is the caller's to decide, and to have on record before
     /// the statement is handed out.
     pub fn sign_statement(
         &self,
         identity: &AgentIdentity,
         purpose: SigningPurpose,
         signed_at: Timestamp,
-        message: &[u8],
+        content: Signable<'_>,
     ) -> Result<SignedStatement, NhiError> {
-        if message.len() > MAX_SIGNED_LEN {
+        if let Signable::Message(message) = content
+            && message.len() > MAX_SIGNED_LEN
+        {
             return Err(NhiError::Invalid {
                 field: "message",
                 why: format!("must have at most {MAX_SIGNED_LEN} bytes; sign a digest instead"),
             });
         }
-        let signer = self.inner.principal_signer(identity.org, &identity.name)?;
-        SignedStatement::sign(&signer, identity.acting_id(), purpose, signed_at, message)
+        let (signer, _) = self.inner.principal_signer(identity.org, &identity.name)?;
+        SignedStatement::sign(&signer, identity.acting_id(), purpose, signed_at, content)
+    }
+
+    /// Makes the evidence of a statement durable. Refused when the key that signed it was
+    /// revoked meanwhile.
+    pub async fn commit_statement(
+        &self,
+        identity: &AgentIdentity,
+        signed: &SignedStatement,
+        commit: Commit,
+    ) -> Result<Receipt, NhiError> {
+        let (org, name, kid) = (identity.org, identity.name.clone(), signed.kid.clone());
+        let inner = Arc::clone(&self.inner);
+        to_completion(commit.turn(), async move {
+            let added = inner
+                .store
+                .add_statement(org, name.clone(), kid.clone(), commit);
+            let result = added.await;
+            if let Err(StoreError::Conflict { what: "key" }) = result {
+                inner.told_of_keys().await;
+            }
+            // Also when it was revoked since the store said yes.
+            Self { inner }.signed_in_force(org, &name, &kid)?;
+            Ok(result?)
+        })
+        .await
     }
 
     /// The principal of an organization with this SPIFFE id, which may be that of an
@@ -280,8 +445,14 @@ impl Nhi {
         let Ok(name) = name.parse::<PrincipalName>() else {
             return Ok(None);
         };
-        let registry = inner.registry.read();
-        let Some(entry) = registry.org(org)?.principals.get(&name) else {
+        let found = inner
+            .registry
+            .read()
+            .org(org)?
+            .principals
+            .get(&name)
+            .cloned();
+        let Some(entry) = found else {
             return Ok(None);
         };
         let principal = &entry.principal;
@@ -292,19 +463,19 @@ impl Nhi {
         if !is_this {
             return Ok(None);
         }
-        let key = PublicKey {
-            kid: key_id(&principal.verifying_key)?,
-            key: principal.verifying_key.clone(),
-        };
+        let keys = entry.keys()?;
+        let (revoked, in_force): (Vec<_>, Vec<_>) = keys.iter().rev().partition(|key| key.revoked);
         Ok(Some(KnownPrincipal {
             name,
             kind: principal.kind,
             suspended: entry.standing.is_suspended(),
             revoked: entry.standing.is_revoked(),
-            keys: PublicKeys {
+            public: PublicKeys {
                 spiffe_id: principal.spiffe_id.clone(),
-                keys: vec![key],
+                keys: in_force.into_iter().map(PublicKey::from).collect(),
+                revoked_keys: revoked.into_iter().map(RevokedKey::from).collect(),
             },
+            keys,
         }))
     }
 }

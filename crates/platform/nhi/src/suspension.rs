@@ -8,7 +8,7 @@ use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use crate::authority::{Authority, Standing};
 use crate::ports::StoredSuspension;
 use crate::service::{Inner, not_revoked, to_completion};
-use crate::{Nhi, NhiError};
+use crate::{IdentityError, Nhi, NhiError};
 
 impl Nhi {
     /// Suspends a principal. On return no identity in whose chain it stands is
@@ -45,6 +45,9 @@ impl Nhi {
                 Ok(receipt) => {
                     standing.suspend(at);
                     Ok(receipt)
+                }
+                Err(StoreError::Conflict { what: "principal" }) => {
+                    Err(inner.revoked_meanwhile(org, &standing).await)
                 }
                 Err(StoreError::Conflict { .. }) => {
                     // Another call suspended it and may never get to memory.
@@ -89,6 +92,9 @@ impl Nhi {
                     standing.resume();
                     Ok(receipt)
                 }
+                Err(StoreError::Conflict { what: "principal" }) => {
+                    Err(inner.revoked_meanwhile(org, &standing).await)
+                }
                 Err(StoreError::Conflict { .. }) => {
                     inner.learn_standing(org, &standing, false).await;
                     Err(NhiError::NotSuspended { name: principal })
@@ -124,6 +130,16 @@ impl Inner {
         let state = registry.org(org)?;
         let standing = Arc::clone(&state.principal(principal)?.standing);
         Ok((standing, Arc::clone(&state.authority)))
+    }
+
+    /// Another call revoked it since it was looked at, and may never get to memory.
+    pub(crate) async fn revoked_meanwhile(&self, org: OrgId, standing: &Standing) -> NhiError {
+        standing.kill();
+        self.learn_expulsion(org, standing).await;
+        IdentityError::PrincipalRevoked {
+            principal: standing.principal().clone(),
+        }
+        .into()
     }
 
     /// The change may be durable although the store failed: the answer was lost,

@@ -14,13 +14,14 @@ use creto_types::{
     Timestamp,
 };
 
-use crate::keys::{organization_wrapping, principal_wrapping, wrapping_of};
+use crate::keys::{organization_wrapping, principal_wrapping};
 use crate::memory::MemoryNhiStore;
 use crate::principal::spiffe_id;
+use crate::principal_keys::{FormerKeys, wrapping_after};
 use crate::{
-    AgentIdentity, Authority, Budget, DelegationLink, DelegationRequest, Hop, KeyHolder, LinkId,
-    LinkStatus, Nhi, NhiConfig, NhiError, NhiStore, Principal, PrincipalType, Right, Snapshot,
-    Standing, StoredPrincipal,
+    AgentIdentity, Authority, Budget, DelegationLink, DelegationRequest, Hop, KeyHolder,
+    KeyVersion, LinkId, LinkStatus, Nhi, NhiConfig, NhiError, NhiStore, Principal, PrincipalType,
+    Right, Snapshot, Standing, StoredPrincipal, TokenEnds,
 };
 
 pub use holder::Holder;
@@ -78,6 +79,7 @@ pub fn hop(
             max_depth: parent.map_or(8, |hop| hop.link.max_depth.saturating_sub(1)),
             budget,
             issued_at: Timestamp::UNIX_EPOCH,
+            key_version: KeyVersion::FIRST,
         }),
         status: Arc::new(LinkStatus::active()),
     }
@@ -105,6 +107,7 @@ pub fn agent(hops: Vec<Hop>) -> Arc<AgentIdentity> {
         epoch: None,
         confirmation: None,
         token_id: None,
+        ends: TokenEnds::default(),
         expires_at: expires_at.unwrap_or(Timestamp::MAX),
     })
 }
@@ -125,6 +128,7 @@ pub fn human(org: OrgId, human: &str) -> Arc<AgentIdentity> {
         epoch: None,
         confirmation: None,
         token_id: None,
+        ends: TokenEnds::default(),
         expires_at: Timestamp::MAX,
     })
 }
@@ -165,6 +169,11 @@ fn standing_of<'a>(identity: &'a AgentIdentity, principal: &str) -> &'a Standing
 /// Tells an organization that authority ended or came back in it.
 pub fn changed(authority: &Authority) {
     authority.changed();
+}
+
+/// Leaves a principal no room for proofs until the next nonce.
+pub fn use_up_proofs(nhi: &Nhi, org: OrgId, principal: &PrincipalName) {
+    nhi.inner.proofs.use_up(org, principal);
 }
 
 /// A commit with one record about the organization.
@@ -377,8 +386,10 @@ pub fn under_root(snapshot: &Snapshot) -> Vec<(OrgId, KeyHolder, WrappedKey)> {
             keys.push((org, KeyHolder::Organization(*purpose), wrapping, key));
         }
     }
+    let mut former = FormerKeys::of(snapshot.former_keys.clone());
     for stored in &snapshot.principals {
-        let wrapping = wrapping_of(&stored.principal);
+        let before = former.take(&stored.principal);
+        let wrapping = wrapping_after(&stored.principal, &before).expect("keys are JSON");
         let holder = KeyHolder::Principal(stored.principal.name.clone());
         keys.push((stored.principal.org, holder, wrapping, &stored.key));
     }

@@ -10,7 +10,9 @@ use crate::instance::{instance_id, instance_in};
 use crate::principal::organization_id;
 use crate::service::Inner;
 use crate::token::{self, Actor, Claims, Confirmation, invalid};
-use crate::{AgentIdentity, DpopError, Hop, InstanceName, IssuedToken, KeyPurpose, Nhi, NhiError};
+use crate::{
+    AgentIdentity, DpopError, Hop, InstanceName, IssuedToken, KeyPurpose, Nhi, NhiError, TokenEnds,
+};
 
 /// A token's `iat` may lie this far ahead: the wall clock may have been stepped
 /// back since it was issued.
@@ -77,7 +79,7 @@ impl Inner {
     /// bound to one, is not known yet.
     pub(crate) fn identity_in(&self, token: &str) -> Result<AgentIdentity, NhiError> {
         let unverified = token::parse(token, &self.config.algorithms.signature)?;
-        let (org, key) = {
+        let (org, (key, retirement)) = {
             let registry = self.registry.read();
             let org = registry
                 .issuers
@@ -110,9 +112,12 @@ impl Inner {
         };
         let (subject, actors) = self.subject_and_actors(&identity)?;
         identity.instance = described(&claims, &subject, actors, &identity.hops)?;
+        let ends = TokenEnds::of_issuer(retirement);
         match (claims.creto_link, claims.creto_epoch) {
-            (None, epoch) => self.check_epoch(&identity, epoch)?,
-            (Some(_), None) => {}
+            (None, epoch) => {
+                identity.ends = self.check_epoch(&identity, epoch, ends)?;
+            }
+            (Some(_), None) => identity.ends = ends,
             (Some(_), Some(_)) => return Err(invalid("an epoch is of a human's own token")),
         }
         identity.epoch = claims.creto_epoch;
@@ -152,6 +157,8 @@ impl Inner {
         };
         let now = self.clock.now();
         fresh.live(now)?;
+        // What ended since it was checked makes nothing new.
+        identity.ends.holds(fresh.standing.first())?;
         let until = now
             .saturating_add(ttl)
             .unwrap_or(Timestamp::MAX)

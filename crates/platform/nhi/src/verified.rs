@@ -19,8 +19,8 @@ const WAYS: usize = 4;
 /// What is hashed of a token, at each of two places.
 const PIECE: usize = 16;
 
-/// How often tokens ended that no identity can tell of: by a supersession of
-/// credentials, or by the retirement of an issuer.
+/// How often tokens ended by something else than their dates and the end of their authority:
+/// by a supersession of credentials, or by the retirement of an issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokensEnded(u64);
 
@@ -36,16 +36,20 @@ impl Nhi {
 /// What was made of verified tokens, by the token.
 ///
 /// It holds 8,192 of them; of more, some are verified anew. A token of the default
-/// algorithm takes some 5 KB, so that all of it is 40 MB at most with these, and 128 MB
-/// with the longest there can be.
+/// algorithm takes some 5 KB, so that the texts are 40 MB at most with these, and 128 MB
+/// with the longest there can be. What was made of a token comes to its text: for a handle of
+/// an identity its names and two words a hop, and what it keeps alive, the account of its
+/// chain, which all tokens of the chain share. Links, keys and standings are those of the
+/// registry, which has them anyway. One that is not presented any more takes its place until
+/// another token needs it; one that is and does not hold gives it up.
 ///
 /// # What is exact
 ///
 /// A token is found only if each of its bytes is that of the verified one. What is found
-/// was verified; whether it still gives authority is for whoever asks:
-/// [`crate::AgentIdentity::live`] knows of revocations, suspensions and dates. The two
-/// ends of tokens that it does not know are counted by [`Nhi::tokens_ended`]. A call that
-/// ends tokens so changes what tokens are verified by, then adds one to the count, then
+/// was verified; whether it still gives authority is for whoever asks to say, `holds`, of
+/// [`crate::AgentIdentity::live`]. So that nothing is found of a token that ended itself, the
+/// ends that are the token's own are counted by [`Nhi::tokens_ended`]. A call that ends
+/// tokens so changes what tokens are verified by, then adds one to the count, then
 /// returns. A token is kept with the count that was read before its verification began,
 /// and found only under the same count: why that suffices is said at
 /// [`crate::Authority`], of the same order of steps.
@@ -104,22 +108,36 @@ impl<T: Clone> VerifiedTokens<T> {
         TOKENS
     }
 
-    /// What was made of this token, if it was verified before and no token ended since
-    /// otherwise than by the end of its authority.
-    #[must_use]
-    pub fn get(&self, token: &str, ended: TokensEnded, now: Reading) -> Option<T> {
+    /// What was made of this token, if it was verified before, no token ended since
+    /// otherwise than by the end of its authority, and it `holds` still. What does not hold is
+    /// given up: what is good when it is verified again is kept again.
+    pub fn get(
+        &self,
+        token: &str,
+        ended: TokensEnded,
+        now: Reading,
+        holds: impl FnOnce(&T) -> bool,
+    ) -> Option<T> {
         let (set, tag) = self.place(token)?;
-        for (found, kept) in set.tags.iter().zip(&set.kept) {
+        for (found, place) in set.tags.iter().zip(&set.kept) {
             if found.load(Ordering::Relaxed) != tag {
                 continue;
             }
-            if let Some(kept) = kept.load().as_ref()
-                && kept.ended == ended
-                && kept.since <= now.wall_ns
-                && *kept.token == token
-            {
-                return Some(kept.value.clone());
+            let kept = place.load();
+            let Some(this) = kept.as_ref().filter(|this| *this.token == token) else {
+                continue;
+            };
+            if this.since > now.wall_ns {
+                // By this clock, not by the one that it is found by next.
+                return None;
             }
+            if this.ended == ended && holds(&this.value) {
+                return Some(this.value.clone());
+            }
+            // Unless another call kept it anew meanwhile; the place is free for any token.
+            place.compare_and_swap(&kept, None);
+            let _ = found.compare_exchange(tag, 0, Ordering::Relaxed, Ordering::Relaxed);
+            return None;
         }
         None
     }
@@ -187,6 +205,18 @@ mod tests {
     };
     const ENDED: TokensEnded = TokensEnded(3);
 
+    impl<T: Clone> VerifiedTokens<T> {
+        fn found(&self, token: &str, ended: TokensEnded, now: Reading) -> Option<T> {
+            self.get(token, ended, now, |_| true)
+        }
+
+        /// How many of them are held, found or not.
+        fn held(&self) -> usize {
+            let places = self.sets.iter().flat_map(|set| &set.kept);
+            places.filter(|place| place.load().is_some()).count()
+        }
+    }
+
     fn token(number: usize) -> String {
         format!("{}.{number:0>800}.{number:0>700}", "h".repeat(100))
     }
@@ -196,14 +226,14 @@ mod tests {
         let tokens = VerifiedTokens::new();
         let text = token(7);
         tokens.keep(&text, ENDED, NOW, 'v');
-        assert_eq!(tokens.get(&text, ENDED, NOW), Some('v'));
+        assert_eq!(tokens.found(&text, ENDED, NOW), Some('v'));
         for at in 0..text.len() {
             let mut other = text.clone();
             other.replace_range(at..=at, "x");
-            assert_eq!(tokens.get(&other, ENDED, NOW), None, "byte {at}");
-            assert_eq!(tokens.get(&text[..at], ENDED, NOW), None, "{at} bytes");
+            assert_eq!(tokens.found(&other, ENDED, NOW), None, "byte {at}");
+            assert_eq!(tokens.found(&text[..at], ENDED, NOW), None, "{at} bytes");
         }
-        assert_eq!(tokens.get(&format!("{text}x"), ENDED, NOW), None);
+        assert_eq!(tokens.found(&format!("{text}x"), ENDED, NOW), None);
     }
 
     #[test]
@@ -211,15 +241,37 @@ mod tests {
         let tokens = VerifiedTokens::new();
         let text = token(7);
         tokens.keep(&text, ENDED, NOW, 'v');
-        assert_eq!(tokens.get(&text, TokensEnded(4), NOW), None);
+        assert_eq!(tokens.found(&text, TokensEnded(4), NOW), None);
         let before = Reading {
             wall_ns: NOW.wall_ns - 1,
             ..NOW
         };
-        assert_eq!(tokens.get(&text, ENDED, before), None);
+        assert_eq!(tokens.found(&text, ENDED, before), None);
         // Verified again, it is found again.
         tokens.keep(&text, TokensEnded(4), before, 'w');
-        assert_eq!(tokens.get(&text, TokensEnded(4), NOW), Some('w'));
+        assert_eq!(tokens.found(&text, TokensEnded(4), NOW), Some('w'));
+    }
+
+    #[test]
+    fn what_does_not_hold_is_given_up_and_its_place_is_free() {
+        let tokens = VerifiedTokens::new();
+        let text = token(7);
+        for (ended, holds) in [(TokensEnded(4), true), (ENDED, false)] {
+            tokens.keep(&text, ENDED, NOW, 'v');
+            assert_eq!(tokens.get(&text, ended, NOW, |_| holds), None);
+            assert_eq!(tokens.held(), 0);
+            assert_eq!(tokens.found(&text, ENDED, NOW), None);
+            let taken = |tag: &AtomicU64| tag.load(Ordering::Relaxed) != 0;
+            assert!(!tokens.sets.iter().any(|set| set.tags.iter().any(taken)));
+        }
+        // What another clock kept stays: by that one it may hold.
+        let before = Reading {
+            wall_ns: NOW.wall_ns - 1,
+            ..NOW
+        };
+        tokens.keep(&text, ENDED, NOW, 'v');
+        assert_eq!(tokens.get(&text, ENDED, before, |_| false), None);
+        assert_eq!(tokens.found(&text, ENDED, NOW), Some('v'));
     }
 
     #[test]
@@ -228,10 +280,10 @@ mod tests {
         let capacity = VerifiedTokens::<usize>::capacity();
         for number in 0..3 * capacity {
             tokens.keep(&token(number), ENDED, NOW, number);
-            assert_eq!(tokens.get(&token(number), ENDED, NOW), Some(number));
+            assert_eq!(tokens.found(&token(number), ENDED, NOW), Some(number));
         }
         let found = (0..3 * capacity).filter(|number| {
-            let found = tokens.get(&token(*number), ENDED, NOW);
+            let found = tokens.found(&token(*number), ENDED, NOW);
             assert!(found.is_none_or(|value| value == *number));
             found.is_some()
         });

@@ -411,7 +411,9 @@ fn not_live(identity: &AgentIdentity, error: &IdentityError) -> Decision {
         Some(hop.link.delegator.as_str())
     };
     let advice = match &error {
-        IdentityError::Revoked { link } | IdentityError::Expired { link: Some(link) } => {
+        IdentityError::Revoked { link }
+        | IdentityError::KeyRevoked { link, .. }
+        | IdentityError::Expired { link: Some(link) } => {
             format!(
                 "ask {} for a new delegation",
                 delegator(link).unwrap_or("its delegator")
@@ -421,7 +423,9 @@ fn not_live(identity: &AgentIdentity, error: &IdentityError) -> Decision {
             "ask the owner for another agent to do it".to_owned()
         }
         IdentityError::Suspended { .. } => "ask the owner to resume it".to_owned(),
-        IdentityError::Expired { link: None } => "get a new token".to_owned(),
+        IdentityError::Expired { link: None }
+        | IdentityError::Superseded
+        | IdentityError::IssuerRetired => "get a new token".to_owned(),
         IdentityError::NotYetValid { .. } => "wait until it is".to_owned(),
         IdentityError::Broken => "authenticate again".to_owned(),
     };

@@ -45,6 +45,8 @@ pub struct World {
     pub audit: Arc<Audit>,
     /// What the log is made of.
     pub journal: Arc<MemoryJournal>,
+    /// Who there is.
+    pub nhi: Arc<Nhi>,
     /// What the use cases made durable.
     pub commits: Arc<MemoryCommits>,
     /// The time of everything.
@@ -151,7 +153,7 @@ impl World {
         let state = Arc::new(MemoryGovernor::new(commits.clone()));
         let governor = Governor::new(
             Parts {
-                nhi,
+                nhi: nhi.clone(),
                 oracle: Arc::new(oracle.await.unwrap()),
                 sequencer,
                 audit: audit.clone(),
@@ -181,6 +183,7 @@ impl World {
         governor.serve_policies(starter).await.unwrap();
         let mut world = Self {
             governor,
+            nhi,
             audit,
             journal,
             commits,

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use creto_governor::TokenRequest;
+use creto_nhi::test_util::Holder;
 use creto_proto::authz::v1::{
     CheckBatchRequest, CheckRequest, ReleaseRequest, SettleRequest, SubmitRequest,
 };
+use creto_types::Clock as _;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use tonic::{Code, Status};
@@ -344,4 +347,48 @@ async fn a_message_that_never_ends_is_let_go_at_the_deadline() {
     let response = world.grpc.answer(request.body(endless).unwrap()).await;
     let status = Status::from_header_map(response.headers()).expect("a refusal");
     assert_eq!(refusal(&status).1, "request_timeout");
+}
+
+#[tokio::test]
+async fn whoever_sends_too_many_proofs_is_told_when_there_is_room() {
+    let world = World::new().await;
+    let holder = Holder::new(1);
+    let owner = world.governor.authenticate(&world.owner).unwrap();
+    let request = TokenRequest {
+        delegation: Some(world.link.clone()),
+        ttl_seconds: None,
+        instance: None,
+        jkt: Some(holder.jkt().to_string()),
+    };
+    let issued = world.governor.issue_token(&owner, request, None).await;
+    let token = issued.unwrap().token.unwrap();
+    let mut client = world.client_of(HOST, Some(&format!("DPoP {token}")));
+    let mut ask = async || {
+        let here = format!("http://{HOST}{CHECK}");
+        let nonce = world.governor.proof_nonce();
+        let proof = holder.proof(("POST", &here), Some(&token), &nonce, world.clock.now());
+        let mut request = tonic::Request::new(check(None, "history.read", "repo:creto"));
+        request
+            .metadata_mut()
+            .insert("dpop", proof.parse().unwrap());
+        client.check(request).await
+    };
+    ask().await.unwrap();
+    world.clock.advance(Duration::from_secs(1));
+    creto_nhi::test_util::use_up_proofs(&world.nhi, world.org, &"bot".parse().unwrap());
+    let status = ask().await.unwrap_err();
+    let (code, own, class, _) = refusal(&status);
+    assert_eq!(code, Code::ResourceExhausted);
+    assert_eq!(
+        (own.as_str(), class.as_str()),
+        ("dpop_too_many_proofs", "transient")
+    );
+    let wait = status.get_error_details().retry_info().unwrap().retry_delay;
+    let wait = wait.unwrap();
+    assert!(
+        !wait.is_zero() && wait <= Duration::from_secs(60),
+        "{wait:?}"
+    );
+    world.clock.advance(wait);
+    ask().await.unwrap();
 }

@@ -3,14 +3,19 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use creto_consensus::{OracleError, TimestampOracle as _, TimestampOracleExt as _, TimestampRange};
+use creto_consensus::{
+    HybridTimestamp, OracleError, TimestampOracle as _, TimestampOracleExt as _, TimestampRange,
+};
 use creto_errors::{Class, Classify as _};
-use creto_governor::MAX_TIMESTAMPS;
+use creto_governor::{CredentialRequest, HumanRequest, MAX_TIMESTAMPS};
 use creto_grpc::{Grpc, Hosts, RemoteOracle};
 use creto_proto::consensus::v1::timestamps_client::TimestampsClient;
 use creto_proto::consensus::v1::{Event, OrderRequest, ReserveRequest, ReserveResponse};
+use creto_types::{Clock as _, Commit, Evidence};
 use http::{HeaderValue, Request, Response, Uri, header};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -131,6 +136,40 @@ async fn a_stream_ends_with_the_identity_it_began_with() {
     let info = info.error_info().unwrap().clone();
     assert_eq!(status.code(), Code::PermissionDenied);
     assert_eq!(info.metadata["code"], "delegation_expired");
+    assert_eq!(answers.message().await.unwrap(), None, "the last word");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_credential_it_began_by() {
+    let world = World::new().await;
+    let by = world.governor.authenticate(&world.owner).unwrap();
+    let carol = HumanRequest {
+        name: "carol".parse().unwrap(),
+        role: "owner".to_owned(),
+        ttl_seconds: None,
+        jkt: None,
+    };
+    let added = world.governor.add_human(&by, carol, None).await.unwrap();
+    let mut carol = client(&world, &added.token.unwrap());
+    let (send, asked) = tokio::sync::mpsc::channel(1);
+    let asked = futures_util::stream::unfold(asked, |mut asked| async {
+        asked.recv().await.map(|request| (request, asked))
+    });
+    let mut answers = carol.reserve_stream(asked).await.unwrap().into_inner();
+    send.send(ask(1)).await.unwrap();
+    answers.message().await.unwrap().unwrap();
+    let name = "carol".parse().unwrap();
+    let renewed =
+        world
+            .governor
+            .renew_human_credential(&by, &name, CredentialRequest::default(), None);
+    renewed.await.unwrap();
+    send.send(ask(1)).await.unwrap();
+    let status = answers.message().await.unwrap_err();
+    let info = tonic_types::StatusExt::get_error_details(&status);
+    let info = info.error_info().unwrap().clone();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert_eq!(info.metadata["code"], "token_superseded");
     assert_eq!(answers.message().await.unwrap(), None, "the last word");
 }
 
@@ -338,4 +377,79 @@ async fn what_is_no_event_orders_nothing() {
     let status = agent.order(order(events(1), None)).await.unwrap_err();
     assert_eq!(refusal(&status).1, "forbidden");
     assert_eq!(world.commits.evidence(world.org).len(), before);
+}
+
+/// An event that was overtaken gets a timestamp that the oracle did not give. Whoever has it
+/// is not told an earlier one afterwards.
+#[tokio::test]
+async fn what_is_reserved_after_an_order_is_later() {
+    let world = World::new().await;
+    let mut owner = client(&world, &world.owner);
+    let ahead = |milliseconds| Evidence {
+        org: world.org,
+        kind: "from.elsewhere".to_owned(),
+        at: world.clock.now() + Duration::from_millis(milliseconds),
+        actor: "alice".parse().unwrap(),
+        action_id: None,
+        body: serde_json::json!({}),
+    };
+    for (milliseconds, key) in [(1, None), (9, Some("k"))] {
+        let overtaking = Commit::of(ahead(milliseconds));
+        world.commits.apply(&overtaking).unwrap();
+        let ordered = owner.order(order(events(3), key)).await.unwrap();
+        let ordered = ordered.into_inner();
+        let own = HybridTimestamp::of_instant(ahead(milliseconds).at).as_u64();
+        assert_eq!(ordered.timestamps, [own + 1, own + 2, own + 3]);
+        let reserved = owner.reserve(ask(1)).await.unwrap().into_inner();
+        assert!(reserved.first > own + 3, "{reserved:?}");
+        if key.is_some() {
+            let again = owner.order(order(events(3), key)).await.unwrap();
+            assert_eq!(again.into_inner(), ordered);
+        }
+    }
+}
+
+/// Each is later than all that anybody had the answer with before it was asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_and_reservations_at_once_are_in_the_order_of_time() {
+    let world = World::new().await;
+    let latest = Arc::new(AtomicU64::new(0));
+    let mut callers = Vec::new();
+    for caller in 0..8_u8 {
+        let (mut owner, latest) = (client(&world, &world.owner), Arc::clone(&latest));
+        callers.push(tokio::spawn(async move {
+            let mut mine = Vec::new();
+            for _ in 0..50 {
+                let before = latest.load(Ordering::SeqCst);
+                let got = if caller % 2 == 0 {
+                    let answer = owner.order(order(events(2), None)).await.unwrap();
+                    let answer = answer.into_inner();
+                    mine.extend(
+                        answer
+                            .timestamps
+                            .iter()
+                            .zip(answer.first..)
+                            .map(|(ts, at)| (at, *ts)),
+                    );
+                    answer.timestamps
+                } else {
+                    let answer = owner.reserve(ask(3)).await.unwrap().into_inner();
+                    vec![answer.first, answer.first + 2]
+                };
+                assert!(got[0] > before, "{got:?} {before}");
+                latest.fetch_max(*got.last().unwrap(), Ordering::SeqCst);
+            }
+            mine
+        }));
+    }
+    let mut all = Vec::new();
+    for caller in callers {
+        all.extend(caller.await.unwrap());
+    }
+    all.sort_unstable();
+    assert_eq!(all.len(), 4 * 50 * 2);
+    for pair in all.windows(2) {
+        assert_eq!(pair[0].0 + 1, pair[1].0, "no place twice, none left out");
+        assert!(pair[0].1 < pair[1].1, "{pair:?}");
+    }
 }

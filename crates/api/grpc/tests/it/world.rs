@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use creto_governor::Governor;
 use creto_grpc::{Grpc, Hosts};
+use creto_nhi::Nhi;
 use creto_proto::authz::v1::authz_client::AuthzClient;
 use creto_proto::authz::v1::{CheckRequest, Resource, Subject, SubmitRequest};
 use creto_types::memory::MemoryCommits;
@@ -26,6 +27,7 @@ pub(crate) type Client =
 pub(crate) struct World {
     pub(crate) grpc: Grpc,
     pub(crate) governor: Arc<Governor>,
+    pub(crate) nhi: Arc<Nhi>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) commits: Arc<MemoryCommits>,
     pub(crate) org: OrgId,
@@ -49,6 +51,7 @@ impl World {
                 world.clock.clone(),
             ),
             governor: world.governor,
+            nhi: world.nhi,
             clock: world.clock,
             commits: world.commits,
             org,

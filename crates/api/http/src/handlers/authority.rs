@@ -5,7 +5,8 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use creto_governor::{
     CredentialRequest, DelegateRequest, DelegationAnswer, ErasureAnswer, ErasureRequest,
-    ExpulsionAnswer, ExpulsionRequest, HumanAnswer, HumanRequest, PrincipalAnswer,
+    ExpulsionAnswer, ExpulsionRequest, HumanAnswer, HumanRequest, KeyRevocationAnswer,
+    KeyRevocationRequest, PrincipalAnswer, PrincipalKeyAnswer, PrincipalKeyRequest,
     PrincipalRequest, RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer,
     RoleRequest, RotationAnswer, RotationRequest, SelfAnswer, SuspensionAnswer, SuspensionRequest,
     TokenAnswer, TokenRequest,
@@ -126,6 +127,30 @@ pub(crate) async fn revoke_principal(
     Document(request): Document<ExpulsionRequest>,
 ) -> Reply<ExpulsionAnswer> {
     let answer = app.governor.revoke_principal(&caller, &name, request, key);
+    Ok(Json(answer.await?))
+}
+
+pub(crate) async fn rotate_principal_key(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name<PrincipalName>,
+    Key(key): Key,
+    Document(request): Document<PrincipalKeyRequest>,
+) -> Reply<PrincipalKeyAnswer> {
+    let governor = &app.governor;
+    let answer = governor.rotate_principal_key(&caller, &name, request, key);
+    Ok(Json(answer.await?))
+}
+
+pub(crate) async fn revoke_principal_key(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name<PrincipalName>,
+    Key(key): Key,
+    Document(request): Document<KeyRevocationRequest>,
+) -> Reply<KeyRevocationAnswer> {
+    let governor = &app.governor;
+    let answer = governor.revoke_principal_key(&caller, &name, request, key);
     Ok(Json(answer.await?))
 }
 

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use creto_governor::{Caller, GovernError, IdempotencyKey};
 use creto_ingress::CredentialError;
+use creto_nhi::DpopError;
 use creto_oversight::{OversightError, RequestId};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -99,7 +100,7 @@ pub(crate) struct LoginForm {
     /// The token of the login cookie.
     #[serde(default)]
     form_token: String,
-    /// A person's bearer token.
+    /// A person's bearer token; one that is bound to a key begins no session.
     #[serde(default)]
     credential: String,
     /// The page to go on to.
@@ -241,7 +242,16 @@ pub(crate) async fn login(
             if creto_errors::Classify::class(&error) == creto_errors::Class::Transient {
                 return Err(error);
             }
-            let why = "This credential is not valid, or not any more.";
+            // A browser has no key to prove, so no form can help: see decision 0022.
+            let why = match &error {
+                ApiError::Credential(refused)
+                    if matches!(refused.dpop(), Some(DpopError::ProofRequired)) =>
+                {
+                    "This credential is bound to a key, which a browser cannot prove to have: it \
+                     begins no session. Use one that is not bound."
+                }
+                _ => "This credential is not valid, or not any more.",
+            };
             return Ok(login_needed(&app, &headers, next, Some(why)));
         }
     }

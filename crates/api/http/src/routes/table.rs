@@ -5,9 +5,10 @@ use creto_governor::{
     ActionAnswer, ActionRequest, CredentialRequest, DelegateRequest, DelegationAnswer,
     DryRunAnswer, DryRunRequest, ErasureAnswer, ErasureRequest, ExplainAnswer, ExplainRequest,
     ExpulsionAnswer, ExpulsionRequest, FilesRequest, FollowAnswer, FollowRequest, HumanAnswer,
-    HumanRequest, InvoiceAnswer, InvoiceRequest, LeaseAnswer, LeaseRequest, LimitAnswer,
-    LimitRequest, OversightAnswer, PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer,
-    PrincipalAnswer, PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest,
+    HumanRequest, InvoiceAnswer, InvoiceRequest, KeyRevocationAnswer, KeyRevocationRequest,
+    LeaseAnswer, LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer, PoliciesInForceAnswer,
+    PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer, PrincipalKeyAnswer,
+    PrincipalKeyRequest, PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest,
     RemovalAnswer, RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest,
     RollbackPoliciesRequest, RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest,
     SecretAnswer, SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer,
@@ -154,7 +155,7 @@ fn secret_routes() -> [Route; 6] {
     ]
 }
 
-fn authority_routes() -> [Route; 18] {
+fn authority_routes() -> [Route; 20] {
     [
         Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
             on(f, authority::whoami)
@@ -198,6 +199,22 @@ fn authority_routes() -> [Route; 18] {
         )
         .takes::<ExpulsionRequest>()
         .gives::<ExpulsionAnswer>(),
+        Route::post(
+            "/v1/principals/{name}/keys/rotate",
+            "rotate_principal_key",
+            "Give an agent or a person another signing key; what the ones before signed holds",
+            |f| on(f, authority::rotate_principal_key),
+        )
+        .takes::<PrincipalKeyRequest>()
+        .gives::<PrincipalKeyAnswer>(),
+        Route::post(
+            "/v1/principals/{name}/keys/revoke",
+            "revoke_principal_key",
+            "Revoke a signing key, for ever, and everything that it signed",
+            |f| on(f, authority::revoke_principal_key),
+        )
+        .takes::<KeyRevocationRequest>()
+        .gives::<KeyRevocationAnswer>(),
         Route::post(
             "/v1/humans",
             "add_human",

@@ -1,12 +1,16 @@
 //! Nothing without a credential.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use creto_governor::Call;
 use creto_http::{Auth, RouteInfo, routes};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
-use crate::world::World;
+use crate::world::{Answer, World};
 
 fn path(route: &RouteInfo) -> String {
     let parts = route.path.split('/').map(|part| match part {
@@ -315,4 +319,69 @@ async fn metrics_are_for_the_owner() {
     assert_eq!(answer.status, StatusCode::OK);
     assert!(answer.body.contains("/v1/principals"), "{}", answer.body);
     assert!(answer.body.ends_with("# EOF\n"));
+}
+
+/// A request whose head is let in now and whose body comes later: gives what lets it come,
+/// once the head was let in.
+async fn held_back(
+    world: &Arc<World>,
+    path: &'static str,
+    token: &str,
+    body: Value,
+) -> (oneshot::Sender<()>, JoinHandle<Answer>) {
+    let (reading, read) = oneshot::channel();
+    let (release, released) = oneshot::channel::<()>();
+    let body = futures_util::stream::once(async move {
+        reading.send(()).unwrap();
+        released.await.unwrap();
+        Ok::<_, std::convert::Infallible>(body.to_string())
+    });
+    let request = Request::post(path)
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from_stream(body))
+        .unwrap();
+    let world = Arc::clone(world);
+    let answer = tokio::spawn(async move { world.send(request).await });
+    read.await.unwrap();
+    (release, answer)
+}
+
+/// A stolen credential whose requests were let in before it ended does nothing after, and
+/// least of all turns into one that holds.
+#[tokio::test]
+async fn a_body_that_is_held_back_outlives_no_credential() {
+    let world = Arc::new(World::new().await);
+    let carol = json!({ "name": "carol", "role": "owner" });
+    let answer = world.post("/v1/humans", &world.owner, carol).await;
+    let stolen = answer.json()["token"].as_str().unwrap().to_owned();
+    let mut waiting = Vec::new();
+    for (path, body) in [
+        ("/v1/tokens", json!({})),
+        ("/v1/tokens", json!({ "delegation": world.link })),
+        ("/v1/humans", json!({ "name": "mallory", "role": "owner" })),
+        ("/v1/principals", json!({ "name": "robot" })),
+        ("/v1/humans/carol/credential", json!({})),
+    ] {
+        waiting.push((path, held_back(&world, path, &stolen, body).await));
+    }
+    let renewed = world.post("/v1/humans/carol/credential", &world.owner, json!({}));
+    let renewed = renewed.await.json()["token"].as_str().unwrap().to_owned();
+    for (path, (release, answer)) in waiting {
+        release.send(()).unwrap();
+        let refused = answer.await.unwrap();
+        let told = refused.problem();
+        assert_eq!(told, (401, "token_superseded".to_owned()), "{path}");
+    }
+    let people = world.get("/v1/principals", &renewed).await;
+    assert_eq!(people.status, StatusCode::OK, "{}", people.body);
+    assert!(!people.body.contains("mallory") && !people.body.contains("robot"));
+
+    // With a credential that holds, the same waits and is done.
+    let (release, answer) = held_back(&world, "/v1/tokens", &renewed, json!({})).await;
+    release.send(()).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+    let own = answer.json()["token"].as_str().unwrap().to_owned();
+    assert_eq!(world.get("/v1/self", &own).await.status, StatusCode::OK);
 }

@@ -141,17 +141,6 @@ async fn the_schemes_are_not_mixed_up() {
     )
     .await;
     assert_eq!(unbound.problem(), (401, "dpop_token_not_bound".to_owned()));
-    // Pages take neither from a browser, whose form has no proof.
-    let form = format!("credential={token}&form_token=x&path=/oversight");
-    let request = Request::post("/oversight/login")
-        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-    let answer = world.send(request.body(Body::from(form)).unwrap()).await;
-    assert!(
-        answer
-            .headers
-            .get(header::SET_COOKIE)
-            .is_none_or(|cookie| { !cookie.to_str().unwrap().starts_with("creto_session=") })
-    );
     // Nobody is challenged twice over by one who brings nothing.
     let request = Request::get("/v1/self").body(Body::empty()).unwrap();
     let answer = world.send(request).await;
@@ -295,6 +284,116 @@ async fn a_person_who_renews_a_bound_credential_gets_a_bound_one() {
     let answer = world.send(request(&good)).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
     assert_eq!(answer.json()["jkt"], json!(holder.jkt()));
+}
+
+/// A person beside the owner, by a credential that is bound to a key or to none.
+async fn person(world: &World, name: &str, holder: Option<&Holder>) -> String {
+    let body = json!({ "name": name, "role": "owner", "jkt": holder.map(Holder::jkt) });
+    let answer = world.post("/v1/humans", &world.owner, body).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+    assert_eq!(answer.json()["jkt"], json!(holder.map(Holder::jkt)));
+    answer.json()["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_persons_credential_is_bound_when_it_is_issued_or_renewed() {
+    let world = World::new().await;
+    let (holder, other) = (Holder::new(1), Holder::new(2));
+    let first = person(&world, "carol", Some(&holder)).await;
+    let whoami = ("GET", "/v1/self");
+    let good = proof(&world, &holder, whoami, &first);
+    let answer = get(&world, "/v1/self", "DPoP", &first, &[&good]).await;
+    assert_eq!(answer.json()["jkt"], json!(holder.jkt()), "{}", answer.body);
+    let bearer = world.get("/v1/self", &first).await;
+    assert_eq!(bearer.problem().1, "dpop_proof_required");
+
+    let renew = async |body: Value| {
+        let path = "/v1/humans/carol/credential";
+        let answer = world.post(path, &world.owner, body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+        let told = answer.json();
+        (
+            told["token"].as_str().unwrap().to_owned(),
+            told["jkt"].clone(),
+        )
+    };
+    let (second, jkt) = renew(json!({ "jkt": other.jkt() })).await;
+    assert_eq!(jkt, json!(other.jkt()));
+    let good = proof(&world, &holder, whoami, &first);
+    let ended = get(&world, "/v1/self", "DPoP", &first, &[&good]).await;
+    assert_eq!(ended.problem().1, "token_superseded");
+    let good = proof(&world, &other, whoami, &second);
+    let answer = get(&world, "/v1/self", "DPoP", &second, &[&good]).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    let (third, jkt) = renew(json!({})).await;
+    assert_eq!(jkt, Value::Null);
+    assert_eq!(world.get("/v1/self", &third).await.status, StatusCode::OK);
+    for path in ["/v1/humans", "/v1/humans/carol/credential"] {
+        let mut body = json!({ "jkt": "x" });
+        if path == "/v1/humans" {
+            body = json!({ "name": "dave", "role": "owner", "jkt": "x" });
+        }
+        let refused = world.post(path, &world.owner, body).await;
+        assert_eq!(refused.problem(), (400, "invalid_request".to_owned()));
+    }
+    assert_eq!(world.get("/v1/self", &third).await.status, StatusCode::OK);
+}
+
+/// A browser has no key: see decision 0022.
+#[tokio::test]
+async fn a_bound_credential_begins_no_session() {
+    let world = World::new().await;
+    let bound = person(&world, "carol", Some(&Holder::new(1))).await;
+    let unbound = person(&world, "dave", None).await;
+    for (credential, begins) in [(&bound, false), (&unbound, true)] {
+        let request = Request::get("/oversight").body(Body::empty()).unwrap();
+        let form = world.send(request).await;
+        let cookie = form.header(header::SET_COOKIE).split(';').next().unwrap();
+        let token = cookie.strip_prefix("creto_login=").unwrap();
+        assert!(form.body.contains(token), "the form repeats its cookie");
+        let fields = format!("form_token={token}&next=/oversight&credential={credential}");
+        let request = Request::post("/oversight/login")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::COOKIE, cookie);
+        let answer = world.send(request.body(Body::from(fields)).unwrap()).await;
+        let mut cookies = answer.headers.get_all(header::SET_COOKIE).iter();
+        let session = cookies.any(|set| set.to_str().unwrap().starts_with("creto_session="));
+        assert_eq!(session, begins, "{}", answer.body);
+        let status = if begins { 303 } else { 401 };
+        assert_eq!(answer.status.as_u16(), status, "{}", answer.body);
+        assert_eq!(answer.body.contains("bound to a key"), !begins);
+    }
+}
+
+#[tokio::test]
+async fn whoever_sends_too_many_proofs_is_told_when_there_is_room() {
+    let world = World::new().await;
+    let holder = Holder::new(1);
+    let token = bound_to(&world, &holder).await;
+    let org = world.governor.authenticate(&world.owner).unwrap().org();
+    creto_nhi::test_util::use_up_proofs(&world.nhi, org, &"bot".parse().unwrap());
+    let good = proof(&world, &holder, ("GET", "/v1/self"), &token);
+    let answer = get(&world, "/v1/self", "DPoP", &token, &[&good]).await;
+    assert_eq!(answer.problem(), (429, "dpop_too_many_proofs".to_owned()));
+    assert_eq!(
+        challenge(&answer),
+        "",
+        "nothing is wrong with the credential"
+    );
+    let wait: u64 = answer.header(header::RETRY_AFTER).parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    let here = at_host("/oauth/token");
+    let nonce = world.governor.proof_nonce();
+    let good = holder.proof(("POST", &here), None, &nonce, world.clock.now());
+    let answer = exchange(&world, &token, Some(&good), "").await;
+    assert_eq!(answer.json()["code"], "dpop_too_many_proofs");
+    assert_eq!(answer.status.as_u16(), 429, "{}", answer.body);
+    assert_eq!(answer.header(header::RETRY_AFTER), wait.to_string());
+
+    world.clock.advance(std::time::Duration::from_secs(wait));
+    let good = proof(&world, &holder, ("GET", "/v1/self"), &token);
+    let answer = get(&world, "/v1/self", "DPoP", &token, &[&good]).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
 }
 
 #[tokio::test]

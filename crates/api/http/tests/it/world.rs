@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use creto_audit::Audit;
 use creto_audit::memory::MemoryJournal;
 use creto_governor::Governor;
+use creto_nhi::Nhi;
 use creto_types::ManualClock;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ pub(crate) const HOST: &str = "127.0.0.1:1";
 
 pub(crate) struct World {
     pub(crate) governor: Arc<Governor>,
+    pub(crate) nhi: Arc<Nhi>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) journal: Arc<MemoryJournal>,
     pub(crate) router: Router,
@@ -77,6 +79,7 @@ impl World {
         );
         Self {
             governor: world.governor,
+            nhi: world.nhi,
             audit: world.audit,
             journal: world.journal,
             router,

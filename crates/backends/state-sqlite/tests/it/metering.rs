@@ -11,7 +11,7 @@ use creto_metering::{
     conformance,
 };
 use creto_nhi::test_util::agent;
-use creto_nhi::{Budget, BudgetPeriod, DelegationLink, Hop, LinkStatus, Right};
+use creto_nhi::{Budget, BudgetPeriod, DelegationLink, Hop, KeyVersion, LinkStatus, Right};
 use creto_state_sqlite::{Database, SqliteLedger};
 use creto_types::{
     ActionId, Clock, Commit, Currency, Evidence, IdSource, ManualClock, Money, OrgId, Period,
@@ -82,6 +82,7 @@ impl World {
                     period,
                 }),
                 issued_at: at("2026-01-01T00:00:00Z"),
+                key_version: KeyVersion::FIRST,
             };
             world.hops.push(Hop {
                 link: Arc::new(link),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use creto_errors::Classify as _;
 use creto_nhi::test_util::{World, commit, name, under_root};
-use creto_nhi::{KeyHolder, NhiStore, PrincipalType, WrappedKey, conformance};
+use creto_nhi::{KeyHolder, KeyVersion, NhiStore, PrincipalType, WrappedKey, conformance};
 use creto_state_sqlite::{Database, SqliteNhi};
 use creto_types::{Commit, OrgId, StoreError};
 
@@ -106,25 +106,24 @@ async fn an_older_file_learns_to_supersede() {
     assert_eq!(world.nhi.owner(org).unwrap(), name("alice"));
 }
 
-/// Writes what is in one file to another, with the tables and columns that there
-/// were before the seventh migration.
-fn as_before_0007(path: &Path, old: &Path, keys: &[(OrgId, KeyHolder, WrappedKey)]) {
-    const MIGRATIONS: [&str; 6] = [
-        include_str!("../../migrations/0001_commits.sql"),
-        include_str!("../../migrations/0002_nhi.sql"),
-        include_str!("../../migrations/0003_consensus.sql"),
-        include_str!("../../migrations/0004_metering.sql"),
-        include_str!("../../migrations/0005_oversight.sql"),
-        include_str!("../../migrations/0006_sandboxes.sql"),
-    ];
+/// Writes what is in these tables of one file to another, with the tables and columns that
+/// there were after so many migrations.
+fn as_of(version: usize, path: &Path, old: &Path, tables: &[&str]) -> rusqlite::Connection {
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut migrations: Vec<_> = std::fs::read_dir(migrations)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    migrations.sort();
     let raw = rusqlite::Connection::open(old).unwrap();
     raw.execute_batch("PRAGMA foreign_keys = OFF;").unwrap();
-    for text in MIGRATIONS {
-        raw.execute_batch(text).unwrap();
+    for migration in &migrations[..version] {
+        let text = std::fs::read_to_string(migration).unwrap();
+        raw.execute_batch(&text).unwrap();
     }
     raw.execute("ATTACH ?1 AS new", [path.to_str().unwrap()])
         .unwrap();
-    for table in ["organizations", "organization_keys", "principals"] {
+    for table in tables {
         let columns: String = raw
             .query_row(
                 "SELECT group_concat(name) FROM pragma_table_info(?1, 'main')",
@@ -137,6 +136,15 @@ fn as_before_0007(path: &Path, old: &Path, keys: &[(OrgId, KeyHolder, WrappedKey
         ))
         .unwrap();
     }
+    raw.execute_batch(&format!("PRAGMA user_version = {version};"))
+        .unwrap();
+    raw
+}
+
+/// A file as it was before the seventh migration, with keys under the root key.
+fn as_before_0007(path: &Path, old: &Path, keys: &[(OrgId, KeyHolder, WrappedKey)]) {
+    let tables = ["organizations", "organization_keys", "principals"];
+    let raw = as_of(6, path, old, &tables);
     for (org, holder, wrapped) in keys {
         let wrapped = serde_json::to_string(wrapped).unwrap();
         let (table, column, name) = match holder {
@@ -148,7 +156,53 @@ fn as_before_0007(path: &Path, old: &Path, keys: &[(OrgId, KeyHolder, WrappedKey
         let changed = raw.execute(&update, [&*org.to_string(), name, &*wrapped]);
         assert_eq!(changed, Ok(1));
     }
-    raw.execute_batch("PRAGMA user_version = 6;").unwrap();
+}
+
+/// A file from before principals could have another key: what they delegated is by their
+/// first one.
+#[tokio::test]
+async fn an_older_file_learns_keys_of_principals() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let mut world = World::on(store(&path)).await;
+    let org = world.organization("alice").await;
+    world.principal(org, "planner", PrincipalType::Agent).await;
+    let request = world.request("alice", "planner", None);
+    let link = world.delegate(org, request).await.unwrap();
+    world.store = Arc::new(creto_nhi::memory::MemoryNhiStore::new());
+    world.restart().await;
+    let old = dir.path().join("old.db");
+    let tables = [
+        "organizations",
+        "organization_keys",
+        "wrapping_keys",
+        "principals",
+        "delegations",
+    ];
+    drop(as_of(21, &path, &old, &tables));
+
+    world.store = store(&old);
+    world.restart().await;
+    let alice = name("alice");
+    let live = |world: &World| {
+        let identity = world.nhi.identity_for_link(org, link).unwrap();
+        identity.live(world.now()).map_err(|error| error.code())
+    };
+    let draft = world.nhi.draft_principal_key(org, &alice, world.now());
+    let rotated = world
+        .nhi
+        .commit_principal_key(draft.unwrap(), commit(org, "principal.key_rotated"));
+    rotated.await.unwrap();
+    world.restart().await;
+    live(&world).unwrap();
+    let record = commit(org, "principal.key_revoked");
+    let revoked = world
+        .nhi
+        .revoke_key(org, &alice, KeyVersion::FIRST, world.now(), record);
+    revoked.await.unwrap();
+    assert_eq!(live(&world), Err("delegation_key_revoked"));
+    world.restart().await;
+    assert_eq!(live(&world), Err("delegation_key_revoked"));
 }
 
 /// A file from before organizations had wrapping keys is read as it is, and moves to

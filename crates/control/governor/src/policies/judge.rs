@@ -9,7 +9,10 @@ use creto_authz::{
     PolicyId, Quota, Refusal, ResourceRef, Spend, deny,
 };
 use creto_crypto::sha256;
-use creto_nhi::{AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right, Standing};
+use creto_nhi::{
+    AgentIdentity, DelegationLink, Hop, KeyVersion, LinkStatus, PrincipalType, Right, Standing,
+    TokenEnds,
+};
 use creto_types::{Clock, OrgId, PrincipalName, Timestamp, canonical_json};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -260,6 +263,7 @@ fn timeless(identity: &AgentIdentity) -> AgentIdentity {
     AgentIdentity {
         standing: Standing::all_good(&identity.name, &hops),
         hops,
+        ends: TokenEnds::default(),
         expires_at: Timestamp::MAX,
         ..identity.clone()
     }
@@ -297,6 +301,7 @@ pub(crate) fn chain_identity(org: OrgId, chain: &[PrincipalName]) -> Option<Agen
                 max_depth: u8::MAX,
                 budget: None,
                 issued_at: Timestamp::UNIX_EPOCH,
+                key_version: KeyVersion::FIRST,
             }),
             status: Arc::new(LinkStatus::active()),
         });
@@ -318,6 +323,7 @@ pub(crate) fn chain_identity(org: OrgId, chain: &[PrincipalName]) -> Option<Agen
         epoch: None,
         confirmation: None,
         token_id: None,
+        ends: TokenEnds::default(),
         expires_at: Timestamp::MAX,
     })
 }

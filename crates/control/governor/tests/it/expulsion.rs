@@ -1,16 +1,18 @@
 //! Revoking a principal: whatever it was, it is nobody from then on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use creto_errors::Classify as _;
 use creto_governor::{
     Caller, DelegationState, ExpulsionAnswer, ExpulsionRequest, GovernError, HumanRequest,
     IdempotencyKey, LeaseRequest, LimitsRequest, OutcomeKind, RecordChecker, SandboxRequest,
-    SecretReadRequest, TokenRequest,
+    SecretReadRequest, SuspensionRequest, TokenRequest,
 };
 use creto_types::{Clock as _, LeafIndex, PrincipalName};
 use serde_json::{Value, json};
 
+use crate::held::{self, Moment};
 use crate::world::{World, action, delegate};
 
 fn name(text: &str) -> PrincipalName {
@@ -120,6 +122,7 @@ async fn what_cannot_be_revoked_changes_nothing() {
         name: name(who),
         role: role.to_owned(),
         ttl_seconds: None,
+        jkt: None,
     };
     let enter = async |who: &str, role: &str| {
         let added = governor.add_human(owner, add(who, role), None).await;
@@ -162,6 +165,43 @@ async fn the_same_key_is_one_revocation() {
     assert_eq!(refused(other), "principal_already_revoked");
 }
 
+/// Whom an operator may end is known before anything is waited for: here the turn of a key,
+/// while somebody could be added.
+#[tokio::test]
+async fn nobody_is_waited_for_who_is_not_there() {
+    let (world, gate) = held::world().await;
+    let (governor, owner) = (&world.governor, &world.owner);
+    let request = HumanRequest {
+        name: name("oscar"),
+        role: "operator".to_owned(),
+        ttl_seconds: None,
+        jkt: None,
+    };
+    let added = governor.add_human(owner, request, None).await;
+    let token = added.expect("adds").token.expect("shown once");
+    let oscar = governor.authenticate(&token).expect("it is good");
+    let suspend = |who: &str| {
+        let (governor, oscar, who) = (Arc::clone(governor), oscar.clone(), name(who));
+        let reason = "it loops".to_owned();
+        let key = IdempotencyKey::new("k").ok();
+        async move {
+            let request = SuspensionRequest { reason };
+            let suspended = governor.suspend_principal(&oscar, &who, request, key);
+            suspended.await
+        }
+    };
+    gate.shut(Moment::Ended);
+    let first = tokio::spawn(suspend("planner"));
+    gate.arrival().await;
+    let soon = Duration::from_secs(5);
+    let revoked = tokio::time::timeout(soon, revoke(&world, &oscar, "carol", Some("k"))).await;
+    assert_eq!(refused(revoked.expect("at once")), "unknown_principal");
+    let suspended = tokio::time::timeout(soon, suspend("carol")).await;
+    assert_eq!(refused(suspended.expect("at once")), "unknown_principal");
+    gate.open();
+    first.await.expect("ends").expect("suspends");
+}
+
 /// The organization's records, and then others.
 fn with(world: &World, more: &[Value]) -> Result<(), String> {
     let evidence = world.commits.evidence(world.owner.org());
@@ -180,6 +220,20 @@ async fn a_verifier_sees_a_revocation_that_cannot_be() {
     let world = World::new().await;
     let of =
         |kind: &str, who: &str| json!({"kind": kind, "actor": "alice", "body": {"principal": who}});
+    for (who, role) in [("oscar", "operator"), ("ada", "auditor")] {
+        let request = HumanRequest {
+            name: name(who),
+            role: role.to_owned(),
+            ttl_seconds: None,
+            jkt: None,
+        };
+        let added = world.governor.add_human(&world.owner, request, None);
+        added.await.expect("adds");
+    }
+    let by = |actor: &str, who: &str| json!({"kind": "principal.revoked", "actor": actor, "body": {"principal": who}});
+    for (actor, who) in [("oscar", "planner"), ("alice", "ada")] {
+        with(&world, &[by(actor, who)]).expect("it may be");
+    }
     let revoked = of("principal.revoked", "planner");
     let granted = world
         .commits
@@ -199,6 +253,10 @@ async fn a_verifier_sees_a_revocation_that_cannot_be() {
             "who was revoked",
         ),
         (vec![revoked, granted], "delegates through planner"),
+        (vec![by("ada", "planner")], "neither"),
+        (vec![by("planner", "release-bot")], "neither"),
+        (vec![by("nobody", "planner")], "neither"),
+        (vec![by("oscar", "ada")], "only an owner"),
     ] {
         let found = with(&world, &records).expect_err(what);
         assert!(found.contains(what), "{found}");

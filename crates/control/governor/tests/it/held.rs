@@ -9,7 +9,8 @@ use creto_metering::{
 };
 use creto_nhi::{
     LinkId, NhiStore, Rewrapped, SignedLink, Snapshot, StoredEpoch, StoredExpulsion,
-    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
+    StoredKeyChange, StoredKeyRevocation, StoredOrganization, StoredPrincipal, StoredRole,
+    StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{ActionId, Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
@@ -24,6 +25,8 @@ pub(crate) enum Moment {
     Reserve,
     /// Before a limit is durable; its organization's gate is shut meanwhile.
     Limit,
+    /// When a use is to be settled, which then fails.
+    Settle,
     /// Once a revocation or a suspension is durable, before memory knows.
     Ended,
 }
@@ -50,9 +53,12 @@ impl Gate {
         self.opened.add_permits(1);
     }
 
+    fn is_shut(&self, moment: Moment) -> bool {
+        self.shut.lock().take_if(|shut| *shut == moment).is_some()
+    }
+
     async fn pass(&self, moment: Moment) {
-        let held = self.shut.lock().take_if(|shut| *shut == moment).is_some();
-        if held {
+        if self.is_shut(moment) {
             self.arrived.add_permits(1);
             self.opened.acquire().await.expect("is there").forget();
         }
@@ -170,6 +176,31 @@ impl NhiStore for HeldIdentities {
         self.gate.pass(Moment::Ended).await;
         done
     }
+    async fn replace_key(
+        &self,
+        change: StoredKeyChange,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.inner.replace_key(change, commit).await
+    }
+    async fn revoke_key(
+        &self,
+        revocation: StoredKeyRevocation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let done = self.inner.revoke_key(revocation, commit).await;
+        self.gate.pass(Moment::Ended).await;
+        done
+    }
+    async fn add_statement(
+        &self,
+        org: OrgId,
+        signer: PrincipalName,
+        kid: String,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.inner.add_statement(org, signer, kid, commit).await
+    }
     async fn insert_epoch(
         &self,
         epoch: StoredEpoch,
@@ -229,6 +260,9 @@ impl LedgerStore for HeldLedger {
         self.inner.reserve(reservation, commit).await
     }
     async fn settle(&self, settlement: Settlement, commit: Commit) -> Result<Receipt, StoreError> {
+        if self.gate.is_shut(Moment::Settle) {
+            return Err(StoreError::Unavailable("disk full".into()));
+        }
         self.inner.settle(settlement, commit).await
     }
     async fn release(

@@ -26,6 +26,7 @@ async fn full() -> World {
         name: self::name(name),
         role: "owner".to_owned(),
         ttl_seconds: None,
+        jkt: None,
     };
     for who in ["carol", "dave"] {
         let created = governor.add_human(owner, human(who), None);

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use creto_crypto::{AwsLcProvider, CryptoProvider as _, KemAlgorithm};
 use creto_governor::{
-    Caller, EncapsulationKeyValue, ExpulsionRequest, GovernError, IdempotencyKey, LimitRequest,
-    OutcomeKind, PrekeysRequest, PublishPrekeysAnswer, RecordChecker, SuspensionRequest,
-    TakePrekeyAnswer, TakePrekeyRequest,
+    Caller, EncapsulationKeyValue, ExpulsionRequest, GovernError, IdempotencyKey,
+    KeyRevocationRequest, LimitRequest, OutcomeKind, PrekeysRequest, PublishPrekeysAnswer,
+    RecordChecker, SuspensionRequest, TakePrekeyAnswer, TakePrekeyRequest,
 };
 use creto_nhi::{Prekey, PublicKeys};
 use creto_types::{Clock as _, LeafIndex, SystemRandom};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::held::{self, Moment};
 use crate::policies::{code, publish, starter};
 use crate::world::{World, delegate, enter, right};
 
@@ -30,6 +31,16 @@ permit (
 @id("not-of-the-bot")
 forbid (principal, action == Creto::Action::"prekey.publish", resource)
 when { resource.id == "prekey:release-bot" };
+
+@id("guarded")
+@oversight("prekeys")
+@reason("what it is told is told to nobody else")
+forbid (
+  principal,
+  action in [Creto::Action::"prekey.publish", Creto::Action::"prekey.take"],
+  resource
+)
+when { resource.id == "prekey:guarded" } unless { context.oversight.approved };
 "#;
 
 struct Scene {
@@ -43,7 +54,10 @@ struct Scene {
 
 /// The planner publishes, the bot takes; both may do either by their rights.
 async fn scene() -> Scene {
-    let world = World::paced(1_000).await;
+    scene_in(World::paced(1_000).await).await
+}
+
+async fn scene_in(world: World) -> Scene {
     let governor = &world.governor;
     let mut files = starter();
     files.insert("prekeys.cedar".to_owned(), POLICIES.to_owned());
@@ -245,6 +259,31 @@ async fn what_was_taken_stays_taken_over_restarts_and_repetitions() {
 }
 
 #[tokio::test]
+async fn what_was_taken_is_not_repeated_once_its_key_is_revoked() {
+    let scene = scene().await;
+    scene
+        .publish(&scene.inbox, keys(2, true))
+        .await
+        .expect("publishes");
+    let (governor, owner) = (&scene.world.governor, &scene.world.owner);
+    let take = || {
+        let key = IdempotencyKey::new("k").ok();
+        governor.take_prekey(&scene.outbox, scene.asked(), key)
+    };
+    let taken = take().await.expect("takes").prekey.expect("there is one");
+    let revocation = KeyRevocationRequest {
+        kid: taken.kid,
+        reason: "it leaked".to_owned(),
+    };
+    let inbox = scene.inbox.name();
+    let revoked = governor.revoke_principal_key(owner, inbox, revocation, None);
+    revoked.await.expect("revokes");
+    assert_eq!(code(take().await), "signing_key_revoked");
+    assert_eq!(scene.left().await, 0);
+    scene.world.check_records().await.expect("the log is sound");
+}
+
+#[tokio::test]
 async fn what_cannot_be_used_is_refused_by_name_and_publishes_nothing() {
     let scene = scene().await;
     let refused = async |request: PrekeysRequest| code(scene.publish(&scene.inbox, request).await);
@@ -360,7 +399,8 @@ async fn policies_limits_and_standing_decide_who_gets_one() {
         .suspend_principal(owner, planner, reason(), None)
         .await;
     suspended.expect("suspends");
-    assert_eq!(code(scene.take(owner).await), "principal_suspended");
+    // Not the taker, so that it does not take itself for suspended.
+    assert_eq!(code(scene.take(owner).await), "prekey_owner_suspended");
     let late = scene.publish(&scene.inbox, keys(1, true)).await;
     assert_eq!(code(late), "principal_suspended");
     let resumed = governor
@@ -375,8 +415,11 @@ async fn policies_limits_and_standing_decide_who_gets_one() {
         .revoke_principal(owner, planner, reason, None)
         .await;
     expelled.expect("revokes");
-    assert_eq!(code(scene.take(owner).await), "principal_revoked");
-    assert_eq!(code(scene.take(&scene.outbox).await), "principal_revoked");
+    assert_eq!(code(scene.take(owner).await), "prekey_owner_revoked");
+    assert_eq!(
+        code(scene.take(&scene.outbox).await),
+        "prekey_owner_revoked"
+    );
     let late = scene.publish(&scene.inbox, keys(1, true)).await;
     assert_eq!(code(late), "principal_revoked");
     let known = governor.public_keys(owner, &scene.inbox.identity().spiffe_id);
@@ -385,6 +428,208 @@ async fn policies_limits_and_standing_decide_who_gets_one() {
     revoked.expect("revokes");
     assert_eq!(code(scene.take(&scene.outbox).await), "delegation_revoked");
     scene.world.check_records().await.expect("the log is sound");
+}
+
+/// What can be refused without it is refused before the decision: that uses a grant up.
+#[tokio::test]
+async fn nothing_is_decided_of_what_cannot_be() {
+    let scene = scene().await;
+    let decided = || scene.count("action.decided");
+    assert_eq!(code(scene.take(&scene.outbox).await), "not_found");
+    let twice = key(KemAlgorithm::XWing);
+    let again = PrekeysRequest {
+        one_time: vec![twice.clone(), twice.clone()],
+        ..keys(0, true)
+    };
+    let refused = scene.publish(&scene.inbox, again).await;
+    assert_eq!(code(refused), "invalid_identity_request");
+    let both = PrekeysRequest {
+        last_resort: Some(twice.clone()),
+        one_time: vec![twice.clone()],
+        grant: None,
+    };
+    let refused = scene.publish(&scene.inbox, both).await;
+    assert_eq!(code(refused), "invalid_identity_request");
+    assert_eq!(decided(), 0);
+    let once = PrekeysRequest {
+        last_resort: Some(twice),
+        ..keys(1, false)
+    };
+    let published = scene.publish(&scene.inbox, once.clone()).await;
+    published.expect("publishes");
+    assert_eq!(decided(), 1);
+    let known = PrekeysRequest {
+        last_resort: once.last_resort,
+        ..keys(1, false)
+    };
+    assert_eq!(code(scene.publish(&scene.inbox, known).await), "conflict");
+    assert_eq!(decided(), 1);
+}
+
+/// A grant is for the very keys that were approved, and for one taking.
+#[tokio::test]
+async fn prekeys_that_a_human_looks_at_are_published_and_taken_with_a_grant() {
+    let scene = scene().await;
+    let (governor, owner) = (&scene.world.governor, &scene.world.owner);
+    let request = json!({ "name": "guarded", "kind": "agent" });
+    let request = serde_json::from_value(request).expect("a request");
+    let created = governor.create_principal(owner, request, None).await;
+    created.expect("creates");
+    let expires = scene.world.clock.now() + Duration::from_secs(3_600);
+    let mut request = delegate("guarded", "1.00", expires);
+    request.rights = vec![right("prekey.*", "prekey:*")];
+    let link = governor.delegate(owner, request, None).await;
+    let guarded = enter(governor, owner, &link.expect("delegates").id).await;
+    let approved = async |caller: &Caller, held: creto_governor::ActionAnswer| {
+        assert_eq!(held.outcome, OutcomeKind::RequiresOversight);
+        let id = held.oversight.expect("it waits").request_id;
+        let id = id.parse().expect("an id");
+        let approved = governor.approve(owner, id, None, None).await;
+        approved.expect("approves");
+        let seen = governor.oversight_request(caller, id, None).await;
+        seen.expect("reads").grant
+    };
+    let asked = keys(2, true);
+    let held = scene.publish(&guarded, asked.clone()).await;
+    let held = held.expect("answers");
+    assert!(held.published.is_none());
+    let grant = approved(&guarded, held.decision).await;
+    let with = |request: PrekeysRequest| PrekeysRequest {
+        grant: grant.clone(),
+        ..request
+    };
+    let others = scene.publish(&guarded, with(keys(2, true))).await;
+    let others = others.expect("answers").decision;
+    assert_eq!(others.reason.code, "grant_action_mismatch");
+    let published = scene.publish(&guarded, with(asked.clone())).await;
+    let published = published.expect("answers").published;
+    assert_eq!(published.expect("they are approved").one_time.len(), 2);
+    assert_eq!(code(scene.publish(&guarded, with(asked)).await), "conflict");
+
+    let taking = |grant| TakePrekeyRequest {
+        owner: guarded.identity().spiffe_id.clone(),
+        grant,
+    };
+    let take = async |grant| {
+        let taken = governor.take_prekey(&scene.outbox, taking(grant), None);
+        taken.await.expect("answers")
+    };
+    let held = take(None).await;
+    assert!(held.prekey.is_none());
+    let grant = approved(&scene.outbox, held.decision).await;
+    assert!(take(grant.clone()).await.prekey.is_some());
+    assert_eq!(take(grant).await.decision.reason.code, "grant_used");
+    scene.world.check_records().await.expect("the log is sound");
+}
+
+/// What is durable is answered, though its reservation could not be settled.
+#[tokio::test]
+async fn what_was_done_is_answered_whatever_becomes_of_its_reservation() {
+    let (world, gate) = held::world().await;
+    let scene = scene_in(world).await;
+    gate.shut(Moment::Settle);
+    let published = scene.publish(&scene.inbox, keys(2, true)).await;
+    assert!(published.expect("publishes").published.is_some());
+    assert_eq!(scene.count("usage.settled"), 0);
+    gate.shut(Moment::Settle);
+    assert_eq!(scene.taken().await.0, "one_time");
+    assert_eq!((scene.count("usage.settled"), scene.left().await), (0, 1));
+    assert_eq!(scene.taken().await.0, "one_time");
+    assert_eq!((scene.count("usage.settled"), scene.left().await), (1, 0));
+    scene.world.check_records().await.expect("the log is sound");
+}
+
+/// What no server writes: by nobody, of nobody, of none, of too many, to itself.
+#[tokio::test]
+async fn a_log_of_prekeys_that_could_not_be_does_not_hold() {
+    let scene = scene().await;
+    scene
+        .publish(&scene.inbox, keys(3, true))
+        .await
+        .expect("publishes");
+    let evidence = scene.world.commits.evidence(scene.inbox.org());
+    let real = evidence
+        .iter()
+        .find(|record| record.kind == "prekeys.published")
+        .expect("it was published");
+    let known = real.body["one_time"][0].clone();
+    let id = |number: usize| json!(format!("{number:0>43}"));
+    let ids = |count: usize| (0..count).map(id).collect::<Vec<_>>();
+    let published = |who: &str, body: Value| {
+        let mut body = body;
+        body["owner"] = json!(who);
+        json!({ "kind": "prekeys.published", "actor": who, "body": body })
+    };
+    let taken = |actor: &str| {
+        let body = json!({ "owner": "planner", "id": known, "kind": "one_time" });
+        json!({ "kind": "prekey.taken", "actor": actor, "body": body })
+    };
+    let ended = |kind: &str| {
+        let body = json!({ "principal": "planner" });
+        json!({ "kind": kind, "actor": "alice", "body": body })
+    };
+    let with = |more: Vec<Value>| {
+        let mut checker = scene.world.after_the_leaves();
+        let mut next = u64::try_from(evidence.len()).expect("few")..;
+        more.iter().try_for_each(|record| {
+            let index = next.next().expect("there is always one more");
+            checker.leaf(LeafIndex(index), record)
+        })
+    };
+    let one = |who: &str| published(who, json!({ "one_time": ids(1), "last_resort": id(200) }));
+    let more = |count, withdrawn: Vec<Value>| {
+        let body = json!({ "one_time": ids(count), "withdrawn": withdrawn });
+        published("planner", body)
+    };
+    for holds in [
+        vec![one("planner"), taken("release-bot")],
+        vec![one("release-bot"), taken("alice")],
+        vec![more(97, Vec::new())],
+        vec![more(98, vec![known.clone()])],
+        vec![
+            ended("principal.suspended"),
+            ended("principal.resumed"),
+            taken("alice"),
+        ],
+    ] {
+        with(holds).expect("it holds");
+    }
+    let suspended = || ended("principal.suspended");
+    let revoked = || ended("principal.revoked");
+    for (records, why) in [
+        (vec![one("alice")], "no agent"),
+        (vec![one("nobody")], "never created"),
+        (
+            vec![published("planner", json!({ "one_time": [] }))],
+            "no prekey",
+        ),
+        (
+            vec![published("release-bot", json!({ "one_time": ids(1) }))],
+            "last resort",
+        ),
+        (vec![more(98, Vec::new())], "101 of planner to wait"),
+        (
+            vec![more(99, vec![known.clone()])],
+            "101 of planner to wait",
+        ),
+        (vec![more(1, vec![id(7)])], "did not wait"),
+        (
+            vec![more(1, vec![known.clone()]), taken("alice")],
+            "taken before",
+        ),
+        (
+            vec![taken("alice"), more(1, vec![known.clone()])],
+            "did not wait",
+        ),
+        (vec![taken("planner")], "by itself"),
+        (vec![suspended(), one("planner")], "who was suspended"),
+        (vec![suspended(), taken("alice")], "who was suspended"),
+        (vec![revoked(), one("planner")], "who was revoked"),
+        (vec![revoked(), taken("alice")], "who was revoked"),
+    ] {
+        let found = with(records).expect_err(why);
+        assert!(found.contains(why), "{found}");
+    }
 }
 
 /// Of a log in which one is given out twice, or was never published, that is said.

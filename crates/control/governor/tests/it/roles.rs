@@ -23,6 +23,7 @@ fn human(text: &str, role: &str) -> HumanRequest {
         name: name(text),
         role: role.to_owned(),
         ttl_seconds: None,
+        jkt: None,
     }
 }
 

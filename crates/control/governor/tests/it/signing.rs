@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_crypto::sha256;
 use creto_governor::{
-    Caller, GovernError, IdempotencyKey, LimitRequest, OutcomeKind, SignRequest, SigningAnswer,
-    SuspensionRequest,
+    Caller, GovernError, IdempotencyKey, KeyRevocationRequest, LimitRequest, OutcomeKind,
+    PrincipalKeyRequest, SignRequest, SigningAnswer, SuspensionRequest,
 };
 use creto_nhi::{PublicKeys, SignedStatement};
 use creto_types::Clock as _;
@@ -61,7 +61,8 @@ async fn scene() -> Scene {
 fn request(purpose: &str, message: &[u8]) -> SignRequest {
     SignRequest {
         purpose: purpose.to_owned(),
-        message: URL_SAFE_NO_PAD.encode(message),
+        message: Some(URL_SAFE_NO_PAD.encode(message)),
+        digest: None,
         grant: None,
     }
 }
@@ -129,7 +130,7 @@ async fn what_is_permitted_is_signed_settled_and_on_record_without_the_message()
         json!({
             "signer": signed.signer,
             "purpose": "review",
-            "message_sha256": hex::encode(sha256(MESSAGE)),
+            "digest": format!("sha-256:{}", hex::encode(sha256(MESSAGE))),
             "kid": signed.kid,
             "signature_sha256": hex::encode(sha256(&signature)),
             "delegation": scene.link,
@@ -137,7 +138,8 @@ async fn what_is_permitted_is_signed_settled_and_on_record_without_the_message()
     );
     let text = serde_json::to_string(&evidence).expect("JSON");
     let message = std::str::from_utf8(MESSAGE).expect("text");
-    assert!(!text.contains(message) && !text.contains(&request("review", MESSAGE).message));
+    let sent = request("review", MESSAGE).message.expect("it has one");
+    assert!(!text.contains(message) && !text.contains(&sent));
     scene.world.check_records().await.expect("the log is sound");
 }
 
@@ -167,7 +169,15 @@ async fn policies_rights_and_roles_refuse_and_leave_no_signature() {
             ..request("review", MESSAGE)
         },
         SignRequest {
-            message: "a=".to_owned(),
+            message: Some("a=".to_owned()),
+            ..request("review", MESSAGE)
+        },
+        SignRequest {
+            message: None,
+            ..request("review", MESSAGE)
+        },
+        SignRequest {
+            digest: Some(format!("sha-256:{}", "00".repeat(32))),
             ..request("review", MESSAGE)
         },
         request("review", &[0; creto_nhi::MAX_SIGNED_LEN + 1]),
@@ -315,6 +325,32 @@ async fn a_repeated_call_gives_the_same_signature_and_no_second_record() {
         .await;
     assert_eq!(code(other), "idempotency_key_reused");
     assert_eq!(scene.count("identity.signed"), 1);
+}
+
+#[tokio::test]
+async fn what_a_key_signed_is_not_repeated_once_it_is_revoked() {
+    let scene = scene().await;
+    let governor = &scene.world.governor;
+    let sign = || {
+        let key = IdempotencyKey::new("k").ok();
+        governor.sign(&scene.signer, request("review", MESSAGE), key)
+    };
+    let signed = sign().await.expect("signs").signed.expect("it may");
+    let rotation = PrincipalKeyRequest {
+        reason: "a year has passed".to_owned(),
+    };
+    let planner = scene.signer.name();
+    let rotated = governor.rotate_principal_key(&scene.world.owner, planner, rotation, None);
+    rotated.await.expect("rotates");
+    assert_eq!(sign().await.expect("repeats").signed, Some(signed.clone()));
+    let revocation = KeyRevocationRequest {
+        kid: signed.kid,
+        reason: "it leaked".to_owned(),
+    };
+    let revoked = governor.revoke_principal_key(&scene.world.owner, planner, revocation, None);
+    revoked.await.expect("revokes");
+    assert_eq!(code(sign().await), "signing_key_revoked");
+    scene.world.check_records().await.expect("the log is sound");
 }
 
 #[tokio::test]

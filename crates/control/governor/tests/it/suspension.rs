@@ -210,6 +210,7 @@ async fn a_verifier_sees_a_suspension_that_cannot_be() {
     let world = World::new().await;
     let of =
         |kind: &str, who: &str| json!({"kind": kind, "actor": "alice", "body": {"principal": who}});
+    let by = |actor: &str, kind: &str| json!({"kind": kind, "actor": actor, "body": {"principal": "planner"}});
     let suspended = of("principal.suspended", "planner");
     let resumed = of("principal.resumed", "planner");
     let granted = world
@@ -227,6 +228,12 @@ async fn a_verifier_sees_a_suspension_that_cannot_be() {
         (vec![suspended.clone(), suspended.clone()], "already"),
         (vec![of("principal.suspended", "ghost")], "never created"),
         (vec![suspended, granted], "delegates through planner"),
+        (vec![by("planner", "principal.suspended")], "neither"),
+        (vec![by("nobody", "principal.suspended")], "neither"),
+        (
+            vec![both[0].clone(), by("planner", "principal.resumed")],
+            "neither",
+        ),
     ] {
         let found = with(&world, &records).await.expect_err(what);
         assert!(found.contains(what), "{found}");

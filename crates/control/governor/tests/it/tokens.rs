@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use creto_errors::Classify as _;
 use creto_governor::{
-    Caller, CredentialRequest, ExpulsionRequest, GovernError, HumanRequest, RetirementRequest,
-    RotationRequest, SuspensionRequest, TokenRequest,
+    Caller, CredentialRequest, ExchangeRequest, ExpulsionRequest, GovernError, HumanRequest,
+    OutcomeKind, RetirementRequest, RotationRequest, SuspensionRequest, TokenRequest,
 };
-use creto_types::PrincipalName;
+use creto_nhi::Proof;
+use creto_nhi::test_util::Holder;
+use creto_types::{Clock as _, PrincipalName};
 
-use crate::world::World;
+use crate::world::{World, action};
 
 /// A token of the bot, verified once.
 async fn token(world: &World) -> String {
@@ -22,10 +24,10 @@ async fn token(world: &World) -> String {
     let answer = world.governor.issue_token(&world.owner, request, None);
     let token = answer.await.expect("is issued").token;
     let token = token.expect("shown once");
-    for _ in 0..2 {
-        let caller = enter(world, &token).expect("it is good");
-        assert_eq!(caller.name().as_str(), "release-bot");
-    }
+    let callers = [0, 1].map(|_| enter(world, &token).expect("it is good"));
+    let [first, second] = callers.each_ref().map(Caller::identity);
+    assert_eq!(first.name.as_str(), "release-bot");
+    assert!(std::ptr::eq(first, second), "it was found again");
     token
 }
 
@@ -81,6 +83,31 @@ async fn a_token_found_again_ends_by_its_date_and_not_before_the_clock_says_so()
     assert_eq!(refused(&world, &token_), "token_expired");
 }
 
+/// Found or not, it is judged by the clock as it stands.
+#[tokio::test]
+async fn a_token_is_not_found_by_a_clock_that_went_back_before_it_was_verified() {
+    let world = World::new().await;
+    // Later than its chain begins.
+    world.clock.advance(Duration::from_secs(10));
+    let token_ = token(&world).await;
+    let verified = enter(&world, &token_).expect("it is good");
+    let again = |same: bool| {
+        let caller = enter(&world, &token_).expect("it is good");
+        let found = std::ptr::eq(caller.identity(), verified.identity());
+        assert_eq!(found, same);
+    };
+    let (now, moment) = (world.clock.now(), Duration::from_secs(1));
+    let at = |step: Result<_, _>| world.clock.step_wall_to(step.expect("in range"));
+    again(true);
+    // It was issued in the future then, but by no more than clocks may differ.
+    at(now.checked_sub(moment));
+    again(false);
+    at(now.checked_sub(3_600 * moment));
+    assert_eq!(refused(&world, &token_), "invalid_token");
+    at(now.checked_add(moment));
+    enter(&world, &token_).expect("it is good again");
+}
+
 #[tokio::test]
 async fn a_token_found_again_ends_with_its_issuer() {
     let world = World::new().await;
@@ -107,6 +134,7 @@ async fn a_person_s_credential_found_again_ends_when_it_is_superseded() {
         name: "carol".parse().expect("a name"),
         role: "operator".to_owned(),
         ttl_seconds: None,
+        jkt: None,
     };
     let carol = governor.add_human(owner, request, None).await;
     let first = carol.expect("adds").token.expect("shown once");
@@ -133,4 +161,117 @@ async fn an_altered_token_is_not_the_one_that_was_verified() {
         assert!(enter(&world, &altered).is_err(), "byte {at}");
     }
     enter(&world, &token_).expect("it is good");
+}
+
+/// What is kept of a bound token is worth nothing without a proof for each use of it.
+#[tokio::test]
+async fn a_bound_token_found_again_needs_a_proof_of_its_own() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let (holder, thief) = (Holder::new(1), Holder::new(2));
+    let issue = async |jkt: Option<String>| {
+        let request = TokenRequest {
+            delegation: Some(world.bot_link.clone()),
+            ttl_seconds: Some(600),
+            instance: None,
+            jkt,
+        };
+        let answer = governor.issue_token(&world.owner, request, None).await;
+        answer.expect("is issued").token.expect("shown once")
+    };
+    let bound = issue(Some(holder.jkt().to_string())).await;
+    let proof = |holder: &Holder, token: &str| {
+        let (nonce, now) = (governor.proof_nonce(), world.clock.now());
+        let proof = holder.proof(("GET", "http://localhost/"), Some(token), &nonce, now);
+        Proof::parse(&proof).expect("a proof")
+    };
+    let enter = |token: &str, proof: &Proof| {
+        let caller = governor.authenticate_with_proof(token, proof);
+        caller.map(drop).map_err(|error| error.code())
+    };
+    // Nothing is kept of who could not prove it.
+    let stolen = proof(&thief, &bound);
+    assert_eq!(enter(&bound, &stolen), Err("dpop_key_mismatch"));
+    let mut used = proof(&holder, &bound);
+    for _ in 0..3 {
+        used = proof(&holder, &bound);
+        enter(&bound, &used).expect("it is proven");
+        assert_eq!(enter(&bound, &used), Err("dpop_proof_replayed"));
+        assert_eq!(enter(&bound, &stolen), Err("dpop_key_mismatch"));
+        let other = proof(&holder, &world.bot_link);
+        assert_eq!(enter(&bound, &other), Err("invalid_dpop_proof"));
+        assert_eq!(refused(&world, &bound), "dpop_proof_required");
+    }
+    assert_eq!(enter(&bound, &used), Err("dpop_proof_replayed"));
+    // Nor is one that is bound to no key taken for another when it was kept.
+    let bearer = issue(None).await;
+    for _ in 0..2 {
+        let beside = proof(&holder, &bearer);
+        assert_eq!(enter(&bearer, &beside), Err("dpop_token_not_bound"));
+        governor.authenticate(&bearer).expect("it is good");
+    }
+
+    let request = SuspensionRequest {
+        reason: "it loops".to_owned(),
+    };
+    let planner = planner();
+    let suspended = governor.suspend_principal(&world.owner, &planner, request, None);
+    suspended.await.expect("suspends");
+    let good = proof(&holder, &bound);
+    assert_eq!(enter(&bound, &good), Err("principal_suspended"));
+}
+
+/// An agent that was let in by its issuer's token does nothing once that is retired.
+#[tokio::test]
+async fn who_was_let_in_before_a_retirement_does_nothing_after() {
+    let world = World::new().await;
+    let bot = enter(&world, &token(&world).await).expect("it is good");
+    let (governor, owner) = (&world.governor, &world.owner);
+    let reason = "once a year".to_owned();
+    let rotated = governor.rotate_keys(owner, RotationRequest { reason }, None);
+    rotated.await.expect("rotates");
+    governor.whoami(&bot).expect("its issuer is known");
+    let request = RetirementRequest {
+        reason: "now".to_owned(),
+        now: true,
+    };
+    let retired = governor.retire_keys(owner, request, None).await;
+    retired.expect("retires");
+    let refused = governor.whoami(&bot).expect_err("its issuer is not");
+    assert_eq!(refused.code(), "invalid_token");
+    let denied = governor.submit(&bot, action("history.read"), None).await;
+    let denied = denied.expect("answers");
+    assert_eq!(denied.outcome, OutcomeKind::Deny);
+    assert_eq!(denied.reason.code, "invalid_token");
+}
+
+/// Both tokens of an exchange have to hold when it is made, not only when they were read.
+#[tokio::test]
+async fn an_actor_that_was_let_in_before_a_retirement_gets_no_token_after() {
+    let world = World::new().await;
+    let (governor, owner) = (&world.governor, &world.owner);
+    let former = enter(&world, &token(&world).await).expect("it is good");
+    let reason = "once a year".to_owned();
+    let rotated = governor.rotate_keys(owner, RotationRequest { reason }, None);
+    rotated.await.expect("rotates");
+    let present = enter(&world, &token(&world).await).expect("it is good");
+    let exchange = async || {
+        let request = ExchangeRequest {
+            instance: None,
+            jkt: None,
+            ttl_seconds: None,
+        };
+        let made = governor.exchange_token(&present, Some(&former), request);
+        made.await.map(drop)
+    };
+    exchange().await.expect("both hold");
+    let request = RetirementRequest {
+        reason: "now".to_owned(),
+        now: true,
+    };
+    let retired = governor.retire_keys(owner, request, None).await;
+    retired.expect("retires");
+    governor.whoami(&present).expect("it holds");
+    let refused = exchange().await.expect_err("the actor's does not");
+    assert_eq!(refused.code(), "invalid_token");
 }

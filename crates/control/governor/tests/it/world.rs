@@ -10,7 +10,7 @@ use creto_audit::memory::{MemoryJournal, MemoryTiles};
 use creto_audit::{Audit, AuditConfig, AuditError, LogKeySource, LogKeys};
 use creto_authz::{Authz, Quota};
 use creto_consensus::memory::{MemoryOrder, MemoryWindow};
-use creto_consensus::{LocalOracle, OracleConfig, TimestampOracle};
+use creto_consensus::{LocalOracle, OracleConfig, Sequencer, TimestampOracle};
 use creto_governor::memory::MemoryGovernor;
 use creto_governor::{
     ActionRequest, Bindings, BudgetRequest, Caller, CheckedBundle, CommitStore, DelegateRequest,
@@ -64,6 +64,7 @@ pub(crate) struct World {
 pub(crate) struct Stores {
     pub(crate) policies: Arc<dyn PolicyStore>,
     pub(crate) commits: Arc<dyn CommitStore>,
+    pub(crate) sequencer: Arc<dyn Sequencer>,
     shadow: Arc<PolicyShadow>,
 }
 
@@ -253,7 +254,7 @@ impl World {
                     Parts {
                         nhi: nhi.clone(),
                         oracle: oracle.clone(),
-                        sequencer: sequencer.clone(),
+                        sequencer: stores.sequencer,
                         audit: audit.clone(),
                         authz: authz.clone(),
                         meter: meter.clone(),
@@ -282,6 +283,7 @@ impl World {
         let stores = Stores {
             policies: state.clone(),
             commits: state,
+            sequencer,
             shadow: shadow.clone(),
         };
         let governor = assemble(stores.clone());

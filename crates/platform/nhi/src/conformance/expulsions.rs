@@ -74,6 +74,33 @@ pub(super) async fn run(world: &World, acme: OrgId, other: OrgId) {
     let stored = store.load().await.expect("it loads").expulsions;
     assert_eq!(stored, [first], "one row, however many links");
 
+    // It is neither suspended behind that, nor resumed.
+    let suspension = |who| StoredSuspension {
+        org: acme,
+        principal: name(who),
+        since: world.after(5),
+    };
+    let revoked = |result: Result<_, StoreError>| {
+        assert!(
+            matches!(result, Err(StoreError::Conflict { what: "principal" })),
+            "{result:?}"
+        );
+    };
+    let late_suspension = store.insert_suspension(suspension("leaver"), commit(acme, "refused"));
+    revoked(late_suspension.await);
+    world.principal(acme, "paused", PrincipalType::Agent).await;
+    let paused = store.insert_suspension(suspension("paused"), commit(acme, "suspended"));
+    paused.await.expect("it is in good standing");
+    let gone = store.insert_expulsion(
+        row(world, acme, "paused", 6),
+        commit(acme, "principal.revoked"),
+    );
+    gone.await.expect("a suspended one is revoked as well");
+    let resumed = store.end_suspension(acme, name("paused"), commit(acme, "refused"));
+    revoked(resumed.await);
+    let stored = store.load().await.expect("it loads").suspensions;
+    assert_eq!(stored, [suspension("paused")], "as it was");
+
     // Nothing is added below it or to it, and nobody takes its name.
     for link in late {
         conflict(&store.insert_link(link, commit(acme, "refused")).await);

@@ -7,9 +7,12 @@ use creto_crypto::{AwsLcProvider, CryptoProvider as _, EncapsulationKey, KemAlgo
 use creto_types::{Commit, OrgId, PrincipalName, SeededRandom, StoreError, Timestamp};
 
 use super::{conflict, not_found};
-use crate::ports::{StoredExpulsion, StoredSuspension};
+use crate::ports::{StoredExpulsion, StoredKeyRevocation, StoredSuspension};
 use crate::test_util::{World, commit, name};
-use crate::{AvailablePrekey, MAX_ONE_TIME_PREKEYS, NewPrekeys, Prekey, PrekeyKind, PrincipalType};
+use crate::{
+    AvailablePrekey, KeyVersion, MAX_ONE_TIME_PREKEYS, NewPrekeys, Prekey, PrekeyId, PrekeyKind,
+    PrincipalType,
+};
 
 fn keys(seed: u64, count: usize) -> Vec<EncapsulationKey> {
     let provider = AwsLcProvider::new(Arc::new(SeededRandom::new(seed)));
@@ -68,9 +71,9 @@ pub(super) async fn run(world: &World, other: OrgId) {
     // They are there as they were signed, those that serve once first.
     let bundle = signed(world, org, &inbox, 1, (3, true), now).await;
     let nobody = name("nobody");
-    let refused = prekeys.publish_prekeys(org, &nobody, bundle.clone(), published(org));
+    let refused = prekeys.publish_prekeys(org, &nobody, bundle.clone(), Vec::new(), published(org));
     not_found(&refused.await);
-    let receipt = prekeys.publish_prekeys(org, &inbox, bundle.clone(), published(org));
+    let receipt = prekeys.publish_prekeys(org, &inbox, bundle.clone(), Vec::new(), published(org));
     assert_eq!(receipt.await.expect("they are new").leaves.len(), 1);
     let found = available(&inbox).await;
     assert_eq!(found.len(), 4);
@@ -96,7 +99,7 @@ pub(super) async fn run(world: &World, other: OrgId) {
     again.push(first.clone());
     conflict(
         &prekeys
-            .publish_prekeys(org, &outbox, again, published(org))
+            .publish_prekeys(org, &outbox, again, Vec::new(), published(org))
             .await,
     );
     assert!(available(&outbox).await.is_empty());
@@ -110,7 +113,8 @@ pub(super) async fn run(world: &World, other: OrgId) {
         None
     );
     assert_eq!(count(&inbox, PrekeyKind::OneTime).await, 2);
-    let again = prekeys.publish_prekeys(org, &inbox, vec![first.clone()], published(org));
+    let again =
+        prekeys.publish_prekeys(org, &inbox, vec![first.clone()], Vec::new(), published(org));
     conflict(&again.await);
     let elsewhere = prekeys.take_prekey(other, &second.id, &outbox, world.now(), taken(other));
     conflict(&elsewhere.await);
@@ -135,7 +139,7 @@ pub(super) async fn run(world: &World, other: OrgId) {
         take(&last.id).await.expect("it is available");
     }
     let more = signed(world, org, &inbox, 3, (2, true), later).await;
-    let added = prekeys.publish_prekeys(org, &inbox, more.clone(), published(org));
+    let added = prekeys.publish_prekeys(org, &inbox, more.clone(), Vec::new(), published(org));
     added.await.expect("they are new");
     conflict(&take(&last.id).await);
     assert_eq!(count(&inbox, PrekeyKind::LastResort).await, 1);
@@ -143,7 +147,7 @@ pub(super) async fn run(world: &World, other: OrgId) {
     let oldest = available(&inbox).await;
     let oldest = oldest.first().map(|row| &row.id);
     assert_eq!(oldest, Some(&third.id), "what was there before goes first");
-    let back = prekeys.publish_prekeys(org, &inbox, vec![last.clone()], published(org));
+    let back = prekeys.publish_prekeys(org, &inbox, vec![last.clone()], Vec::new(), published(org));
     conflict(&back.await);
 
     // So many wait, and no more.
@@ -156,18 +160,64 @@ pub(super) async fn run(world: &World, other: OrgId) {
         later,
     )
     .await;
-    let too_many = prekeys.publish_prekeys(org, &inbox, many.clone(), published(org));
+    let too_many = prekeys.publish_prekeys(org, &inbox, many.clone(), Vec::new(), published(org));
     conflict(&too_many.await);
     let (_, fitting) = many.split_first().expect("there are some");
-    let fit = prekeys.publish_prekeys(org, &inbox, fitting.to_vec(), published(org));
+    let fit = prekeys.publish_prekeys(org, &inbox, fitting.to_vec(), Vec::new(), published(org));
     fit.await.expect("they fit");
     assert_eq!(
         count(&inbox, PrekeyKind::OneTime).await,
         MAX_ONE_TIME_PREKEYS
     );
     let others = signed(world, org, &outbox, 5, (1, true), now).await;
-    let others = prekeys.publish_prekeys(org, &outbox, others, published(org));
+    let others_ids: Vec<PrekeyId> = others.iter().map(|other| other.id.clone()).collect();
+    let others = prekeys.publish_prekeys(org, &outbox, others, Vec::new(), published(org));
     others.await.expect("everybody has as many");
+
+    // One that is withdrawn makes room, is gone, and is told of by its id for ever.
+    let known = async |org, ids: Vec<PrekeyId>| {
+        let known = prekeys.any_published(org, ids).await;
+        known.expect("it reads")
+    };
+    let mut added = signed(world, org, &inbox, 8, (2, false), later).await;
+    let (over, added) = (added.split_off(1), added);
+    let ids = |prekeys: &[Prekey]| prekeys.iter().map(|p| p.id.clone()).collect::<Vec<_>>();
+    let publish = |added: &[Prekey], withdrawn: &[PrekeyId]| {
+        let (added, withdrawn) = (added.to_vec(), withdrawn.to_vec());
+        prekeys.publish_prekeys(org, &inbox, added, withdrawn, published(org))
+    };
+    let [withdrawn, ..] = fitting else {
+        panic!("some fitted")
+    };
+    let withdrawn = [withdrawn.id.clone()];
+    conflict(&publish(&added, &[]).await);
+    conflict(&publish(&[], &withdrawn).await);
+    // Nothing of anybody else, nothing that does not wait, nothing for more than one.
+    for wrong in [
+        others_ids.get(..1).expect("one serves once"),
+        &ids(std::slice::from_ref(&first)),
+        &ids(&added),
+    ] {
+        conflict(&publish(&added, wrong).await);
+    }
+    let both = [&added[..], &over[..]].concat();
+    conflict(&publish(&both, &withdrawn).await);
+    assert!(!known(org, ids(&both)).await);
+    publish(&added, &withdrawn).await.expect("it fits");
+    assert_eq!(
+        count(&inbox, PrekeyKind::OneTime).await,
+        MAX_ONE_TIME_PREKEYS
+    );
+    let [gone] = &withdrawn;
+    conflict(&take(gone).await);
+    assert_eq!(prekeys.prekey(org, gone).await.expect("it reads"), None);
+    conflict(&publish(&over, &withdrawn).await);
+    for ever in [gone, &first.id, &third.id] {
+        let asked = [ids(&over), vec![ever.clone()]].concat();
+        assert!(known(org, asked).await);
+    }
+    assert!(!known(other, vec![gone.clone()]).await);
+    assert!(!known(org, Vec::new()).await);
 
     // Of one, however many ask at once.
     let [contended, kept, _]: [Prekey; 3] = more.try_into().expect("three");
@@ -197,7 +247,7 @@ pub(super) async fn run(world: &World, other: OrgId) {
     let late = signed(world, org, &inbox, 6, (0, true), now).await;
     conflict(
         &prekeys
-            .publish_prekeys(org, &inbox, late, published(org))
+            .publish_prekeys(org, &inbox, late, Vec::new(), published(org))
             .await,
     );
     let resumed = world
@@ -220,7 +270,48 @@ pub(super) async fn run(world: &World, other: OrgId) {
     let late = signed(world, org, &inbox, 7, (0, true), now).await;
     conflict(
         &prekeys
-            .publish_prekeys(org, &inbox, late, published(org))
+            .publish_prekeys(org, &inbox, late, Vec::new(), published(org))
             .await,
     );
+
+    revoked_key(world, org, &outbox).await;
+}
+
+/// What a revoked key signed is neither taken nor published, and takes no place.
+async fn revoked_key(world: &World, org: OrgId, owner: &PrincipalName) {
+    let (store, prekeys, now) = (world.store.as_ref(), world.store.prekeys(), world.now());
+    let available = prekeys.available_prekeys(org, owner).await;
+    let waiting = available.expect("it reads");
+    let late = signed(world, org, owner, 8, (1, false), now).await;
+    let kid = late.first().expect("one").kid.clone();
+    let draft = world.nhi.draft_principal_key(org, owner, world.now());
+    let draft = draft.expect("it is there");
+    let rotated = world
+        .nhi
+        .commit_principal_key(draft, commit(org, "principal.key_rotated"));
+    rotated.await.expect("the version is the present one");
+
+    let take = |id| prekeys.take_prekey(org, id, owner, now, taken(org));
+    let (last, _) = waiting.split_last().expect("there are some");
+    take(&last.id).await.expect("a former key is believed");
+    let revocation = StoredKeyRevocation {
+        org,
+        principal: owner.clone(),
+        version: KeyVersion::FIRST,
+        kid,
+        at: now,
+    };
+    let revoked = store.revoke_key(revocation, commit(org, "principal.key_revoked"));
+    revoked.await.expect("the key is there");
+    for prekey in &waiting {
+        conflict(&take(&prekey.id).await);
+    }
+    let refused = prekeys.publish_prekeys(org, owner, late, Vec::new(), published(org));
+    conflict(&refused.await);
+    let many = signed(world, org, owner, 9, (MAX_ONE_TIME_PREKEYS, true), now).await;
+    let fit = prekeys.publish_prekeys(org, owner, many, Vec::new(), published(org));
+    fit.await.expect("dead ones take no place");
+    let one_more = signed(world, org, owner, 10, (1, false), now).await;
+    let refused = prekeys.publish_prekeys(org, owner, one_more, Vec::new(), published(org));
+    conflict(&refused.await);
 }

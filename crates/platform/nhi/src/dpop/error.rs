@@ -1,5 +1,7 @@
 //! Why a proof, or a token that needs one, is refused.
 
+use std::time::Duration;
+
 use creto_errors::{Class, Classify};
 use creto_types::PrincipalName;
 
@@ -34,16 +36,30 @@ pub enum DpopError {
     #[error("a token of an agent has to be bound to a key here (DPoP)")]
     BindingRequired,
     /// More proofs than are remembered; what could not be remembered could be replayed.
-    #[error("`{principal}` sent more DPoP proofs than are remembered; try again in a minute")]
+    #[error(
+        "more DPoP proofs of `{principal}` came than are remembered; there is room again in {} s",
+        whole_seconds(*retry_after)
+    )]
     TooManyProofs {
         /// Who.
         principal: PrincipalName,
+        /// How long until a nonce begins that has room.
+        retry_after: Duration,
     },
 }
 
 impl DpopError {
     pub(crate) const fn invalid(why: &'static str) -> Self {
         Self::Invalid { why }
+    }
+
+    /// How long to wait, where waiting is all there is to do.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyProofs { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
     }
 
     /// The error code of RFC 9449 (sections 5, 7.1 and 8) or RFC 6750 (section 3.1), where
@@ -59,6 +75,11 @@ impl DpopError {
             Self::TooManyProofs { .. } => None,
         }
     }
+}
+
+/// Of what is left of a second, all of it.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 impl Classify for DpopError {

@@ -174,9 +174,14 @@ fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str
     }
 }
 
-/// A NumericDate (RFC 7519, section 2); it may have a fraction, which is cut off.
+/// A NumericDate (RFC 7519, section 2); it may have a fraction, which is cut off. One with
+/// an exponent is refused: what stands before its point are not its seconds.
 fn second(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, DpopError> {
-    let whole = |number: &Number| number.to_string().split('.').next()?.parse().ok();
+    let whole = |number: &Number| {
+        let text = number.to_string();
+        let plain = Some(text).filter(|text| !text.contains(['e', 'E']))?;
+        plain.split('.').next()?.parse().ok()
+    };
     match claims.get(name) {
         None => Ok(None),
         Some(Value::Number(number)) => whole(number)

@@ -48,17 +48,27 @@ impl Nhi {
         token: &str,
         proof: &Proof,
     ) -> Result<Arc<AgentIdentity>, NhiError> {
-        let inner = &self.inner;
-        let identity = inner.identity_in(token)?;
+        let identity = self.inner.identity_in(token)?;
+        self.verify_proof(&identity, token, proof)?;
+        Ok(Arc::new(identity))
+    }
+
+    /// Checks the proof that came with a token whose identity was verified before, and
+    /// uses it up as [`Nhi::verify_bound_token`] does.
+    pub fn verify_proof(
+        &self,
+        identity: &AgentIdentity,
+        token: &str,
+        proof: &Proof,
+    ) -> Result<(), DpopError> {
         let bound = identity.confirmation.ok_or(DpopError::NotBound)?;
         if bound != proof.key {
-            return Err(DpopError::KeyMismatch.into());
+            return Err(DpopError::KeyMismatch);
         }
         if proof.token_hash.as_deref() != Some(&token_hash(token)) {
-            return Err(DpopError::invalid("its `ath` is not of this token").into());
+            return Err(DpopError::invalid("its `ath` is not of this token"));
         }
-        inner.accept(&identity, proof)?;
-        Ok(Arc::new(identity))
+        self.inner.accept(identity, proof)
     }
 
     /// Checks the tokens that another one is asked for by (RFC 8693). One that is bound

@@ -1,5 +1,7 @@
 //! Prekeys in memory.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
@@ -22,6 +24,7 @@ impl PrekeyStore for MemoryNhiStore {
         org: OrgId,
         owner: &PrincipalName,
         prekeys: Vec<Prekey>,
+        withdrawn: Vec<PrekeyId>,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let mut rows = self.rows.lock();
@@ -29,6 +32,9 @@ impl PrekeyStore for MemoryNhiStore {
             return Err(StoreError::NotFound { what: "principal" });
         }
         in_good_standing(&rows, &(org, owner.clone()))?;
+        for prekey in &prekeys {
+            key_in_force(&rows, org, owner, &prekey.kid)?;
+        }
         if prekeys
             .iter()
             .any(|prekey| rows.prekeys.contains_key(&(org, prekey.id.clone())))
@@ -36,14 +42,38 @@ impl PrekeyStore for MemoryNhiStore {
             return Err(StoreError::Conflict { what: "prekey" });
         }
         let one_time = |kind| kind == PrekeyKind::OneTime;
-        let waiting = rows.prekeys.iter().filter(|((of, _), row)| {
-            *of == org && row.owner == *owner && one_time(row.kind) && row.prekey.is_some()
-        });
+        let waits = |row: &Row| row.owner == *owner && one_time(row.kind) && row.prekey.is_some();
+        let of_owner = rows
+            .prekeys
+            .iter()
+            .filter(|((of, _), row)| *of == org && waits(row));
+        let mut waiting: BTreeSet<&PrekeyId> = BTreeSet::new();
+        // Those that a revoked key signed are given to nobody, and take no place.
+        let mut placed = 0;
+        for ((_, id), row) in of_owner {
+            waiting.insert(id);
+            let kid = row.prekey.as_ref().map(|prekey| prekey.kid.as_str());
+            if !withdrawn.contains(id)
+                && kid.is_some_and(|kid| key_in_force(&rows, org, owner, kid).is_ok())
+            {
+                placed += 1;
+            }
+        }
+        if !withdrawn.iter().all(|id| waiting.contains(id)) {
+            return Err(StoreError::Conflict {
+                what: "withdrawn prekey",
+            });
+        }
         let added = prekeys.iter().filter(|prekey| one_time(prekey.kind));
-        if waiting.count() + added.count() > MAX_ONE_TIME_PREKEYS {
+        if prekeys.is_empty() || placed + added.count() > MAX_ONE_TIME_PREKEYS {
             return Err(StoreError::Conflict { what: "prekeys" });
         }
         let receipt = self.commits.apply(&commit)?;
+        for id in withdrawn {
+            if let Some(row) = rows.prekeys.get_mut(&(org, id)) {
+                row.prekey = None;
+            }
+        }
         if prekeys.iter().any(|prekey| !one_time(prekey.kind)) {
             let of_owner = rows
                 .prekeys
@@ -60,6 +90,12 @@ impl PrekeyStore for MemoryNhiStore {
             rows.prekeys.insert((org, prekey.id), row);
         }
         Ok(receipt)
+    }
+
+    async fn any_published(&self, org: OrgId, ids: Vec<PrekeyId>) -> Result<bool, StoreError> {
+        let rows = self.rows.lock();
+        let mut named = ids.into_iter().map(|id| (org, id));
+        Ok(named.any(|named| rows.prekeys.contains_key(&named)))
     }
 
     async fn available_prekeys(
@@ -101,6 +137,8 @@ impl PrekeyStore for MemoryNhiStore {
         let once = row.kind == PrekeyKind::OneTime;
         let owner = (org, row.owner.clone());
         in_good_standing(&rows, &owner)?;
+        let kid = row.prekey.as_ref().map(|prekey| prekey.kid.as_str());
+        key_in_force(&rows, org, &owner.1, kid.unwrap_or_default())?;
         let receipt = self.commits.apply(&commit)?;
         if let Some(row) = rows.prekeys.get_mut(&(org, id.clone())).filter(|_| once) {
             row.prekey = None;
@@ -112,6 +150,19 @@ impl PrekeyStore for MemoryNhiStore {
 fn in_good_standing(rows: &Rows, owner: &(OrgId, PrincipalName)) -> Result<(), StoreError> {
     if rows.suspensions.contains_key(owner) || rows.expulsions.contains_key(owner) {
         return Err(StoreError::Conflict { what: "principal" });
+    }
+    Ok(())
+}
+
+fn key_in_force(
+    rows: &Rows,
+    org: OrgId,
+    owner: &PrincipalName,
+    kid: &str,
+) -> Result<(), StoreError> {
+    let mut revocations = rows.key_revocations.values();
+    if revocations.any(|row| row.org == org && row.principal == *owner && row.kid == kid) {
+        return Err(StoreError::Conflict { what: "key" });
     }
     Ok(())
 }

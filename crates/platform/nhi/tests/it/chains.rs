@@ -6,8 +6,8 @@ use std::sync::Arc;
 use creto_crypto::{AwsLcProvider, CryptoProvider, LocalSigner, SignatureAlgorithm, Signer as _};
 use creto_nhi::test_util::{World, name, rights};
 use creto_nhi::{
-    Budget, BudgetPeriod, ChainError, DELEGATION_CONTEXT, DelegationLink, LinkId, SignedLink,
-    verify_chain, verify_link,
+    Budget, BudgetPeriod, ChainError, DELEGATION_CONTEXT, DelegationLink, KeyVersion, LinkId,
+    SignedLink, verify_chain, verify_link,
 };
 use creto_types::{OrgId, PrincipalName, SeededRandom};
 use uuid::Uuid;
@@ -21,7 +21,7 @@ fn signed(world: &World, org: OrgId, ids: &[LinkId]) -> Vec<SignedLink> {
 }
 
 fn verify(world: &World, org: OrgId, links: &[SignedLink]) -> Result<(), ChainError> {
-    verify_chain(links, &|name| {
+    verify_chain(links, &|name, _| {
         Some(world.nhi.principal(org, name)?.verifying_key.clone())
     })
 }
@@ -56,7 +56,10 @@ async fn a_chain_with_a_piece_missing_or_moved_is_refused() {
     ] {
         assert_eq!(code(verify(&world, org, &broken)), "chain_broken");
     }
-    assert_eq!(code(verify_chain(&links, &|_| None)), "unknown_principal");
+    assert_eq!(
+        code(verify_chain(&links, &|_, _| None)),
+        "unknown_principal"
+    );
 }
 
 type Alteration = fn(&mut DelegationLink, &World);
@@ -203,6 +206,7 @@ impl Rogues {
                 period: BudgetPeriod::Day,
             }),
             issued_at: at("2026-01-01T00:00:00Z"),
+            key_version: KeyVersion::FIRST,
         };
         change(&mut link);
         let bytes = link.signing_bytes().unwrap();
@@ -213,7 +217,7 @@ impl Rogues {
     }
 
     fn verify(&self, links: &[SignedLink]) -> Result<(), ChainError> {
-        verify_chain(links, &|name| {
+        verify_chain(links, &|name, _| {
             Some(self.keys.get(name)?.verifying_key().clone())
         })
     }

@@ -44,6 +44,56 @@ async fn what_was_checked_before_makes_nothing_new_after() {
     world.restart().await;
 }
 
+/// Whoever was let in before acts no longer than the credential holds.
+#[tokio::test]
+async fn what_was_checked_before_gives_no_authority_after() {
+    let mut world = World::new().await;
+    let org = world.organization("alice").await;
+    let bob = world.organization("bob").await;
+    for _ in 0..2 {
+        let held = world.nhi.verify_token(&token_of(&world, org, "alice"));
+        let held = held.unwrap();
+        let epoch = held.authority.epoch();
+        let others = world.nhi.verify_token(&token_of(&world, bob, "bob"));
+        held.live(world.now()).unwrap();
+        supersede(&world, org).await;
+        assert_eq!(code(held.live(world.now())), "token_superseded");
+        assert_ne!(
+            held.authority.epoch(),
+            epoch,
+            "those who remember look again"
+        );
+        others.unwrap().live(world.now()).unwrap();
+        let after = world.nhi.verify_token(&token_of(&world, org, "alice"));
+        after.unwrap().live(world.now()).unwrap();
+        world.restart().await;
+    }
+}
+
+/// A repeated call begins no epoch, so it ends no token of the one there is.
+#[tokio::test]
+async fn a_supersession_that_is_learnt_twice_is_one() {
+    let (store, world, org, _) = tricky().await;
+    let attempt = async || {
+        let (at, record) = (world.now(), commit(org, "credentials.superseded"));
+        let result = world
+            .nhi
+            .supersede_credentials(org, &name("alice"), at, record)
+            .await;
+        code(result)
+    };
+    store.mute.store(true, Ordering::SeqCst);
+    assert_eq!(attempt().await, "store_unavailable");
+    store.mute.store(false, Ordering::SeqCst);
+    let held = world.nhi.verify_token(&token_of(&world, org, "alice"));
+    let held = held.unwrap();
+    // Nothing of it is stored, and memory asks the store.
+    store.failing.store(true, Ordering::SeqCst);
+    assert_eq!(attempt().await, "store_unavailable");
+    store.failing.store(false, Ordering::SeqCst);
+    held.live(world.now()).unwrap();
+}
+
 #[tokio::test]
 async fn every_earlier_token_dies_and_every_later_one_lives_within_one_second() {
     let (mut world, org, [link, ..]) = chained().await;

@@ -160,3 +160,37 @@ async fn a_revocation_that_nobody_can_tell_of_counts_as_made_and_may_be_repeated
     store.failing.store(false, Ordering::SeqCst);
     revoke(&world, org, "planner").await.unwrap();
 }
+
+/// Between the look at memory and the transaction somebody else may revoke: what is asked
+/// here is as late as can be, for memory does not know yet.
+#[tokio::test]
+async fn nobody_is_suspended_or_resumed_behind_a_revocation() {
+    let (world, org) = crew().await;
+    let elsewhere = world.reopen('7').await.unwrap();
+    for suspended in [false, true] {
+        let who = name(if suspended { "worker" } else { "helper" });
+        let record = |kind| commit(org, kind);
+        if suspended {
+            let held = world
+                .nhi
+                .suspend(org, &who, world.now(), record("principal.suspended"));
+            held.await.unwrap();
+        }
+        let revoked =
+            elsewhere.revoke_principal(org, &who, world.now(), record("principal.revoked"));
+        revoked.await.unwrap();
+        let standing = world.nhi.standing(org, &who).unwrap();
+        assert!(!standing.is_revoked(), "it is not told yet");
+        let late = if suspended {
+            world.nhi.resume(org, &who, record("refused")).await
+        } else {
+            let late = world.nhi.suspend(org, &who, world.now(), record("refused"));
+            late.await
+        };
+        assert_eq!(code(late), "principal_revoked");
+        assert_eq!(standing.revoked_at(), Some(world.now()), "it learned");
+        assert_eq!(standing.is_suspended(), suspended, "as it was");
+    }
+    let stored = world.store.load().await.unwrap().suspensions;
+    assert_eq!(stored.len(), 1);
+}

@@ -8,8 +8,8 @@ use creto_nhi::memory::MemoryNhiStore;
 use creto_nhi::test_util::{World, name, rights};
 use creto_nhi::{
     KeyPurpose, LinkId, NhiStore, PrincipalType, Rewrapped, SignedLink, Snapshot, StoredEpoch,
-    StoredExpulsion, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation,
-    StoredSuspension, WrappingKey,
+    StoredExpulsion, StoredKeyChange, StoredKeyRevocation, StoredOrganization, StoredPrincipal,
+    StoredRole, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use tokio::sync::Notify;
@@ -122,19 +122,24 @@ async fn names_are_unique_and_lists_are_paged() {
 /// be tampered with.
 #[derive(Default)]
 pub(crate) struct Tricky {
-    inner: MemoryNhiStore,
+    pub(crate) inner: MemoryNhiStore,
     pub(crate) failing: AtomicBool,
     /// What ends authority is made, but its answer is lost.
     pub(crate) mute: AtomicBool,
     pub(crate) unreadable: AtomicBool,
-    gated: AtomicBool,
+    pub(crate) gated: AtomicBool,
     entered: Notify,
     gate: Notify,
     tamper: parking_lot::Mutex<Option<fn(&mut Snapshot)>>,
 }
 
 impl Tricky {
-    async fn before(&self) -> Result<(), StoreError> {
+    /// Whatever is read from now on is changed so.
+    pub(crate) fn tamper_with(&self, tamper: fn(&mut Snapshot)) {
+        *self.tamper.lock() = Some(tamper);
+    }
+
+    pub(crate) async fn before(&self) -> Result<(), StoreError> {
         if self.gated.load(Ordering::SeqCst) {
             self.entered.notify_one();
             self.gate.notified().await;
@@ -149,7 +154,7 @@ impl Tricky {
 #[async_trait]
 impl NhiStore for Tricky {
     fn prekeys(&self) -> &dyn creto_nhi::PrekeyStore {
-        self.inner.prekeys()
+        self
     }
 
     fn secrets(&self) -> &dyn creto_nhi::SecretStore {
@@ -265,6 +270,43 @@ impl NhiStore for Tricky {
             return Err(StoreError::Unavailable("connection lost".into()));
         }
         Ok(receipt)
+    }
+
+    async fn replace_key(
+        &self,
+        change: StoredKeyChange,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        let receipt = self.inner.replace_key(change, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
+    }
+
+    async fn revoke_key(
+        &self,
+        revocation: StoredKeyRevocation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        let receipt = self.inner.revoke_key(revocation, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
+    }
+
+    async fn add_statement(
+        &self,
+        org: OrgId,
+        signer: PrincipalName,
+        kid: String,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        self.inner.add_statement(org, signer, kid, commit).await
     }
 
     async fn insert_epoch(

@@ -15,6 +15,7 @@ mod expulsion;
 mod instances;
 mod lifecycle;
 mod prekeys;
+mod principal_keys;
 mod properties;
 mod roles;
 mod rotation;

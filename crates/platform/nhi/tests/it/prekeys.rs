@@ -1,14 +1,21 @@
 //! Prekeys are of whom they say, for what they say, and given out while they are read.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use creto_crypto::{
     Allowed, AllowedAlgorithms, AwsLcProvider, CryptoProvider as _, DecapsulationKey, KemAlgorithm,
 };
 use creto_nhi::test_util::{World, commit, name};
-use creto_nhi::{NewPrekeys, Nhi, Prekey, PrekeyId, PrekeyKind, PublicKeys, SignedStatement};
-use creto_types::{OrgId, SeededRandom};
+use creto_nhi::{
+    AvailablePrekey, MAX_ONE_TIME_PREKEYS, NewPrekeys, Nhi, NhiStore as _, Prekey, PrekeyId,
+    PrekeyKind, PrekeyStore, PublicKeys, Signable, SignedStatement,
+};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, SeededRandom, StoreError, Timestamp};
 
+use crate::lifecycle::{Tricky, tricky};
 use crate::{chained, code, crew};
 
 fn key(seed: u8, algorithm: KemAlgorithm) -> DecapsulationKey {
@@ -41,7 +48,7 @@ fn keys(nhi: &Nhi, org: OrgId) -> PublicKeys {
     nhi.known_principal(org, &worker.spiffe_id)
         .unwrap()
         .unwrap()
-        .keys
+        .public
 }
 
 /// Takes one as `helper`.
@@ -95,6 +102,19 @@ async fn whoever_takes_one_knows_whose_it_is_and_agrees_on_a_secret() {
     assert_eq!(serde_json::from_str::<Prekey>(&text).unwrap(), taken);
     let beyond = text.replace(&taken.key.to_base64url(), &("_".repeat(1621) + "w"));
     assert!(serde_json::from_str::<Prekey>(&beyond).is_err(), "no key");
+    // An instant has one text, for it is the text that is signed.
+    assert!(text.contains("\"2026-01-01T00:00:00Z\""), "{text}");
+    for other in [
+        "2026-01-01T00:00:00.0Z",
+        "2026-01-01T01:00:00+01:00",
+        "2026-01-01 00:00:00Z",
+        "2026-01-01t00:00:00z",
+        "2026-01-01T00:00:00+00:00",
+    ] {
+        assert!(other.parse::<Timestamp>().is_ok(), "{other}");
+        let text = text.replace("2026-01-01T00:00:00Z", other);
+        assert!(serde_json::from_str::<Prekey>(&text).is_err(), "{other}");
+    }
 }
 
 /// An agent that has anything signed gets no prekey of it, nor the other way round.
@@ -107,7 +127,12 @@ async fn a_statement_is_no_prekey_and_a_prekey_no_statement() {
     let identity = nhi.identity_for_link(org, worker).unwrap();
     let purpose = "p".parse().unwrap();
     let signed = nhi
-        .sign_statement(&identity, purpose, world.now(), prekey.key.as_bytes())
+        .sign_statement(
+            &identity,
+            purpose,
+            world.now(),
+            Signable::Message(prekey.key.as_bytes()),
+        )
         .unwrap();
     let forged = Prekey {
         signature: signed.signature.clone(),
@@ -146,6 +171,101 @@ async fn what_is_not_read_any_more_is_not_given_out() {
     // They are there again where they are read again.
     assert_eq!(take(&world, &world.nhi, org).await.unwrap(), prekeys[0]);
     assert_eq!(take(&world, &world.nhi, org).await.unwrap(), prekeys[2]);
+}
+
+/// As many of an algorithm that is not read as may wait: they take no place from new ones.
+#[tokio::test]
+async fn what_is_not_read_any_more_ends_with_the_next_publication() {
+    let (world, org) = crew().await;
+    let made = |algorithm, from: u8, count| -> Vec<_> {
+        let seeds = (from..).take(count);
+        seeds.map(|seed| key(seed, algorithm)).collect()
+    };
+    let full = made(KemAlgorithm::MlKem768, 0, MAX_ONE_TIME_PREKEYS + 1);
+    let old = publish(&world, &world.nhi, org, &full).await;
+    let only = AllowedAlgorithms {
+        kem: Allowed::only(KemAlgorithm::XWing),
+        ..AllowedAlgorithms::default()
+    };
+    let hybrid = world.reopen_under(only).await.unwrap();
+    let new = made(KemAlgorithm::XWing, 0, MAX_ONE_TIME_PREKEYS + 1);
+    let new = publish(&world, &hybrid, org, &new).await;
+    let left = hybrid.prekeys_left(org, &name("worker")).await.unwrap();
+    assert_eq!(left.one_time, MAX_ONE_TIME_PREKEYS);
+    assert_eq!(left.last_resort.as_ref(), new.last().map(|last| &last.id));
+    // For ever: they are not there again where they are read again.
+    let left = world.nhi.prekeys_left(org, &name("worker")).await.unwrap();
+    assert_eq!(left.one_time, MAX_ONE_TIME_PREKEYS);
+    let ids = vec![old[0].id.clone()];
+    assert!(hybrid.any_prekey_published(org, ids).await.unwrap());
+}
+
+#[async_trait]
+impl PrekeyStore for Tricky {
+    async fn publish_prekeys(
+        &self,
+        org: OrgId,
+        owner: &PrincipalName,
+        prekeys: Vec<Prekey>,
+        withdrawn: Vec<PrekeyId>,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let store = self.inner.prekeys();
+        let published = store.publish_prekeys(org, owner, prekeys, withdrawn, commit);
+        published.await
+    }
+
+    async fn any_published(&self, org: OrgId, ids: Vec<PrekeyId>) -> Result<bool, StoreError> {
+        self.inner.prekeys().any_published(org, ids).await
+    }
+
+    async fn available_prekeys(
+        &self,
+        org: OrgId,
+        owner: &PrincipalName,
+    ) -> Result<Vec<AvailablePrekey>, StoreError> {
+        self.inner.prekeys().available_prekeys(org, owner).await
+    }
+
+    async fn prekey(&self, org: OrgId, id: &PrekeyId) -> Result<Option<Prekey>, StoreError> {
+        self.before().await?;
+        self.inner.prekeys().prekey(org, id).await
+    }
+
+    async fn take_prekey(
+        &self,
+        org: OrgId,
+        id: &PrekeyId,
+        by: &PrincipalName,
+        at: Timestamp,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let store = self.inner.prekeys();
+        store.take_prekey(org, id, by, at, commit).await
+    }
+}
+
+#[tokio::test]
+async fn a_choice_that_is_given_up_or_fails_leaves_its_prekey_to_others() {
+    let (store, world, org, _) = tricky().await;
+    let nhi = &world.nhi;
+    let private = [1, 2, 3].map(|seed| key(seed, KemAlgorithm::XWing));
+    publish(&world, nhi, org, &private).await;
+    let worker = name("worker");
+    let chosen = nhi.choose_prekey(org, &worker).await.unwrap().unwrap();
+    let first = chosen.prekey().id.clone();
+    drop(chosen);
+    store.gated.store(true, Ordering::SeqCst);
+    let soon = Duration::from_millis(5);
+    let waited = tokio::time::timeout(soon, nhi.choose_prekey(org, &worker)).await;
+    assert!(waited.is_err(), "the store lets it wait");
+    store.gated.store(false, Ordering::SeqCst);
+    store.failing.store(true, Ordering::SeqCst);
+    let failed = nhi.choose_prekey(org, &worker).await;
+    assert_eq!(code(failed), "store_unavailable");
+    store.failing.store(false, Ordering::SeqCst);
+    let again = nhi.choose_prekey(org, &worker).await.unwrap().unwrap();
+    assert_eq!(again.prekey().id, first);
 }
 
 /// Two that are chosen at once differ, and one that is given up is there again.

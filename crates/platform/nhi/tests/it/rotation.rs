@@ -115,6 +115,40 @@ async fn what_was_made_before_a_rotation_holds_until_it_is_retired() {
     }
 }
 
+/// Whoever was let in by a token acts no longer than its issuer is known.
+#[tokio::test]
+async fn what_was_checked_before_a_retirement_gives_no_authority_after() {
+    let (world, org, [.., last]) = chained().await;
+    let bot = world.nhi.identity_for_link(org, last).unwrap();
+    let alice = world.nhi.identity_for_human(org, &name("alice")).unwrap();
+    let enter = |identity: &creto_nhi::AgentIdentity| {
+        let issued = world.nhi.issue_token(identity, None).unwrap();
+        world.nhi.verify_token(&issued.token).unwrap()
+    };
+    let before = [enter(&bot), enter(&alice)];
+    rotate(&world, org).await;
+    let after = [enter(&bot), enter(&alice)];
+    for held in before.iter().chain(&after) {
+        held.live(world.now()).unwrap();
+    }
+    let epoch = bot.authority.epoch();
+    retire(&world, org).await;
+    assert_ne!(
+        bot.authority.epoch(),
+        epoch,
+        "those who remember look again"
+    );
+    for held in &before {
+        assert_eq!(code(held.live(world.now())), "invalid_token");
+        assert_eq!(code(world.nhi.issue_token(held, None)), "invalid_token");
+    }
+    for held in &after {
+        held.live(world.now()).unwrap();
+    }
+    // What came without a token ends with no issuer.
+    bot.live(world.now()).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_request_fails_while_keys_are_rotated_and_retired() {
     let (world, org, [.., last]) = chained().await;

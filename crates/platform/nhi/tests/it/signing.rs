@@ -1,10 +1,13 @@
 //! What an agent signs is taken for nothing else, and its key is found by its SPIFFE id.
 
-use creto_crypto::{Allowed, AllowedAlgorithms, Signature, SignatureAlgorithm};
+use creto_crypto::{
+    Algorithm as _, Allowed, AllowedAlgorithms, Digest, HashAlgorithm, Signature,
+    SignatureAlgorithm,
+};
 use creto_nhi::test_util::{World, commit, name};
 use creto_nhi::{
-    AgentIdentity, DelegationLink, KeyPurpose, Nhi, PrincipalType, PublicKeys, SignedLink,
-    SignedStatement, StatementError, verify_link,
+    AgentIdentity, DelegationLink, KeyPurpose, Nhi, PrincipalType, PublicKeys, Signable,
+    SignedLink, SignedStatement, StatementError, verify_link,
 };
 use creto_types::OrgId;
 use serde_json::json;
@@ -13,12 +16,12 @@ use crate::{chained, code};
 
 fn signed(nhi: &Nhi, world: &World, who: &AgentIdentity, message: &[u8]) -> SignedStatement {
     let purpose = "review".parse().unwrap();
-    nhi.sign_statement(who, purpose, world.now(), message)
+    nhi.sign_statement(who, purpose, world.now(), Signable::Message(message))
         .unwrap()
 }
 
 fn keys(nhi: &Nhi, org: OrgId, id: &str) -> PublicKeys {
-    nhi.known_principal(org, id).unwrap().unwrap().keys
+    nhi.known_principal(org, id).unwrap().unwrap().public
 }
 
 /// The same world with agents of each algorithm that principals may have.
@@ -89,6 +92,9 @@ async fn a_statement_holds_for_its_message_signer_purpose_and_instant_alone() {
         let mut text = serde_json::to_value(&statement).unwrap();
         let read: SignedStatement = serde_json::from_value(text.clone()).unwrap();
         assert_eq!(read, statement);
+        let mut altered = text.clone();
+        altered["signed_at"] = json!("2026-01-01T01:00:00+01:00");
+        assert!(serde_json::from_value::<SignedStatement>(altered).is_err());
         text["more"] = json!(1);
         assert!(serde_json::from_value::<SignedStatement>(text).is_err());
     }
@@ -140,7 +146,7 @@ async fn a_signature_is_never_a_delegation_or_a_token() {
         };
         assert!(
             borrowed
-                .verify(key, &real.link.signing_bytes().unwrap())
+                .verify(key, Signable::Message(&real.link.signing_bytes().unwrap()))
                 .is_err()
         );
 
@@ -164,7 +170,11 @@ async fn a_signature_is_never_a_delegation_or_a_token() {
             issuer
                 .verify(b"", input.as_bytes(), &borrowed.signature)
                 .unwrap();
-            assert!(borrowed.verify(issuer, input.as_bytes()).is_err());
+            assert!(
+                borrowed
+                    .verify(issuer, Signable::Message(input.as_bytes()))
+                    .is_err()
+            );
         }
     }
 }
@@ -230,7 +240,8 @@ async fn a_document_of_keys_is_read_with_what_stands_beside_them() {
     document["keys"][0]["alg"] = json!("RS256");
     assert!(serde_json::from_value::<PublicKeys>(document).is_err());
     let long = vec![0; creto_nhi::MAX_SIGNED_LEN + 1];
-    let refused = nhi.sign_statement(agent, "p".parse().unwrap(), world.now(), &long);
+    let purpose = "p".parse().unwrap();
+    let refused = nhi.sign_statement(agent, purpose, world.now(), Signable::Message(&long));
     assert_eq!(code(refused), "invalid_identity_request");
     assert!(matches!(
         keys.verify(
@@ -242,4 +253,70 @@ async fn a_document_of_keys_is_read_with_what_stands_beside_them() {
         ),
         Err(StatementError::OtherSigner { .. })
     ));
+}
+
+/// A digest is signed as what it is: by its function, and never taken for the message that
+/// has its bytes or its text.
+#[tokio::test]
+async fn a_digest_is_signed_by_the_name_of_its_function() {
+    let (world, org, agents) = agents().await;
+    for (nhi, agent) in &agents {
+        let keys = keys(nhi, org, &agent.spiffe_id);
+        for algorithm in HashAlgorithm::ALL {
+            let digest = Digest::of(*algorithm, b"m");
+            let purpose = "review".parse().unwrap();
+            let content = Signable::Digest(&digest);
+            let signed = nhi
+                .sign_statement(agent, purpose, world.now(), content)
+                .unwrap();
+            keys.verify(&signed, b"m").unwrap();
+            keys.verify_digest(&signed, &digest).unwrap();
+            assert!(keys.verify(&signed, b"n").is_err());
+            let key = &keys.keys[0].key;
+            for other in HashAlgorithm::ALL
+                .iter()
+                .filter(|other| *other != algorithm)
+            {
+                assert!(
+                    keys.verify_digest(&signed, &Digest::of(*other, b"m"))
+                        .is_err()
+                );
+                let renamed = digest.to_string().replace(algorithm.name(), other.name());
+                let Ok(renamed) = renamed.parse() else {
+                    continue;
+                };
+                let of_other = SignedStatement {
+                    digest: Some(renamed),
+                    ..signed.clone()
+                };
+                let renamed = of_other.digest.as_ref().unwrap();
+                assert!(of_other.verify(key, Signable::Digest(renamed)).is_err());
+            }
+            let text = digest.to_string();
+            for message in [b"m".as_slice(), digest.as_bytes(), text.as_bytes()] {
+                let without = SignedStatement {
+                    digest: None,
+                    ..signed.clone()
+                };
+                assert!(without.verify(key, Signable::Message(message)).is_err());
+                assert!(signed.verify(key, Signable::Message(message)).is_err());
+            }
+            let document = serde_json::to_value(&signed).unwrap();
+            assert_eq!(document["digest"], text);
+            let read: SignedStatement = serde_json::from_value(document.clone()).unwrap();
+            assert_eq!(read, signed);
+            let mut nothing = document;
+            nothing["digest"] = json!(null);
+            assert!(serde_json::from_value::<SignedStatement>(nothing).is_err());
+        }
+        let of = |algorithm| Digest::of(algorithm, b"m").to_string();
+        nhi.digest("digest", &of(HashAlgorithm::Sha384)).unwrap();
+        for (text, expected) in [
+            (of(HashAlgorithm::Blake3), "algorithm_not_allowed"),
+            ("md5:00".to_owned(), "unknown_algorithm"),
+            ("sha-256:00".to_owned(), "digest_malformed"),
+        ] {
+            assert_eq!(code(nhi.digest("digest", &text)), expected);
+        }
+    }
 }

@@ -9,7 +9,10 @@ use creto_authz::{
     ContextValue, Decision, Hold, HoldData, Holder, PolicyId, PolicySources, Quota, Refusal,
     ResourceRef, Spend,
 };
-use creto_nhi::{AgentIdentity, DelegationLink, Hop, LinkStatus, PrincipalType, Right, Standing};
+use creto_nhi::{
+    AgentIdentity, DelegationLink, Hop, KeyVersion, LinkStatus, PrincipalType, Right, Standing,
+    TokenEnds,
+};
 use creto_types::{
     IdSource, ManualClock, Money, OrgId, PrincipalName, SeededRandom, SystemIds, Timestamp,
 };
@@ -183,6 +186,7 @@ impl World {
                 max_depth: 3,
                 budget: None,
                 issued_at: at("2026-04-01T00:00:00Z"),
+                key_version: KeyVersion::FIRST,
             }),
             status: Arc::new(LinkStatus::active()),
         }
@@ -201,6 +205,7 @@ impl World {
             epoch: None,
             confirmation: None,
             token_id: None,
+            ends: TokenEnds::default(),
             expires_at: at(EXPIRES),
         }
     }
