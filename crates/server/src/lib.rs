@@ -11,6 +11,7 @@ mod config;
 mod evidence;
 mod init;
 mod internal;
+mod keeping;
 mod platform;
 mod reload;
 mod root;

@@ -13,7 +13,7 @@ use creto_audit::{AskedWitness, Audit, AuditConfig, AuditError};
 use creto_authz::Authz;
 use creto_errors::{Class, Classify};
 use creto_governor::{
-    Bindings, GovernError, GovernedEgress, Governor, GovernorConfig, Parts, PolicyShadow, Retention,
+    Bindings, GovernError, GovernedEgress, Governor, GovernorConfig, Parts, PolicyShadow,
 };
 use creto_grpc::Grpc;
 use creto_ingress::Hosts;
@@ -27,7 +27,6 @@ use creto_state_sqlite::{
 };
 use creto_telemetry::{LogConfig, Metrics, TelemetryError};
 use creto_tiles_fs::FsTiles;
-use creto_types::{Clock, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -35,18 +34,11 @@ use tracing::Instrument as _;
 use crate::config::{ServerConfig, ServerConfigError};
 use crate::init::InitError;
 use crate::internal::SandboxApi;
+use crate::keeping::Keeping;
 use crate::platform::{NhiLogKeys, Platform};
 
 /// How often time alone is looked at: reservations and requests that run out.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How often it is looked for payloads that are to be gone.
-const REMOVAL_INTERVAL: Duration = Duration::from_secs(30);
-
-/// The same when some could not go yet: the search index follows within moments.
-const UNFINISHED_INTERVAL: Duration = Duration::from_secs(1);
-
-const SECONDS_A_DAY: i64 = 86_400;
 
 /// How long open requests may take once the server was told to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -180,6 +172,8 @@ pub async fn serve(
     let retention = config.retention;
     let watched = config.watch_policies.then(|| config.policy_dir.clone());
     let (governor, audit, router) = assemble(config, &platform, address).await?;
+    // Before anything is recorded by this process.
+    let newest = governor.newest_records().await?;
     let first = policies.digest.clone();
     governor.serve_policies(policies).await?;
     governor.recover().await?;
@@ -189,12 +183,13 @@ pub async fn serve(
         let following = crate::reload::follow(Arc::clone(&governor), directory, first);
         tokio::spawn(until_stopped(following, stopping.clone()))
     });
-    let payloads = Payloads {
-        governor: Arc::clone(&governor),
+    let keeping = Keeping::new(
+        Arc::clone(&governor),
         retention,
-        clock: Arc::clone(&platform.clock),
-    };
-    let remover = tokio::spawn(until_stopped(payloads.remove(), stopping.clone()));
+        Arc::clone(&platform.clock),
+        newest,
+    );
+    let remover = tokio::spawn(until_stopped(keeping.end(), stopping.clone()));
     let sweeper = tokio::spawn(sweep(Arc::clone(&governor), stopping));
     let grpc = grpc_listener.map(|(listener, address)| {
         let grpc = Grpc::new(
@@ -398,55 +393,6 @@ async fn sweep(governor: Arc<Governor>, mut stopping: watch::Receiver<()>) {
                 "a sweep failed; the next one tries again"
             );
         }
-    }
-}
-
-/// Removes payloads that were kept long enough, and what is left of people who were
-/// erased, also before this start.
-struct Payloads {
-    governor: Arc<Governor>,
-    retention: Retention,
-    clock: Arc<dyn Clock>,
-}
-
-impl Payloads {
-    /// Little is to go, and rarely: it is looked for now and then.
-    async fn remove(self) {
-        // The day, counted from 1970, on which payloads were last ended.
-        let mut ended = None;
-        loop {
-            let removed = match self.end(&mut ended).await {
-                Ok(()) => self.governor.sweep_erased().await,
-                Err(error) => Err(error),
-            };
-            let pause = match removed {
-                Ok(true) => REMOVAL_INTERVAL,
-                Ok(false) => UNFINISHED_INTERVAL,
-                Err(error) => {
-                    tracing::error!(
-                        code = error.code(),
-                        error = &error as &dyn std::error::Error,
-                        "payloads that are to be gone cannot be removed; it is tried again"
-                    );
-                    REMOVAL_INTERVAL
-                }
-            };
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// Once a day.
-    async fn end(&self, ended: &mut Option<i64>) -> Result<(), GovernError> {
-        let day = self.clock.now().as_second().div_euclid(SECONDS_A_DAY);
-        if self.retention.is_for_ever() || *ended == Some(day) {
-            return Ok(());
-        }
-        if let Ok(midnight) = Timestamp::from_second(day * SECONDS_A_DAY) {
-            let retention = &self.retention;
-            self.governor.expire_payloads(retention, midnight).await?;
-        }
-        *ended = Some(day);
-        Ok(())
     }
 }
 

@@ -38,6 +38,9 @@ fn payloads_end_when_they_are_old_and_every_proof_holds() {
     let mut server = Server::fresh();
     let (_, worker) = server.chain("1.00");
     let agent = server.agent(&worker);
+    let mut long = delegation("worker", "1.00");
+    long["expires_at"] = in_seconds(5 * DAY).into();
+    let long = granted(&server.owner(), &long);
     let decided = draft(&agent).unwrap();
     let id = decided["action_id"].as_str().unwrap();
     let settle = format!("/v1/actions/{id}/settle");
@@ -93,9 +96,23 @@ fn payloads_end_when_they_are_old_and_every_proof_holds() {
     let decided = draft(&server.agent(&link)).unwrap();
     assert_eq!(decided["outcome"], "allow");
     assert!(agents(&server) > 0);
+    let below = draft(&server.agent(&long)).unwrap();
+    let of_the_first = found(&server, "--member", "owner");
+    assert!(
+        of_the_first
+            .iter()
+            .any(|item| item["leaf"] == below["leaf"])
+    );
     done(&server, &["audit", "export", "after"]);
     let verified = done(&server, &["verify", "after"]);
-    assert_eq!(verified["unread"]["expired"], through + 1);
+    // Grants are kept, for chains lead through them.
+    let grants = found(&server, "--kind", "delegation.granted");
+    assert!(
+        grants.iter().all(|item| item["withheld"].is_null()),
+        "{grants:?}"
+    );
+    assert_eq!(grants.len(), 4);
+    assert_eq!(verified["unread"]["expired"], through + 1 - 3);
     assert_eq!(verified["unread"]["erased"], 0);
     assert!(verified["unchecked"].as_u64().unwrap() > 0);
     let whole = done(&server, &["verify", "before"]);

@@ -9,7 +9,10 @@ CREATE TABLE subjects (
     org     TEXT NOT NULL,
     person  TEXT,
     private TEXT,
-    CHECK ((person IS NULL) = (private IS NULL))
+    -- The leaf that says that it was erased: nothing else takes the key away.
+    erased_by INTEGER,
+    CHECK ((person IS NULL) = (private IS NULL)),
+    CHECK ((private IS NULL) = (erased_by IS NOT NULL))
 ) STRICT;
 
 CREATE UNIQUE INDEX subjects_by_person ON subjects (org, person) WHERE person IS NOT NULL;
@@ -36,3 +39,11 @@ CREATE TABLE erasures (
     person  TEXT    NOT NULL,
     leaf    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- On which day a reply was kept, counted from 1970: replies have an end.
+ALTER TABLE replies ADD COLUMN day INTEGER NOT NULL DEFAULT 0;
+UPDATE replies SET day = CAST(strftime('%s', 'now') AS INTEGER) / 86400;
+CREATE INDEX replies_by_day ON replies (day);
+
+-- In whose name something was held for a human.
+CREATE INDEX oversight_by_root ON oversight_requests (org, json_extract(chain, '$[0]'));

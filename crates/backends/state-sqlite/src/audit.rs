@@ -107,8 +107,9 @@ impl Journal for SqliteJournal {
                      WHERE logs.org = ?1 ORDER BY journal.place LIMIT ?3";
         let subjects = self.db.subjects();
         self.rows(query, org, from, max, move |connection, row| {
+            let place = row.get(0).map(leaf_of).map_err(sql)?;
             let (leaf, sealed) = (row.get(1).map_err(sql)?, row.get(2).map_err(sql)?);
-            subjects.record(connection, leaf, sealed)
+            subjects.record(connection, place, leaf, sealed)
         })
         .await
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use creto_audit::{RecordClass, Sealer};
 use creto_consensus::Epoch;
 use creto_types::{Commit, Evidence, LeafIndex, OrgId, Receipt, StoreError};
+use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::checkpoint::Checkpoints;
@@ -102,9 +103,13 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ),
 ];
 
-/// How long emptying the log of writes waits for readers, each time.
-const TRUNCATE_WAIT: Duration = Duration::from_secs(5);
-const TRUNCATE_TRIES: usize = 6;
+pub(crate) const SECONDS_A_DAY: i64 = 86_400;
+
+/// How long emptying the log of writes waits for readers, each time: the writer waits as
+/// long for it. Between two tries both go on.
+const TRUNCATE_WAIT: Duration = Duration::from_millis(100);
+const TRUNCATE_PAUSE: Duration = Duration::from_millis(50);
+const TRUNCATE_TRIES: usize = 100;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the log of writes is in use all the time and cannot be emptied")]
@@ -122,6 +127,8 @@ pub struct Database {
     epoch: Epoch,
     subjects: Arc<Subjects>,
     path: PathBuf,
+    /// Held for the length of a checkpoint.
+    checkpointing: Arc<Mutex<()>>,
     /// Held for as long as the database is open: one owner per file.
     _lock: File,
 }
@@ -146,16 +153,21 @@ impl Database {
         configure(&connection)?;
         migrate(&mut connection)?;
         let epoch = epoch::take(&mut connection)?;
+        // A process that was killed behind an erasure leaves pages of before.
+        empty_log(&connection)?;
         let readers = ReadPool::new((0..READ_CONNECTIONS).map(|_| open_reader(path)))?;
         let beside = Connection::open(path).map_err(sql)?;
         configure(&beside)?;
-        let writer = Writer::start(connection, epoch, Some(Checkpoints::start(beside)?))?;
+        let checkpoints = Checkpoints::start(beside)?;
+        let checkpointing = checkpoints.running();
+        let writer = Writer::start(connection, epoch, Some(checkpoints))?;
         Ok(Arc::new(Self {
             readers,
             writer,
             epoch,
             subjects: Arc::new(Subjects::new(sealer)),
             path: path.to_owned(),
+            checkpointing,
             _lock: lock,
         }))
     }
@@ -231,17 +243,19 @@ impl Database {
     /// Moves everything from SQLite's log of writes into the file and empties the log, in
     /// which pages lie as they were before. Waits for whoever reads or writes.
     pub(crate) async fn truncate_log(&self) -> Result<(), StoreError> {
-        let path = self.path.clone();
+        let (path, checkpointing) = (self.path.clone(), Arc::clone(&self.checkpointing));
         tokio::task::spawn_blocking(move || {
             let connection = Connection::open(&path).map_err(sql)?;
             connection.busy_timeout(TRUNCATE_WAIT).map_err(sql)?;
             for _ in 0..TRUNCATE_TRIES {
-                let busy: bool = connection
-                    .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-                    .map_err(sql)?;
-                if !busy {
+                // SQLite refuses at once while another checkpoint is under way.
+                let one = checkpointing.lock();
+                let emptied = empty_log(&connection)?;
+                drop(one);
+                if emptied {
                     return Ok(());
                 }
+                std::thread::sleep(TRUNCATE_PAUSE);
             }
             Err(unavailable(LogBusy))
         })
@@ -257,6 +271,14 @@ impl Database {
     {
         self.readers.run(job).await
     }
+}
+
+/// Whether SQLite's log of writes is empty now. Not, when somebody reads or writes.
+fn empty_log(connection: &Connection) -> Result<bool, StoreError> {
+    let busy: bool = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .map_err(sql)?;
+    Ok(!busy)
 }
 
 fn lock_path(path: &Path) -> PathBuf {
@@ -372,7 +394,10 @@ pub(crate) fn record_commit(tx: &Change<'_>, commit: &Commit) -> Result<Receipt,
         leaves.push(leaf);
     }
     if let Some(record) = &commit.idempotency {
-        crate::replies::insert(tx, record, &leaves)?;
+        let at = commit.evidence.first().map(|evidence| evidence.at);
+        // One without a record has no day, and no end.
+        let day = at.map_or(i64::MAX, |at| at.as_second().div_euclid(SECONDS_A_DAY));
+        crate::replies::insert(tx, record, &leaves, day)?;
     }
     Ok(Receipt { leaves })
 }

@@ -12,8 +12,9 @@ use creto_types::{
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::Database;
-use crate::database::{admit_commit, corrupt, record_commit, sql};
+use crate::database::{SECONDS_A_DAY, admit_commit, corrupt, record_commit, sql};
 use crate::leaves::{LEAVES, leaf_of};
+use crate::leftovers;
 use crate::nhi::{exists, one};
 use crate::retention;
 use crate::subjects::Change;
@@ -61,13 +62,24 @@ impl SubjectStore for SqliteSubjects {
 
     async fn erase(&self, erasure: Erasure, commit: Commit) -> Result<Receipt, StoreError> {
         let subject = erasure.subject;
-        let receipt = self
+        let erased = self
             .db
             .write(move |change| erase(change, &erasure, &commit))
-            .await?;
-        self.db.subjects().forget(subject);
+            .await;
+        // Also when it may have happened: the key is stored as long as it did not.
+        if matches!(
+            erased,
+            Ok(_) | Err(StoreError::Unavailable(_) | StoreError::Replayed(_))
+        ) {
+            self.db.subjects().forget(subject);
+        }
+        let receipt = erased?;
         self.db.truncate_log().await?;
         Ok(receipt)
+    }
+
+    async fn settle(&self) -> Result<(), StoreError> {
+        self.db.truncate_log().await
     }
 
     async fn expirable(
@@ -76,8 +88,13 @@ impl SubjectStore for SqliteSubjects {
         class: RecordClass,
         before: Timestamp,
     ) -> Result<Option<LeafIndex>, StoreError> {
+        self.last_expirable(org, class, before).await
+    }
+
+    async fn newest(&self, org: OrgId) -> Result<Option<Timestamp>, StoreError> {
+        let org = org.to_string();
         self.db
-            .read(move |connection| retention::expirable(connection, org, class, before))
+            .read(move |connection| retention::newest(connection, &org))
             .await
     }
 
@@ -88,21 +105,28 @@ impl SubjectStore for SqliteSubjects {
     }
 
     async fn sweep(&self) -> Result<bool, StoreError> {
-        let rows = self.db.read(pending).await?;
-        let mut swept = self.sweep_expired().await?;
-        for row in rows {
-            swept &= self.sweep_one(row).await?;
+        // One that fails keeps none of the others back.
+        let mut swept = self.sweep_expired().await;
+        for row in self.db.read(pending).await? {
+            let one = self.sweep_one(row).await;
+            swept = swept.and_then(|all| Ok(one? && all));
         }
-        Ok(swept)
+        swept
+    }
+
+    async fn forget_replies(&self, before: Timestamp) -> Result<(), StoreError> {
+        let day = before.as_second().div_euclid(SECONDS_A_DAY);
+        while leftovers::forget_replies(self, day).await? {}
+        Ok(())
     }
 }
 
 /// A person of whom something may be left.
 #[derive(Clone, Debug)]
-struct Erased {
-    subject: String,
-    org: String,
-    person: String,
+pub(crate) struct Erased {
+    pub(crate) subject: String,
+    pub(crate) org: String,
+    pub(crate) person: String,
     leaf: i64,
 }
 
@@ -117,21 +141,21 @@ fn erase(change: &Change<'_>, erasure: &Erasure, commit: &Commit) -> Result<Rece
     )?;
     one(usize::from(ended), "suspension")?;
     let subject = erasure.subject.to_string();
+    let receipt = record_commit(change, commit)?;
+    let leaf = receipt.leaf().map(|leaf| i64::try_from(leaf.0));
+    let leaf = leaf.transpose().map_err(|e| corrupt("leaf index", e))?;
     let erased = change
         .prepare_cached(
-            "UPDATE subjects SET person = NULL, private = NULL
+            "UPDATE subjects SET person = NULL, private = NULL, erased_by = ?4
              WHERE org = ?1 AND person = ?2 AND id = ?3",
         )
-        .and_then(|mut s| s.execute(params![org, person, subject]))
+        .and_then(|mut s| s.execute(params![org, person, subject, leaf]))
         .map_err(sql)?;
     one(erased, "subject")?;
     change
         .prepare_cached("DELETE FROM replies WHERE org = ?1 AND caller = ?2")
         .and_then(|mut s| s.execute(params![org, person]))
         .map_err(sql)?;
-    let receipt = record_commit(change, commit)?;
-    let leaf = receipt.leaf().map(|leaf| i64::try_from(leaf.0));
-    let leaf = leaf.transpose().map_err(|e| corrupt("leaf index", e))?;
     change
         .prepare_cached("INSERT INTO erasures (subject, org, person, leaf) VALUES (?1, ?2, ?3, ?4)")
         .and_then(|mut s| s.execute(params![subject, org, person, leaf.unwrap_or_default()]))
@@ -160,63 +184,22 @@ fn pending(connection: &Connection) -> Result<Vec<Erased>, StoreError> {
 impl SqliteSubjects {
     /// Whether nothing is left.
     async fn sweep_one(&self, erased: Erased) -> Result<bool, StoreError> {
-        self.sweep_prekeys(erased.clone()).await?;
-        let requests = self.sweep_requests(erased.clone()).await?;
-        if !(requests && self.sweep_terms(erased.clone()).await?) {
+        let leftovers = self.sweep_leftovers(&erased).await?;
+        let terms = self.sweep_terms(erased.clone()).await?;
+        if !(leftovers && terms) {
             return Ok(false);
         }
-        // Also what a process left that was killed right behind an erasure.
-        self.db.truncate_log().await?;
         self.db
             .write(move |change| {
                 change
                     .prepare_cached("DELETE FROM erasures WHERE subject = ?1")
                     .and_then(|mut s| s.execute([&erased.subject]))
-                    .map(|_| true)
                     .map_err(sql)
             })
-            .await
-    }
-
-    /// Who took a prekey stands in the record of that, which cannot be read any more.
-    async fn sweep_prekeys(&self, erased: Erased) -> Result<(), StoreError> {
-        self.db
-            .write(move |change| {
-                change
-                    .prepare_cached(
-                        "UPDATE prekeys SET taken_by = NULL WHERE org = ?1 AND taken_by = ?2",
-                    )
-                    .and_then(|mut s| s.execute(params![erased.org, erased.person]))
-                    .map(|_| ())
-                    .map_err(sql)
-            })
-            .await
-    }
-
-    /// What was held for a human in the person's name. A request that waits still is left
-    /// until it expires: what is approved is the digest of all it holds.
-    async fn sweep_requests(&self, erased: Erased) -> Result<bool, StoreError> {
-        self.db
-            .write(move |change| {
-                let of = params![erased.org, erased.person];
-                change
-                    .prepare_cached(
-                        "UPDATE oversight_requests
-                         SET args = 'null', context = '{}', resource = '', reason = NULL
-                         WHERE org = ?1 AND json_extract(chain, '$[0]') = ?2
-                         AND state <> 'pending' AND args <> 'null'",
-                    )
-                    .and_then(|mut s| s.execute(of))
-                    .map_err(sql)?;
-                let waiting = exists(
-                    change,
-                    "SELECT 1 FROM oversight_requests
-                     WHERE org = ?1 AND json_extract(chain, '$[0]') = ?2 AND state = 'pending'",
-                    of,
-                )?;
-                Ok(!waiting)
-            })
-            .await
+            .await?;
+        // That row, too, names the person.
+        self.db.truncate_log().await?;
+        Ok(true)
     }
 
     /// What the search index has of the person's leaves. It follows the journal: only when

@@ -78,7 +78,7 @@ impl ActionRecords for SqliteGovernor {
                     .map_err(sql)?;
                 rows.map(|row| {
                     let (leaf, bytes, sealed) = row.map_err(sql)?;
-                    let record = subjects.record(connection, bytes, sealed)?;
+                    let record = subjects.record(connection, leaf, bytes, sealed)?;
                     Ok((leaf_index(leaf)?, record))
                 })
                 .collect()
@@ -115,7 +115,7 @@ impl ActionRecords for SqliteGovernor {
                     .map_err(sql)?;
                 rows.map(|row| {
                     let (leaf, bytes, sealed) = row.map_err(sql)?;
-                    let record = subjects.record(connection, bytes, sealed)?;
+                    let record = subjects.record(connection, leaf, bytes, sealed)?;
                     Ok((leaf_index(leaf)?, record))
                 })
                 .collect()

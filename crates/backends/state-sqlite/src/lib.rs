@@ -21,6 +21,7 @@ mod erasure;
 mod governor;
 mod keys;
 mod leaves;
+mod leftovers;
 mod metering;
 mod nhi;
 mod oversight;

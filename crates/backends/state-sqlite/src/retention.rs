@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use creto_audit::{RecordClass, SealedHead, is_reason};
+use creto_audit::{RecordClass, SealedHead, is_kept};
 use creto_governor::Expiry;
 use creto_types::{Commit, HybridTimestamp, LeafIndex, OrgId, Receipt, StoreError, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -14,6 +14,9 @@ use crate::governor::leaf_index;
 use crate::leaves::{LEAVES, leaf_of};
 use crate::nhi::one;
 use crate::subjects::Change;
+
+/// Leaves that are looked at in one step: what is read keeps SQLite's log of writes.
+const LOOKED_AT: i64 = 4_096;
 
 /// Payloads that are removed in one transaction. Few: appends wait for it.
 const REMOVED: usize = 256;
@@ -29,46 +32,93 @@ struct Ended {
     swept: i64,
 }
 
-/// The last leaf that has its place before then, if a payload of the class is left there.
-pub(crate) fn expirable(
+/// Where payloads of a class may end: the log's number, the first leaf whose payload has not
+/// ended yet, and the first that is too young.
+fn may_end(
     connection: &Connection,
-    org: OrgId,
+    org: &str,
     class: RecordClass,
     before: Timestamp,
-) -> Result<Option<LeafIndex>, StoreError> {
-    let org = org.to_string();
+) -> Result<Option<(i64, i64, i64)>, StoreError> {
     let log: Option<i64> = connection
         .prepare_cached("SELECT number FROM logs WHERE org = ?1")
-        .and_then(|mut s| s.query_row([&org], |row| row.get(0)).optional())
+        .and_then(|mut s| s.query_row([org], |row| row.get(0)).optional())
         .map_err(sql)?;
     let Some(log) = log else {
         return Ok(None);
     };
-    let ended = through(connection, &org, class)?.unwrap_or(-1);
-    let end = first_since(connection, log, before)?;
+    let ended = through(connection, org, class)?.unwrap_or(-1);
+    Ok(Some((
+        log,
+        ended + 1,
+        first_since(connection, log, before)?,
+    )))
+}
+
+/// What some leaves from this one on say: whether a payload of the class is left at one of
+/// them, or which is next to be looked at, if any.
+fn any_left(
+    connection: &Connection,
+    log: i64,
+    class: RecordClass,
+    (next, end): (i64, i64),
+) -> Result<Result<(), Option<i64>>, StoreError> {
     let mut statement = connection
         .prepare_cached(
             "SELECT place, bytes FROM journal
-             WHERE place >= ?1 AND place < ?2 AND sealed IS NOT NULL ORDER BY place",
+             WHERE place >= ?1 AND place < ?2 AND sealed IS NOT NULL ORDER BY place LIMIT ?3",
         )
         .map_err(sql)?;
     let first = log * LEAVES;
     let mut rows = statement
-        .query([first + ended + 1, first + end])
+        .query([first + next, first + end, LOOKED_AT])
         .map_err(sql)?;
+    let (mut count, mut last) = (0, next);
     while let Some(row) = rows.next().map_err(sql)? {
+        last = row.get(0).map(leaf_of).map_err(sql)?;
         let bytes: Vec<u8> = row.get(1).map_err(sql)?;
         if ends_with(&bytes, class)? {
-            return leaf_index(end - 1).map(Some);
+            return Ok(Ok(()));
         }
+        count += 1;
     }
-    Ok(None)
+    Ok(Err((count == LOOKED_AT).then_some(last + 1)))
 }
 
 /// Whether the leaf commits to a payload that ends with those of the class.
 fn ends_with(leaf: &[u8], class: RecordClass) -> Result<bool, StoreError> {
     let head = SealedHead::of(leaf)?;
-    Ok(head.is_some_and(|head| head.class == class && !is_reason(&head.kind)))
+    Ok(head.is_some_and(|head| head.class == class && !is_kept(&head.kind)))
+}
+
+/// Whether the end of a payload is on record: it may be missing.
+pub(crate) fn is_ended(
+    connection: &Connection,
+    head: &SealedHead,
+    leaf: i64,
+) -> Result<bool, StoreError> {
+    let ended = through(connection, &head.org.to_string(), head.class)?;
+    Ok(!is_kept(&head.kind) && ended.is_some_and(|through| leaf <= through))
+}
+
+/// When the newest leaf of a log has its place.
+pub(crate) fn newest(connection: &Connection, org: &str) -> Result<Option<Timestamp>, StoreError> {
+    let ts: Option<Option<i64>> = connection
+        .prepare_cached(
+            "SELECT journal.ts FROM logs JOIN journal
+             ON journal.place >= logs.number << 40 AND journal.place < (logs.number + 1) << 40
+             WHERE logs.org = ?1 ORDER BY journal.place DESC LIMIT 1",
+        )
+        .and_then(|mut s| s.query_row([org], |row| row.get(0)).optional())
+        .map_err(sql)?;
+    let Some(ts) = ts.flatten() else {
+        return Ok(None);
+    };
+    let ts = u64::try_from(ts).map_err(|e| corrupt("leaf timestamp", e))?;
+    let millis = i64::try_from(HybridTimestamp::from_u64(ts).millis());
+    let millis = millis.map_err(|e| corrupt("leaf timestamp", e))?;
+    let at = Timestamp::from_millisecond(millis).map_err(|e| corrupt("leaf timestamp", e))?;
+    Ok(Some(at))
 }
 
 /// The first leaf of a log that has its place since then, or how many leaves there are.
@@ -154,13 +204,42 @@ fn ended(connection: &Connection) -> Result<Vec<Ended>, StoreError> {
 }
 
 impl SqliteSubjects {
+    /// The last leaf that has its place before then, if a payload of the class is left there
+    /// or before it.
+    pub(crate) async fn last_expirable(
+        &self,
+        org: OrgId,
+        class: RecordClass,
+        before: Timestamp,
+    ) -> Result<Option<LeafIndex>, StoreError> {
+        let org = org.to_string();
+        let may_end = self
+            .db
+            .read(move |connection| may_end(connection, &org, class, before));
+        let Some((log, mut next, end)) = may_end.await? else {
+            return Ok(None);
+        };
+        loop {
+            let step = self
+                .db
+                .read(move |connection| any_left(connection, log, class, (next, end)));
+            match step.await? {
+                Ok(()) => return leaf_index(end - 1).map(Some),
+                Err(Some(more)) => next = more,
+                Err(None) => return Ok(None),
+            }
+        }
+    }
+
     /// Removes payloads whose end is on record. Whether nothing is left.
     pub(crate) async fn sweep_expired(&self) -> Result<bool, StoreError> {
-        let mut swept = true;
+        // One that fails keeps none of the others back.
+        let mut swept = Ok(true);
         for ended in self.db.read(ended).await? {
-            swept &= self.sweep_class(ended).await?;
+            let one = self.sweep_class(ended).await;
+            swept = swept.and_then(|all| Ok(one? && all));
         }
-        Ok(swept)
+        swept
     }
 
     async fn sweep_class(&self, ended: Ended) -> Result<bool, StoreError> {

@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::database::{corrupt, sql};
 use crate::leaves::{NewLeaf, refused};
 use crate::nhi::{exists, from_json, json};
+use crate::retention::is_ended;
 
 /// Subjects, and chains of delegations, that are remembered. More than this and all are
 /// looked up anew.
@@ -145,6 +146,7 @@ impl Whose {
             "/delegations/0",
             "/parent",
             "/sandbox_id",
+            "/subject/delegation",
         ];
         let revoked = (record.kind == "delegation.revoked").then_some("/id");
         Self::Caused {
@@ -285,7 +287,7 @@ impl Subjects {
     }
 
     /// Who gave the first of the delegations that lead to this delegation or sandbox.
-    fn root(
+    pub(crate) fn root(
         &self,
         connection: &Connection,
         org: OrgId,
@@ -405,10 +407,11 @@ impl Subjects {
         }
     }
 
-    /// A leaf with what is kept beside it.
+    /// A leaf with what is kept beside it. `place` is its own in its log.
     pub(crate) fn record(
         &self,
         connection: &Connection,
+        place: i64,
         leaf: Vec<u8>,
         sealed: Option<Vec<u8>>,
     ) -> Result<StoredRecord, StoreError> {
@@ -425,7 +428,13 @@ impl Subjects {
         let private = private.ok_or_else(|| corrupt("subject", "it is not there"))?;
         let content = match (private, sealed) {
             (None, _) => Content::Withheld(Withheld::Erased),
-            (Some(_), None) => Content::Withheld(Withheld::Expired),
+            (Some(_), None) if is_ended(connection, &head, place)? => {
+                Content::Withheld(Withheld::Expired)
+            }
+            (Some(_), None) => {
+                let why = "it is not there, and its end is not on record";
+                return Err(corrupt("payload", why));
+            }
             (Some(private), Some(sealed)) => {
                 let key = self.key(connection, head.org, head.subject, &private)?;
                 let opened =

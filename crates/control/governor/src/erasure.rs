@@ -1,6 +1,7 @@
 //! Erasing a person's records: the key of their payloads is destroyed, and every proof
 //! holds as before.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use creto_audit::{PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED};
@@ -16,6 +17,9 @@ use crate::ports::{Erasure, Expiry};
 use crate::suspension::reason;
 use crate::{Call, Caller, GovernError, Governor, IdempotencyKey};
 
+/// For how many days an answer is given again to the same idempotency key.
+pub const REPLIES_KEPT_DAYS: u32 = 7;
+
 /// Why a person's records are erased.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -28,8 +32,8 @@ pub struct ErasureRequest {
 /// A person whose records were erased.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErasureAnswer {
-    /// The pseudonym that the person's leaves have. Nothing leads from it to the person
-    /// any more.
+    /// The pseudonym that the person's leaves have. The log does not lead from it to the
+    /// person.
     pub subject: String,
     /// When.
     pub at: Timestamp,
@@ -100,7 +104,10 @@ impl Governor {
             .begin(caller, key, "subject.erase", &(name, &request))
             .await?
         {
-            Begun::Replay(answer) => return Ok(answer),
+            Begun::Replay(answer) => {
+                self.parts.subjects.settle().await?;
+                return Ok(answer);
+            }
             Begun::Fresh(ticket) => ticket,
         };
         let (org, nhi) = (caller.org(), &self.parts.nhi);
@@ -162,22 +169,47 @@ impl Governor {
     }
 
     /// Ends keeping payloads that were kept long enough, in every organization, on record.
-    /// `today` is the instant at which the day began; those of a day end together, so that
-    /// there is one record of a class a day. They go in [`Governor::sweep_erased`].
+    /// `today` is the instant at which the day of an organization began; those of a day end
+    /// together, so that there is one record of a class a day. They go in
+    /// [`Governor::sweep_erased`]. One organization that fails keeps none of the others back.
     pub async fn expire_payloads(
         &self,
         retention: &Retention,
-        today: Timestamp,
+        today: &(dyn Fn(OrgId) -> Timestamp + Sync),
     ) -> Result<(), GovernError> {
+        let mut outcome = Ok(());
         for organization in self.parts.nhi.organizations() {
             for (class, days) in retention.classes() {
+                let today = today(organization.id);
                 let Some(before) = days.and_then(|days| days_before(today, days)) else {
                     continue;
                 };
-                self.expire(organization.id, class, before).await?;
+                let ended = self.expire(organization.id, class, before).await;
+                outcome = outcome.and(ended);
             }
         }
-        Ok(())
+        outcome
+    }
+
+    /// When the newest record of each organization has its place.
+    pub async fn newest_records(&self) -> Result<HashMap<OrgId, Timestamp>, GovernError> {
+        let mut newest = HashMap::new();
+        for organization in self.parts.nhi.organizations() {
+            let id = organization.id;
+            if let Some(at) = self.parts.subjects.newest(id).await? {
+                newest.insert(id, at);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Forgets the replies that were kept for idempotency keys, but those of this day and of
+    /// the [`REPLIES_KEPT_DAYS`] before it.
+    pub async fn forget_replies(&self, today: Timestamp) -> Result<(), GovernError> {
+        match days_before(today, REPLIES_KEPT_DAYS) {
+            Some(before) => Ok(self.parts.subjects.forget_replies(before).await?),
+            None => Ok(()),
+        }
     }
 
     async fn expire(

@@ -75,7 +75,7 @@ pub use billing::{InvoiceRequest, UsageQuery};
 pub use caller::{Caller, Origin};
 pub use delegation::{BudgetRequest, DelegateRequest, PrincipalRequest, TokenRequest};
 pub use egress::GovernedEgress;
-pub use erasure::{ErasureAnswer, ErasureRequest, Retention};
+pub use erasure::{ErasureAnswer, ErasureRequest, REPLIES_KEPT_DAYS, Retention};
 pub use error::GovernError;
 pub use exchange::ExchangeRequest;
 pub use expulsion::{ExpulsionAnswer, ExpulsionRequest};

@@ -124,6 +124,19 @@ impl SubjectStore for MemoryGovernor {
         Ok(receipt)
     }
 
+    async fn settle(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn forget_replies(&self, _before: Timestamp) -> Result<(), StoreError> {
+        // Nothing outlives the process.
+        Ok(())
+    }
+
+    async fn newest(&self, org: OrgId) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.commits.evidence(org).last().map(|record| record.at))
+    }
+
     async fn expirable(
         &self,
         org: OrgId,

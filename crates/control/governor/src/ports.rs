@@ -211,6 +211,14 @@ pub trait SubjectStore: Send + Sync {
     /// person is neither suspended nor revoked, or has another pseudonym by now.
     async fn erase(&self, erasure: Erasure, commit: Commit) -> Result<Receipt, StoreError>;
 
+    /// Makes sure that what an erasure destroyed is in no file, when the process ended, or
+    /// the files could not be emptied, behind its commit.
+    async fn settle(&self) -> Result<(), StoreError>;
+
+    /// Forgets the replies that were kept for idempotency keys before the day of this
+    /// instant began.
+    async fn forget_replies(&self, before: Timestamp) -> Result<(), StoreError>;
+
     /// The last leaf that has its place before then, if payloads of the class are kept
     /// there or before that [`SubjectStore::expire`] has not ended. Those of records that
     /// say why payloads are gone are kept for ever, and do not count.
@@ -220,6 +228,9 @@ pub trait SubjectStore: Send + Sync {
         class: RecordClass,
         before: Timestamp,
     ) -> Result<Option<LeafIndex>, StoreError>;
+
+    /// When the newest record has its place, if there is one with a timestamp.
+    async fn newest(&self, org: OrgId) -> Result<Option<Timestamp>, StoreError>;
 
     /// Ends keeping these payloads, together with the commit or not at all. They are gone,
     /// and readers find them expired, at the latest when [`SubjectStore::sweep`] says that

@@ -215,14 +215,11 @@ impl Governor {
         why: &str,
         record: Option<Idempotency>,
     ) -> Result<Option<LeafIndex>, GovernError> {
+        let reservation = self.parts.meter.reservation(org, action);
+        let delegation = reservation.and_then(|reservation| reservation.hops.last().copied());
+        let body = json!({ "why": why, "delegation": delegation });
         let evidence = self
-            .record(
-                org,
-                actor,
-                "usage.released",
-                Some(action),
-                &json!({ "why": why }),
-            )
+            .record(org, actor, "usage.released", Some(action), &body)
             .await?;
         let commit = Commit::of(evidence).with_idempotency(record);
         let receipt = self.parts.meter.release(org, action, commit).await?;

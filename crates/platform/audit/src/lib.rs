@@ -73,7 +73,7 @@ mod witness_key;
 
 pub use bundle::{
     AttachmentCheck, BundleReader, DirectoryBundle, Finding, LeafCheck, Trust, Unread,
-    VerifyReport, is_reason, verify_bundle,
+    VerifyReport, is_kept, is_reason, verify_bundle,
 };
 pub use cosign::{AskedWitness, WitnessAnswer, WitnessClient};
 pub use error::{AuditError, LeafError, RecordFault};

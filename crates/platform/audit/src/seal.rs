@@ -22,11 +22,7 @@ const CONTEXT: &[u8] = b"creto/payload/v1\0";
 
 /// The key of a subject, in memory. Wiped when it is dropped.
 #[derive(Clone)]
-pub struct SubjectKey {
-    secret: Secret,
-    /// Of the cipher for new payloads.
-    cipher: AeadKey,
-}
+pub struct SubjectKey(Secret);
 
 impl fmt::Debug for SubjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -120,7 +116,7 @@ impl Sealer {
         let secret = Secret::new(secret);
         let ring = self.ring(org, wrapping)?;
         let wrapped = ring.wrap(org, &id.key_purpose(org), &secret)?;
-        let key = self.ready(secret)?;
+        let key = SubjectKey(secret);
         Ok(NewSubject { id, key, wrapped })
     }
 
@@ -133,7 +129,8 @@ impl Sealer {
         wrapped: &WrappedKey,
     ) -> Result<SubjectKey, CryptoError> {
         let ring = self.ring(org, wrapping)?;
-        self.ready(ring.unwrap(org, &subject.key_purpose(org), wrapped)?)
+        let secret = ring.unwrap(org, &subject.key_purpose(org), wrapped)?;
+        Ok(SubjectKey(secret))
     }
 
     fn ring(&self, org: OrgId, wrapping: Option<&WrappingKey>) -> Result<KeyRing, CryptoError> {
@@ -146,11 +143,6 @@ impl Sealer {
             ring.add(org, key)?;
         }
         Ok(ring)
-    }
-
-    fn ready(&self, secret: Secret) -> Result<SubjectKey, CryptoError> {
-        let cipher = cipher(&secret, self.aead.for_new())?;
-        Ok(SubjectKey { secret, cipher })
     }
 
     /// A fresh salt.
@@ -172,9 +164,8 @@ impl Sealer {
         opening: &Opening,
     ) -> Result<Vec<u8>, CryptoError> {
         let bound = bound(org, subject, commitment);
-        let sealed = self
-            .provider
-            .seal(&key.cipher, &bound, &opening.to_bytes())?;
+        let cipher = cipher(&key.0, self.aead.for_new(), commitment)?;
+        let sealed = self.provider.seal(&cipher, &bound, &opening.to_bytes())?;
         let name = sealed.algorithm().as_str();
         let length = u8::try_from(name.len()).map_err(|_| CryptoError::Engine {
             operation: "naming a cipher",
@@ -200,20 +191,28 @@ impl Sealer {
         let algorithm = self.aead.check(algorithm)?;
         let sealed = Sealed::from_parts(algorithm, nonce, ciphertext)?;
         let bound = bound(org, subject, commitment);
-        let opened = if algorithm == key.cipher.algorithm() {
-            self.provider.open(&key.cipher, &bound, &sealed)?
-        } else {
-            let cipher = cipher(&key.secret, algorithm)?;
-            self.provider.open(&cipher, &bound, &sealed)?
-        };
+        let cipher = cipher(&key.0, algorithm, commitment)?;
+        let opened = self.provider.open(&cipher, &bound, &sealed)?;
         Opening::from_bytes(opened.expose()).ok_or(CryptoError::OpenFailed)
     }
 }
 
-/// Each cipher has a key of its own, so that no key is used with two.
-fn cipher(secret: &Secret, algorithm: AeadAlgorithm) -> Result<AeadKey, CryptoError> {
+/// Each payload has a key of its own: random nonces of 96 bits bear 2^32 messages of one
+/// key (NIST SP 800-38D, section 8.3), which a busy organization has in half a day. Each
+/// cipher too, so that no key is used with two. The commitment, which is salted, is there
+/// once.
+fn cipher(
+    secret: &Secret,
+    algorithm: AeadAlgorithm,
+    commitment: Commitment,
+) -> Result<AeadKey, CryptoError> {
     let mut derived = vec![0; KEY_LEN];
-    let info = [CONTEXT, algorithm.as_str().as_bytes()];
+    let info = [
+        CONTEXT,
+        algorithm.as_str().as_bytes(),
+        b"\0",
+        commitment.as_bytes(),
+    ];
     let outcome = KdfAlgorithm::HkdfSha256.derive(&[], secret.expose(), &info, &mut derived);
     // Wiped from here on, whatever came of it.
     let derived = Secret::new(derived);

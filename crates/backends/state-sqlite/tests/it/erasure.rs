@@ -260,3 +260,179 @@ async fn records_that_race_with_an_erasure_are_readable_or_before_it() {
         assert_eq!(gone, of_person, "leaf {place}");
     }
 }
+
+/// Beside the log: what programs said, what was held for a human, and every answer that is
+/// kept for an idempotency key, whoever asked.
+#[tokio::test]
+async fn what_is_kept_of_a_person_beside_the_log_goes_as_well() {
+    let who = 5;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let (journal, subjects, index) = world(&path, who).await;
+    drop((journal, subjects, index));
+    let (org, person, other) = (org(), person(who), person(6));
+    let at = "2026-01-01T00:00:00Z";
+    let links = [
+        ("lnk_of_person", person.as_str(), None),
+        ("lnk_below", "agent", Some("lnk_of_person")),
+        ("lnk_of_other", other.as_str(), None),
+    ];
+    let mut setup = format!(
+        "INSERT INTO principals (org, name, kind, spiffe_id, created_at, public, private)
+             VALUES ('{org}', 'agent', 'agent', 's', '{at}', '{{}}', '{{}}');"
+    );
+    for (id, from, parent) in links {
+        let parent = parent.map_or("NULL".to_owned(), |parent| format!("'{parent}'"));
+        setup.push_str(&format!(
+            "INSERT INTO delegations (org, id, delegator, delegatee, parent, signed)
+                 VALUES ('{org}', '{id}', '{from}', 'agent', {parent}, '{{}}');"
+        ));
+    }
+    for (id, link, running, said) in [
+        ("sbx_1", "lnk_below", 0, "person-said"),
+        ("sbx_2", "lnk_of_other", 0, "other-said"),
+        ("sbx_3", "lnk_of_person", 1, "runs-still"),
+    ] {
+        let answer = json!({"delegation": link, "argv": [said], "stdout": said, "stderr": said});
+        setup.push_str(&format!(
+            "INSERT INTO sandboxes (org, id, running, answer)
+                 VALUES ('{org}', '{id}', {running}, '{answer}');"
+        ));
+    }
+    let digest = "ab".repeat(32);
+    for (id, root, state, by, args) in [
+        ("ovr_1", &person, "denied", &other, "null"),
+        ("ovr_2", &other, "denied", &person, "{}"),
+        ("ovr_3", &other, "denied", &other, "{}"),
+    ] {
+        setup.push_str(&format!(
+            "INSERT INTO oversight_requests (org, id, action_id, agent, action, resource, args,
+                 units, policy_id, digest, chain, oversight, created_at, expires_at, expires_ns,
+                 state, decided_by, decided_at, reason)
+             VALUES ('{org}', '{id}', '{id}', 'agent', 'a', '{id}-resource', '{args}', 1, 'p',
+                 '{digest}', '[\"{root}\"]', 'o', '{at}', '{at}', 0, '{state}', '{by}', '{at}',
+                 '{id}-reason');"
+        ));
+    }
+    for (caller, key, response, leaf) in [
+        ("agent", "1", json!("answer-of-person"), who),
+        ("agent", "2", json!("answer-of-other"), 6),
+        (
+            other.as_str(),
+            "3",
+            json!({"chain": [person], "args": "held-of-person"}),
+            6,
+        ),
+        (
+            other.as_str(),
+            "4",
+            json!({"chain": [other], "args": "held-of-other"}),
+            6,
+        ),
+    ] {
+        setup.push_str(&format!(
+            "INSERT INTO replies (org, caller, key, request_digest, response, leaves, day)
+                 VALUES ('{org}', '{caller}', '{key}', x'00', '{response}', '[{leaf}]', 9);"
+        ));
+    }
+    sqlite(&path, &setup);
+    let db = Database::open(&path).unwrap();
+    let (subjects, index) = (SqliteSubjects::new(db.clone()), SqliteIndex::new(db));
+    let target = erasure(&subjects, who).await;
+    let commit = Commit::of(erased(target.subject));
+    let leaf = subjects
+        .erase(target, commit)
+        .await
+        .unwrap()
+        .leaf()
+        .unwrap();
+    let more = vec![vec![SearchTerm::new(SearchField::Kind, SUBJECT_ERASED)]];
+    index.extend(org, leaf.0, more).await.unwrap();
+    // One runs still.
+    assert!(!subjects.sweep().await.unwrap());
+    assert!(found_in_files(dir.path(), b"runs-still"));
+    sqlite(&path, "UPDATE sandboxes SET running = 0");
+    assert!(subjects.sweep().await.unwrap());
+    for gone in [
+        "person-said",
+        "runs-still",
+        "ovr_1-resource",
+        "ovr_1-reason",
+        "ovr_2-reason",
+        "answer-of-person",
+        "held-of-person",
+    ] {
+        assert!(!found_in_files(dir.path(), gone.as_bytes()), "{gone}");
+    }
+    for there in [
+        "other-said",
+        "ovr_2-resource",
+        "ovr_3-reason",
+        "answer-of-other",
+        "held-of-other",
+    ] {
+        assert!(found_in_files(dir.path(), there.as_bytes()), "{there}");
+    }
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    let digests: i64 = raw
+        .query_row(
+            "SELECT count(*) FROM oversight_requests WHERE digest = ?1",
+            [&digest],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(digests, 2, "a guess of what was held cannot be checked");
+    drop(raw);
+
+    // Answers have an end, the newer ones not yet.
+    sqlite(&path, "UPDATE replies SET day = 10 WHERE key = '4'");
+    let day = |day: i64| creto_types::Timestamp::from_second(day * 86_400).unwrap();
+    subjects.forget_replies(day(10)).await.unwrap();
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    let key: String = raw
+        .query_row("SELECT key FROM replies", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(key, "4", "the only one left");
+}
+
+/// What nothing on record took away was lost, and is not called erased or expired.
+#[tokio::test]
+async fn a_payload_that_is_lost_is_no_payload_that_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let (journal, ..) = world(&path, 3).await;
+    sqlite(
+        &path,
+        "UPDATE journal SET sealed = NULL WHERE place = (1 << 40) + 4",
+    );
+    let read = journal.records(org(), 0, 4).await;
+    assert_eq!(read.unwrap().len(), 4);
+    let lost = journal.records(org(), 4, 1).await;
+    assert!(matches!(lost, Err(StoreError::Corrupt { .. })), "{lost:?}");
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    let nulled = raw.execute("UPDATE subjects SET person = NULL, private = NULL", []);
+    assert!(nulled.is_err());
+}
+
+/// A process may be killed right behind the commit of an erasure.
+#[tokio::test]
+async fn the_next_start_empties_the_log_of_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let (journal, ..) = world(&path, 3).await;
+    // As the files of a process that was killed.
+    let copy = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let file = file.unwrap();
+        if !file.file_name().to_string_lossy().ends_with(".lock") {
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+    }
+    drop(journal);
+    let log = copy.path().join("state.db-wal");
+    assert!(std::fs::metadata(&log).unwrap().len() > 0);
+    let db = Database::open(&copy.path().join("state.db")).unwrap();
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), 0);
+    let all = SqliteJournal::new(db).records(org(), 0, 1_000).await;
+    assert_eq!(all.unwrap().len(), 2 * PEOPLE);
+}

@@ -186,7 +186,7 @@ async fn what_contradicts_the_log_is_named() {
             3,
             "/body/scope/delegation/link",
             json!("lnk_0190b76daa80722ab1ba804098e6cb29"),
-            "may not set",
+            "never granted",
         ),
         (
             "limit.set",
@@ -285,7 +285,7 @@ async fn what_contradicts_the_log_is_named() {
             1,
             "/actor",
             json!("planner"),
-            "only an owner",
+            "published it",
         ),
         (
             "policy.published",
@@ -408,6 +408,18 @@ async fn the_files_of_every_digest_belong_to_the_evidence() {
     assert!(
         said(&unknown, bytes)
             .expect_err("nobody's")
+            .contains("its digest is")
+    );
+    let foreign = br#"{"a.cedar":"permit (principal, action, resource);"}"#;
+    let set = BTreeMap::from([(
+        "a.cedar".to_owned(),
+        "permit (principal, action, resource);".to_owned(),
+    )]);
+    let set = PolicyFiles::new(set).expect("is a set");
+    let unknown = format!("policies/{}.json", set.digest().expect("is JSON"));
+    assert!(
+        said(&unknown, foreign)
+            .expect_err("the log's")
             .contains("no such policies")
     );
     assert!(said(&unknown, b"[]").is_err());

@@ -31,7 +31,9 @@ async fn payloads_of_a_day_end_together_and_on_record() {
         trace: None,
     };
     let end = async |retention: &Retention| {
-        let ended = governor.expire_payloads(retention, today(&world)).await;
+        let ended = governor
+            .expire_payloads(retention, &|_| today(&world))
+            .await;
         ended.expect("ends");
         governor.sweep_erased().await.expect("sweeps");
     };

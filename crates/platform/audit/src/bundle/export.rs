@@ -61,7 +61,7 @@ pub(crate) async fn export(
         }
     }
     let mut tree = LogTree::new(org);
-    let mut payloads = Payloads::new(&source);
+    let mut payloads = Payloads::new(&source)?;
     while tree.size() < source.head.size {
         let left = usize::try_from(source.head.size - tree.size()).unwrap_or(CHUNK);
         let leaves = source
@@ -94,7 +94,7 @@ pub(crate) async fn export(
             attachment.is_none_or(|name| named.contains(name))
         });
     }
-    let (_, unexplained) = payloads.absent.explained(source.only.is_some());
+    let (_, unexplained) = payloads.absent.explained();
     if !unexplained.is_empty() {
         return Ok(None);
     }
@@ -133,16 +133,18 @@ struct Payloads<'a> {
 }
 
 impl<'a> Payloads<'a> {
-    fn new(source: &'a Source<'_>) -> Self {
-        Self {
+    fn new(source: &'a Source<'_>) -> Result<Self, AuditError> {
+        let filter = source.only.as_ref().map(|only| &only.filter);
+        let absent = Absent::of(filter).map_err(|fault| corrupt(source.org, "export", fault))?;
+        Ok(Self {
             org: source.org,
             only: source.only.as_ref(),
             referred: BTreeSet::new(),
             size: 0,
-            absent: Absent::default(),
+            absent,
             edge: Vec::new(),
             sealed: false,
-        }
+        })
     }
 
     fn take(

@@ -36,6 +36,7 @@ pub(crate) fn check(
     files: &BTreeMap<String, Vec<u8>>,
     org: OrgId,
     head: &Checkpoint,
+    absent: Absent,
     check_leaf: &mut LeafCheck<'_>,
 ) -> Checked {
     let mut pass = Pass {
@@ -47,7 +48,7 @@ pub(crate) fn check(
         findings: Vec::new(),
         order: Order::default(),
         whole: true,
-        absent: Absent::default(),
+        absent,
         payloads: BTreeSet::new(),
     };
     for entries in Entries::all(head.size) {

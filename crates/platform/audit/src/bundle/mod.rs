@@ -14,7 +14,7 @@ use std::fmt;
 use creto_crypto::SignatureAlgorithm;
 
 pub(crate) use export::{Only, Refers, Source, export};
-pub use payloads::{Unread, is_reason};
+pub use payloads::{Unread, is_kept, is_reason};
 pub use reader::{BundleReader, DirectoryBundle};
 pub use verify::{AttachmentCheck, LeafCheck, Trust, VerifyReport, verify_bundle};
 

@@ -8,6 +8,7 @@ use creto_types::LeafIndex;
 
 use super::keys::{self, BundleKeys};
 use super::manifest::{self, Manifest};
+use super::payloads::Absent;
 use super::{
     ATTACHMENTS, BundleReader, CHECKPOINT, Finding, KEYS, MANIFEST, Unread, is_attachment_name,
     leaves,
@@ -81,7 +82,14 @@ pub fn verify_bundle(
     if let (Some(keys), Some(head)) = (&keys, &head) {
         let listed = manifest.iter().flat_map(|(m, _)| m.digests.keys());
         let mut records = Records::of(files.keys().chain(listed));
-        let checked = leaves::check(&files, keys.org, head, &mut |index, leaf| {
+        let about = manifest.as_ref().map(|(manifest, _)| &manifest.predicate);
+        let scope = about.and_then(|about| about.payloads.clone());
+        filter = scope.and_then(|scope| scope.filter);
+        let absent = Absent::of(filter.as_ref()).unwrap_or_else(|message| {
+            check.exact(MANIFEST, message);
+            Absent::default()
+        });
+        let checked = leaves::check(&files, keys.org, head, absent, &mut |index, leaf| {
             records.leaf(index, leaf);
             check_leaf(index, leaf)
         });
@@ -89,11 +97,8 @@ pub fn verify_bundle(
         // Leaves before everything that follows from them.
         check.exact.splice(0..0, checked.findings);
         check.unexpected(&files, head, &checked.payloads);
-        let about = manifest.as_ref().map(|(manifest, _)| &manifest.predicate);
-        let scope = about.and_then(|about| about.payloads.clone());
-        filter = scope.and_then(|scope| scope.filter);
         let unexplained;
-        (unread, unexplained) = checked.absent.explained(filter.is_some());
+        (unread, unexplained) = checked.absent.explained();
         for index in unexplained {
             let message = "its payload is not here, and nothing in the log says why";
             check.exact.push(Finding::leaf(index, message));
