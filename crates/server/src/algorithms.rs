@@ -45,7 +45,6 @@ pub(crate) fn algorithms(section: &CryptoSection) -> Result<AllowedAlgorithms, S
         aead: allowed("crypto.sealing", &section.sealing, &defaults.aead)?,
         kem: allowed("crypto.kem", &section.kem, &defaults.kem)?,
         hash: allowed("crypto.digests", &section.digests, &defaults.hash)?,
-        ..defaults
     })
 }
 

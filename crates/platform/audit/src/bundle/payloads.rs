@@ -225,11 +225,10 @@ impl Absent {
     pub(crate) fn explained(&self) -> (Unread, Vec<u64>) {
         let (mut unread, mut unexplained) = (Unread::default(), Vec::new());
         for (index, head, ts) in &self.missing {
-            // What says why others are gone is in every bundle.
-            let withheld = self.asked.as_ref().is_some_and(|asked| {
-                !is_reason(&head.kind) && !(asked.is_all && asked.holds(head, *ts))
-            });
+            let asked = self.asked.as_ref();
+            let withheld = asked.is_some_and(|asked| !(asked.is_all && asked.holds(head, *ts)));
             match self.why(*index, head, *ts) {
+                // What says why others are gone is in every bundle.
                 _ if is_reason(&head.kind) => unexplained.push(*index),
                 Some(Withheld::Erased) => unread.erased += 1,
                 Some(_) => unread.expired += 1,
