@@ -467,3 +467,70 @@ fn wrapping_key((version, wrapped): (u32, String)) -> Result<WrappingKey, StoreE
         wrapped: from_json("wrapping key", &wrapped)?,
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn whose(kind: &str, body: Value) -> Whose {
+        Whose::of(&Evidence {
+            kind: kind.to_owned(),
+            actor: "worker".parse().unwrap(),
+            body,
+            ..creto_audit::conformance::record(creto_audit::conformance::org(1), 0)
+        })
+    }
+
+    /// Whatever an agent causes leads to the delegation that it acted under.
+    #[test]
+    fn what_agents_cause_leads_to_a_person() {
+        let link = "lnk_1";
+        for (kind, body) in [
+            ("action.decided", json!({ "delegations": [link, "lnk_2"] })),
+            ("usage.settled", json!({ "delegations": [link] })),
+            ("usage.released", json!({ "why": "w", "delegation": link })),
+            ("oversight.expired", json!({ "delegation": link })),
+            (
+                "limit.threshold",
+                json!({ "subject": { "delegation": link } }),
+            ),
+            ("identity.signed", json!({ "delegation": link })),
+            ("prekeys.published", json!({ "delegation": link })),
+            ("prekey.taken", json!({ "delegation": link })),
+            ("secret.read", json!({ "delegation": link })),
+            ("delegation.granted", json!({ "link": { "parent": link } })),
+            ("delegation.refused", json!({ "parent": link })),
+            ("delegation.revoked", json!({ "id": link })),
+            (
+                "sandbox.started",
+                json!({ "sandbox_id": "s", "delegation": link }),
+            ),
+        ] {
+            let Whose::Caused { chain, .. } = whose(kind, body) else {
+                panic!("{kind}");
+            };
+            assert_eq!(chain.as_deref(), Some(link), "{kind}");
+        }
+        for kind in ["sandbox.ended", "egress.checked"] {
+            let Whose::Caused { chain, .. } = whose(kind, json!({ "sandbox_id": "sbx_1" })) else {
+                panic!("{kind}");
+            };
+            assert_eq!(chain.as_deref(), Some("sbx_1"), "{kind}");
+        }
+        for kind in [
+            "principal.suspended",
+            "principal.resumed",
+            "principal.revoked",
+            "principal.key_rotated",
+            "principal.key_revoked",
+        ] {
+            let Whose::Caused { about, .. } = whose(kind, json!({ "principal": "carol" })) else {
+                panic!("{kind}");
+            };
+            assert_eq!(about.as_deref(), Some("carol"), "{kind}");
+        }
+    }
+}

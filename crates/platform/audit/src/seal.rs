@@ -234,3 +234,24 @@ fn parts(bytes: &[u8]) -> Option<(AeadAlgorithm, &[u8], &[u8])> {
     let algorithm = std::str::from_utf8(name).ok()?.parse().ok()?;
     Some((algorithm, nonce, ciphertext))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_payload_has_a_key_of_its_own() {
+        let sealer = Sealer::for_tests();
+        let secret = || Secret::new(vec![7; KEY_LEN]);
+        let (one, two) = (
+            Commitment::from_bytes([1; 32]),
+            Commitment::from_bytes([2; 32]),
+        );
+        let aes = AeadAlgorithm::Aes256Gcm;
+        let key = |commitment| cipher(&secret(), aes, commitment).unwrap();
+        let sealed = sealer.provider.seal(&key(one), b"aad", b"text").unwrap();
+        assert!(sealer.provider.open(&key(one), b"aad", &sealed).is_ok());
+        assert!(sealer.provider.open(&key(two), b"aad", &sealed).is_err());
+    }
+}
