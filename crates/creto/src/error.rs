@@ -89,6 +89,12 @@ pub(crate) enum CliError {
         /// What is missing.
         what: &'static str,
     },
+    /// A record has no opening to write.
+    #[error("there is no payload to write: {why}")]
+    NoOpening {
+        /// Why.
+        why: String,
+    },
     /// A bundle names a file outside its directory.
     #[error("the server's bundle names a file outside of it: {name}")]
     UnsafeName {
@@ -216,6 +222,7 @@ impl Classify for CliError {
             | Self::NotReadable { .. }
             | Self::Exists { .. }
             | Self::Answer { .. }
+            | Self::NoOpening { .. }
             | Self::KeysDigest
             | Self::VariableMissing { .. }
             | Self::Time(_) => Class::Permanent,
@@ -234,6 +241,7 @@ impl Classify for CliError {
             Self::Exists { .. } => "file_exists",
             Self::Output(_) => "output_failed",
             Self::Answer { .. } => "answer_incomplete",
+            Self::NoOpening { .. } => "opening_absent",
             Self::UnsafeName { .. } => "bundle_name_unsafe",
             Self::KeysDigest => "keys_digest_malformed",
             Self::Time(_) => "time_out_of_range",

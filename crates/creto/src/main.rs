@@ -11,6 +11,7 @@ mod commands;
 mod context;
 mod demo;
 mod error;
+mod opening;
 mod output;
 
 use std::process::ExitCode;

@@ -42,9 +42,9 @@ pub(crate) fn algorithms(section: &CryptoSection) -> Result<AllowedAlgorithms, S
             &section.key_wrapping,
             &defaults.wrapping,
         )?,
+        aead: allowed("crypto.sealing", &section.sealing, &defaults.aead)?,
         kem: allowed("crypto.kem", &section.kem, &defaults.kem)?,
         hash: allowed("crypto.digests", &section.digests, &defaults.hash)?,
-        ..defaults
     })
 }
 

@@ -17,7 +17,7 @@ use creto_config::{
 use creto_consensus::OracleConfig;
 use creto_crypto::{AllowedAlgorithms, RootKey};
 use creto_errors::{Class, Classify};
-use creto_governor::{BundleError, CheckedBundle, PolicyFiles};
+use creto_governor::{BundleError, CheckedBundle, PolicyFiles, Retention};
 use creto_ingress::Hosts;
 use creto_log_http::HttpPrefix;
 use creto_metering::{Expired, MeterConfig, OpenBounds, PriceBook, PriceBookError, RateLimit};
@@ -163,6 +163,8 @@ struct EgressSection {
 struct AuditSection {
     public_listen: Option<SocketAddr>,
     public_entries: Option<bool>,
+    payload_retention_days: Option<Bounded<1, 36_500>>,
+    trace_retention_days: Option<Bounded<1, 36_500>>,
     witness_quorum: Option<Bounded<0, 16>>,
     witness: Vec<WitnessSection>,
 }
@@ -215,6 +217,8 @@ pub struct ServerConfig {
     pub oversight: OversightConfig,
     /// Sandboxes; `None` when switched off.
     pub runtime: Option<RuntimeConfig>,
+    /// How long payloads of records are kept.
+    pub retention: Retention,
     /// What strangers see of the logs, and who cosigns them.
     pub audit: PublicLog,
     /// How the platform systems are reached; all of them embedded.
@@ -490,6 +494,7 @@ impl File {
                 grant_ttl: seconds(self.oversight.grant_ttl_seconds, 900),
             },
             runtime: self.runtime.validate(base)?,
+            retention: self.audit.retention(),
             audit: self
                 .audit
                 .validate(&[Some(listen), self.server.grpc_listen])?,
@@ -500,6 +505,17 @@ impl File {
 }
 
 impl AuditSection {
+    fn retention(&self) -> Retention {
+        let days = |given: Option<Bounded<1, 36_500>>| {
+            given.map(|days| u32::try_from(days.get()).unwrap_or(u32::MAX))
+        };
+        let all = self.payload_retention_days;
+        Retention {
+            evidence: days(all),
+            trace: days(self.trace_retention_days.or(all)),
+        }
+    }
+
     fn validate(self, taken: &[Option<SocketAddr>]) -> Result<PublicLog, ServerConfigError> {
         // Port 0 is another one each time.
         if let Some(public) = self.public_listen

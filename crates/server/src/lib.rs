@@ -11,6 +11,7 @@ mod config;
 mod evidence;
 mod init;
 mod internal;
+mod keeping;
 mod platform;
 mod reload;
 mod root;
@@ -29,12 +30,13 @@ pub use creto_governor::{
     ValidationAnswer,
 };
 pub use creto_runtime_gvisor::doctor::Check;
-pub use evidence::verify;
+pub use evidence::{Verified, verify};
 pub use init::{InitError, InitOptions, InitReport, init, renew_credential};
 pub use root::{RootRotation, rotate_root};
 pub use serve::{Listening, ServeError, serve};
 pub use transparency::{
-    TransparencyError, WatchOptions, WitnessOptions, check_proof, new_witness_key, watch, witness,
+    TransparencyError, WatchOptions, WitnessOptions, check_proof, new_witness_key, opened, watch,
+    witness,
 };
 
 /// What `creto config check` says about a file that is accepted.

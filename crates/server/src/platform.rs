@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use creto_audit::{AuditError, LogKeySource, LogKeys};
+use creto_audit::{AuditError, LogKeySource, LogKeys, Sealer};
 use creto_consensus::{LocalOracle, TimestampOracle};
 use creto_crypto::{AwsLcProvider, CryptoError, CryptoProvider, LocalKeystore};
 use creto_nhi::{KeyPurpose, Nhi, NhiConfig, NhiError};
@@ -39,7 +39,8 @@ impl Platform {
         let provider = provider();
         let root = config.root_key.load()?;
         let keystore = Arc::new(LocalKeystore::new(root, Arc::clone(&provider)));
-        let database = Database::open(&config.database())?;
+        let sealer = Sealer::new(keystore.clone(), Arc::clone(&provider), &config.algorithms);
+        let database = Database::open_with(&config.database(), sealer)?;
         let nhi = Nhi::open(
             Arc::new(SqliteNhi::new(Arc::clone(&database))),
             provider,

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use creto_audit::Sealer;
 use creto_crypto::{CryptoError, CryptoProvider, Keystore, LocalKeystore, RootKey, RootKeyError};
 use creto_nhi::{NhiStore as _, WrappingKey};
 use creto_state_sqlite::{Database, SqliteNhi};
@@ -44,7 +45,7 @@ pub async fn rotate_root(config_path: &Path, new: Option<&str>) -> Result<RootRo
         (RootKeyPlace::File(path), None) => in_file(&config, path, &provider).await,
         (RootKeyPlace::Reference(_), Some(hex)) => {
             let new = keystore(RootKey::from_hex(hex)?, &provider);
-            if let Some(count) = opened_by(&config, new.as_ref()).await? {
+            if let Some(count) = opened_by(&config, &new).await? {
                 return Ok(RootRotation {
                     root_key: None,
                     wrapping_keys: count,
@@ -71,7 +72,7 @@ async fn in_file(
     let next = next_of(path);
     if next.exists() {
         let new = keystore(RootKey::load(&next)?, provider);
-        if let Some(count) = opened_by(config, new.as_ref()).await?
+        if let Some(count) = opened_by(config, &new).await?
             && count > 0
         {
             replace(&next, path)?;
@@ -83,7 +84,7 @@ async fn in_file(
         }
         // Nothing was wrapped under it yet, if all is under the other one.
         let old = keystore(RootKey::load(path)?, provider);
-        if opened_by(config, old.as_ref()).await?.is_none() {
+        if opened_by(config, &old).await?.is_none() {
             return Err(wrap_failed(CryptoError::OpenFailed));
         }
         fs::remove_file(&next).map_err(RootKeyError::io("remove", &next))?;
@@ -113,9 +114,14 @@ fn keystore(root: RootKey, provider: &Arc<dyn CryptoProvider>) -> Arc<dyn Keysto
 /// How many wrapping keys the database has, if all of them are under this root key.
 async fn opened_by(
     config: &ServerConfig,
-    keystore: &dyn Keystore,
+    keystore: &Arc<dyn Keystore>,
 ) -> Result<Option<usize>, InitError> {
-    let database = Database::open(&config.database())?;
+    let sealer = Sealer::new(
+        Arc::clone(keystore),
+        crate::platform::provider(),
+        &config.algorithms,
+    );
+    let database = Database::open_with(&config.database(), sealer)?;
     let snapshot = SqliteNhi::new(database).load().await?;
     let mut count = 0;
     for stored in &snapshot.organizations {

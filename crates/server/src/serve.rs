@@ -23,7 +23,7 @@ use creto_oversight::Oversight;
 use creto_runtime::{GatewayServices, Limits, RuntimeError};
 use creto_state_sqlite::{
     SqliteGovernor, SqliteIndex, SqliteJournal, SqliteLedger, SqliteOversight, SqliteReplies,
-    SqliteSequencer,
+    SqliteSequencer, SqliteSubjects,
 };
 use creto_telemetry::{LogConfig, Metrics, TelemetryError};
 use creto_tiles_fs::FsTiles;
@@ -34,6 +34,7 @@ use tracing::Instrument as _;
 use crate::config::{ServerConfig, ServerConfigError};
 use crate::init::InitError;
 use crate::internal::SandboxApi;
+use crate::keeping::Keeping;
 use crate::platform::{NhiLogKeys, Platform};
 
 /// How often time alone is looked at: reservations and requests that run out.
@@ -168,8 +169,11 @@ pub async fn serve(
     };
     let public_entries = config.audit.entries;
     let urls = config.external_urls.clone();
+    let retention = config.retention;
     let watched = config.watch_policies.then(|| config.policy_dir.clone());
     let (governor, audit, router) = assemble(config, &platform, address).await?;
+    // Before anything is recorded by this process.
+    let newest = governor.newest_records().await?;
     let first = policies.digest.clone();
     governor.serve_policies(policies).await?;
     governor.recover().await?;
@@ -179,6 +183,13 @@ pub async fn serve(
         let following = crate::reload::follow(Arc::clone(&governor), directory, first);
         tokio::spawn(until_stopped(following, stopping.clone()))
     });
+    let keeping = Keeping::new(
+        Arc::clone(&governor),
+        retention,
+        Arc::clone(&platform.clock),
+        newest,
+    );
+    let remover = tokio::spawn(until_stopped(keeping.end(), stopping.clone()));
     let sweeper = tokio::spawn(sweep(Arc::clone(&governor), stopping));
     let grpc = grpc_listener.map(|(listener, address)| {
         let grpc = Grpc::new(
@@ -205,6 +216,7 @@ pub async fn serve(
     drop(stop);
     // The sweeper ends with the channel; its last round is finished first.
     let _ = sweeper.await;
+    let _ = remover.await;
     if let Some(watcher) = watcher {
         let _ = watcher.await;
     }
@@ -331,6 +343,7 @@ async fn assemble(
             records: Arc::clone(&state) as _,
             sandboxes: Arc::clone(&state) as _,
             policies: state,
+            subjects: Arc::new(SqliteSubjects::new(Arc::clone(database))),
             shadow,
             ids: Arc::clone(&platform.ids),
             clock: Arc::clone(&platform.clock),

@@ -12,8 +12,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use creto_audit::{
-    Monitor, NoteVerifier, Observation, Proven, Seen, UnprovenError, VerifierError, WatchError,
-    Witness, WitnessError, WitnessKey, WitnessKeyError,
+    Content, Monitor, NoteVerifier, Observation, Opening, Proven, RecordFault, Seen, StoredRecord,
+    UnprovenError, VerifierError, WatchError, Witness, WitnessError, WitnessKey, WitnessKeyError,
 };
 use creto_config::{Secret, SecretError};
 use creto_errors::{Class, Classify};
@@ -88,6 +88,12 @@ pub enum TransparencyError {
         #[source]
         source: serde_json::Error,
     },
+    /// What is to be a salt is none.
+    #[error("a salt of 32 bytes is expected")]
+    NotAnOpening,
+    /// Payload and leaf do not belong together.
+    #[error("the leaf does not commit to this")]
+    OtherRecord(#[source] RecordFault),
     /// Logs.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
@@ -109,9 +115,11 @@ impl Classify for TransparencyError {
             Self::Store(error) => error.class(),
             Self::Telemetry(error) => error.class(),
             Self::Serve(error) => error.class(),
-            Self::NotALog { .. } | Self::NotAWitness { .. } | Self::State { .. } => {
-                Class::Permanent
-            }
+            Self::OtherRecord(_) => Class::Security,
+            Self::NotALog { .. }
+            | Self::NotAWitness { .. }
+            | Self::State { .. }
+            | Self::NotAnOpening => Class::Permanent,
         }
     }
 
@@ -129,6 +137,8 @@ impl Classify for TransparencyError {
             Self::Serve(error) => error.code(),
             Self::NotALog { .. } | Self::NotAWitness { .. } => "note_key_type",
             Self::State { .. } => "watch_memory",
+            Self::NotAnOpening => "opening_invalid",
+            Self::OtherRecord(_) => "opening_other_leaf",
         }
     }
 }
@@ -189,6 +199,21 @@ pub fn check_proof(
     Ok(creto_audit::check_proof(
         proof, leaf, &key, &witnesses, quorum,
     )?)
+}
+
+/// The record of a leaf and of what it commits to.
+pub fn opened(
+    leaf: &[u8],
+    salt: &[u8],
+    payload: Vec<u8>,
+) -> Result<serde_json::Value, TransparencyError> {
+    let opening = Opening::from_parts(salt, payload).ok_or(TransparencyError::NotAnOpening)?;
+    let stored = StoredRecord {
+        leaf: leaf.to_vec(),
+        content: Content::Opened(opening),
+    };
+    let record = stored.read().map_err(TransparencyError::OtherRecord)?;
+    Ok(record.into_parts().0)
 }
 
 /// A log's key as text.

@@ -90,7 +90,7 @@ fn findings(dir: &Path) -> Vec<String> {
 /// Whether a finding names the leaf or signature that a file of this kind is of.
 fn names(path: &str, finding: &str) -> bool {
     let signature = |of: &str| finding.contains(&format!("{of} signature"));
-    if path.starts_with("tile/entries/") {
+    if path.starts_with("tile/entries/") || path.starts_with("payloads/") {
         finding.starts_with("leaf ")
     } else if let Some(tile) = path.strip_prefix("tile/") {
         let what = if tile.starts_with("0/") {
@@ -143,7 +143,8 @@ fn any_flipped_byte_is_found_and_named() {
                 said.iter().any(|finding| names(path, finding)),
                 "{path}, byte {position}: {said:?}"
             );
-            kinds.insert(path.split('/').take(2).collect::<Vec<_>>().join("/"));
+            let depth = if path.starts_with("payloads/") { 1 } else { 2 };
+            kinds.insert(path.split('/').take(depth).collect::<Vec<_>>().join("/"));
         }
         std::fs::write(&file, &original).unwrap();
     }
@@ -153,6 +154,7 @@ fn any_flipped_byte_is_found_and_named() {
         "checkpoint",
         "keys.json",
         "manifest.json",
+        "payloads",
         "tile/0",
         "tile/entries",
     ];

@@ -113,6 +113,17 @@ pub(crate) fn in_seconds(seconds: u64) -> String {
     (now() + Duration::from_secs(seconds)).to_string()
 }
 
+/// Where Debian has it; `scripts/setup.sh --test` installs it.
+pub(crate) fn faketime() -> String {
+    let arch = std::env::consts::ARCH;
+    let library = format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketimeMT.so.1");
+    assert!(
+        std::fs::exists(&library).unwrap(),
+        "{library} is missing; run `scripts/setup.sh --test` first"
+    );
+    library
+}
+
 /// An organization with its configuration, without a running server.
 pub(crate) struct Site {
     dir: TempDir,

@@ -46,6 +46,7 @@ fn a_live_organization_moves_to_another_algorithm_without_a_failed_request() {
         set(table, &["crypto", "signatures", "new"], new);
         let wrapping = "HKDF-SHA256+ChaCha20-Poly1305";
         set(table, &["crypto", "key_wrapping", "new"], wrapping);
+        set(table, &["crypto", "sealing", "new"], "ChaCha20-Poly1305");
     });
     server.restart();
     assert_eq!(algorithms(&server), ["ML-DSA-65-Ed25519"]);

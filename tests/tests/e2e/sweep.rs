@@ -18,7 +18,7 @@ use creto_grpc::RemoteOracle;
 use creto_types::{Clock as _, HybridTimestamp, SystemClock};
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, set};
+use crate::harness::{Server, Site, faketime, set};
 
 /// Kills, unless `CRETO_SWEEP_KILLS` says how many.
 const KILLS: u64 = 200;
@@ -291,17 +291,6 @@ fn record(sweep: &Sweep, owner: &creto_client::Client) -> Vec<Call> {
         sleep(Duration::from_millis(10));
     }
     calls
-}
-
-/// Where Debian has it; `scripts/setup.sh --test` installs it.
-fn faketime() -> String {
-    let arch = std::env::consts::ARCH;
-    let library = format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketimeMT.so.1");
-    assert!(
-        std::fs::exists(&library).unwrap(),
-        "{library} is missing; run `scripts/setup.sh --test` first"
-    );
-    library
 }
 
 /// What the library of a killed process could not put away itself.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use creto_audit::conformance::{org, record};
 use creto_audit::{
-    Audit, AuditConfig, AuditError, Journal as _, LogKeySource, LogKeys, RecordClass, TileStore,
-    leaf_bytes,
+    Audit, AuditConfig, AuditError, Journal as _, LogKeySource, LogKeys, RecordClass, StoredRecord,
+    TileStore, leaf_bytes,
 };
 use creto_crypto::{
     AwsLcProvider, CryptoProvider as _, LocalSigner, SignatureAlgorithm, Signer, sha256,
@@ -194,11 +194,18 @@ pub(crate) async fn check(dir: &Path, told: &Told) {
     let log = Opened::open(dir, &keys).await.unwrap();
     let leaves = log.journal.read(org(1), 0, 1_000).await.unwrap();
     assert_eq!(log.journal.size(org(1)).await.unwrap(), leaves.len() as u64);
+    let stored = log.journal.records(org(1), 0, 1_000).await.unwrap();
+    let mut contents = stored.into_iter().map(|stored| stored.content);
     let mut numbers = Vec::new();
     let mut frontier = Frontier::new(HASHER);
     let mut roots = vec![frontier.root()];
     for (leaf, index) in leaves.iter().zip(0_u64..) {
-        let read: serde_json::Value = serde_json::from_slice(leaf).unwrap();
+        // Never without the payload that it commits to.
+        let stored = StoredRecord {
+            leaf: leaf.clone(),
+            content: contents.next().unwrap(),
+        };
+        let read = stored.read().unwrap().whole().unwrap();
         let n = read["body"]["n"].as_u64().unwrap();
         let class = match read["class"].as_str().unwrap() {
             "trace" => RecordClass::Trace,
@@ -206,7 +213,8 @@ pub(crate) async fn check(dir: &Path, told: &Told) {
         };
         let ts = read["ts"].as_str().unwrap().parse().unwrap();
         let written = leaf_bytes(LeafIndex(index), ts, class, &record(org(1), n)).unwrap();
-        assert_eq!(&written, leaf, "leaf {index}");
+        let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
+        assert_eq!(written, read, "leaf {index}");
         numbers.push(n);
         frontier.push(HASHER.leaf(leaf));
         roots.push(frontier.root());

@@ -48,8 +48,8 @@ pub(crate) fn document() -> Value {
                 "IdempotencyKey": {
                     "name": KEY_HEADER,
                     "in": "header",
-                    "description": "The same key and request give the same answer again, \
-                                    but for refusals by limits and rates, which are decided \
+                    "description": "For seven days the same key and request give the same \
+                                    answer again, but for refusals by limits and rates, which are decided \
                                     anew; the same key with another request is refused",
                     "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
                 },

@@ -256,7 +256,9 @@ fn audit(error: &AuditError) -> Kind {
         | AuditError::Corrupt { .. }
         | AuditError::NotIndexed
         | AuditError::Origin { .. } => Kind::Internal,
-        AuditError::TraceFailing(_) | AuditError::Stopped => Kind::Unavailable,
+        AuditError::TraceFailing(_) | AuditError::IndexBehind { .. } | AuditError::Stopped => {
+            Kind::Unavailable
+        }
         AuditError::Store(error) => store(error),
     }
 }

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use creto_audit::{Journal, RecordClass};
+use creto_audit::{Journal, RecordClass, StoredRecord};
 use creto_types::{Evidence, LeafIndex, OrgId, StoreError};
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::Database;
 use crate::database::{corrupt, sql};
-use crate::leaves::{LEAVES, NewLeaf, leaf_of};
+use crate::leaves::{LEAVES, SUBJECT, leaf_of};
+
+/// How often records are sealed when their subject is erased each time before they have
+/// a place.
+const SEALED_ANEW: usize = 4;
 
 /// The journal in this database.
 #[derive(Clone, Debug)]
@@ -23,6 +27,43 @@ impl SqliteJournal {
     pub fn new(db: Arc<Database>) -> Self {
         Self { db }
     }
+
+    /// The rows of some leaves in order, as `read` reads them, of which none is missing.
+    async fn rows<T: Send + 'static>(
+        &self,
+        query: &'static str,
+        org: OrgId,
+        from: u64,
+        max: usize,
+        read: impl Fn(&Connection, &Row<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<Vec<T>, StoreError> {
+        let Some(first) = i64::try_from(from).ok().filter(|first| *first < LEAVES) else {
+            return Ok(Vec::new());
+        };
+        let limit = i64::try_from(max).unwrap_or(i64::MAX);
+        self.db
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(query).map_err(sql)?;
+                let mut rows = statement
+                    .query(params![org.to_string(), first, limit])
+                    .map_err(sql)?;
+                let mut all = Vec::new();
+                let mut expected = first;
+                while let Some(row) = rows.next().map_err(sql)? {
+                    let leaf = row.get(0).map(leaf_of).map_err(sql)?;
+                    if leaf != expected {
+                        return Err(corrupt(
+                            "journal",
+                            format!("leaf {expected} is missing before leaf {leaf}"),
+                        ));
+                    }
+                    expected += 1;
+                    all.push(read(connection, row)?);
+                }
+                Ok(all)
+            })
+            .await
+    }
 }
 
 #[async_trait]
@@ -32,51 +73,45 @@ impl Journal for SqliteJournal {
         class: RecordClass,
         records: Vec<Evidence>,
     ) -> Result<Vec<LeafIndex>, StoreError> {
-        let leaves = records
-            .iter()
-            .map(|record| NewLeaf::new(class, record))
-            .collect::<Result<_, _>>()?;
+        for _ in 1..SEALED_ANEW {
+            let leaves = self.db.seal(class, &records).await?;
+            match self.db.append(leaves).await {
+                Err(StoreError::Conflict { what: SUBJECT }) => self.db.subjects().forget_known(),
+                outcome => return outcome,
+            }
+        }
+        let leaves = self.db.seal(class, &records).await?;
         self.db.append(leaves).await
     }
 
     async fn read(&self, org: OrgId, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
-        let Some(first) = i64::try_from(from).ok().filter(|first| *first < LEAVES) else {
-            return Ok(Vec::new());
-        };
-        let limit = i64::try_from(max).unwrap_or(i64::MAX);
-        let rows = self
-            .db
-            .read(move |connection| {
-                connection
-                    .prepare_cached(
-                        "SELECT journal.place, journal.bytes FROM logs JOIN journal
-                         ON journal.place >= (logs.number << 40) + ?2
-                         AND journal.place < (logs.number + 1) << 40
-                         WHERE logs.org = ?1 ORDER BY journal.place LIMIT ?3",
-                    )
-                    .and_then(|mut statement| {
-                        statement
-                            .query_map(params![org.to_string(), first, limit], |row| {
-                                Ok((leaf_of(row.get(0)?), row.get::<_, Vec<u8>>(1)?))
-                            })?
-                            .collect::<Result<Vec<_>, _>>()
-                    })
-                    .map_err(sql)
-            })
-            .await?;
-        (first..)
-            .zip(rows)
-            .map(|(expected, (leaf, bytes))| {
-                if leaf == expected {
-                    Ok(bytes)
-                } else {
-                    Err(corrupt(
-                        "journal",
-                        format!("leaf {expected} is missing before leaf {leaf}"),
-                    ))
-                }
-            })
-            .collect()
+        let query = "SELECT journal.place, journal.bytes FROM logs JOIN journal
+                     ON journal.place >= (logs.number << 40) + ?2
+                     AND journal.place < (logs.number + 1) << 40
+                     WHERE logs.org = ?1 ORDER BY journal.place LIMIT ?3";
+        self.rows(query, org, from, max, |_, row| {
+            row.get::<_, Vec<u8>>(1).map_err(sql)
+        })
+        .await
+    }
+
+    async fn records(
+        &self,
+        org: OrgId,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        let query = "SELECT journal.place, journal.bytes, journal.sealed FROM logs JOIN journal
+                     ON journal.place >= (logs.number << 40) + ?2
+                     AND journal.place < (logs.number + 1) << 40
+                     WHERE logs.org = ?1 ORDER BY journal.place LIMIT ?3";
+        let subjects = self.db.subjects();
+        self.rows(query, org, from, max, move |connection, row| {
+            let place = row.get(0).map(leaf_of).map_err(sql)?;
+            let (leaf, sealed) = (row.get(1).map_err(sql)?, row.get(2).map_err(sql)?);
+            subjects.record(connection, place, leaf, sealed)
+        })
+        .await
     }
 
     async fn size(&self, org: OrgId) -> Result<u64, StoreError> {

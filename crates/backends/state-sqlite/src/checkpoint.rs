@@ -60,6 +60,11 @@ impl Checkpoints {
         })
     }
 
+    /// Held for the length of a checkpoint, for whoever makes one of another kind.
+    pub(crate) fn running(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.running)
+    }
+
     /// Called by the writer after each commit, outside any transaction.
     pub(crate) fn committed(&mut self, writer: &Connection, jobs: usize, bytes: usize) {
         let changes = if bytes == 0 { jobs } else { 1 };

@@ -6,15 +6,19 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use creto_audit::{RecordClass, Sealer};
 use creto_consensus::Epoch;
-use creto_types::{Commit, LeafIndex, Receipt, StoreError};
-use rusqlite::{Connection, OpenFlags, Transaction, params};
+use creto_types::{Commit, Evidence, LeafIndex, OrgId, Receipt, StoreError};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags, params};
 
 use crate::checkpoint::Checkpoints;
 use crate::epoch;
 use crate::leaves::{NewLeaf, append_leaf};
 use crate::pool::ReadPool;
+use crate::subjects::{Change, Subject, Subjects, Whose};
 use crate::writer::Writer;
 
 /// Every migration, oldest first. A released one never changes; its place in
@@ -93,7 +97,23 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0022_principal_keys",
         include_str!("../migrations/0022_principal_keys.sql"),
     ),
+    (
+        "0023_payloads",
+        include_str!("../migrations/0023_payloads.sql"),
+    ),
 ];
+
+pub(crate) const SECONDS_A_DAY: i64 = 86_400;
+
+/// How long emptying the log of writes waits for readers, each time: the writer waits as
+/// long for it. Between two tries both go on.
+const TRUNCATE_WAIT: Duration = Duration::from_millis(100);
+const TRUNCATE_PAUSE: Duration = Duration::from_millis(50);
+const TRUNCATE_TRIES: usize = 100;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the log of writes is in use all the time and cannot be emptied")]
+struct LogBusy;
 
 /// Enough for the few concurrent readers one machine has.
 const READ_CONNECTIONS: usize = 4;
@@ -105,6 +125,10 @@ pub struct Database {
     readers: ReadPool,
     writer: Writer,
     epoch: Epoch,
+    subjects: Arc<Subjects>,
+    path: PathBuf,
+    /// Held for the length of a checkpoint.
+    checkpointing: Arc<Mutex<()>>,
     /// Held for as long as the database is open: one owner per file.
     _lock: File,
 }
@@ -120,23 +144,38 @@ impl Database {
     ///
     /// Fails when another process owns the file, when the file was written by a
     /// newer version, or when it cannot be read. Nothing is repaired silently.
-    pub fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
+    ///
+    /// Payloads of records are sealed and opened by `sealer`.
+    pub fn open_with(path: &Path, sealer: Sealer) -> Result<Arc<Self>, StoreError> {
         let lock = lock_file(path)?;
         let mut connection = Connection::open(path).map_err(sql)?;
         restrict_to_owner(path)?;
         configure(&connection)?;
         migrate(&mut connection)?;
         let epoch = epoch::take(&mut connection)?;
+        // A process that was killed behind an erasure leaves pages of before.
+        empty_log(&connection)?;
         let readers = ReadPool::new((0..READ_CONNECTIONS).map(|_| open_reader(path)))?;
         let beside = Connection::open(path).map_err(sql)?;
         configure(&beside)?;
-        let writer = Writer::start(connection, epoch, Some(Checkpoints::start(beside)?))?;
+        let checkpoints = Checkpoints::start(beside)?;
+        let checkpointing = checkpoints.running();
+        let writer = Writer::start(connection, epoch, Some(checkpoints))?;
         Ok(Arc::new(Self {
             readers,
             writer,
             epoch,
+            subjects: Arc::new(Subjects::new(sealer)),
+            path: path.to_owned(),
+            checkpointing,
             _lock: lock,
         }))
+    }
+
+    /// As [`Database::open_with`], under keys that everybody knows.
+    #[cfg(feature = "test-util")]
+    pub fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
+        Self::open_with(path, Sealer::for_tests())
     }
 
     /// The epoch that this opening took.
@@ -153,15 +192,75 @@ impl Database {
     /// the change may still happen.
     pub async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
     where
-        F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Change<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.writer.submit(job).await
+        let subjects = Arc::clone(&self.subjects);
+        self.writer
+            .submit(move |tx| job(&Change::new(tx, &subjects)))
+            .await
+    }
+
+    /// Makes leaves of the records, on the caller's side: whatever needs no place in a
+    /// log is done before the writer is asked.
+    pub(crate) async fn seal(
+        &self,
+        class: RecordClass,
+        records: &[Evidence],
+    ) -> Result<Vec<NewLeaf>, StoreError> {
+        let mut leaves = Vec::with_capacity(records.len());
+        for record in records {
+            let whose = Whose::of(record);
+            let subject = match self.subjects.known(record.org, &whose) {
+                Some(subject) => subject,
+                None => self.subject_of(record.org, whose).await?,
+            };
+            leaves.push(self.subjects.leaf(class, record, &subject)?);
+        }
+        Ok(leaves)
+    }
+
+    async fn subject_of(&self, org: OrgId, whose: Whose) -> Result<Subject, StoreError> {
+        let (subjects, asked) = (Arc::clone(&self.subjects), whose.clone());
+        let stored = self
+            .read(move |connection| subjects.look(connection, org, &asked))
+            .await?;
+        match stored {
+            Some(subject) => Ok(subject),
+            None => self.write(move |change| change.subject(org, &whose)).await,
+        }
+    }
+
+    pub(crate) fn subjects(&self) -> Arc<Subjects> {
+        Arc::clone(&self.subjects)
     }
 
     /// Appends leaves on the writer thread, all or none; returns once they are on disk.
     pub(crate) async fn append(&self, leaves: Vec<NewLeaf>) -> Result<Vec<LeafIndex>, StoreError> {
         self.writer.append(leaves).await
+    }
+
+    /// Moves everything from SQLite's log of writes into the file and empties the log, in
+    /// which pages lie as they were before. Waits for whoever reads or writes.
+    pub(crate) async fn truncate_log(&self) -> Result<(), StoreError> {
+        let (path, checkpointing) = (self.path.clone(), Arc::clone(&self.checkpointing));
+        tokio::task::spawn_blocking(move || {
+            let connection = Connection::open(&path).map_err(sql)?;
+            connection.busy_timeout(TRUNCATE_WAIT).map_err(sql)?;
+            for _ in 0..TRUNCATE_TRIES {
+                // SQLite refuses at once while another checkpoint is under way.
+                let one = checkpointing.lock();
+                let emptied = empty_log(&connection)?;
+                drop(one);
+                if emptied {
+                    return Ok(());
+                }
+                std::thread::sleep(TRUNCATE_PAUSE);
+            }
+            Err(unavailable(LogBusy))
+        })
+        .await
+        .map_err(unavailable)?
     }
 
     /// Runs a query on a read-only connection, away from the async threads.
@@ -172,6 +271,14 @@ impl Database {
     {
         self.readers.run(job).await
     }
+}
+
+/// Whether SQLite's log of writes is empty now. Not, when somebody reads or writes.
+fn empty_log(connection: &Connection) -> Result<bool, StoreError> {
+    let busy: bool = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .map_err(sql)?;
+    Ok(!busy)
 }
 
 fn lock_path(path: &Path) -> PathBuf {
@@ -210,6 +317,7 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
         .execute_batch(
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
+             PRAGMA secure_delete = ON;
              PRAGMA wal_autocheckpoint = 8000;
              PRAGMA foreign_keys = ON;
              PRAGMA trusted_schema = OFF;",
@@ -251,7 +359,13 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// Makes the commit's records part of the running transaction.
-pub(crate) fn apply_commit(tx: &Transaction<'_>, commit: &Commit) -> Result<Receipt, StoreError> {
+pub(crate) fn apply_commit(tx: &Change<'_>, commit: &Commit) -> Result<Receipt, StoreError> {
+    admit_commit(tx, commit)?;
+    record_commit(tx, commit)
+}
+
+/// The first half: what refuses a commit before anything is changed.
+pub(crate) fn admit_commit(tx: &Change<'_>, commit: &Commit) -> Result<(), StoreError> {
     if let Some(record) = &commit.idempotency {
         let stored = crate::replies::find(tx, record.org, record.caller.as_str(), &record.key)?;
         if let Some(reply) = stored {
@@ -269,13 +383,21 @@ pub(crate) fn apply_commit(tx: &Transaction<'_>, commit: &Commit) -> Result<Rece
             });
         }
     }
+    Ok(())
+}
+
+/// The second half, for a change that has to be made before its records can be sealed.
+pub(crate) fn record_commit(tx: &Change<'_>, commit: &Commit) -> Result<Receipt, StoreError> {
     let mut leaves = Vec::with_capacity(commit.evidence.len());
     for evidence in &commit.evidence {
-        let (leaf, _) = append_leaf(tx, creto_audit::RecordClass::Evidence, evidence)?;
+        let (leaf, _) = append_leaf(tx, RecordClass::Evidence, evidence)?;
         leaves.push(leaf);
     }
     if let Some(record) = &commit.idempotency {
-        crate::replies::insert(tx, record, &leaves)?;
+        let at = commit.evidence.first().map(|evidence| evidence.at);
+        // One without a record has no day, and no end.
+        let day = at.map_or(i64::MAX, |at| at.as_second().div_euclid(SECONDS_A_DAY));
+        crate::replies::insert(tx, record, &leaves, day)?;
     }
     Ok(Receipt { leaves })
 }

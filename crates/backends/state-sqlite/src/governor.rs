@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use creto_audit::StoredRecord;
 use creto_governor::{ActionRecords, CommitStore, Replies, SandboxRow, SandboxState, SandboxStore};
 use creto_types::{
     ActionId, Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply,
@@ -57,12 +58,13 @@ impl ActionRecords for SqliteGovernor {
         &self,
         org: OrgId,
         action: ActionId,
-    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<(LeafIndex, StoredRecord)>, StoreError> {
+        let subjects = self.db.subjects();
         self.db
             .read(move |connection| {
                 let mut statement = connection
                     .prepare_cached(
-                        "SELECT journal.place, journal.bytes FROM logs JOIN journal
+                        "SELECT journal.place, journal.bytes, journal.sealed FROM logs JOIN journal
                          ON journal.place >= logs.number << 40
                          AND journal.place < (logs.number + 1) << 40
                          WHERE logs.org = ?1 AND journal.action_id = ?2
@@ -71,12 +73,13 @@ impl ActionRecords for SqliteGovernor {
                     .map_err(sql)?;
                 let rows = statement
                     .query_map(params![org.to_string(), action.to_string()], |row| {
-                        Ok((leaf_of(row.get(0)?), row.get(1)?))
+                        Ok((leaf_of(row.get(0)?), row.get(1)?, row.get(2)?))
                     })
                     .map_err(sql)?;
                 rows.map(|row| {
-                    let (leaf, bytes) = row.map_err(sql)?;
-                    Ok((leaf_index(leaf)?, bytes))
+                    let (leaf, bytes, sealed) = row.map_err(sql)?;
+                    let record = subjects.record(connection, leaf, bytes, sealed)?;
+                    Ok((leaf_index(leaf)?, record))
                 })
                 .collect()
             })
@@ -88,16 +91,17 @@ impl ActionRecords for SqliteGovernor {
         org: OrgId,
         before: Option<LeafIndex>,
         limit: usize,
-    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<(LeafIndex, StoredRecord)>, StoreError> {
         let below = before
             .and_then(|leaf| i64::try_from(leaf.0).ok())
             .map_or(LEAVES, |leaf| leaf.min(LEAVES));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let subjects = self.db.subjects();
         self.db
             .read(move |connection| {
                 let mut statement = connection
                     .prepare_cached(
-                        "SELECT journal.place, journal.bytes FROM logs JOIN journal
+                        "SELECT journal.place, journal.bytes, journal.sealed FROM logs JOIN journal
                          ON journal.place >= logs.number << 40
                          AND journal.place < (logs.number << 40) + ?2
                          WHERE logs.org = ?1 AND journal.kind = 'action.decided'
@@ -106,12 +110,13 @@ impl ActionRecords for SqliteGovernor {
                     .map_err(sql)?;
                 let rows = statement
                     .query_map(params![org.to_string(), below, limit], |row| {
-                        Ok((leaf_of(row.get(0)?), row.get(1)?))
+                        Ok((leaf_of(row.get(0)?), row.get(1)?, row.get(2)?))
                     })
                     .map_err(sql)?;
                 rows.map(|row| {
-                    let (leaf, bytes) = row.map_err(sql)?;
-                    Ok((leaf_index(leaf)?, bytes))
+                    let (leaf, bytes, sealed) = row.map_err(sql)?;
+                    let record = subjects.record(connection, leaf, bytes, sealed)?;
+                    Ok((leaf_index(leaf)?, record))
                 })
                 .collect()
             })
@@ -236,7 +241,7 @@ fn error(error: creto_types::IdError) -> Box<dyn std::error::Error + Send + Sync
     Box::new(error)
 }
 
-fn leaf_index(leaf: i64) -> Result<LeafIndex, StoreError> {
+pub(crate) fn leaf_index(leaf: i64) -> Result<LeafIndex, StoreError> {
     Ok(LeafIndex(
         u64::try_from(leaf).map_err(|e| corrupt("leaf index", e))?,
     ))

@@ -1,11 +1,14 @@
 //! Rotation of an organization's keys, and what its private keys are wrapped under.
 
-use creto_nhi::{FormerIssuer, KeyHolder, KeyPurpose, Rewrapped, StoredRotation, WrappingKey};
-use creto_types::{Commit, OrgId, Receipt, StoreError};
+use creto_nhi::{
+    FormerIssuer, KeyHolder, KeyPurpose, Rewrapped, StoredRotation, WrappedKey, WrappingKey,
+};
+use creto_types::{Commit, OrgId, Receipt, StoreError, SubjectId};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use crate::database::{apply_commit, sql};
+use crate::database::{apply_commit, corrupt, sql};
 use crate::nhi::{exists, field, found, from_json, json, one};
+use crate::subjects::Change;
 
 const CONFLICT: StoreError = StoreError::Conflict {
     what: "wrapping key",
@@ -90,7 +93,7 @@ pub(crate) fn load_former_issuers(
 }
 
 pub(crate) fn rotate(
-    tx: &Transaction<'_>,
+    tx: &Change<'_>,
     rotation: &StoredRotation,
     commit: &Commit,
 ) -> Result<Receipt, StoreError> {
@@ -149,6 +152,10 @@ pub(crate) fn rewrap(
                 name.as_str(),
                 Some(*version),
             ),
+            KeyHolder::Subject(id) => {
+                rewrap_subject(tx, &org, *id, &json(from)?, &json(to)?)?;
+                continue;
+            }
         };
         let changed = tx
             .prepare_cached(statement)
@@ -160,8 +167,52 @@ pub(crate) fn rewrap(
     Ok(())
 }
 
-pub(crate) fn retire(
+/// A subject that was erased meanwhile has no key to wrap.
+fn rewrap_subject(
     tx: &Transaction<'_>,
+    org: &str,
+    id: SubjectId,
+    from: &str,
+    to: &str,
+) -> Result<(), StoreError> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE subjects SET private = ?4 WHERE org = ?1 AND id = ?2 AND private = ?3",
+        )
+        .and_then(|mut s| s.execute(params![org, id.to_string(), from, to]))
+        .map_err(sql)?;
+    let erased = exists(
+        tx,
+        "SELECT 1 FROM subjects WHERE org = ?1 AND id = ?2 AND private IS NULL",
+        params![org, id.to_string()],
+    )?;
+    if erased {
+        return Ok(());
+    }
+    one(changed, "wrapped key")
+}
+
+/// The keys of every subject of the organization that was not erased.
+pub(crate) fn subject_keys(
+    connection: &Connection,
+    org: OrgId,
+) -> Result<Vec<(SubjectId, WrappedKey)>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, private FROM subjects WHERE org = ?1 AND private IS NOT NULL")
+        .map_err(sql)?;
+    let rows = statement
+        .query_map([org.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .map_err(sql)?;
+    rows.map(|row| {
+        let (id, private): (String, String) = row.map_err(sql)?;
+        let id = id.parse().map_err(|e| corrupt("subject", e))?;
+        Ok((id, from_json("key of a subject", &private)?))
+    })
+    .collect()
+}
+
+pub(crate) fn retire(
+    tx: &Change<'_>,
     org: OrgId,
     before: u32,
     commit: &Commit,
@@ -176,6 +227,7 @@ pub(crate) fn retire(
              SELECT org, private FROM organization_keys
              UNION ALL SELECT org, private FROM principals
              UNION ALL SELECT org, sealed FROM secrets
+             UNION ALL SELECT org, private FROM subjects WHERE private IS NOT NULL
          ) WHERE org = ?1 AND coalesce(json_extract(private, '$.key'), 0) < ?2",
         params![org, before],
     )?;
@@ -192,7 +244,7 @@ pub(crate) fn retire(
 }
 
 pub(crate) fn replace_wrapping(
-    tx: &Transaction<'_>,
+    tx: &Change<'_>,
     keys: &[(OrgId, WrappingKey)],
     commits: &[Commit],
 ) -> Result<(), StoreError> {
@@ -208,6 +260,8 @@ pub(crate) fn replace_wrapping(
         "SELECT 1 FROM (
              SELECT private FROM organization_keys UNION ALL SELECT private FROM principals
              UNION ALL SELECT sealed FROM secrets
+             UNION ALL SELECT private FROM subjects
+             WHERE private IS NOT NULL AND org IN (SELECT id FROM organizations)
          ) WHERE json_extract(private, '$.key') IS NULL",
         [],
     )?;

@@ -1,12 +1,16 @@
 //! Appending to the journal, inside the writer's transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use creto_audit::{LeafError, LeafForm, RecordClass};
-use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, StoreError, Timestamp};
+use creto_audit::{Commitment, LeafError, LeafForm, RecordClass};
+use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, StoreError, SubjectId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::database::{corrupt, sql};
+use crate::subjects::Change;
+
+/// What is refused when the subject of a leaf was erased before it had its place.
+pub(crate) const SUBJECT: &str = "subject of a record";
 
 /// A place is the number of its log, shifted by this, plus the leaf.
 const LEAF_BITS: u32 = 40;
@@ -26,27 +30,38 @@ pub(crate) struct NewLeaf {
     kind: String,
     at: Timestamp,
     action: Option<String>,
+    subject: SubjectId,
     form: LeafForm,
+    sealed: Vec<u8>,
 }
 
 impl NewLeaf {
-    pub(crate) fn new(class: RecordClass, record: &Evidence) -> Result<Self, StoreError> {
+    /// `sealed` is the payload that is committed to, under the key of the subject.
+    pub(crate) fn new(
+        class: RecordClass,
+        record: &Evidence,
+        subject: SubjectId,
+        commitment: Commitment,
+        sealed: Vec<u8>,
+    ) -> Result<Self, StoreError> {
         Ok(Self {
             org: record.org,
             kind: record.kind.clone(),
             at: record.at,
             action: record.action_id.map(|id| id.to_string()),
-            form: LeafForm::new(class, record).map_err(refused)?,
+            subject,
+            form: LeafForm::new(class, record, subject, commitment).map_err(refused)?,
+            sealed,
         })
     }
 
     /// About how much it adds to its transaction, in bytes.
     pub(crate) fn size(&self) -> usize {
-        self.form.size_hint()
+        self.form.size_hint() + self.sealed.len()
     }
 }
 
-fn refused(error: LeafError) -> StoreError {
+pub(crate) fn refused(error: LeafError) -> StoreError {
     match error {
         LeafError::TooLong { len, limit } => StoreError::TooLarge {
             what: "evidence record",
@@ -60,7 +75,11 @@ fn refused(error: LeafError) -> StoreError {
 /// The ends of logs, as the writer knows them between one append and the next. Whatever
 /// else it does in between may append too, or undo: they are forgotten then.
 #[derive(Debug, Default)]
-pub(crate) struct Heads(HashMap<OrgId, Head>);
+pub(crate) struct Heads {
+    ends: HashMap<OrgId, Head>,
+    /// Subjects that are there and not erased.
+    alive: HashSet<SubjectId>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Head {
@@ -72,7 +91,8 @@ struct Head {
 
 impl Heads {
     pub(crate) fn forget(&mut self) {
-        self.0.clear();
+        self.ends.clear();
+        self.alive.clear();
     }
 
     /// Appends the leaf and returns its place, and the timestamp that puts it behind
@@ -82,7 +102,11 @@ impl Heads {
         tx: &Connection,
         leaf: &NewLeaf,
     ) -> Result<(LeafIndex, HybridTimestamp), StoreError> {
-        let head = match self.0.get(&leaf.org) {
+        if !self.alive.contains(&leaf.subject) {
+            alive(tx, leaf.subject)?;
+            self.alive.insert(leaf.subject);
+        }
+        let head = match self.ends.get(&leaf.org) {
             Some(head) => *head,
             None => read_head(tx, leaf.org)?,
         };
@@ -100,8 +124,8 @@ impl Heads {
             None => begin_log(tx, leaf.org)?,
         };
         tx.prepare_cached(
-            "INSERT INTO journal (place, kind, action_id, ts, bytes)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO journal (place, kind, action_id, ts, bytes, sealed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )
         .and_then(|mut statement| {
             statement.execute(params![
@@ -110,6 +134,7 @@ impl Heads {
                 leaf.action,
                 number,
                 bytes,
+                leaf.sealed,
             ])
         })
         .map_err(sql)?;
@@ -118,18 +143,33 @@ impl Heads {
             next: head.next + 1,
             last: Some(ts),
         };
-        self.0.insert(leaf.org, after);
+        self.ends.insert(leaf.org, after);
         Ok((index, ts))
     }
 }
 
 /// Appends one record as part of a change.
 pub(crate) fn append_leaf(
-    tx: &Connection,
+    change: &Change<'_>,
     class: RecordClass,
     record: &Evidence,
 ) -> Result<(LeafIndex, HybridTimestamp), StoreError> {
-    Heads::default().append(tx, &NewLeaf::new(class, record)?)
+    let leaf = change.leaf(class, record)?;
+    let mut heads = Heads::default();
+    // It was just looked up, in this transaction.
+    heads.alive.insert(leaf.subject);
+    heads.append(change, &leaf)
+}
+
+/// What was sealed for a subject that was erased meanwhile would be readable by nobody.
+fn alive(tx: &Connection, subject: SubjectId) -> Result<(), StoreError> {
+    let alive = tx
+        .prepare_cached("SELECT 1 FROM subjects WHERE id = ?1 AND private IS NOT NULL")
+        .and_then(|mut s| s.exists([subject.to_string()]))
+        .map_err(sql)?;
+    alive
+        .then_some(())
+        .ok_or(StoreError::Conflict { what: SUBJECT })
 }
 
 fn read_head(tx: &Connection, org: OrgId) -> Result<Head, StoreError> {

@@ -9,18 +9,19 @@ use creto_nhi::{
     DelegationLink, LinkId, NhiStore, Organization, PrekeyStore, Principal, PrincipalType,
     Rewrapped, SecretStore, SignedLink, Snapshot, StoredEpoch, StoredExpulsion, StoredKey,
     StoredKeyChange, StoredKeyRevocation, StoredLink, StoredOrganization, StoredPrincipal,
-    StoredRole, StoredRotation, StoredSuspension, WrappingKey,
+    StoredRole, StoredRotation, StoredSuspension, WrappedKey, WrappingKey,
 };
-use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, SubjectId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Database;
-use crate::database::{apply_commit, corrupt, sql};
+use crate::database::{admit_commit, apply_commit, corrupt, record_commit, sql};
 use crate::keys;
 use crate::principal_keys;
 use crate::principals;
+use crate::subjects::Change;
 
 /// Identities in this database.
 #[derive(Clone, Debug)]
@@ -78,7 +79,7 @@ impl NhiStore for SqliteNhi {
     ) -> Result<Receipt, StoreError> {
         self.db
             .write(move |tx| {
-                let receipt = apply_commit(tx, &commit)?;
+                admit_commit(tx, &commit)?;
                 let StoredOrganization {
                     organization,
                     owner: founder,
@@ -120,7 +121,8 @@ impl NhiStore for SqliteNhi {
                     .map_err(sql)?;
                 }
                 add_principal(tx, &owner)?;
-                Ok(receipt)
+                // Its records are sealed under its own wrapping key.
+                record_commit(tx, &commit)
             })
             .await
     }
@@ -284,7 +286,7 @@ impl NhiStore for SqliteNhi {
         expulsion: StoredExpulsion,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
-        let work = move |tx: &Transaction<'_>| principals::expel(tx, &expulsion, &commit);
+        let work = move |tx: &Change<'_>| principals::expel(tx, &expulsion, &commit);
         self.db.write(work).await
     }
 
@@ -293,7 +295,7 @@ impl NhiStore for SqliteNhi {
         change: StoredKeyChange,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
-        let work = move |tx: &Transaction<'_>| principal_keys::replace(tx, &change, &commit);
+        let work = move |tx: &Change<'_>| principal_keys::replace(tx, &change, &commit);
         self.db.write(work).await
     }
 
@@ -302,7 +304,7 @@ impl NhiStore for SqliteNhi {
         revocation: StoredKeyRevocation,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
-        let work = move |tx: &Transaction<'_>| principal_keys::revoke(tx, &revocation, &commit);
+        let work = move |tx: &Change<'_>| principal_keys::revoke(tx, &revocation, &commit);
         self.db.write(work).await
     }
 
@@ -313,9 +315,8 @@ impl NhiStore for SqliteNhi {
         kid: String,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
-        let work = move |tx: &Transaction<'_>| {
-            principal_keys::add_statement(tx, org, &signer, &kid, &commit)
-        };
+        let work =
+            move |tx: &Change<'_>| principal_keys::add_statement(tx, org, &signer, &kid, &commit);
         self.db.write(work).await
     }
 
@@ -358,12 +359,18 @@ impl NhiStore for SqliteNhi {
         rotation: StoredRotation,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
-        let work = move |tx: &Transaction<'_>| keys::rotate(tx, &rotation, &commit);
+        let work = move |tx: &Change<'_>| keys::rotate(tx, &rotation, &commit);
         self.db.write(work).await
     }
 
+    async fn subject_keys(&self, org: OrgId) -> Result<Vec<(SubjectId, WrappedKey)>, StoreError> {
+        self.db
+            .read(move |connection| keys::subject_keys(connection, org))
+            .await
+    }
+
     async fn rewrap_keys(&self, org: OrgId, keys: Vec<Rewrapped>) -> Result<(), StoreError> {
-        let work = move |tx: &Transaction<'_>| keys::rewrap(tx, org, &keys);
+        let work = move |tx: &Change<'_>| keys::rewrap(tx, org, &keys);
         self.db.write(work).await
     }
 
@@ -373,7 +380,7 @@ impl NhiStore for SqliteNhi {
         before_version: u32,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
-        let work = move |tx: &Transaction<'_>| keys::retire(tx, org, before_version, &commit);
+        let work = move |tx: &Change<'_>| keys::retire(tx, org, before_version, &commit);
         self.db.write(work).await
     }
 
@@ -382,7 +389,7 @@ impl NhiStore for SqliteNhi {
         keys: Vec<(OrgId, WrappingKey)>,
         commits: Vec<Commit>,
     ) -> Result<(), StoreError> {
-        let work = move |tx: &Transaction<'_>| keys::replace_wrapping(tx, &keys, &commits);
+        let work = move |tx: &Change<'_>| keys::replace_wrapping(tx, &keys, &commits);
         self.db.write(work).await
     }
 }
@@ -528,11 +535,12 @@ pub(crate) fn is_revoked(
 }
 
 pub(crate) fn exists<P: rusqlite::Params>(
-    tx: &Transaction<'_>,
+    connection: &Connection,
     query: &str,
     params: P,
 ) -> Result<bool, StoreError> {
-    tx.prepare_cached(query)
+    connection
+        .prepare_cached(query)
         .and_then(|mut s| s.exists(params))
         .map_err(sql)
 }

@@ -8,6 +8,7 @@ use crate::database::{apply_commit, corrupt, sql};
 use crate::keys::wrapping_known;
 use crate::nhi::{exists, field, found, from_json, json, known_principal, one};
 use crate::principals::not_expelled;
+use crate::subjects::Change;
 
 /// Which of its keys a principal signs with.
 fn present(tx: &Transaction<'_>, org: &str, name: &PrincipalName) -> Result<u32, StoreError> {
@@ -19,7 +20,7 @@ fn present(tx: &Transaction<'_>, org: &str, name: &PrincipalName) -> Result<u32,
 }
 
 pub(crate) fn replace(
-    tx: &Transaction<'_>,
+    tx: &Change<'_>,
     change: &StoredKeyChange,
     commit: &Commit,
 ) -> Result<Receipt, StoreError> {
@@ -64,7 +65,7 @@ pub(crate) fn replace(
 }
 
 pub(crate) fn revoke(
-    tx: &Transaction<'_>,
+    tx: &Change<'_>,
     row: &StoredKeyRevocation,
     commit: &Commit,
 ) -> Result<Receipt, StoreError> {
@@ -92,7 +93,7 @@ pub(crate) fn revoke(
 }
 
 pub(crate) fn add_statement(
-    tx: &Transaction<'_>,
+    tx: &Change<'_>,
     org: OrgId,
     signer: &PrincipalName,
     kid: &str,

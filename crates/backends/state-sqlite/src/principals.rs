@@ -6,9 +6,10 @@ use rusqlite::{Connection, Transaction, params};
 
 use crate::database::{apply_commit, sql};
 use crate::nhi::{exists, field, known_principal, one};
+use crate::subjects::Change;
 
 pub(crate) fn expel(
-    tx: &Transaction<'_>,
+    tx: &Change<'_>,
     row: &StoredExpulsion,
     commit: &Commit,
 ) -> Result<Receipt, StoreError> {

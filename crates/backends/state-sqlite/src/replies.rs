@@ -66,16 +66,18 @@ pub(crate) fn find(
     .transpose()
 }
 
+/// Keeps the reply of a change that was made on this day, counted from 1970.
 pub(crate) fn insert(
     connection: &Connection,
     record: &Idempotency,
     leaves: &[LeafIndex],
+    day: i64,
 ) -> Result<(), StoreError> {
     let leaves = serde_json::to_string(leaves).map_err(|e| corrupt("reply", e))?;
     connection
         .prepare_cached(
-            "INSERT INTO replies (org, caller, key, request_digest, response, leaves)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO replies (org, caller, key, request_digest, response, leaves, day)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )
         .and_then(|mut statement| {
             statement.execute(params![
@@ -85,6 +87,7 @@ pub(crate) fn insert(
                 record.request_digest.as_slice(),
                 record.response.to_string(),
                 leaves,
+                day,
             ])
         })
         .map_err(sql)?;

@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
+use creto_audit::{PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED, Withheld};
 use creto_types::{
     ActionId, Claim, Commit, Evidence, IdSource, Idempotency, LeafIndex, ManualClock, OrgId,
-    SeededRandom, StoreError, SystemIds, Timestamp,
+    SeededRandom, StoreError, SubjectId, SystemIds, Timestamp,
 };
 use serde_json::json;
 
 use crate::policies::PolicyFiles;
 use crate::{
-    ACTION_DECIDED, ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxAnswer,
-    SandboxRow, SandboxState, SandboxStore, ServedPolicies,
+    ACTION_DECIDED, ActionRecords, CommitStore, Erasure, Expiry, PolicyStore, PolicyVersion,
+    Replies, SandboxAnswer, SandboxRow, SandboxState, SandboxStore, ServedPolicies, SubjectStore,
 };
 
 /// One backend behind all of the governor's ports.
@@ -28,6 +29,8 @@ pub struct Backend {
     pub sandboxes: Arc<dyn SandboxStore>,
     /// Published policies.
     pub policies: Arc<dyn PolicyStore>,
+    /// Whose records there are.
+    pub subjects: Arc<dyn SubjectStore>,
 }
 
 /// Runs every check on a backend that holds nothing.
@@ -45,6 +48,8 @@ pub async fn run(backend: Backend) {
     versions_count_up_and_stay(&backend, &world).await;
     one_of_two_concurrent_publications_wins(&backend, &world).await;
     what_is_served_follows_the_last_change(&backend, &world).await;
+    nobody_is_erased_who_is_not_suspended(&backend, &world).await;
+    payloads_end_once_and_on_record(&backend, &world).await;
 }
 
 struct World {
@@ -170,13 +175,85 @@ async fn an_action_is_found_in_its_organization_alone(backend: &Backend, world: 
     let found = backend.records.records(org, action).await.expect("reads");
     let leaves: Vec<LeafIndex> = found.iter().map(|(leaf, _)| *leaf).collect();
     assert_eq!(leaves, vec![LeafIndex(0), LeafIndex(2)]);
-    for (leaf, bytes) in found {
-        let record: serde_json::Value = serde_json::from_slice(&bytes).expect("a leaf is JSON");
+    for (leaf, stored) in found {
+        let record = stored.read().expect("it is a record").whole();
+        let record = record.expect("nothing is withheld");
         assert_eq!(record.get("index"), Some(&json!(leaf)));
         assert_eq!(record.get("kind"), Some(&json!("test.happened")));
     }
     let elsewhere = backend.records.records(other, action).await;
     assert_eq!(elsewhere.expect("reads"), vec![]);
+}
+
+async fn nobody_is_erased_who_is_not_suspended(backend: &Backend, world: &World) {
+    let org = world.org();
+    let action: ActionId = world.ids().next();
+    let (subjects, planner) = (&backend.subjects, "planner".parse().expect("a name"));
+    assert_eq!(subjects.subject(org, &planner).await.expect("reads"), None);
+    let commit = Commit::of(evidence(org, Some(action)));
+    backend.commits.commit(commit).await.expect("commits");
+    let erasure = Erasure {
+        org,
+        person: planner,
+        subject: SubjectId::of_random([9; 16]),
+    };
+    let commit = Commit::of(evidence(org, Some(action)));
+    let refused = subjects.erase(erasure, commit).await;
+    assert!(matches!(refused, Err(StoreError::Conflict { .. })));
+    let records = backend.records.records(org, action).await.expect("reads");
+    assert_eq!(records.len(), 1, "what was refused took no leaf");
+    let stored = records.first().map(|(_, stored)| stored.read());
+    let read = stored.expect("it is there").expect("it is a record");
+    assert_eq!(read.withheld(), None);
+}
+
+async fn payloads_end_once_and_on_record(backend: &Backend, world: &World) {
+    let org = world.org();
+    let action: ActionId = world.ids().next();
+    let day = |day: i64| Timestamp::from_second(day * 86_400).expect("an instant");
+    let of = |kind: &str, at| Evidence {
+        kind: kind.to_owned(),
+        at,
+        ..evidence(org, Some(action))
+    };
+    for (kind, at) in [
+        ("test.happened", day(1)),
+        (SUBJECT_ERASED, day(1)),
+        ("test.happened", day(2)),
+        ("test.happened", day(4)),
+    ] {
+        let commit = Commit::of(of(kind, at));
+        backend.commits.commit(commit).await.expect("commits");
+    }
+    let subjects = &backend.subjects;
+    let evidence = RecordClass::Evidence;
+    let expirable = async |class, before| {
+        let found = subjects.expirable(org, class, before).await;
+        found.expect("reads")
+    };
+    assert_eq!(expirable(evidence, day(1)).await, None);
+    assert_eq!(expirable(RecordClass::Trace, day(9)).await, None);
+    assert_eq!(expirable(evidence, day(3)).await, Some(LeafIndex(2)));
+    let expiry = Expiry {
+        org,
+        class: evidence,
+        through: LeafIndex(2),
+    };
+    let ended = Commit::of(of(PAYLOADS_EXPIRED, day(5)));
+    let receipt = subjects.expire(expiry.clone(), ended.clone()).await;
+    assert_eq!(receipt.expect("ends").leaves, vec![LeafIndex(4)]);
+    let again = subjects.expire(expiry, ended).await;
+    assert!(matches!(again, Err(StoreError::Conflict { .. })));
+    subjects.sweep().await.expect("sweeps");
+    assert_eq!(expirable(evidence, day(3)).await, None, "once");
+
+    let records = backend.records.records(org, action).await.expect("reads");
+    let withheld: Vec<_> = records
+        .iter()
+        .map(|(_, stored)| stored.read().expect("it is a record").withheld())
+        .collect();
+    let expired = Some(Withheld::Expired);
+    assert_eq!(withheld, vec![expired, None, expired, None, None]);
 }
 
 async fn a_sandbox_is_replaced_and_listed(backend: &Backend, world: &World) {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use creto_audit::{Audit, ConsistencyProof, LeafProof, MAX_VALUE_BYTES, SearchPage, SearchQuery};
+use creto_audit::{
+    Audit, ConsistencyProof, LeafProof, MAX_VALUE_BYTES, SearchPage, SearchQuery, SearchTerm,
+};
 use creto_authz::{Authz, Bound};
 use creto_consensus::{Sequencer, TimestampOracle, TimestampOracleExt};
 use creto_metering::Meter;
@@ -24,11 +26,11 @@ use tokio::sync::OwnedMutexGuard;
 use crate::caller::{Caller, Origin};
 use crate::idempotency::Turns;
 use crate::policies::{InForce, PolicyShadow};
-use crate::ports::{ActionRecords, CommitStore, PolicyStore, Replies, SandboxStore};
+use crate::ports::{ActionRecords, CommitStore, PolicyStore, Replies, SandboxStore, SubjectStore};
 use crate::roles::Call;
 use crate::sandboxes::{Bindings, Sandboxes};
 use crate::timestamps::Taken;
-use crate::verify::{invoice_path, policies_path};
+use crate::verify::{invoice_path, policies_path, refers_to};
 use crate::{GovernError, HopAnswer, SelfAnswer};
 
 /// How often evidence is exported anew because invoices or policies came meanwhile.
@@ -64,6 +66,8 @@ pub struct Parts {
     pub sandboxes: Arc<dyn SandboxStore>,
     /// Published policies.
     pub policies: Arc<dyn PolicyStore>,
+    /// Whose records there are.
+    pub subjects: Arc<dyn SubjectStore>,
     /// Candidate policies; shared with the egress decision.
     pub shadow: Arc<PolicyShadow>,
     /// New ids.
@@ -259,14 +263,7 @@ impl Governor {
     ) -> Result<SearchPage, GovernError> {
         caller.may(Call::SearchRecords, self.now())?;
         caller.require_person("search the log")?;
-        for term in &query.terms {
-            if !(1..=MAX_VALUE_BYTES).contains(&term.value.len()) {
-                return Err(GovernError::invalid(
-                    term.field.name(),
-                    format!("1 to {MAX_VALUE_BYTES} bytes are expected"),
-                ));
-            }
-        }
+        searchable(&query)?;
         Ok(self.parts.audit.search(caller.org(), query).await?)
     }
 
@@ -302,14 +299,29 @@ impl Governor {
     }
 
     /// The evidence bundle: relative paths and contents. See
-    /// `docs/formats/evidence-bundle.md`.
-    pub async fn export(&self, caller: &Caller) -> Result<BTreeMap<String, Vec<u8>>, GovernError> {
+    /// `docs/formats/evidence-bundle.md`. With a query, of the payloads only those of
+    /// records that say what it asks for, and the files that these refer to.
+    pub async fn export(
+        &self,
+        caller: &Caller,
+        only: Option<&SearchQuery>,
+    ) -> Result<BTreeMap<String, Vec<u8>>, GovernError> {
         caller.may(Call::ExportEvidence, self.now())?;
         caller.require_person("export evidence")?;
+        if let Some(query) = only {
+            searchable(query)?;
+        }
         let org = caller.org();
         let mut attachments = self.attachments(org).await?;
         for _ in 0..EXPORTED_ANEW {
-            let files = self.parts.audit.export(org, attachments.clone()).await?;
+            let (audit, files) = (&self.parts.audit, attachments.clone());
+            let files = match only {
+                None => audit.export(org, files).await?,
+                Some(query) => {
+                    let matching = audit.export_matching(org, files, query, &refers_to);
+                    matching.await?
+                }
+            };
             // What came meanwhile may be in the log already, and has to come with it.
             let now = self.attachments(org).await?;
             if now == attachments {
@@ -395,6 +407,18 @@ impl Governor {
         self.parts.metrics.leaves.add(LeafClass::Evidence, leaves);
         self.parts.audit.notify(org);
         receipt.leaf()
+    }
+}
+
+/// What is longer than an index holds would never be found.
+fn searchable(query: &SearchQuery) -> Result<(), GovernError> {
+    let unusable = |term: &&SearchTerm| !(1..=MAX_VALUE_BYTES).contains(&term.value.len());
+    match query.terms.iter().find(unusable) {
+        None => Ok(()),
+        Some(term) => Err(GovernError::invalid(
+            term.field.name(),
+            format!("1 to {MAX_VALUE_BYTES} bytes are expected"),
+        )),
     }
 }
 

@@ -32,6 +32,7 @@ mod caller;
 pub mod conformance;
 mod delegation;
 mod egress;
+mod erasure;
 mod error;
 mod exchange;
 mod expulsion;
@@ -74,6 +75,7 @@ pub use billing::{InvoiceRequest, UsageQuery};
 pub use caller::{Caller, Origin};
 pub use delegation::{BudgetRequest, DelegateRequest, PrincipalRequest, TokenRequest};
 pub use egress::GovernedEgress;
+pub use erasure::{ErasureAnswer, ErasureRequest, REPLIES_KEPT_DAYS, Retention};
 pub use error::GovernError;
 pub use exchange::ExchangeRequest;
 pub use expulsion::{ExpulsionAnswer, ExpulsionRequest};
@@ -98,8 +100,8 @@ pub use policies::{
     TestReport, ValidationAnswer, VerdictAnswer,
 };
 pub use ports::{
-    ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxStore,
-    ServedPolicies,
+    ActionRecords, CommitStore, Erasure, Expiry, PolicyStore, PolicyVersion, Replies, SandboxRow,
+    SandboxStore, ServedPolicies, SubjectStore,
 };
 pub use prekeys::{
     EncapsulationKeyValue, PrekeyAnswer, PrekeysAnswer, PrekeysRequest, PublishPrekeysAnswer,

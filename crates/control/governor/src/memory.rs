@@ -1,21 +1,26 @@
 //! The governor's ports in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use creto_audit::memory::MemoryJournal;
+use creto_audit::{
+    Content, LeafError, Opening, RecordClass, StoredRecord, Withheld, is_reason, leaf_bytes,
+    sealed_leaf_bytes,
+};
 use creto_types::memory::MemoryCommits;
 use creto_types::{
     ActionId, Commit, Evidence, HybridTimestamp, LeafIndex, OrgId, PrincipalName, Receipt,
-    StoreError, StoredReply,
+    StoreError, StoredReply, SubjectId, Timestamp,
 };
 use parking_lot::Mutex;
 
 use crate::policies::PolicyFiles;
 use crate::{
-    ActionRecords, CommitStore, PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxState,
-    SandboxStore, ServedPolicies,
+    ActionRecords, CommitStore, Erasure, Expiry, PolicyStore, PolicyVersion, Replies, SandboxRow,
+    SandboxState, SandboxStore, ServedPolicies, SubjectStore,
 };
 
 /// All of the governor's ports over one in-memory journal.
@@ -24,6 +29,12 @@ pub struct MemoryGovernor {
     commits: Arc<MemoryCommits>,
     sandboxes: Mutex<BTreeMap<(OrgId, String), SandboxRow>>,
     policies: Mutex<Policies>,
+    /// Who was erased, and by which leaf. A record is its actor's here.
+    erased: Mutex<BTreeMap<(OrgId, PrincipalName), LeafIndex>>,
+    /// The last leaf whose payload was kept long enough.
+    expired: Mutex<BTreeMap<OrgId, LeafIndex>>,
+    /// Who is suspended, as far as the tests say.
+    suspended: Mutex<BTreeSet<(OrgId, PrincipalName)>>,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +52,124 @@ impl MemoryGovernor {
             commits,
             sandboxes: Mutex::default(),
             policies: Mutex::default(),
+            erased: Mutex::default(),
+            expired: Mutex::default(),
+            suspended: Mutex::default(),
         }
+    }
+
+    /// Says who is suspended: identities are kept elsewhere.
+    pub fn suspend(&self, org: OrgId, person: &PrincipalName) {
+        self.suspended.lock().insert((org, person.clone()));
+    }
+
+    fn leaf(
+        &self,
+        (record, leaf, ts): Placed<'_>,
+    ) -> Result<(LeafIndex, StoredRecord), StoreError> {
+        let broken = |error: LeafError| StoreError::Corrupt {
+            what: "evidence",
+            source: Box::new(error),
+        };
+        let class = RecordClass::Evidence;
+        let person = (record.org, record.actor.clone());
+        let erased = self.erased.lock().get(&person).copied();
+        let expired = self.expired.lock().get(&record.org).copied();
+        let expired = expired.is_some_and(|through| leaf <= through && !is_reason(&record.kind));
+        let why = match erased {
+            Some(by) if leaf < by => Some(Withheld::Erased),
+            _ => expired.then_some(Withheld::Expired),
+        };
+        let stored = if let Some(why) = why {
+            let opening = Opening::of(record, [0; 32]).map_err(broken)?;
+            let subject = MemoryJournal::subject(record.org, &record.actor);
+            let commitment = opening.commitment();
+            StoredRecord {
+                leaf: sealed_leaf_bytes(leaf, ts, class, record, subject, commitment)
+                    .map_err(broken)?,
+                content: Content::Withheld(why),
+            }
+        } else {
+            StoredRecord::clear(leaf_bytes(leaf, ts, class, record).map_err(broken)?)
+        };
+        Ok((leaf, stored))
+    }
+}
+
+#[async_trait]
+impl SubjectStore for MemoryGovernor {
+    async fn subject(
+        &self,
+        org: OrgId,
+        person: &PrincipalName,
+    ) -> Result<Option<SubjectId>, StoreError> {
+        let known = (org, person.clone());
+        let any = self.commits.evidence(org);
+        let any = any.iter().any(|record| record.actor == *person);
+        let there = any && !self.erased.lock().contains_key(&known);
+        Ok(there.then(|| MemoryJournal::subject(org, person)))
+    }
+
+    async fn erase(&self, erasure: Erasure, commit: Commit) -> Result<Receipt, StoreError> {
+        let key = (erasure.org, erasure.person.clone());
+        if !self.suspended.lock().contains(&key) {
+            return Err(StoreError::Conflict { what: "suspension" });
+        }
+        if self.subject(erasure.org, &erasure.person).await? != Some(erasure.subject) {
+            return Err(StoreError::Conflict { what: "subject" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        let leaf = receipt.leaf().unwrap_or(LeafIndex(u64::MAX));
+        self.erased.lock().insert(key, leaf);
+        Ok(receipt)
+    }
+
+    async fn settle(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn forget_replies(&self, _before: Timestamp) -> Result<(), StoreError> {
+        // Nothing outlives the process.
+        Ok(())
+    }
+
+    async fn newest(&self, org: OrgId) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.commits.evidence(org).last().map(|record| record.at))
+    }
+
+    async fn expirable(
+        &self,
+        org: OrgId,
+        class: RecordClass,
+        before: Timestamp,
+    ) -> Result<Option<LeafIndex>, StoreError> {
+        // What is committed here is evidence.
+        if class != RecordClass::Evidence {
+            return Ok(None);
+        }
+        let before = HybridTimestamp::of_instant(before);
+        let ended = self.expired.lock().get(&org).copied();
+        let evidence = self.commits.evidence(org);
+        let past: Vec<_> = placed(&evidence).filter(|(.., ts)| *ts < before).collect();
+        let kept = past.iter().any(|(record, leaf, _)| {
+            ended.is_none_or(|ended| *leaf > ended) && !is_reason(&record.kind)
+        });
+        Ok(past.last().map(|(_, leaf, _)| *leaf).filter(|_| kept))
+    }
+
+    async fn expire(&self, expiry: Expiry, commit: Commit) -> Result<Receipt, StoreError> {
+        let mut expired = self.expired.lock();
+        let before = expired.get(&expiry.org);
+        if before.is_some_and(|before| *before >= expiry.through) {
+            return Err(StoreError::Conflict { what: "expiry" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        expired.insert(expiry.org, expiry.through);
+        Ok(receipt)
+    }
+
+    async fn sweep(&self) -> Result<bool, StoreError> {
+        Ok(true)
     }
 }
 
@@ -70,11 +198,11 @@ impl ActionRecords for MemoryGovernor {
         &self,
         org: OrgId,
         action: ActionId,
-    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<(LeafIndex, StoredRecord)>, StoreError> {
         let evidence = self.commits.evidence(org);
         placed(&evidence)
             .filter(|(record, ..)| record.action_id == Some(action))
-            .map(leaf)
+            .map(|placed| self.leaf(placed))
             .collect()
     }
 
@@ -83,7 +211,7 @@ impl ActionRecords for MemoryGovernor {
         org: OrgId,
         before: Option<LeafIndex>,
         limit: usize,
-    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<(LeafIndex, StoredRecord)>, StoreError> {
         let evidence = self.commits.evidence(org);
         let numbered: Vec<_> = placed(&evidence).collect();
         numbered
@@ -92,7 +220,7 @@ impl ActionRecords for MemoryGovernor {
             .filter(|(_, index, _)| before.is_none_or(|before| *index < before))
             .filter(|(record, ..)| record.kind == crate::records::ACTION_DECIDED)
             .take(limit)
-            .map(leaf)
+            .map(|placed| self.leaf(placed))
             .collect()
     }
 }
@@ -107,15 +235,6 @@ fn placed(evidence: &[Evidence]) -> impl Iterator<Item = Placed<'_>> {
         last = Some(ts);
         (record, LeafIndex(index), ts)
     })
-}
-
-fn leaf((record, leaf, ts): Placed<'_>) -> Result<(LeafIndex, Vec<u8>), StoreError> {
-    creto_audit::leaf_bytes(leaf, ts, creto_audit::RecordClass::Evidence, record)
-        .map(|bytes| (leaf, bytes))
-        .map_err(|error| StoreError::Corrupt {
-            what: "evidence",
-            source: Box::new(error),
-        })
 }
 
 #[async_trait]

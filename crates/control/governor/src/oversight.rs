@@ -204,6 +204,7 @@ impl Governor {
                     &json!({
                         "request_id": request.id,
                         "action_digest": request.digest.to_string(),
+                        "delegation": request.link,
                     }),
                 )
                 .await?;

@@ -2,8 +2,10 @@
 //! together.
 
 use async_trait::async_trait;
+use creto_audit::{RecordClass, StoredRecord};
 use creto_types::{
-    ActionId, Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply, Timestamp,
+    ActionId, Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, StoredReply, SubjectId,
+    Timestamp,
 };
 
 use crate::SandboxAnswer;
@@ -31,22 +33,22 @@ pub trait Replies: Send + Sync {
 /// Finds records of actions in the journal.
 #[async_trait]
 pub trait ActionRecords: Send + Sync {
-    /// Every leaf that carries the action's id, in log order. Empty when the
+    /// Every record that carries the action's id, in log order. Empty when the
     /// organization has no such action.
     async fn records(
         &self,
         org: OrgId,
         action: ActionId,
-    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError>;
+    ) -> Result<Vec<(LeafIndex, StoredRecord)>, StoreError>;
 
-    /// Leaves of decided actions (`action.decided`) below `before`, newest first,
+    /// Records of decided actions (`action.decided`) below `before`, newest first,
     /// at most `limit`.
     async fn decisions(
         &self,
         org: OrgId,
         before: Option<LeafIndex>,
         limit: usize,
-    ) -> Result<Vec<(LeafIndex, Vec<u8>)>, StoreError>;
+    ) -> Result<Vec<(LeafIndex, StoredRecord)>, StoreError>;
 }
 
 /// A sandbox as it is stored.
@@ -169,4 +171,74 @@ pub trait PolicyStore: Send + Sync {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<PolicyVersion>, StoreError>;
+}
+
+/// A person whose records are to be erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// The organization.
+    pub org: OrgId,
+    /// Who.
+    pub person: PrincipalName,
+    /// The pseudonym in its log.
+    pub subject: SubjectId,
+}
+
+/// Payloads of a class that were kept long enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// The organization.
+    pub org: OrgId,
+    /// Of records of this class.
+    pub class: RecordClass,
+    /// Through this leaf of its log.
+    pub through: LeafIndex,
+}
+
+/// Whose records there are, and how long their payloads.
+#[async_trait]
+pub trait SubjectStore: Send + Sync {
+    /// The pseudonym of a person's records; none when there are none that were not erased.
+    async fn subject(
+        &self,
+        org: OrgId,
+        person: &PrincipalName,
+    ) -> Result<Option<SubjectId>, StoreError>;
+
+    /// Destroys the key of the person's payloads, together with the commit or not at all,
+    /// and the replies that were kept for the person. On return it is durable, the key is
+    /// nowhere any more, and every reader finds the payloads erased. `Conflict` when the
+    /// person is neither suspended nor revoked, or has another pseudonym by now.
+    async fn erase(&self, erasure: Erasure, commit: Commit) -> Result<Receipt, StoreError>;
+
+    /// Makes sure that what an erasure destroyed is in no file, when the process ended, or
+    /// the files could not be emptied, behind its commit.
+    async fn settle(&self) -> Result<(), StoreError>;
+
+    /// Forgets the replies that were kept for idempotency keys before the day of this
+    /// instant began.
+    async fn forget_replies(&self, before: Timestamp) -> Result<(), StoreError>;
+
+    /// The last leaf that has its place before then, if payloads of the class are kept
+    /// there or before that [`SubjectStore::expire`] has not ended. Those of records that
+    /// say why payloads are gone are kept for ever, and do not count.
+    async fn expirable(
+        &self,
+        org: OrgId,
+        class: RecordClass,
+        before: Timestamp,
+    ) -> Result<Option<LeafIndex>, StoreError>;
+
+    /// When the newest record has its place, if there is one with a timestamp.
+    async fn newest(&self, org: OrgId) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Ends keeping these payloads, together with the commit or not at all. They are gone,
+    /// and readers find them expired, at the latest when [`SubjectStore::sweep`] says that
+    /// nothing is left. `Conflict` when no more end than did before.
+    async fn expire(&self, expiry: Expiry, commit: Commit) -> Result<Receipt, StoreError>;
+
+    /// Removes payloads whose end is on record, and what else is kept of those who were
+    /// erased, as far as it can go now.
+    /// Whether nothing is left; otherwise it is to be called again.
+    async fn sweep(&self) -> Result<bool, StoreError>;
 }

@@ -302,6 +302,7 @@ impl Governor {
             one_time: of_kind(PrekeyKind::OneTime).collect(),
             withdrawn: draft.withdrawn().to_vec(),
             kid: draft.prekeys().first().map(|prekey| prekey.kid.clone()),
+            delegation: caller.link(),
         };
         evidence.body = serde_json::to_value(&record).map_err(GovernError::Encoding)?;
         let answer = PublishPrekeysAnswer {

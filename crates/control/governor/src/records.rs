@@ -324,6 +324,9 @@ pub(crate) struct PrekeysPublished {
     /// The thumbprint of the owner's key that signed them.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) kid: Option<String>,
+    /// By which delegation; absent in the oldest.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) delegation: Option<LinkId>,
 }
 
 /// Somebody, the record's actor, was given a prekey: `prekey.taken`.

@@ -100,6 +100,7 @@ calls! {
     GetDelegation: Readers = ["get_delegation"],
     RevokeDelegation: Operator = ["revoke_delegation"],
     IssueAgentToken: Nobody = ["issue_agent_token"],
+    EraseSubject: Nobody = ["erase_subject"],
     RotateKeys: Nobody = ["rotate_keys"],
     RetireKeys: Nobody = ["retire_keys"],
 

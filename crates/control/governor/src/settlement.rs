@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use creto_audit::Record;
 use creto_metering::{Expired, MeteringError, Reservation};
 use creto_telemetry::{ReservationEvent, record_action};
 use creto_types::{
@@ -172,17 +173,16 @@ impl Governor {
         &self,
         caller: &Caller,
         action: ActionId,
-    ) -> Result<Vec<(LeafIndex, Value)>, GovernError> {
+    ) -> Result<Vec<(LeafIndex, Record)>, GovernError> {
         caller.may(Call::GetAction, self.now())?;
         let leaves = self.parts.records.records(caller.org(), action).await?;
         let mut records = Vec::with_capacity(leaves.len());
-        for (leaf, bytes) in leaves {
-            let record: Value = serde_json::from_slice(&bytes).map_err(GovernError::Encoding)?;
-            records.push((leaf, record));
+        for (leaf, stored) in leaves {
+            records.push((leaf, stored.read().map_err(StoreError::from)?));
         }
         let asked_by = records
             .first()
-            .and_then(|(_, record)| record.get("actor"))
+            .and_then(|(_, record)| record.value().get("actor"))
             .and_then(Value::as_str);
         let visible = caller.is_human() || asked_by == Some(caller.name().as_str());
         if records.is_empty() || !visible {
@@ -215,14 +215,11 @@ impl Governor {
         why: &str,
         record: Option<Idempotency>,
     ) -> Result<Option<LeafIndex>, GovernError> {
+        let reservation = self.parts.meter.reservation(org, action);
+        let delegation = reservation.and_then(|reservation| reservation.hops.last().copied());
+        let body = json!({ "why": why, "delegation": delegation });
         let evidence = self
-            .record(
-                org,
-                actor,
-                "usage.released",
-                Some(action),
-                &json!({ "why": why }),
-            )
+            .record(org, actor, "usage.released", Some(action), &body)
             .await?;
         let commit = Commit::of(evidence).with_idempotency(record);
         let receipt = self.parts.meter.release(org, action, commit).await?;

@@ -2,6 +2,7 @@
 //! of delegations, authority that only shrinks, limits and policies that follow from
 //! those before them, money that adds up.
 
+mod faults;
 mod keys;
 mod limits;
 mod policies;
@@ -9,12 +10,14 @@ mod prekeys;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use creto_audit::{PAYLOADS_EXPIRED, SUBJECT_ERASED};
 use creto_metering::{EventId, Invoice, InvoiceId, InvoiceLine};
 use creto_nhi::{LinkId, Principal, PrincipalType, Role, SignedLink, verify_chain};
 use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, canonical_json};
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::faults::{Fault, absent, leans};
 use self::keys::KeyRecords;
 use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
@@ -45,6 +48,9 @@ pub struct RecordChecker {
     limits: LimitRecords,
     policies: PolicyRecords,
     prekeys: PrekeyRecords,
+    /// The kinds of records that are not there, or could not be judged.
+    unread: BTreeSet<String>,
+    unchecked: u64,
 }
 
 /// What the leaves so far say of whoever caused the next one, and of what it is about.
@@ -66,21 +72,21 @@ impl Known<'_> {
         })
     }
 
-    fn operator_only(&self, what: &str) -> Result<(), String> {
+    fn operator_only(&self, what: &str) -> Result<(), Fault> {
         if self.by_operator() {
             return Ok(());
         }
-        Err(format!(
+        Err(absent(format!(
             "only an owner or operator may {what}; {} is neither",
             self.actor
-        ))
+        )))
     }
 
-    fn exists(&self, name: &PrincipalName) -> Result<(), String> {
+    fn exists(&self, name: &PrincipalName) -> Result<(), Fault> {
         if self.keys.has(name) {
             return Ok(());
         }
-        Err(format!("is about {name}, who was never created"))
+        Err(absent(format!("is about {name}, who was never created")))
     }
 }
 
@@ -108,13 +114,46 @@ impl RecordChecker {
         Self::default()
     }
 
-    /// Takes the next leaf, as JSON.
+    /// Takes the next record, as JSON. Of one that is not there it is the leaf alone, which
+    /// commits to the rest: what leans on it is counted, not judged.
     ///
     /// # Errors
     ///
     /// Says in one sentence what does not hold.
     pub fn leaf(&mut self, index: LeafIndex, record: &Value) -> Result<(), String> {
+        if record.get("commitment").is_some() {
+            let kind = record.get("kind").and_then(Value::as_str);
+            self.unread.insert(kind.unwrap_or_default().to_owned());
+            return Ok(());
+        }
         let leaf = Leaf::deserialize(record).map_err(|error| error.to_string())?;
+        let kind = leaf.kind.clone();
+        let judged = self.judge(index, leaf);
+        self.unless_unread(&kind, judged)
+    }
+
+    /// How many records and files could not be judged, because something they lean on is
+    /// not there.
+    #[must_use]
+    pub const fn unchecked(&self) -> u64 {
+        self.unchecked
+    }
+
+    /// What is missing may stand in a record that is not there; what contradicts does not.
+    fn unless_unread(&mut self, kind: &str, judged: Result<(), Fault>) -> Result<(), String> {
+        match judged {
+            Ok(()) => Ok(()),
+            Err(Fault::Absent(_)) if self.unread.iter().any(|unread| leans(kind, unread)) => {
+                self.unchecked = self.unchecked.saturating_add(1);
+                // What leans on it finds as little of it as if it had not been read.
+                self.unread.insert(kind.to_owned());
+                Ok(())
+            }
+            Err(Fault::Absent(message) | Fault::Wrong(message)) => Err(message),
+        }
+    }
+
+    fn judge(&mut self, index: LeafIndex, leaf: Leaf) -> Result<(), Fault> {
         match leaf.kind.as_str() {
             "organization.created" => {
                 let body: OrganizationCreated = body(leaf.body)?;
@@ -131,7 +170,9 @@ impl RecordChecker {
                 let refused: DelegationRefused = body(leaf.body)?;
                 match refused.parent {
                     Some(parent) if refused.held.is_some() && !self.links.contains_key(&parent) => {
-                        Err(format!("is about {parent}, which was never granted"))
+                        Err(absent(format!(
+                            "is about {parent}, which was never granted"
+                        )))
                     }
                     _ => Ok(()),
                 }
@@ -143,12 +184,27 @@ impl RecordChecker {
                 }
                 let revoked: Revoked = body(leaf.body)?;
                 if !self.links.contains_key(&revoked.id) {
-                    return Err(format!("revokes {}, which was never granted", revoked.id));
+                    let message = format!("revokes {}, which was never granted", revoked.id);
+                    return Err(absent(message));
                 }
                 self.revoked.insert(revoked.id);
                 Ok(())
             }
             "role.set" => self.role(&leaf.actor, body(leaf.body)?),
+            SUBJECT_ERASED => self.owner_only(&leaf.actor, "erase a person's data"),
+            PAYLOADS_EXPIRED => {
+                #[derive(Deserialize)]
+                struct Expired {
+                    through: LeafIndex,
+                }
+                let expired: Expired = body(leaf.body)?;
+                if expired.through >= index {
+                    return Err(Fault::Wrong(
+                        "ends payloads of what comes after it".to_owned(),
+                    ));
+                }
+                self.owner_only(&leaf.actor, "end the keeping of payloads")
+            }
             "principal.revoked" => self.expulsion(&leaf.actor, body(leaf.body)?),
             "principal.suspended" => self.suspension(&leaf.actor, body(leaf.body)?, true),
             "principal.resumed" => self.suspension(&leaf.actor, body(leaf.body)?, false),
@@ -167,8 +223,8 @@ impl RecordChecker {
                 self.prekeys.taken(&leaf.actor, &record, &self.keys)
             }
             EVENT_ORDERED => {
-                self.owner_only(&leaf.actor, "order events")?;
-                body::<EventOrdered>(leaf.body)?.check()
+                body::<EventOrdered>(leaf.body)?.check()?;
+                self.owner_only(&leaf.actor, "order events")
             }
             "principal.key_rotated" => self.key_rotated(&leaf.actor, body(leaf.body)?),
             "principal.key_revoked" => {
@@ -189,7 +245,9 @@ impl RecordChecker {
                 let issued: InvoiceIssued = body(leaf.body)?;
                 match self.issued.insert(issued.id, (index, issued)) {
                     None => Ok(()),
-                    Some((first, _)) => Err(format!("leaf {first} issues the same invoice")),
+                    Some((first, _)) => Err(Fault::Wrong(format!(
+                        "leaf {first} issues the same invoice"
+                    ))),
                 }
             }
             _ => Ok(()),
@@ -197,7 +255,7 @@ impl RecordChecker {
     }
 
     /// What decisions are bound by, besides authority.
-    fn rules(&mut self, index: LeafIndex, leaf: Leaf) -> Result<(), String> {
+    fn rules(&mut self, index: LeafIndex, leaf: Leaf) -> Result<(), Fault> {
         let known = Known {
             actor: &leaf.actor,
             org: leaf.org,
@@ -224,25 +282,33 @@ impl RecordChecker {
     ///
     /// Says in one sentence what does not hold.
     pub fn attachment(&mut self, path: &str, bytes: &[u8]) -> Result<(), String> {
+        let judged = self.judge_attachment(path, bytes);
+        self.unless_unread(path, judged)
+    }
+
+    fn judge_attachment(&mut self, path: &str, bytes: &[u8]) -> Result<(), Fault> {
         let named = |kind: &str| path.strip_prefix(kind)?.strip_suffix(".json");
         if let Some(digest) = named(POLICIES) {
             return self.policies.files(digest, bytes);
         }
         let Some(id) = named(INVOICES) else {
-            return Err("no file of this kind belongs into a bundle".to_owned());
+            let message = "no file of this kind belongs into a bundle";
+            return Err(Fault::Wrong(message.to_owned()));
         };
         let invoice: Invoice = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         let canonical = canonical_json(&invoice).map_err(|error| error.to_string())?;
         if canonical != bytes || invoice.id.to_string() != id {
-            return Err("is not the canonical JSON (RFC 8785) of that invoice".to_owned());
+            let message = "is not the canonical JSON (RFC 8785) of that invoice";
+            return Err(Fault::Wrong(message.to_owned()));
         }
         let (leaf, issued) = self
             .issued
             .remove(&invoice.id)
-            .ok_or("the log knows no such invoice")?;
+            .ok_or_else(|| absent("the log knows no such invoice".to_owned()))?;
         let found = InvoiceIssued::of(&invoice).map_err(|error| error.to_string())?;
         if invoice.leaf != Some(leaf) || found != issued {
-            return Err(format!("differs from the invoice that leaf {leaf} issues"));
+            let message = format!("differs from the invoice that leaf {leaf} issues");
+            return Err(Fault::Wrong(message));
         }
         self.invoice(leaf, &invoice)
     }
@@ -266,7 +332,7 @@ impl RecordChecker {
         invoices.chain(policies).collect()
     }
 
-    fn principal(&mut self, principal: Principal) -> Result<(), String> {
+    fn principal(&mut self, principal: Principal) -> Result<(), Fault> {
         let name = principal.name.clone();
         if principal.kind == PrincipalType::Human {
             self.roles.entry(name.clone()).or_default();
@@ -278,23 +344,24 @@ impl RecordChecker {
         &mut self,
         actor: &PrincipalName,
         rotated: PrincipalKeyRotated,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         self.may_change_keys(actor, &rotated.principal)?;
         if self.expelled.contains(&rotated.principal) {
-            return Err(format!("is about {}, who was revoked", rotated.principal));
+            let message = format!("is about {}, who was revoked", rotated.principal);
+            return Err(Fault::Wrong(message));
         }
         self.keys.rotated(rotated)
     }
 
     /// The keys of agents are for operators too, those of people for owners alone.
-    fn may_change_keys(&self, actor: &PrincipalName, of: &PrincipalName) -> Result<(), String> {
+    fn may_change_keys(&self, actor: &PrincipalName, of: &PrincipalName) -> Result<(), Fault> {
         if self.roles.contains_key(of) {
             return self.owner_only(actor, "change the keys of people");
         }
         self.by_operator(actor, "change keys")
     }
 
-    fn by_operator(&self, actor: &PrincipalName, what: &str) -> Result<(), String> {
+    fn by_operator(&self, actor: &PrincipalName, what: &str) -> Result<(), Fault> {
         let known = Known {
             actor,
             org: None,
@@ -306,61 +373,67 @@ impl RecordChecker {
     }
 
     /// Refuses who is and was no owner.
-    fn owner_only(&self, actor: &PrincipalName, what: &str) -> Result<(), String> {
+    fn owner_only(&self, actor: &PrincipalName, what: &str) -> Result<(), Fault> {
         let held = self.roles.get(actor);
         if held.is_some_and(|roles| roles.contains(&Role::Owner)) {
             return Ok(());
         }
-        Err(format!("only an owner may {what}; {actor} is not"))
+        Err(absent(format!("only an owner may {what}; {actor} is not")))
     }
 
-    fn role(&mut self, actor: &PrincipalName, set: RoleSet) -> Result<(), String> {
+    fn role(&mut self, actor: &PrincipalName, set: RoleSet) -> Result<(), Fault> {
         self.owner_only(actor, "set roles")?;
         let name = set.principal;
         if self.owner.as_ref() == Some(&name) {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "{name} founded the organization and stays its owner"
-            ));
+            )));
         }
         let Some(roles) = self.roles.get_mut(&name) else {
-            return Err(format!("is about {name}, who is no human of it"));
+            return Err(absent(format!("is about {name}, who is no human of it")));
         };
         roles.insert(set.role);
         Ok(())
     }
 
     /// Prekeys are of agents, and of nobody who was suspended or revoked before.
-    fn agent_in_good_standing(&self, name: &PrincipalName) -> Result<(), String> {
+    fn agent_in_good_standing(&self, name: &PrincipalName) -> Result<(), Fault> {
         if !self.keys.has(name) {
-            return Err(format!("is about {name}, who was never created"));
+            return Err(absent(format!("is about {name}, who was never created")));
         }
         if self.roles.contains_key(name) {
-            return Err(format!("is about {name}, who is no agent"));
+            return Err(Fault::Wrong(format!("is about {name}, who is no agent")));
         }
         if self.expelled.contains(name) {
-            return Err(format!("is about {name}, who was revoked"));
+            return Err(Fault::Wrong(format!("is about {name}, who was revoked")));
         }
         if self.suspended.contains(name) {
-            return Err(format!("is about {name}, who was suspended"));
+            return Err(absent(format!("is about {name}, who was suspended")));
         }
         Ok(())
     }
 
-    fn expulsion(&mut self, actor: &PrincipalName, of: Suspension) -> Result<(), String> {
+    fn expulsion(&mut self, actor: &PrincipalName, of: Suspension) -> Result<(), Fault> {
         let name = of.principal;
         self.by_operator(actor, "revoke principals")?;
         let of_owner = |roles: &BTreeSet<Role>| roles.contains(&Role::Owner);
         if self.roles.contains_key(&name) && !self.roles.get(actor).is_some_and(of_owner) {
-            return Err(format!("only an owner may revoke people; {actor} is none"));
+            return Err(absent(format!(
+                "only an owner may revoke people; {actor} is none"
+            )));
         }
         if !self.keys.has(&name) {
-            return Err(format!("is about {name}, who was never created"));
+            return Err(absent(format!("is about {name}, who was never created")));
         }
         if self.owner.as_ref() == Some(&name) {
-            return Err(format!("revokes {name}, who founded the organization"));
+            return Err(Fault::Wrong(format!(
+                "revokes {name}, who founded the organization"
+            )));
         }
         if !self.expelled.insert(name.clone()) {
-            return Err(format!("revokes {name}, who was revoked already"));
+            return Err(Fault::Wrong(format!(
+                "revokes {name}, who was revoked already"
+            )));
         }
         Ok(())
     }
@@ -370,14 +443,15 @@ impl RecordChecker {
         actor: &PrincipalName,
         of: Suspension,
         begins: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         let name = of.principal;
         self.by_operator(actor, "suspend and resume principals")?;
         if !self.keys.has(&name) {
-            return Err(format!("is about {name}, who was never created"));
+            return Err(absent(format!("is about {name}, who was never created")));
         }
         if self.expelled.contains(&name) {
-            return Err(format!("is about {name}, who was revoked"));
+            let message = format!("is about {name}, who was revoked");
+            return Err(Fault::Wrong(message));
         }
         let fits = if begins {
             self.suspended.insert(name.clone())
@@ -386,22 +460,25 @@ impl RecordChecker {
         };
         match (fits, begins) {
             (true, _) => Ok(()),
-            (false, true) => Err(format!("suspends {name}, who was suspended already")),
-            (false, false) => Err(format!("resumes {name}, who was not suspended")),
+            (false, true) => Err(absent(format!(
+                "suspends {name}, who was suspended already"
+            ))),
+            (false, false) => Err(absent(format!("resumes {name}, who was not suspended"))),
         }
     }
 
-    fn delegation(&mut self, signed: SignedLink) -> Result<(), String> {
+    fn delegation(&mut self, signed: SignedLink) -> Result<(), Fault> {
         let mut chain = vec![signed.clone()];
         let mut parent = signed.link.parent;
         while let Some(id) = parent {
             if self.revoked.contains(&id) {
-                return Err(format!("delegates from {id}, which was revoked"));
+                let message = format!("delegates from {id}, which was revoked");
+                return Err(Fault::Wrong(message));
             }
             let above = self
                 .links
                 .get(&id)
-                .ok_or_else(|| format!("delegates from {id}, which was never granted"))?;
+                .ok_or_else(|| absent(format!("delegates from {id}, which was never granted")))?;
             parent = above.link.parent;
             chain.push(above.clone());
         }
@@ -412,20 +489,32 @@ impl RecordChecker {
                 .flat_map(|hop| [&hop.link.delegator, &hop.link.delegatee])
         };
         if let Some(name) = names().find(|name| self.expelled.contains(name)) {
-            return Err(format!("delegates through {name}, who was revoked"));
+            let message = format!("delegates through {name}, who was revoked");
+            return Err(Fault::Wrong(message));
         }
         if let Some(name) = names().find(|name| self.suspended.contains(name)) {
-            return Err(format!("delegates through {name}, who was suspended"));
+            let message = format!("delegates through {name}, who was suspended");
+            return Err(absent(message));
+        }
+        let unknown = chain.iter().find(|hop| {
+            let link = &hop.link;
+            self.keys.of(&link.delegator, link.key_version).is_none()
+        });
+        if let Some(SignedLink { link, .. }) = unknown {
+            return Err(absent(format!(
+                "is signed by the key {} of {}, which never had it",
+                link.key_version, link.delegator
+            )));
         }
         let ended = chain.iter().find(|hop| {
             let link = &hop.link;
             self.keys.is_revoked(&link.delegator, link.key_version)
         });
         if let Some(SignedLink { link, .. }) = ended {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "delegates by {}, which the revoked key {} of {} signed",
                 link.id, link.key_version, link.delegator
-            ));
+            )));
         }
         verify_chain(&chain, &|name, version| self.keys.of(name, version))
             .map_err(|error| creto_errors::chain(&error))?;
@@ -438,30 +527,31 @@ impl RecordChecker {
         index: LeafIndex,
         action: Option<ActionId>,
         settled: UsageSettled,
-    ) -> Result<(), String> {
-        let action = action.ok_or("a settlement names no action")?;
+    ) -> Result<(), Fault> {
+        let action = action.ok_or_else(|| "a settlement names no action".to_owned())?;
         let price = settled
             .unit_price
             .checked_mul(settled.units)
             .map_err(|error| error.to_string())?;
         if price != settled.cost {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "{} units at {} are {price}, not {}",
                 settled.units, settled.unit_price, settled.cost
-            ));
+            )));
         }
         if let Some(unknown) = settled
             .delegations
             .iter()
             .find(|link| !self.links.contains_key(link))
         {
-            return Err(format!("is charged to {unknown}, which was never granted"));
+            let message = format!("is charged to {unknown}, which was never granted");
+            return Err(absent(message));
         }
         self.settled.insert(index, (action, settled));
         Ok(())
     }
 
-    fn invoice(&mut self, leaf: LeafIndex, invoice: &Invoice) -> Result<(), String> {
+    fn invoice(&mut self, leaf: LeafIndex, invoice: &Invoice) -> Result<(), Fault> {
         let mut total = Money::zero(invoice.total.currency());
         for line in &invoice.lines {
             self.line(leaf, &invoice.customer, line)?;
@@ -470,10 +560,10 @@ impl RecordChecker {
                 .map_err(|error| error.to_string())?;
         }
         if total != invoice.total {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "its lines add up to {total}, not {}",
                 invoice.total
-            ));
+            )));
         }
         Ok(())
     }
@@ -483,14 +573,14 @@ impl RecordChecker {
         issued: LeafIndex,
         customer: &PrincipalName,
         line: &InvoiceLine,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         let mut quantity = 0_u64;
         for event in &line.events {
             let (action, settled) = self.settled.get(&event.leaf).ok_or_else(|| {
-                format!(
+                absent(format!(
                     "{} points to leaf {}, which settles nothing",
                     event.event_id, event.leaf
-                )
+                ))
             })?;
             let same = event.leaf < issued
                 && *action == event.action_id
@@ -501,17 +591,18 @@ impl RecordChecker {
                 && settled.action == line.action
                 && settled.customer == *customer;
             if !same {
-                return Err(format!(
+                return Err(Fault::Wrong(format!(
                     "{} differs from what leaf {} settles",
                     event.event_id, event.leaf
-                ));
+                )));
             }
             if !self.billed.insert(event.event_id) {
-                return Err(format!("{} is billed twice", event.event_id));
+                let message = format!("{} is billed twice", event.event_id);
+                return Err(Fault::Wrong(message));
             }
             quantity = quantity
                 .checked_add(event.units)
-                .ok_or("a line has too many units")?;
+                .ok_or_else(|| "a line has too many units".to_owned())?;
         }
         let amount = line
             .unit_price
@@ -519,12 +610,24 @@ impl RecordChecker {
             .map_err(|error| error.to_string())?
             .round_to_minor_unit();
         if quantity != line.quantity || amount != line.amount {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "the line of {} for {} does not add up",
                 line.agent, line.action
-            ));
+            )));
         }
         Ok(())
+    }
+}
+
+/// The name of the file beside the log that a record refers to, when it refers to one.
+pub(crate) fn refers_to(record: &Value) -> Option<String> {
+    let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str);
+    match text("/kind")? {
+        "invoice.issued" => Some(invoice_path(text("/body/id")?.parse().ok()?)),
+        "policy.published" | "policy.rolled_back" | "policy.reloaded" => {
+            Some(policies_path(text("/body/digest")?))
+        }
+        _ => None,
     }
 }
 

@@ -30,6 +30,9 @@ pub(crate) enum AuditCommand {
         /// The file to write the leaf itself to; it must not exist
         #[arg(long, value_name = "FILE")]
         leaf_to: Option<PathBuf>,
+        /// The file to write what the leaf commits to, salt and payload; it must not exist
+        #[arg(long, value_name = "FILE")]
+        opening_to: Option<PathBuf>,
     },
     /// Check a proof with public keys alone, without a server
     ///
@@ -50,9 +53,17 @@ pub(crate) enum AuditCommand {
     /// Print the log's verifier keys, which monitors and witnesses are given
     Keys,
     /// Write the evidence bundle, for `creto verify`
+    ///
+    /// With any of the filters it holds what only those records say that are all of what
+    /// is given. Every leaf and proof is there all the same, and `creto verify` says how
+    /// many records are not disclosed.
+    ///
+    /// Example: creto audit export bundle --member planner --since 2026-01-31T00:00:00Z
     Export {
         /// The directory to write; it must not exist
         dir: PathBuf,
+        #[command(flatten)]
+        filter: FilterArgs,
     },
     /// Print every record of one action, from the decision to the settlement
     Action {
@@ -85,8 +96,9 @@ pub(crate) enum AuditCommand {
     },
 }
 
+/// What records have to say, all at once.
 #[derive(Debug, Args)]
-pub(crate) struct SearchArgs {
+pub(crate) struct FilterArgs {
     /// Who did it, or the agent that the record is about
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<String>,
@@ -111,6 +123,12 @@ pub(crate) struct SearchArgs {
     /// Only what was recorded before then
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<Timestamp>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
     /// Go on behind the page that printed this
     #[arg(long, value_name = "LEAF")]
     pub(crate) after: Option<u64>,
@@ -127,6 +145,10 @@ pub(crate) struct CheckProofArgs {
     /// The file with the leaf, as `prove --leaf-to` writes it
     #[arg(long, value_name = "FILE")]
     pub(crate) leaf: PathBuf,
+    /// The file with what the leaf commits to, as `prove --opening-to` writes it: prints
+    /// the record
+    #[arg(long, value_name = "FILE")]
+    pub(crate) opening: Option<PathBuf>,
     /// The log's verifier key
     #[arg(long, value_name = "VKEY")]
     pub(crate) key: String,

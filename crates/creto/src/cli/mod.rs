@@ -16,7 +16,9 @@ use creto_types::{PrincipalName, Quantity};
 
 use crate::arguments::{ExpiresIn, Instant, MountArgument, RightArgument, VariableArgument};
 
-pub(crate) use audit::{AuditCommand, CheckProofArgs, SearchArgs, WatchArgs, WitnessArgs};
+pub(crate) use audit::{
+    AuditCommand, CheckProofArgs, FilterArgs, SearchArgs, WatchArgs, WitnessArgs,
+};
 pub(crate) use crypto::CryptoCommand;
 pub(crate) use human::{HumanCommand, HumanOut};
 pub(crate) use limits::{LimitArgs, LimitCommand, RateArgs, RateCommand};
@@ -81,6 +83,24 @@ pub(crate) struct Global {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum SubjectCommand {
+    /// Erase the records of a person, for ever; suspend or revoke the person first
+    ///
+    /// The key that the payloads of the person's records are sealed under is destroyed:
+    /// nobody can read them any more, and every proof stays valid. What stays, and copies
+    /// that were made before, are described in docs/operations.md.
+    ///
+    /// Example: creto subject erase carol --reason 'asked for it on 3 May'
+    Erase {
+        /// The person
+        name: PrincipalName,
+        /// Why; it is kept in the log, and should not name the person
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the server until it is told to stop (SIGTERM or Ctrl-C)
     Serve,
@@ -101,6 +121,9 @@ pub(crate) enum Command {
     /// Add people with roles, change their roles, give them credentials
     #[command(subcommand)]
     Human(HumanCommand),
+    /// Erase what the log keeps of a person
+    #[command(subcommand)]
+    Subject(SubjectCommand),
     /// Delegate authority: rights, an expiry and a budget
     #[command(subcommand)]
     Delegate(DelegateCommand),

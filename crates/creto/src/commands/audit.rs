@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use creto_client::{Client, encode};
 use serde_json::{Value, json};
 
-use crate::cli::{AuditCommand, SearchArgs};
+use crate::cli::{AuditCommand, FilterArgs, SearchArgs};
 use crate::commands::transparency;
 use crate::context::{Context, file_error};
 use crate::error::CliError;
@@ -29,8 +29,12 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
                 .client()?
                 .get(&format!("/v1/audit/leaves/{index}"))?;
             let record = answer.get("record").unwrap_or(&Value::Null);
+            let withheld = match at(&answer, "/withheld") {
+                why if why.is_empty() => String::new(),
+                why => format!("\n\nThe rest of the record is {}.", printable_lines(&why)),
+            };
             let text = format!(
-                "{}\n\n{}\n",
+                "{}{withheld}\n\n{}\n",
                 printable_lines(&format!("{record:#}")),
                 printable_lines(at(&answer, "/proof").trim_end())
             );
@@ -38,15 +42,31 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
         }
         AuditCommand::Search(args) => search(&context.client()?, &args),
         AuditCommand::CheckProof(args) => transparency::check_proof(&args),
-        AuditCommand::Prove { leaf, leaf_to } => {
+        AuditCommand::Prove {
+            leaf,
+            leaf_to,
+            opening_to,
+        } => {
             let answer = context.client()?.get(&format!("/v1/audit/leaves/{leaf}"))?;
+            let new = |path: &Path, bytes: &[u8]| {
+                std::fs::File::create_new(path)
+                    .and_then(|mut file| file.write_all(bytes))
+                    .map_err(file_error("write", path))
+            };
             if let Some(path) = leaf_to {
                 let leaf = answer.get("leaf").and_then(Value::as_str);
                 let leaf = leaf.and_then(|text| STANDARD.decode(text).ok());
-                let leaf = leaf.ok_or(CliError::Answer { what: "leaf" })?;
-                std::fs::File::create_new(&path)
-                    .and_then(|mut file| file.write_all(&leaf))
-                    .map_err(file_error("write", &path))?;
+                new(&path, &leaf.ok_or(CliError::Answer { what: "leaf" })?)?;
+            }
+            if let Some(path) = opening_to {
+                let opening = answer.get("opening");
+                let opening = opening.ok_or_else(|| CliError::NoOpening {
+                    why: match at(&answer, "/withheld") {
+                        why if why.is_empty() => "the leaf says all itself".to_owned(),
+                        why => why,
+                    },
+                })?;
+                new(&path, opening.to_string().as_bytes())?;
             }
             let proof = answer
                 .get("proof")
@@ -80,7 +100,7 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
             }
             Ok(Reply::new(text, answer))
         }
-        AuditCommand::Export { dir } => export(&context.client()?, &dir),
+        AuditCommand::Export { dir, filter } => export(&context.client()?, &dir, &filter),
         AuditCommand::Action { action } => {
             let path = format!("/v1/actions/{}", encode(&action));
             let answer = context.client()?.get(&path)?;
@@ -101,31 +121,39 @@ fn records(answer: &Value) -> String {
                 instant(item, "/record/at"),
                 at(item, "/record/kind"),
                 at(item, "/record/actor"),
-                at(item, "/record/body"),
+                match at(item, "/withheld") {
+                    why if why.is_empty() => at(item, "/record/body"),
+                    why => format!("({why})"),
+                },
             ]
         })
         .collect();
     table(&["LEAF", "AT", "WHAT", "WHO", "DETAIL"], &rows)
 }
 
-fn search(client: &Client, args: &SearchArgs) -> Result<Reply, CliError> {
+/// The filters as parameters of a URL.
+fn parameters(filter: &FilterArgs) -> Vec<String> {
     let given = [
-        ("agent", args.agent.clone()),
-        ("member", args.member.clone()),
-        ("action", args.action.clone()),
-        ("resource", args.resource.clone()),
-        ("outcome", args.outcome.clone()),
-        ("kind", args.kind.clone()),
-        ("since", args.since.map(|at| at.to_string())),
-        ("until", args.until.map(|at| at.to_string())),
-        ("after", args.after.map(|leaf| leaf.to_string())),
+        ("agent", filter.agent.clone()),
+        ("member", filter.member.clone()),
+        ("action", filter.action.clone()),
+        ("resource", filter.resource.clone()),
+        ("outcome", filter.outcome.clone()),
+        ("kind", filter.kind.clone()),
+        ("since", filter.since.map(|at| at.to_string())),
+        ("until", filter.until.map(|at| at.to_string())),
     ];
-    let mut path = format!("/v1/audit/records?limit={}", args.limit);
-    for (name, value) in given {
-        if let Some(value) = value {
-            path.push_str(&format!("&{name}={}", encode(&value)));
-        }
-    }
+    let given = given.into_iter();
+    given
+        .filter_map(|(name, value)| Some(format!("{name}={}", encode(&value?))))
+        .collect()
+}
+
+fn search(client: &Client, args: &SearchArgs) -> Result<Reply, CliError> {
+    let mut given = parameters(&args.filter);
+    given.push(format!("limit={}", args.limit));
+    given.extend(args.after.map(|leaf| format!("after={leaf}")));
+    let path = format!("/v1/audit/records?{}", given.join("&"));
     let answer = client.get(&path)?;
     let nothing = answer
         .pointer("/items")
@@ -155,13 +183,19 @@ fn search(client: &Client, args: &SearchArgs) -> Result<Reply, CliError> {
 }
 
 /// Writes the bundle beside its place and moves it there whole.
-fn export(client: &Client, dir: &Path) -> Result<Reply, CliError> {
+fn export(client: &Client, dir: &Path, filter: &FilterArgs) -> Result<Reply, CliError> {
     if dir.exists() {
         return Err(CliError::Exists {
             path: dir.to_owned(),
         });
     }
-    let answer = client.get("/v1/audit/export")?;
+    let given = parameters(filter);
+    let path = if given.is_empty() {
+        "/v1/audit/export".to_owned()
+    } else {
+        format!("/v1/audit/export?{}", given.join("&"))
+    };
+    let answer = client.get(&path)?;
     let files = answer
         .pointer("/files")
         .and_then(Value::as_object)

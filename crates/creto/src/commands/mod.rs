@@ -16,6 +16,7 @@ mod prekeys;
 mod secret;
 pub(crate) mod server;
 mod signing;
+mod subject;
 mod transparency;
 
 use crate::cli::Command;
@@ -34,6 +35,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Reply, CliError
         Command::Config(command) => server::config(context, &command),
         Command::Agent(command) => agent::run(context, command),
         Command::Human(command) => human::run(context, command),
+        Command::Subject(command) => subject::run(context, command),
         Command::Delegate(command) => delegate::run(context, command),
         Command::Revoke { delegation } => delegate::revoke(context, &delegation),
         Command::Approve(args) => oversight::decide(context, "approve", &args),

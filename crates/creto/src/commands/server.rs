@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use creto_server::{Check, InitOptions, InitReport, Listening, ServerConfig, Trust};
+use creto_server::{Check, InitOptions, InitReport, Listening, ServerConfig, Trust, Verified};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -178,7 +178,7 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<Reply, CliError> {
         });
     }
     match creto_server::verify(&args.bundle, &trust) {
-        Ok(report) => {
+        Ok(Verified { report, unchecked }) => {
             let root = hex::encode(report.root);
             let keys_digest = hex::encode(report.keys_digest);
             let trusted = match trust {
@@ -188,15 +188,31 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<Reply, CliError> {
                      know their digest from another source"
                 }
             };
+            let mut told = vec![
+                ("log", report.origin.to_string()),
+                ("leaves", report.leaves.to_string()),
+                ("root", root.clone()),
+                ("signatures", report.signatures.join(", ")),
+                ("keys digest", keys_digest.clone()),
+            ];
+            let unread = report.unread;
+            for (name, count) in [
+                ("erased", unread.erased),
+                ("expired", unread.expired),
+                ("not disclosed", unread.not_disclosed),
+                ("not judged", unchecked),
+            ] {
+                if count > 0 {
+                    told.push((name, format!("{count} records")));
+                }
+            }
+            if let Some(filter) = &report.filter {
+                let asked: Vec<_> = filter.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                told.push(("disclosed", printable(&asked.join(", "))));
+            }
             let text = format!(
                 "verified: every byte is covered\n{}{trusted}\n",
-                fields(&[
-                    ("log", report.origin.to_string()),
-                    ("leaves", report.leaves.to_string()),
-                    ("root", root.clone()),
-                    ("signatures", report.signatures.join(", ")),
-                    ("keys digest", keys_digest.clone()),
-                ])
+                fields(&told)
             );
             let json = json!({
                 "verified": true,
@@ -206,6 +222,13 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<Reply, CliError> {
                 "root": root,
                 "signatures": report.signatures,
                 "keys_digest": keys_digest,
+                "unread": {
+                    "erased": unread.erased,
+                    "expired": unread.expired,
+                    "not_disclosed": unread.not_disclosed,
+                },
+                "unchecked": unchecked,
+                "filter": report.filter,
             });
             Ok(Reply::new(text, json))
         }

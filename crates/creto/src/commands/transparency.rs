@@ -15,6 +15,7 @@ use crate::commands::handed::write_secret;
 use crate::commands::server::runtime;
 use crate::context::{Context, file_error};
 use crate::error::CliError;
+use crate::opening;
 use crate::output::{Reply, fields, print, printable, printable_lines};
 
 pub(crate) fn watch(context: &Context, args: &WatchArgs) -> Result<Reply, CliError> {
@@ -118,18 +119,33 @@ pub(crate) fn check_proof(args: &CheckProofArgs) -> Result<Reply, CliError> {
     let quorum = args.quorum.unwrap_or(args.witnesses.len());
     let proven = creto_server::check_proof(&proof, &leaf, &args.key, &args.witnesses, quorum)
         .map_err(CliError::server)?;
-    let text = fields(&[
+    let record = match &args.opening {
+        None => None,
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(file_error("read", path))?;
+            // What is no JSON has none of the fields.
+            let given: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            Some(opening::record(&leaf, &given)?)
+        }
+    };
+    let mut text = fields(&[
         ("log", proven.origin.clone()),
         ("leaf", proven.index.to_string()),
         ("of", proven.size.to_string()),
         ("cosigned by", proven.cosigned_by.join(", ")),
     ]);
-    let json = json!({
+    let mut json = json!({
         "log": proven.origin,
         "index": proven.index,
         "size": proven.size,
         "cosigned_by": proven.cosigned_by,
     });
+    if let Some(record) = record {
+        text.push_str(&format!("\n{}\n", printable_lines(&format!("{record:#}"))));
+        if let Value::Object(fields) = &mut json {
+            fields.insert("record".to_owned(), record);
+        }
+    }
     Ok(Reply::new(text, json))
 }
 

@@ -12,6 +12,8 @@ pub struct CryptoSection {
     pub signatures: AlgorithmsSection,
     /// `[crypto.key_wrapping]`: private keys at rest.
     pub key_wrapping: AlgorithmsSection,
+    /// `[crypto.sealing]`: payloads of records at rest.
+    pub sealing: AlgorithmsSection,
     /// `[crypto.kem]`: prekeys, by which others agree on a secret with an agent.
     pub kem: AlgorithmsSection,
     /// `[crypto.digests]`: digests that agents have signed, and those of what they sign.

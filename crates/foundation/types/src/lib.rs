@@ -20,6 +20,7 @@ mod random;
 #[cfg(feature = "schema")]
 mod schema;
 mod store;
+mod subject;
 
 pub use canonical::{CanonicalError, canonical_json};
 pub use clock::{Clock, ManualClock, Reading, SystemClock, unix_millis};
@@ -32,6 +33,7 @@ pub use principal::{PrincipalName, PrincipalNameError};
 pub use quantity::{Quantity, QuantityError};
 pub use random::{Randomness, SeededRandom, SystemRandom};
 pub use store::{StoreError, StoredReply};
+pub use subject::{SubjectId, SubjectKind};
 
 /// The instant type of the whole system: UTC, nanosecond resolution.
 pub type Timestamp = jiff::Timestamp;

@@ -56,19 +56,37 @@ pub async fn journal_keeps_order(journal: &dyn Journal) {
     assert_eq!(journal.size(org(1)).await.unwrap(), 3);
     assert_eq!(journal.size(org(2)).await.unwrap(), 1);
     assert_eq!(journal.organizations().await.unwrap(), [org(1), org(2)]);
-    let leaf = |place: u32, class, n| {
+    let record = |place: u32, class, n| {
         let ts = HybridTimestamp::from_parts(1_700_000_000_000, place).unwrap();
-        leaf_bytes(LeafIndex(place.into()), ts, class, &record(org(1), n)).unwrap()
+        let bytes = leaf_bytes(LeafIndex(place.into()), ts, class, &record(org(1), n)).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()
     };
     let expected = [
-        leaf(0, RecordClass::Trace, 0),
-        leaf(1, RecordClass::Trace, 2),
-        leaf(2, RecordClass::Evidence, 3),
+        record(0, RecordClass::Trace, 0),
+        record(1, RecordClass::Trace, 2),
+        record(2, RecordClass::Evidence, 3),
     ];
-    assert_eq!(journal.read(org(1), 0, 10).await.unwrap(), expected);
-    assert_eq!(journal.read(org(1), 1, 1).await.unwrap(), expected[1..2]);
-    assert!(journal.read(org(1), 3, 10).await.unwrap().is_empty());
-    assert!(journal.read(org(1), u64::MAX, 10).await.unwrap().is_empty());
+    let leaves = journal.read(org(1), 0, 10).await.unwrap();
+    let stored = journal.records(org(1), 0, 10).await.unwrap();
+    let beside: Vec<_> = stored.iter().map(|stored| stored.leaf.clone()).collect();
+    assert_eq!(beside, leaves);
+    let records: Vec<_> = stored
+        .iter()
+        .map(|stored| stored.read().unwrap().whole().unwrap())
+        .collect();
+    assert_eq!(records, expected);
+    assert_eq!(
+        journal.read(org(1), 1, 1).await.unwrap(),
+        leaves.get(1..2).unwrap()
+    );
+    assert_eq!(
+        journal.records(org(1), 1, 1).await.unwrap(),
+        stored.get(1..2).unwrap()
+    );
+    for from in [3, u64::MAX] {
+        assert!(journal.read(org(1), from, 10).await.unwrap().is_empty());
+        assert!(journal.records(org(1), from, 10).await.unwrap().is_empty());
+    }
 }
 
 /// A record that cannot be a leaf takes its batch with it.

@@ -127,6 +127,16 @@ pub enum AuditError {
     /// The service was opened without a search index ([`crate::Audit::index_with`]).
     #[error("this log keeps no search index")]
     NotIndexed,
+    /// The search index has not got to the end of the log for long.
+    #[error("the search index of {org} has {searched} of {size} leaves and is not getting on")]
+    IndexBehind {
+        /// Whose log.
+        org: OrgId,
+        /// The leaves that can be found.
+        searched: u64,
+        /// The leaves there are.
+        size: u64,
+    },
     /// The service has stopped.
     #[error("the audit log has stopped")]
     Stopped,
@@ -145,7 +155,7 @@ impl Classify for AuditError {
             | Self::UnknownSize { .. }
             | Self::NotIndexed
             | Self::AttachmentName { .. } => Class::Permanent,
-            Self::TraceFailing(_) | Self::Stopped => Class::Transient,
+            Self::TraceFailing(_) | Self::IndexBehind { .. } | Self::Stopped => Class::Transient,
         }
     }
 
@@ -163,6 +173,7 @@ impl Classify for AuditError {
             Self::AttachmentName { .. } => "attachment_name_invalid",
             Self::TraceFailing(_) => "trace_unavailable",
             Self::NotIndexed => "log_not_indexed",
+            Self::IndexBehind { .. } => "log_index_behind",
             Self::Stopped => "audit_stopped",
         }
     }
@@ -179,6 +190,30 @@ pub(crate) enum LeafFault {
     OtherIndex(u64),
     #[error("it says that it belongs to {0}")]
     OtherOrg(String),
+    #[error("it is of version {0}, which this program does not know")]
+    OtherVersion(u8),
+    #[error("the payload is not the one that it commits to")]
+    OtherPayload,
+    #[error("its payload is not one of a record: {0}")]
+    NotAPayload(String),
+    #[error("its payload is kept nowhere, and it is not in clear")]
+    NoPayload,
+    #[error("it is in clear, and has a payload beside it")]
+    NeedlessPayload,
+}
+
+/// What is stored for a leaf is not the record that the leaf is of.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct RecordFault(#[from] LeafFault);
+
+impl From<RecordFault> for StoreError {
+    fn from(fault: RecordFault) -> Self {
+        Self::Corrupt {
+            what: "record",
+            source: Box::new(fault),
+        }
+    }
 }
 
 /// Contradictions that the log's own formats find.

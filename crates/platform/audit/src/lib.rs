@@ -10,6 +10,11 @@
 //!   journal in the transaction of the change it describes, and the log is told
 //!   with [`Audit::notify`]. *Trace* ([`Audit::trace`]) is batched and bounded;
 //!   it slows its producer and refuses, and is never dropped silently.
+//! - **Leaves commit, payloads are sealed.** A leaf says when something of a kind was
+//!   recorded, about whose pseudonym, and commits to the rest with a salt. The rest lies
+//!   beside it under the key of that subject ([`Sealer`]). Whoever destroys the key has
+//!   erased it, and every proof holds as before. [`StoredRecord::read`] is the one way
+//!   from a leaf to its record.
 //! - **A checkpoint never contradicts an earlier one.** Everything it covers is
 //!   durable before it, and a log whose journal no longer leads to the root that
 //!   was signed is refused when it is opened. Opening reads the whole journal
@@ -36,6 +41,13 @@
 //! Formats are described in `docs/formats/log.md` and
 //! `docs/formats/evidence-bundle.md`.
 
+/// The kind of the record that a subject was erased; its body names the `subject`.
+pub const SUBJECT_ERASED: &str = "subject.erased";
+
+/// The kind of the record that payloads were destroyed because they were kept long enough:
+/// those of a `class`, up to and with the leaf `through`.
+pub const PAYLOADS_EXPIRED: &str = "payloads.expired";
+
 mod bundle;
 #[cfg(feature = "test-util")]
 pub mod conformance;
@@ -46,9 +58,11 @@ mod log;
 #[cfg(feature = "test-util")]
 pub mod memory;
 mod monitor;
+mod payload;
 mod ports;
 mod proven;
 mod record;
+mod seal;
 mod search;
 mod service;
 mod trace;
@@ -58,16 +72,18 @@ mod witness;
 mod witness_key;
 
 pub use bundle::{
-    AttachmentCheck, BundleReader, DirectoryBundle, Finding, LeafCheck, Trust, VerifyReport,
-    verify_bundle,
+    AttachmentCheck, BundleReader, DirectoryBundle, Finding, LeafCheck, Trust, Unread,
+    VerifyReport, is_kept, is_reason, verify_bundle,
 };
 pub use cosign::{AskedWitness, WitnessAnswer, WitnessClient};
-pub use error::{AuditError, LeafError};
+pub use error::{AuditError, LeafError, RecordFault};
 pub use head::Checkpointed;
 pub use monitor::{Alarm, AlarmKind, LogReader, Monitor, Observation, Seen, WatchError};
+pub use payload::{Commitment, Content, Opening, Record, StoredRecord, UnknownWithheld, Withheld};
 pub use ports::{Journal, LogKeySource, LogKeys, TileStore};
 pub use proven::{Proven, UnprovenError, check_proof};
-pub use record::{LeafForm, RecordClass, leaf_bytes};
+pub use record::{LeafForm, RecordClass, SealedHead, UnknownClass, leaf_bytes, sealed_leaf_bytes};
+pub use seal::{NewSubject, Sealer, SubjectKey};
 pub use search::{
     Found, MAX_VALUE_BYTES, SearchField, SearchIndex, SearchPage, SearchQuery, SearchTerm,
     intersect,

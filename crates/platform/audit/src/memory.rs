@@ -6,17 +6,26 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, StoreError};
+use creto_crypto::sha256;
+use creto_types::{
+    Evidence, HybridTimestamp, LeafIndex, OrgId, PrincipalName, StoreError, SubjectId,
+};
 use parking_lot::Mutex;
 
+use crate::record::{ReadLeaf, read_leaf};
 use crate::{
-    Found, Journal, RecordClass, SearchIndex, SearchTerm, TileStore, intersect, leaf_bytes,
+    Commitment, Content, Found, Journal, LeafError, Opening, RecordClass, SealedHead, SearchIndex,
+    SearchTerm, StoredRecord, TileStore, Withheld, intersect, leaf_bytes, sealed_leaf_bytes,
 };
 
-/// A journal in memory.
+/// A journal in memory. Payloads lie beside their leaves; the key that erasing destroys
+/// is the payload itself.
 #[derive(Debug, Default)]
 pub struct MemoryJournal {
     logs: Mutex<HashMap<OrgId, Vec<Vec<u8>>>>,
+    payloads: Mutex<HashMap<(OrgId, Commitment), Content>>,
+    /// Whether leaves are as they were before payloads were sealed.
+    clear: bool,
     /// The timestamp of each log's last leaf.
     last: Mutex<HashMap<OrgId, HybridTimestamp>>,
     failures: Failures,
@@ -71,6 +80,63 @@ impl MemoryJournal {
         Self::default()
     }
 
+    /// An empty journal whose leaves are as they were before payloads were sealed.
+    #[must_use]
+    pub fn clear() -> Self {
+        Self {
+            clear: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whose records those of this actor are.
+    #[must_use]
+    pub fn subject(org: OrgId, actor: &PrincipalName) -> SubjectId {
+        let digest = sha256(format!("{org} {actor}").as_bytes());
+        let mut bytes = [0; 16];
+        for (byte, of) in bytes.iter_mut().zip(digest) {
+            *byte = of;
+        }
+        SubjectId::of_random(bytes)
+    }
+
+    /// Loses the payloads of the leaves that `of` names, for this reason.
+    pub fn withhold(&self, org: OrgId, why: Withheld, of: impl Fn(u64, &SealedHead) -> bool) {
+        let logs = self.logs.lock();
+        let mut payloads = self.payloads.lock();
+        for (leaf, index) in logs.get(&org).into_iter().flatten().zip(0..) {
+            if let Ok(read) = read_leaf(leaf, org, index)
+                && let Some(head) = read.sealed
+                && of(index, &head)
+            {
+                payloads.insert((org, head.commitment), Content::Withheld(why));
+            }
+        }
+    }
+
+    /// Puts other content beside a leaf, as a broken or hostile machine would.
+    pub fn replace(&self, org: OrgId, commitment: Commitment, content: Content) {
+        self.payloads.lock().insert((org, commitment), content);
+    }
+
+    fn leaf(
+        &self,
+        place: LeafIndex,
+        ts: HybridTimestamp,
+        class: RecordClass,
+        record: &Evidence,
+    ) -> Result<(Vec<u8>, Option<Opening>), LeafError> {
+        if self.clear {
+            return Ok((leaf_bytes(place, ts, class, record)?, None));
+        }
+        let salt = sha256(format!("{} {place}", record.org).as_bytes());
+        let opening = Opening::of(record, salt)?;
+        let subject = Self::subject(record.org, &record.actor);
+        let commitment = opening.commitment();
+        let leaf = sealed_leaf_bytes(place, ts, class, record, subject, commitment)?;
+        Ok((leaf, Some(opening)))
+    }
+
     /// Lets `after` appends succeed, then fails `count` of them, which are not
     /// applied.
     pub fn fail_appends(&self, after: usize, count: usize) {
@@ -96,6 +162,7 @@ impl Journal for MemoryJournal {
         let mut after = last.clone();
         let mut grown: HashMap<OrgId, Vec<Vec<u8>>> = HashMap::new();
         let mut places = Vec::with_capacity(records.len());
+        let mut openings = Vec::new();
         for record in &records {
             let before = logs.get(&record.org).map_or(0, Vec::len);
             let tail = grown.entry(record.org).or_default();
@@ -103,18 +170,52 @@ impl Journal for MemoryJournal {
             let ts = HybridTimestamp::behind(after.get(&record.org).copied(), record.at)
                 .unwrap_or(HybridTimestamp::MAX);
             after.insert(record.org, ts);
-            let bytes = leaf_bytes(place, ts, class, record).map_err(|e| StoreError::Corrupt {
-                what: "evidence",
-                source: Box::new(e),
-            })?;
+            let (bytes, opening) =
+                self.leaf(place, ts, class, record)
+                    .map_err(|e| StoreError::Corrupt {
+                        what: "evidence",
+                        source: Box::new(e),
+                    })?;
             tail.push(bytes);
+            openings.extend(opening.map(|opening| (record.org, opening)));
             places.push(place);
         }
         for (org, tail) in grown {
             logs.entry(org).or_default().extend(tail);
         }
         *last = after;
+        let mut payloads = self.payloads.lock();
+        for (org, opening) in openings {
+            payloads.insert((org, opening.commitment()), Content::Opened(opening));
+        }
         Ok(places)
+    }
+
+    async fn records(
+        &self,
+        org: OrgId,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        let leaves = self.read(org, from, max).await?;
+        let payloads = self.payloads.lock();
+        let content = |leaf: &[u8], index| match read_leaf(leaf, org, index) {
+            Ok(ReadLeaf {
+                sealed: Some(head), ..
+            }) => payloads
+                .get(&(org, head.commitment))
+                .cloned()
+                .unwrap_or(Content::Withheld(Withheld::Expired)),
+            _ => Content::Clear,
+        };
+        Ok(leaves
+            .into_iter()
+            .zip(from..)
+            .map(|(leaf, index)| StoredRecord {
+                content: content(&leaf, index),
+                leaf,
+            })
+            .collect())
     }
 
     async fn read(&self, org: OrgId, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {

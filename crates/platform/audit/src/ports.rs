@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use creto_crypto::Signer;
 use creto_types::{Evidence, LeafIndex, OrgId, StoreError};
 
-use crate::{AuditError, RecordClass};
+use crate::{AuditError, RecordClass, StoredRecord};
 
 /// The records of every organization, in the order in which they became
 /// durable. It is the truth; tiles and checkpoints are made from it and can be
@@ -23,9 +23,17 @@ pub trait Journal: Send + Sync {
         records: Vec<Evidence>,
     ) -> Result<Vec<LeafIndex>, StoreError>;
 
-    /// Up to `max` leaves from the place `from` on, in order. Each is what
-    /// [`crate::leaf_bytes`] gave when it was appended.
+    /// Up to `max` leaves from the place `from` on, in order: what the tree is over.
     async fn read(&self, org: OrgId, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// The same leaves, each with what is kept beside it. A payload is given only when it
+    /// opens; why one is not there is told.
+    async fn records(
+        &self,
+        org: OrgId,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError>;
 
     /// The number of leaves.
     async fn size(&self, org: OrgId) -> Result<u64, StoreError>;

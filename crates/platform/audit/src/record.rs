@@ -1,15 +1,17 @@
 //! One record of the log as the bytes of its leaf.
 
 use std::io::Write as _;
+use std::str::FromStr;
 
 use creto_tlog::MAX_ENTRY_LEN;
 use creto_types::{
-    ActionId, Evidence, HybridTimestamp, LeafIndex, OrgId, PrincipalName, Timestamp, canonical_json,
+    ActionId, Evidence, HybridTimestamp, LeafIndex, OrgId, PrincipalName, SubjectId, Timestamp,
+    canonical_json,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::LeafError;
 use crate::error::LeafFault;
+use crate::{Commitment, LeafError, RecordFault};
 
 /// How a record becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,8 +36,24 @@ impl RecordClass {
     }
 }
 
+/// A text is not the name of a class.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown class of records")]
+pub struct UnknownClass;
+
+impl FromStr for RecordClass {
+    type Err = UnknownClass;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Evidence, Self::Trace]
+            .into_iter()
+            .find(|class| class.as_str() == text)
+            .ok_or(UnknownClass)
+    }
+}
+
 #[derive(Serialize)]
-struct Leaf<'a> {
+struct Clear<'a> {
     index: LeafIndex,
     ts: HybridTimestamp,
     class: RecordClass,
@@ -43,20 +61,24 @@ struct Leaf<'a> {
     record: &'a Evidence,
 }
 
-/// The leaf: the RFC 8785 form of the record together with its place, the timestamp that
-/// puts it behind everything before ([`HybridTimestamp::behind`]), and its class.
+/// A record in clear: its RFC 8785 form together with its place, the timestamp that puts
+/// it behind everything before ([`HybridTimestamp::behind`]), and its class. So records
+/// are read; leaves were this before payloads were sealed.
 pub fn leaf_bytes(
     index: LeafIndex,
     ts: HybridTimestamp,
     class: RecordClass,
     record: &Evidence,
 ) -> Result<Vec<u8>, LeafError> {
-    let bytes = canonical_json(&Leaf {
+    bounded(canonical_json(&Clear {
         index,
         ts,
         class,
         record,
-    })?;
+    })?)
+}
+
+fn bounded(bytes: Vec<u8>) -> Result<Vec<u8>, LeafError> {
     if bytes.len() > MAX_ENTRY_LEN {
         return Err(LeafError::TooLong {
             len: bytes.len(),
@@ -64,6 +86,44 @@ pub fn leaf_bytes(
         });
     }
     Ok(bytes)
+}
+
+/// The version of a leaf that commits to its payload. Clear ones have none.
+const SEALED: u8 = 2;
+
+#[derive(Serialize)]
+struct Committing<'a> {
+    v: u8,
+    index: LeafIndex,
+    ts: HybridTimestamp,
+    class: RecordClass,
+    org: OrgId,
+    kind: &'a str,
+    at: Timestamp,
+    subject: SubjectId,
+    commitment: Commitment,
+}
+
+/// The leaf that commits to the record's payload.
+pub fn sealed_leaf_bytes(
+    index: LeafIndex,
+    ts: HybridTimestamp,
+    class: RecordClass,
+    record: &Evidence,
+    subject: SubjectId,
+    commitment: Commitment,
+) -> Result<Vec<u8>, LeafError> {
+    bounded(canonical_json(&Committing {
+        v: SEALED,
+        index,
+        ts,
+        class,
+        org: record.org,
+        kind: &record.kind,
+        at: record.at,
+        subject,
+        commitment,
+    })?)
 }
 
 /// A leaf whose place and timestamp are not known yet: everything else is written.
@@ -80,13 +140,10 @@ pub struct LeafForm {
 
 /// The fields before `index` in the order of RFC 8785, section 3.2.3.
 #[derive(Serialize)]
-struct Head<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    action_id: Option<ActionId>,
-    actor: &'a PrincipalName,
+struct Head {
     at: Timestamp,
-    body: &'a serde_json::Value,
     class: RecordClass,
+    commitment: Commitment,
 }
 
 /// The fields between `index` and `ts`.
@@ -94,17 +151,21 @@ struct Head<'a> {
 struct Tail<'a> {
     kind: &'a str,
     org: OrgId,
+    subject: SubjectId,
 }
 
 impl LeafForm {
-    /// Writes what the record alone says.
-    pub fn new(class: RecordClass, record: &Evidence) -> Result<Self, LeafError> {
+    /// Writes what is known before.
+    pub fn new(
+        class: RecordClass,
+        record: &Evidence,
+        subject: SubjectId,
+        commitment: Commitment,
+    ) -> Result<Self, LeafError> {
         let mut head = canonical_json(&Head {
-            action_id: record.action_id,
-            actor: &record.actor,
             at: record.at,
-            body: &record.body,
             class,
+            commitment,
         })?;
         // The closing brace.
         head.pop();
@@ -112,6 +173,7 @@ impl LeafForm {
         let fields = canonical_json(&Tail {
             kind: &record.kind,
             org: record.org,
+            subject,
         })?;
         let mut tail = Vec::with_capacity(fields.len() + 8);
         tail.push(b',');
@@ -124,31 +186,25 @@ impl LeafForm {
     /// About how long the leaf will be, in bytes.
     #[must_use]
     pub fn size_hint(&self) -> usize {
-        self.head.len() + self.tail.len() + 32
+        self.head.len() + self.tail.len() + 40
     }
 
-    /// The leaf at this place, which is below 2^53: the bytes of [`leaf_bytes`].
+    /// The leaf at this place, which is below 2^53: the bytes of [`sealed_leaf_bytes`].
     pub fn at(&self, index: LeafIndex, ts: HybridTimestamp) -> Result<Vec<u8>, LeafError> {
         let mut bytes = Vec::with_capacity(self.size_hint());
         bytes.extend_from_slice(&self.head);
         // Writing to memory does not fail.
         let _ = write!(bytes, "{index}");
         bytes.extend_from_slice(&self.tail);
-        let _ = write!(bytes, "{ts}\"}}");
-        if bytes.len() > MAX_ENTRY_LEN {
-            return Err(LeafError::TooLong {
-                len: bytes.len(),
-                limit: MAX_ENTRY_LEN,
-            });
-        }
-        Ok(bytes)
+        let _ = write!(bytes, "{ts}\",\"v\":{SEALED}}}");
+        bounded(bytes)
     }
 }
 
-/// A leaf as it is read back: exactly the fields that [`leaf_bytes`] writes.
+/// A clear leaf as it is read back: exactly the fields that [`leaf_bytes`] writes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StoredLeaf {
+struct StoredClear {
     index: u64,
     // Absent in leaves that are older than this field.
     #[serde(default, rename = "ts", deserialize_with = "present")]
@@ -168,27 +224,119 @@ struct StoredLeaf {
     _body: serde::de::IgnoredAny,
 }
 
-/// Reads a leaf that stands at `index` of this organization's log.
-pub(crate) fn read_leaf(
-    bytes: &[u8],
-    org: OrgId,
+/// A leaf that commits, as it is read back: exactly the fields that
+/// [`sealed_leaf_bytes`] writes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredSealed {
+    v: u8,
     index: u64,
-) -> Result<serde_json::Value, LeafFault> {
+    #[serde(rename = "ts")]
+    _ts: HybridTimestamp,
+    class: RecordClass,
+    org: OrgId,
+    kind: String,
+    #[serde(rename = "at")]
+    _at: Timestamp,
+    subject: SubjectId,
+    commitment: Commitment,
+}
+
+/// What a leaf says of a payload that is not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedHead {
+    /// Whose log.
+    pub org: OrgId,
+    /// Durable before its effect, or batched.
+    pub class: RecordClass,
+    /// What happened.
+    pub kind: String,
+    /// Whose record.
+    pub subject: SubjectId,
+    /// To what it commits.
+    pub commitment: Commitment,
+}
+
+/// The fields of any leaf that say whether and to what it commits.
+#[derive(Deserialize)]
+struct Loose {
+    #[serde(default)]
+    v: Option<u8>,
+    class: RecordClass,
+    org: OrgId,
+    kind: String,
+    #[serde(default)]
+    subject: Option<SubjectId>,
+    #[serde(default)]
+    commitment: Option<Commitment>,
+}
+
+impl SealedHead {
+    /// What a leaf of a journal says of its payload; none when it is in clear. Looks at no
+    /// more than that: [`crate::StoredRecord::read`] checks the leaf.
+    pub fn of(leaf: &[u8]) -> Result<Option<Self>, RecordFault> {
+        let leaf: Loose = serde_json::from_slice(leaf)
+            .map_err(|error| LeafFault::NotARecord(error.to_string()))?;
+        Ok(match (leaf.v, leaf.subject, leaf.commitment) {
+            (Some(_), Some(subject), Some(commitment)) => Some(Self {
+                org: leaf.org,
+                class: leaf.class,
+                kind: leaf.kind,
+                subject,
+                commitment,
+            }),
+            _ => None,
+        })
+    }
+}
+
+/// A leaf that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ReadLeaf {
+    /// Its fields.
+    pub(crate) value: serde_json::Value,
+    /// Where it commits to a payload; none when it is in clear.
+    pub(crate) sealed: Option<SealedHead>,
+}
+
+/// Reads a leaf that stands at `index` of this organization's log.
+pub(crate) fn read_leaf(bytes: &[u8], org: OrgId, index: u64) -> Result<ReadLeaf, LeafFault> {
+    let leaf = read_any(bytes)?;
+    if leaf.1 != index {
+        return Err(LeafFault::OtherIndex(leaf.1));
+    }
+    if leaf.2 != org {
+        return Err(LeafFault::OtherOrg(leaf.2.to_string()));
+    }
+    Ok(leaf.0)
+}
+
+/// Reads a leaf, and says where it claims to stand.
+pub(crate) fn read_any(bytes: &[u8]) -> Result<(ReadLeaf, u64, OrgId), LeafFault> {
     let value: serde_json::Value =
         serde_json::from_slice(bytes).map_err(|e| LeafFault::NotARecord(e.to_string()))?;
     // A repeated key, a space or another spelling of a number ends here.
     if canonical_json(&value).ok().as_deref() != Some(bytes) {
         return Err(LeafFault::NotCanonical);
     }
-    let leaf: StoredLeaf =
-        serde_json::from_slice(bytes).map_err(|e| LeafFault::NotARecord(e.to_string()))?;
-    if leaf.index != index {
-        return Err(LeafFault::OtherIndex(leaf.index));
+    let unreadable = |e: serde_json::Error| LeafFault::NotARecord(e.to_string());
+    if value.get("v").is_none() {
+        let leaf: StoredClear = serde_json::from_slice(bytes).map_err(unreadable)?;
+        let sealed = None;
+        return Ok((ReadLeaf { value, sealed }, leaf.index, leaf.org));
     }
-    if leaf.org != org {
-        return Err(LeafFault::OtherOrg(leaf.org.to_string()));
+    let leaf: StoredSealed = serde_json::from_slice(bytes).map_err(unreadable)?;
+    if leaf.v != SEALED {
+        return Err(LeafFault::OtherVersion(leaf.v));
     }
-    Ok(value)
+    let sealed = Some(SealedHead {
+        org: leaf.org,
+        class: leaf.class,
+        kind: leaf.kind,
+        subject: leaf.subject,
+        commitment: leaf.commitment,
+    });
+    Ok((ReadLeaf { value, sealed }, leaf.index, leaf.org))
 }
 
 /// What is there is a timestamp; `null` is none.
@@ -252,9 +400,8 @@ mod tests {
             action in proptest::option::of(any::<u128>()),
             index in 0_u64..1 << 53,
             ts in any::<u64>(),
-            key in ".{0,10}",
-            text in ".{0,40}",
-            number in any::<i32>(),
+            subject in any::<[u8; 16]>(),
+            commitment in any::<[u8; 32]>(),
         ) {
             let record = Evidence {
                 org: "org_0192f0c4a5e77b3c8d1e2f3a4b5c6d7f".parse().unwrap(),
@@ -266,13 +413,19 @@ mod tests {
                     let n = (n & !(0xf << 76) & !(0x3 << 62)) | 0x7 << 76 | 0x2 << 62;
                     format!("act_{n:032x}").parse().unwrap()
                 }),
-                body: serde_json::json!({ key: text, "a": [number, null, "\"index\":0"] }),
+                body: serde_json::json!({ "a": "not in the leaf" }),
             };
             let ts = HybridTimestamp::from_u64(ts);
+            let subject = SubjectId::of_random(subject);
+            let commitment = Commitment::from_bytes(commitment);
             for class in [RecordClass::Evidence, RecordClass::Trace] {
-                let form = LeafForm::new(class, &record).unwrap();
-                let leaf = leaf_bytes(LeafIndex(index), ts, class, &record).unwrap();
-                prop_assert_eq!(form.at(LeafIndex(index), ts).unwrap(), leaf);
+                let form = LeafForm::new(class, &record, subject, commitment).unwrap();
+                let place = LeafIndex(index);
+                let leaf =
+                    sealed_leaf_bytes(place, ts, class, &record, subject, commitment).unwrap();
+                prop_assert_eq!(&form.at(place, ts).unwrap(), &leaf);
+                let read = read_leaf(&leaf, record.org, index).unwrap().sealed.unwrap();
+                prop_assert_eq!((read.subject, read.commitment), (subject, commitment));
             }
         }
     }

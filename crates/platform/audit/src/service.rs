@@ -20,8 +20,8 @@ use crate::log::{Log, Stores};
 use crate::search::Follower;
 use crate::trace::Tracer;
 use crate::{
-    AuditError, Checkpointed, Journal, LogKeySource, SearchIndex, SearchPage, SearchQuery,
-    TileStore, bundle, search,
+    AuditError, Checkpointed, Content, Journal, LogKeySource, Record, SearchIndex, SearchPage,
+    SearchQuery, StoredRecord, TileStore, bundle, search,
 };
 
 /// How long a committed leaf waits for others to share its checkpoint, at most; less
@@ -29,6 +29,9 @@ use crate::{
 /// syncs, and ten of them a second are no burden. Nobody who needs a proof waits this
 /// long: asking for one publishes.
 const TOGETHER: Duration = Duration::from_millis(100);
+
+/// How often a bundle is begun anew when payloads were destroyed while it was made.
+const EXPORTED_ANEW: usize = 3;
 
 /// How the log is run.
 #[derive(Clone, Debug)]
@@ -43,12 +46,16 @@ pub struct AuditConfig {
 }
 
 /// That a leaf is in the log, for someone offline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LeafProof {
     /// Its place.
     pub index: LeafIndex,
     /// The leaf.
     pub bytes: Vec<u8>,
+    /// What it commits to.
+    pub content: Content,
+    /// The record of both.
+    pub record: Record,
     /// C2SP tlog-proof.
     pub proof: String,
     /// The checkpoint that the proof leads to, as in the proof.
@@ -311,14 +318,17 @@ impl Audit {
             size,
         })?;
         let hashes = self.shared.resolve(org, &plan, size).await?;
-        let bytes = self
-            .shared
-            .stores
-            .journal
-            .read(org, leaf.0, 1)
-            .await?
-            .pop()
+        let stored = self.shared.stores.journal.records(org, leaf.0, 1).await?;
+        let stored = stored.into_iter().next();
+        let stored = stored
             .ok_or_else(|| corrupt(org, format!("leaf {leaf}"), "the journal does not have it"))?;
+        let record = stored
+            .read()
+            .map_err(|fault| corrupt(org, format!("leaf {leaf}"), fault))?;
+        let StoredRecord {
+            leaf: bytes,
+            content,
+        } = stored;
         // A proof that does not hold is never handed out.
         let root = Hash::from_bytes(head.root);
         verify_inclusion(HASHER, &HASHER.leaf(&bytes), leaf.0, size, &hashes, &root)
@@ -332,6 +342,8 @@ impl Audit {
         Ok(LeafProof {
             index: leaf,
             bytes,
+            content,
+            record,
             proof: proof.to_string(),
             checkpoint: head.note,
         })
@@ -355,18 +367,60 @@ impl Audit {
         org: OrgId,
         attachments: Vec<(String, Vec<u8>)>,
     ) -> Result<BTreeMap<String, Vec<u8>>, AuditError> {
+        self.export_some(org, attachments, None).await
+    }
+
+    /// As [`Audit::export`], with the payloads of those records alone that say what is
+    /// asked for; the pages of the query are not looked at. Every leaf is there, so that
+    /// the bundle proves as much as a whole one. `refers` gives the name of the attachment
+    /// that a record refers to: others stay out.
+    pub async fn export_matching(
+        &self,
+        org: OrgId,
+        attachments: Vec<(String, Vec<u8>)>,
+        query: &SearchQuery,
+        refers: &(dyn Fn(&serde_json::Value) -> Option<String> + Send + Sync),
+    ) -> Result<BTreeMap<String, Vec<u8>>, AuditError> {
+        self.export_some(org, attachments, Some((query, refers)))
+            .await
+    }
+
+    async fn export_some(
+        &self,
+        org: OrgId,
+        attachments: Vec<(String, Vec<u8>)>,
+        narrowed: Option<(&SearchQuery, bundle::Refers<'_>)>,
+    ) -> Result<BTreeMap<String, Vec<u8>>, AuditError> {
         self.tracer.flush().await?;
-        let head = self.shared.advance(org).await?;
         let (keys, names) = self.shared.keys_of(org)?;
-        let source = bundle::Source {
-            org,
-            journal: &*self.shared.stores.journal,
-            keys: &keys,
-            names: &names,
-            head,
-            at: self.shared.clock.now(),
-        };
-        bundle::export(source, attachments).await
+        for _ in 0..EXPORTED_ANEW {
+            let head = self.shared.advance(org).await?;
+            let only = match narrowed {
+                None => None,
+                Some((query, refers)) => {
+                    let follower = self.shared.follower.get().ok_or(AuditError::NotIndexed)?;
+                    Some(bundle::Only {
+                        leaves: search::all(follower, org, query, head.size).await?,
+                        filter: query.named(),
+                        refers,
+                    })
+                }
+            };
+            let source = bundle::Source {
+                org,
+                journal: &*self.shared.stores.journal,
+                keys: &keys,
+                names: &names,
+                head,
+                at: self.shared.clock.now(),
+                only,
+            };
+            if let Some(files) = bundle::export(source, attachments.clone()).await? {
+                return Ok(files);
+            }
+        }
+        let detail = "a payload is missing, and nothing in the log says why";
+        Err(corrupt(org, "payloads", detail))
     }
 
     /// Makes pending trace records durable and brings every log up to date; to

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, StoreError};
+use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, StoreError, SubjectId};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::{AuditError, Journal, RecordClass, leaf_bytes};
+use crate::{AuditError, Commitment, Journal, Opening, RecordClass, sealed_leaf_bytes};
 
 /// Batches that wait behind the one being written.
 const QUEUED_BATCHES: usize = 4;
@@ -55,9 +55,14 @@ impl Tracer {
 
     /// Hands the record over; waits while the queue is full.
     pub(crate) async fn trace(&self, record: Evidence) -> Result<(), AuditError> {
-        // The longest index and timestamp: a record that is accepted fits wherever it lands.
+        // A record that is accepted fits, whoever's it is and wherever it lands.
+        Opening::of(&record, [0; 32])?;
         let (leaf, ts) = (LeafIndex(u64::MAX), HybridTimestamp::MAX);
-        leaf_bytes(leaf, ts, RecordClass::Trace, &record)?;
+        let (subject, commitment) = (
+            SubjectId::of_random([0; 16]),
+            Commitment::from_bytes([0; 32]),
+        );
+        sealed_leaf_bytes(leaf, ts, RecordClass::Trace, &record, subject, commitment)?;
         self.healthy()?;
         let room = self
             .records

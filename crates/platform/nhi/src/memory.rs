@@ -137,6 +137,8 @@ impl Rows {
                 let row = self.principals.get_mut(&(org, name.clone()))?;
                 Some(&mut row.key.wrapped)
             }
+            // Payloads lie in no store in memory.
+            KeyHolder::Subject(_) => None,
             KeyHolder::Secret(name, version) => {
                 let row = self.secrets.get_mut(&(org, name.clone(), *version))?;
                 Some(&mut row.sealed)

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use creto_crypto::{VerifyingKey, WrappedKey, WrappingKey};
-use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, SubjectId, Timestamp};
 
 use crate::{
     EpochId, KeyPurpose, KeyVersion, LinkId, Organization, PrekeyStore, Principal, Role,
@@ -56,6 +56,8 @@ pub enum KeyHolder {
     Principal(PrincipalName),
     /// Not a key: the value of this version of a secret.
     Secret(SecretName, u32),
+    /// The subject of records of the log, whose payloads are sealed under its key.
+    Subject(SubjectId),
 }
 
 /// The same private key in another wrapping.
@@ -335,6 +337,12 @@ pub trait NhiStore: Send + Sync + 'static {
         rotation: StoredRotation,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
+
+    /// The keys that payloads of the log are sealed under; they are stored with the log,
+    /// and wrapped like the others. None where payloads lie elsewhere.
+    async fn subject_keys(&self, _org: OrgId) -> Result<Vec<(SubjectId, WrappedKey)>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// Puts keys in another wrapping, all or none. `Conflict` when one is not stored
     /// as told. Changes no authority, so that it needs no evidence.

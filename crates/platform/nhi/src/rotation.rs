@@ -296,6 +296,9 @@ impl Inner {
                 let holder = KeyHolder::Secret(stored.name, stored.version);
                 old.push((holder, wrapping, stored.sealed));
             }
+            for (id, wrapped) in self.store.subject_keys(org).await? {
+                old.push((KeyHolder::Subject(id), id.key_purpose(org), wrapped));
+            }
             old.retain(|(.., wrapped)| self.keys.ring.is_old(org, wrapped));
             old
         };

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use creto_audit::Withheld;
 use creto_governor::{ActionAnswer, ActionRequest, SettlementAnswer};
 use creto_types::{ActionId, LeafIndex};
 use schemars::JsonSchema;
@@ -26,8 +27,12 @@ pub(crate) struct SettleRequest {
 pub(crate) struct ActionRecord {
     /// Where it lies in the log.
     leaf: LeafIndex,
-    /// The leaf, as `docs/formats/log.md` describes it.
+    /// The record, as `docs/formats/log.md` describes it.
     record: Value,
+    /// Why the record has the fields of its leaf alone: `erased` or `expired`. Absent
+    /// when it is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withheld: Option<&'static str>,
 }
 
 pub(crate) async fn submit(
@@ -47,7 +52,14 @@ pub(crate) async fn records(
     let records = app.governor.action_records(&caller, id).await?;
     let items = records
         .into_iter()
-        .map(|(leaf, record)| ActionRecord { leaf, record })
+        .map(|(leaf, record)| {
+            let (record, withheld) = record.into_parts();
+            ActionRecord {
+                leaf,
+                record,
+                withheld: withheld.map(Withheld::as_str),
+            }
+        })
         .collect();
     Ok(Json(List { items, next: None }))
 }

@@ -4,11 +4,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use creto_governor::{
-    CredentialRequest, DelegateRequest, DelegationAnswer, ExpulsionAnswer, ExpulsionRequest,
-    HumanAnswer, HumanRequest, KeyRevocationAnswer, KeyRevocationRequest, PrincipalAnswer,
-    PrincipalKeyAnswer, PrincipalKeyRequest, PrincipalRequest, RetirementAnswer, RetirementRequest,
-    RevocationAnswer, RoleAnswer, RoleRequest, RotationAnswer, RotationRequest, SelfAnswer,
-    SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest,
+    CredentialRequest, DelegateRequest, DelegationAnswer, ErasureAnswer, ErasureRequest,
+    ExpulsionAnswer, ExpulsionRequest, HumanAnswer, HumanRequest, KeyRevocationAnswer,
+    KeyRevocationRequest, PrincipalAnswer, PrincipalKeyAnswer, PrincipalKeyRequest,
+    PrincipalRequest, RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer,
+    RoleRequest, RotationAnswer, RotationRequest, SelfAnswer, SuspensionAnswer, SuspensionRequest,
+    TokenAnswer, TokenRequest,
 };
 use creto_ingress::CredentialError;
 use creto_types::PrincipalName;
@@ -104,6 +105,17 @@ pub(crate) async fn resume(
     Document(request): Document<SuspensionRequest>,
 ) -> Reply<SuspensionAnswer> {
     let answer = app.governor.resume_principal(&caller, &name, request, key);
+    Ok(Json(answer.await?))
+}
+
+pub(crate) async fn erase_subject(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name<PrincipalName>,
+    Key(key): Key,
+    Document(request): Document<ErasureRequest>,
+) -> Reply<ErasureAnswer> {
+    let answer = app.governor.erase_subject(&caller, &name, request, key);
     Ok(Json(answer.await?))
 }
 

@@ -8,8 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use creto_audit::{SearchField, SearchQuery, SearchTerm};
-use creto_governor::GovernError;
+use creto_audit::{Content, SearchField, SearchQuery, SearchTerm, Withheld};
 use creto_types::{LeafIndex, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,14 +24,31 @@ use crate::handlers::Reply;
 pub(crate) struct LeafAnswer {
     /// Its place.
     index: LeafIndex,
-    /// The leaf; its RFC 8785 form is what was hashed.
+    /// The record: what the leaf says, and what it commits to.
     record: Value,
-    /// The leaf's bytes, in base64.
+    /// Why the record has the fields of its leaf alone: `erased` or `expired`. Absent
+    /// when it is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withheld: Option<&'static str>,
+    /// The leaf's bytes, in base64: what was hashed.
     leaf: String,
+    /// What the leaf commits to. Absent when it is withheld, or when the leaf is older
+    /// than commitments and says all itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opening: Option<OpeningAnswer>,
     /// C2SP tlog-proof.
     proof: String,
     /// The signed checkpoint that the proof leads to.
     checkpoint: String,
+}
+
+/// What a leaf commits to: with it anybody can check that the record is the leaf's.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct OpeningAnswer {
+    /// The salt, in base64.
+    salt: String,
+    /// The payload's bytes, in base64.
+    payload: String,
 }
 
 /// The keys that sign the log's checkpoints, as note tools read them.
@@ -101,13 +117,42 @@ pub(crate) struct RecordsQuery {
     limit: Option<usize>,
 }
 
+/// Of which records an export is to have the payloads: those that say all of what is
+/// given. Of all when nothing is.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExportQuery {
+    /// Who did it, or the agent that the record is about.
+    agent: Option<String>,
+    /// Somebody in the chain of delegations behind it, or the id of one of them.
+    member: Option<String>,
+    /// The name of an action.
+    action: Option<String>,
+    /// The id of a resource; one with a type also as `TYPE::ID`.
+    resource: Option<String>,
+    /// What was decided, for example `allow` or `deny`.
+    outcome: Option<String>,
+    /// The kind of the record, for example `action.decided`.
+    kind: Option<String>,
+    /// Only what has its place in the log since then.
+    #[schemars(with = "Option<String>")]
+    since: Option<Timestamp>,
+    /// Only what had its place in the log before then.
+    #[schemars(with = "Option<String>")]
+    until: Option<Timestamp>,
+}
+
 /// A record and its place.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct FoundRecord {
     /// Its place, for `/v1/audit/leaves/{index}`.
     leaf: LeafIndex,
-    /// The leaf, read.
+    /// The record.
     record: Value,
+    /// Why the record has the fields of its leaf alone: `erased` or `expired`. Absent
+    /// when it is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withheld: Option<&'static str>,
 }
 
 /// Records that were found.
@@ -145,11 +190,20 @@ pub(crate) async fn leaf(
     Name(index): Name<u64>,
 ) -> Reply<LeafAnswer> {
     let proof = app.governor.leaf(&caller, LeafIndex(index)).await?;
-    let record = serde_json::from_slice(&proof.bytes).map_err(GovernError::Encoding)?;
+    let (record, withheld) = proof.record.into_parts();
+    let opening = match &proof.content {
+        Content::Opened(opening) => Some(OpeningAnswer {
+            salt: STANDARD.encode(opening.salt()),
+            payload: STANDARD.encode(opening.payload()),
+        }),
+        Content::Clear | Content::Withheld(_) => None,
+    };
     Ok(Json(LeafAnswer {
         index: proof.index,
         record,
+        withheld: withheld.map(Withheld::as_str),
         leaf: STANDARD.encode(&proof.bytes),
+        opening,
         proof: proof.proof,
         checkpoint: String::from_utf8_lossy(&proof.checkpoint).into_owned(),
     }))
@@ -202,20 +256,15 @@ pub(crate) async fn records(
 ) -> Reply<RecordsAnswer> {
     let limit = limit(query.limit, 100)?;
     let before = parse_after(query.after.as_deref())?.map(LeafIndex);
-    let terms = [
-        (SearchField::Agent, query.agent),
-        (SearchField::Member, query.member),
-        (SearchField::Action, query.action),
-        (SearchField::Resource, query.resource),
-        (SearchField::Outcome, query.outcome),
-        (SearchField::Kind, query.kind),
-    ];
-    let terms = terms
-        .into_iter()
-        .filter_map(|(field, value)| Some(SearchTerm::new(field, value?)))
-        .collect();
     let query = SearchQuery {
-        terms,
+        terms: terms([
+            (SearchField::Agent, query.agent),
+            (SearchField::Member, query.member),
+            (SearchField::Action, query.action),
+            (SearchField::Resource, query.resource),
+            (SearchField::Outcome, query.outcome),
+            (SearchField::Kind, query.kind),
+        ]),
         since: query.since,
         until: query.until,
         before,
@@ -223,9 +272,13 @@ pub(crate) async fn records(
     };
     let page = app.governor.search_log(&caller, query).await?;
     let mut items = Vec::with_capacity(page.records.len());
-    for (leaf, bytes) in page.records {
-        let record = serde_json::from_slice(&bytes).map_err(GovernError::Encoding)?;
-        items.push(FoundRecord { leaf, record });
+    for (leaf, record) in page.records {
+        let (record, withheld) = record.into_parts();
+        items.push(FoundRecord {
+            leaf,
+            record,
+            withheld: withheld.map(Withheld::as_str),
+        });
     }
     Ok(Json(RecordsAnswer {
         items,
@@ -235,11 +288,37 @@ pub(crate) async fn records(
     }))
 }
 
+/// What is asked for, out of what may be.
+fn terms<const N: usize>(given: [(SearchField, Option<String>); N]) -> Vec<SearchTerm> {
+    let given = given.into_iter();
+    given
+        .filter_map(|(field, value)| Some(SearchTerm::new(field, value?)))
+        .collect()
+}
+
 pub(crate) async fn export(
     State(app): State<Shared>,
     Authenticated(caller): Authenticated,
+    Params(query): Params<ExportQuery>,
 ) -> Reply<ExportAnswer> {
-    let files = app.governor.export(&caller).await?;
+    let query = SearchQuery {
+        terms: terms([
+            (SearchField::Agent, query.agent),
+            (SearchField::Member, query.member),
+            (SearchField::Action, query.action),
+            (SearchField::Resource, query.resource),
+            (SearchField::Outcome, query.outcome),
+            (SearchField::Kind, query.kind),
+        ]),
+        since: query.since,
+        until: query.until,
+        ..SearchQuery::default()
+    };
+    let narrowed = !query.terms.is_empty() || query.since.is_some() || query.until.is_some();
+    let files = app
+        .governor
+        .export(&caller, narrowed.then_some(&query))
+        .await?;
     let encoded = files
         .into_iter()
         .map(|(path, bytes)| (path, STANDARD.encode(bytes)))

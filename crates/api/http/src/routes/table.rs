@@ -3,13 +3,13 @@
 use axum::routing::on;
 use creto_governor::{
     ActionAnswer, ActionRequest, CredentialRequest, DelegateRequest, DelegationAnswer,
-    DryRunAnswer, DryRunRequest, ExplainAnswer, ExplainRequest, ExpulsionAnswer, ExpulsionRequest,
-    FilesRequest, FollowAnswer, FollowRequest, HumanAnswer, HumanRequest, InvoiceAnswer,
-    InvoiceRequest, KeyRevocationAnswer, KeyRevocationRequest, LeaseAnswer, LeaseRequest,
-    LimitAnswer, LimitRequest, OversightAnswer, PoliciesInForceAnswer, PolicyBundleAnswer,
-    PolicyVersionAnswer, PrincipalAnswer, PrincipalKeyAnswer, PrincipalKeyRequest,
-    PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer,
-    RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest,
+    DryRunAnswer, DryRunRequest, ErasureAnswer, ErasureRequest, ExplainAnswer, ExplainRequest,
+    ExpulsionAnswer, ExpulsionRequest, FilesRequest, FollowAnswer, FollowRequest, HumanAnswer,
+    HumanRequest, InvoiceAnswer, InvoiceRequest, KeyRevocationAnswer, KeyRevocationRequest,
+    LeaseAnswer, LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer, PoliciesInForceAnswer,
+    PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer, PrincipalKeyAnswer,
+    PrincipalKeyRequest, PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest,
+    RemovalAnswer, RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest,
     RollbackPoliciesRequest, RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest,
     SecretAnswer, SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer,
     ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer,
@@ -155,7 +155,7 @@ fn secret_routes() -> [Route; 6] {
     ]
 }
 
-fn authority_routes() -> [Route; 19] {
+fn authority_routes() -> [Route; 20] {
     [
         Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
             on(f, authority::whoami)
@@ -241,6 +241,14 @@ fn authority_routes() -> [Route; 19] {
         .takes::<CredentialRequest>()
         .gives::<HumanAnswer>()
         .created(),
+        Route::post(
+            "/v1/subjects/{name}/erase",
+            "erase_subject",
+            "Erase the records of a person who is suspended or revoked, for ever; every proof stays valid",
+            |f| on(f, authority::erase_subject),
+        )
+        .takes::<ErasureRequest>()
+        .gives::<ErasureAnswer>(),
         Route::post(
             "/v1/keys/rotate",
             "rotate_keys",
@@ -597,9 +605,10 @@ fn log_routes() -> [Route; 7] {
         Route::get(
             "/v1/audit/export",
             "export_evidence",
-            "The evidence bundle that `creto verify` checks offline",
+            "The evidence bundle that `creto verify` checks offline; of some payloads only, if asked",
             |f| on(f, log::export),
         )
+        .query::<log::ExportQuery>()
         .gives::<log::ExportAnswer>()
         .within(EXPORT),
     ]

@@ -10,7 +10,16 @@ mod audit;
 mod consensus;
 mod crash;
 mod database;
+mod erasure;
 mod governor;
 mod metering;
 mod nhi;
 mod oversight;
+mod payloads;
+mod retention;
+
+/// Changes a database that nobody has open, as a broken or hostile machine would.
+pub(crate) fn sqlite(path: &std::path::Path, statements: &str) {
+    let raw = rusqlite::Connection::open(path).unwrap();
+    raw.execute_batch(statements).unwrap();
+}

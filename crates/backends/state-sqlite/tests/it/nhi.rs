@@ -150,7 +150,7 @@ fn as_before_0007(path: &Path, old: &Path, keys: &[(OrgId, KeyHolder, WrappedKey
         let (table, column, name) = match holder {
             KeyHolder::Organization(purpose) => ("organization_keys", "purpose", purpose.as_str()),
             KeyHolder::Principal(name) => ("principals", "name", name.as_str()),
-            KeyHolder::Secret(..) => panic!("there were none"),
+            KeyHolder::Secret(..) | KeyHolder::Subject(_) => panic!("there were none"),
         };
         let update = format!("UPDATE {table} SET private = ?3 WHERE org = ?1 AND {column} = ?2");
         let changed = raw.execute(&update, [&*org.to_string(), name, &*wrapped]);
@@ -236,7 +236,8 @@ async fn an_older_file_learns_wrapping_keys() {
         .commit_rotation(draft, commit(org, "keys.rotated"));
     rotated.await.unwrap();
     world.restart().await;
-    assert_eq!(world.nhi.rewrap_keys(org).await.unwrap(), 6);
+    // With the key of the subject that the record of the rotation is of.
+    assert_eq!(world.nhi.rewrap_keys(org).await.unwrap(), 7);
     assert!(all_under(&world, Some(1)).await);
     let retiring = world.nhi.retiring(org).unwrap();
     let retired = world

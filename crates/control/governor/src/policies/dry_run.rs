@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use creto_nhi::{AgentIdentity, LinkId};
 use creto_oversight::RequestId;
-use creto_types::{ActionId, LeafIndex, OrgId, PrincipalName, Timestamp};
+use creto_types::{ActionId, LeafIndex, OrgId, PrincipalName, StoreError, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -162,11 +162,17 @@ impl Governor {
                 before = None;
                 break;
             }
-            for (leaf, bytes) in page {
-                let decided: Leaf =
-                    serde_json::from_slice(&bytes).map_err(GovernError::Encoding)?;
+            for (leaf, stored) in page {
                 before = Some(leaf);
                 seen += 1;
+                let record = stored.read().map_err(StoreError::from)?;
+                let Some(record) = record.whole() else {
+                    // Of whom nothing is known any more nothing can be judged.
+                    answer.skipped += 1;
+                    continue;
+                };
+                let decided: Leaf =
+                    serde_json::from_value(record).map_err(GovernError::Encoding)?;
                 if decided.at < stop {
                     before = None;
                     break 'pages;

@@ -6,6 +6,7 @@ use creto_crypto::VerifyingKey;
 use creto_nhi::{KeyVersion, key_id};
 use creto_types::PrincipalName;
 
+use super::{Fault, absent};
 use crate::records::{PrincipalKeyRevoked, PrincipalKeyRotated};
 
 #[derive(Default)]
@@ -31,9 +32,9 @@ impl Key {
 }
 
 impl KeyRecords {
-    pub(super) fn created(&mut self, name: PrincipalName, key: VerifyingKey) -> Result<(), String> {
+    pub(super) fn created(&mut self, name: PrincipalName, key: VerifyingKey) -> Result<(), Fault> {
         if self.has(&name) {
-            return Err(format!("{name} was created before"));
+            return Err(Fault::Wrong(format!("{name} was created before")));
         }
         self.keys.insert(name, vec![Key::new(key)?]);
         Ok(())
@@ -44,39 +45,45 @@ impl KeyRecords {
         self.keys.contains_key(name)
     }
 
-    pub(super) fn rotated(&mut self, rotated: PrincipalKeyRotated) -> Result<(), String> {
+    pub(super) fn rotated(&mut self, rotated: PrincipalKeyRotated) -> Result<(), Fault> {
         let (name, version) = (rotated.principal, rotated.version);
         let key = Key::new(rotated.key)?;
         let Some(keys) = self.keys.get_mut(&name) else {
-            return Err(format!("is about {name}, who was never created"));
+            return Err(absent(format!("is about {name}, who was never created")));
         };
         if keys.iter().any(|known| known.kid == key.kid) {
-            return Err(format!("gives {name} the key {}, which it had", key.kid));
+            let message = format!("gives {name} the key {}, which it had", key.kid);
+            return Err(Fault::Wrong(message));
         }
-        keys.push(key);
-        if place(version) != keys.len().checked_sub(1) {
-            return Err(format!(
-                "calls the key {} of {name} the key {version}",
-                keys.len()
-            ));
+        let next = keys.len();
+        let message = || format!("calls the key {} of {name} the key {version}", next + 1);
+        match place(version) {
+            Some(place) if place == next => keys.push(key),
+            // Those between may not have been read.
+            Some(place) if place > next => return Err(absent(message())),
+            _ => return Err(Fault::Wrong(message())),
         }
         Ok(())
     }
 
-    pub(super) fn revoked(&mut self, revoked: &PrincipalKeyRevoked) -> Result<(), String> {
+    pub(super) fn revoked(&mut self, revoked: &PrincipalKeyRevoked) -> Result<(), Fault> {
         let (name, version) = (&revoked.principal, revoked.version);
         let keys = self.keys.get_mut(name);
         let key = keys.and_then(|keys| keys.get_mut(place(version)?));
-        let Some(key) = key.filter(|key| key.kid == revoked.kid) else {
-            return Err(format!(
+        let missing = || {
+            format!(
                 "revokes the key {version} of {name}, {}, which is not there",
                 revoked.kid
-            ));
+            )
         };
+        let key = key.ok_or_else(|| absent(missing()))?;
+        if key.kid != revoked.kid {
+            return Err(Fault::Wrong(missing()));
+        }
         if std::mem::replace(&mut key.revoked, true) {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "revokes the key {version} of {name}, which was revoked already"
-            ));
+            )));
         }
         Ok(())
     }
@@ -100,11 +107,11 @@ impl KeyRecords {
     }
 
     /// Whether the principal has this key, and it was not revoked.
-    pub(super) fn in_force(&self, name: &PrincipalName, kid: &str) -> Result<(), String> {
+    pub(super) fn in_force(&self, name: &PrincipalName, kid: &str) -> Result<(), Fault> {
         if self.named(name, kid)?.revoked {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "is signed by the key {kid} of {name}, which was revoked"
-            ));
+            )));
         }
         Ok(())
     }
@@ -113,10 +120,10 @@ impl KeyRecords {
         self.keys.get(name)?.get(place(version)?)
     }
 
-    fn named(&self, name: &PrincipalName, kid: &str) -> Result<&Key, String> {
+    fn named(&self, name: &PrincipalName, kid: &str) -> Result<&Key, Fault> {
         let mut keys = self.keys.get(name).into_iter().flatten();
         keys.find(|key| key.kid == kid)
-            .ok_or_else(|| format!("is signed by {kid}, which is no key of {name}"))
+            .ok_or_else(|| absent(format!("is signed by {kid}, which is no key of {name}")))
     }
 }
 

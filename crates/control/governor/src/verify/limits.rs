@@ -8,7 +8,7 @@ use creto_nhi::LinkId;
 use creto_types::{OrgId, PrincipalName, Quantity, Timestamp};
 use serde::Deserialize;
 
-use super::Known;
+use super::{Fault, Known, absent};
 use crate::limits::within_budget;
 
 #[derive(Default)]
@@ -31,33 +31,34 @@ pub(super) struct Reached {
 }
 
 impl LimitRecords {
-    pub(super) fn set(&mut self, known: &Known<'_>, limit: Limit) -> Result<(), String> {
+    pub(super) fn set(&mut self, known: &Known<'_>, limit: Limit) -> Result<(), Fault> {
         by_its_actor(known, limit.org, &limit.set_by)?;
-        self.may_change(known, &limit)?;
-        within(known, &limit)?;
-        let mut others = self.limits.values().filter(|other| other.id != limit.id);
-        if let Some(other) = others.find(|other| limit.replaces(other)) {
-            return Err(format!(
-                "sets {}, while {} is in force for the same",
-                limit.id, other.id
-            ));
-        }
         if let Some(before) = self.limits.get(&limit.id)
             && !limit.replaces(before)
         {
-            return Err(format!("makes of {} a limit of something else", limit.id));
+            let message = format!("makes of {} a limit of something else", limit.id);
+            return Err(Fault::Wrong(message));
+        }
+        within(known, &limit)?;
+        self.may_change(known, &limit)?;
+        let mut others = self.limits.values().filter(|other| other.id != limit.id);
+        if let Some(other) = others.find(|other| limit.replaces(other)) {
+            return Err(absent(format!(
+                "sets {}, while {} is in force for the same",
+                limit.id, other.id
+            )));
         }
         self.values.entry(limit.id).or_default().push(limit.limit);
         self.limits.insert(limit.id, limit);
         Ok(())
     }
 
-    pub(super) fn removed(&mut self, known: &Known<'_>, limit: &Limit) -> Result<(), String> {
+    pub(super) fn removed(&mut self, known: &Known<'_>, limit: &Limit) -> Result<(), Fault> {
         self.may_change(known, limit)?;
         match self.limits.remove(&limit.id) {
-            None => Err(format!("ends {}, which was not in force", limit.id)),
+            None => Err(absent(format!("ends {}, which was not in force", limit.id))),
             Some(before) if before != *limit => {
-                Err(format!("ends {} as it was not in force", limit.id))
+                Err(absent(format!("ends {} as it was not in force", limit.id)))
             }
             Some(_) => Ok(()),
         }
@@ -65,7 +66,7 @@ impl LimitRecords {
 
     /// Owners and operators change any; an agent one on a delegation that it gave, unless
     /// somebody else set it.
-    fn may_change(&self, known: &Known<'_>, limit: &Limit) -> Result<(), String> {
+    fn may_change(&self, known: &Known<'_>, limit: &Limit) -> Result<(), Fault> {
         if known.by_operator() {
             return Ok(());
         }
@@ -77,18 +78,18 @@ impl LimitRecords {
             Scope::Agent(_) | Scope::Organization => false,
         };
         if !gave {
-            return Err(format!("{} may not set limits there", known.actor));
+            return Err(absent(format!("{} may not set limits there", known.actor)));
         }
         match self.limits.get(&limit.id) {
-            Some(before) if before.set_by != *known.actor => Err(format!(
+            Some(before) if before.set_by != *known.actor => Err(absent(format!(
                 "{} may not change what {} set",
                 known.actor, before.set_by
-            )),
+            ))),
             _ => Ok(()),
         }
     }
 
-    pub(super) fn reached(&mut self, known: &Known<'_>, reached: Reached) -> Result<(), String> {
+    pub(super) fn reached(&mut self, known: &Known<'_>, reached: Reached) -> Result<(), Fault> {
         let id = &reached.limit_id;
         let had = match (id.parse::<LimitId>(), id.parse::<LinkId>()) {
             (Ok(limit), _) => self
@@ -101,15 +102,13 @@ impl LimitRecords {
             }
             _ => false,
         };
-        if !had {
-            return Err(format!("{id} was never a limit of {}", reached.limit));
-        }
         if reaches(&reached.taken, reached.threshold, &reached.limit) != Some(true) {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "{} is less than {} % of {}",
                 reached.taken, reached.threshold, reached.limit
-            ));
+            )));
         }
+        let unknown = (!had).then(|| format!("{id} was never a limit of {}", reached.limit));
         let Reached {
             limit_id,
             window_start,
@@ -117,47 +116,43 @@ impl LimitRecords {
             threshold,
             ..
         } = reached;
-        if self
-            .noticed
-            .insert((limit_id, window_start, limit, threshold))
-        {
-            Ok(())
-        } else {
-            Err("this threshold was notified before".to_owned())
+        let notice = (limit_id, window_start, limit, threshold);
+        if !self.noticed.insert(notice) {
+            let message = "this threshold was notified before";
+            return Err(Fault::Wrong(message.to_owned()));
         }
+        unknown.map_or(Ok(()), |message| Err(absent(message)))
     }
 
-    pub(super) fn rate_set(&mut self, known: &Known<'_>, rule: RateRule) -> Result<(), String> {
+    pub(super) fn rate_set(&mut self, known: &Known<'_>, rule: RateRule) -> Result<(), Fault> {
         by_its_actor(known, rule.org, &rule.set_by)?;
+        if let Some(before) = self.rates.get(&rule.id)
+            && !rule.replaces(before)
+        {
+            let message = format!("makes of {} a rate of something else", rule.id);
+            return Err(Fault::Wrong(message));
+        }
         known.operator_only("set rates")?;
         if let RateScope::Agent(name) = &rule.scope {
             known.exists(name)?;
         }
         let mut others = self.rates.values().filter(|other| other.id != rule.id);
         if let Some(other) = others.find(|other| rule.replaces(other)) {
-            return Err(format!(
+            return Err(absent(format!(
                 "sets {}, while {} is in force for the same",
                 rule.id, other.id
-            ));
+            )));
         }
-        match self.rates.insert(rule.id, rule.clone()) {
-            Some(before) if !rule.replaces(&before) => {
-                Err(format!("makes of {} a rate of something else", rule.id))
-            }
-            _ => Ok(()),
-        }
+        self.rates.insert(rule.id, rule);
+        Ok(())
     }
 
-    pub(super) fn rate_removed(
-        &mut self,
-        known: &Known<'_>,
-        rule: &RateRule,
-    ) -> Result<(), String> {
+    pub(super) fn rate_removed(&mut self, known: &Known<'_>, rule: &RateRule) -> Result<(), Fault> {
         known.operator_only("remove rates")?;
         match self.rates.remove(&rule.id) {
-            None => Err(format!("ends {}, which was not in force", rule.id)),
+            None => Err(absent(format!("ends {}, which was not in force", rule.id))),
             Some(before) if before != *rule => {
-                Err(format!("ends {} as it was not in force", rule.id))
+                Err(absent(format!("ends {} as it was not in force", rule.id)))
             }
             Some(_) => Ok(()),
         }
@@ -165,18 +160,19 @@ impl LimitRecords {
 }
 
 /// What is set says who set it, and where.
-fn by_its_actor(known: &Known<'_>, org: OrgId, set_by: &PrincipalName) -> Result<(), String> {
+fn by_its_actor(known: &Known<'_>, org: OrgId, set_by: &PrincipalName) -> Result<(), Fault> {
     if set_by != known.actor {
-        return Err(format!("says that {set_by} set it, not {}", known.actor));
+        let message = format!("says that {set_by} set it, not {}", known.actor);
+        return Err(Fault::Wrong(message));
     }
     match known.org {
-        Some(own) if own != org => Err(format!("is of organization {org}")),
+        Some(own) if own != org => Err(Fault::Wrong(format!("is of organization {org}"))),
         _ => Ok(()),
     }
 }
 
 /// The subject is there, and what is set on a delegation lies within its budget.
-fn within(known: &Known<'_>, limit: &Limit) -> Result<(), String> {
+fn within(known: &Known<'_>, limit: &Limit) -> Result<(), Fault> {
     let (link, root, holder) = match &limit.scope {
         Scope::Organization => return Ok(()),
         Scope::Agent(name) => return known.exists(name),
@@ -185,18 +181,24 @@ fn within(known: &Known<'_>, limit: &Limit) -> Result<(), String> {
     let granted = known
         .links
         .get(link)
-        .ok_or_else(|| format!("is about {link}, which was never granted"))?;
+        .ok_or_else(|| absent(format!("is about {link}, which was never granted")))?;
     let mut first = granted;
     while let Some(above) = first.link.parent.and_then(|id| known.links.get(&id)) {
         first = above;
     }
-    if first.link.id != *root || granted.link.delegatee != *holder {
-        return Err(format!("does not name root and holder of {link}"));
+    let message = || format!("does not name root and holder of {link}");
+    if granted.link.delegatee != *holder {
+        return Err(Fault::Wrong(message()));
     }
     within_budget(
         limit.window.into(),
         &limit.limit,
         granted.link.budget.as_ref(),
     )
-    .map_err(|error| error.to_string())
+    .map_err(|error| error.to_string())?;
+    match first.link.parent {
+        None if first.link.id != *root => Err(Fault::Wrong(message())),
+        Some(_) => Err(absent(message())),
+        None => Ok(()),
+    }
 }

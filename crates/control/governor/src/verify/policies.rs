@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use creto_types::{LeafIndex, canonical_json};
 
-use super::Known;
+use super::{Fault, Known, absent};
 use crate::policies::PolicyFiles;
 use crate::records::{PoliciesBefore, PolicyPublished, PolicyReloaded};
 
@@ -29,23 +29,29 @@ impl PolicyRecords {
         known: &Known<'_>,
         leaf: LeafIndex,
         published: PolicyPublished,
-    ) -> Result<(), String> {
-        known.operator_only("publish policies")?;
+    ) -> Result<(), Fault> {
         if published.author != *known.actor {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "says that {} published it, not {}",
                 published.author, known.actor
-            ));
+            )));
         }
         let next = u64::try_from(self.versions.len())
             .unwrap_or(u64::MAX)
             .saturating_add(1);
         if published.version != next {
-            return Err(format!(
+            let message = format!(
                 "publishes version {}; the next one is {next}",
                 published.version
-            ));
+            );
+            // Those between may not have been read.
+            return Err(if published.version > next {
+                absent(message)
+            } else {
+                Fault::Wrong(message)
+            });
         }
+        known.operator_only("publish policies")?;
         self.follows(published.previous.as_ref())?;
         let digest = published.digest;
         self.versions.push(digest.clone());
@@ -62,16 +68,16 @@ impl PolicyRecords {
         known: &Known<'_>,
         leaf: LeafIndex,
         published: PolicyPublished,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         let restored = published
             .restores
             .and_then(|version| usize::try_from(version.checked_sub(1)?).ok())
             .and_then(|place| self.versions.get(place))
-            .ok_or("brings back a version that was never published")?;
+            .ok_or_else(|| absent("brings back a version that was never published".to_owned()))?;
         if *restored != published.digest {
-            return Err(format!(
+            return Err(Fault::Wrong(format!(
                 "does not bring back what it says: the digest of that version is {restored}"
-            ));
+            )));
         }
         self.published(known, leaf, published)
     }
@@ -81,9 +87,7 @@ impl PolicyRecords {
         known: &Known<'_>,
         leaf: LeafIndex,
         reloaded: PolicyReloaded,
-    ) -> Result<(), String> {
-        known.operator_only("stand for the policy directory")?;
-        self.follows(reloaded.previous.as_ref())?;
+    ) -> Result<(), Fault> {
         let digest = reloaded.digest;
         let names: BTreeSet<String> = reloaded.files.into_iter().collect();
         let first = self
@@ -91,8 +95,11 @@ impl PolicyRecords {
             .entry(digest.clone())
             .or_insert_with(|| names.clone());
         if *first != names {
-            return Err("names other files than a record with the same digest".to_owned());
+            let message = "names other files than a record with the same digest";
+            return Err(Fault::Wrong(message.to_owned()));
         }
+        known.operator_only("stand for the policy directory")?;
+        self.follows(reloaded.previous.as_ref())?;
         self.in_force = Some(PoliciesBefore::Directory {
             digest: digest.clone(),
         });
@@ -101,7 +108,7 @@ impl PolicyRecords {
     }
 
     /// Whether what a record says was in force before it was.
-    fn follows(&self, previous: Option<&PoliciesBefore>) -> Result<(), String> {
+    fn follows(&self, previous: Option<&PoliciesBefore>) -> Result<(), Fault> {
         if previous == self.in_force.as_ref() {
             return Ok(());
         }
@@ -109,11 +116,11 @@ impl PolicyRecords {
             Some(policies) => policies.to_string(),
             None => "nothing".to_owned(),
         };
-        Err(format!(
+        Err(absent(format!(
             "says that {} was in force before; it was {}",
             told(previous),
             told(self.in_force.as_ref())
-        ))
+        )))
     }
 
     fn mention(&mut self, leaf: LeafIndex, digest: String) {
@@ -123,23 +130,25 @@ impl PolicyRecords {
     }
 
     /// The files of one digest, as a bundle carries them.
-    pub(super) fn files(&mut self, digest: &str, bytes: &[u8]) -> Result<(), String> {
+    pub(super) fn files(&mut self, digest: &str, bytes: &[u8]) -> Result<(), Fault> {
         let files: BTreeMap<String, String> =
             serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if canonical_json(&files).map_err(|error| error.to_string())? != bytes {
-            return Err("is not canonical JSON (RFC 8785)".to_owned());
+            let message = "is not canonical JSON (RFC 8785)";
+            return Err(Fault::Wrong(message.to_owned()));
         }
         let names: BTreeSet<String> = files.keys().cloned().collect();
         let files = PolicyFiles::new(files).map_err(|error| error.to_string())?;
         let found = files.digest().map_err(|error| error.to_string())?;
-        if !self.seen.contains(digest) {
-            return Err("the log knows no such policies".to_owned());
-        }
         if found != digest {
-            return Err(format!("its digest is {found}"));
+            return Err(Fault::Wrong(format!("its digest is {found}")));
+        }
+        if !self.seen.contains(digest) {
+            return Err(absent("the log knows no such policies".to_owned()));
         }
         if self.names.get(digest).is_some_and(|known| *known != names) {
-            return Err("has other files than the record of its reload names".to_owned());
+            let message = "has other files than the record of its reload names";
+            return Err(Fault::Wrong(message.to_owned()));
         }
         self.unread.remove(digest);
         Ok(())

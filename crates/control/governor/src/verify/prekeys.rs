@@ -7,6 +7,7 @@ use creto_nhi::{MAX_ONE_TIME_PREKEYS, PrekeyId, PrekeyKind};
 use creto_types::PrincipalName;
 
 use super::keys::KeyRecords;
+use super::{Fault, absent};
 use crate::records::{PrekeyTaken, PrekeysPublished};
 
 #[derive(Default)]
@@ -25,22 +26,26 @@ impl PrekeyRecords {
         actor: &PrincipalName,
         record: PrekeysPublished,
         keys: &KeyRecords,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         let owner = record.owner;
         if *actor != owner {
-            return Err(format!("publishes prekeys of {owner}, by {actor}"));
+            return Err(Fault::Wrong(format!(
+                "publishes prekeys of {owner}, by {actor}"
+            )));
         }
         if record.one_time.is_empty() && record.last_resort.is_none() {
-            return Err("publishes no prekey".to_owned());
+            return Err(Fault::Wrong("publishes no prekey".to_owned()));
         }
         if record.last_resort.is_none() && !self.last_resort.contains_key(&owner) {
-            return Err(format!(
+            return Err(absent(format!(
                 "publishes the first of {owner}, none of last resort"
-            ));
+            )));
         }
         let waiting = self.waiting.entry(owner.clone()).or_default();
         if let Some(id) = record.withdrawn.iter().find(|id| !waiting.remove(*id)) {
-            return Err(format!("withdraws {id} of {owner}, which did not wait"));
+            return Err(absent(format!(
+                "withdraws {id} of {owner}, which did not wait"
+            )));
         }
         // Records of before name no key: there was one alone then.
         let kid = record.kid.or_else(|| keys.only(&owner).map(str::to_owned));
@@ -49,7 +54,9 @@ impl PrekeyRecords {
         keys.in_force(&owner, &kid)?;
         for id in record.one_time.iter().chain(&record.last_resort) {
             if self.published.insert(id.clone(), kid.clone()).is_some() {
-                return Err(format!("publishes {id}, which was published before"));
+                return Err(Fault::Wrong(format!(
+                    "publishes {id}, which was published before"
+                )));
             }
         }
         waiting.extend(record.one_time);
@@ -60,7 +67,7 @@ impl PrekeyRecords {
         });
         let placed = placed.count();
         if placed > MAX_ONE_TIME_PREKEYS {
-            return Err(format!("leaves {placed} of {owner} to wait"));
+            return Err(absent(format!("leaves {placed} of {owner} to wait")));
         }
         if let Some(id) = record.last_resort {
             self.last_resort.insert(owner, id);
@@ -73,10 +80,12 @@ impl PrekeyRecords {
         actor: &PrincipalName,
         record: &PrekeyTaken,
         keys: &KeyRecords,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         let (owner, id) = (&record.owner, &record.id);
         if actor == owner {
-            return Err(format!("takes a prekey of {owner}, by itself"));
+            return Err(Fault::Wrong(format!(
+                "takes a prekey of {owner}, by itself"
+            )));
         }
         if let Some(kid) = self.published.get(id) {
             keys.in_force(owner, kid)?;
@@ -91,8 +100,11 @@ impl PrekeyRecords {
         if there {
             return Ok(());
         }
-        Err(format!(
-            "takes {id} of {owner}, which was never published or taken before"
-        ))
+        let message = format!("takes {id} of {owner}, which was never published or taken before");
+        // One whose publication was read is not waiting for another record to say so.
+        if self.published.contains_key(id) {
+            return Err(Fault::Wrong(message));
+        }
+        Err(absent(message))
     }
 }

@@ -66,7 +66,7 @@ async fn an_allowed_action_is_charged_to_every_hop_and_settled() {
         .expect("reads");
     let kinds: Vec<_> = records
         .iter()
-        .map(|(_, record)| record["kind"].clone())
+        .map(|(_, record)| record.value()["kind"].clone())
         .collect();
     assert_eq!(kinds, [json!("action.decided"), json!("usage.settled")]);
     world.check_records().await.expect("the records hold");

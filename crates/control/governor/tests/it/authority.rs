@@ -278,7 +278,7 @@ async fn agents_do_not_administer() {
     let token = governor.issue_token(&world.planner, own, None).await;
     assert_eq!(token.expect_err("not below it").code(), "forbidden");
     assert!(governor.principals(&world.bot, None, 10).is_err());
-    assert!(governor.export(&world.bot).await.is_err());
+    assert!(governor.export(&world.bot, None).await.is_err());
     let above = governor.delegation(&world.planner, &world.bot_link);
     assert_eq!(
         above.expect("its own subtree").delegatee.as_str(),

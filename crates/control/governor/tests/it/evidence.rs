@@ -44,7 +44,7 @@ fn with_comment(comment: &str) -> BTreeMap<String, String> {
 
 /// A log in which limits and rates were set, lowered and ended, one was reached, and
 /// policies were published, rolled back, reloaded and followed.
-async fn eventful() -> World {
+pub(crate) async fn eventful() -> World {
     let world = World::new().await;
     let governor = &world.governor;
     let owner = &world.owner;
@@ -101,7 +101,7 @@ async fn eventful() -> World {
     world
 }
 
-fn records(world: &World) -> Vec<Value> {
+pub(crate) fn records(world: &World) -> Vec<Value> {
     let evidence = world.commits.evidence(world.owner.org());
     let records = evidence.iter().map(serde_json::to_value);
     records
@@ -109,7 +109,7 @@ fn records(world: &World) -> Vec<Value> {
         .collect()
 }
 
-fn read(records: &[Value]) -> Result<RecordChecker, String> {
+pub(crate) fn read(records: &[Value]) -> Result<RecordChecker, String> {
     let mut checker = RecordChecker::new();
     for (record, index) in records.iter().zip(0_u64..) {
         checker
@@ -120,7 +120,7 @@ fn read(records: &[Value]) -> Result<RecordChecker, String> {
 }
 
 /// The place of the n-th record of a kind, the first being 0.
-fn place(records: &[Value], kind: &str, n: usize) -> usize {
+pub(crate) fn place(records: &[Value], kind: &str, n: usize) -> usize {
     let mut places = records.iter().enumerate();
     places
         .by_ref()
@@ -186,7 +186,7 @@ async fn what_contradicts_the_log_is_named() {
             3,
             "/body/scope/delegation/link",
             json!("lnk_0190b76daa80722ab1ba804098e6cb29"),
-            "may not set",
+            "never granted",
         ),
         (
             "limit.set",
@@ -285,7 +285,7 @@ async fn what_contradicts_the_log_is_named() {
             1,
             "/actor",
             json!("planner"),
-            "only an owner",
+            "published it",
         ),
         (
             "policy.published",
@@ -408,6 +408,18 @@ async fn the_files_of_every_digest_belong_to_the_evidence() {
     assert!(
         said(&unknown, bytes)
             .expect_err("nobody's")
+            .contains("its digest is")
+    );
+    let foreign = br#"{"a.cedar":"permit (principal, action, resource);"}"#;
+    let set = BTreeMap::from([(
+        "a.cedar".to_owned(),
+        "permit (principal, action, resource);".to_owned(),
+    )]);
+    let set = PolicyFiles::new(set).expect("is a set");
+    let unknown = format!("policies/{}.json", set.digest().expect("is JSON"));
+    assert!(
+        said(&unknown, foreign)
+            .expect_err("the log's")
             .contains("no such policies")
     );
     assert!(said(&unknown, b"[]").is_err());

@@ -149,7 +149,7 @@ async fn what_cannot_be_revoked_changes_nothing() {
     revoke(&world, owner, "ada", None)
         .await
         .expect("an owner revokes a person");
-    let late = governor.export(&auditor).await;
+    let late = governor.export(&auditor, None).await;
     assert_eq!(refused(late), "principal_revoked");
     world.check_records().await.expect("the records hold");
 }

@@ -12,7 +12,8 @@ async fn memory_conforms() {
         replies: memory.clone(),
         records: memory.clone(),
         sandboxes: memory.clone(),
-        policies: memory,
+        policies: memory.clone(),
+        subjects: memory,
     })
     .await;
 }

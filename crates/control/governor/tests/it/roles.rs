@@ -107,7 +107,7 @@ async fn ask(world: &World, caller: &Caller, call: Call) -> Option<bool> {
         Call::GetLeaf => taken(governor.leaf(caller, creto_types::LeafIndex(0)).await),
         Call::GetConsistency => taken(governor.log_consistency(caller, 0, None).await),
         Call::GetTile => taken(governor.log_resource(caller, "checkpoint").await),
-        Call::ExportEvidence => taken(governor.export(caller).await),
+        Call::ExportEvidence => taken(governor.export(caller, None).await),
         Call::ListOversightRequests => {
             taken(governor.oversight_requests(caller, None, None, 1).await)
         }

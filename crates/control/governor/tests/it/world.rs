@@ -266,6 +266,7 @@ impl World {
                         records: state.clone(),
                         sandboxes: state.clone(),
                         policies: stores.policies,
+                        subjects: state.clone(),
                         shadow: stores.shadow,
                         ids: ids.clone(),
                         clock: clock.clone(),

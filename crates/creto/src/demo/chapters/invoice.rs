@@ -10,6 +10,7 @@ use crate::demo::documents::{ensure, leaf, list, money, number, same, sum, text,
 use crate::demo::error::DemoError;
 use crate::demo::step::Done;
 use crate::demo::world::World;
+use crate::opening;
 
 pub(super) const STEPS: &[Row] = &[
     ("owner issues an invoice", "issued", issue),
@@ -111,8 +112,12 @@ fn follow(world: &mut World) -> Result<Done, DemoError> {
 fn proves(answer: &Value, index: u64) -> Result<(), DemoError> {
     let wrong = |why: String| DemoError::Fact(format!("leaf {index} is not proven: {why}"));
     let hasher = Hasher::new(sha256);
-    let canonical = creto_types::canonical_json(value(answer, "/record")?)
+    let leaf = opening::decoded(answer, "leaf").map_err(|error| wrong(error.to_string()))?;
+    let record = opening::record(&leaf, value(answer, "/opening")?)
         .map_err(|error| wrong(error.to_string()))?;
+    ensure(record == *value(answer, "/record")?, || {
+        format!("leaf {index} commits to another record than the one shown")
+    })?;
     let proof: InclusionProof = text(answer, "/proof")?
         .parse()
         .map_err(|error| wrong(format!("{error}")))?;
@@ -124,7 +129,7 @@ fn proves(answer: &Value, index: u64) -> Result<(), DemoError> {
     same("the proof's index", index, proof.index)?;
     verify_inclusion(
         hasher,
-        &hasher.leaf(&canonical),
+        &hasher.leaf(&leaf),
         index,
         head.size,
         &proof.hashes,

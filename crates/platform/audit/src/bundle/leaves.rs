@@ -7,9 +7,12 @@ use creto_tlog::{
 };
 use creto_types::{LeafIndex, OrgId};
 
+use super::payloads::{Absent, path_of};
 use super::{CHECKPOINT, Finding, LeafCheck};
 use crate::head::HASHER;
-use crate::record::{Order, read_leaf};
+use crate::payload::join;
+use crate::record::{Order, ReadLeaf, read_leaf};
+use crate::{Content, Opening, Withheld};
 
 /// Every path that a log of this size has.
 pub(crate) fn paths(size: u64) -> BTreeSet<String> {
@@ -19,13 +22,23 @@ pub(crate) fn paths(size: u64) -> BTreeSet<String> {
         .collect()
 }
 
-/// Checks every leaf, and that leaves, tiles and root are of one tree.
+/// What the leaves of a bundle are like.
+pub(crate) struct Checked {
+    pub(crate) findings: Vec<Finding>,
+    /// The payloads that are not there.
+    pub(crate) absent: Absent,
+    /// The files of payloads that these leaves have.
+    pub(crate) payloads: BTreeSet<String>,
+}
+
+/// Checks every leaf with its payload, and that leaves, tiles and root are of one tree.
 pub(crate) fn check(
     files: &BTreeMap<String, Vec<u8>>,
     org: OrgId,
     head: &Checkpoint,
+    absent: Absent,
     check_leaf: &mut LeafCheck<'_>,
-) -> Vec<Finding> {
+) -> Checked {
     let mut pass = Pass {
         files,
         org,
@@ -35,11 +48,19 @@ pub(crate) fn check(
         findings: Vec::new(),
         order: Order::default(),
         whole: true,
+        absent,
+        payloads: BTreeSet::new(),
     };
     for entries in Entries::all(head.size) {
         pass.bundle(entries, check_leaf);
     }
-    pass.finish(head)
+    let absent = std::mem::take(&mut pass.absent);
+    let payloads = std::mem::take(&mut pass.payloads);
+    Checked {
+        findings: pass.finish(head),
+        absent,
+        payloads,
+    }
 }
 
 struct Pass<'a> {
@@ -55,9 +76,19 @@ struct Pass<'a> {
     order: Order,
     /// Whether every leaf took its place in the tree.
     whole: bool,
+    absent: Absent,
+    payloads: BTreeSet<String>,
 }
 
-impl Pass<'_> {
+/// The payloads beside one file of entries.
+struct Beside<'a> {
+    path: String,
+    /// One for each entry, as far as they can be told apart; none when the file is missing.
+    list: Option<Vec<&'a [u8]>>,
+    fault: Option<EntryError>,
+}
+
+impl<'a> Pass<'a> {
     fn bundle(&mut self, entries: Entries, check_leaf: &mut LeafCheck<'_>) {
         let path = entries.to_string();
         let Some(bytes) = self.files.get(&path) else {
@@ -71,6 +102,7 @@ impl Pass<'_> {
             Err((fault, list)) => (list, Some(fault)),
         };
         let stored = self.stored_hashes(entries);
+        let beside = self.beside(entries, width);
         for (offset, (index, entry)) in (entries.start()..).zip(list).take(width).enumerate() {
             let hash = HASHER.leaf(entry);
             self.tiles.extend(self.frontier.push(hash));
@@ -85,13 +117,18 @@ impl Pass<'_> {
             }
             let checked = read_leaf(entry, self.org, index)
                 .map_err(|fault| fault.to_string())
-                .and_then(|leaf| {
-                    self.order.take(index, &leaf)?;
-                    check_leaf(LeafIndex(index), &leaf)
-                });
+                .and_then(|leaf| self.leaf(index, leaf, offset, &beside, check_leaf));
             if let Err(message) = checked {
                 self.findings.push(Finding::leaf(index, message));
             }
+        }
+        if let Some(fault) = &beside.fault {
+            self.findings.push(match fault {
+                EntryError::Truncated { position } if *position < width => {
+                    Finding::leaf(entries.start() + *position as u64, fault)
+                }
+                _ => Finding::new(&beside.path, fault),
+            });
         }
         if let Some(fault) = fault {
             self.whole = false;
@@ -102,6 +139,61 @@ impl Pass<'_> {
                 _ => Finding::new(path, &fault),
             });
         }
+    }
+
+    fn beside(&self, entries: Entries, width: usize) -> Beside<'a> {
+        let path = path_of(entries);
+        let Some(bytes) = self.files.get(&path) else {
+            return Beside {
+                path,
+                list: None,
+                fault: None,
+            };
+        };
+        let (list, fault) = match parse_entries(bytes, width) {
+            Ok(list) => (list, None),
+            Err((fault, list)) => (list, Some(fault)),
+        };
+        Beside {
+            path,
+            list: Some(list),
+            fault,
+        }
+    }
+
+    /// One leaf with what lies beside it.
+    fn leaf(
+        &mut self,
+        index: u64,
+        leaf: ReadLeaf,
+        offset: usize,
+        beside: &Beside<'_>,
+        check_leaf: &mut LeafCheck<'_>,
+    ) -> Result<(), String> {
+        self.order.take(index, &leaf.value)?;
+        let head = leaf.sealed.clone();
+        let bytes = beside
+            .list
+            .as_ref()
+            .and_then(|list| list.get(offset))
+            .copied()
+            .unwrap_or_default();
+        let content = match (&head, bytes) {
+            (None, []) => Content::Clear,
+            (_, []) => Content::Withheld(Withheld::NotDisclosed),
+            (_, bytes) => Content::Opened(
+                Opening::from_bytes(bytes).ok_or("its payload is shorter than a salt")?,
+            ),
+        };
+        if head.is_some() {
+            self.payloads.insert(beside.path.clone());
+        }
+        let record = join(leaf, &content).map_err(|fault| fault.to_string())?;
+        // Where the file of all is missing, that is found by its path.
+        if beside.list.is_some() || record.withheld().is_none() {
+            self.absent.take(index, head.as_ref(), &record)?;
+        }
+        check_leaf(LeafIndex(index), record.value())
     }
 
     /// The hashes of these leaves as their tile has them, when it is readable.

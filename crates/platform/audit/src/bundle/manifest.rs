@@ -9,12 +9,17 @@ use creto_crypto::{Signature, Signer, VerifyingKey, sha256};
 use creto_types::{OrgId, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
 
+use super::payloads::Scope;
 use super::{Finding, MANIFEST};
 use crate::AuditError;
 
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
-const PREDICATE_TYPE: &str = "urn:creto:evidence-bundle:v1";
+/// Of bundles that have payloads beside the entries.
+const PREDICATE_TYPE: &str = "urn:creto:evidence-bundle:v2";
+
+/// Of those from before.
+const PREDICATE_TYPE_V1: &str = "urn:creto:evidence-bundle:v1";
 
 /// Separates manifests from everything else the evidence key signs.
 const CONTEXT: &[u8] = b"creto/evidence/v1";
@@ -71,6 +76,18 @@ pub(crate) struct Predicate {
     /// Lower-case hexadecimal.
     pub(crate) root: String,
     pub(crate) exported_at: Timestamp,
+    /// Which payloads are here. Absent in a bundle of the first version, which has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) payloads: Option<Scope>,
+}
+
+impl Predicate {
+    const fn kind(&self) -> &'static str {
+        match self.payloads {
+            Some(_) => PREDICATE_TYPE,
+            None => PREDICATE_TYPE_V1,
+        }
+    }
 }
 
 /// A manifest whose form is right; its signature is judged apart.
@@ -120,7 +137,7 @@ pub(crate) fn sign(
     let statement = Statement {
         kind: STATEMENT_TYPE.to_owned(),
         subject,
-        predicate_type: PREDICATE_TYPE.to_owned(),
+        predicate_type: predicate.kind().to_owned(),
         predicate,
     };
     let payload = canonical_json(&statement).map_err(crate::LeafError::from)?;
@@ -155,7 +172,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Manifest, Finding> {
     if canonical_json(&statement).ok().as_deref() != Some(payload.as_slice()) {
         return Err(fault("its statement is not in canonical form (RFC 8785)"));
     }
-    if statement.kind != STATEMENT_TYPE || statement.predicate_type != PREDICATE_TYPE {
+    if statement.kind != STATEMENT_TYPE || statement.predicate_type != statement.predicate.kind() {
         return Err(fault("its statement is of another type"));
     }
     let listed = statement.subject.len();

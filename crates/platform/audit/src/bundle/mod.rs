@@ -5,6 +5,7 @@ mod export;
 mod keys;
 mod leaves;
 mod manifest;
+mod payloads;
 mod reader;
 mod verify;
 
@@ -12,7 +13,8 @@ use std::fmt;
 
 use creto_crypto::SignatureAlgorithm;
 
-pub(crate) use export::{Source, export};
+pub(crate) use export::{Only, Refers, Source, export};
+pub use payloads::{Unread, is_kept, is_reason};
 pub use reader::{BundleReader, DirectoryBundle};
 pub use verify::{AttachmentCheck, LeafCheck, Trust, VerifyReport, verify_bundle};
 

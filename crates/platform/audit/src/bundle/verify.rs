@@ -1,6 +1,6 @@
 //! Checking a bundle, offline and with public keys alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use creto_crypto::sha256;
 use creto_tlog::{Checkpoint, TILE_WIDTH};
@@ -8,8 +8,10 @@ use creto_types::LeafIndex;
 
 use super::keys::{self, BundleKeys};
 use super::manifest::{self, Manifest};
+use super::payloads::Absent;
 use super::{
-    ATTACHMENTS, BundleReader, CHECKPOINT, Finding, KEYS, MANIFEST, is_attachment_name, leaves,
+    ATTACHMENTS, BundleReader, CHECKPOINT, Finding, KEYS, MANIFEST, Unread, is_attachment_name,
+    leaves,
 };
 use crate::head::{COMPOSITE_PLACE, ED25519_PLACE};
 
@@ -35,13 +37,21 @@ pub struct VerifyReport {
     pub root: [u8; 32],
     /// The leaves that were checked: all.
     pub leaves: u64,
+    /// The leaves of which nothing but the leaf was checked, because the record is not
+    /// there.
+    pub unread: Unread,
+    /// What the records were chosen by whose payloads are in the bundle, when it was made
+    /// of some only.
+    pub filter: Option<BTreeMap<String, String>>,
     /// The signatures that verified, each with its key's id.
     pub signatures: Vec<String>,
     /// SHA-256 of `keys.json`, to compare with what is known from elsewhere.
     pub keys_digest: [u8; 32],
 }
 
-/// Judges a leaf by what it means; an error becomes a finding that names it.
+/// Judges a record by what it means; an error becomes a finding that names its leaf.
+/// Where the record is not there, for a reason that the bundle gives, it is the leaf
+/// alone, which has a `commitment` in the place of actor and body.
 pub type LeafCheck<'a> = dyn FnMut(LeafIndex, &serde_json::Value) -> Result<(), String> + 'a;
 
 /// Judges an attachment by its name, without `attachments/`, and its bytes.
@@ -68,17 +78,31 @@ pub fn verify_bundle(
         check.listed(&files, manifest);
     }
     let head = keys.as_ref().and_then(|keys| check.head(&files, keys));
+    let (mut unread, mut filter) = (Unread::default(), None);
     if let (Some(keys), Some(head)) = (&keys, &head) {
         let listed = manifest.iter().flat_map(|(m, _)| m.digests.keys());
         let mut records = Records::of(files.keys().chain(listed));
-        let found = leaves::check(&files, keys.org, head, &mut |index, leaf| {
+        let about = manifest.as_ref().map(|(manifest, _)| &manifest.predicate);
+        let scope = about.and_then(|about| about.payloads.clone());
+        filter = scope.and_then(|scope| scope.filter);
+        let absent = Absent::of(filter.as_ref()).unwrap_or_else(|message| {
+            check.exact(MANIFEST, message);
+            Absent::default()
+        });
+        let checked = leaves::check(&files, keys.org, head, absent, &mut |index, leaf| {
             records.leaf(index, leaf);
             check_leaf(index, leaf)
         });
         check.records = records;
         // Leaves before everything that follows from them.
-        check.exact.splice(0..0, found);
-        check.unexpected(&files, head);
+        check.exact.splice(0..0, checked.findings);
+        check.unexpected(&files, head, &checked.payloads);
+        let unexplained;
+        (unread, unexplained) = checked.absent.explained();
+        for index in unexplained {
+            let message = "its payload is not here, and nothing in the log says why";
+            check.exact.push(Finding::leaf(index, message));
+        }
     }
     check.attachments(&files, check_attachment);
     let (Some((manifest, key_id)), Some(keys), Some(head)) = (
@@ -98,6 +122,8 @@ pub fn verify_bundle(
         size: head.size,
         root: *head.root.as_bytes(),
         leaves: head.size,
+        unread,
+        filter,
         signatures: vec![
             format!(
                 "{ED25519_PLACE} ({})",
@@ -309,8 +335,9 @@ impl Check {
     }
 
     /// A bundle has no file besides those of its log and its attachments.
-    fn unexpected(&mut self, files: &Files, head: &Checkpoint) {
+    fn unexpected(&mut self, files: &Files, head: &Checkpoint, payloads: &BTreeSet<String>) {
         let mut expected = leaves::paths(head.size);
+        expected.extend(payloads.iter().cloned());
         for path in &expected {
             if !files.contains_key(path) {
                 self.file(path, "the file is missing");

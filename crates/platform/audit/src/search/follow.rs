@@ -139,7 +139,7 @@ impl Follower {
     async fn advance(&self, org: OrgId, reader: &mut Reader) -> Result<bool, AuditError> {
         let (journal, index) = (&*self.journal, &*self.index);
         let from = index.covered(org).await?;
-        let leaves = journal.read(org, from, BATCH).await?;
+        let leaves = journal.records(org, from, BATCH).await?;
         if leaves.is_empty() {
             return Ok(false);
         }

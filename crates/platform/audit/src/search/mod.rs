@@ -7,6 +7,7 @@
 mod follow;
 mod terms;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -17,11 +18,14 @@ pub(crate) use follow::Follower;
 pub use terms::{MAX_VALUE_BYTES, SearchField, SearchTerm};
 
 use crate::error::corrupt;
-use crate::{AuditError, Journal};
+use crate::{AuditError, Journal, Record};
 
 /// Looks into the index for one page, at most; a page ends there, with what was found and
 /// the place to go on from. A look takes some microseconds.
 const LOOKS: usize = 10_000;
+
+/// How often an index that is behind is waited for by who needs all that is found.
+const ANEW: usize = 20;
 
 /// What leaves say, by what they say.
 #[async_trait]
@@ -120,11 +124,26 @@ pub struct SearchQuery {
     pub limit: usize,
 }
 
+impl SearchQuery {
+    /// What records have to say, by the names on the wire. A field that is asked for
+    /// twice is there once; the interfaces take each once.
+    pub(crate) fn named(&self) -> BTreeMap<String, String> {
+        let terms = self.terms.iter();
+        terms
+            .map(|term| (term.field.name(), term.value.clone()))
+            .chain(self.since.map(|since| ("since", since.to_string())))
+            .chain(self.until.map(|until| ("until", until.to_string())))
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+}
+
 /// Some of what was looked for, newest first.
 #[derive(Clone, Debug)]
 pub struct SearchPage {
-    /// Leaves.
-    pub records: Vec<(LeafIndex, Vec<u8>)>,
+    /// What they say. A record of which only the leaf is left is here when nothing was
+    /// asked for that its leaf does not say itself.
+    pub records: Vec<(LeafIndex, Record)>,
     /// `before` of the next page; none at the end. There may be one although this page
     /// is not full: a page does a bounded amount of work.
     pub next: Option<LeafIndex>,
@@ -142,17 +161,22 @@ pub(crate) async fn search(
     let (journal, index) = (&*follower.journal, &*follower.index);
     let size = journal.size(org).await?;
     let searched = follower.reach(org, size).await?.min(size);
-    let mut span = 0..query.before.map_or(searched, |leaf| leaf.0.min(searched));
-    if let Some(until) = query.until {
-        span.end = first_since(journal, org, until, span.clone()).await?;
-    }
-    if let Some(since) = query.since {
-        span.start = first_since(journal, org, since, span.clone()).await?;
-    }
+    let below = query.before.map_or(searched, |leaf| leaf.0.min(searched));
+    let span = within(journal, org, &query, below).await?;
+    let said_by_leaf = query
+        .terms
+        .iter()
+        .all(|term| term.field == SearchField::Kind);
     let found = index.find(org, span, query.terms, query.limit).await?;
     let mut records = Vec::with_capacity(found.leaves.len());
     for leaf in found.leaves {
-        records.push((leaf, read(journal, org, leaf.0).await?));
+        let stored = journal.records(org, leaf.0, 1).await?.pop();
+        let record = stored.ok_or_else(|| missing(org, leaf.0))?.read();
+        let record = record.map_err(|fault| corrupt(org, format!("leaf {leaf}"), fault))?;
+        // The index may be behind what was erased.
+        if said_by_leaf || record.withheld().is_none() {
+            records.push((leaf, record));
+        }
     }
     Ok(SearchPage {
         records,
@@ -162,9 +186,65 @@ pub(crate) async fn search(
     })
 }
 
+/// Every leaf below `size` that says what is asked for; where pages begin and end is not
+/// looked at. Refuses to give fewer because the index is behind.
+pub(crate) async fn all(
+    follower: &Follower,
+    org: OrgId,
+    query: &SearchQuery,
+    size: u64,
+) -> Result<BTreeSet<u64>, AuditError> {
+    let mut searched = 0;
+    for _ in 0..ANEW {
+        searched = follower.reach(org, size).await?;
+        if searched >= size {
+            break;
+        }
+    }
+    if searched < size {
+        return Err(AuditError::IndexBehind {
+            org,
+            searched,
+            size,
+        });
+    }
+    let mut span = within(&*follower.journal, org, query, size).await?;
+    let mut leaves = BTreeSet::new();
+    loop {
+        let terms = query.terms.clone();
+        let found = follower.index.find(org, span.clone(), terms, LOOKS).await?;
+        leaves.extend(found.leaves.into_iter().map(|leaf| leaf.0));
+        match found.rest {
+            Some(rest) => span.end = rest,
+            None => return Ok(leaves),
+        }
+    }
+}
+
+/// The leaves below `end` that have their place in the time that is asked for.
+async fn within(
+    journal: &dyn Journal,
+    org: OrgId,
+    query: &SearchQuery,
+    end: u64,
+) -> Result<Range<u64>, AuditError> {
+    let mut span = 0..end;
+    if let Some(until) = query.until {
+        span.end = first_since(journal, org, until, span.clone()).await?;
+    }
+    if let Some(since) = query.since {
+        span.start = first_since(journal, org, since, span.clone()).await?;
+    }
+    Ok(span)
+}
+
 async fn read(journal: &dyn Journal, org: OrgId, leaf: u64) -> Result<Vec<u8>, AuditError> {
     let bytes = journal.read(org, leaf, 1).await?.pop();
-    bytes.ok_or_else(|| corrupt(org, format!("leaf {leaf}"), "the journal does not have it"))
+    bytes.ok_or_else(|| missing(org, leaf))
+}
+
+fn missing(org: OrgId, leaf: u64) -> AuditError {
+    corrupt(org, format!("leaf {leaf}"), "the journal does not have it")
 }
 
 #[derive(Deserialize)]

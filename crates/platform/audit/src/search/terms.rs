@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::SearchIndex;
 use crate::error::corrupt;
-use crate::{AuditError, Journal};
+use crate::{AuditError, Journal, StoredRecord};
 
 /// The longest value that is searched for, in bytes; as long as names may be. A longer
 /// one is in no index.
@@ -97,7 +97,7 @@ impl Reader {
         &mut self,
         org: OrgId,
         from: u64,
-        leaves: &[Vec<u8>],
+        leaves: &[StoredRecord],
         journal: &dyn Journal,
         index: &dyn SearchIndex,
     ) -> Result<Vec<Vec<SearchTerm>>, AuditError> {
@@ -105,9 +105,12 @@ impl Reader {
             self.origins.clear();
         }
         let mut all = Vec::with_capacity(leaves.len());
-        for (place, bytes) in (from..).zip(leaves) {
-            let leaf: Value = serde_json::from_slice(bytes)
-                .map_err(|error| corrupt(org, format!("leaf {place}"), error))?;
+        for (place, stored) in (from..).zip(leaves) {
+            let record = stored
+                .read()
+                .map_err(|fault| corrupt(org, format!("leaf {place}"), fault))?;
+            // Of a payload that is gone the leaf alone is found: by its kind.
+            let (leaf, _) = record.into_parts();
             let mut terms = own_terms(&leaf);
             if let Some((id, origin)) = origin(&leaf) {
                 add(&mut terms, SearchField::Origin, &id);
@@ -143,13 +146,13 @@ impl Reader {
         if !self.origins.contains_key(&key) {
             let term = SearchTerm::new(SearchField::Origin, key.1.clone());
             let found = index.find(org, 0..covered, vec![term], 1).await?;
-            let bytes = match found.leaves.first() {
-                Some(LeafIndex(leaf)) => journal.read(org, *leaf, 1).await?.pop(),
+            let stored = match found.leaves.first() {
+                Some(LeafIndex(leaf)) => journal.records(org, *leaf, 1).await?.pop(),
                 None => None,
             };
-            let known = bytes
-                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-                .and_then(|leaf| origin(&leaf))
+            let known = stored
+                .and_then(|stored| stored.read().ok())
+                .and_then(|record| origin(record.value()))
                 .map(|(_, origin)| origin)
                 .unwrap_or_default();
             self.origins.insert(key.clone(), known);

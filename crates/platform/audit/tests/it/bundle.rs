@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use creto_audit::conformance::{org, record};
+use creto_audit::memory::MemoryJournal;
 use creto_audit::{
-    DirectoryBundle, Finding, Journal as _, RecordClass, Trust, VerifyReport, leaf_bytes,
-    verify_bundle,
+    DirectoryBundle, Finding, Journal as _, RecordClass, SealedHead, Trust, VerifyReport, Withheld,
+    leaf_bytes, verify_bundle,
 };
 use creto_crypto::sha256;
 use creto_errors::Classify as _;
@@ -81,7 +82,7 @@ async fn a_whole_bundle_verifies() {
 
 /// Where a changed byte of a file has to be found.
 fn expected_place(files: &Files, path: &str, at: usize) -> String {
-    if path.starts_with("tile/entries/") {
+    if path.starts_with("tile/entries/") || path.starts_with("payloads/") {
         // Which leaf the byte belongs to, with its length before it.
         let bytes = &files[path];
         let (mut leaf, mut end) = (0, 0);
@@ -203,6 +204,8 @@ async fn added_and_removed_files_are_named() {
         "tile/0/002",
         "tile/0/001.p/43",
         "tile/entries/002.p/1",
+        "payloads/000.p/44",
+        "payloads/002.p/1",
         "checkpoint.bak",
         ".hidden",
     ] {
@@ -405,6 +408,85 @@ async fn an_attachment_is_named_with_the_leaf_that_records_it() {
         finding.message.ends_with("; its record is leaf 3"),
         "{finding}"
     );
+}
+
+fn erased(subject: creto_types::SubjectId) -> creto_types::Evidence {
+    creto_types::Evidence {
+        kind: creto_audit::SUBJECT_ERASED.to_owned(),
+        actor: "owner".parse().unwrap(),
+        body: serde_json::json!({ "subject": subject }),
+        ..record(org(1), 0)
+    }
+}
+
+/// The log itself has to say why, or the bundle is not made.
+#[tokio::test]
+async fn payloads_may_be_gone_for_a_reason_in_the_log() {
+    let world = World::new();
+    world.commit(org(1), 300).await;
+    let subject = MemoryJournal::subject(org(1), &record(org(1), 0).actor);
+    let lose = || {
+        let of = |_, head: &SealedHead| head.subject == subject;
+        world.journal.withhold(org(1), Withheld::Erased, of);
+    };
+    lose();
+    let audit = world.open().await.unwrap();
+    let refused = audit.export(org(1), vec![]).await.unwrap_err();
+    assert_eq!(refused.code(), "log_corrupt");
+    let records = vec![erased(subject)];
+    let append = world.journal.append(RecordClass::Evidence, records);
+    append.await.unwrap();
+    let files = audit.export(org(1), vec![]).await.unwrap();
+    let mut seen = 0;
+    let report = verify_bundle(
+        &files,
+        &Trust::BundleKeys,
+        &mut |_, leaf| {
+            seen += u64::from(leaf.get("body").is_some());
+            Ok(())
+        },
+        &mut |_, _| Ok(()),
+    );
+    let report = report.unwrap();
+    assert_eq!((report.leaves, report.unread.erased, seen), (301, 300, 1));
+    assert_eq!(report.unread.total(), 300);
+    // The record of the erasure does not explain what comes behind it.
+    let records = vec![record(org(1), 301)];
+    let append = world.journal.append(RecordClass::Evidence, records);
+    append.await.unwrap();
+    lose();
+    let refused = audit.export(org(1), vec![]).await.unwrap_err();
+    assert_eq!(refused.code(), "log_corrupt");
+}
+
+/// What was left out or put in afterwards is found, whatever the leaf is about.
+#[tokio::test]
+async fn payloads_are_those_that_were_exported() {
+    let files = bundle(3).await;
+    let path = "payloads/000.p/3";
+    let entries = creto_tlog::parse_entries(&files[path], 3).unwrap();
+    let [first, second, third] = entries[..] else {
+        panic!("three leaves, three payloads")
+    };
+    let put = |list: [&[u8]; 3]| {
+        let bytes = creto_tlog::encode_entries(list).unwrap();
+        places(&with(&files, path, |file| *file = bytes))
+    };
+    assert_eq!(put([first, b"", third])[0], "leaf 1");
+    assert_eq!(put([first, third, second])[..2], ["leaf 1", "leaf 2"]);
+    assert_eq!(put([first, b"short", third])[0], "leaf 1");
+}
+
+/// Clear leaves have nothing beside them.
+#[tokio::test]
+async fn a_log_from_before_payloads_verifies() {
+    let mut world = World::new();
+    world.journal = MemoryJournal::clear().into();
+    world.commit(org(1), 300).await;
+    let files = export(&world).await;
+    assert!(!files.keys().any(|path| path.starts_with("payloads/")));
+    let report = verify(&files).unwrap();
+    assert_eq!((report.leaves, report.unread.total()), (300, 0));
 }
 
 #[tokio::test]

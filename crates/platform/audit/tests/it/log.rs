@@ -9,6 +9,7 @@ use creto_audit::conformance::{org, record};
 use creto_audit::memory::MemoryJournal;
 use creto_audit::{
     Audit, AuditConfig, AuditError, Checkpointed, Journal, LogKeySource as _, RecordClass,
+    StoredRecord,
 };
 use creto_crypto::{Signature, SignatureAlgorithm, sha256};
 use creto_errors::{Class, Classify as _};
@@ -154,6 +155,15 @@ impl Journal for Growing {
         self.0.read(org, from, max).await
     }
 
+    async fn records(
+        &self,
+        org: OrgId,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        self.0.records(org, from, max).await
+    }
+
     async fn size(&self, org: OrgId) -> Result<u64, StoreError> {
         self.0.size(org).await
     }
@@ -202,6 +212,15 @@ impl Journal for Stuck {
             let _turn = self.gate.acquire().await.unwrap();
         }
         self.inner.read(org, from, max).await
+    }
+
+    async fn records(
+        &self,
+        org: OrgId,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        self.inner.records(org, from, max).await
     }
 
     async fn size(&self, org: OrgId) -> Result<u64, StoreError> {
@@ -366,7 +385,7 @@ async fn a_journal_that_tells_another_history_is_refused() {
         |log| {
             log[298] = String::from_utf8(log[298].clone())
                 .unwrap()
-                .replace("release-bot", "planner")
+                .replace("resource.read", "resource.seen")
                 .into_bytes();
         },
         |log| {

@@ -12,6 +12,7 @@ mod consistency;
 mod contracts;
 mod log;
 mod monitors;
+mod narrowed;
 mod others;
 mod proofs;
 mod search;

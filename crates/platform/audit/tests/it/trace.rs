@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use creto_audit::conformance::{org, record};
-use creto_audit::{AuditConfig, Journal, RecordClass};
+use creto_audit::{AuditConfig, Journal, RecordClass, StoredRecord};
 use creto_errors::Classify as _;
 use creto_types::{Evidence, LeafIndex, OrgId, StoreError};
 use tokio::sync::Semaphore;
@@ -79,16 +79,10 @@ async fn a_failing_batch_is_kept_and_new_records_are_refused_meanwhile() {
     audit.trace(record(org(1), accepted)).await.unwrap();
     audit.flush().await.unwrap();
     assert_eq!(world.journal.size(org(1)).await.unwrap(), accepted + 1);
-    for (n, leaf) in world
-        .journal
-        .read(org(1), 0, 1_000)
-        .await
-        .unwrap()
-        .iter()
-        .enumerate()
-    {
-        let leaf: serde_json::Value = serde_json::from_slice(leaf).unwrap();
-        assert_eq!(leaf["body"]["n"], n);
+    let stored = world.journal.records(org(1), 0, 1_000).await.unwrap();
+    for (n, stored) in stored.iter().enumerate() {
+        let record = stored.read().unwrap().whole().unwrap();
+        assert_eq!(record["body"]["n"], n);
     }
 }
 
@@ -127,6 +121,15 @@ impl Journal for Gated {
 
     async fn read(&self, org: OrgId, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         self.inner.read(org, from, max).await
+    }
+
+    async fn records(
+        &self,
+        org: OrgId,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        self.inner.records(org, from, max).await
     }
 
     async fn size(&self, org: OrgId) -> Result<u64, StoreError> {

@@ -1,0 +1,236 @@
+//! Payloads at rest: each under the key of its subject, which is destroyed to erase them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use creto_crypto::{
+    AeadAlgorithm, AeadKey, Allowed, AllowedAlgorithms, CryptoError, CryptoProvider, KdfAlgorithm,
+    KeyRing, Keystore, Sealed, Secret, WrapAlgorithm, WrappedKey, WrappingKey,
+};
+use creto_types::{OrgId, SubjectId};
+
+use crate::{Commitment, Opening};
+
+/// Bytes of a subject's key.
+const KEY_LEN: usize = 32;
+
+/// Bytes of a nonce, of either cipher.
+const NONCE_LEN: usize = 12;
+
+/// Separates the keys of payloads from whatever else may be derived of a subject's.
+const CONTEXT: &[u8] = b"creto/payload/v1\0";
+
+/// The key of a subject, in memory. Wiped when it is dropped.
+#[derive(Clone)]
+pub struct SubjectKey(Secret);
+
+impl fmt::Debug for SubjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubjectKey").finish_non_exhaustive()
+    }
+}
+
+/// A subject that was made and is not stored yet.
+#[derive(Clone, Debug)]
+pub struct NewSubject {
+    /// Its pseudonym.
+    pub id: SubjectId,
+    /// Its key.
+    pub key: SubjectKey,
+    /// The same for the store, under the organization's wrapping key.
+    pub wrapped: WrappedKey,
+}
+
+/// Makes subjects, and seals and opens payloads.
+pub struct Sealer {
+    keystore: Arc<dyn Keystore>,
+    provider: Arc<dyn CryptoProvider>,
+    wrapping: Allowed<WrapAlgorithm>,
+    aead: Allowed<AeadAlgorithm>,
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealer").finish_non_exhaustive()
+    }
+}
+
+impl Sealer {
+    /// Keys are wrapped and payloads sealed by the algorithms for new objects; what is of
+    /// an accepted one is opened.
+    #[must_use]
+    pub fn new(
+        keystore: Arc<dyn Keystore>,
+        provider: Arc<dyn CryptoProvider>,
+        algorithms: &AllowedAlgorithms,
+    ) -> Self {
+        Self {
+            keystore,
+            provider,
+            wrapping: algorithms.wrapping.clone(),
+            aead: algorithms.aead.clone(),
+        }
+    }
+
+    /// With keys that everybody knows.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn for_tests() -> Self {
+        Self::for_tests_with("7", "A256GCM")
+    }
+
+    /// With the root key of one digit, over and over, and this cipher for new payloads;
+    /// both are read.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "tests name what there is")]
+    pub fn for_tests_with(digit: &str, cipher: &str) -> Self {
+        let random = Arc::new(creto_types::SystemRandom);
+        let provider = Arc::new(creto_crypto::AwsLcProvider::new(random));
+        let root = creto_crypto::RootKey::from_hex(&digit.repeat(64)).expect("it is hexadecimal");
+        let new = cipher.parse().expect("it is a cipher");
+        let both = [AeadAlgorithm::Aes256Gcm, AeadAlgorithm::ChaCha20Poly1305];
+        let algorithms = AllowedAlgorithms {
+            aead: Allowed::new(new, both).expect("it is one of both"),
+            ..AllowedAlgorithms::default()
+        };
+        Self::new(
+            Arc::new(creto_crypto::LocalKeystore::new(root, provider.clone())),
+            provider,
+            &algorithms,
+        )
+    }
+
+    /// A new subject. Its key is wrapped under this wrapping key; without one, directly
+    /// under the root key.
+    pub fn make(
+        &self,
+        org: OrgId,
+        wrapping: Option<&WrappingKey>,
+    ) -> Result<NewSubject, CryptoError> {
+        let mut bytes = [0_u8; 16];
+        self.provider.random(&mut bytes);
+        let id = SubjectId::of_random(bytes);
+        let mut secret = vec![0; KEY_LEN];
+        self.provider.random(&mut secret);
+        let secret = Secret::new(secret);
+        let ring = self.ring(org, wrapping)?;
+        let wrapped = ring.wrap(org, &id.key_purpose(org), &secret)?;
+        let key = SubjectKey(secret);
+        Ok(NewSubject { id, key, wrapped })
+    }
+
+    /// The key of a stored subject. `wrapping` is the wrapping key that it names.
+    pub fn unlock(
+        &self,
+        org: OrgId,
+        subject: SubjectId,
+        wrapping: Option<&WrappingKey>,
+        wrapped: &WrappedKey,
+    ) -> Result<SubjectKey, CryptoError> {
+        let ring = self.ring(org, wrapping)?;
+        let secret = ring.unwrap(org, &subject.key_purpose(org), wrapped)?;
+        Ok(SubjectKey(secret))
+    }
+
+    fn ring(&self, org: OrgId, wrapping: Option<&WrappingKey>) -> Result<KeyRing, CryptoError> {
+        let ring = KeyRing::new(
+            Arc::clone(&self.keystore),
+            Arc::clone(&self.provider),
+            self.wrapping.clone(),
+        );
+        if let Some(key) = wrapping {
+            ring.add(org, key)?;
+        }
+        Ok(ring)
+    }
+
+    /// A fresh salt.
+    #[must_use]
+    pub fn salt(&self) -> [u8; 32] {
+        let mut salt = [0; 32];
+        self.provider.random(&mut salt);
+        salt
+    }
+
+    /// Salt and payload for the store. They are bound to whose they are, and to the
+    /// leaf's commitment; where the leaf stands is not known yet.
+    pub fn seal(
+        &self,
+        key: &SubjectKey,
+        org: OrgId,
+        subject: SubjectId,
+        commitment: Commitment,
+        opening: &Opening,
+    ) -> Result<Vec<u8>, CryptoError> {
+        let bound = bound(org, subject, commitment);
+        let cipher = cipher(&key.0, self.aead.for_new(), commitment)?;
+        let sealed = self.provider.seal(&cipher, &bound, &opening.to_bytes())?;
+        let name = sealed.algorithm().as_str();
+        let length = u8::try_from(name.len()).map_err(|_| CryptoError::Engine {
+            operation: "naming a cipher",
+        })?;
+        let mut bytes = Vec::with_capacity(1 + name.len() + NONCE_LEN + sealed.ciphertext().len());
+        bytes.push(length);
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(sealed.nonce());
+        bytes.extend_from_slice(sealed.ciphertext());
+        Ok(bytes)
+    }
+
+    /// What [`Sealer::seal`] sealed for the same subject and commitment.
+    pub fn open(
+        &self,
+        key: &SubjectKey,
+        org: OrgId,
+        subject: SubjectId,
+        commitment: Commitment,
+        bytes: &[u8],
+    ) -> Result<Opening, CryptoError> {
+        let (algorithm, nonce, ciphertext) = parts(bytes).ok_or(CryptoError::OpenFailed)?;
+        let algorithm = self.aead.check(algorithm)?;
+        let sealed = Sealed::from_parts(algorithm, nonce, ciphertext)?;
+        let bound = bound(org, subject, commitment);
+        let cipher = cipher(&key.0, algorithm, commitment)?;
+        let opened = self.provider.open(&cipher, &bound, &sealed)?;
+        Opening::from_bytes(opened.expose()).ok_or(CryptoError::OpenFailed)
+    }
+}
+
+/// Each payload has a key of its own: random nonces of 96 bits bear 2^32 messages of one
+/// key (NIST SP 800-38D, section 8.3), which a busy organization has in half a day. Each
+/// cipher too, so that no key is used with two. The commitment, which is salted, is there
+/// once.
+fn cipher(
+    secret: &Secret,
+    algorithm: AeadAlgorithm,
+    commitment: Commitment,
+) -> Result<AeadKey, CryptoError> {
+    let mut derived = vec![0; KEY_LEN];
+    let info = [
+        CONTEXT,
+        algorithm.as_str().as_bytes(),
+        b"\0",
+        commitment.as_bytes(),
+    ];
+    let outcome = KdfAlgorithm::HkdfSha256.derive(&[], secret.expose(), &info, &mut derived);
+    // Wiped from here on, whatever came of it.
+    let derived = Secret::new(derived);
+    outcome?;
+    AeadKey::from_bytes(algorithm, derived.expose())
+}
+
+fn bound(org: OrgId, subject: SubjectId, commitment: Commitment) -> Vec<u8> {
+    let mut bytes = CONTEXT.to_vec();
+    bytes.extend_from_slice(format!("{org}\0{subject}\0").as_bytes());
+    bytes.extend_from_slice(commitment.as_bytes());
+    bytes
+}
+
+fn parts(bytes: &[u8]) -> Option<(AeadAlgorithm, &[u8], &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (nonce, ciphertext) = rest.split_at_checked(NONCE_LEN)?;
+    let algorithm = std::str::from_utf8(name).ok()?.parse().ok()?;
+    Some((algorithm, nonce, ciphertext))
+}
