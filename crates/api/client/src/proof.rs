@@ -105,13 +105,9 @@ impl ProofKey {
         self.shared.public.thumbprint()
     }
 
-    /// A proof of one request with this token.
-    pub(crate) fn prove(
-        &self,
-        method: &str,
-        url: &str,
-        token: &Secret,
-    ) -> Result<String, ClientError> {
+    /// A proof of one request with this token, for whoever sends it otherwise than by
+    /// [`Client`], under the header `DPoP`. The server takes it once.
+    pub fn prove(&self, method: &str, url: &str, token: &Secret) -> Result<String, ClientError> {
         let Shared {
             key,
             provider,
@@ -145,8 +141,8 @@ impl ProofKey {
         Ok(proof)
     }
 
-    /// Keeps the nonce that an answer told, for the next proof.
-    pub(crate) fn told(&self, nonce: &str) {
+    /// Keeps the nonce that an answer told under the header `DPoP-Nonce`, for the next proof.
+    pub fn told(&self, nonce: &str) {
         *self.shared.nonce.lock() = Some(nonce.to_owned());
     }
 }

@@ -30,8 +30,16 @@ pub(crate) fn creto() -> Result<PathBuf, DemoError> {
     })
 }
 
-/// A `creto` command that takes nothing from this process's own settings.
+/// A `creto` command as this organization runs it.
 pub(crate) fn creto_command(config: &Path) -> Result<Command, DemoError> {
+    let mut command = bare_command()?;
+    command.arg("--config").arg(config);
+    Ok(command)
+}
+
+/// A `creto` command that takes nothing from this process's own settings, so that it knows
+/// no server and has no credential but those it is given.
+pub(crate) fn bare_command() -> Result<Command, DemoError> {
     let mut command = Command::new(creto()?);
     for name in [
         "CRETO_CONFIG",
@@ -41,7 +49,7 @@ pub(crate) fn creto_command(config: &Path) -> Result<Command, DemoError> {
     ] {
         command.env_remove(name);
     }
-    command.arg("--config").arg(config).stdin(Stdio::null());
+    command.stdin(Stdio::null());
     Ok(command)
 }
 

@@ -11,6 +11,7 @@ mod chapters;
 mod children;
 mod documents;
 mod error;
+mod proofs;
 mod settings;
 mod step;
 mod workspace;

@@ -2,13 +2,16 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use creto_client::{Client, ServerAddress, encode, read_credential};
+use creto_client::{Client, ClientError, ServerAddress, encode, read_credential};
 use creto_types::Timestamp;
 use serde_json::{Value, json};
 
-use super::children::{ReleaseHost, ServerProcess, Witness, creto_command, free_address};
-use super::documents::{ensure, text};
+use super::children::{
+    ReleaseHost, ServerProcess, Witness, bare_command, creto_command, free_address,
+};
+use super::documents::{ensure, leaf, same, text};
 use super::error::DemoError;
 use super::workspace::{Workspace, history_facts, output, run};
 use crate::commands::server;
@@ -29,6 +32,9 @@ pub(crate) struct World {
     pub(crate) commits: u64,
     pub(crate) planner: String,
     pub(crate) bot: String,
+    /// The delegation to courier, and the SPIFFE id of reviewer, who hands it on.
+    pub(crate) courier: String,
+    pub(crate) reviewer_id: String,
     pub(crate) request: String,
     pub(crate) invoice: Value,
     pub(crate) root: String,
@@ -36,6 +42,8 @@ pub(crate) struct World {
     pub(crate) witness: Option<Witness>,
     pub(crate) log_url: String,
     pub(crate) log_key: String,
+    /// What the evidence has to hold in the end: leaves, and what kind of record each is.
+    pub(crate) recorded: Vec<(u64, &'static str)>,
 }
 
 impl World {
@@ -51,13 +59,28 @@ impl World {
             commits,
             planner: String::new(),
             bot: String::new(),
+            courier: String::new(),
+            reviewer_id: String::new(),
             request: String::new(),
             invoice: Value::Null,
             root: String::new(),
             witness: None,
             log_url: String::new(),
             log_key: String::new(),
+            recorded: Vec::new(),
         })
+    }
+
+    /// The leaf that an answer points to, which the evidence has to show in the end as a
+    /// record of this kind.
+    pub(crate) fn on_record(
+        &mut self,
+        kind: &'static str,
+        answer: &Value,
+    ) -> Result<u64, DemoError> {
+        let leaf = leaf(answer)?;
+        self.recorded.push((leaf, kind));
+        Ok(leaf)
     }
 
     // --- the server -----------------------------------------------------------
@@ -109,6 +132,24 @@ impl World {
         self.caller(&self.planner_credential())
     }
 
+    /// Who signs, and holds a token as well.
+    pub(crate) fn reviewer_credential(&self) -> PathBuf {
+        self.space.path("reviewer.token")
+    }
+
+    pub(crate) fn reviewer_client(&self) -> Result<Client, DemoError> {
+        self.caller(&self.reviewer_credential())
+    }
+
+    /// Who has a token that is of no use without the key beside it.
+    pub(crate) fn courier_credential(&self) -> PathBuf {
+        self.space.path("courier.token")
+    }
+
+    pub(crate) fn courier_key(&self) -> PathBuf {
+        self.space.path("courier.key")
+    }
+
     fn caller(&self, credential: &Path) -> Result<Client, DemoError> {
         Ok(Client::new(self.address).with_credential(read_credential(credential)?)?)
     }
@@ -145,20 +186,39 @@ impl World {
 
     fn refused(&self, who: &[&OsStr], words: &[&str]) -> Result<Value, DemoError> {
         let mut command = creto_command(&self.space.config())?;
-        let result = output(command.arg("--json").args(who).args(words))?;
-        let shown = words.join(" ");
-        ensure(result.status.code() == Some(1), || {
-            format!(
-                "`creto {shown}` ended with {}, not with a refusal",
-                result.status
-            )
-        })?;
-        let said = if result.stdout.is_empty() {
-            result.stderr
-        } else {
-            result.stdout
-        };
-        parse(&String::from_utf8_lossy(&said))
+        refusal(command.arg("--json").args(who), words)
+    }
+
+    /// As courier, with a proof by the key that its token is bound to.
+    pub(crate) fn creto_as_courier(&self, words: &[&str]) -> Result<Value, DemoError> {
+        let key = self.courier_key().display().to_string();
+        let words = [&["--dpop-key", &key], words].concat();
+        self.creto_as(&self.courier_credential(), &words)
+    }
+
+    pub(crate) fn creto_refused_as_courier(&self, words: &[&str]) -> Result<Value, DemoError> {
+        let key = self.courier_key().display().to_string();
+        let words = [&["--dpop-key", &key], words].concat();
+        self.creto_refused_as(&self.courier_credential(), &words)
+    }
+
+    /// Where a stranger keeps what was given to it. There is no configuration and no
+    /// credential, and nothing tells where the server is.
+    pub(crate) fn stranger(&self) -> PathBuf {
+        self.space.path("stranger")
+    }
+
+    /// A command of the stranger's; has to succeed.
+    pub(crate) fn creto_as_stranger(&self, words: &[&str]) -> Result<Value, DemoError> {
+        let mut command = bare_command()?;
+        command.current_dir(self.stranger()).arg("--json");
+        parse(&run(command.args(words))?)
+    }
+
+    /// One that has to be refused; gives the document about it.
+    pub(crate) fn creto_refused_as_stranger(&self, words: &[&str]) -> Result<Value, DemoError> {
+        let mut command = bare_command()?;
+        refusal(command.current_dir(self.stranger()).arg("--json"), words)
     }
 
     // --- the agent ------------------------------------------------------------
@@ -204,6 +264,45 @@ impl World {
     pub(crate) fn run_bot(&self, words: &[&str]) -> Result<Value, DemoError> {
         let id = self.launch(&self.sandbox_body(&self.bot_argv(words)))?;
         report(&self.await_sandbox(&id)?)
+    }
+}
+
+/// Runs a command that has to be refused, and gives the document about it.
+fn refusal(command: &mut Command, words: &[&str]) -> Result<Value, DemoError> {
+    let result = output(command.args(words))?;
+    let shown = words.join(" ");
+    ensure(result.status.code() == Some(1), || {
+        format!(
+            "`creto {shown}` ended with {}, not with a refusal",
+            result.status
+        )
+    })?;
+    let said = if result.stdout.is_empty() {
+        result.stderr
+    } else {
+        result.stdout
+    };
+    parse(&String::from_utf8_lossy(&said))
+}
+
+/// Fails unless a command was refused with this code.
+pub(crate) fn refused_with(code: &str, document: &Value) -> Result<(), DemoError> {
+    same("the refusal's code", code, text(document, "/error/code")?)
+}
+
+/// Fails unless a call was refused with this code.
+pub(crate) fn call_refused_with(
+    code: &str,
+    answer: Result<Value, ClientError>,
+) -> Result<(), DemoError> {
+    match answer {
+        Err(ClientError::Refused(problem)) => {
+            same("the refusal's code", code, problem.code.as_str())
+        }
+        Err(error) => Err(error.into()),
+        Ok(answer) => Err(DemoError::Fact(format!(
+            "expected {code}, but this was answered: {answer}"
+        ))),
     }
 }
 

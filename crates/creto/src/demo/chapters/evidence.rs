@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use creto_tlog::{Entries, parse_entries};
 use serde_json::Value;
 
 use super::Row;
@@ -40,12 +41,44 @@ fn export(world: &mut World) -> Result<Done, DemoError> {
     world.creto_refused(&["verify", &bundle, "--keys-digest", &other_keys])?;
     world.root = text(&report, "/root")?.to_owned();
     let leaves = number(&report, "/leaves")?;
+    holds(world, leaves)?;
     world.start_server()?;
     Ok(Done::new(
         "verified",
-        format!("{leaves} leaves, `creto verify {bundle}`"),
+        format!(
+            "{leaves} leaves, those of signatures, keys and prekeys among them; \
+             `creto verify {bundle}`"
+        ),
     )
     .at(leaves.saturating_sub(1)))
+}
+
+/// Fails unless every record that an answer pointed to is in the bundle that was verified,
+/// at its leaf and of its kind.
+fn holds(world: &World, leaves: u64) -> Result<(), DemoError> {
+    let mut kinds = Vec::new();
+    for part in Entries::all(leaves) {
+        let name = format!("{BUNDLE}/{part}");
+        let path = world.space.path(&name);
+        let bytes = fs::read(&path).map_err(file_error("read", &path))?;
+        let width = usize::try_from(part.width()).unwrap_or(usize::MAX);
+        let entries = parse_entries(&bytes, width)
+            .map_err(|(error, _)| DemoError::Fact(format!("{name}: {error}")))?;
+        for entry in entries {
+            let record: Value = serde_json::from_slice(entry)
+                .map_err(|error| DemoError::Fact(format!("{name}: {error}")))?;
+            kinds.push(text(&record, "/kind")?.to_owned());
+        }
+    }
+    ensure(!world.recorded.is_empty(), || {
+        "no step says what the evidence has to hold".to_owned()
+    })?;
+    for (leaf, kind) in &world.recorded {
+        let place = usize::try_from(*leaf).unwrap_or(usize::MAX);
+        let found = kinds.get(place).map_or("nothing", String::as_str);
+        same(&format!("leaf {leaf} of the evidence"), *kind, found)?;
+    }
+    Ok(())
 }
 
 /// Flips one bit in the middle of each file of a copy, one file at a time.

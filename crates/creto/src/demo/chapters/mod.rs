@@ -1,11 +1,13 @@
 //! The scenario, chapter by chapter.
 
 mod budget;
+mod courier;
 mod evidence;
 mod invoice;
 mod keys;
 mod organization;
 mod oversight;
+mod signing;
 mod strangers;
 mod work;
 
@@ -20,6 +22,8 @@ pub(crate) fn scenario() -> Vec<Step> {
         keys::STEPS,
         budget::STEPS,
         invoice::STEPS,
+        signing::STEPS,
+        courier::STEPS,
         strangers::STEPS,
         evidence::STEPS,
     ];

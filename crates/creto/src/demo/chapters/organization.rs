@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use creto_client::ClientError;
 use serde_json::{Value, json};
 
 use super::Row;
@@ -11,7 +10,7 @@ use crate::demo::error::DemoError;
 use crate::demo::settings::{PATIENT, configure, set_patience};
 use crate::demo::step::Done;
 use crate::demo::workspace::file_error;
-use crate::demo::world::World;
+use crate::demo::world::{World, call_refused_with};
 
 pub(super) const STEPS: &[Row] = &[
     ("make the organization", "created", make_organization),
@@ -30,10 +29,28 @@ pub(super) const STEPS: &[Row] = &[
 ];
 
 /// The starter set lets nobody read a secret; planner may, as far as it is lent to it.
+/// What stands in `policies/secrets.cedar`.
 const SECRETS: &str = r#"@id("planner-reads-what-is-lent")
 permit (
   principal,
   action == Creto::Action::"secret.read",
+  resource
+);
+"#;
+
+/// What stands in `policies/signing.cedar`: who may sign may sign reviews alone, and prekeys
+/// may be published and taken.
+const SIGNING: &str = r#"@id("reviews-are-signed")
+permit (
+  principal,
+  action == Creto::Action::"identity.sign",
+  resource == Creto::Resource::"signature:review"
+);
+
+@id("prekeys")
+permit (
+  principal,
+  action in [Creto::Action::"prekey.publish", Creto::Action::"prekey.take"],
   resource
 );
 "#;
@@ -66,8 +83,10 @@ fn make_organization(world: &mut World) -> Result<Done, DemoError> {
 
     configure(&world.space, world.address.socket(), &world.host)?;
     set_patience(&world.space, PATIENT)?;
-    let secrets = world.space.path("policies/secrets.cedar");
-    std::fs::write(&secrets, SECRETS).map_err(file_error("write", &secrets))?;
+    for (name, policies) in [("secrets", SECRETS), ("signing", SIGNING)] {
+        let file = world.space.path(&format!("policies/{name}.cedar"));
+        std::fs::write(&file, policies).map_err(file_error("write", &file))?;
+    }
     world.start_server()?;
     let me = world.creto(&["self"])?;
     same("the owner's kind", "human", text(&me, "/kind")?)?;
@@ -192,18 +211,8 @@ fn delegate_too_much(world: &mut World) -> Result<Done, DemoError> {
     let before = delegations(world)?;
     let mut codes = Vec::new();
     for (expected, body) in attempts {
-        match planner.post("/v1/delegations", &body) {
-            Err(ClientError::Refused(problem)) => {
-                same("the refusal's code", expected, problem.code.as_str())?;
-                codes.push(expected.trim_start_matches("delegation_"));
-            }
-            Err(error) => return Err(error.into()),
-            Ok(answer) => {
-                return Err(DemoError::Fact(format!(
-                    "expected {expected}, but this was granted: {answer}"
-                )));
-            }
-        }
+        call_refused_with(expected, planner.post("/v1/delegations", &body))?;
+        codes.push(expected.trim_start_matches("delegation_"));
     }
     same("the number of delegations", before, delegations(world)?)?;
     Ok(Done::new("refused", codes.join(", ")))
