@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use creto_audit::memory::MemoryJournal;
 use creto_audit::{
-    Content, LeafError, Opening, RecordClass, StoredRecord, Withheld, is_reason, leaf_bytes,
+    Content, LeafError, Opening, RecordClass, StoredRecord, Withheld, is_kept, leaf_bytes,
     sealed_leaf_bytes,
 };
 use creto_types::memory::MemoryCommits;
@@ -75,7 +75,7 @@ impl MemoryGovernor {
         let person = (record.org, record.actor.clone());
         let erased = self.erased.lock().get(&person).copied();
         let expired = self.expired.lock().get(&record.org).copied();
-        let expired = expired.is_some_and(|through| leaf <= through && !is_reason(&record.kind));
+        let expired = expired.is_some_and(|through| leaf <= through && !is_kept(&record.kind));
         let why = match erased {
             Some(by) if leaf < by => Some(Withheld::Erased),
             _ => expired.then_some(Withheld::Expired),
@@ -152,7 +152,7 @@ impl SubjectStore for MemoryGovernor {
         let evidence = self.commits.evidence(org);
         let past: Vec<_> = placed(&evidence).filter(|(.., ts)| *ts < before).collect();
         let kept = past.iter().any(|(record, leaf, _)| {
-            ended.is_none_or(|ended| *leaf > ended) && !is_reason(&record.kind)
+            ended.is_none_or(|ended| *leaf > ended) && !is_kept(&record.kind)
         });
         Ok(past.last().map(|(_, leaf, _)| *leaf).filter(|_| kept))
     }

@@ -371,7 +371,8 @@ impl Audit {
     }
 
     /// As [`Audit::export`], with the payloads of those records alone that say what is
-    /// asked for; the pages of the query are not looked at. Every leaf is there, so that
+    /// asked for; the pages of the query are not looked at. One that asks for nothing is
+    /// said by all. Every leaf is there, so that
     /// the bundle proves as much as a whole one. `refers` gives the name of the attachment
     /// that a record refers to: others stay out.
     pub async fn export_matching(
@@ -381,8 +382,8 @@ impl Audit {
         query: &SearchQuery,
         refers: &(dyn Fn(&serde_json::Value) -> Option<String> + Send + Sync),
     ) -> Result<BTreeMap<String, Vec<u8>>, AuditError> {
-        self.export_some(org, attachments, Some((query, refers)))
-            .await
+        let narrowed = Some((query, refers)).filter(|_| !query.named().is_empty());
+        self.export_some(org, attachments, narrowed).await
     }
 
     async fn export_some(

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use creto_tlog::{Entries, TILE_WIDTH, encode_entries};
 use creto_types::{OrgId, Timestamp};
 
+use super::filter::Filter;
 use super::payloads::{Absent, Scope, is_reason, path_of};
 use super::{ATTACHMENTS, CHECKPOINT, KEYS, MANIFEST, is_attachment_name, keys, manifest};
 use crate::error::{corrupt, entry_fault};
@@ -134,14 +135,15 @@ struct Payloads<'a> {
 
 impl<'a> Payloads<'a> {
     fn new(source: &'a Source<'_>) -> Result<Self, AuditError> {
-        let filter = source.only.as_ref().map(|only| &only.filter);
-        let absent = Absent::of(filter).map_err(|fault| corrupt(source.org, "export", fault))?;
+        let filter = source.only.as_ref().map(|only| Filter::read(&only.filter));
+        let filter = filter.transpose();
+        let filter = filter.map_err(|fault| corrupt(source.org, MANIFEST, fault))?;
         Ok(Self {
             org: source.org,
             only: source.only.as_ref(),
             referred: BTreeSet::new(),
             size: 0,
-            absent,
+            absent: Absent::new(filter),
             edge: Vec::new(),
             sealed: false,
         })

@@ -2,6 +2,7 @@
 //! stranger checks offline. `docs/formats/evidence-bundle.md` describes them.
 
 mod export;
+mod filter;
 mod keys;
 mod leaves;
 mod manifest;

@@ -7,6 +7,7 @@ use creto_types::{HybridTimestamp, SubjectId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::filter::Filter;
 use crate::payload::Record;
 use crate::record::SealedHead;
 use crate::{PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED, Withheld};
@@ -14,6 +15,9 @@ use crate::{PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED, Withheld};
 const ENTRIES: &str = "tile/entries/";
 const PAYLOADS: &str = "payloads/";
 const GRANT: &str = "delegation.granted";
+
+const NOTHING: &str = "its payload is not here, and nothing in the log says why";
+const ASKED_FOR: &str = "its payload is not here, and is what payloads were chosen by";
 
 /// Where the payloads of these entries lie. The file is there when one of them commits to
 /// a payload, and has the form of a file of entries: for each entry its salt and payload,
@@ -48,44 +52,6 @@ struct Expired {
     before: Timestamp,
 }
 
-/// What of a search leaves say themselves, so that it holds of those that are not
-/// disclosed as well.
-#[derive(Debug, Default)]
-struct Asked {
-    kind: Option<String>,
-    since: Option<HybridTimestamp>,
-    until: Option<HybridTimestamp>,
-    /// Whether nothing else was asked for: whatever answers to this is to be there.
-    is_all: bool,
-}
-
-impl Asked {
-    fn of(filter: &BTreeMap<String, String>) -> Result<Self, String> {
-        let instant = |name: &str| {
-            let text = filter.get(name);
-            let instant = text.map(|text| text.parse::<Timestamp>()).transpose();
-            let instant = instant.map_err(|_| format!("its `{name}` is no instant"))?;
-            Ok::<_, String>(instant.map(HybridTimestamp::of_instant))
-        };
-        if filter.is_empty() {
-            return Err("it says that only some payloads are here, and not which".to_owned());
-        }
-        let clear = ["kind", "since", "until"];
-        Ok(Self {
-            kind: filter.get("kind").cloned(),
-            since: instant("since")?,
-            until: instant("until")?,
-            is_all: filter.keys().all(|name| clear.contains(&name.as_str())),
-        })
-    }
-
-    fn holds(&self, head: &SealedHead, ts: HybridTimestamp) -> bool {
-        self.kind.as_ref().is_none_or(|kind| *kind == head.kind)
-            && self.since.is_none_or(|since| ts >= since)
-            && self.until.is_none_or(|until| ts < until)
-    }
-}
-
 /// How many records were not read, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unread {
@@ -111,14 +77,24 @@ impl Unread {
 #[derive(Debug, Default)]
 pub(crate) struct Absent {
     /// In a bundle that has only some payloads, which.
-    asked: Option<Asked>,
-    missing: Vec<(u64, SealedHead, HybridTimestamp)>,
+    asked: Option<Filter>,
+    missing: Vec<Missing>,
     /// The leaf that erased a subject.
     erased: HashMap<SubjectId, u64>,
     /// Of each class the last end.
     expired: HashMap<RecordClass, Ended>,
     /// Whose the records are that say why payloads are gone: the organization's own.
     own: Option<SubjectId>,
+}
+
+/// A payload that is not there.
+#[derive(Debug)]
+struct Missing {
+    index: u64,
+    head: SealedHead,
+    ts: HybridTimestamp,
+    /// Whether its leaf alone shows that it was asked for.
+    asked_for: bool,
 }
 
 /// Payloads of a class that were kept long enough.
@@ -132,11 +108,11 @@ struct Ended {
 
 impl Absent {
     /// Of a bundle with the payloads that this filter chooses; with all when there is none.
-    pub(crate) fn of(filter: Option<&BTreeMap<String, String>>) -> Result<Self, String> {
-        Ok(Self {
-            asked: filter.map(Asked::of).transpose()?,
+    pub(crate) fn new(asked: Option<Filter>) -> Self {
+        Self {
+            asked,
             ..Self::default()
-        })
+        }
     }
 
     /// Takes a record that was read as far as it is there.
@@ -157,7 +133,13 @@ impl Absent {
         let ts = ts.and_then(|ts| ts.parse::<HybridTimestamp>().ok());
         let ts = ts.ok_or("commits to a payload and has no timestamp")?;
         let Record::Whole(whole) = record else {
-            self.missing.push((index, head.clone(), ts));
+            let asked = self.asked.as_ref();
+            self.missing.push(Missing {
+                index,
+                head: head.clone(),
+                ts,
+                asked_for: asked.is_none_or(|asked| asked.asks_for(leaf)),
+            });
             return Ok(());
         };
         if is_reason(&head.kind) {
@@ -166,9 +148,10 @@ impl Absent {
         if self
             .asked
             .as_ref()
-            .is_some_and(|asked| !asked.holds(head, ts))
+            .is_some_and(|asked| !asked.allows(whole))
         {
-            return Err("is disclosed, and is none of those that were asked for".to_owned());
+            let message = "is disclosed, and does not say what payloads were chosen by";
+            return Err(message.to_owned());
         }
         Ok(())
     }
@@ -209,31 +192,33 @@ impl Absent {
     }
 
     /// Why the payload is gone by what the log itself says.
-    fn why(&self, index: u64, head: &SealedHead, ts: HybridTimestamp) -> Option<Withheld> {
+    fn why(&self, missing: &Missing) -> Option<Withheld> {
+        let Missing {
+            index, head, ts, ..
+        } = missing;
         // What follows the record of an end is not part of it.
-        if self.erased.get(&head.subject).is_some_and(|by| index < *by) {
+        if self.erased.get(&head.subject).is_some_and(|by| index < by) {
             return Some(Withheld::Erased);
         }
         // Each end reaches further than those before it.
         let ended = self.expired.get(&head.class)?;
-        let has = index <= ended.through && ts < ended.before && !is_kept(&head.kind);
+        let has = *index <= ended.through && *ts < ended.before && !is_kept(&head.kind);
         has.then_some(Withheld::Expired)
     }
 
     /// How many payloads are not there for each reason, and the leaves of those that
-    /// nothing explains.
-    pub(crate) fn explained(&self) -> (Unread, Vec<u64>) {
+    /// nothing explains, with what is wrong.
+    pub(crate) fn explained(&self) -> (Unread, Vec<(u64, &'static str)>) {
         let (mut unread, mut unexplained) = (Unread::default(), Vec::new());
-        for (index, head, ts) in &self.missing {
-            let asked = self.asked.as_ref();
-            let withheld = asked.is_some_and(|asked| !(asked.is_all && asked.holds(head, *ts)));
-            match self.why(*index, head, *ts) {
+        for missing in &self.missing {
+            match self.why(missing) {
                 // What says why others are gone is in every bundle.
-                _ if is_reason(&head.kind) => unexplained.push(*index),
+                _ if is_reason(&missing.head.kind) => unexplained.push((missing.index, NOTHING)),
                 Some(Withheld::Erased) => unread.erased += 1,
                 Some(_) => unread.expired += 1,
-                None if withheld => unread.not_disclosed += 1,
-                None => unexplained.push(*index),
+                None if self.asked.is_none() => unexplained.push((missing.index, NOTHING)),
+                None if missing.asked_for => unexplained.push((missing.index, ASKED_FOR)),
+                None => unread.not_disclosed += 1,
             }
         }
         (unread, unexplained)
@@ -306,7 +291,10 @@ mod tests {
     fn counts(absent: &Absent) -> ((u64, u64, u64), Vec<u64>) {
         let (unread, unexplained) = absent.explained();
         let counts = (unread.erased, unread.expired, unread.not_disclosed);
-        (counts, unexplained)
+        (
+            counts,
+            unexplained.into_iter().map(|(index, _)| index).collect(),
+        )
     }
 
     use RecordClass::{Evidence, Trace};
@@ -315,7 +303,8 @@ mod tests {
     fn only_what_a_record_says_is_explained() {
         let filter = BTreeMap::from([("agent".to_owned(), "planner".to_owned())]);
         for narrowed in [false, true] {
-            let mut absent = Absent::of(narrowed.then_some(&filter)).unwrap();
+            let filter = narrowed.then(|| Filter::read(&filter).unwrap());
+            let mut absent = Absent::new(filter);
             for (index, head) in [
                 (0, head(1, Evidence, "k")),
                 (1, head(2, Evidence, "k")),
@@ -379,38 +368,5 @@ mod tests {
         let ended = head(3, Evidence, PAYLOADS_EXPIRED);
         there(&mut absent, 8, &ended, &expired("trace", 3, 2)).unwrap();
         assert_eq!(counts(&absent), ((0, 2, 0), vec![2, 3, 0]));
-    }
-
-    #[test]
-    fn what_was_asked_for_is_there_and_nothing_else() {
-        let filter = |pairs: &[(&str, &str)]| {
-            let pairs = pairs.iter();
-            pairs
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect::<BTreeMap<_, _>>()
-        };
-        assert!(Absent::of(Some(&filter(&[]))).is_err());
-        assert!(Absent::of(Some(&filter(&[("since", "monday")]))).is_err());
-        let all_of = [
-            ("kind", "k"),
-            ("since", "1970-01-01T00:00:02Z"),
-            ("until", "1970-01-01T00:00:04Z"),
-        ];
-        let mut absent = Absent::of(Some(&filter(&all_of))).unwrap();
-        for index in 1..5 {
-            gone(&mut absent, index, &head(2, Trace, "k")).unwrap();
-        }
-        gone(&mut absent, 3, &head(2, Trace, "other")).unwrap();
-        assert_eq!(counts(&absent), ((0, 0, 3), vec![2, 3]));
-        there(&mut absent, 2, &head(2, Trace, "k"), &json!({})).unwrap();
-        for (index, kind) in [(1, "k"), (4, "k"), (2, "other")] {
-            let refused = there(&mut absent, index, &head(2, Trace, kind), &json!({}));
-            assert!(refused.unwrap_err().contains("asked for"), "{index} {kind}");
-        }
-        // Of what leaves do not say nobody can tell.
-        let more = [all_of.as_slice(), &[("agent", "planner")]].concat();
-        let mut absent = Absent::of(Some(&filter(&more))).unwrap();
-        gone(&mut absent, 2, &head(2, Trace, "k")).unwrap();
-        assert_eq!(counts(&absent), ((0, 0, 1), vec![]));
     }
 }

@@ -6,6 +6,7 @@ use creto_crypto::sha256;
 use creto_tlog::{Checkpoint, TILE_WIDTH};
 use creto_types::LeafIndex;
 
+use super::filter::Filter;
 use super::keys::{self, BundleKeys};
 use super::manifest::{self, Manifest};
 use super::payloads::Absent;
@@ -85,10 +86,7 @@ pub fn verify_bundle(
         let about = manifest.as_ref().map(|(manifest, _)| &manifest.predicate);
         let scope = about.and_then(|about| about.payloads.clone());
         filter = scope.and_then(|scope| scope.filter);
-        let absent = Absent::of(filter.as_ref()).unwrap_or_else(|message| {
-            check.exact(MANIFEST, message);
-            Absent::default()
-        });
+        let absent = Absent::new(check.filter(filter.as_ref()));
         let checked = leaves::check(&files, keys.org, head, absent, &mut |index, leaf| {
             records.leaf(index, leaf);
             check_leaf(index, leaf)
@@ -99,8 +97,7 @@ pub fn verify_bundle(
         check.unexpected(&files, head, &checked.payloads);
         let unexplained;
         (unread, unexplained) = checked.absent.explained();
-        for index in unexplained {
-            let message = "its payload is not here, and nothing in the log says why";
+        for (index, message) in unexplained {
             check.exact.push(Finding::leaf(index, message));
         }
     }
@@ -292,6 +289,14 @@ impl Check {
             }
         });
         Some((manifest, key_id))
+    }
+
+    /// What the payloads were chosen by. One that cannot be used is said to be so, once.
+    fn filter(&mut self, named: Option<&BTreeMap<String, String>>) -> Option<Filter> {
+        Some(Filter::read(named?).unwrap_or_else(|message| {
+            self.exact(MANIFEST, message);
+            Filter::default()
+        }))
     }
 
     /// Every file is listed, every listed file is there, and they are equal.

@@ -15,6 +15,7 @@ use creto_types::{HybridTimestamp, LeafIndex, OrgId, StoreError, Timestamp};
 use serde::Deserialize;
 
 pub(crate) use follow::Follower;
+pub(crate) use terms::own_terms;
 pub use terms::{MAX_VALUE_BYTES, SearchField, SearchTerm};
 
 use crate::error::corrupt;

@@ -56,6 +56,20 @@ impl SearchField {
             Self::Origin => "origin",
         }
     }
+
+    /// The field that is asked for by this name.
+    pub(crate) fn asked_for(name: &str) -> Option<Self> {
+        [
+            Self::Agent,
+            Self::Member,
+            Self::Action,
+            Self::Resource,
+            Self::Outcome,
+            Self::Kind,
+        ]
+        .into_iter()
+        .find(|field| field.name() == name)
+    }
 }
 
 /// One thing that a leaf says.
@@ -172,7 +186,7 @@ fn text<'a>(leaf: &'a Value, pointer: &str) -> Option<&'a str> {
 }
 
 /// What the leaf says without any other.
-fn own_terms(leaf: &Value) -> BTreeSet<SearchTerm> {
+pub(crate) fn own_terms(leaf: &Value) -> BTreeSet<SearchTerm> {
     use SearchField::{Action, Agent, Kind, Member, Outcome, Resource};
     let mut terms = BTreeSet::new();
     for (pointer, field) in [

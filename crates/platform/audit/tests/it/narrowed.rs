@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use creto_audit::conformance::{org, record};
 use creto_audit::memory::{MemoryIndex, MemoryJournal};
 use creto_audit::{
-    Audit, Journal as _, RecordClass, SUBJECT_ERASED, SearchField, SearchQuery, SearchTerm, Trust,
-    VerifyReport, Withheld, verify_bundle,
+    Audit, Journal as _, LogKeySource as _, RecordClass, SUBJECT_ERASED, SearchField, SearchQuery,
+    SearchTerm, Trust, VerifyReport, Withheld, verify_bundle,
 };
 use creto_errors::Classify as _;
-use creto_types::Evidence;
+use creto_types::{Evidence, HybridTimestamp, Timestamp};
 use serde_json::{Value, json};
 
 use crate::World;
@@ -146,6 +148,128 @@ async fn a_narrowed_bundle_is_no_whole_one() {
         mixed.insert(path.to_owned(), files[path].clone());
         verify(&mixed).unwrap_err();
     }
+}
+
+/// The bundle with another filter in its manifest, signed by whoever has the keys.
+fn signed_with_filter(world: &World, files: &Files, filter: &Value) -> Files {
+    let mut envelope: Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
+    let payload = STANDARD
+        .decode(envelope["payload"].as_str().unwrap())
+        .unwrap();
+    let mut statement: Value = serde_json::from_slice(&payload).unwrap();
+    statement["predicate"]["payloads"]["filter"] = filter.clone();
+    let payload = creto_types::canonical_json(&statement).unwrap();
+    let kind = envelope["payloadType"].as_str().unwrap();
+    let (kind_len, len) = (kind.len(), payload.len());
+    let mut signed = format!("DSSEv1 {kind_len} {kind} {len} ").into_bytes();
+    signed.extend_from_slice(&payload);
+    let signer = world.keys.keys(org(1)).unwrap().evidence;
+    let signature = signer.sign(b"creto/evidence/v1", &signed).unwrap();
+    envelope["payload"] = STANDARD.encode(&payload).into();
+    envelope["signatures"][0]["sig"] = STANDARD.encode(signature.as_bytes()).into();
+    let mut files = files.clone();
+    let manifest = creto_types::canonical_json(&envelope).unwrap();
+    files.insert("manifest.json".to_owned(), manifest);
+    files
+}
+
+/// The instant of the timestamp of leaf n. All happen in one, and the counter rises.
+fn nth(n: u64) -> Timestamp {
+    let first = HybridTimestamp::of_instant(record(org(1), 0).at).as_u64();
+    HybridTimestamp::from_u64(first + n).to_instant()
+}
+
+/// Whoever makes a bundle cannot say that other payloads were asked for than those in it.
+#[tokio::test]
+async fn the_payloads_are_those_that_the_manifest_says() {
+    let (world, audit) = world().await;
+    let planner = narrowed(&audit, &wanted(&[(SearchField::Agent, "planner")])).await;
+    let kind = record(org(1), 0).kind;
+    let late = "2100-01-01T00:00:00Z";
+    for (filter, what) in [
+        (json!({ "agent": "planner" }), None),
+        (json!({ "agent": "planner", "kind": kind }), None),
+        // Who is in a chain cannot be seen in a record alone.
+        (json!({ "member": "carol" }), None),
+        (json!({ "agent": "planner", "until": late }), None),
+        (json!({}), Some(("manifest.json", "asks for nothing"))),
+        (
+            json!({ "colour": "red" }),
+            Some(("manifest.json", "`colour`")),
+        ),
+        (
+            json!({ "since": "monday" }),
+            Some(("manifest.json", "no instant")),
+        ),
+        // Disclosed, and not what was asked for.
+        (json!({ "agent": "bot" }), Some(("leaf 0", "does not say"))),
+        (
+            json!({ "kind": "other.kind" }),
+            Some(("leaf 0", "does not say")),
+        ),
+        (
+            json!({ "agent": "planner", "action": "a1" }),
+            Some(("leaf 0", "does not say")),
+        ),
+        (
+            json!({ "agent": "planner", "since": nth(1) }),
+            Some(("leaf 0", "does not say")),
+        ),
+        // What was asked for, and not disclosed.
+        (
+            json!({ "kind": kind }),
+            Some(("leaf 1", "is what payloads were chosen by")),
+        ),
+        (
+            json!({ "until": late }),
+            Some(("leaf 1", "is what payloads were chosen by")),
+        ),
+    ] {
+        let forged = signed_with_filter(&world, &planner, &filter);
+        let said = verify_bundle(
+            &forged,
+            &Trust::BundleKeys,
+            &mut |_, _| Ok(()),
+            &mut |_, _| Ok(()),
+        );
+        match (said, what) {
+            (Ok(_), None) => {}
+            (Err(findings), Some((place, what))) => {
+                let finding = findings.iter().find(|finding| finding.place == place);
+                let message = finding.map(|finding| finding.message.as_str());
+                assert!(message.is_some_and(|m| m.contains(what)), "{findings:?}");
+            }
+            (said, _) => panic!("{filter}: {said:?}"),
+        }
+    }
+}
+
+/// A query that asks for nothing narrows nothing.
+#[tokio::test]
+async fn whoever_asks_for_nothing_in_particular_gets_all() {
+    let (_, audit) = world().await;
+    let mut whole = audit.export(org(1), attachments()).await.unwrap();
+    let mut all = narrowed(&audit, &SearchQuery::default()).await;
+    // Which says when it was made.
+    for files in [&mut whole, &mut all] {
+        files.remove("manifest.json").unwrap();
+    }
+    assert_eq!(all, whole);
+}
+
+/// What is asked for by kind or time is whole, and verifies.
+#[tokio::test]
+async fn what_is_asked_for_by_leaf_fields_is_whole() {
+    let (_, audit) = world().await;
+    let some = SearchQuery {
+        terms: vec![SearchTerm::new(SearchField::Kind, record(org(1), 0).kind)],
+        since: Some(nth(40)),
+        until: Some(nth(50)),
+        ..SearchQuery::default()
+    };
+    let (report, leaves, _) = read(&narrowed(&audit, &some).await);
+    assert_eq!(leaves, (40..50).collect());
+    assert_eq!(report.unread.not_disclosed, LEAVES - 10);
 }
 
 /// Why payloads are gone is told to whoever gets anything.
