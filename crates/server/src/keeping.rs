@@ -77,9 +77,11 @@ impl Keeping {
         let Some(today) = midnight(self.clock.now()).filter(|day| self.looked != Some(*day)) else {
             return Ok(());
         };
-        let mut outcome = self.governor.forget_replies(today).await;
+        let believed = believed(&self.newest, today, self.started.elapsed());
+        // A call that was answered runs again when its answer is forgotten.
+        let earliest = believed.values().min().copied().unwrap_or(today);
+        let mut outcome = self.governor.forget_replies(earliest).await;
         if !self.retention.is_for_ever() {
-            let believed = believed(&self.newest, today, self.started.elapsed());
             for (org, day) in &believed {
                 tracing::error!(
                     %org,

@@ -47,3 +47,5 @@ CREATE INDEX replies_by_day ON replies (day);
 
 -- In whose name something was held for a human.
 CREATE INDEX oversight_by_root ON oversight_requests (org, json_extract(chain, '$[0]'));
+CREATE INDEX oversight_by_decider ON oversight_requests (org, decided_by)
+    WHERE decided_by IS NOT NULL;

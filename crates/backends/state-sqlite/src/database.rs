@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use creto_audit::{RecordClass, Sealer};
@@ -129,6 +130,8 @@ pub struct Database {
     path: PathBuf,
     /// Held for the length of a checkpoint.
     checkpointing: Arc<Mutex<()>>,
+    /// Whether the log of writes was to be emptied and was not.
+    to_empty: AtomicBool,
     /// Held for as long as the database is open: one owner per file.
     _lock: File,
 }
@@ -168,6 +171,7 @@ impl Database {
             subjects: Arc::new(Subjects::new(sealer)),
             path: path.to_owned(),
             checkpointing,
+            to_empty: AtomicBool::new(false),
             _lock: lock,
         }))
     }
@@ -243,8 +247,9 @@ impl Database {
     /// Moves everything from SQLite's log of writes into the file and empties the log, in
     /// which pages lie as they were before. Waits for whoever reads or writes.
     pub(crate) async fn truncate_log(&self) -> Result<(), StoreError> {
+        self.to_empty.store(true, Ordering::SeqCst);
         let (path, checkpointing) = (self.path.clone(), Arc::clone(&self.checkpointing));
-        tokio::task::spawn_blocking(move || {
+        let emptied = tokio::task::spawn_blocking(move || {
             let connection = Connection::open(&path).map_err(sql)?;
             connection.busy_timeout(TRUNCATE_WAIT).map_err(sql)?;
             for _ in 0..TRUNCATE_TRIES {
@@ -260,7 +265,19 @@ impl Database {
             Err(unavailable(LogBusy))
         })
         .await
-        .map_err(unavailable)?
+        .map_err(unavailable)?;
+        if emptied.is_ok() {
+            self.to_empty.store(false, Ordering::SeqCst);
+        }
+        emptied
+    }
+
+    /// Empties the log of writes when that failed before.
+    pub(crate) async fn truncate_log_at_last(&self) -> Result<(), StoreError> {
+        match self.to_empty.load(Ordering::SeqCst) {
+            true => self.truncate_log().await,
+            false => Ok(()),
+        }
     }
 
     /// Runs a query on a read-only connection, away from the async threads.

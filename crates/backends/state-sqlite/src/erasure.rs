@@ -111,7 +111,8 @@ impl SubjectStore for SqliteSubjects {
             let one = self.sweep_one(row).await;
             swept = swept.and_then(|all| Ok(one? && all));
         }
-        swept
+        let emptied = self.db.truncate_log_at_last().await;
+        swept.and_then(|all| emptied.map(|()| all))
     }
 
     async fn forget_replies(&self, before: Timestamp) -> Result<(), StoreError> {

@@ -25,8 +25,11 @@ impl SqliteSubjects {
         let requests = self.sweep_requests(erased.clone()).await?;
         let sandboxes = self.sweep_sandboxes(erased.clone()).await?;
         // Last: until the others are gone more of them may be made.
+        if !(requests && sandboxes) {
+            return Ok(false);
+        }
         self.sweep_replies(erased.clone()).await?;
-        Ok(requests && sandboxes)
+        Ok(true)
     }
 
     /// Who took a prekey stands in the record of that, which cannot be read any more.

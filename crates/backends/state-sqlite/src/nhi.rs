@@ -271,6 +271,15 @@ impl NhiStore for SqliteNhi {
                 let org = org.to_string();
                 known_principal(tx, &org, &principal)?;
                 principals::not_expelled(tx, &org, &principal)?;
+                // What is kept of it goes by its name: what it did anew would go as well.
+                let going = exists(
+                    tx,
+                    "SELECT 1 FROM erasures WHERE org = ?1 AND person = ?2",
+                    params![org, principal.as_str()],
+                )?;
+                if going {
+                    return Err(StoreError::Conflict { what: "erasure" });
+                }
                 let ended = tx
                     .prepare_cached("DELETE FROM suspensions WHERE org = ?1 AND principal = ?2")
                     .and_then(|mut s| s.execute(params![org, principal.as_str()]))

@@ -15,8 +15,8 @@ use crate::leaves::{LEAVES, leaf_of};
 use crate::nhi::one;
 use crate::subjects::Change;
 
-/// Leaves that are looked at in one step: what is read keeps SQLite's log of writes.
-const LOOKED_AT: i64 = 4_096;
+/// Places that are looked at in one step: what is read keeps SQLite's log of writes.
+const LOOKED_AT: i64 = 16_384;
 
 /// Payloads that are removed in one transaction. Few: appends wait for it.
 const REMOVED: usize = 256;
@@ -65,24 +65,22 @@ fn any_left(
 ) -> Result<Result<(), Option<i64>>, StoreError> {
     let mut statement = connection
         .prepare_cached(
-            "SELECT place, bytes FROM journal
-             WHERE place >= ?1 AND place < ?2 AND sealed IS NOT NULL ORDER BY place LIMIT ?3",
+            "SELECT bytes FROM journal
+             WHERE place >= ?1 AND place < ?2 AND sealed IS NOT NULL",
         )
         .map_err(sql)?;
     let first = log * LEAVES;
+    let reached = end.min(next + LOOKED_AT);
     let mut rows = statement
-        .query([first + next, first + end, LOOKED_AT])
+        .query([first + next, first + reached])
         .map_err(sql)?;
-    let (mut count, mut last) = (0, next);
     while let Some(row) = rows.next().map_err(sql)? {
-        last = row.get(0).map(leaf_of).map_err(sql)?;
-        let bytes: Vec<u8> = row.get(1).map_err(sql)?;
+        let bytes: Vec<u8> = row.get(0).map_err(sql)?;
         if ends_with(&bytes, class)? {
             return Ok(Ok(()));
         }
-        count += 1;
     }
-    Ok(Err((count == LOOKED_AT).then_some(last + 1)))
+    Ok(Err((reached < end).then_some(reached)))
 }
 
 /// Whether the leaf commits to a payload that ends with those of the class.

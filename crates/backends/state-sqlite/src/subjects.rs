@@ -147,6 +147,7 @@ impl Whose {
             "/parent",
             "/sandbox_id",
             "/subject/delegation",
+            "/scope/delegation/link",
         ];
         let revoked = (record.kind == "delegation.revoked").then_some("/id");
         Self::Caused {
@@ -496,6 +497,10 @@ mod tests {
             (
                 "limit.threshold",
                 json!({ "subject": { "delegation": link } }),
+            ),
+            (
+                "limit.set",
+                json!({ "scope": { "delegation": { "link": link } } }),
             ),
             ("identity.signed", json!({ "delegation": link })),
             ("prekeys.published", json!({ "delegation": link })),

@@ -12,12 +12,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use creto_audit::{PAYLOADS_EXPIRED, SUBJECT_ERASED};
 use creto_metering::{EventId, Invoice, InvoiceId, InvoiceLine};
-use creto_nhi::{LinkId, Principal, PrincipalType, Role, SignedLink, verify_chain};
+use creto_nhi::{LinkId, Principal, PrincipalType, Role, SignedLink, verify_chain, verify_link};
 use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, canonical_json};
 use serde::Deserialize;
 use serde_json::Value;
 
-use self::faults::{Fault, absent, leans};
+use self::faults::{
+    Fault, INVOICES, KEYS, PEOPLE, RESUMPTIONS, ROLES, SETTLEMENTS, STRANGERS, STRANGERS_KEYS,
+    SUSPENSIONS, Unread, absent,
+};
 use self::keys::KeyRecords;
 use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
@@ -48,8 +51,8 @@ pub struct RecordChecker {
     limits: LimitRecords,
     policies: PolicyRecords,
     prekeys: PrekeyRecords,
-    /// The kinds of records that are not there, or could not be judged.
-    unread: BTreeSet<String>,
+    /// Records that are not there, or could not be judged.
+    unread: Unread,
     unchecked: u64,
 }
 
@@ -76,17 +79,33 @@ impl Known<'_> {
         if self.by_operator() {
             return Ok(());
         }
-        Err(absent(format!(
+        let message = format!(
             "only an owner or operator may {what}; {} is neither",
             self.actor
-        )))
+        );
+        Err(self.lacks_role(message))
+    }
+
+    /// Only of people whose roles may not all have been read nobody can tell.
+    fn lacks_role(&self, message: String) -> Fault {
+        if self.roles.is_some() {
+            return absent(ROLES, message);
+        }
+        if self.keys.has(self.actor) {
+            // An agent, which never has one.
+            return Fault::Wrong(message);
+        }
+        absent(STRANGERS, message)
     }
 
     fn exists(&self, name: &PrincipalName) -> Result<(), Fault> {
         if self.keys.has(name) {
             return Ok(());
         }
-        Err(absent(format!("is about {name}, who was never created")))
+        Err(absent(
+            PEOPLE,
+            format!("is about {name}, who was never created"),
+        ))
     }
 }
 
@@ -123,7 +142,7 @@ impl RecordChecker {
     pub fn leaf(&mut self, index: LeafIndex, record: &Value) -> Result<(), String> {
         if record.get("commitment").is_some() {
             let kind = record.get("kind").and_then(Value::as_str);
-            self.unread.insert(kind.unwrap_or_default().to_owned());
+            self.unread.add(kind.unwrap_or_default());
             return Ok(());
         }
         let leaf = Leaf::deserialize(record).map_err(|error| error.to_string())?;
@@ -139,18 +158,18 @@ impl RecordChecker {
         self.unchecked
     }
 
-    /// What is missing may stand in a record that is not there; what contradicts does not.
+    /// What is missing may stand in a record that is not there.
     fn unless_unread(&mut self, kind: &str, judged: Result<(), Fault>) -> Result<(), String> {
-        match judged {
-            Ok(()) => Ok(()),
-            Err(Fault::Absent(_)) if self.unread.iter().any(|unread| leans(kind, unread)) => {
-                self.unchecked = self.unchecked.saturating_add(1);
-                // What leans on it finds as little of it as if it had not been read.
-                self.unread.insert(kind.to_owned());
-                Ok(())
-            }
-            Err(Fault::Absent(message) | Fault::Wrong(message)) => Err(message),
+        let Err(fault) = judged else { return Ok(()) };
+        if self.unread.may_explain(&fault) {
+            self.unchecked = self.unchecked.saturating_add(1);
+            // What leans on it finds as little of it as if it had not been read.
+            self.unread.add(kind);
+            return Ok(());
         }
+        let (Fault::Wrong(message) | Fault::Absent(_, message) | Fault::Ungranted(_, message)) =
+            fault;
+        Err(message)
     }
 
     fn judge(&mut self, index: LeafIndex, leaf: Leaf) -> Result<(), Fault> {
@@ -170,9 +189,8 @@ impl RecordChecker {
                 let refused: DelegationRefused = body(leaf.body)?;
                 match refused.parent {
                     Some(parent) if refused.held.is_some() && !self.links.contains_key(&parent) => {
-                        Err(absent(format!(
-                            "is about {parent}, which was never granted"
-                        )))
+                        let message = format!("is about {parent}, which was never granted");
+                        Err(Fault::Ungranted(parent, message))
                     }
                     _ => Ok(()),
                 }
@@ -185,7 +203,7 @@ impl RecordChecker {
                 let revoked: Revoked = body(leaf.body)?;
                 if !self.links.contains_key(&revoked.id) {
                     let message = format!("revokes {}, which was never granted", revoked.id);
-                    return Err(absent(message));
+                    return Err(Fault::Ungranted(revoked.id, message));
                 }
                 self.revoked.insert(revoked.id);
                 Ok(())
@@ -288,10 +306,10 @@ impl RecordChecker {
 
     fn judge_attachment(&mut self, path: &str, bytes: &[u8]) -> Result<(), Fault> {
         let named = |kind: &str| path.strip_prefix(kind)?.strip_suffix(".json");
-        if let Some(digest) = named(POLICIES) {
+        if let Some(digest) = named(POLICY_FILES) {
             return self.policies.files(digest, bytes);
         }
-        let Some(id) = named(INVOICES) else {
+        let Some(id) = named(INVOICE_FILES) else {
             let message = "no file of this kind belongs into a bundle";
             return Err(Fault::Wrong(message.to_owned()));
         };
@@ -304,7 +322,7 @@ impl RecordChecker {
         let (leaf, issued) = self
             .issued
             .remove(&invoice.id)
-            .ok_or_else(|| absent("the log knows no such invoice".to_owned()))?;
+            .ok_or_else(|| absent(INVOICES, "the log knows no such invoice".to_owned()))?;
         let found = InvoiceIssued::of(&invoice).map_err(|error| error.to_string())?;
         if invoice.leaf != Some(leaf) || found != issued {
             let message = format!("differs from the invoice that leaf {leaf} issues");
@@ -362,14 +380,17 @@ impl RecordChecker {
     }
 
     fn by_operator(&self, actor: &PrincipalName, what: &str) -> Result<(), Fault> {
-        let known = Known {
+        self.known(actor).operator_only(what)
+    }
+
+    fn known<'a>(&'a self, actor: &'a PrincipalName) -> Known<'a> {
+        Known {
             actor,
             org: None,
             roles: self.roles.get(actor),
             keys: &self.keys,
             links: &self.links,
-        };
-        known.operator_only(what)
+        }
     }
 
     /// Refuses who is and was no owner.
@@ -378,7 +399,8 @@ impl RecordChecker {
         if held.is_some_and(|roles| roles.contains(&Role::Owner)) {
             return Ok(());
         }
-        Err(absent(format!("only an owner may {what}; {actor} is not")))
+        let message = format!("only an owner may {what}; {actor} is not");
+        Err(self.known(actor).lacks_role(message))
     }
 
     fn role(&mut self, actor: &PrincipalName, set: RoleSet) -> Result<(), Fault> {
@@ -390,7 +412,11 @@ impl RecordChecker {
             )));
         }
         let Some(roles) = self.roles.get_mut(&name) else {
-            return Err(absent(format!("is about {name}, who is no human of it")));
+            let message = format!("is about {name}, who is no human of it");
+            return Err(match self.keys.has(&name) {
+                true => Fault::Wrong(message),
+                false => absent(PEOPLE, message),
+            });
         };
         roles.insert(set.role);
         Ok(())
@@ -399,7 +425,10 @@ impl RecordChecker {
     /// Prekeys are of agents, and of nobody who was suspended or revoked before.
     fn agent_in_good_standing(&self, name: &PrincipalName) -> Result<(), Fault> {
         if !self.keys.has(name) {
-            return Err(absent(format!("is about {name}, who was never created")));
+            return Err(absent(
+                PEOPLE,
+                format!("is about {name}, who was never created"),
+            ));
         }
         if self.roles.contains_key(name) {
             return Err(Fault::Wrong(format!("is about {name}, who is no agent")));
@@ -408,7 +437,10 @@ impl RecordChecker {
             return Err(Fault::Wrong(format!("is about {name}, who was revoked")));
         }
         if self.suspended.contains(name) {
-            return Err(absent(format!("is about {name}, who was suspended")));
+            return Err(absent(
+                RESUMPTIONS,
+                format!("is about {name}, who was suspended"),
+            ));
         }
         Ok(())
     }
@@ -418,12 +450,14 @@ impl RecordChecker {
         self.by_operator(actor, "revoke principals")?;
         let of_owner = |roles: &BTreeSet<Role>| roles.contains(&Role::Owner);
         if self.roles.contains_key(&name) && !self.roles.get(actor).is_some_and(of_owner) {
-            return Err(absent(format!(
-                "only an owner may revoke people; {actor} is none"
-            )));
+            let message = format!("only an owner may revoke people; {actor} is none");
+            return Err(self.known(actor).lacks_role(message));
         }
         if !self.keys.has(&name) {
-            return Err(absent(format!("is about {name}, who was never created")));
+            return Err(absent(
+                PEOPLE,
+                format!("is about {name}, who was never created"),
+            ));
         }
         if self.owner.as_ref() == Some(&name) {
             return Err(Fault::Wrong(format!(
@@ -447,7 +481,10 @@ impl RecordChecker {
         let name = of.principal;
         self.by_operator(actor, "suspend and resume principals")?;
         if !self.keys.has(&name) {
-            return Err(absent(format!("is about {name}, who was never created")));
+            return Err(absent(
+                PEOPLE,
+                format!("is about {name}, who was never created"),
+            ));
         }
         if self.expelled.contains(&name) {
             let message = format!("is about {name}, who was revoked");
@@ -460,14 +497,20 @@ impl RecordChecker {
         };
         match (fits, begins) {
             (true, _) => Ok(()),
-            (false, true) => Err(absent(format!(
-                "suspends {name}, who was suspended already"
-            ))),
-            (false, false) => Err(absent(format!("resumes {name}, who was not suspended"))),
+            (false, true) => Err(absent(
+                RESUMPTIONS,
+                format!("suspends {name}, who was suspended already"),
+            )),
+            (false, false) => Err(absent(
+                SUSPENSIONS,
+                format!("resumes {name}, who was not suspended"),
+            )),
         }
     }
 
     fn delegation(&mut self, signed: SignedLink) -> Result<(), Fault> {
+        // Itself before what is above it, which may not be there.
+        self.hop(&signed)?;
         let mut chain = vec![signed.clone()];
         let mut parent = signed.link.parent;
         while let Some(id) = parent {
@@ -475,50 +518,51 @@ impl RecordChecker {
                 let message = format!("delegates from {id}, which was revoked");
                 return Err(Fault::Wrong(message));
             }
-            let above = self
-                .links
-                .get(&id)
-                .ok_or_else(|| absent(format!("delegates from {id}, which was never granted")))?;
+            let above = self.links.get(&id).ok_or_else(|| {
+                Fault::Ungranted(id, format!("delegates from {id}, which was never granted"))
+            })?;
             parent = above.link.parent;
             chain.push(above.clone());
         }
         chain.reverse();
-        let names = || {
-            chain
-                .iter()
-                .flat_map(|hop| [&hop.link.delegator, &hop.link.delegatee])
-        };
-        if let Some(name) = names().find(|name| self.expelled.contains(name)) {
-            let message = format!("delegates through {name}, who was revoked");
-            return Err(Fault::Wrong(message));
-        }
-        if let Some(name) = names().find(|name| self.suspended.contains(name)) {
-            let message = format!("delegates through {name}, who was suspended");
-            return Err(absent(message));
-        }
-        let unknown = chain.iter().find(|hop| {
-            let link = &hop.link;
-            self.keys.of(&link.delegator, link.key_version).is_none()
-        });
-        if let Some(SignedLink { link, .. }) = unknown {
-            return Err(absent(format!(
-                "is signed by the key {} of {}, which never had it",
-                link.key_version, link.delegator
-            )));
-        }
-        let ended = chain.iter().find(|hop| {
-            let link = &hop.link;
-            self.keys.is_revoked(&link.delegator, link.key_version)
-        });
-        if let Some(SignedLink { link, .. }) = ended {
-            return Err(Fault::Wrong(format!(
-                "delegates by {}, which the revoked key {} of {} signed",
-                link.id, link.key_version, link.delegator
-            )));
+        for hop in &chain {
+            self.hop(hop)?;
         }
         verify_chain(&chain, &|name, version| self.keys.of(name, version))
             .map_err(|error| creto_errors::chain(&error))?;
         self.links.insert(signed.link.id, signed);
+        Ok(())
+    }
+
+    /// A link by itself: who gives and is given is there, and its signature is by a key in
+    /// force.
+    fn hop(&self, signed: &SignedLink) -> Result<(), Fault> {
+        let link = &signed.link;
+        let names = [&link.delegator, &link.delegatee];
+        if let Some(name) = names.iter().find(|name| self.expelled.contains(**name)) {
+            let message = format!("delegates through {name}, who was revoked");
+            return Err(Fault::Wrong(message));
+        }
+        let (delegator, version) = (&link.delegator, link.key_version);
+        if self.keys.is_revoked(delegator, version) {
+            return Err(Fault::Wrong(format!(
+                "delegates by {}, which the revoked key {version} of {delegator} signed",
+                link.id
+            )));
+        }
+        let Some(key) = self.keys.of(delegator, version) else {
+            let message =
+                format!("is signed by the key {version} of {delegator}, which never had it");
+            return Err(match self.keys.has(delegator) {
+                true => absent(KEYS, message),
+                false => absent(STRANGERS_KEYS, message),
+            });
+        };
+        verify_link(signed, &key).map_err(|error| creto_errors::chain(&error))?;
+        if let Some(name) = names.iter().find(|name| self.suspended.contains(**name)) {
+            let message = format!("delegates through {name}, who was suspended");
+            return Err(absent(RESUMPTIONS, message));
+        }
         Ok(())
     }
 
@@ -545,7 +589,7 @@ impl RecordChecker {
             .find(|link| !self.links.contains_key(link))
         {
             let message = format!("is charged to {unknown}, which was never granted");
-            return Err(absent(message));
+            return Err(Fault::Ungranted(*unknown, message));
         }
         self.settled.insert(index, (action, settled));
         Ok(())
@@ -577,10 +621,11 @@ impl RecordChecker {
         let mut quantity = 0_u64;
         for event in &line.events {
             let (action, settled) = self.settled.get(&event.leaf).ok_or_else(|| {
-                absent(format!(
+                let message = format!(
                     "{} points to leaf {}, which settles nothing",
                     event.event_id, event.leaf
-                ))
+                );
+                absent(SETTLEMENTS, message)
             })?;
             let same = event.leaf < issued
                 && *action == event.action_id
@@ -631,17 +676,17 @@ pub(crate) fn refers_to(record: &Value) -> Option<String> {
     }
 }
 
-const INVOICES: &str = "invoices/";
-const POLICIES: &str = "policies/";
+const INVOICE_FILES: &str = "invoices/";
+const POLICY_FILES: &str = "policies/";
 
 /// Where a bundle carries an invoice.
 pub(crate) fn invoice_path(id: InvoiceId) -> String {
-    format!("{INVOICES}{id}.json")
+    format!("{INVOICE_FILES}{id}.json")
 }
 
 /// Where a bundle carries the policies of this digest: the bytes that it is over.
 pub(crate) fn policies_path(digest: &str) -> String {
-    format!("{POLICIES}{digest}.json")
+    format!("{POLICY_FILES}{digest}.json")
 }
 
 fn body<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, String> {

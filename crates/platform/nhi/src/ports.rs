@@ -276,7 +276,8 @@ pub trait NhiStore: Send + Sync + 'static {
     ) -> Result<Receipt, StoreError>;
 
     /// Ends the suspension of a principal. `Conflict` when it is not suspended (`what` is
-    /// then `suspension`) or was revoked (`principal`), `NotFound` when the organization
+    /// then `suspension`), was revoked (`principal`), or was erased and something that was
+    /// kept of it still is (`erasure`), `NotFound` when the organization
     /// has no such principal.
     async fn end_suspension(
         &self,

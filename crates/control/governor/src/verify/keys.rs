@@ -6,7 +6,7 @@ use creto_crypto::VerifyingKey;
 use creto_nhi::{KeyVersion, key_id};
 use creto_types::PrincipalName;
 
-use super::{Fault, absent};
+use super::faults::{Fault, KEYS, PEOPLE, STRANGERS_KEYS, absent};
 use crate::records::{PrincipalKeyRevoked, PrincipalKeyRotated};
 
 #[derive(Default)]
@@ -49,7 +49,10 @@ impl KeyRecords {
         let (name, version) = (rotated.principal, rotated.version);
         let key = Key::new(rotated.key)?;
         let Some(keys) = self.keys.get_mut(&name) else {
-            return Err(absent(format!("is about {name}, who was never created")));
+            return Err(absent(
+                PEOPLE,
+                format!("is about {name}, who was never created"),
+            ));
         };
         if keys.iter().any(|known| known.kid == key.kid) {
             let message = format!("gives {name} the key {}, which it had", key.kid);
@@ -60,7 +63,7 @@ impl KeyRecords {
         match place(version) {
             Some(place) if place == next => keys.push(key),
             // Those between may not have been read.
-            Some(place) if place > next => return Err(absent(message())),
+            Some(place) if place > next => return Err(absent(KEYS, message())),
             _ => return Err(Fault::Wrong(message())),
         }
         Ok(())
@@ -76,7 +79,7 @@ impl KeyRecords {
                 revoked.kid
             )
         };
-        let key = key.ok_or_else(|| absent(missing()))?;
+        let key = key.ok_or_else(|| absent(STRANGERS_KEYS, missing()))?;
         if key.kid != revoked.kid {
             return Err(Fault::Wrong(missing()));
         }
@@ -122,8 +125,10 @@ impl KeyRecords {
 
     fn named(&self, name: &PrincipalName, kid: &str) -> Result<&Key, Fault> {
         let mut keys = self.keys.get(name).into_iter().flatten();
-        keys.find(|key| key.kid == kid)
-            .ok_or_else(|| absent(format!("is signed by {kid}, which is no key of {name}")))
+        keys.find(|key| key.kid == kid).ok_or_else(|| {
+            let message = format!("is signed by {kid}, which is no key of {name}");
+            absent(if self.has(name) { KEYS } else { STRANGERS_KEYS }, message)
+        })
     }
 }
 

@@ -8,7 +8,8 @@ use creto_nhi::LinkId;
 use creto_types::{OrgId, PrincipalName, Quantity, Timestamp};
 use serde::Deserialize;
 
-use super::{Fault, Known, absent};
+use super::Known;
+use super::faults::{Fault, LIMITS, RATES, absent};
 use crate::limits::within_budget;
 
 #[derive(Default)]
@@ -43,10 +44,13 @@ impl LimitRecords {
         self.may_change(known, &limit)?;
         let mut others = self.limits.values().filter(|other| other.id != limit.id);
         if let Some(other) = others.find(|other| limit.replaces(other)) {
-            return Err(absent(format!(
-                "sets {}, while {} is in force for the same",
-                limit.id, other.id
-            )));
+            return Err(absent(
+                LIMITS,
+                format!(
+                    "sets {}, while {} is in force for the same",
+                    limit.id, other.id
+                ),
+            ));
         }
         self.values.entry(limit.id).or_default().push(limit.limit);
         self.limits.insert(limit.id, limit);
@@ -56,10 +60,14 @@ impl LimitRecords {
     pub(super) fn removed(&mut self, known: &Known<'_>, limit: &Limit) -> Result<(), Fault> {
         self.may_change(known, limit)?;
         match self.limits.remove(&limit.id) {
-            None => Err(absent(format!("ends {}, which was not in force", limit.id))),
-            Some(before) if before != *limit => {
-                Err(absent(format!("ends {} as it was not in force", limit.id)))
-            }
+            None => Err(absent(
+                LIMITS,
+                format!("ends {}, which was not in force", limit.id),
+            )),
+            Some(before) if before != *limit => Err(absent(
+                LIMITS,
+                format!("ends {} as it was not in force", limit.id),
+            )),
             Some(_) => Ok(()),
         }
     }
@@ -70,27 +78,30 @@ impl LimitRecords {
         if known.by_operator() {
             return Ok(());
         }
+        let message = || format!("{} may not set limits there", known.actor);
         let gave = match &limit.scope {
             Scope::Delegation { link, .. } => {
                 let signed = known.links.get(link);
-                signed.is_some_and(|signed| signed.link.delegator == *known.actor)
+                let signed = signed.ok_or_else(|| Fault::Ungranted(*link, message()))?;
+                signed.link.delegator == *known.actor
             }
             Scope::Agent(_) | Scope::Organization => false,
         };
         if !gave {
-            return Err(absent(format!("{} may not set limits there", known.actor)));
+            return Err(known.lacks_role(message()));
         }
         match self.limits.get(&limit.id) {
-            Some(before) if before.set_by != *known.actor => Err(absent(format!(
-                "{} may not change what {} set",
-                known.actor, before.set_by
-            ))),
+            Some(before) if before.set_by != *known.actor => Err(absent(
+                LIMITS,
+                format!("{} may not change what {} set", known.actor, before.set_by),
+            )),
             _ => Ok(()),
         }
     }
 
     pub(super) fn reached(&mut self, known: &Known<'_>, reached: Reached) -> Result<(), Fault> {
         let id = &reached.limit_id;
+        let message = format!("{id} was never a limit of {}", reached.limit);
         let had = match (id.parse::<LimitId>(), id.parse::<LinkId>()) {
             (Ok(limit), _) => self
                 .values
@@ -108,7 +119,11 @@ impl LimitRecords {
                 reached.taken, reached.threshold, reached.limit
             )));
         }
-        let unknown = (!had).then(|| format!("{id} was never a limit of {}", reached.limit));
+        let unknown = (!had).then(|| match id.parse::<LinkId>() {
+            Ok(link) if !known.links.contains_key(&link) => Fault::Ungranted(link, message),
+            Ok(_) => Fault::Wrong(message),
+            Err(_) => absent(LIMITS, message),
+        });
         let Reached {
             limit_id,
             window_start,
@@ -121,7 +136,7 @@ impl LimitRecords {
             let message = "this threshold was notified before";
             return Err(Fault::Wrong(message.to_owned()));
         }
-        unknown.map_or(Ok(()), |message| Err(absent(message)))
+        unknown.map_or(Ok(()), Err)
     }
 
     pub(super) fn rate_set(&mut self, known: &Known<'_>, rule: RateRule) -> Result<(), Fault> {
@@ -138,10 +153,13 @@ impl LimitRecords {
         }
         let mut others = self.rates.values().filter(|other| other.id != rule.id);
         if let Some(other) = others.find(|other| rule.replaces(other)) {
-            return Err(absent(format!(
-                "sets {}, while {} is in force for the same",
-                rule.id, other.id
-            )));
+            return Err(absent(
+                RATES,
+                format!(
+                    "sets {}, while {} is in force for the same",
+                    rule.id, other.id
+                ),
+            ));
         }
         self.rates.insert(rule.id, rule);
         Ok(())
@@ -150,10 +168,14 @@ impl LimitRecords {
     pub(super) fn rate_removed(&mut self, known: &Known<'_>, rule: &RateRule) -> Result<(), Fault> {
         known.operator_only("remove rates")?;
         match self.rates.remove(&rule.id) {
-            None => Err(absent(format!("ends {}, which was not in force", rule.id))),
-            Some(before) if before != *rule => {
-                Err(absent(format!("ends {} as it was not in force", rule.id)))
-            }
+            None => Err(absent(
+                RATES,
+                format!("ends {}, which was not in force", rule.id),
+            )),
+            Some(before) if before != *rule => Err(absent(
+                RATES,
+                format!("ends {} as it was not in force", rule.id),
+            )),
             Some(_) => Ok(()),
         }
     }
@@ -178,10 +200,9 @@ fn within(known: &Known<'_>, limit: &Limit) -> Result<(), Fault> {
         Scope::Agent(name) => return known.exists(name),
         Scope::Delegation { link, root, holder } => (link, root, holder),
     };
-    let granted = known
-        .links
-        .get(link)
-        .ok_or_else(|| absent(format!("is about {link}, which was never granted")))?;
+    let granted = known.links.get(link).ok_or_else(|| {
+        Fault::Ungranted(*link, format!("is about {link}, which was never granted"))
+    })?;
     let mut first = granted;
     while let Some(above) = first.link.parent.and_then(|id| known.links.get(&id)) {
         first = above;
@@ -198,7 +219,7 @@ fn within(known: &Known<'_>, limit: &Limit) -> Result<(), Fault> {
     .map_err(|error| error.to_string())?;
     match first.link.parent {
         None if first.link.id != *root => Err(Fault::Wrong(message())),
-        Some(_) => Err(absent(message())),
+        Some(above) => Err(Fault::Ungranted(above, message())),
         None => Ok(()),
     }
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use creto_types::{LeafIndex, canonical_json};
 
-use super::{Fault, Known, absent};
+use super::Known;
+use super::faults::{Fault, POLICIES, absent};
 use crate::policies::PolicyFiles;
 use crate::records::{PoliciesBefore, PolicyPublished, PolicyReloaded};
 
@@ -46,7 +47,7 @@ impl PolicyRecords {
             );
             // Those between may not have been read.
             return Err(if published.version > next {
-                absent(message)
+                absent(POLICIES, message)
             } else {
                 Fault::Wrong(message)
             });
@@ -73,7 +74,12 @@ impl PolicyRecords {
             .restores
             .and_then(|version| usize::try_from(version.checked_sub(1)?).ok())
             .and_then(|place| self.versions.get(place))
-            .ok_or_else(|| absent("brings back a version that was never published".to_owned()))?;
+            .ok_or_else(|| {
+                absent(
+                    POLICIES,
+                    "brings back a version that was never published".to_owned(),
+                )
+            })?;
         if *restored != published.digest {
             return Err(Fault::Wrong(format!(
                 "does not bring back what it says: the digest of that version is {restored}"
@@ -116,11 +122,14 @@ impl PolicyRecords {
             Some(policies) => policies.to_string(),
             None => "nothing".to_owned(),
         };
-        Err(absent(format!(
-            "says that {} was in force before; it was {}",
-            told(previous),
-            told(self.in_force.as_ref())
-        )))
+        Err(absent(
+            POLICIES,
+            format!(
+                "says that {} was in force before; it was {}",
+                told(previous),
+                told(self.in_force.as_ref())
+            ),
+        ))
     }
 
     fn mention(&mut self, leaf: LeafIndex, digest: String) {
@@ -144,7 +153,10 @@ impl PolicyRecords {
             return Err(Fault::Wrong(format!("its digest is {found}")));
         }
         if !self.seen.contains(digest) {
-            return Err(absent("the log knows no such policies".to_owned()));
+            return Err(absent(
+                POLICIES,
+                "the log knows no such policies".to_owned(),
+            ));
         }
         if self.names.get(digest).is_some_and(|known| *known != names) {
             let message = "has other files than the record of its reload names";

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use creto_nhi::{MAX_ONE_TIME_PREKEYS, PrekeyId, PrekeyKind};
 use creto_types::PrincipalName;
 
+use super::faults::{Fault, PREKEYS, PREKEYS_GONE, absent};
 use super::keys::KeyRecords;
-use super::{Fault, absent};
 use crate::records::{PrekeyTaken, PrekeysPublished};
 
 #[derive(Default)]
@@ -37,15 +37,18 @@ impl PrekeyRecords {
             return Err(Fault::Wrong("publishes no prekey".to_owned()));
         }
         if record.last_resort.is_none() && !self.last_resort.contains_key(&owner) {
-            return Err(absent(format!(
-                "publishes the first of {owner}, none of last resort"
-            )));
+            return Err(absent(
+                PREKEYS,
+                format!("publishes the first of {owner}, none of last resort"),
+            ));
         }
         let waiting = self.waiting.entry(owner.clone()).or_default();
         if let Some(id) = record.withdrawn.iter().find(|id| !waiting.remove(*id)) {
-            return Err(absent(format!(
-                "withdraws {id} of {owner}, which did not wait"
-            )));
+            let message = format!("withdraws {id} of {owner}, which did not wait");
+            return Err(match self.published.contains_key(id) {
+                true => Fault::Wrong(message),
+                false => absent(PREKEYS, message),
+            });
         }
         // Records of before name no key: there was one alone then.
         let kid = record.kid.or_else(|| keys.only(&owner).map(str::to_owned));
@@ -60,17 +63,20 @@ impl PrekeyRecords {
             }
         }
         waiting.extend(record.one_time);
-        // Those that a revoked key signed are given to nobody, and take no place.
+        if let Some(id) = record.last_resort {
+            self.last_resort.insert(owner.clone(), id);
+        }
+        // Last, for who took them may not have been read. Those that a revoked key signed are given to nobody, and take no place.
         let placed = waiting.iter().filter(|id| {
             let kid = self.published.get(*id);
             kid.is_some_and(|kid| keys.in_force(&owner, kid).is_ok())
         });
         let placed = placed.count();
         if placed > MAX_ONE_TIME_PREKEYS {
-            return Err(absent(format!("leaves {placed} of {owner} to wait")));
-        }
-        if let Some(id) = record.last_resort {
-            self.last_resort.insert(owner, id);
+            return Err(absent(
+                PREKEYS_GONE,
+                format!("leaves {placed} of {owner} to wait"),
+            ));
         }
         Ok(())
     }
@@ -105,6 +111,6 @@ impl PrekeyRecords {
         if self.published.contains_key(id) {
             return Err(Fault::Wrong(message));
         }
-        Err(absent(message))
+        Err(absent(PREKEYS, message))
     }
 }

@@ -10,7 +10,7 @@ use creto_governor::{
     KeyRevocationRequest, LimitRequest, OutcomeKind, PrekeysRequest, PublishPrekeysAnswer,
     RecordChecker, SuspensionRequest, TakePrekeyAnswer, TakePrekeyRequest,
 };
-use creto_nhi::{Prekey, PublicKeys};
+use creto_nhi::{MAX_ONE_TIME_PREKEYS, Prekey, PublicKeys};
 use creto_types::{Clock as _, LeafIndex, SystemRandom};
 use serde_json::{Value, json};
 
@@ -672,4 +672,43 @@ async fn a_log_with_a_key_given_out_twice_does_not_hold() {
     let published = serde_json::to_value(published).expect("JSON");
     let error = checker().leaf(next, &published).expect_err("they were");
     assert!(error.contains("published before"), "{error}");
+}
+
+/// Who took them may have been erased: what is left of that is a leaf that says it no more.
+#[tokio::test]
+async fn what_was_taken_by_somebody_erased_leaves_the_log_sound() {
+    let scene = scene().await;
+    scene
+        .publish(&scene.inbox, keys(MAX_ONE_TIME_PREKEYS, true))
+        .await
+        .expect("publishes");
+    for _ in 0..2 {
+        scene.taken().await;
+    }
+    scene
+        .publish(&scene.inbox, keys(2, true))
+        .await
+        .expect("publishes");
+    let last = async || loop {
+        let (kind, _) = scene.taken().await;
+        if kind == "last_resort" {
+            break;
+        }
+    };
+    last().await;
+    let evidence = scene.world.commits.evidence(scene.inbox.org());
+    for hidden in ["prekey.taken", "principal.key_revoked"] {
+        let mut checker = RecordChecker::new();
+        let mut hide = 2;
+        for (record, index) in evidence.iter().zip(0_u64..) {
+            let mut record = serde_json::to_value(record).expect("JSON");
+            if record["kind"] == "prekey.taken" && hide > 0 {
+                hide -= 1;
+                record = json!({ "kind": hidden, "commitment": "c" });
+            }
+            let said = checker.leaf(LeafIndex(index), &record);
+            said.unwrap_or_else(|said| panic!("{hidden}, leaf {index}: {said}"));
+        }
+        assert!(checker.unchecked() > 0);
+    }
 }

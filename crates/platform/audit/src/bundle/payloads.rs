@@ -15,6 +15,7 @@ use crate::{PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED, Withheld};
 const ENTRIES: &str = "tile/entries/";
 const PAYLOADS: &str = "payloads/";
 const GRANT: &str = "delegation.granted";
+const FOUNDING: &str = "organization.created";
 
 const NOTHING: &str = "its payload is not here, and nothing in the log says why";
 const ASKED_FOR: &str = "its payload is not here, and is what payloads were chosen by";
@@ -85,6 +86,9 @@ pub(crate) struct Absent {
     expired: HashMap<RecordClass, Ended>,
     /// Whose the records are that say why payloads are gone: the organization's own.
     own: Option<SubjectId>,
+    /// Who founded the organization, where that is not said in clear. The founder can be
+    /// neither suspended nor revoked, and so not erased.
+    founder: Option<SubjectId>,
 }
 
 /// A payload that is not there.
@@ -132,6 +136,9 @@ impl Absent {
         let ts = leaf.get("ts").and_then(Value::as_str);
         let ts = ts.and_then(|ts| ts.parse::<HybridTimestamp>().ok());
         let ts = ts.ok_or("commits to a payload and has no timestamp")?;
+        if head.kind == FOUNDING {
+            self.founder.get_or_insert(head.subject);
+        }
         let Record::Whole(whole) = record else {
             let asked = self.asked.as_ref();
             self.missing.push(Missing {
@@ -172,6 +179,9 @@ impl Absent {
             let erased: Erased = serde_json::from_value(body).map_err(said)?;
             if erased.subject == head.subject {
                 return Err("erases the organization's own records".to_owned());
+            }
+            if self.founder == Some(erased.subject) {
+                return Err("erases the founder, who cannot be erased".to_owned());
             }
             self.erased.entry(erased.subject).or_insert(index);
             return Ok(());
@@ -345,6 +355,9 @@ mod tests {
             assert!(said.contains(why), "{said}");
         }
         there(&mut absent, 9, &reason(SUBJECT_ERASED), &erased(1)).unwrap();
+        gone(&mut absent, 10, &head(5, Evidence, FOUNDING)).unwrap();
+        let founder = there(&mut absent, 11, &reason(SUBJECT_ERASED), &erased(5));
+        assert!(founder.unwrap_err().contains("the founder"));
         let other = head(4, Evidence, SUBJECT_ERASED);
         let refused = there(&mut absent, 10, &other, &erased(2)).unwrap_err();
         assert!(refused.contains("not the organization's own"), "{refused}");
