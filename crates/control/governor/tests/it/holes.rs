@@ -192,6 +192,29 @@ async fn no_hole_hides_what_contradicts() {
             "usage.settled",
             "never granted",
         ),
+        // An agent has no role, whatever of people cannot be read.
+        (
+            "principal.suspended",
+            "/actor",
+            json!("planner"),
+            "role.set",
+            "only an owner",
+        ),
+        (
+            "rate.removed",
+            "/actor",
+            json!("planner"),
+            "rate.set",
+            "only an owner",
+        ),
+        // What cannot be read of others grants nothing.
+        (
+            "delegation.revoked",
+            "/body/id",
+            json!("lnk_0190b76daa80722ab1ba804098e6cb29"),
+            "role.set",
+            "never granted",
+        ),
         (
             "policy.published",
             "/body/version",
@@ -216,6 +239,20 @@ async fn no_hole_hides_what_contradicts() {
         };
         assert!(said.contains(what), "{kind} beside {unread}: {said}");
     }
+    // Each hole is one grant, and not the one of another hole.
+    let granted = place(&whole, "delegation.granted", 0);
+    let mut invented = with_holes(&whole, |place| place == granted);
+    let ends = |n: u8| {
+        let mut record = whole[place(&whole, "delegation.revoked", 0)].clone();
+        record["body"]["id"] = json!(format!("lnk_0190b76daa80722ab1ba804098e6cb{n:02x}"));
+        record
+    };
+    let needed = read(&invented).expect("holds").unchecked();
+    invented.extend((0..9).map(ends));
+    let said = read(&invented)
+        .map(|_| ())
+        .expect_err("more than there are holes");
+    assert!(needed > 0 && said.contains("never granted"), "{said}");
     // One that was revoked stays revoked.
     let mut twice = with_holes(&whole, |place| whole[place]["kind"] == "principal.created");
     let revoked = place(&twice, "principal.revoked", 0);
