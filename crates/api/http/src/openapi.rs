@@ -49,8 +49,9 @@ pub(crate) fn document() -> Value {
                     "name": KEY_HEADER,
                     "in": "header",
                     "description": "For seven days the same key and request give the same \
-                                    answer again, but for refusals by limits and rates, which are decided \
-                                    anew; the same key with another request is refused",
+                                    answer again, but for refusals by limits and rates, which \
+                                    are decided anew; the same key with another request is \
+                                    refused",
                     "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
                 },
             },

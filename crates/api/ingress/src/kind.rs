@@ -142,6 +142,7 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::AlreadyRevoked { .. }
         | NhiError::AlreadySuspended { .. }
         | NhiError::NotSuspended { .. }
+        | NhiError::ErasureUnderWay { .. }
         | NhiError::OwnerNotSuspended { .. }
         | NhiError::PrincipalAlreadyRevoked { .. }
         | NhiError::OwnerNotRevoked { .. }

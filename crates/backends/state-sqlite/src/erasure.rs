@@ -72,10 +72,10 @@ impl SubjectStore for SqliteSubjects {
             Ok(_) | Err(StoreError::Unavailable(_) | StoreError::Replayed(_))
         ) {
             self.db.subjects().forget(subject);
+            let emptied = self.db.truncate_log().await;
+            return erased.and_then(|receipt| emptied.map(|()| receipt));
         }
-        let receipt = erased?;
-        self.db.truncate_log().await?;
-        Ok(receipt)
+        erased
     }
 
     async fn settle(&self) -> Result<(), StoreError> {

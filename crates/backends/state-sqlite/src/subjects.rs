@@ -22,8 +22,8 @@ use crate::leaves::{NewLeaf, refused};
 use crate::nhi::{exists, from_json, json};
 use crate::retention::is_ended;
 
-/// Subjects, and chains of delegations, that are remembered. More than this and all are
-/// looked up anew.
+/// Subjects of an organization, and chains of delegations, that are remembered. More than
+/// this and all are looked up anew.
 const REMEMBERED: usize = 10_000;
 
 /// Hops of a chain that are followed upwards; more than any configuration allows.
@@ -121,12 +121,12 @@ pub(crate) enum Whose {
 
 impl Whose {
     pub(crate) fn of(record: &Evidence) -> Self {
-        let text = |pointer: &str| record.body.pointer(pointer).and_then(Value::as_str);
+        let text = |path: &[&str]| text_at(&record.body, path);
         let person = match record.kind.as_str() {
             SUBJECT_ERASED | PAYLOADS_EXPIRED => return Self::Organization,
-            "organization.created" => text("/owner/name"),
-            "principal.created" if text("/kind") == Some("human") => text("/name"),
-            "role.set" | "credentials.superseded" => text("/principal"),
+            "organization.created" => text(&["owner", "name"]),
+            "principal.created" if text(&["kind"]) == Some("human") => text(&["name"]),
+            "role.set" | "credentials.superseded" => text(&["principal"]),
             _ => None,
         };
         if let Some(person) = person {
@@ -140,19 +140,21 @@ impl Whose {
                 | "principal.key_rotated"
                 | "principal.key_revoked"
         );
-        let chain = [
-            "/link/parent",
-            "/delegation",
-            "/delegations/0",
-            "/parent",
-            "/sandbox_id",
-            "/subject/delegation",
-            "/scope/delegation/link",
+        let chain: [&[&str]; 7] = [
+            &["link", "parent"],
+            &["delegation"],
+            &["delegations", "0"],
+            &["parent"],
+            &["sandbox_id"],
+            &["subject", "delegation"],
+            &["scope", "delegation", "link"],
         ];
-        let revoked = (record.kind == "delegation.revoked").then_some("/id");
+        let revoked = (record.kind == "delegation.revoked").then_some(["id"].as_slice());
         Self::Caused {
             by: record.actor.to_string(),
-            about: text("/principal").filter(|_| about).map(ToOwned::to_owned),
+            about: text(&["principal"])
+                .filter(|_| about)
+                .map(ToOwned::to_owned),
             chain: chain
                 .into_iter()
                 .chain(revoked)
@@ -162,12 +164,25 @@ impl Whose {
     }
 }
 
+/// The text at the end of this path. A JSON Pointer would do, and copies each of its parts:
+/// this is looked at for every record.
+fn text_at<'a>(body: &'a Value, path: &[&str]) -> Option<&'a str> {
+    let mut value = body;
+    for part in path {
+        value = match value {
+            Value::Array(items) => items.get(part.parse::<usize>().ok()?)?,
+            other => other.get(part)?,
+        };
+    }
+    value.as_str()
+}
+
 /// Makes leaves of records and records of leaves.
 #[derive(Debug)]
 pub(crate) struct Subjects {
     sealer: Sealer,
     /// By what records say; only of what is durable and never changes.
-    known: RwLock<HashMap<(OrgId, Whose), Subject>>,
+    known: RwLock<HashMap<OrgId, HashMap<Whose, Subject>>>,
     keys: Mutex<Keys>,
     /// Who stands at the root of a delegation. Ids are used once, so that it does not
     /// matter whether the delegation came to be.
@@ -209,8 +224,7 @@ impl Subjects {
 
     /// A subject that is known by what records say.
     pub(crate) fn known(&self, org: OrgId, whose: &Whose) -> Option<Subject> {
-        // The key of a map is owned: one look costs a copy of some short texts.
-        self.known.read().get(&(org, whose.clone())).cloned()
+        self.known.read().get(&org)?.get(whose).cloned()
     }
 
     /// Looks up whose records these are. None when it has no subject yet.
@@ -224,11 +238,12 @@ impl Subjects {
         let found = self.stored(connection, org, &person)?;
         if let Some(subject) = found.as_ref().filter(|_| certain) {
             let mut known = self.known.write();
+            let known = known.entry(org).or_default();
             if known.len() >= REMEMBERED {
                 known.clear();
             }
             if !self.keys.lock().erased.contains(&subject.id) {
-                known.insert((org, whose.clone()), subject.clone());
+                known.insert(whose.clone(), subject.clone());
             }
         }
         Ok(found)
@@ -240,7 +255,9 @@ impl Subjects {
         keys.erased.insert(id);
         keys.opened.remove(&id);
         drop(keys);
-        self.known.write().retain(|_, subject| subject.id != id);
+        for known in self.known.write().values_mut() {
+            known.retain(|_, subject| subject.id != id);
+        }
     }
 
     /// No longer takes for granted which subjects there are.

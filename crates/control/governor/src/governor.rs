@@ -299,8 +299,8 @@ impl Governor {
     }
 
     /// The evidence bundle: relative paths and contents. See
-    /// `docs/formats/evidence-bundle.md`. With a query, of the payloads only those of
-    /// records that say what it asks for, and the files that these refer to.
+    /// `docs/formats/evidence-bundle.md`. With a query that asks for something, of the
+    /// payloads only those of records that say it, and the files that these refer to.
     pub async fn export(
         &self,
         caller: &Caller,

@@ -138,48 +138,29 @@ pub struct LeafForm {
     tail: Vec<u8>,
 }
 
-/// The fields before `index` in the order of RFC 8785, section 3.2.3.
-#[derive(Serialize)]
-struct Head {
-    at: Timestamp,
-    class: RecordClass,
-    commitment: Commitment,
-}
-
-/// The fields between `index` and `ts`.
-#[derive(Serialize)]
-struct Tail<'a> {
-    kind: &'a str,
-    org: OrgId,
-    subject: SubjectId,
-}
-
 impl LeafForm {
-    /// Writes what is known before.
+    /// Writes what is known before: the fields in the order of RFC 8785, section 3.2.3, of
+    /// which `kind` alone may have to be escaped.
     pub fn new(
         class: RecordClass,
         record: &Evidence,
         subject: SubjectId,
         commitment: Commitment,
     ) -> Result<Self, LeafError> {
-        let mut head = canonical_json(&Head {
-            at: record.at,
-            class,
-            commitment,
-        })?;
-        // The closing brace.
-        head.pop();
-        head.extend_from_slice(b",\"index\":");
-        let fields = canonical_json(&Tail {
-            kind: &record.kind,
-            org: record.org,
-            subject,
-        })?;
-        let mut tail = Vec::with_capacity(fields.len() + 8);
-        tail.push(b',');
-        let inner = fields.get(1..fields.len().saturating_sub(1));
-        tail.extend_from_slice(inner.unwrap_or_default());
-        tail.extend_from_slice(b",\"ts\":\"");
+        let kind = canonical_json(&record.kind)?;
+        let (mut head, mut tail) = (Vec::with_capacity(192), Vec::with_capacity(192));
+        let (at, class, org) = (record.at, class.as_str(), record.org);
+        // Writing to memory does not fail.
+        let _ = write!(
+            head,
+            "{{\"at\":\"{at}\",\"class\":\"{class}\",\"commitment\":\"{commitment}\",\"index\":"
+        );
+        tail.extend_from_slice(b",\"kind\":");
+        tail.extend_from_slice(&kind);
+        let _ = write!(
+            tail,
+            ",\"org\":\"{org}\",\"subject\":\"{subject}\",\"ts\":\""
+        );
         Ok(Self { head, tail })
     }
 

@@ -22,7 +22,7 @@ const CONTEXT: &[u8] = b"creto/payload/v1\0";
 
 /// The key of a subject, in memory. Wiped when it is dropped.
 #[derive(Clone)]
-pub struct SubjectKey(Secret);
+pub struct SubjectKey(Arc<Secret>);
 
 impl fmt::Debug for SubjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,7 +116,7 @@ impl Sealer {
         let secret = Secret::new(secret);
         let ring = self.ring(org, wrapping)?;
         let wrapped = ring.wrap(org, &id.key_purpose(org), &secret)?;
-        let key = SubjectKey(secret);
+        let key = SubjectKey(Arc::new(secret));
         Ok(NewSubject { id, key, wrapped })
     }
 
@@ -130,7 +130,7 @@ impl Sealer {
     ) -> Result<SubjectKey, CryptoError> {
         let ring = self.ring(org, wrapping)?;
         let secret = ring.unwrap(org, &subject.key_purpose(org), wrapped)?;
-        Ok(SubjectKey(secret))
+        Ok(SubjectKey(Arc::new(secret)))
     }
 
     fn ring(&self, org: OrgId, wrapping: Option<&WrappingKey>) -> Result<KeyRing, CryptoError> {

@@ -371,10 +371,9 @@ impl Audit {
     }
 
     /// As [`Audit::export`], with the payloads of those records alone that say what is
-    /// asked for; the pages of the query are not looked at. One that asks for nothing is
-    /// said by all. Every leaf is there, so that
-    /// the bundle proves as much as a whole one. `refers` gives the name of the attachment
-    /// that a record refers to: others stay out.
+    /// asked for, which are all when nothing is; the pages of the query are not looked at.
+    /// Every leaf is there, so that the bundle proves as much as a whole one. `refers` gives
+    /// the name of the attachment that a record refers to: others stay out.
     pub async fn export_matching(
         &self,
         org: OrgId,

@@ -285,6 +285,12 @@ pub enum NhiError {
         /// Which: its version or thumbprint.
         key: String,
     },
+    /// What it does anew would go with what is left of it.
+    #[error("`{name}` was erased, and something that is to go is still kept")]
+    ErasureUnderWay {
+        /// Who.
+        name: PrincipalName,
+    },
     /// It was revoked before.
     #[error("the key {version} of `{name}` is already revoked")]
     KeyAlreadyRevoked {
@@ -398,6 +404,7 @@ impl Classify for NhiError {
             | Self::AlreadyRevoked { .. }
             | Self::AlreadySuspended { .. }
             | Self::NotSuspended { .. }
+            | Self::ErasureUnderWay { .. }
             | Self::OwnerNotSuspended { .. }
             | Self::PrincipalAlreadyRevoked { .. }
             | Self::OwnerNotRevoked { .. }
@@ -442,6 +449,7 @@ impl Classify for NhiError {
             Self::Escalation(error) => error.code(),
             Self::AlreadyRevoked { .. } => "delegation_already_revoked",
             Self::AlreadySuspended { .. } => "principal_already_suspended",
+            Self::ErasureUnderWay { .. } => "erasure_under_way",
             Self::NotSuspended { .. } => "principal_not_suspended",
             Self::OwnerNotSuspended { .. } => "owner_not_suspended",
             Self::PrincipalAlreadyRevoked { .. } => "principal_already_revoked",

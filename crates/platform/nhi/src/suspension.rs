@@ -95,7 +95,9 @@ impl Nhi {
                 Err(StoreError::Conflict { what: "principal" }) => {
                     Err(inner.revoked_meanwhile(org, &standing).await)
                 }
-                Err(error @ StoreError::Conflict { what: "erasure" }) => Err(error.into()),
+                Err(StoreError::Conflict { what: "erasure" }) => {
+                    Err(NhiError::ErasureUnderWay { name: principal })
+                }
                 Err(StoreError::Conflict { .. }) => {
                     inner.learn_standing(org, &standing, false).await;
                     Err(NhiError::NotSuspended { name: principal })

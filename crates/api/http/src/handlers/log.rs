@@ -314,11 +314,7 @@ pub(crate) async fn export(
         until: query.until,
         ..SearchQuery::default()
     };
-    let narrowed = !query.terms.is_empty() || query.since.is_some() || query.until.is_some();
-    let files = app
-        .governor
-        .export(&caller, narrowed.then_some(&query))
-        .await?;
+    let files = app.governor.export(&caller, Some(&query)).await?;
     let encoded = files
         .into_iter()
         .map(|(path, bytes)| (path, STANDARD.encode(bytes)))

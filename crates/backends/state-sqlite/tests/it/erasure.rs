@@ -8,7 +8,8 @@ use creto_audit::{
     conformance,
 };
 use creto_governor::{Erasure, SubjectStore as _};
-use creto_state_sqlite::{Database, SqliteIndex, SqliteJournal, SqliteSubjects};
+use creto_nhi::NhiStore as _;
+use creto_state_sqlite::{Database, SqliteIndex, SqliteJournal, SqliteNhi, SqliteSubjects};
 use creto_types::{
     Claim, Commit, Evidence, LeafIndex, OrgId, PrincipalName, StoreError, SubjectId,
 };
@@ -337,6 +338,7 @@ async fn what_is_kept_of_a_person_beside_the_log_goes_as_well() {
     }
     sqlite(&path, &setup);
     let db = Database::open(&path).unwrap();
+    let identities = SqliteNhi::new(db.clone());
     let (subjects, index) = (SqliteSubjects::new(db.clone()), SqliteIndex::new(db));
     let target = erasure(&subjects, who).await;
     let commit = Commit::of(erased(target.subject));
@@ -351,8 +353,24 @@ async fn what_is_kept_of_a_person_beside_the_log_goes_as_well() {
     // One runs still.
     assert!(!subjects.sweep().await.unwrap());
     assert!(found_in_files(dir.path(), b"runs-still"));
+    // What goes is found by the name: who is resumed would lose what is done anew.
+    let resumed = async || {
+        let resumed = Evidence {
+            kind: "principal.resumed".to_owned(),
+            ..by(0)
+        };
+        identities
+            .end_suspension(org, person.clone(), Commit::of(resumed))
+            .await
+    };
+    let refused = resumed().await;
+    assert!(
+        matches!(refused, Err(StoreError::Conflict { what: "erasure" })),
+        "{refused:?}"
+    );
     sqlite(&path, "UPDATE sandboxes SET running = 0");
     assert!(subjects.sweep().await.unwrap());
+    resumed().await.unwrap();
     for gone in [
         "person-said",
         "runs-still",
