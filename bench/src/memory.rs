@@ -1,16 +1,18 @@
 //! What the program keeps allocated, counted where it allocates.
 #![allow(
     unsafe_code,
-    reason = "an allocator is an unsafe trait; this one hands everything to the system's"
+    reason = "an allocator is an unsafe trait; this one hands everything to the product's"
 )]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use tikv_jemallocator::Jemalloc;
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static LIVE: AtomicI64 = AtomicI64::new(0);
 
-/// The system's allocator, with a count of the bytes that were asked for and not yet
+/// The product's allocator, with a count of the bytes that were asked for and not yet
 /// given back. It counts only where it is told to, so that nothing else pays for it but
 /// one load.
 pub(crate) struct Counting;
@@ -22,31 +24,31 @@ fn count(bytes: usize, sign: i64) {
     }
 }
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call goes to the product's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 1);
         // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
+        unsafe { Jemalloc.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 1);
         // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { Jemalloc.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(layout.size(), -1);
         count(size, 1);
         // SAFETY: the caller's promises are passed on.
-        unsafe { System.realloc(old, layout, size) }
+        unsafe { Jemalloc.realloc(old, layout, size) }
     }
 
     unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
         count(layout.size(), -1);
         // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(old, layout) }
+        unsafe { Jemalloc.dealloc(old, layout) }
     }
 }
 

@@ -22,6 +22,9 @@ use crate::cli::Cli;
 use crate::context::Context;
 use crate::error::CliError;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Refused or failed; wrong usage is 2 and comes from the parser of arguments.
 const FAILED: u8 = 1;
 

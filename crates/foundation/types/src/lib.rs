@@ -22,7 +22,7 @@ mod schema;
 mod store;
 mod subject;
 
-pub use canonical::{CanonicalError, canonical_json};
+pub use canonical::{CanonicalError, append_canonical, append_canonical_str, canonical_json};
 pub use clock::{Clock, ManualClock, Reading, SystemClock, unix_millis};
 pub use evidence::{Claim, Commit, Evidence, Idempotency, LeafIndex, Receipt, Turn};
 pub use hybrid::{HybridTimestamp, HybridTimestampError};

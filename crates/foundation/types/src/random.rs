@@ -1,6 +1,9 @@
 //! Randomness as a dependency.
 
+use std::cell::RefCell;
+
 use parking_lot::Mutex;
+use zeroize::Zeroize as _;
 
 /// A source of random bytes.
 pub trait Randomness: Send + Sync + 'static {
@@ -17,12 +20,71 @@ impl Randomness for SystemRandom {
     /// # Panics
     ///
     /// When the kernel cannot give random bytes, which leaves no safe way on.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that asks the system"
-    )]
     fn fill(&self, buffer: &mut [u8]) {
-        getrandom::fill(buffer).expect("the operating system gives random bytes");
+        // A thread that ends may have given up its stock already.
+        let filled = STOCK.try_with(|stock| stock.borrow_mut().fill(buffer));
+        if filled != Ok(true) {
+            ask(buffer);
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that asks the system"
+)]
+fn ask(buffer: &mut [u8]) {
+    getrandom::fill(buffer).expect("the operating system gives random bytes");
+}
+
+thread_local! {
+    static STOCK: RefCell<Stock> = const { RefCell::new(Stock::empty()) };
+}
+
+/// Bytes of the system that nobody was given yet: salts and nonces are short, and asking
+/// for each is most of what they cost. What was given is wiped here, so that the past is
+/// not to be learnt from this memory; what was not given is used by nothing yet.
+struct Stock {
+    bytes: [u8; Self::LEN],
+    given: usize,
+}
+
+impl Stock {
+    const LEN: usize = 512;
+
+    /// Longer requests are not worth a copy.
+    const SHORT: usize = 64;
+
+    const fn empty() -> Self {
+        Self {
+            bytes: [0; Self::LEN],
+            given: Self::LEN,
+        }
+    }
+
+    /// Whether it was filled: only a short buffer is.
+    fn fill(&mut self, buffer: &mut [u8]) -> bool {
+        if buffer.len() > Self::SHORT {
+            return false;
+        }
+        if Self::LEN - self.given < buffer.len() {
+            ask(&mut self.bytes);
+            self.given = 0;
+        }
+        let end = self.given + buffer.len();
+        let Some(next) = self.bytes.get_mut(self.given..end) else {
+            return false;
+        };
+        buffer.copy_from_slice(next);
+        next.zeroize();
+        self.given = end;
+        true
+    }
+}
+
+impl Drop for Stock {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
     }
 }
 
@@ -56,5 +118,46 @@ impl Randomness for SeededRandom {
                 *byte = random;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// No byte is given twice, whatever lengths are asked for and by whichever threads.
+    #[test]
+    fn nothing_is_given_twice() {
+        let ask = || {
+            let mut all = Vec::new();
+            for length in [16_usize, 32, 12, 64, 65, 512, 24].repeat(100) {
+                let mut buffer = vec![0; length];
+                SystemRandom.fill(&mut buffer);
+                all.extend(buffer.chunks_exact(8).map(<[u8]>::to_vec));
+            }
+            all
+        };
+        let threads = [std::thread::spawn(ask), std::thread::spawn(ask)];
+        let mut all = ask();
+        for thread in threads {
+            all.extend(thread.join().unwrap());
+        }
+        let asked = all.len();
+        let different: HashSet<_> = all.into_iter().collect();
+        assert_eq!(different.len(), asked);
+    }
+
+    #[test]
+    fn what_was_given_is_not_kept() {
+        let mut stock = Stock::empty();
+        let mut buffer = [0; 32];
+        for _ in 0..40 {
+            assert!(stock.fill(&mut buffer));
+            assert_ne!(buffer, [0; 32]);
+            assert!(stock.bytes.iter().take(stock.given).all(|byte| *byte == 0));
+        }
+        assert!(!stock.fill(&mut [0; Stock::SHORT + 1]));
     }
 }

@@ -1,11 +1,14 @@
 //! What a leaf commits to, and the one door through which its record is read.
 
 use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 
-use creto_crypto::sha256;
+use creto_crypto::sha256_of;
 use creto_tlog::MAX_ENTRY_LEN;
-use creto_types::{ActionId, Evidence, PrincipalName, canonical_json};
+use creto_types::{
+    ActionId, Evidence, PrincipalName, append_canonical, append_canonical_str, canonical_json,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -73,14 +76,6 @@ impl<'de> Deserialize<'de> for Commitment {
 }
 
 /// The fields of a record that are not in its leaf.
-#[derive(Serialize)]
-struct Fields<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    action_id: Option<ActionId>,
-    actor: &'a PrincipalName,
-    body: &'a Value,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredFields {
@@ -92,6 +87,9 @@ struct StoredFields {
     _body: serde::de::IgnoredAny,
 }
 
+/// What payloads are seldom longer than, in bytes.
+const USUAL_LEN: usize = 512;
+
 /// A payload and the salt it was committed to with: whoever has both can check the leaf.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Opening {
@@ -102,11 +100,17 @@ pub struct Opening {
 impl Opening {
     /// The payload of a record: the RFC 8785 form of its `actor`, `action_id` and `body`.
     pub fn of(record: &Evidence, salt: [u8; 32]) -> Result<Self, LeafError> {
-        let payload = canonical_json(&Fields {
-            action_id: record.action_id,
-            actor: &record.actor,
-            body: &record.body,
-        })?;
+        let mut payload = Vec::with_capacity(USUAL_LEN);
+        payload.push(b'{');
+        if let Some(action) = record.action_id {
+            // Writing to memory does not fail.
+            let _ = write!(payload, "\"action_id\":\"{action}\",");
+        }
+        payload.extend_from_slice(b"\"actor\":");
+        append_canonical_str(record.actor.as_str(), &mut payload)?;
+        payload.extend_from_slice(b",\"body\":");
+        append_canonical(&record.body, &mut payload)?;
+        payload.push(b'}');
         // A file of payloads has the same form as one of entries.
         let (len, limit) = (payload.len(), MAX_ENTRY_LEN - SALT_LEN);
         if len > limit {
@@ -156,11 +160,7 @@ impl Opening {
     /// What a leaf commits to this with.
     #[must_use]
     pub fn commitment(&self) -> Commitment {
-        let mut bytes = Vec::with_capacity(CONTEXT.len() + SALT_LEN + self.payload.len());
-        bytes.extend_from_slice(CONTEXT);
-        bytes.extend_from_slice(&self.salt);
-        bytes.extend_from_slice(&self.payload);
-        Commitment(sha256(&bytes))
+        Commitment(sha256_of(&[CONTEXT, &self.salt, &self.payload]))
     }
 }
 

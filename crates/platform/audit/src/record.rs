@@ -6,7 +6,7 @@ use std::str::FromStr;
 use creto_tlog::MAX_ENTRY_LEN;
 use creto_types::{
     ActionId, Evidence, HybridTimestamp, LeafIndex, OrgId, PrincipalName, SubjectId, Timestamp,
-    canonical_json,
+    append_canonical_str, canonical_json,
 };
 use serde::{Deserialize, Serialize};
 
@@ -147,7 +147,6 @@ impl LeafForm {
         subject: SubjectId,
         commitment: Commitment,
     ) -> Result<Self, LeafError> {
-        let kind = canonical_json(&record.kind)?;
         let (mut head, mut tail) = (Vec::with_capacity(192), Vec::with_capacity(192));
         let (at, class, org) = (record.at, class.as_str(), record.org);
         // Writing to memory does not fail.
@@ -156,7 +155,7 @@ impl LeafForm {
             "{{\"at\":\"{at}\",\"class\":\"{class}\",\"commitment\":\"{commitment}\",\"index\":"
         );
         tail.extend_from_slice(b",\"kind\":");
-        tail.extend_from_slice(&kind);
+        append_canonical_str(&record.kind, &mut tail)?;
         let _ = write!(
             tail,
             ",\"org\":\"{org}\",\"subject\":\"{subject}\",\"ts\":\""

@@ -1,6 +1,7 @@
 //! Payloads at rest: each under the key of its subject, which is destroyed to erase them.
 
 use std::fmt;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use creto_crypto::{
@@ -16,6 +17,9 @@ const KEY_LEN: usize = 32;
 
 /// Bytes of a nonce, of either cipher.
 const NONCE_LEN: usize = 12;
+
+/// Bytes of a tag, of either cipher.
+const TAG_LEN: usize = 16;
 
 /// Separates the keys of payloads from whatever else may be derived of a subject's.
 const CONTEXT: &[u8] = b"creto/payload/v1\0";
@@ -164,17 +168,19 @@ impl Sealer {
         opening: &Opening,
     ) -> Result<Vec<u8>, CryptoError> {
         let bound = bound(org, subject, commitment);
-        let cipher = cipher(&key.0, self.aead.for_new(), commitment)?;
-        let sealed = self.provider.seal(&cipher, &bound, &opening.to_bytes())?;
-        let name = sealed.algorithm().as_str();
+        let algorithm = self.aead.for_new();
+        let cipher = cipher(&key.0, algorithm, commitment)?;
+        let name = algorithm.as_str();
         let length = u8::try_from(name.len()).map_err(|_| CryptoError::Engine {
             operation: "naming a cipher",
         })?;
-        let mut bytes = Vec::with_capacity(1 + name.len() + NONCE_LEN + sealed.ciphertext().len());
+        let plaintext = [opening.salt().as_slice(), opening.payload()];
+        let all: usize = plaintext.iter().map(|part| part.len()).sum();
+        let mut bytes = Vec::with_capacity(1 + name.len() + NONCE_LEN + all + TAG_LEN);
         bytes.push(length);
         bytes.extend_from_slice(name.as_bytes());
-        bytes.extend_from_slice(sealed.nonce());
-        bytes.extend_from_slice(sealed.ciphertext());
+        self.provider
+            .append_sealed(&cipher, &bound, &plaintext, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -221,8 +227,10 @@ fn cipher(
 }
 
 fn bound(org: OrgId, subject: SubjectId, commitment: Commitment) -> Vec<u8> {
-    let mut bytes = CONTEXT.to_vec();
-    bytes.extend_from_slice(format!("{org}\0{subject}\0").as_bytes());
+    let mut bytes = Vec::with_capacity(192);
+    bytes.extend_from_slice(CONTEXT);
+    // Writing to memory does not fail.
+    let _ = write!(bytes, "{org}\0{subject}\0");
     bytes.extend_from_slice(commitment.as_bytes());
     bytes
 }

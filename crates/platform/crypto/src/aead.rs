@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::aead::{self, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
 use crate::algorithm::named;
 use crate::{CryptoError, Secret, encoding};
@@ -45,6 +46,10 @@ impl AeadAlgorithm {
 pub(crate) const KEY_LEN: usize = 32;
 pub(crate) const NONCE_LEN: usize = 12;
 const TAG_LEN: usize = 16;
+
+const SEALING: CryptoError = CryptoError::Engine {
+    operation: "AEAD sealing",
+};
 
 /// A symmetric key, expanded once. Random nonces are safe for 2^32 messages a key
 /// (SP 800-38D, section 8.3); whoever seals more takes more keys.
@@ -89,6 +94,39 @@ impl AeadKey {
             nonce,
             ciphertext: seal(&self.expanded, nonce, aad, plaintext)?,
         })
+    }
+
+    /// Appends the ciphertext of the parts, one after the other, and its tag.
+    pub(crate) fn append_sealed(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        plaintext: &[&[u8]],
+        output: &mut Vec<u8>,
+    ) -> Result<(), CryptoError> {
+        let length: usize = plaintext.iter().map(|part| part.len()).sum();
+        // Room for all of it from the start: growing would leave plaintext behind.
+        output.reserve(length.saturating_add(TAG_LEN));
+        let start = output.len();
+        plaintext
+            .iter()
+            .for_each(|part| output.extend_from_slice(part));
+        let text = output.get_mut(start..).unwrap_or_default();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let sealed = self
+            .expanded
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), text);
+        match sealed {
+            Ok(tag) => {
+                output.extend_from_slice(tag.as_ref());
+                Ok(())
+            }
+            Err(_) => {
+                text.zeroize();
+                output.truncate(start);
+                Err(SEALING)
+            }
+        }
     }
 
     pub(crate) fn open(&self, aad: &[u8], sealed: &Sealed) -> Result<Secret, CryptoError> {
@@ -232,9 +270,7 @@ pub(crate) fn seal(
         Aad::from(aad),
         &mut buffer,
     )
-    .map_err(|_| CryptoError::Engine {
-        operation: "AEAD sealing",
-    })?;
+    .map_err(|_| SEALING)?;
     Ok(buffer)
 }
 

@@ -210,30 +210,33 @@ impl<'de> Deserialize<'de> for Digest {
 /// SHA-256 of the bytes.
 #[must_use]
 pub fn sha256(data: &[u8]) -> [u8; 32] {
-    array(&digest::SHA256, data)
+    sha256_of(&[data])
+}
+
+/// SHA-256 of the parts, one after the other.
+#[must_use]
+pub fn sha256_of(parts: &[&[u8]]) -> [u8; 32] {
+    array(&digest::SHA256, parts)
 }
 
 /// SHA3-256 of the parts, one after the other.
 pub(crate) fn sha3_256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA3_256);
-    for part in parts {
-        context.update(part);
-    }
-    context
-        .finish()
-        .as_ref()
-        .try_into()
-        .expect("a digest has the length of its algorithm")
+    array(&digest::SHA3_256, parts)
 }
 
 /// SHA-512 of the bytes.
 #[must_use]
 pub fn sha512(data: &[u8]) -> [u8; 64] {
-    array(&digest::SHA512, data)
+    array(&digest::SHA512, &[data])
 }
 
-fn array<const N: usize>(algorithm: &'static digest::Algorithm, data: &[u8]) -> [u8; N] {
-    digest::digest(algorithm, data)
+fn array<const N: usize>(algorithm: &'static digest::Algorithm, parts: &[&[u8]]) -> [u8; N] {
+    let mut context = digest::Context::new(algorithm);
+    for part in parts {
+        context.update(part);
+    }
+    context
+        .finish()
         .as_ref()
         .try_into()
         .expect("a digest has the length of its algorithm")
@@ -285,10 +288,12 @@ mod tests {
             assert_eq!(json, digest.to_string());
             assert_eq!(serde_json::from_value::<Digest>(json).unwrap(), digest);
         }
+        let parts: [&[u8]; 3] = [b"a", b"", b"bc"];
         assert_eq!(
-            sha3_256(&[b"a", b"", b"bc"]),
+            sha3_256(&parts),
             Digest::of(HashAlgorithm::Sha3_256, b"abc").as_bytes()
         );
+        assert_eq!(sha256_of(&parts), sha256(b"abc"));
     }
 
     #[test]

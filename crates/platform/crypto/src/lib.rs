@@ -57,7 +57,7 @@ pub use algorithm::Algorithm;
 pub use allowed::{Allowed, AllowedAlgorithms};
 pub use composite::COMPOSITE_OID;
 pub use error::{CryptoError, RootKeyError};
-pub use hash::{Digest, HashAlgorithm, Hasher, sha256, sha512};
+pub use hash::{Digest, HashAlgorithm, Hasher, sha256, sha256_of, sha512};
 pub use holder::{HolderAlgorithm, HolderKey, Thumbprint};
 pub use kdf::KdfAlgorithm;
 pub use kem::{DecapsulationKey, EncapsulationKey, KemAlgorithm, KemCiphertext};

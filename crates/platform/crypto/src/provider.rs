@@ -31,6 +31,17 @@ pub trait CryptoProvider: Send + Sync + 'static {
     /// Encrypts under a random nonce; `aad` is authenticated and not stored.
     fn seal(&self, key: &AeadKey, aad: &[u8], plaintext: &[u8]) -> Result<Sealed, CryptoError>;
 
+    /// Appends a random nonce, the ciphertext of the parts one after the other, and its
+    /// tag, for who has a form of its own for them: what [`Sealed::from_parts`] takes.
+    /// When it fails, `output` is as it was.
+    fn append_sealed(
+        &self,
+        key: &AeadKey,
+        aad: &[u8],
+        plaintext: &[&[u8]],
+        output: &mut Vec<u8>,
+    ) -> Result<(), CryptoError>;
+
     /// Decrypts what [`CryptoProvider::seal`] made with the same key and `aad`.
     fn open(&self, key: &AeadKey, aad: &[u8], sealed: &Sealed) -> Result<Secret, CryptoError>;
 
@@ -111,6 +122,24 @@ impl CryptoProvider for AwsLcProvider {
         let mut nonce = [0_u8; NONCE_LEN];
         self.random.fill(&mut nonce);
         key.seal(nonce, aad, plaintext)
+    }
+
+    fn append_sealed(
+        &self,
+        key: &AeadKey,
+        aad: &[u8],
+        plaintext: &[&[u8]],
+        output: &mut Vec<u8>,
+    ) -> Result<(), CryptoError> {
+        let mut nonce = [0_u8; NONCE_LEN];
+        self.random.fill(&mut nonce);
+        let before = output.len();
+        output.extend_from_slice(&nonce);
+        let sealed = key.append_sealed(nonce, aad, plaintext, output);
+        if sealed.is_err() {
+            output.truncate(before);
+        }
+        sealed
     }
 
     fn open(&self, key: &AeadKey, aad: &[u8], sealed: &Sealed) -> Result<Secret, CryptoError> {
