@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::harness::{creto, said};
 
 /// Steps that the README speaks of, beside the work of the release itself.
-const PROMISED: [&str; 9] = [
+const PROMISED: [&str; 10] = [
     "a secret is lent to planner alone",
     "reviewer signs, a stranger verifies",
     "reviewer's signing key is rotated",
@@ -19,6 +19,7 @@ const PROMISED: [&str; 9] = [
     "courier takes reviewer's prekeys",
     "owner revokes reviewer for ever",
     "a stranger follows the log",
+    "carol leaves and is erased",
     "evidence is exported and verified offline",
 ];
 
@@ -31,6 +32,7 @@ const RECORDED: &[&str] = &[
     "prekeys.published",
     "prekey.taken",
     "principal.revoked",
+    "subject.erased",
 ];
 
 /// The kinds of the records in a bundle, read without the program.
@@ -68,7 +70,7 @@ fn plays(extra: &[&str]) {
     let report = std::fs::read(run.join("report.json")).unwrap();
     let report: Value = serde_json::from_slice(&report).unwrap();
     let steps = report["steps"].as_array().unwrap();
-    assert!(steps.len() >= 38, "{} steps", steps.len());
+    assert!(steps.len() >= 39, "{} steps", steps.len());
     for step in steps {
         assert_eq!(step["outcome"], step["expected"], "{step}");
     }

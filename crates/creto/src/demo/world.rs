@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) witness: Option<Witness>,
     pub(crate) log_url: String,
     pub(crate) log_key: String,
+    /// The pseudonym of who was erased.
+    pub(crate) erased: String,
     /// What the evidence has to hold in the end: leaves, and what kind of record each is.
     pub(crate) recorded: Vec<(u64, &'static str)>,
 }
@@ -67,6 +69,7 @@ impl World {
             witness: None,
             log_url: String::new(),
             log_key: String::new(),
+            erased: String::new(),
             recorded: Vec::new(),
         })
     }

@@ -41,22 +41,21 @@ fn export(world: &mut World) -> Result<Done, DemoError> {
     world.creto_refused(&["verify", &bundle, "--keys-digest", &other_keys])?;
     world.root = text(&report, "/root")?.to_owned();
     let leaves = number(&report, "/leaves")?;
-    holds(world, leaves)?;
+    let erased = holds(world, leaves)?;
+    same("records erased", erased, number(&report, "/unread/erased")?)?;
     world.start_server()?;
     Ok(Done::new(
         "verified",
-        format!(
-            "{leaves} leaves, those of signatures, keys and prekeys among them; \
-             `creto verify {bundle}`"
-        ),
+        format!("{leaves} leaves, of which {erased} are erased; `creto verify {bundle}`"),
     )
     .at(leaves.saturating_sub(1)))
 }
 
 /// Fails unless every record that an answer pointed to is in the bundle that was verified,
-/// at its leaf and of its kind.
-fn holds(world: &World, leaves: u64) -> Result<(), DemoError> {
+/// at its leaf and of its kind. Gives how many are of who was erased.
+fn holds(world: &World, leaves: u64) -> Result<u64, DemoError> {
     let mut kinds = Vec::new();
+    let mut erased = 0;
     for part in Entries::all(leaves) {
         let name = format!("{BUNDLE}/{part}");
         let path = world.space.path(&name);
@@ -68,6 +67,7 @@ fn holds(world: &World, leaves: u64) -> Result<(), DemoError> {
             let record: Value = serde_json::from_slice(entry)
                 .map_err(|error| DemoError::Fact(format!("{name}: {error}")))?;
             kinds.push(text(&record, "/kind")?.to_owned());
+            erased += u64::from(text(&record, "/subject")? == world.erased);
         }
     }
     ensure(!world.recorded.is_empty(), || {
@@ -78,7 +78,8 @@ fn holds(world: &World, leaves: u64) -> Result<(), DemoError> {
         let found = kinds.get(place).map_or("nothing", String::as_str);
         same(&format!("leaf {leaf} of the evidence"), *kind, found)?;
     }
-    Ok(())
+    ensure(erased > 0, || "nothing was erased".to_owned())?;
+    Ok(erased)
 }
 
 /// Flips one bit in the middle of each file of a copy, one file at a time.

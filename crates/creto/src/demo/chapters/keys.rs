@@ -17,12 +17,12 @@ pub(super) const STEPS: &[Row] = &[
 ];
 
 /// Whom the owner adds.
-const AUDITOR: &str = "carol";
+pub(super) const AUDITOR: &str = "carol";
 
 /// What is lent.
 const SECRET: &str = "mirror-token";
 
-fn auditor_credential(world: &World) -> PathBuf {
+pub(super) fn auditor_credential(world: &World) -> PathBuf {
     world.space.path("carol.credential")
 }
 

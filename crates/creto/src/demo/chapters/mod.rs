@@ -7,6 +7,7 @@ mod invoice;
 mod keys;
 mod organization;
 mod oversight;
+mod privacy;
 mod signing;
 mod strangers;
 mod work;
@@ -25,6 +26,7 @@ pub(crate) fn scenario() -> Vec<Step> {
         signing::STEPS,
         courier::STEPS,
         strangers::STEPS,
+        privacy::STEPS,
         evidence::STEPS,
     ];
     chapters

@@ -85,15 +85,22 @@ fn watch(world: &World, more: &[&str]) -> Result<Value, DemoError> {
 fn follow(world: &mut World) -> Result<Done, DemoError> {
     let before = number(&watch(world, &[])?, "/size")?;
     world.creto(&["agent", "create", "newcomer"])?;
+    let seen = seen_beyond(world, before)?;
+    same("the size before", before, number(&seen, "/before")?)?;
+    let size = number(&seen, "/size")?;
+    Ok(
+        Done::new("consistent", format!("{size} leaves continue {before}"))
+            .at(size.saturating_sub(1)),
+    )
+}
+
+/// What the stranger finds once the public log has more leaves than this: consistent with
+/// all that it found before.
+pub(super) fn seen_beyond(world: &World, leaves: u64) -> Result<Value, DemoError> {
     for _ in 0..TRIES {
         let seen = watch(world, &[])?;
-        let size = number(&seen, "/size")?;
-        if size > before {
-            same("the size before", before, number(&seen, "/before")?)?;
-            return Ok(
-                Done::new("consistent", format!("{size} leaves continue {before}"))
-                    .at(size.saturating_sub(1)),
-            );
+        if number(&seen, "/size")? > leaves {
+            return Ok(seen);
         }
         sleep(PAUSE);
     }
