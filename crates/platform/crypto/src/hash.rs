@@ -140,6 +140,13 @@ impl Digest {
     /// Of the bytes.
     #[must_use]
     pub fn of(algorithm: HashAlgorithm, data: &[u8]) -> Self {
+        // The state of BLAKE3 is large, and not needed for what is there as a whole.
+        if algorithm == HashAlgorithm::Blake3 {
+            return Self {
+                algorithm,
+                bytes: Box::from(blake3::hash(data).as_bytes().as_slice()),
+            };
+        }
         let mut hasher = Hasher::new(algorithm);
         hasher.update(data);
         hasher.finish()

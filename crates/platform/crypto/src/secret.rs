@@ -3,7 +3,7 @@
 use std::fmt;
 
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, zeroize_bytes};
+use zeroize::zeroize_bytes;
 
 /// Secret bytes: zeroized on drop, redacted in `Debug`, compared in constant
 /// time.
@@ -54,8 +54,8 @@ impl Secret {
 /// `Vec`'s own wiping goes byte by byte, which takes longer than the cipher did.
 impl Drop for Secret {
     fn drop(&mut self) {
+        self.0.resize(self.0.capacity(), 0);
         zeroize_bytes(&mut self.0);
-        self.0.spare_capacity_mut().zeroize();
     }
 }
 
