@@ -216,16 +216,20 @@ async fn payloads_end_once_and_on_record(backend: &Backend, world: &World) {
         at,
         ..evidence(org, Some(action))
     };
+    let subjects = &backend.subjects;
+    let newest = async || subjects.newest(org).await.expect("reads");
+    assert_eq!(newest().await, None);
     for (kind, at) in [
         ("test.happened", day(1)),
         (SUBJECT_ERASED, day(1)),
+        ("delegation.granted", day(1)),
         ("test.happened", day(2)),
         ("test.happened", day(4)),
     ] {
         let commit = Commit::of(of(kind, at));
         backend.commits.commit(commit).await.expect("commits");
+        assert_eq!(newest().await, Some(at));
     }
-    let subjects = &backend.subjects;
     let evidence = RecordClass::Evidence;
     let expirable = async |class, before| {
         let found = subjects.expirable(org, class, before).await;
@@ -233,15 +237,15 @@ async fn payloads_end_once_and_on_record(backend: &Backend, world: &World) {
     };
     assert_eq!(expirable(evidence, day(1)).await, None);
     assert_eq!(expirable(RecordClass::Trace, day(9)).await, None);
-    assert_eq!(expirable(evidence, day(3)).await, Some(LeafIndex(2)));
+    assert_eq!(expirable(evidence, day(3)).await, Some(LeafIndex(3)));
     let expiry = Expiry {
         org,
         class: evidence,
-        through: LeafIndex(2),
+        through: LeafIndex(3),
     };
     let ended = Commit::of(of(PAYLOADS_EXPIRED, day(5)));
     let receipt = subjects.expire(expiry.clone(), ended.clone()).await;
-    assert_eq!(receipt.expect("ends").leaves, vec![LeafIndex(4)]);
+    assert_eq!(receipt.expect("ends").leaves, vec![LeafIndex(5)]);
     let again = subjects.expire(expiry, ended).await;
     assert!(matches!(again, Err(StoreError::Conflict { .. })));
     subjects.sweep().await.expect("sweeps");
@@ -253,7 +257,7 @@ async fn payloads_end_once_and_on_record(backend: &Backend, world: &World) {
         .map(|(_, stored)| stored.read().expect("it is a record").withheld())
         .collect();
     let expired = Some(Withheld::Expired);
-    assert_eq!(withheld, vec![expired, None, expired, None, None]);
+    assert_eq!(withheld, vec![expired, None, None, expired, None, None]);
 }
 
 async fn a_sandbox_is_replaced_and_listed(backend: &Backend, world: &World) {

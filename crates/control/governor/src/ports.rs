@@ -220,8 +220,8 @@ pub trait SubjectStore: Send + Sync {
     async fn forget_replies(&self, before: Timestamp) -> Result<(), StoreError>;
 
     /// The last leaf that has its place before then, if payloads of the class are kept
-    /// there or before that [`SubjectStore::expire`] has not ended. Those of records that
-    /// say why payloads are gone are kept for ever, and do not count.
+    /// there or before that [`SubjectStore::expire`] has not ended. Those that are kept
+    /// for ever ([`creto_audit::is_kept`]) do not count.
     async fn expirable(
         &self,
         org: OrgId,
