@@ -98,9 +98,10 @@ impl Checkpoints {
         }
         let last = *self.last.get_or_insert(self.asked + LAST);
         let idle = self.made.load(Ordering::Acquire) == self.asked;
-        if idle && self.asked < last {
+        let long = self.since_rest >= 2 * REST;
+        if !long && idle && self.asked < last {
             self.ask();
-        } else if idle || self.since_rest >= 2 * REST {
+        } else if long || idle {
             let _one = self.running.lock();
             checkpoint(writer);
             (self.since_beside, self.since_rest, self.last) = (0, 0, None);

@@ -335,7 +335,7 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA secure_delete = ON;
-             PRAGMA wal_autocheckpoint = 8000;
+             PRAGMA wal_autocheckpoint = 16000;
              PRAGMA foreign_keys = ON;
              PRAGMA trusted_schema = OFF;",
         )

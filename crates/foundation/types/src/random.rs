@@ -10,6 +10,13 @@ pub trait Randomness: Send + Sync + 'static {
     /// Fills the buffer. Implementations used outside tests are
     /// cryptographically secure.
     fn fill(&self, buffer: &mut [u8]);
+
+    /// The same for what need not be unpredictable before it is used, and may come back
+    /// where a whole machine is set back to what it was: salts, and nonces of keys that are
+    /// used once. Never keys.
+    fn fill_short(&self, buffer: &mut [u8]) {
+        self.fill(buffer);
+    }
 }
 
 /// The operating system's generator.
@@ -21,6 +28,10 @@ impl Randomness for SystemRandom {
     ///
     /// When the kernel cannot give random bytes, which leaves no safe way on.
     fn fill(&self, buffer: &mut [u8]) {
+        ask(buffer);
+    }
+
+    fn fill_short(&self, buffer: &mut [u8]) {
         // A thread that ends may have given up its stock already.
         let filled = STOCK.try_with(|stock| stock.borrow_mut().fill(buffer));
         if filled != Ok(true) {
@@ -134,7 +145,7 @@ mod tests {
             let mut all = Vec::new();
             for length in [16_usize, 32, 12, 64, 65, 512, 24].repeat(100) {
                 let mut buffer = vec![0; length];
-                SystemRandom.fill(&mut buffer);
+                SystemRandom.fill_short(&mut buffer);
                 all.extend(buffer.chunks_exact(8).map(<[u8]>::to_vec));
             }
             all

@@ -24,7 +24,7 @@ const TAG_LEN: usize = 16;
 /// Separates the keys of payloads from whatever else may be derived of a subject's.
 const CONTEXT: &[u8] = b"creto/payload/v1\0";
 
-/// The key of a subject, in memory. Wiped when it is dropped.
+/// The key of a subject, in memory. Wiped with its last clone.
 #[derive(Clone)]
 pub struct SubjectKey(Arc<Secret>);
 
@@ -152,9 +152,7 @@ impl Sealer {
     /// A fresh salt.
     #[must_use]
     pub fn salt(&self) -> [u8; 32] {
-        let mut salt = [0; 32];
-        self.provider.random(&mut salt);
-        salt
+        self.provider.salt()
     }
 
     /// Salt and payload for the store. They are bound to whose they are, and to the

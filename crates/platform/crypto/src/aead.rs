@@ -111,7 +111,7 @@ impl AeadKey {
         plaintext
             .iter()
             .for_each(|part| output.extend_from_slice(part));
-        let text = output.get_mut(start..).unwrap_or_default();
+        let text = output.get_mut(start..).ok_or(SEALING)?;
         let nonce = Nonce::assume_unique_for_key(nonce);
         let sealed = self
             .expanded

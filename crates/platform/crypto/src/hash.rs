@@ -238,12 +238,15 @@ pub fn sha512(data: &[u8]) -> [u8; 64] {
 }
 
 fn array<const N: usize>(algorithm: &'static digest::Algorithm, parts: &[&[u8]]) -> [u8; N] {
-    let mut context = digest::Context::new(algorithm);
-    for part in parts {
-        context.update(part);
-    }
-    context
-        .finish()
+    let digest = match parts {
+        [whole] => digest::digest(algorithm, whole),
+        _ => {
+            let mut context = digest::Context::new(algorithm);
+            parts.iter().for_each(|part| context.update(part));
+            context.finish()
+        }
+    };
+    digest
         .as_ref()
         .try_into()
         .expect("a digest has the length of its algorithm")

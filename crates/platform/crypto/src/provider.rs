@@ -25,6 +25,9 @@ pub trait CryptoProvider: Send + Sync + 'static {
     /// Fills the buffer with cryptographically secure random bytes.
     fn random(&self, buffer: &mut [u8]);
 
+    /// A random salt: for what is committed to, never a key.
+    fn salt(&self) -> [u8; 32];
+
     /// A new symmetric key.
     fn generate_aead_key(&self, algorithm: AeadAlgorithm) -> Result<AeadKey, CryptoError>;
 
@@ -32,7 +35,8 @@ pub trait CryptoProvider: Send + Sync + 'static {
     fn seal(&self, key: &AeadKey, aad: &[u8], plaintext: &[u8]) -> Result<Sealed, CryptoError>;
 
     /// Appends a random nonce, the ciphertext of the parts one after the other, and its
-    /// tag, for who has a form of its own for them: what [`Sealed::from_parts`] takes.
+    /// tag, for who has a form of its own for them: what [`Sealed::from_parts`] takes. For
+    /// a key that seals this one message.
     /// When it fails, `output` is as it was.
     fn append_sealed(
         &self,
@@ -112,6 +116,12 @@ impl CryptoProvider for AwsLcProvider {
         self.random.fill(buffer);
     }
 
+    fn salt(&self) -> [u8; 32] {
+        let mut salt = [0; 32];
+        self.random.fill_short(&mut salt);
+        salt
+    }
+
     fn generate_aead_key(&self, algorithm: AeadAlgorithm) -> Result<AeadKey, CryptoError> {
         let mut bytes = Zeroizing::new([0_u8; KEY_LEN]);
         self.random.fill(bytes.as_mut());
@@ -132,7 +142,7 @@ impl CryptoProvider for AwsLcProvider {
         output: &mut Vec<u8>,
     ) -> Result<(), CryptoError> {
         let mut nonce = [0_u8; NONCE_LEN];
-        self.random.fill(&mut nonce);
+        self.random.fill_short(&mut nonce);
         let before = output.len();
         output.extend_from_slice(&nonce);
         let sealed = key.append_sealed(nonce, aad, plaintext, output);

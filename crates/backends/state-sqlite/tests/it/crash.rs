@@ -1,6 +1,6 @@
 //! Killed at every point.
 //!
-//! The file's log of writes (`-wal`) only grows while somebody reads what it said before,
+//! The file's log of writes (`-wal`) only grows while somebody reads the file as it was,
 //! so what a kill leaves behind is the database and some prefix of that log. Work is done
 //! once; then the ledger is opened anew from every prefix that ends with a page, and from
 //! some that end within one: all commits are among them, and everything between two.
@@ -185,15 +185,16 @@ async fn killed_at_any_point_the_ledger_holds_what_was_told_and_is_never_overspe
     let path = dir.path().join("state.db");
     let work = Arc::new(Work::begin(&path).await);
     let (limits, rates) = (limits(&work.world), rates(&work.world));
-    let from = length(&work.log);
-    // What a reader sees stays in the log, which goes on behind it.
+    // Nothing that is written from here on gets into the file.
     let reader = rusqlite::Connection::open(&path).unwrap();
     reader.execute_batch("BEGIN; SELECT * FROM epoch;").unwrap();
-    let begun = std::fs::read(&work.log).unwrap();
 
     for turn in 0..4 {
         work.act(turn).await;
     }
+    // With the salts that tell one log from the next.
+    let begun = std::fs::read(&work.log).unwrap();
+    let header = begun.first_chunk::<32>().unwrap();
     let callers: Vec<_> = (0..4)
         .map(|caller| {
             let work = Arc::clone(&work);
@@ -211,12 +212,12 @@ async fn killed_at_any_point_the_ledger_holds_what_was_told_and_is_never_overspe
     let to = length(&work.log);
     assert_eq!((to - WAL_HEADER) % FRAME, 0);
     let whole = std::fs::read(&work.log).unwrap();
-    assert!(whole.starts_with(&begun), "the log was begun anew");
+    assert!(whole.starts_with(header), "the log was begun anew");
     let told = std::mem::take(&mut *work.told.lock());
     // What the first four acts, the limits and the rates alone make.
     assert!(told.len() >= 14, "{} changes", told.len());
 
-    let ends = (from..=to).step_by(usize::try_from(FRAME).unwrap());
+    let ends = (WAL_HEADER..=to).step_by(usize::try_from(FRAME).unwrap());
     let within = ends.clone().step_by(8).map(|end| end + FRAME / 2);
     for end in ends.chain(within).filter(|end| *end <= to) {
         let copy = dir.path().join(format!("killed-{end}.db"));

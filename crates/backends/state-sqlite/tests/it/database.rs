@@ -133,12 +133,12 @@ async fn the_log_of_writes_does_not_grow_with_what_is_written() {
     let mut record = conformance::record(conformance::org(1), 0);
     record.body = "x".repeat(60_000).into();
     let mut written = 0;
-    for _ in 0..80 {
+    for _ in 0..120 {
         let batch = vec![record.clone(); 10];
         written += 10 * 60_000;
         journal.append(RecordClass::Trace, batch).await.unwrap();
     }
     let log = std::fs::metadata(dir.path().join("state.db-wal")).unwrap();
-    // 16 MiB until it is begun anew, and what framing adds.
-    assert!(log.len() < 24 << 20, "{} bytes of {written}", log.len());
+    // Twice 16 MiB at most until it is begun anew, and what framing adds.
+    assert!(log.len() < 36 << 20, "{} bytes of {written}", log.len());
 }
