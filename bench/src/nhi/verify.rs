@@ -151,14 +151,14 @@ impl Bare {
 /// handle by the whole token, and looks whether the chain still holds.
 fn again(report: &mut Report, identities: &Identities, links: &[LinkId]) -> Outcome {
     let world = World::new(1)?;
-    let verified: VerifiedTokens<Arc<Bound>> = VerifiedTokens::new();
+    let verified: VerifiedTokens<Bound> = VerifiedTokens::new();
     let nhi = &identities.nhi;
     let clock = identities.clock.as_ref();
     let mut tokens = Vec::with_capacity(links.len());
     for link in links {
         let token = identities.token(*link)?;
         let (ended, now) = (nhi.tokens_ended(), clock.reading());
-        let bound = Arc::new(world.authz.bind(nhi.verify_token(&token)?));
+        let bound = world.authz.bind(nhi.verify_token(&token)?);
         verified.keep(&token, ended, now, bound);
         tokens.push(token);
     }
@@ -189,7 +189,7 @@ fn again(report: &mut Report, identities: &Identities, links: &[LinkId]) -> Outc
             };
             let found = ticks.time(|| {
                 let now = clock.reading();
-                let holds = |bound: &Arc<Bound>| bound.live(now).is_ok();
+                let holds = |bound: &Bound| bound.live(now).is_ok();
                 verified.get(black_box(token), nhi.tokens_ended(), now, holds)
             });
             if found.is_none() {

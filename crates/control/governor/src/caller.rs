@@ -1,7 +1,6 @@
 //! Who asks.
 
 use std::fmt;
-use std::sync::Arc;
 
 use creto_authz::Bound;
 use creto_nhi::{AgentIdentity, Hop, LinkId, PrincipalType, Role};
@@ -22,16 +21,13 @@ pub enum Origin {
 /// An authenticated caller: the only way into the governor's methods.
 #[derive(Clone)]
 pub struct Caller {
-    bound: Arc<Bound>,
+    bound: Bound,
     origin: Origin,
 }
 
 impl Caller {
-    pub(crate) fn new(bound: impl Into<Arc<Bound>>, origin: Origin) -> Self {
-        Self {
-            bound: bound.into(),
-            origin,
-        }
+    pub(crate) fn new(bound: Bound, origin: Origin) -> Self {
+        Self { bound, origin }
     }
 
     pub(crate) fn bound(&self) -> &Bound {

@@ -102,7 +102,7 @@ pub struct Governor {
     pub(crate) limiting: Limiting,
     pub(crate) timestamps: Taken,
     /// Whom the tokens stand for that were verified.
-    pub(crate) verified: VerifiedTokens<Arc<Bound>>,
+    pub(crate) verified: VerifiedTokens<Bound>,
 }
 
 /// One change of limits and rates of an organization at a time: who may change one
@@ -144,7 +144,7 @@ impl Governor {
         let ended = self.parts.nhi.tokens_ended();
         let now = self.parts.clock.reading();
         // One that holds no more is verified again for the sake of the reason.
-        let holds = |bound: &Arc<Bound>| bound.live(now).is_ok();
+        let holds = |bound: &Bound| bound.live(now).is_ok();
         if let Some(bound) = self.verified.get(token, ended, now, holds)
             // So is one that is nothing without a proof.
             && bound.identity().confirmation.is_none()
@@ -152,8 +152,8 @@ impl Governor {
             return Ok(Caller::new(bound, Origin::Token));
         }
         let identity = self.parts.nhi.verify_token(token)?;
-        let bound = Arc::new(self.parts.authz.bind(identity));
-        self.verified.keep(token, ended, now, Arc::clone(&bound));
+        let bound = self.parts.authz.bind(identity);
+        self.verified.keep(token, ended, now, bound.clone());
         Ok(Caller::new(bound, Origin::Token))
     }
 

@@ -1,7 +1,5 @@
 //! Callers whose tokens are bound to a key (RFC 9449).
 
-use std::sync::Arc;
-
 use creto_authz::Bound;
 use creto_crypto::Thumbprint;
 use creto_nhi::{NhiError, Proof};
@@ -33,15 +31,15 @@ impl Governor {
         // As in `authenticate`.
         let ended = nhi.tokens_ended();
         let now = self.parts.clock.reading();
-        let holds = |bound: &Arc<Bound>| bound.live(now).is_ok();
+        let holds = |bound: &Bound| bound.live(now).is_ok();
         if let Some(bound) = self.verified.get(token, ended, now, holds) {
             nhi.verify_proof(bound.identity(), token, proof)
                 .map_err(NhiError::from)?;
             return Ok(Caller::new(bound, Origin::Token));
         }
         let identity = nhi.verify_bound_token(token, proof)?;
-        let bound = Arc::new(self.parts.authz.bind(identity));
-        self.verified.keep(token, ended, now, Arc::clone(&bound));
+        let bound = self.parts.authz.bind(identity);
+        self.verified.keep(token, ended, now, bound.clone());
         Ok(Caller::new(bound, Origin::Token))
     }
 
@@ -53,8 +51,7 @@ impl Governor {
         proof: Option<&Proof>,
     ) -> Result<Exchange, GovernError> {
         let exchanging = self.parts.nhi.verify_exchange(subject, actor, proof)?;
-        let caller =
-            |identity| Caller::new(Arc::new(self.parts.authz.bind(identity)), Origin::Token);
+        let caller = |identity| Caller::new(self.parts.authz.bind(identity), Origin::Token);
         Ok(Exchange {
             subject: caller(exchanging.subject),
             actor: exchanging.actor.map(caller),

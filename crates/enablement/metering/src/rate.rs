@@ -24,7 +24,24 @@ const SECOND: u128 = 1_000_000_000;
 /// calls is a whole number of ticks ([`SECOND`]) at every rate.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
-    expected: u128,
+    /// Its low and its high half: a number of 128 bits would have to lie on every
+    /// sixteenth byte.
+    expected: [u64; 2],
+}
+
+impl Pace {
+    const fn new(expected: u128) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+        let low = expected as u64;
+        Self {
+            expected: [low, (expected >> u64::BITS) as u64],
+        }
+    }
+
+    const fn expected(self) -> u128 {
+        let [low, high] = self.expected;
+        (high as u128) << u64::BITS | low as u128
+    }
 }
 
 impl RateLimit {
@@ -49,15 +66,13 @@ impl RateLimit {
     /// Whether a call at this nanosecond is in time.
     #[inline]
     pub(crate) const fn in_time(&self, pace: Pace, now: u64) -> bool {
-        pace.expected <= self.ticks(now) + self.tolerance()
+        pace.expected() <= self.ticks(now) + self.tolerance()
     }
 
     /// The state after a call at this nanosecond.
     #[inline]
     pub(crate) fn after(&self, pace: Pace, now: u64) -> Pace {
-        Pace {
-            expected: pace.expected.max(self.ticks(now)) + SECOND,
-        }
+        Pace::new(pace.expected().max(self.ticks(now)) + SECOND)
     }
 
     /// The state after a call now, or how long to wait before one.
@@ -66,7 +81,7 @@ impl RateLimit {
         if self.in_time(pace, now) {
             return Ok(self.after(pace, now));
         }
-        let early = pace.expected - self.ticks(now) - self.tolerance();
+        let early = pace.expected() - self.ticks(now) - self.tolerance();
         let nanos = early.div_ceil(u128::from(self.per_second.get()));
         Err(Duration::from_nanos(
             u64::try_from(nanos).unwrap_or(u64::MAX),
@@ -76,12 +91,10 @@ impl RateLimit {
     /// What a pace under another rate is under this one: as far ahead in time, and
     /// at most as far as this rate lets calls run ahead.
     pub(crate) fn taken_over(&self, pace: Pace, from: &Self, now: u64) -> Pace {
-        let nanos = pace.expected.div_ceil(u128::from(from.per_second.get()));
+        let nanos = pace.expected().div_ceil(u128::from(from.per_second.get()));
         let same_instant = nanos * u128::from(self.per_second.get());
         let most = self.ticks(now) + self.tolerance() + SECOND;
-        Pace {
-            expected: same_instant.min(most),
-        }
+        Pace::new(same_instant.min(most))
     }
 }
 

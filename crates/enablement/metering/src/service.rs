@@ -167,7 +167,7 @@ impl Meter {
         let action = action.name().to_owned();
         detached(commit.turn(), async move {
             let pending = Pending::new(hold, id)?;
-            let org = Arc::clone(&pending.plan().org);
+            let org = Arc::clone(pending.plan().org());
             let _shared = Arc::clone(&org.gate).read_owned().await;
             if !still() {
                 return Err(MeteringError::Outdated);
@@ -637,7 +637,7 @@ impl Core {
         action: String,
     ) -> Result<Reservation, MeteringError> {
         let plan = pending.plan();
-        let org = Arc::clone(&plan.org);
+        let org = Arc::clone(plan.org());
         let data = *pending.hold.data();
         let identity = &plan.identity;
         let currency = self.prices.currency();
@@ -656,7 +656,7 @@ impl Core {
             overage: data.over,
         };
         let mut registry = org.registry();
-        if plan.version != org.version().now() {
+        if !plan.is_current() {
             let now = org.plan(&mut registry, identity, &self.prices, data.at);
             if !now.counts_as(plan) {
                 drop(registry);

@@ -1,9 +1,10 @@
 //! An authenticated identity, with everything a check needs looked up once.
 
 use std::fmt;
+use std::num::NonZeroU128;
 use std::sync::Arc;
 
-use creto_nhi::{AgentIdentity, Authority, IdentityError, PrincipalType};
+use creto_nhi::{AgentIdentity, Authority, IdentityError};
 use creto_types::{Reading, Timestamp};
 
 use crate::found::FoundLive;
@@ -11,20 +12,13 @@ use crate::in_force::{OrgPolicies, PolicyEpoch};
 use crate::ports::{Account, Near};
 
 /// An authenticated identity, ready to be checked. Clones share one value.
-///
-/// From here a check reaches everything that is this agent's alone in one step: with more
-/// agents than the processor's caches hold, each further step waits for memory.
 #[derive(Clone)]
-pub struct Bound {
-    chain: Arc<Chain>,
-    account: Arc<dyn Account>,
-    near: [Option<Arc<dyn Near>>; 2],
-    /// Names the chain in cache keys: the id of its last link, which stands for
-    /// everyone above; for a human without a link, a number of its own.
-    number: u128,
-}
+pub struct Bound(Arc<Chain>);
 
-/// What a check reads of a chain, in two lines of memory.
+/// What a check reads of a chain, in two lines of memory. From here it asks memory at once
+/// for everything that is this agent's alone: with more agents than the processor's caches
+/// hold, each further step would be waited for.
+#[derive(Clone)]
 pub(crate) struct Chain {
     found_live: FoundLive,
     /// From when to when the chain is valid by its dates, in nanoseconds since the
@@ -35,8 +29,12 @@ pub(crate) struct Chain {
     /// The identity's own, without a detour by it.
     authority: Arc<Authority>,
     pub(crate) identity: Arc<AgentIdentity>,
-    /// An agent without any delegation.
-    pub(crate) powerless: bool,
+    pub(crate) account: Arc<dyn Account>,
+    near: [Option<Arc<dyn Near>>; 2],
+    /// Names the chain in cache keys: the id of its last link, which stands for
+    /// everyone above; for a human without a link, a number of its own. `None` for an
+    /// agent without any delegation, which nothing is decided for.
+    pub(crate) number: Option<NonZeroU128>,
 }
 
 /// An instant as nanoseconds since the Unix epoch. What lies beyond 2262 is as
@@ -47,7 +45,12 @@ fn nanos(at: Timestamp) -> i64 {
 }
 
 impl Chain {
-    pub(crate) fn new(identity: Arc<AgentIdentity>, org: Arc<OrgPolicies>) -> Self {
+    pub(crate) fn new(
+        identity: Arc<AgentIdentity>,
+        number: Option<NonZeroU128>,
+        org: Arc<OrgPolicies>,
+        account: Arc<dyn Account>,
+    ) -> Self {
         let links = || identity.hops.iter().map(|hop| &hop.link);
         let from = links().map(|link| nanos(link.not_before)).max();
         let until = links().map(|link| nanos(link.expires_at)).min();
@@ -57,8 +60,10 @@ impl Chain {
             until: nanos(identity.expires_at).min(until.unwrap_or(i64::MAX)),
             org,
             authority: Arc::clone(&identity.authority),
-            powerless: identity.hops.is_empty() && identity.kind == PrincipalType::Agent,
             identity,
+            near: account.near(),
+            account,
+            number,
         }
     }
 
@@ -76,66 +81,62 @@ impl Chain {
 }
 
 impl Bound {
-    pub(crate) fn new(chain: Chain, number: u128, account: Arc<dyn Account>) -> Self {
-        Self {
-            chain: Arc::new(chain),
-            near: account.near(),
-            account,
-            number,
-        }
+    pub(crate) fn new(chain: Chain) -> Self {
+        Self(Arc::new(chain))
     }
 
-    /// See the field.
-    pub(crate) const fn number(&self) -> u128 {
-        self.number
-    }
-
-    /// Fetches what a decision that reserves is going to read.
+    /// Asks memory for what a decision that reserves is going to read.
     #[inline]
-    pub(crate) fn prepare(&self) {
-        self.near.iter().flatten().for_each(|near| near.glance());
-        self.account.prepare();
+    pub(crate) fn prefetch(&self) {
+        let chain = self.chain();
+        chain.near.iter().flatten().for_each(|near| near.prefetch());
+        chain.account.prefetch();
     }
 
     pub(crate) fn chain(&self) -> &Chain {
-        &self.chain
-    }
-
-    pub(crate) const fn account(&self) -> &Arc<dyn Account> {
-        &self.account
+        &self.0
     }
 
     /// The same identity for a call that is decided anew because what it reserved became
     /// void: rates do not count it a second time. See [`Account::again`].
     #[must_use]
     pub fn again(&self) -> Self {
-        Self {
-            account: Arc::clone(&self.account).again(),
-            ..self.clone()
-        }
+        Self::new(Chain {
+            account: Arc::clone(&self.0.account).again(),
+            ..Chain::clone(&self.0)
+        })
     }
 
     /// The policies in force. Read before a decision, for [`crate::Authz::still`].
     #[must_use]
     pub fn epoch(&self) -> PolicyEpoch {
-        self.chain.org.epoch()
+        self.0.org.epoch()
     }
 
     /// Whether its chain holds now. Exact once whatever ends authority has returned,
     /// and by its dates as exact as the reading.
     pub fn live(&self, now: Reading) -> Result<(), IdentityError> {
-        self.chain.live(now)
+        self.0.live(now)
     }
 
     /// Who it is.
     #[must_use]
     pub fn identity(&self) -> &Arc<AgentIdentity> {
-        &self.chain.identity
+        &self.0.identity
     }
 }
 
 impl fmt::Debug for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Bound").field(self.identity()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// With the two counts that an `Arc` keeps before it.
+    #[test]
+    fn a_chain_takes_two_cache_lines() {
+        assert_eq!(size_of::<super::Chain>() + 2 * size_of::<usize>(), 128);
     }
 }

@@ -15,7 +15,7 @@ mod room;
 mod slots;
 
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::hint::black_box;
+use std::num::NonZeroU128;
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -29,10 +29,11 @@ use slots::{Key, Slots};
 const SHORT: usize = 8;
 const LONG: usize = 32;
 
-/// Words before the text: state, head, and two of the chain.
-const BEFORE_TEXT: usize = 4;
-const SHORT_TEXT: usize = (SHORT - BEFORE_TEXT) * 8;
-const LONG_TEXT: usize = (LONG - BEFORE_TEXT) * 8;
+/// Bytes of a word.
+const WORD: usize = 8;
+
+/// Bytes before the text: state, head, and two words of the chain.
+const BEFORE_TEXT: usize = 4 * WORD;
 
 /// Stands after a resource's id, which is UTF-8 and never contains it.
 const END: u8 = 0xff;
@@ -56,29 +57,16 @@ enum Keyed {
 #[derive(Clone, Copy)]
 pub(crate) struct Parts<'a> {
     /// The chain: see `Bound`.
-    pub(crate) chain: u128,
+    pub(crate) chain: NonZeroU128,
     pub(crate) action: ActionKey,
+    /// The resource's type, by its place in the set's list.
+    pub(crate) kind: u8,
     pub(crate) resource: &'a str,
+    /// Where policies read them.
+    pub(crate) units: Option<u64>,
+    /// What policies read of it.
+    pub(crate) context: &'a [&'a (&'a str, ContextValue<'a>)],
 }
-
-impl CacheKey {
-    /// The key of the same question about a resource of this type, by its place in
-    /// the set's list. The hash leaves the type out, so that a slot is found before
-    /// it is known by which set.
-    pub(crate) fn of_kind(mut self, kind: u8) -> Self {
-        let words = match &mut self.key {
-            Keyed::Short(key) => &mut key[..],
-            Keyed::Long(key) => &mut key[..],
-        };
-        if let [_, head, ..] = words {
-            *head = *head & !KIND | u64::from(kind) << KIND.trailing_zeros();
-        }
-        self
-    }
-}
-
-/// Where a key's head has the resource's type.
-const KIND: u64 = 0xff << 56;
 
 /// See the module's documentation.
 pub(crate) struct DecisionCache {
@@ -101,93 +89,33 @@ impl DecisionCache {
         }
     }
 
-    /// The key of a question without context, if it fits a short slot. What is
-    /// remembered there may be fetched into the processor's caches meanwhile.
-    pub(crate) fn prepare(&self, parts: Parts<'_>) -> Option<CacheKey> {
-        let id = parts.resource.as_bytes();
-        let mut text = [0; SHORT_TEXT];
-        let (here, [end, ..]) = text.split_at_mut_checked(id.len())? else {
-            return None;
-        };
-        here.copy_from_slice(id);
-        *end = END;
-        let key = self.short(parts, &text)?;
-        black_box(self.short.glance(key.hash));
-        Some(key)
-    }
-
-    /// The key of a question without context.
-    pub(crate) fn key(&self, parts: Parts<'_>) -> Option<CacheKey> {
-        self.key_with(parts, None, &[])
-    }
-
-    /// The key of a question whose answer depends on these values too.
-    pub(crate) fn key_with(
-        &self,
-        parts: Parts<'_>,
-        units: Option<u64>,
-        context: &[&(&str, ContextValue<'_>)],
-    ) -> Option<CacheKey> {
-        let mut text = Text::default();
-        text.add(parts.resource.as_bytes())?;
-        text.add(&[END])?;
-        if let Some(units) = units {
-            text.add(&[1])?;
-            text.add(&units.to_le_bytes())?;
+    /// The key of a question, if it fits a slot.
+    pub(crate) fn key(&self, parts: &Parts<'_>) -> Option<CacheKey> {
+        if let Some(written) = Written::<{ SHORT * WORD }>::of(parts) {
+            return Some(CacheKey {
+                hash: self.hash(&written.bytes),
+                key: Keyed::Short(written.words()),
+            });
         }
-        for (name, value) in context {
-            text.add(&[2])?;
-            text.add_sized(name)?;
-            match value {
-                ContextValue::Bool(value) => text.add(&[1, u8::from(*value)])?,
-                ContextValue::Long(value) => {
-                    text.add(&[2])?;
-                    text.add(&value.to_le_bytes())?;
-                }
-                ContextValue::Text(value) => {
-                    text.add(&[3])?;
-                    text.add_sized(value)?;
-                }
-                ContextValue::Texts(values) => {
-                    text.add(&[4, u8::try_from(values.len()).ok()?])?;
-                    for value in *values {
-                        text.add_sized(value)?;
-                    }
-                }
-            }
-        }
-        self.sized(parts, &text)
-    }
-
-    fn sized(&self, parts: Parts<'_>, text: &Text) -> Option<CacheKey> {
-        if let Some(short) = text.bytes.first_chunk::<SHORT_TEXT>()
-            && text.len <= SHORT_TEXT
-        {
-            return self.short(parts, short);
-        }
-        let mut key = Box::new([0; LONG]);
-        fill(&mut key[..], parts, &text.bytes)?;
+        let written = Written::<{ LONG * WORD }>::of(parts)?;
         Some(CacheKey {
-            hash: self.hash(&key[..]),
-            key: Keyed::Long(key),
+            hash: self.hash(&written.bytes),
+            key: Keyed::Long(Box::new(written.words())),
         })
     }
 
-    fn short(&self, parts: Parts<'_>, text: &[u8; SHORT_TEXT]) -> Option<CacheKey> {
-        let mut key = [0; SHORT];
-        fill(&mut key, parts, text)?;
-        Some(CacheKey {
-            hash: self.hash(&key),
-            key: Keyed::Short(key),
-        })
-    }
-
-    fn hash(&self, key: &[u64]) -> u64 {
+    fn hash(&self, key: &[u8]) -> u64 {
         let mut hasher = self.hashing.build_hasher();
-        for word in key.iter().skip(1) {
-            hasher.write_u64(*word);
-        }
+        hasher.write(key);
         hasher.finish()
+    }
+
+    /// Asks memory for what is remembered, while something else is looked at.
+    #[inline]
+    pub(crate) fn prefetch(&self, question: &CacheKey) {
+        if let Keyed::Short(_) = question.key {
+            self.short.prefetch(question.hash);
+        }
     }
 
     /// The number of the verdict that was remembered in this epoch.
@@ -214,43 +142,61 @@ impl DecisionCache {
     }
 }
 
-/// Writes a key's words; `None` when a number does not fit its field.
-fn fill(key: &mut [u64], parts: Parts<'_>, text: &[u8]) -> Option<()> {
-    let [_, head, upper, lower, words @ ..] = key else {
-        return None;
-    };
-    let action = parts.action.number();
-    if action >= 1 << 24 {
-        return None;
-    }
-    *head = u64::from(action) << 32;
-    let [a, b, c, d, e, f, g, h, rest @ ..] = parts.chain.to_le_bytes();
-    *lower = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    *upper = u64::from_le_bytes(rest);
-    let (chunks, _) = text.as_chunks::<8>();
-    for (word, chunk) in words.iter_mut().zip(chunks) {
-        *word = u64::from_le_bytes(*chunk);
-    }
-    Some(())
-}
-
-/// Bytes on the stack. Every value is written so that its end is known, so two
+/// A key as its bytes. Every value is written so that its end is known, so two
 /// different questions never give the same bytes.
-struct Text {
-    bytes: [u8; LONG_TEXT],
+struct Written<const BYTES: usize> {
+    bytes: [u8; BYTES],
     len: usize,
 }
 
-impl Default for Text {
-    fn default() -> Self {
-        Self {
-            bytes: [0; LONG_TEXT],
-            len: 0,
+impl<const BYTES: usize> Written<BYTES> {
+    /// `None` when it does not fit.
+    #[inline]
+    fn of(parts: &Parts<'_>) -> Option<Self> {
+        let mut key = Self {
+            bytes: [0; BYTES],
+            // The words of the state and of the value stay zero.
+            len: WORD + WORD / 2,
+        };
+        let [a, b, c, 0] = parts.action.number().to_le_bytes() else {
+            return None;
+        };
+        key.add(&[a, b, c, parts.kind])?;
+        key.add(&parts.chain.get().to_le_bytes())?;
+        debug_assert_eq!(key.len, BEFORE_TEXT);
+        key.add(parts.resource.as_bytes())?;
+        key.add(&[END])?;
+        if let Some(units) = parts.units {
+            key.add(&[1])?;
+            key.add(&units.to_le_bytes())?;
+        }
+        for (name, value) in parts.context {
+            key.add(&[2])?;
+            key.add_sized(name)?;
+            key.add_value(value)?;
+        }
+        Some(key)
+    }
+
+    fn add_value(&mut self, value: &ContextValue<'_>) -> Option<()> {
+        match value {
+            ContextValue::Bool(value) => self.add(&[1, u8::from(*value)]),
+            ContextValue::Long(value) => {
+                self.add(&[2])?;
+                self.add(&value.to_le_bytes())
+            }
+            ContextValue::Text(value) => {
+                self.add(&[3])?;
+                self.add_sized(value)
+            }
+            ContextValue::Texts(values) => {
+                self.add(&[4, u8::try_from(values.len()).ok()?])?;
+                values.iter().try_for_each(|value| self.add_sized(value))
+            }
         }
     }
-}
 
-impl Text {
+    #[inline]
     fn add(&mut self, bytes: &[u8]) -> Option<()> {
         let end = self.len.checked_add(bytes.len())?;
         self.bytes.get_mut(self.len..end)?.copy_from_slice(bytes);
@@ -262,17 +208,32 @@ impl Text {
         self.add(&[u8::try_from(text.len()).ok()?])?;
         self.add(text.as_bytes())
     }
+
+    #[inline]
+    fn words<const WORDS: usize>(&self) -> [u64; WORDS] {
+        let mut words = [0; WORDS];
+        let (chunks, _) = self.bytes.as_chunks::<WORD>();
+        for (word, chunk) in words.iter_mut().zip(chunks) {
+            *word = u64::from_le_bytes(*chunk);
+        }
+        words
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LONG_TEXT: usize = LONG * WORD - BEFORE_TEXT;
+
     fn parts(resource: &str) -> Parts<'_> {
         Parts {
-            chain: 7,
+            chain: NonZeroU128::MIN,
             action: ActionKey::UNKNOWN,
+            kind: 0,
             resource,
+            units: None,
+            context: &[],
         }
     }
 
@@ -282,12 +243,11 @@ mod tests {
         let names: Vec<String> = (0..=LONG_TEXT + 2).map(|len| "x".repeat(len)).collect();
         let mut kept = 0;
         for (number, name) in (0_u32..).zip(&names) {
-            let Some(key) = cache.key(parts(name)) else {
+            let Some(key) = cache.key(&parts(name)) else {
                 continue;
             };
-            if let Some(prepared) = cache.prepare(parts(name)) {
-                assert!(prepared.key == key.key && prepared.hash == key.hash);
-            }
+            let is_short = matches!(key.key, Keyed::Short(_));
+            assert_eq!(is_short, name.len() < SHORT * WORD - BEFORE_TEXT);
             assert_eq!(cache.get(1, &key), None, "{name}");
             cache.put(1, &key, number);
             assert_eq!(cache.get(1, &key), Some(number));
@@ -301,24 +261,34 @@ mod tests {
     fn every_part_counts() {
         let cache = DecisionCache::new(1 << 12);
         let zeros = parts("a");
-        let keys = [
-            cache.key(zeros),
-            cache.key(parts("a\0")),
-            cache.key(Parts {
-                chain: 7 << 64,
+        let with = |name, value| [(name, value)];
+        let contexts = [
+            with("a", ContextValue::Bool(false)),
+            with("a", ContextValue::Long(0)),
+            with("a", ContextValue::Text("")),
+            with("a", ContextValue::Texts(&[])),
+            with("a", ContextValue::Texts(&[""])),
+            with("a", ContextValue::Texts(&["", ""])),
+            with("a", ContextValue::Text("\0")),
+            with("", ContextValue::Text("a")),
+        ];
+        let mut keys = vec![
+            cache.key(&zeros),
+            cache.key(&parts("a\0")),
+            cache.key(&Parts {
+                chain: NonZeroU128::MIN.saturating_add(1 << 64),
                 ..zeros
             }),
-            cache.key(zeros).map(|key| key.of_kind(1)),
-            cache.key_with(zeros, Some(0), &[]),
-            cache.key_with(zeros, None, &[&("a", ContextValue::Bool(false))]),
-            cache.key_with(zeros, None, &[&("a", ContextValue::Long(0))]),
-            cache.key_with(zeros, None, &[&("a", ContextValue::Text(""))]),
-            cache.key_with(zeros, None, &[&("a", ContextValue::Texts(&[]))]),
-            cache.key_with(zeros, None, &[&("a", ContextValue::Texts(&[""]))]),
-            cache.key_with(zeros, None, &[&("a", ContextValue::Texts(&["", ""]))]),
-            cache.key_with(zeros, None, &[&("a", ContextValue::Text("\0"))]),
-            cache.key_with(zeros, None, &[&("", ContextValue::Text("a"))]),
+            cache.key(&Parts { kind: 1, ..zeros }),
+            cache.key(&Parts {
+                units: Some(0),
+                ..zeros
+            }),
         ];
+        keys.extend(contexts.iter().map(|[one]| {
+            let context: &[_] = &[one];
+            cache.key(&Parts { context, ..zeros })
+        }));
         for (number, key) in (0_u32..).zip(&keys) {
             let key = key.as_ref().unwrap();
             assert_eq!(cache.get(1, key), None, "{number}");

@@ -1,7 +1,8 @@
 //! How often each outcome was answered.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::model::{Decision, deny};
 
@@ -24,17 +25,26 @@ pub struct Counters {
     pub evaluated: u64,
 }
 
-/// Lines that threads share out among themselves, so that two that decide at once
-/// do not wait for each other's count.
-const LINES: usize = 16;
+/// So many threads at once count on lines of their own, which nobody else writes: that is
+/// a load and a store. What others count is added to one line that they share.
+const LINES: usize = 64;
 
 #[derive(Default)]
 #[repr(align(64))]
 struct Line([AtomicU64; 8]);
 
-#[derive(Default)]
 pub(crate) struct Counts {
-    lines: [Line; LINES],
+    own: [Line; LINES],
+    shared: Line,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            own: std::array::from_fn(|_| Line::default()),
+            shared: Line::default(),
+        }
+    }
 }
 
 /// Places in a line.
@@ -46,22 +56,39 @@ const RATE_LIMITED: usize = 4;
 const POLICY_ERRORS: usize = 5;
 const EVALUATED: usize = 6;
 
-thread_local! {
-    static MINE: Cell<Option<usize>> = const { Cell::new(None) };
+/// The number of a thread among those that live.
+struct ThreadNumber(usize);
+
+/// Numbers that ended threads gave back, and how many there were at most.
+static NUMBERS: Mutex<(Vec<usize>, usize)> = Mutex::new((Vec::new(), 0));
+
+impl ThreadNumber {
+    fn new() -> Self {
+        let (free, most) = &mut *NUMBERS.lock();
+        Self(free.pop().unwrap_or_else(|| {
+            *most += 1;
+            *most - 1
+        }))
+    }
 }
 
-fn mine() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    MINE.get().unwrap_or_else(|| {
-        let line = NEXT.fetch_add(1, Ordering::Relaxed) % LINES;
-        MINE.set(Some(line));
-        line
-    })
+impl Drop for ThreadNumber {
+    fn drop(&mut self) {
+        NUMBERS.lock().0.push(self.0);
+    }
+}
+
+thread_local! {
+    static MINE: ThreadNumber = ThreadNumber::new();
 }
 
 impl Counts {
     fn add(&self, place: usize) {
-        if let Some(counter) = self.lines.get(mine()).and_then(|line| line.0.get(place)) {
+        // A thread that is ending has no number any more.
+        let mine = MINE.try_with(|mine| mine.0).unwrap_or(LINES);
+        if let Some(counter) = self.own.get(mine).and_then(|line| line.0.get(place)) {
+            counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        } else if let Some(counter) = self.shared.0.get(place) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -87,8 +114,9 @@ impl Counts {
 
     pub(crate) fn read(&self) -> Counters {
         let sum = |place: usize| {
-            let counters = self.lines.iter().filter_map(|line| line.0.get(place));
-            counters
+            let lines = self.own.iter().chain([&self.shared]);
+            lines
+                .filter_map(|line| line.0.get(place))
                 .map(|counter| counter.load(Ordering::Relaxed))
                 .sum()
         };
@@ -101,5 +129,25 @@ impl Counts {
             policy_errors: sum(POLICY_ERRORS),
             evaluated: sum(EVALUATED),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More of them at once than there are lines, and more than that one after another.
+    #[test]
+    fn every_thread_counts() {
+        let counts = Counts::default();
+        for _ in 0..3 {
+            std::thread::scope(|scope| {
+                for _ in 0..2 * LINES {
+                    scope.spawn(|| (0..100).for_each(|_| counts.evaluated()));
+                }
+            });
+        }
+        let all = u64::try_from(3 * 2 * 100 * LINES).unwrap();
+        assert_eq!(counts.read().evaluated, all);
     }
 }

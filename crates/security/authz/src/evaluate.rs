@@ -25,7 +25,8 @@ use creto_nhi::{AgentIdentity, PrincipalType};
 
 use crate::filled::{self, Person, people};
 use crate::model::{
-    Approval, ContextValue, Decision, DenyReason, PolicyId, PolicyIds, ResourceRef, deny,
+    Approval, CheckRequest, ContextValue, Decision, DenyReason, PolicyId, PolicyIds, ResourceRef,
+    deny,
 };
 use crate::policies::{CompiledPolicies, JOIN};
 use crate::rules::Reads;
@@ -50,6 +51,18 @@ pub(crate) struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
+    /// Of a request, at this time.
+    pub(crate) fn of(request: &CheckRequest<'a>, now: i64) -> Self {
+        Self {
+            action: request.action.name(),
+            resource: request.resource,
+            units: request.units,
+            context: request.context,
+            now,
+            approval: request.approval,
+        }
+    }
+
     /// One unit, without context.
     pub(crate) const fn bare(action: &'a str, resource: &'a ResourceRef) -> Self {
         Self {

@@ -34,6 +34,15 @@ impl<W: Word> FoundLive<W> {
     }
 }
 
+impl<W: Word> Clone for FoundLive<W> {
+    /// What was found of the chain holds for its copy.
+    fn clone(&self) -> Self {
+        let copy = W::zero();
+        copy.store(self.0.load(Ordering::Relaxed), Ordering::Relaxed);
+        Self(copy)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use loom::sync::Arc;

@@ -45,6 +45,7 @@ mod links;
 mod model;
 mod policies;
 mod ports;
+mod prefetch;
 mod printed;
 mod rules;
 mod schema;
@@ -69,6 +70,7 @@ pub use policies::{CompiledPolicies, LoadReport, PolicyEffect, PolicyInfo};
 pub use ports::{
     Account, Exceeded, Hold, HoldData, Holder, LimitScope, Near, Quota, Refusal, Spend,
 };
+pub use prefetch::prefetch;
 pub use printed::Printed;
 pub use service::{Authz, AuthzConfig};
 pub use sources::PolicySources;

@@ -23,10 +23,9 @@ pub trait Quota: Send + Sync + 'static {
 /// mentioning, allocate nothing for what they grant, and reserve for every hop of
 /// the chain or for none. What they cannot answer they refuse.
 pub trait Account: Send + Sync + 'static {
-    /// A call that may come soon: what of the account itself [`Account::reserve`] reads
-    /// may be fetched into the processor's caches while the rest is decided. Changes
-    /// nothing.
-    fn prepare(&self) {}
+    /// A call that may come soon: memory may be asked for what of the account itself
+    /// [`Account::reserve`] reads, while the rest is decided. See [`crate::prefetch`].
+    fn prefetch(&self) {}
 
     /// What reserving leads to that belongs to this agent alone, to be fetched together
     /// with the account and not after it. What no longer counts is fetched in vain.
@@ -48,8 +47,8 @@ pub trait Account: Send + Sync + 'static {
 
 /// Something in memory that a decision is going to read.
 pub trait Near: Send + Sync {
-    /// Reads it without need.
-    fn glance(&self);
+    /// Asks memory for it, and does not wait: see [`crate::prefetch`].
+    fn prefetch(&self);
 }
 
 /// What is to be reserved.

@@ -8,10 +8,11 @@
 //! the rest is asked on every check.
 
 use std::collections::HashMap;
+use std::num::NonZeroU128;
 use std::sync::Arc;
 
 use creto_errors::Classify as _;
-use creto_nhi::{AgentIdentity, IdentityError, LinkId};
+use creto_nhi::{AgentIdentity, IdentityError, LinkId, PrincipalType};
 use creto_types::{Clock, OrgId, Reading};
 use parking_lot::{Mutex, RwLock};
 
@@ -64,7 +65,7 @@ pub struct Authz {
     quota: Arc<dyn Quota>,
     clock: Arc<dyn Clock>,
     orgs: RwLock<HashMap<OrgId, Arc<OrgPolicies>>>,
-    humans: Mutex<HashMap<(OrgId, String), u128>>,
+    humans: Mutex<HashMap<(OrgId, String), Option<NonZeroU128>>>,
     cache: DecisionCache,
     remembers: bool,
     counts: Counts,
@@ -110,12 +111,13 @@ impl Authz {
     #[must_use]
     pub fn bind(&self, identity: Arc<AgentIdentity>) -> Bound {
         let number = match identity.link() {
-            Some(hop) => hop.link.id.uuid().as_u128(),
-            None => self.number_of_human(&identity),
+            Some(hop) => NonZeroU128::new(hop.link.id.uuid().as_u128()),
+            None if identity.kind == PrincipalType::Human => self.number_of_human(&identity),
+            None => None,
         };
         let account = self.quota.account(&identity);
         let org = self.org(identity.org);
-        Bound::new(Chain::new(identity, org), number, account)
+        Bound::new(Chain::new(identity, number, org, account))
     }
 
     /// May it do this now? An allow has reserved the units, for every hop of the
@@ -166,7 +168,7 @@ impl Authz {
                 now: self.clock.reading(),
             };
             let hold = None;
-            decision = match bound.account().fits(&spend) {
+            decision = match bound.chain().account.fits(&spend) {
                 Ok(()) => Decision::Allow { policies, hold },
                 Err(refusal) => refused(refusal, policies),
             };
@@ -200,43 +202,35 @@ impl Authz {
 
     /// Humans are few and have no link to be known by. The ids of links are UUIDs
     /// of version 7, far above these numbers.
-    fn number_of_human(&self, identity: &AgentIdentity) -> u128 {
+    fn number_of_human(&self, identity: &AgentIdentity) -> Option<NonZeroU128> {
         let mut humans = self.humans.lock();
-        let next = humans.len();
+        let next = u128::try_from(humans.len() + 1).ok();
         let known = humans
             .entry((identity.org, identity.name.to_string()))
-            .or_insert_with(|| u128::try_from(next).unwrap_or(u128::MAX));
+            .or_insert_with(|| next.and_then(NonZeroU128::new));
         *known
     }
 
     fn decide(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
         let chain = bound.chain();
         // What is far away in memory is asked for at once, before anything waits.
-        let parts = Parts {
-            chain: bound.number(),
-            action: request.action.key(),
-            resource: &request.resource.id,
-        };
-        let prepared = self.cache.prepare(parts);
         if request.reserve {
-            bound.prepare();
+            bound.prefetch();
+        }
+        let pinned = chain.org.load();
+        let known = chain.number.zip(pinned.as_ref());
+        let key = known.and_then(|(number, in_force)| self.key(number, in_force, request));
+        if let Some(key) = &key {
+            self.cache.prefetch(key);
         }
         let now = self.clock.reading();
         if let Err(error) = chain.live(now) {
             return not_live(&chain.identity, &error);
         }
-        if chain.powerless {
+        if chain.number.is_none() {
             return powerless(&chain.identity);
         }
-        let question = Question {
-            action: request.action.name(),
-            resource: request.resource,
-            units: request.units,
-            context: request.context,
-            now: now.wall_ns,
-            approval: request.approval,
-        };
-        let pinned = chain.org.load();
+        let question = Question::of(request, now.wall_ns);
         let Some(in_force) = &*pinned else {
             return match rights(&chain.identity, &question) {
                 Err(hop) => outside_rights(&chain.identity, hop, &question),
@@ -247,7 +241,7 @@ impl Authz {
                 ),
             };
         };
-        let settled = match self.settled(bound, in_force, request, &question, prepared) {
+        let settled = match self.settled(chain, in_force, &question, key.as_ref()) {
             Found::Number(number) => match in_force.settled.get(number) {
                 Some(Settled::Policies(Verdict::Permitted { .. })) => {
                     return reserved(bound, request, now, PolicyIds::pinned(pinned, number));
@@ -274,32 +268,31 @@ impl Authz {
     /// What rights and policies say: remembered, or evaluated and remembered.
     fn settled(
         &self,
-        bound: &Bound,
+        chain: &Chain,
         in_force: &InForce,
-        request: &CheckRequest<'_>,
         question: &Question<'_>,
-        prepared: Option<CacheKey>,
+        key: Option<&CacheKey>,
     ) -> Found {
-        let Some(key) = self.key(bound, in_force, request, question, prepared) else {
+        let Some(key) = key else {
             self.counts.evaluated();
-            return Found::Evaluated(evaluate(bound.chain(), in_force, question));
+            return Found::Evaluated(evaluate(chain, in_force, question));
         };
-        if let Some(number) = self.cache.get(in_force.epoch, &key) {
+        if let Some(number) = self.cache.get(in_force.epoch, key) {
             return Found::Number(number);
         }
-        let _alone = self.cache.flight(&key);
-        if let Some(number) = self.cache.get(in_force.epoch, &key) {
+        let _alone = self.cache.flight(key);
+        if let Some(number) = self.cache.get(in_force.epoch, key) {
             return Found::Number(number);
         }
         self.counts.evaluated();
-        let settled = evaluate(bound.chain(), in_force, question);
+        let settled = evaluate(chain, in_force, question);
         // Errors and what does not fit are evaluated each time.
         let lasting = !matches!(
             settled,
             Settled::Policies(Verdict::UnknownAction | Verdict::Invalid(_) | Verdict::Failed(_))
         );
         if lasting && let Some(number) = in_force.settled.number(&settled) {
-            self.cache.put(in_force.epoch, &key, number);
+            self.cache.put(in_force.epoch, key, number);
         }
         Found::Evaluated(settled)
     }
@@ -309,11 +302,9 @@ impl Authz {
     /// might refuse it, or when it does not fit a slot.
     fn key(
         &self,
-        bound: &Bound,
+        chain: NonZeroU128,
         in_force: &InForce,
         request: &CheckRequest<'_>,
-        question: &Question<'_>,
-        prepared: Option<CacheKey>,
     ) -> Option<CacheKey> {
         if request.approval.is_some() {
             return None;
@@ -322,21 +313,20 @@ impl Authz {
         if facts.reads.time {
             return None;
         }
-        let kind = in_force.kind(&request.resource.kind)?;
         let parts = Parts {
-            chain: bound.number(),
+            chain,
             action: request.action.key(),
+            kind: in_force.kind(&request.resource.kind)?,
             resource: &request.resource.id,
+            units: facts.reads.units.then_some(request.units),
+            context: &[],
         };
         if request.context.is_empty() {
-            if !facts.fits_bare(kind, request.units) {
-                return None;
-            }
-            if !facts.reads.units {
-                let key = prepared.or_else(|| self.cache.key(parts))?;
-                return Some(key.of_kind(kind));
-            }
-        } else if !in_force.policies.plainly_fits(question) {
+            let fits = facts.fits_bare(parts.kind, request.units);
+            return fits.then(|| self.cache.key(&parts)).flatten();
+        }
+        // The time is not in the key, and whether a question fits does not depend on it.
+        if !in_force.policies.plainly_fits(&Question::of(request, 0)) {
             return None;
         }
         let read = |name: &str| facts.reads.names.iter().any(|known| **known == *name);
@@ -345,9 +335,10 @@ impl Authz {
             .iter()
             .filter(|(name, _)| read(name))
             .collect();
-        let units = facts.reads.units.then_some(request.units);
-        let key = self.cache.key_with(parts, units, &context)?;
-        Some(key.of_kind(kind))
+        self.cache.key(&Parts {
+            context: &context,
+            ..parts
+        })
     }
 }
 
@@ -384,7 +375,7 @@ fn reserved(
         units: request.units,
         now,
     };
-    match Arc::clone(bound.account()).reserve(&spend) {
+    match Arc::clone(&bound.chain().account).reserve(&spend) {
         Ok(hold) => Decision::Allow {
             policies,
             hold: Some(hold),

@@ -1,31 +1,29 @@
 //! One counter.
 //!
 //! What a decision reads and writes of it is one cache line: the window it stands
-//! in, what is taken of it, and where the quiet range ends. Everything else is
-//! looked at only when a call leaves that range.
+//! in, what is taken of it, and by which rule, which tells where the quiet range ends.
+//! Everything else is looked at only when a call leaves that range.
 //!
 //! The line is written under the lock of the cell's [`Group`] alone, and read for
 //! decisions under it too; the atomics make that safe to say without a lock of its
 //! own in every cell. One decision takes at most three groups, always in the order
 //! tree, agent, organization.
 
-use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
-use creto_authz::{LimitScope, Near};
+use creto_authz::{LimitScope, Near, prefetch};
 use creto_types::{OrgId, PrincipalName};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::model::{Crossing, Limit, LimitRef, OnExceed, Scope, is_part_reached};
 use super::pacer::Pacers;
-use super::rule::{Measure, Rule, Subject};
+use super::rule::{Rule, Subject};
 use super::window::{Span, instant};
 
 /// What is locked together: all cells of one tree of delegations, of one agent, or
 /// of the organization itself. The latter two have rates.
 #[derive(Debug, Default)]
-#[repr(align(64))]
 pub(crate) struct Group {
     lock: Mutex<Pacers>,
 }
@@ -40,8 +38,8 @@ impl Group {
 }
 
 impl Near for Group {
-    fn glance(&self) {
-        black_box(self.lock.is_locked());
+    fn prefetch(&self) {
+        prefetch(self);
     }
 }
 
@@ -79,19 +77,17 @@ impl Wide {
     }
 }
 
-/// One counter. See the module's documentation.
+/// One counter. See the module's documentation. Its fields lie in this order, of which the
+/// first four are one line with the two counts that an `Arc` keeps before them.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(crate) struct Cell {
     start: AtomicI64,
     end: AtomicI64,
     /// Settled and reserved.
     taken: Wide,
-    /// Up to here a call is granted without a second look.
-    quiet: Wide,
-    // From here on, not of the hot line.
-    group: Arc<Group>,
     subject: Subject,
+    group: Arc<Group>,
     tally: Tally,
     /// The window before the present one, when it ended with something taken that may
     /// still become durable.
@@ -155,19 +151,15 @@ pub(crate) struct Count {
 impl Cell {
     /// A cell that stands in this window.
     pub(crate) fn new(subject: Subject, group: Arc<Group>, span: Span, used: i128) -> Self {
-        let cell = Self {
+        Self {
             start: AtomicI64::new(span.start),
             end: AtomicI64::new(span.end),
             taken: Wide::new(used),
-            quiet: Wide::default(),
-            group,
             subject,
+            group,
             tally: Tally::settled(used),
             before: Mutex::default(),
-        };
-        let most = Measure::of(&cell.rule().most);
-        cell.quiet.set(most.map_or(0, |(_, most)| most));
-        cell
+        }
     }
 
     pub(crate) fn rule(&self) -> &Rule {
@@ -239,7 +231,7 @@ impl Cell {
                 .taken
                 .get()
                 .checked_add(amount)
-                .is_some_and(|sum| sum <= self.quiet.get())
+                .is_some_and(|sum| sum <= self.rule().quiet)
     }
 
     /// Counts an amount that was found to fit.
@@ -273,7 +265,7 @@ impl Cell {
         let Some(sum) = self.taken.get().checked_add(amount) else {
             return Answer::Full;
         };
-        if sum <= self.quiet.get() {
+        if sum <= self.rule().quiet {
             return Answer::Fits;
         }
         match self.rule().on_exceed {
@@ -362,9 +354,6 @@ impl Cell {
         found: &mut Vec<Crossing>,
     ) {
         let rule = self.rule();
-        let Some((_, most)) = Measure::of(&rule.most) else {
-            return;
-        };
         self.window(at, |span, tally| {
             let kept = tally.kept.get();
             if kept <= 0 {
@@ -372,7 +361,7 @@ impl Cell {
             }
             for (index, threshold) in rule.thresholds.iter().enumerate() {
                 let bit = 1_u8.rotate_left(u32::try_from(index).unwrap_or(0));
-                let reached = is_part_reached(kept, *threshold, most);
+                let reached = is_part_reached(kept, *threshold, rule.quiet);
                 if !reached || tally.reached.load(Ordering::Relaxed) & bit != 0 {
                     continue;
                 }
@@ -399,15 +388,22 @@ impl Cell {
 }
 
 impl Near for Cell {
-    fn glance(&self) {
-        black_box(self.start.load(Ordering::Relaxed));
+    fn prefetch(&self) {
+        prefetch(&self.start);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+
+    /// With the two counts that an `Arc` keeps before it.
     #[test]
-    fn a_counter_takes_two_cache_lines() {
-        assert_eq!(size_of::<super::Cell>(), 128);
+    fn a_counter_takes_two_cache_lines_and_the_first_is_what_decides() {
+        let counts = 2 * size_of::<usize>();
+        assert_eq!(size_of::<Cell>() + counts, 128);
+        assert_eq!(offset_of!(Cell, group) + counts, 64);
     }
 }

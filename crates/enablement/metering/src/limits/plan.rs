@@ -3,10 +3,10 @@
 //! A plan never changes: when a limit or a rate is set, accounts make a new one
 //! before they decide anything else. It lists every cell and pacer that a call of
 //! this chain touches, so that reserving is: take the locks, look at all, then take
-//! from all.
+//! from all. What it shares with the other chains below the same link is kept once
+//! ([`Above`]): the account of an agent is one line of memory.
 
 use std::any::Any;
-use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use creto_authz::{
     Account, Action, ActionKey, Exceeded, Hold, HoldData, Holder, LimitScope, Near, Refusal, Spend,
+    prefetch,
 };
 use creto_nhi::AgentIdentity;
 use creto_types::Money;
@@ -44,7 +45,7 @@ impl Version {
 }
 
 /// A cell of a plan.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Counted {
     pub(crate) cell: Arc<Cell>,
     /// The action that counts, unless every one does.
@@ -66,6 +67,12 @@ impl Counted {
         }
     }
 
+    /// Whether its event type is known by a number.
+    #[inline]
+    pub(crate) fn is_numbered(&self) -> bool {
+        self.every || self.event != ActionKey::UNKNOWN
+    }
+
     #[inline]
     const fn share(&self, amount: i128, units: i128) -> i128 {
         if self.money { amount } else { units }
@@ -81,7 +88,7 @@ impl Counted {
     }
 }
 
-/// As many as most chains have: then all of a plan lies together.
+/// As many as most chains have: then all of them lie together.
 pub(crate) type Cells = SmallVec<[Counted; 4]>;
 
 /// A budget of the chain that nothing can be counted in.
@@ -111,82 +118,93 @@ impl Locks<'_> {
     }
 }
 
-/// See the module's documentation. Its fields lie in this order, so that what a decision
-/// reads of it is known by its lines of memory: see [`Plan::glance`].
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Plan {
+/// What counts for every chain that goes on below one link: for all agents of a lead.
+#[derive(Clone, Debug)]
+pub(crate) struct Above {
     pub(crate) version: u64,
     pub(crate) org: Arc<Org>,
     pub(crate) prices: Arc<PriceTable>,
     pub(crate) tree: Option<Arc<Group>>,
-    pub(crate) agent: Arc<Group>,
     /// Only when a limit or a rate of the organization counts.
     pub(crate) whole: Option<Arc<Group>>,
-    /// Nearest to the agent first.
-    pub(crate) cells: Cells,
-    pub(crate) foreign: Option<Box<Foreign>>,
-    /// Whether an event type has no number yet: its calls are known by name.
-    unnamed: bool,
-    pub(crate) identity: Arc<AgentIdentity>,
-}
-
-/// The parts of a plan that the registry looks up.
-pub(crate) struct Parts {
-    pub(crate) version: u64,
-    pub(crate) tree: Option<Arc<Group>>,
-    pub(crate) agent: Arc<Group>,
-    pub(crate) whole: Option<Arc<Group>>,
+    /// Of the links, the nearest to the agent first, and of the organization.
     pub(crate) cells: Cells,
     pub(crate) foreign: Option<Foreign>,
+    /// Whether every event type of the cells has a number.
+    pub(crate) numbered: bool,
+}
+
+/// The cells of the last link and of the agent: mostly one.
+#[derive(Debug)]
+enum Own {
+    One(Counted),
+    Many(Box<Cells>),
+}
+
+impl Own {
+    fn as_slice(&self) -> &[Counted] {
+        match self {
+            Self::One(cell) => std::slice::from_ref(cell),
+            Self::Many(cells) => cells,
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) above: Arc<Above>,
+    own: Own,
+    agent: Arc<Group>,
+    pub(crate) identity: Arc<AgentIdentity>,
 }
 
 impl Plan {
     pub(crate) fn new(
         identity: Arc<AgentIdentity>,
-        org: Arc<Org>,
-        prices: Arc<PriceTable>,
-        parts: Parts,
+        agent: Arc<Group>,
+        mut own: Cells,
+        above: Arc<Above>,
     ) -> Self {
-        let unnamed = parts
-            .cells
-            .iter()
-            .any(|counted| !counted.every && counted.event == ActionKey::UNKNOWN);
+        let own = match (own.pop(), own.is_empty()) {
+            (Some(only), true) => Own::One(only),
+            (last, _) => Own::Many(Box::new(own.into_iter().chain(last).collect())),
+        };
         Self {
-            version: parts.version,
+            above,
+            own,
+            agent,
             identity,
-            org,
-            prices,
-            tree: parts.tree,
-            agent: parts.agent,
-            whole: parts.whole,
-            cells: parts.cells,
-            foreign: parts.foreign.map(Box::new),
-            unnamed,
         }
     }
 
-    /// Reads each of its own lines without need. All of them are asked of memory at once
-    /// this way, where a decision would wait for one after the other.
+    pub(crate) fn org(&self) -> &Arc<Org> {
+        &self.above.org
+    }
+
+    /// Whether limits and rates are what they were when it was made.
     #[inline]
-    fn glance(&self) {
-        black_box((self.version, self.cells.len(), self.unnamed));
+    pub(crate) fn is_current(&self) -> bool {
+        self.above.version == self.above.org.version().now()
+    }
+
+    /// Every cell, the nearest to the agent first.
+    #[inline]
+    pub(crate) fn cells(&self) -> impl Iterator<Item = &Counted> {
+        self.own.as_slice().iter().chain(&self.above.cells)
     }
 
     /// Whether both count in the same cells.
     pub(crate) fn counts_as(&self, other: &Self) -> bool {
-        self.cells.len() == other.cells.len()
-            && self
-                .cells
-                .iter()
-                .zip(&other.cells)
-                .all(|(one, other)| Arc::ptr_eq(&one.cell, &other.cell))
+        let (mine, theirs) = (self.cells(), other.cells());
+        mine.map(|counted| Arc::as_ptr(&counted.cell))
+            .eq(theirs.map(|counted| Arc::as_ptr(&counted.cell)))
     }
 
     fn lock(&self) -> Locks<'_> {
-        let tree = self.tree.as_ref().map(|group| group.lock());
+        let tree = self.above.tree.as_ref().map(|group| group.lock());
         let agent = self.agent.lock();
-        let whole = self.whole.as_ref().map(|group| group.lock());
+        let whole = self.above.whole.as_ref().map(|group| group.lock());
         Locks {
             _tree: tree,
             agent,
@@ -197,41 +215,36 @@ impl Plan {
     /// The cells that count a call of this action.
     #[inline]
     fn counting<'a>(&'a self, action: &'a Action) -> impl Iterator<Item = &'a Counted> {
-        self.cells
-            .iter()
-            .filter(move |counted| counted.counts(action))
+        self.cells().filter(move |counted| counted.counts(action))
     }
 
-    /// Reserves for every cell or for none.
-    /// What is reserved is held by `holder`, who has this plan. A call that is not
-    /// `PACED` was counted by the rates before.
-    fn reserve<const PACED: bool>(
-        &self,
-        spend: &Spend<'_>,
-        holder: impl FnOnce() -> Arc<dyn Holder>,
-    ) -> Result<Hold, Refusal> {
+    /// Reserves for every cell or for none. A call that is not `PACED` was counted by the
+    /// rates before.
+    fn reserve<const PACED: bool>(&self, spend: &Spend<'_>) -> Result<HoldData, Refusal> {
         let action = spend.action;
         let units = i128::from(spend.units);
         let mut data = self.priced(spend)?;
         let mut locks = self.lock();
         self.look::<PACED>(&locks, spend, &mut data)?;
         // Every question is answered; from here on nothing fails.
-        for counted in self.counting(action) {
+        self.counting(action).for_each(|counted| {
             let share = counted.share(data.amount, units);
             if share != 0 {
                 counted.cell.take(&locks.agent, share);
             }
-        }
+        });
         if PACED {
             locks.count_call(action, spend.now.mono_ns);
         }
-        drop(locks);
-        let mut holder = holder();
-        if self.unnamed || action.key() == ActionKey::UNKNOWN {
-            let action = action.clone();
-            holder = Arc::new(Named { holder, action });
-        }
-        Ok(Hold::new(holder, data))
+        Ok(data)
+    }
+
+    /// Whether what an action took is found again by the action's number.
+    #[inline]
+    fn is_numbered(&self, action: &Action) -> bool {
+        action.key() != ActionKey::UNKNOWN
+            && self.above.numbered
+            && self.own.as_slice().iter().all(Counted::is_numbered)
     }
 
     /// Whether a call would be reserved now, or why not. Takes nothing.
@@ -242,11 +255,11 @@ impl Plan {
 
     #[inline]
     fn priced(&self, spend: &Spend<'_>) -> Result<HoldData, Refusal> {
-        let Some(amount) = self.prices.cost(spend.action, spend.units) else {
+        let Some(amount) = self.above.prices.cost(spend.action, spend.units) else {
             return Err(too_many(spend.units));
         };
         if amount > 0
-            && let Some(foreign) = &self.foreign
+            && let Some(foreign) = &self.above.foreign
         {
             return Err(Refusal::Refused {
                 code: creto_authz::deny::BUDGET_CURRENCY,
@@ -276,11 +289,10 @@ impl Plan {
         }
         let held = &locks.agent;
         let units = i128::from(spend.units);
-        let mut quiet = true;
-        for counted in self.counting(action) {
+        let quiet = self.counting(action).fold(true, |quiet, counted| {
             let share = counted.share(data.amount, units);
-            quiet &= share == 0 || counted.cell.quiet(held, data.at, share);
-        }
+            quiet & (share == 0 || counted.cell.quiet(held, data.at, share))
+        });
         if quiet {
             return Ok(());
         }
@@ -382,8 +394,7 @@ impl Plan {
         match action {
             Some(action) => self.counting(action).for_each(give),
             None => self
-                .cells
-                .iter()
+                .cells()
                 .filter(|counted| counted.every || counted.event == data.action)
                 .for_each(give),
         }
@@ -435,7 +446,7 @@ impl Holder for Plan {
 
     fn cost(&self, data: &HoldData) -> Option<Money> {
         Amount::of_billionths(data.amount)
-            .money(self.prices.currency())
+            .money(self.above.prices.currency())
             .ok()
     }
 }
@@ -444,6 +455,15 @@ impl Holder for Plan {
 struct Named {
     holder: Arc<dyn Holder>,
     action: Action,
+}
+
+/// What was reserved of a plan, held by `holder`, who has that plan.
+fn hold(holder: Arc<dyn Holder>, numbered: bool, action: &Action, data: HoldData) -> Hold {
+    if numbered {
+        return Hold::new(holder, data);
+    }
+    let action = action.clone();
+    Hold::new(Arc::new(Named { holder, action }), data)
 }
 
 impl Holder for Named {
@@ -490,21 +510,21 @@ impl ChainAccount {
 
     /// Whether limits and rates are what they were when it was made.
     pub(crate) fn is_current(&self) -> bool {
-        self.plan.version == self.plan.org.version().now()
+        self.plan.is_current()
     }
 
     /// The plan in force, when it may be another than the account's own.
-    fn in_force(&self, version: u64, spend: &Spend<'_>) -> Arc<Plan> {
+    fn in_force(&self, spend: &Spend<'_>) -> Arc<Plan> {
         let later = self.later.load_full();
         later
-            .filter(|plan| plan.version == version)
+            .filter(|plan| plan.is_current())
             .unwrap_or_else(|| self.renewed(spend.now.wall_ns))
     }
 
     #[cold]
     fn renewed(&self, now: i64) -> Arc<Plan> {
         let plan = &self.plan;
-        let plan = Arc::new(plan.org.resolve(&plan.identity, &plan.prices, now));
+        let plan = Arc::new(plan.org().resolve(&plan.identity, &plan.above.prices, now));
         self.later.store(Some(Arc::clone(&plan)));
         plan
     }
@@ -522,33 +542,33 @@ impl Holder for ChainAccount {
 
 impl Account for ChainAccount {
     #[inline]
-    fn prepare(&self) {
-        self.plan.glance();
+    fn prefetch(&self) {
+        prefetch(self);
     }
 
     fn near(&self) -> [Option<Arc<dyn Near>>; 2] {
-        let nearest = self.plan.cells.first();
+        let nearest = self.plan.own.as_slice().first();
         let cell = nearest.map(|counted| Arc::<Cell>::clone(&counted.cell) as Arc<dyn Near>);
         [cell, Some(Arc::<Group>::clone(&self.plan.agent))]
     }
 
     fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
-        let version = self.plan.org.version().now();
-        if self.plan.version == version {
-            return self
-                .plan
-                .reserve::<true>(spend, || Arc::<Self>::clone(&self));
+        if self.plan.is_current() {
+            let data = self.plan.reserve::<true>(spend)?;
+            let numbered = self.plan.is_numbered(spend.action);
+            return Ok(hold(self, numbered, spend.action, data));
         }
-        let plan = self.in_force(version, spend);
-        plan.reserve::<true>(spend, || Arc::<Plan>::clone(&plan))
+        let plan = self.in_force(spend);
+        let data = plan.reserve::<true>(spend)?;
+        let numbered = plan.is_numbered(spend.action);
+        Ok(hold(plan, numbered, spend.action, data))
     }
 
     fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
-        let version = self.plan.org.version().now();
-        if self.plan.version == version {
+        if self.plan.is_current() {
             return self.plan.fits(spend);
         }
-        self.in_force(version, spend).fits(spend)
+        self.in_force(spend).fits(spend)
     }
 
     fn again(self: Arc<Self>) -> Arc<dyn Account> {
@@ -562,9 +582,10 @@ struct Again(Arc<ChainAccount>);
 
 impl Account for Again {
     fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
-        let version = self.0.plan.org.version().now();
-        let plan = self.0.in_force(version, spend);
-        plan.reserve::<false>(spend, || Arc::<Plan>::clone(&plan))
+        let plan = self.0.in_force(spend);
+        let data = plan.reserve::<false>(spend)?;
+        let numbered = plan.is_numbered(spend.action);
+        Ok(hold(plan, numbered, spend.action, data))
     }
 
     fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
@@ -581,5 +602,17 @@ pub(crate) fn is_counted(measure: Measure, prices: &PriceTable) -> bool {
     match measure {
         Measure::Money(currency) => currency == prices.currency(),
         Measure::Units => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// With the two counts that an `Arc` keeps before it.
+    #[test]
+    fn an_account_takes_one_cache_line() {
+        assert_eq!(
+            size_of::<super::ChainAccount>() + 2 * size_of::<usize>(),
+            64
+        );
     }
 }

@@ -5,6 +5,7 @@
 //! before any group's.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
 use creto_authz::LimitScope;
@@ -16,7 +17,7 @@ use super::cell::{Answer, Cell, Group, Held};
 use super::history::{History, Used};
 use super::model::{Crossing, Limit, LimitId, RateId, RateRule, Scope};
 use super::open::{Open, Reservations, Use};
-use super::plan::{Cells, ChainAccount, Counted, Foreign, Parts, Plan, Version, is_counted};
+use super::plan::{Above, Cells, ChainAccount, Counted, Foreign, Plan, Version, is_counted};
 use super::rates::RateBook;
 use super::rule::{BudgetRules, Measure, Rule, Subject};
 use super::subjects::Subjects;
@@ -25,8 +26,36 @@ use crate::prices::PriceTable;
 use crate::rate::{Pace, RateLimit};
 use crate::recent::Recent;
 
-/// How many accounts there are before those that nobody holds are looked for.
-const FEW_ACCOUNTS: usize = 1_024;
+/// How many there are of a kind before those that nobody holds are looked for.
+const FEW: usize = 1_024;
+
+/// What is found as long as somebody holds it.
+#[derive(Debug)]
+struct HeldOf<K, V> {
+    known: HashMap<K, Weak<V>>,
+    prune_at: usize,
+}
+
+impl<K: Eq + Hash, V> HeldOf<K, V> {
+    fn new() -> Self {
+        Self {
+            known: HashMap::new(),
+            prune_at: FEW,
+        }
+    }
+
+    fn get(&self, key: &K) -> Option<Arc<V>> {
+        self.known.get(key).and_then(Weak::upgrade)
+    }
+
+    fn insert(&mut self, key: K, value: &Arc<V>) {
+        if self.known.len() >= self.prune_at {
+            self.known.retain(|_, known| known.strong_count() > 0);
+            self.prune_at = FEW.max(self.known.len().saturating_mul(2));
+        }
+        self.known.insert(key, Arc::downgrade(value));
+    }
+}
 
 /// What a chain is known by: its last link, or the name of who acts without one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -78,8 +107,9 @@ pub(crate) struct Registry {
     rates: RateBook,
     pub(crate) held: Reservations,
     pub(crate) closed: Recent,
-    accounts: HashMap<ChainKey, Weak<ChainAccount>>,
-    prune_at: usize,
+    accounts: HeldOf<ChainKey, ChainAccount>,
+    /// What chains share that go on below a link.
+    above: HeldOf<LinkId, Above>,
 }
 
 impl Org {
@@ -100,8 +130,8 @@ impl Org {
                 rates: RateBook::new(rate),
                 held: Reservations::default(),
                 closed: Recent::default(),
-                accounts: HashMap::new(),
-                prune_at: FEW_ACCOUNTS,
+                accounts: HeldOf::new(),
+                above: HeldOf::new(),
             }),
             crossings: Mutex::default(),
             questions: Mutex::default(),
@@ -136,21 +166,79 @@ impl Org {
         prices: &Arc<PriceTable>,
         now: i64,
     ) -> Plan {
+        let mut above = self.above(registry, identity, prices, now);
+        let mut own = Cells::new();
+        if let Some(hop) = identity.link() {
+            let tree = above.tree.as_ref();
+            let foreign = registry.add_link(&mut own, &hop.link, tree, prices, now);
+            if foreign.is_some() {
+                // It is this chain's alone.
+                let of_others = Above::clone(&above);
+                above = Arc::new(Above {
+                    foreign,
+                    ..of_others
+                });
+            }
+        }
+        own.extend(counted(registry.subjects.of_agent(&identity.name)));
+        let group = registry.agent(&identity.name);
+        let plan = Plan::new(Arc::clone(identity), group, own, above);
         let mut found = Vec::new();
-        let parts = registry.parts(identity, prices, now, self.version.now());
-        for counted in &parts.cells {
+        for counted in plan.cells() {
             let held = counted.cell.group().lock();
             if counted.cell.limit().is_none() {
                 counted.cell.present_crossings(&held, self.id, &mut found);
             }
         }
         self.crossings.lock().append(&mut found);
-        Plan::new(
-            Arc::clone(identity),
-            Arc::clone(self),
-            Arc::clone(prices),
-            parts,
-        )
+        plan
+    }
+
+    /// What counts above the last link of a chain, as things are now.
+    fn above(
+        self: &Arc<Self>,
+        registry: &mut Registry,
+        identity: &AgentIdentity,
+        prices: &Arc<PriceTable>,
+        now: i64,
+    ) -> Arc<Above> {
+        let version = self.version.now();
+        let links = match &identity.hops[..] {
+            [links @ .., _last] => links,
+            [] => &[],
+        };
+        // A link stands for everyone above it.
+        let key = links.last().map(|hop| hop.link.id);
+        let known = key.and_then(|key| registry.above.get(&key));
+        if let Some(known) = known.filter(|known| known.version == version) {
+            return known;
+        }
+        let tree = identity
+            .hops
+            .first()
+            .map(|root| registry.tree(root.link.id));
+        let (mut cells, mut foreign) = (Cells::new(), None);
+        for link in links.iter().rev().map(|hop| &hop.link) {
+            let other = registry.add_link(&mut cells, link, tree.as_ref(), prices, now);
+            foreign = foreign.or(other);
+        }
+        cells.extend(counted(&registry.subjects.whole));
+        let limited = !registry.subjects.whole.is_empty();
+        let whole = limited || !registry.whole.lock().is_empty();
+        let above = Arc::new(Above {
+            version,
+            org: Arc::clone(self),
+            prices: Arc::clone(prices),
+            tree,
+            whole: whole.then(|| Arc::clone(&registry.whole)),
+            numbered: cells.iter().all(Counted::is_numbered),
+            cells,
+            foreign,
+        });
+        if let Some(key) = key {
+            registry.above.insert(key, &above);
+        }
+        above
     }
 
     /// The account of a chain, with the plan in force.
@@ -162,19 +250,13 @@ impl Org {
     ) -> Arc<ChainAccount> {
         let key = ChainKey::of(identity);
         let mut registry = self.registry.lock();
-        let known = registry.accounts.get(&key).and_then(Weak::upgrade);
+        let known = registry.accounts.get(&key);
         if let Some(account) = known.filter(|account| account.is_current()) {
             return account;
         }
         let plan = self.plan(&mut registry, identity, prices, now);
         let account = Arc::new(ChainAccount::new(plan));
-        if registry.accounts.len() >= registry.prune_at {
-            registry
-                .accounts
-                .retain(|_, known| known.strong_count() > 0);
-            registry.prune_at = FEW_ACCOUNTS.max(registry.accounts.len().saturating_mul(2));
-        }
-        registry.accounts.insert(key, Arc::downgrade(&account));
+        registry.accounts.insert(key, &account);
         account
     }
 
@@ -204,40 +286,26 @@ impl Org {
 }
 
 impl Registry {
-    fn parts(
+    /// Adds what counts below a link: its budget and the limits on it. Tells when prices
+    /// cannot count in its budget.
+    fn add_link(
         &mut self,
-        identity: &AgentIdentity,
+        cells: &mut Cells,
+        link: &Arc<DelegationLink>,
+        tree: Option<&Arc<Group>>,
         prices: &PriceTable,
         now: i64,
-        version: u64,
-    ) -> Parts {
-        let tree = identity.hops.first().map(|root| self.tree(root.link.id));
-        let mut cells = Cells::new();
+    ) -> Option<Foreign> {
         let mut foreign = None;
-        for link in identity.hops.iter().rev().map(|hop| &hop.link) {
-            if let Some(tree) = &tree
-                && let Some(cell) = self.budget(link, tree, now)
-            {
-                if is_counted(cell.rule().measure, prices) {
-                    cells.push(Counted::new(cell));
-                } else {
-                    foreign = foreign.or_else(|| Some(no_such_currency(link, prices)));
-                }
+        if let Some(cell) = tree.and_then(|tree| self.budget(link, tree, now)) {
+            if is_counted(cell.rule().measure, prices) {
+                cells.push(Counted::new(cell));
+            } else {
+                foreign = Some(no_such_currency(link, prices));
             }
-            cells.extend(counted(self.subjects.of_link(link.id)));
         }
-        cells.extend(counted(self.subjects.of_agent(&identity.name)));
-        cells.extend(counted(&self.subjects.whole));
-        let limited = !self.subjects.whole.is_empty();
-        let whole = limited || !self.whole.lock().is_empty();
-        Parts {
-            version,
-            tree,
-            agent: self.agent(&identity.name),
-            whole: whole.then(|| Arc::clone(&self.whole)),
-            cells,
-            foreign,
-        }
+        cells.extend(counted(self.subjects.of_link(link.id)));
+        foreign
     }
 
     pub(crate) fn tree(&mut self, root: LinkId) -> Arc<Group> {

@@ -58,6 +58,8 @@ pub(crate) struct Rule {
     /// Only this action counts.
     pub(crate) event: Option<Action>,
     pub(crate) most: Quantity,
+    /// The same as it is counted: up to here a call is granted without a second look.
+    pub(super) quiet: i128,
     pub(crate) on_exceed: OnExceed,
     /// The limit and the grace; calls above it are refused by a blocking limit.
     pub(super) ceiling: i128,
@@ -79,13 +81,14 @@ pub(crate) enum Subject {
 
 impl Rule {
     pub(crate) fn budget(budget: &Budget) -> Option<Self> {
-        let (measure, ceiling) = Measure::of(&budget.limit)?;
+        let (measure, most) = Measure::of(&budget.limit)?;
         Some(Self {
             measure,
             event: None,
             most: budget.limit,
+            quiet: most,
             on_exceed: OnExceed::Block,
-            ceiling,
+            ceiling: most,
             calendar: Calendar::of(budget.period),
             thresholds: DEFAULT_THRESHOLDS.into(),
         })
@@ -104,6 +107,7 @@ impl Rule {
             measure,
             event: limit.event.as_deref().map(Action::named),
             most: limit.limit,
+            quiet: most,
             on_exceed: limit.on_exceed,
             ceiling: most.saturating_add(grace),
             calendar,

@@ -9,7 +9,7 @@ use creto_metering::{MeterConfig, MeteringError, OpenBounds};
 use creto_nhi::BudgetPeriod::{Day, Month, Total};
 use creto_types::{Clock as _, Money};
 
-use crate::world::{TTL, World, config, name, no_rate, usd};
+use crate::world::{TTL, World, config, name, no_rate, quantity, usd};
 
 fn exceeded(decision: Result<Hold, Refusal>) -> creto_authz::Exceeded {
     match decision {
@@ -157,6 +157,44 @@ async fn what_cannot_be_counted_is_refused() {
     });
     foreign[0].link = Arc::new(link);
     assert_eq!(code(world.ask(&foreign, "draft", 1)), "budget_currency");
+}
+
+/// Chains below one link share what counts above them, and nothing else: not a budget that
+/// cannot be counted, and not the limits of the link beside.
+#[tokio::test]
+async fn what_is_shared_above_is_all_that_is_shared() {
+    let world = World::new().await;
+    let lead = world.chain(&[("lead", Some(("1", Total)))]);
+    let below = |name, budget| {
+        let hop = world.below(lead.last(), name, budget);
+        vec![lead[0].clone(), hop]
+    };
+    let first = below("first", Some(("0.5", Total)));
+    let mut foreign = below("foreign", Some(("0.5", Total)));
+    let mut link = (*foreign[1].link).clone();
+    link.budget = link.budget.map(|budget| creto_nhi::Budget {
+        limit: "1 EUR".parse().unwrap(),
+        ..budget
+    });
+    foreign[1].link = Arc::new(link);
+    let free = below("free", None);
+    // As long as somebody holds it.
+    let _bound = [&first, &foreign, &free].map(|chain| world.account(chain));
+
+    world.reserve(&first, "draft", 1).await;
+    assert!(matches!(
+        world.ask(&foreign, "draft", 1),
+        Err(Refusal::Refused {
+            code: "budget_currency",
+            ..
+        })
+    ));
+    world.reserve(&first, "draft", 1).await;
+    let own = exceeded(world.ask(&first, "draft", 1));
+    assert_eq!(own.limit, quantity("0.5"));
+    world.reserve(&free, "draft", 2).await;
+    let leads = exceeded(world.ask(&free, "draft", 1));
+    assert_eq!((leads.limit, leads.used), (quantity("1"), quantity("1")));
 }
 
 #[tokio::test]

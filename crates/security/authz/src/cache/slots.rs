@@ -14,6 +14,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::room::room;
+use crate::prefetch::prefetch;
 
 /// Slots that one hash may use. With a quarter of all slots taken, four keys in a
 /// thousand find theirs full.
@@ -156,12 +157,12 @@ impl<const WORDS: usize, W: Word> Slots<WORDS, W> {
         self.groups.get(usize::try_from(hash & mask).ok()?)
     }
 
-    /// Reads the slots where this hash is found most often without need.
+    /// Asks memory for the slot where this hash is found most often.
     #[inline]
-    pub(crate) fn glance(&self, hash: u64) -> u64 {
-        let group = self.group(hash).into_iter().flatten();
-        let states = group.take(2).map(|slot| slot.state(Ordering::Relaxed));
-        states.fold(0, |bits, state| bits | state)
+    pub(crate) fn prefetch(&self, hash: u64) {
+        if let Some([first, ..]) = self.group(hash) {
+            prefetch(first);
+        }
     }
 
     /// The value that was put under this key in this epoch, if it is still there.
