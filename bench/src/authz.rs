@@ -37,29 +37,39 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
 }
 
 /// What one more bound agent keeps in memory, averaged over many that share their
-/// leads: its link, identity and handle, the counters of its budget and its rate, and
-/// its entry in every table that it is found by. Each has decided once.
+/// leads: its identity and handle, the counters of its budget and its rate, and its
+/// entry in every table that it is found by. Each has decided once. A second entry adds
+/// what a registry keeps whether it is bound or not: its link and its standing.
 fn bound_agents(report: &mut Report) -> Result<(), Box<dyn Error>> {
     const NAME: &str = "authz/memory/bound_agent";
+    const WITH_LINK: &str = "authz/memory/bound_agent/with_link";
     const BEFORE: usize = 1 << 10;
     const AGENTS: usize = 1 << 16;
-    if !report.wants(NAME) {
+    if !report.wants(NAME) && !report.wants(WITH_LINK) {
         return Ok(());
     }
     let world = World::with_policies(AGENTS, 10)?;
+    let mut delegated = Vec::with_capacity(AGENTS);
     let mut bound = Vec::with_capacity(BEFORE + AGENTS);
-    let mut bind = |numbers: std::ops::Range<usize>| {
-        for number in numbers {
-            let agent = world.agent(number);
-            hot::Hot::new(&world, [agent.clone()], 1);
-            bound.push(agent);
-        }
+    let mut bind = |agent| {
+        let agent = world.bind(agent);
+        hot::Hot::new(&world, [agent.clone()], 1);
+        bound.push(agent);
     };
-    bind(0..BEFORE);
-    let ((), live, resident) = memory::kept(|| bind(BEFORE..BEFORE + AGENTS));
+    (0..BEFORE).for_each(|number| bind(world.delegate(number)));
+    let ((), links, linked) = memory::kept(|| {
+        let numbers = BEFORE..BEFORE + AGENTS;
+        delegated.extend(numbers.map(|number| world.delegate(number)));
+    });
+    let ((), live, resident) = memory::kept(|| delegated.drain(..).for_each(&mut bind));
     let each = |bytes: f64| bytes / AGENTS as f64;
-    let entry = Entry::each(NAME, "B", each(live));
-    report.add(entry.beside("grown resident memory", each(resident)));
+    for (name, live, resident) in [
+        (NAME, live, resident),
+        (WITH_LINK, live + links, resident + linked),
+    ] {
+        let entry = Entry::each(name, "B", each(live));
+        report.add(entry.beside("grown resident memory", each(resident)));
+    }
     Ok(())
 }
 

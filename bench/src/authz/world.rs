@@ -8,7 +8,7 @@ use std::time::Duration;
 use creto_authz::{Authz, AuthzConfig, Bound, CompiledPolicies, PolicySources, Quota};
 use creto_metering::memory::MemoryLedger;
 use creto_metering::{Meter, MeterConfig, PriceBook, RateLimit};
-use creto_nhi::test_util::{agent, hop, rights};
+use creto_nhi::test_util::{agent as acting_by, authority, hop, rights};
 use creto_nhi::{Authority, Budget, BudgetPeriod, Hop, Standing};
 use creto_types::memory::MemoryCommits;
 use creto_types::{Clock, Currency, IdSource, Money, OrgId, SystemClock, SystemIds, SystemRandom};
@@ -25,6 +25,13 @@ const ACTIONS: usize = 8;
 struct Above {
     hops: [Hop; 2],
     standing: Arc<[Arc<Standing>]>,
+}
+
+/// The delegation of an agent and its standing.
+pub(crate) struct Delegated {
+    hop: Hop,
+    standing: Arc<Standing>,
+    lead: usize,
 }
 
 pub(crate) struct World {
@@ -45,6 +52,7 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let ids: Arc<dyn IdSource> =
             Arc::new(SystemIds::new(Arc::clone(&clock), Arc::new(SystemRandom)));
+        let org = ids.next();
         let currency = "USD".parse()?;
         let rate = NonZeroU32::new(1_000_000_000).ok_or("not zero")?;
         let price = Money::new("0.000000001".parse()?, currency);
@@ -73,10 +81,10 @@ impl World {
             authz: Authz::new(quota, Arc::clone(&clock), config),
             meter,
             clock,
-            org: ids.next(),
+            org,
             ids,
             currency,
-            authority: Arc::default(),
+            authority: authority(org),
             leads: std::cell::RefCell::default(),
         })
     }
@@ -103,6 +111,11 @@ impl World {
 
     /// The agent of this number: human, planner, lead, agent.
     pub(crate) fn agent(&self, number: usize) -> Bound {
+        self.bind(self.delegate(number))
+    }
+
+    /// What a registry keeps of the agent of this number, bound or not.
+    pub(crate) fn delegate(&self, number: usize) -> Delegated {
         let all = || rights(&[("*", "*")]);
         let lead = number / AGENTS;
         let human = format!("human-{}", lead / LEADS);
@@ -135,7 +148,7 @@ impl World {
                 hops,
             }
         });
-        let [planner, lead] = &above.hops;
+        let [_, lead] = &above.hops;
         let third = hop(
             self.org,
             self.ids.next(),
@@ -145,15 +158,23 @@ impl World {
             all(),
             self.budget(),
         );
-        let own = Standing::good(third.link.delegatee.clone());
-        let mut identity = Arc::unwrap_or_clone(agent(vec![planner.clone(), lead.clone(), third]));
+        let standing = Arc::new(Standing::good(third.link.delegatee.clone()));
+        Delegated {
+            hop: third,
+            standing,
+            lead: number / AGENTS,
+        }
+    }
+
+    /// The handle of an agent that was delegated to.
+    pub(crate) fn bind(&self, agent: Delegated) -> Bound {
+        let leads = self.leads.borrow();
+        let above = leads.get(&agent.lead).expect("was made with the agent");
+        let hops = above.hops.iter().cloned().chain([agent.hop]).collect();
+        let mut identity = Arc::unwrap_or_clone(acting_by(hops));
         identity.authority = Arc::clone(&self.authority);
-        identity.standing = above
-            .standing
-            .iter()
-            .cloned()
-            .chain([Arc::new(own)])
-            .collect();
+        let standing = above.standing.iter().cloned().chain([agent.standing]);
+        identity.standing = standing.collect();
         self.authz.bind(Arc::new(identity))
     }
 }

@@ -605,7 +605,7 @@ impl Governor {
         if let Some(body) = body.as_object_mut().filter(|_| !request.context.is_empty()) {
             body.insert("context".to_owned(), json!(request.context));
         }
-        if let (Some(body), Some(instance)) = (body.as_object_mut(), &caller.identity().instance) {
+        if let (Some(body), Some(instance)) = (body.as_object_mut(), caller.identity().instance()) {
             body.insert("instance".to_owned(), json!(instance));
         }
         self.record(

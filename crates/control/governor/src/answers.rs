@@ -375,8 +375,8 @@ impl TokenAnswer {
             token: None,
             principal: identity.name.clone(),
             delegation: identity.link().map(|hop| hop.link.id.to_string()),
-            instance: identity.instance.as_ref().map(ToString::to_string),
-            jkt: identity.confirmation.map(String::from),
+            instance: identity.instance().map(ToString::to_string),
+            jkt: identity.confirmation().map(String::from),
             expires_at: issued.expires_at,
             leaf: None,
         }

@@ -80,11 +80,11 @@ fn acted_by(held: &AgentIdentity, actor: &AgentIdentity) -> Result<AgentIdentity
              agent and delegation",
         ));
     }
-    let mut both = match &actor.instance {
+    let mut both = match actor.instance() {
         Some(instance) => held.of_instance(instance.clone())?,
         None => held.clone(),
     }
-    .confirmed_by(actor.confirmation);
+    .confirmed_by(actor.confirmation());
     both.expires_at = both.expires_at.min(actor.expires_at);
     Ok(both)
 }

@@ -147,7 +147,7 @@ impl Governor {
         let holds = |bound: &Bound| bound.live(now).is_ok();
         if let Some(bound) = self.verified.get(token, ended, now, holds)
             // So is one that is nothing without a proof.
-            && bound.identity().confirmation.is_none()
+            && bound.identity().confirmation().is_none()
         {
             return Ok(Caller::new(bound, Origin::Token));
         }
@@ -189,7 +189,7 @@ impl Governor {
                 Origin::Token => "token".to_owned(),
                 Origin::Sandbox(_) => "sandbox".to_owned(),
             },
-            jkt: identity.confirmation.map(String::from),
+            jkt: identity.confirmation().map(String::from),
             chain,
         })
     }

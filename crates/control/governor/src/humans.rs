@@ -266,7 +266,7 @@ impl Governor {
         let answer = HumanAnswer {
             name: name.clone(),
             role: role.map(|role| role.to_string()).unwrap_or_default(),
-            spiffe_id: identity.spiffe_id.clone(),
+            spiffe_id: identity.spiffe_id(),
             token: None,
             expires_at: None,
             jkt: None,

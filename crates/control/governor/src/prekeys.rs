@@ -331,7 +331,7 @@ impl Governor {
     ) -> Result<PrekeysAnswer, GovernError> {
         caller.may(Call::GetPrekeys, self.now())?;
         self.admit(caller)?;
-        let own = &caller.identity().spiffe_id;
+        let own = &caller.identity().spiffe_id();
         if !caller.is_human() && owner.is_some_and(|owner| owner != own) {
             return Err(GovernError::forbidden(
                 "an agent sees what it has left itself",

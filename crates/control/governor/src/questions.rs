@@ -338,7 +338,7 @@ impl Caller {
         let identity = self.identity();
         let named = subject.kind == identity.kind.as_str()
             && (subject.id == identity.name.as_str()
-                || subject.id == identity.spiffe_id
+                || subject.id == identity.spiffe_id()
                 || subject.id == identity.acting_id());
         let own = match &subject.delegation {
             Some(text) => Some(link_id(DELEGATION, text)?) == self.link(),

@@ -53,9 +53,9 @@ impl TokenIssued {
             principal: identity.name.clone(),
             delegation: identity.link().map(|hop| hop.link.id),
             expires_at: issued.expires_at,
-            instance: identity.instance.clone(),
+            instance: identity.instance().cloned(),
             exchanged_for,
-            jkt: identity.confirmation,
+            jkt: identity.confirmation(),
         }
     }
 }

@@ -2,16 +2,17 @@
 //! every reader that something did.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use creto_types::{PrincipalName, Timestamp};
 use parking_lot::Mutex;
 
 use crate::link::Ended;
+use crate::since::Since;
 use crate::{Hop, Role};
 
-/// Counts how often authority ended or came back in one organization. Shared by
-/// every identity of it.
+/// What all identities of one organization share: its SPIFFE id, and a count of how
+/// often authority ended or came back in it.
 ///
 /// # How a reader uses it
 ///
@@ -47,16 +48,26 @@ use crate::{Hop, Role};
 /// addition, and what it remembers is not used once the call has returned.
 ///
 /// Dates are not in the epoch: that a chain expires is for the reader's clock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Authority {
+    organization: String,
     epoch: AtomicU64,
 }
 
 impl Authority {
-    /// An organization in which nothing ended yet.
+    /// The organization of this SPIFFE id, in which nothing ended yet.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(organization: String) -> Self {
+        Self {
+            organization,
+            epoch: AtomicU64::new(0),
+        }
+    }
+
+    /// The SPIFFE id of the organization.
+    #[must_use]
+    pub fn organization(&self) -> &str {
+        &self.organization
     }
 
     /// The present epoch. It never repeats in one process and is not stored.
@@ -79,8 +90,7 @@ impl Authority {
 pub struct Standing {
     principal: PrincipalName,
     ended: Ended,
-    suspended: AtomicBool,
-    since: Mutex<Option<Timestamp>>,
+    suspended: Since,
     role: Mutex<Option<Role>>,
     /// How often a human's credentials were superseded in this process.
     supersessions: AtomicU64,
@@ -93,8 +103,7 @@ impl Standing {
         Self {
             principal,
             ended: Ended::default(),
-            suspended: AtomicBool::new(false),
-            since: Mutex::new(None),
+            suspended: Since::default(),
             role: Mutex::new(None),
             supersessions: AtomicU64::new(0),
         }
@@ -122,7 +131,7 @@ impl Standing {
     /// [`crate::Nhi::suspend`] returns until [`crate::Nhi::resume`] does.
     #[must_use]
     pub fn is_suspended(&self) -> bool {
-        self.suspended.load(Ordering::SeqCst)
+        self.suspended.is_so()
     }
 
     /// Whether the principal was revoked. True from before
@@ -152,7 +161,7 @@ impl Standing {
     /// only as long as the store has not told.
     #[must_use]
     pub fn suspended_at(&self) -> Option<Timestamp> {
-        *self.since.lock()
+        self.suspended.at()
     }
 
     /// The role of a human. `None` for an agent, and for a human who was given none
@@ -177,18 +186,16 @@ impl Standing {
     }
 
     pub(crate) fn suspend(&self, at: Timestamp) {
-        *self.since.lock() = Some(at);
-        self.hold();
+        self.suspended.set(at);
     }
 
     /// Suspended from now on; since when is still to be told.
     pub(crate) fn hold(&self) {
-        self.suspended.store(true, Ordering::SeqCst);
+        self.suspended.untold();
     }
 
     pub(crate) fn resume(&self) {
-        *self.since.lock() = None;
-        self.suspended.store(false, Ordering::SeqCst);
+        self.suspended.clear();
     }
 }
 

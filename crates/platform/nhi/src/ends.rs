@@ -3,6 +3,7 @@
 //! it. An identity carries this along, so that whoever was let in by a token acts by it no
 //! longer than it holds.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,8 +25,8 @@ impl Retirement {
 pub struct TokenEnds {
     issuer: Option<Retirement>,
     /// How often the person's credentials had been superseded; of an agent's token, which
-    /// no supersession ends, nothing.
-    supersessions: Option<u64>,
+    /// no supersession ends, nothing. Counted from one, for the space that takes.
+    supersessions: Option<NonZeroU64>,
 }
 
 impl TokenEnds {
@@ -39,7 +40,7 @@ impl TokenEnds {
     /// Ends with the next supersession after so many.
     pub(crate) fn superseded_after(self, supersessions: u64) -> Self {
         Self {
-            supersessions: Some(supersessions),
+            supersessions: NonZeroU64::MIN.checked_add(supersessions),
             ..self
         }
     }
@@ -47,7 +48,7 @@ impl TokenEnds {
     /// Whether the token holds still; `person` is whose own it is.
     pub(crate) fn holds(&self, person: Option<&Arc<Standing>>) -> Result<(), IdentityError> {
         if let Some(before) = self.supersessions
-            && person.is_none_or(|person| person.supersessions() != before)
+            && person.is_none_or(|person| person.supersessions() != before.get() - 1)
         {
             return Err(IdentityError::Superseded);
         }

@@ -6,6 +6,7 @@ use creto_crypto::Thumbprint;
 use creto_errors::{Class, Classify};
 use creto_types::{Id, IdKind, OrgId, PrincipalName, Timestamp};
 
+use crate::principal::principal_id;
 use crate::{
     Authority, EpochId, Hop, InstanceName, KeyVersion, LinkId, PrincipalType, Role, Standing,
     TokenEnds,
@@ -31,12 +32,6 @@ pub struct AgentIdentity {
     pub name: PrincipalName,
     /// Person or program.
     pub kind: PrincipalType,
-    /// Its SPIFFE id, without an instance.
-    pub spiffe_id: String,
-    /// Which of its instances acts, where that was named.
-    pub instance: Option<InstanceName>,
-    /// The epoch of the person's credentials that its token is of, after the first.
-    pub epoch: Option<EpochId>,
     /// The chain it acts by, root first. Empty for a human, who acts in person.
     pub hops: Vec<Hop>,
     /// Whether anyone along the chain is suspended or revoked: the human it starts from, then
@@ -44,14 +39,25 @@ pub struct AgentIdentity {
     pub standing: Arc<[Arc<Standing>]>,
     /// Tells when what was found live has to be looked at again.
     pub authority: Arc<Authority>,
-    /// The key that its token is bound to: whoever presents it proves to have that.
-    pub confirmation: Option<Thumbprint>,
+    /// What its token says beyond that, where it says something.
+    pub narrowed: Option<Box<Narrowed>>,
     /// The token it came with, when it came with one.
     pub token_id: Option<TokenId>,
     /// What else ends that token.
     pub ends: TokenEnds,
     /// When the token, or the first link of the chain to do so, expires.
     pub expires_at: Timestamp,
+}
+
+/// What a token is of beyond its principal. Most say none of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Narrowed {
+    /// Which of the agent's instances acts, where that was named.
+    pub instance: Option<InstanceName>,
+    /// The epoch of the person's credentials that the token is of, after the first.
+    pub epoch: Option<EpochId>,
+    /// The key that the token is bound to: whoever presents it proves to have that.
+    pub confirmation: Option<Thumbprint>,
 }
 
 /// An identity has no authority now.
@@ -134,6 +140,37 @@ impl Classify for IdentityError {
 }
 
 impl AgentIdentity {
+    /// Its SPIFFE id, without an instance.
+    #[must_use]
+    pub fn spiffe_id(&self) -> String {
+        principal_id(self.authority.organization(), self.kind, &self.name)
+    }
+
+    /// Which of its instances acts, where that was named.
+    #[must_use]
+    pub fn instance(&self) -> Option<&InstanceName> {
+        self.narrowed.as_ref()?.instance.as_ref()
+    }
+
+    /// The epoch of the person's credentials that its token is of, after the first.
+    #[must_use]
+    pub fn epoch(&self) -> Option<EpochId> {
+        self.narrowed.as_ref()?.epoch
+    }
+
+    /// The key that its token is bound to: whoever presents it proves to have that.
+    #[must_use]
+    pub fn confirmation(&self) -> Option<Thumbprint> {
+        self.narrowed.as_ref()?.confirmation
+    }
+
+    /// Narrows it further.
+    pub(crate) fn narrow(&mut self, narrow: impl FnOnce(&mut Narrowed)) {
+        let mut narrowed = self.narrowed.take().unwrap_or_default();
+        narrow(&mut narrowed);
+        self.narrowed = (*narrowed != Narrowed::default()).then_some(narrowed);
+    }
+
     /// Whether the whole chain holds at this instant: it joins up, nobody in it is
     /// revoked or suspended, no link is revoked, expired or not valid yet, and the token
     /// it came with has not ended. Allocates nothing when it does.

@@ -53,24 +53,24 @@ impl AgentIdentity {
                 why: format!("is of an agent, and `{}` is a human", self.name),
             });
         }
-        if let Some(bound) = self.instance.as_ref().filter(|bound| **bound != instance) {
+        if let Some(bound) = self.instance().filter(|bound| **bound != instance) {
             return Err(NhiError::InstanceBound {
                 bound: bound.clone(),
                 asked: instance,
             });
         }
-        Ok(Self {
-            instance: Some(instance),
-            ..self.clone()
-        })
+        let mut of_instance = self.clone();
+        of_instance.narrow(|narrowed| narrowed.instance = Some(instance));
+        Ok(of_instance)
     }
 
     /// The SPIFFE id of who acts: that of the instance, where one is named.
     #[must_use]
     pub fn acting_id(&self) -> String {
-        match &self.instance {
-            Some(instance) => instance_id(&self.spiffe_id, instance),
-            None => self.spiffe_id.clone(),
+        let id = self.spiffe_id();
+        match self.instance() {
+            Some(instance) => instance_id(&id, instance),
+            None => id,
         }
     }
 }

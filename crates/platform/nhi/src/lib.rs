@@ -80,6 +80,7 @@ mod rotation;
 mod secrets;
 mod service;
 mod signing;
+mod since;
 mod suspension;
 #[cfg(feature = "test-util")]
 pub mod test_util;
@@ -97,7 +98,7 @@ pub use dpop::{DpopError, Exchanging, MAX_PROOF_LEN, MAX_PROOFS_PER_PRINCIPAL, N
 pub use drafts::{DelegationRequest, IssuedToken, NhiConfig, OrganizationDraft, PrincipalDraft};
 pub use ends::TokenEnds;
 pub use error::{ChainError, EscalationError, NhiError};
-pub use identity::{AgentIdentity, IdentityError, TokenId, TokenKind};
+pub use identity::{AgentIdentity, IdentityError, Narrowed, TokenId, TokenKind};
 pub use instance::InstanceName;
 pub use keys::{KeyPurpose, StoredKey, UnknownKeyPurpose, key_id};
 pub use link::{

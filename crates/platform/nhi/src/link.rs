@@ -1,14 +1,13 @@
 //! One step of authority: a signed link from a delegator to a delegatee.
 
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use creto_crypto::{Signature, Signer, VerifyingKey};
 use creto_types::{CanonicalError, Id, IdKind, OrgId, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ChainError;
+use crate::since::Since;
 use crate::{Budget, KeyVersion, Right};
 
 /// The context a link is signed in.
@@ -122,36 +121,33 @@ pub fn verify_link(signed: &SignedLink, delegator: &VerifyingKey) -> Result<(), 
 #[derive(Debug, Default)]
 pub struct LinkStatus {
     own: Ended,
-    /// Of the key that signed it: one for all of that key's links.
-    key: Arc<Ended>,
+    /// Of the key that signed it: one for all of that key's links. `None` for a link that
+    /// no registry knows.
+    key: Option<Arc<Ended>>,
 }
 
 /// Whether something ended for ever, and when.
 #[derive(Debug, Default)]
-pub(crate) struct Ended {
-    ended: AtomicBool,
-    at: OnceLock<Timestamp>,
-}
+pub(crate) struct Ended(Since);
 
 impl Ended {
     pub(crate) fn is_so(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
+        self.0.is_so()
     }
 
     /// `None` for something that ended only as long as the store has not told.
     pub(crate) fn at(&self) -> Option<Timestamp> {
-        self.at.get().copied()
+        self.0.at()
     }
 
-    /// The first end stands. It is dead before anybody can see since when.
+    /// The first end stands.
     pub(crate) fn end(&self, at: Timestamp) {
-        self.kill();
-        let _ = self.at.set(at);
+        self.0.first(at);
     }
 
     /// Dead from now on; the instant is still to be told.
     pub(crate) fn kill(&self) {
-        self.ended.store(true, Ordering::SeqCst);
+        self.0.untold();
     }
 }
 
@@ -172,20 +168,23 @@ impl LinkStatus {
 
     /// The same of a link that this key signed.
     pub(crate) fn signed_by(self, key: Arc<Ended>) -> Self {
-        Self { key, ..self }
+        Self {
+            key: Some(key),
+            ..self
+        }
     }
 
     /// Whether it was revoked, by itself or with its key. True from before
     /// [`crate::Nhi::revoke`] or [`crate::Nhi::revoke_key`] returns, for ever.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
-        self.own.is_so() || self.key.is_so()
+        self.own.is_so() || self.is_key_revoked()
     }
 
     /// Whether the key that signed it was revoked.
     #[must_use]
     pub fn is_key_revoked(&self) -> bool {
-        self.key.is_so()
+        self.key.as_ref().is_some_and(|key| key.is_so())
     }
 
     /// When it was revoked by itself. `None` for a dead link only as long as the store

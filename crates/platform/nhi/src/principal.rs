@@ -139,5 +139,14 @@ pub(crate) fn spiffe_id(
     kind: PrincipalType,
     name: &PrincipalName,
 ) -> String {
-    format!("{}/{kind}/{name}", organization_id(trust_domain, org))
+    principal_id(&organization_id(trust_domain, org), kind, name)
+}
+
+/// The same, of an organization by its own.
+pub(crate) fn principal_id(
+    organization: &str,
+    kind: PrincipalType,
+    name: &PrincipalName,
+) -> String {
+    format!("{organization}/{kind}/{name}")
 }

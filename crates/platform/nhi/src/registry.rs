@@ -17,6 +17,7 @@ use crate::ports::{
     Snapshot, StoredEpoch, StoredFormerKey, StoredLink, StoredOrganization, StoredPrincipal,
     StoredSuspension,
 };
+use crate::principal::organization_id;
 use crate::principal_keys::{FormerKeys, KnownKey, known_keys, wrapping_after};
 use crate::{
     ChainError, DelegationLink, Hop, KeyPurpose, LinkId, LinkStatus, LinkView, NhiError,
@@ -116,7 +117,11 @@ impl LinkEntry {
 
 impl OrgState {
     /// An organization without principals, its keys ready to sign.
-    pub(crate) fn new(stored: &StoredOrganization, keys: &KeyMaker) -> Result<Self, NhiError> {
+    pub(crate) fn new(
+        stored: &StoredOrganization,
+        trust_domain: &str,
+        keys: &KeyMaker,
+    ) -> Result<Self, NhiError> {
         let org = stored.organization.id;
         for key in &stored.wrapping {
             keys.ring.add(org, key).map_err(|source| NhiError::Crypto {
@@ -142,7 +147,7 @@ impl OrgState {
         Ok(Self {
             organization: Arc::new(stored.organization.clone()),
             owner: stored.owner.clone(),
-            authority: Arc::default(),
+            authority: Arc::new(Authority::new(organization_id(trust_domain, org))),
             issuer_kid: key_id(issuer.verifying_key())?,
             issuer_retirement: Retirement::default(),
             rotation: stored.wrapping.last().map_or(0, |key| key.version),
@@ -203,13 +208,16 @@ impl OrgState {
     /// Adds a link, which dies with the key that signed it.
     pub(crate) fn add_signed(
         &mut self,
-        signed: SignedLink,
+        mut signed: SignedLink,
         status: LinkStatus,
     ) -> Result<(), NhiError> {
-        let key = self
-            .principal(&signed.link.delegator)?
-            .known(signed.link.key_version)?;
+        let delegator = self.principal(&signed.link.delegator)?;
+        let key = delegator.known(signed.link.key_version)?;
         let status = status.signed_by(Arc::clone(&key.status));
+        // One text for each name, however many links there are.
+        let delegatee = self.principal(&signed.link.delegatee)?;
+        let names = [delegator, delegatee].map(|entry| entry.principal.name.clone());
+        [signed.link.delegator, signed.link.delegatee] = names;
         let entry = LinkEntry::new(signed, status);
         let (id, holder) = (entry.link.id, &entry.link.delegatee);
         let given = self.principals.give(holder, id);
@@ -287,10 +295,14 @@ impl OrgState {
 
 impl Registry {
     /// Rebuilds everything from the store.
-    pub(crate) fn load(snapshot: Snapshot, keys: &KeyMaker) -> Result<Self, NhiError> {
+    pub(crate) fn load(
+        snapshot: Snapshot,
+        trust_domain: &str,
+        keys: &KeyMaker,
+    ) -> Result<Self, NhiError> {
         let mut registry = Self::default();
         for stored in snapshot.organizations {
-            registry.add_organization(OrgState::new(&stored, keys)?);
+            registry.add_organization(OrgState::new(&stored, trust_domain, keys)?);
         }
         let mut former = FormerKeys::of(snapshot.former_keys);
         for stored in snapshot.principals {

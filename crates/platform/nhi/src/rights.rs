@@ -13,7 +13,7 @@ pub const MAX_PATTERN_LEN: usize = 256;
 /// end: `repo:changelog`, `repo:*`, `*`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Pattern(String);
+pub struct Pattern(Box<str>);
 
 /// A text is not a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +51,7 @@ impl Pattern {
     pub fn matches(&self, text: &str) -> bool {
         match self.prefix() {
             Some(prefix) => text.starts_with(prefix),
-            None => self.0 == text,
+            None => *self.0 == *text,
         }
     }
 
@@ -75,7 +75,7 @@ impl FromStr for Pattern {
             && !fixed.contains('*')
             && !text.chars().any(char::is_control);
         if valid {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(PatternError {
                 text: text.chars().take(80).collect(),
@@ -94,7 +94,7 @@ impl TryFrom<String> for Pattern {
 
 impl From<Pattern> for String {
     fn from(pattern: Pattern) -> Self {
-        pattern.0
+        pattern.0.into()
     }
 }
 

@@ -99,7 +99,7 @@ impl Nhi {
             allowed: config.algorithms.clone(),
         };
         let proofs = ProofGuard::new(keys.provider.as_ref(), Arc::clone(&clock));
-        let registry = RwLock::new(Registry::load(snapshot, &keys)?);
+        let registry = RwLock::new(Registry::load(snapshot, &config.trust_domain, &keys)?);
         Ok(Arc::new(Self {
             inner: Arc::new(Inner {
                 store,
@@ -169,7 +169,7 @@ impl Nhi {
             wrapping: vec![wrapping],
             former_issuers: Vec::new(),
         };
-        let state = OrgState::new(&stored, &inner.keys)?;
+        let state = OrgState::new(&stored, &inner.config.trust_domain, &inner.keys)?;
         let owner = inner.new_principal(org, owner, PrincipalType::Human)?;
         Ok(OrganizationDraft {
             stored,
@@ -572,13 +572,10 @@ impl Inner {
             org,
             name: holder.name.clone(),
             kind: holder.kind,
-            spiffe_id: holder.spiffe_id.clone(),
             hops,
             standing,
             authority,
-            instance: None,
-            epoch: None,
-            confirmation: None,
+            narrowed: None,
             token_id: None,
             ends: TokenEnds::default(),
             expires_at: expires_at.unwrap_or(Timestamp::MIN),
@@ -604,13 +601,10 @@ impl Inner {
             org,
             name: principal.name.clone(),
             kind: principal.kind,
-            spiffe_id: principal.spiffe_id.clone(),
             hops: Vec::new(),
             standing: Arc::new([Arc::clone(standing)]),
             authority: Arc::clone(&state.authority),
-            instance: None,
-            epoch: None,
-            confirmation: None,
+            narrowed: None,
             token_id: None,
             ends: TokenEnds::default(),
             expires_at: Timestamp::MAX,

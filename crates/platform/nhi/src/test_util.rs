@@ -16,7 +16,7 @@ use creto_types::{
 
 use crate::keys::{organization_wrapping, principal_wrapping};
 use crate::memory::MemoryNhiStore;
-use crate::principal::spiffe_id;
+use crate::principal::{organization_id, spiffe_id};
 use crate::principal_keys::{FormerKeys, wrapping_after};
 use crate::{
     AgentIdentity, Authority, Budget, DelegationLink, DelegationRequest, Hop, KeyHolder,
@@ -66,11 +66,14 @@ pub fn hop(
     rights: Vec<Right>,
     budget: Option<Budget>,
 ) -> Hop {
+    // One text for each name, as in a registry.
+    let above = parent.map(|hop| &hop.link.delegatee);
+    let above = above.filter(|above| above.as_str() == delegator);
     Hop {
         link: Arc::new(DelegationLink {
             id,
             org,
-            delegator: name(delegator),
+            delegator: above.cloned().unwrap_or_else(|| name(delegator)),
             delegatee: name(delegatee),
             parent: parent.map(|hop| hop.link.id),
             rights,
@@ -83,6 +86,12 @@ pub fn hop(
         }),
         status: Arc::new(LinkStatus::active()),
     }
+}
+
+/// An organization of the tests' trust domain.
+#[must_use]
+pub fn authority(org: OrgId) -> Arc<Authority> {
+    Arc::new(Authority::new(organization_id(TRUST_DOMAIN, org)))
 }
 
 /// The identity of the last hop's delegatee.
@@ -98,14 +107,11 @@ pub fn agent(hops: Vec<Hop>) -> Arc<AgentIdentity> {
     Arc::new(AgentIdentity {
         org,
         kind: PrincipalType::Agent,
-        spiffe_id: spiffe_id(TRUST_DOMAIN, org, PrincipalType::Agent, &name),
         standing: Standing::all_good(&name, &hops),
-        authority: Arc::default(),
+        authority: authority(org),
         name,
         hops,
-        instance: None,
-        epoch: None,
-        confirmation: None,
+        narrowed: None,
         token_id: None,
         ends: TokenEnds::default(),
         expires_at: expires_at.unwrap_or(Timestamp::MAX),
@@ -119,14 +125,11 @@ pub fn human(org: OrgId, human: &str) -> Arc<AgentIdentity> {
     Arc::new(AgentIdentity {
         org,
         kind: PrincipalType::Human,
-        spiffe_id: spiffe_id(TRUST_DOMAIN, org, PrincipalType::Human, &name),
         standing: Standing::all_good(&name, &[]),
-        authority: Arc::default(),
+        authority: authority(org),
         name,
         hops: Vec::new(),
-        instance: None,
-        epoch: None,
-        confirmation: None,
+        narrowed: None,
         token_id: None,
         ends: TokenEnds::default(),
         expires_at: Timestamp::MAX,

@@ -11,7 +11,8 @@ use crate::principal::organization_id;
 use crate::service::Inner;
 use crate::token::{self, Actor, Claims, Confirmation, invalid};
 use crate::{
-    AgentIdentity, DpopError, Hop, InstanceName, IssuedToken, KeyPurpose, Nhi, NhiError, TokenEnds,
+    AgentIdentity, DpopError, Hop, InstanceName, IssuedToken, KeyPurpose, Narrowed, Nhi, NhiError,
+    TokenEnds,
 };
 
 /// A token's `iat` may lie this far ahead: the wall clock may have been stepped
@@ -66,7 +67,7 @@ impl Nhi {
     /// for [`Nhi::verify_bound_token`].
     pub fn verify_token(&self, token: &str) -> Result<Arc<AgentIdentity>, NhiError> {
         let identity = self.inner.identity_in(token)?;
-        if identity.confirmation.is_some() {
+        if identity.confirmation().is_some() {
             return Err(DpopError::ProofRequired.into());
         }
         self.inner.may_be_unbound(&identity)?;
@@ -111,7 +112,7 @@ impl Inner {
             None => self.human_by_spiffe_id(org, &claims.sub)?,
         };
         let (subject, actors) = self.subject_and_actors(&identity)?;
-        identity.instance = described(&claims, &subject, actors, &identity.hops)?;
+        let instance = described(&claims, &subject, actors, &identity.hops)?;
         let ends = TokenEnds::of_issuer(retirement);
         match (claims.creto_link, claims.creto_epoch) {
             (None, epoch) => {
@@ -120,8 +121,13 @@ impl Inner {
             (Some(_), None) => identity.ends = ends,
             (Some(_), Some(_)) => return Err(invalid("an epoch is of a human's own token")),
         }
-        identity.epoch = claims.creto_epoch;
-        identity.confirmation = claims.cnf.map(|confirmation| confirmation.jkt);
+        identity.narrow(|narrowed| {
+            *narrowed = Narrowed {
+                instance,
+                epoch: claims.creto_epoch,
+                confirmation: claims.cnf.map(|confirmation| confirmation.jkt),
+            };
+        });
         identity.token_id = Some(claims.jti);
         identity.expires_at = identity.expires_at.min(expires_at);
         identity.live(now)?;
@@ -142,7 +148,7 @@ impl Inner {
                 why: format!("must be 1 to {}", longest.as_secs()),
             });
         }
-        if identity.confirmation.is_none() {
+        if identity.confirmation().is_none() {
             self.may_be_unbound(identity)?;
         }
         // What is signed comes from here, not from the caller's copy.
@@ -151,7 +157,7 @@ impl Inner {
             Some(hop) => self.identity_of(org, hop.link.id)?,
             None => self.human(org, &identity.name)?,
         };
-        let fresh = match &identity.instance {
+        let fresh = match identity.instance() {
             Some(instance) => fresh.of_instance(instance.clone())?,
             None => fresh,
         };
@@ -165,7 +171,7 @@ impl Inner {
             .min(fresh.expires_at)
             .min(at_most_until);
         let (sub, mut actors) = self.subject_and_actors(&fresh)?;
-        if let (Some(instance), Some(acting)) = (&fresh.instance, actors.last_mut()) {
+        if let (Some(instance), Some(acting)) = (fresh.instance(), actors.last_mut()) {
             *acting = instance_id(acting, instance);
         }
         let (signer, kid, epoch) = {
@@ -178,7 +184,7 @@ impl Inner {
                     // What was superseded since it was checked makes nothing new.
                     if let Some(current) = current
                         && identity.token_id.is_some()
-                        && identity.epoch != Some(current.id)
+                        && identity.epoch() != Some(current.id)
                     {
                         return Err(NhiError::TokenSuperseded { at: current.since });
                     }
@@ -201,7 +207,7 @@ impl Inner {
             creto_epoch: epoch,
             act: Actor::nested(actors),
             creto_chain: None,
-            cnf: identity.confirmation.map(|jkt| Confirmation { jkt }),
+            cnf: identity.confirmation().map(|jkt| Confirmation { jkt }),
         };
         let expires_at = instant(claims.exp)?;
         if expires_at <= now {

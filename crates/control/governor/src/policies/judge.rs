@@ -10,8 +10,8 @@ use creto_authz::{
 };
 use creto_crypto::sha256;
 use creto_nhi::{
-    AgentIdentity, DelegationLink, Hop, KeyVersion, LinkStatus, PrincipalType, Right, Standing,
-    TokenEnds,
+    AgentIdentity, Authority, DelegationLink, Hop, KeyVersion, LinkStatus, PrincipalType, Right,
+    Standing, TokenEnds,
 };
 use creto_types::{Clock, OrgId, PrincipalName, Timestamp, canonical_json};
 use parking_lot::Mutex;
@@ -313,15 +313,12 @@ pub(crate) fn chain_identity(org: OrgId, chain: &[PrincipalName]) -> Option<Agen
     };
     Some(AgentIdentity {
         org,
-        spiffe_id: format!("spiffe://test/org/{org}/{kind}/{name}"),
         standing: Standing::all_good(&name, &hops),
-        authority: Arc::default(),
+        authority: Arc::new(Authority::new(format!("spiffe://test/org/{org}"))),
         name,
         kind,
         hops,
-        instance: None,
-        epoch: None,
-        confirmation: None,
+        narrowed: None,
         token_id: None,
         ends: TokenEnds::default(),
         expires_at: Timestamp::MAX,

@@ -101,7 +101,7 @@ fn keys(one_time: usize, last_resort: bool) -> PrekeysRequest {
 impl Scene {
     fn asked(&self) -> TakePrekeyRequest {
         TakePrekeyRequest {
-            owner: self.inbox.identity().spiffe_id.clone(),
+            owner: self.inbox.identity().spiffe_id(),
             grant: None,
         }
     }
@@ -355,7 +355,7 @@ async fn policies_limits_and_standing_decide_who_gets_one() {
     let stranger = scene.world.stranger().await;
     assert_eq!(code(scene.take(&stranger).await), "not_found");
     let unknown = TakePrekeyRequest {
-        owner: scene.world.owner.identity().spiffe_id.clone(),
+        owner: scene.world.owner.identity().spiffe_id(),
         grant: None,
     };
     let person = governor.take_prekey(&scene.outbox, unknown, None).await;
@@ -370,9 +370,10 @@ async fn policies_limits_and_standing_decide_who_gets_one() {
     assert_eq!(denied.decision.outcome, OutcomeKind::Deny);
     let owner = scene.publish(&scene.world.owner, keys(1, true)).await;
     assert_eq!(code(owner), "forbidden");
-    let seen = governor.prekeys(&scene.outbox, Some(&scene.inbox.identity().spiffe_id));
+    let inbox = scene.inbox.identity().spiffe_id();
+    let seen = governor.prekeys(&scene.outbox, Some(&inbox));
     assert_eq!(code(seen.await), "forbidden");
-    let seen = governor.prekeys(&scene.world.owner, Some(&scene.inbox.identity().spiffe_id));
+    let seen = governor.prekeys(&scene.world.owner, Some(&inbox));
     assert_eq!(seen.await.expect("reads").one_time, 8);
 
     let limit: LimitRequest = serde_json::from_value(json!({
@@ -422,7 +423,7 @@ async fn policies_limits_and_standing_decide_who_gets_one() {
     );
     let late = scene.publish(&scene.inbox, keys(1, true)).await;
     assert_eq!(code(late), "principal_revoked");
-    let known = governor.public_keys(owner, &scene.inbox.identity().spiffe_id);
+    let known = governor.public_keys(owner, &scene.inbox.identity().spiffe_id());
     assert!(known.expect("known").revoked);
     let revoked = governor.revoke(owner, &scene.outbox_link, None).await;
     revoked.expect("revokes");
@@ -507,7 +508,7 @@ async fn prekeys_that_a_human_looks_at_are_published_and_taken_with_a_grant() {
     assert_eq!(code(scene.publish(&guarded, with(asked)).await), "conflict");
 
     let taking = |grant| TakePrekeyRequest {
-        owner: guarded.identity().spiffe_id.clone(),
+        owner: guarded.identity().spiffe_id(),
         grant,
     };
     let take = async |grant| {

@@ -284,7 +284,7 @@ async fn a_chain_that_is_suspended_or_revoked_has_nothing_signed() {
     suspended.expect("suspends");
     let refused = scene.sign(&scene.signer, request("review", MESSAGE)).await;
     assert_eq!(code(refused), "principal_suspended");
-    let id = &scene.signer.identity().spiffe_id;
+    let id = &scene.signer.identity().spiffe_id();
     assert!(
         governor
             .public_keys(&scene.world.owner, id)
@@ -358,7 +358,7 @@ async fn keys_are_found_within_the_organization_alone() {
     let scene = scene().await;
     let governor = &scene.world.governor;
     let stranger = scene.world.stranger().await;
-    let id = &scene.signer.identity().spiffe_id;
+    let id = &scene.signer.identity().spiffe_id();
     assert_eq!(code(governor.public_keys(&stranger, id)), "not_found");
     let unknown = governor.public_keys(&scene.world.bot, "spiffe://creto.test/nobody");
     assert_eq!(code(unknown), "not_found");

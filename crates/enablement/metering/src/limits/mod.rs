@@ -1,6 +1,7 @@
 //! Limits and rates: what they are, the counters behind them, and setting them.
 
 mod cell;
+mod found;
 mod history;
 mod model;
 mod open;

@@ -5,8 +5,7 @@
 //! before any group's.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use creto_authz::LimitScope;
 use creto_nhi::{AgentIdentity, DelegationLink, LinkId};
@@ -14,6 +13,7 @@ use creto_types::{ActionId, OrgId, PrincipalName};
 use parking_lot::Mutex;
 
 use super::cell::{Answer, Cell, Group, Held};
+use super::found::{HeldBy, Links};
 use super::history::{History, Used};
 use super::model::{Crossing, Limit, LimitId, RateId, RateRule, Scope};
 use super::open::{Open, Reservations, Use};
@@ -25,53 +25,6 @@ use super::window::Span;
 use crate::prices::PriceTable;
 use crate::rate::{Pace, RateLimit};
 use crate::recent::Recent;
-
-/// How many there are of a kind before those that nobody holds are looked for.
-const FEW: usize = 1_024;
-
-/// What is found as long as somebody holds it.
-#[derive(Debug)]
-struct HeldOf<K, V> {
-    known: HashMap<K, Weak<V>>,
-    prune_at: usize,
-}
-
-impl<K: Eq + Hash, V> HeldOf<K, V> {
-    fn new() -> Self {
-        Self {
-            known: HashMap::new(),
-            prune_at: FEW,
-        }
-    }
-
-    fn get(&self, key: &K) -> Option<Arc<V>> {
-        self.known.get(key).and_then(Weak::upgrade)
-    }
-
-    fn insert(&mut self, key: K, value: &Arc<V>) {
-        if self.known.len() >= self.prune_at {
-            self.known.retain(|_, known| known.strong_count() > 0);
-            self.prune_at = FEW.max(self.known.len().saturating_mul(2));
-        }
-        self.known.insert(key, Arc::downgrade(value));
-    }
-}
-
-/// What a chain is known by: its last link, or the name of who acts without one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum ChainKey {
-    Link(LinkId),
-    Person(PrincipalName),
-}
-
-impl ChainKey {
-    fn of(identity: &AgentIdentity) -> Self {
-        match identity.link() {
-            Some(hop) => Self::Link(hop.link.id),
-            None => Self::Person(identity.name.clone()),
-        }
-    }
-}
 
 /// One organization's counters. See the module's documentation.
 #[derive(Debug)]
@@ -96,8 +49,7 @@ pub(crate) struct Registry {
     trees: HashMap<LinkId, Arc<Group>>,
     agents: HashMap<PrincipalName, Arc<Group>>,
     whole: Arc<Group>,
-    /// The cell of each link that was met since start; `None` without a budget.
-    budgets: HashMap<LinkId, Option<Arc<Cell>>>,
+    pub(super) links: Links,
     budget_rules: BudgetRules,
     /// Of links that were not.
     history: HashMap<LinkId, History>,
@@ -107,9 +59,10 @@ pub(crate) struct Registry {
     rates: RateBook,
     pub(crate) held: Reservations,
     pub(crate) closed: Recent,
-    accounts: HeldOf<ChainKey, ChainAccount>,
+    /// The accounts of those who act without a link.
+    people: HeldBy<PrincipalName, ChainAccount>,
     /// What chains share that go on below a link.
-    above: HeldOf<LinkId, Above>,
+    above: HeldBy<LinkId, Above>,
 }
 
 impl Org {
@@ -122,7 +75,7 @@ impl Org {
                 trees: HashMap::new(),
                 agents: HashMap::new(),
                 whole: Arc::default(),
-                budgets: HashMap::new(),
+                links: Links::default(),
                 budget_rules: BudgetRules::default(),
                 history: HashMap::new(),
                 limits: BTreeMap::new(),
@@ -130,8 +83,8 @@ impl Org {
                 rates: RateBook::new(rate),
                 held: Reservations::default(),
                 closed: Recent::default(),
-                accounts: HeldOf::new(),
-                above: HeldOf::new(),
+                people: HeldBy::new(),
+                above: HeldBy::new(),
             }),
             crossings: Mutex::default(),
             questions: Mutex::default(),
@@ -248,15 +201,21 @@ impl Org {
         prices: &Arc<PriceTable>,
         now: i64,
     ) -> Arc<ChainAccount> {
-        let key = ChainKey::of(identity);
+        let link = identity.link().map(|hop| hop.link.id);
         let mut registry = self.registry.lock();
-        let known = registry.accounts.get(&key);
+        let known = match link {
+            Some(link) => registry.links.account(link),
+            None => registry.people.get(&identity.name),
+        };
         if let Some(account) = known.filter(|account| account.is_current()) {
             return account;
         }
         let plan = self.plan(&mut registry, identity, prices, now);
         let account = Arc::new(ChainAccount::new(plan));
-        registry.accounts.insert(key, &account);
+        match link {
+            Some(link) => registry.links.bind(link, &account),
+            None => registry.people.insert(identity.name.clone(), &account),
+        }
         account
     }
 
@@ -343,15 +302,15 @@ impl Registry {
         tree: &Arc<Group>,
         now: i64,
     ) -> Option<Arc<Cell>> {
-        if let Some(known) = self.budgets.get(&link.id) {
-            return known.clone();
+        if let Some(known) = self.links.budget(link.id) {
+            return known.cloned();
         }
         let cell = self.budget_rules.of(link).and_then(|rule| {
             let cell = self.fresh_budget(link, rule, tree, now)?;
             Some(Arc::new(cell))
         });
         self.history.remove(&link.id);
-        self.budgets.insert(link.id, cell.clone());
+        self.links.meet(link.id, cell.clone());
         cell
     }
 
@@ -395,8 +354,8 @@ impl Registry {
         link: &Arc<DelegationLink>,
         now: i64,
     ) -> Option<(Measure, super::cell::Count)> {
-        if let Some(known) = self.budgets.get(&link.id) {
-            let cell = known.as_ref()?;
+        if let Some(known) = self.links.budget(link.id) {
+            let cell = known?;
             let held = cell.group().lock();
             return Some((cell.rule().measure, cell.read(&held, now)));
         }
@@ -408,15 +367,12 @@ impl Registry {
 
     /// Whether every link of a chain was met, so that its budgets are known.
     pub(crate) fn knows(&self, hops: &[LinkId]) -> bool {
-        hops.iter().all(|link| self.budgets.contains_key(link))
+        hops.iter().all(|link| self.links.is_met(*link))
     }
 
     /// The cells that count what was used.
     fn counting<'a>(&'a self, by: &'a Use<'_>) -> impl Iterator<Item = &'a Arc<Cell>> {
-        let budgets = by
-            .hops
-            .iter()
-            .filter_map(|link| self.budgets.get(link)?.as_ref());
+        let budgets = by.hops.iter().filter_map(|link| self.links.budget(*link)?);
         let links = by.hops.iter().flat_map(|link| self.subjects.of_link(*link));
         let limits = links
             .chain(self.subjects.of_agent(by.agent))
@@ -507,7 +463,7 @@ impl Registry {
         });
         if let Some((cost, units)) = used {
             for link in by.hops {
-                if !self.budgets.contains_key(link) {
+                if !self.links.is_met(*link) {
                     let history = self.history.entry(*link).or_default();
                     history.add(by.at, cost, i128::from(units));
                 }

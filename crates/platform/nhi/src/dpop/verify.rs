@@ -61,7 +61,7 @@ impl Nhi {
         token: &str,
         proof: &Proof,
     ) -> Result<(), DpopError> {
-        let bound = identity.confirmation.ok_or(DpopError::NotBound)?;
+        let bound = identity.confirmation().ok_or(DpopError::NotBound)?;
         if bound != proof.key {
             return Err(DpopError::KeyMismatch);
         }
@@ -83,7 +83,7 @@ impl Nhi {
         let inner = &self.inner;
         let checked = |token: &str| -> Result<AgentIdentity, NhiError> {
             let identity = inner.identity_in(token)?;
-            match (identity.confirmation, proof) {
+            match (identity.confirmation(), proof) {
                 (None, _) => inner.may_be_unbound(&identity)?,
                 (Some(_), None) => return Err(DpopError::ProofRequired.into()),
                 (Some(bound), Some(proof)) if bound == proof.key => {}
@@ -116,10 +116,9 @@ impl AgentIdentity {
     /// so: `None` changes nothing.
     #[must_use]
     pub fn confirmed_by(&self, key: Option<Thumbprint>) -> Self {
-        Self {
-            confirmation: key.or(self.confirmation),
-            ..self.clone()
-        }
+        let mut confirmed = self.clone();
+        confirmed.narrow(|narrowed| narrowed.confirmation = key.or(narrowed.confirmation));
+        confirmed
     }
 }
 

@@ -87,7 +87,7 @@ async fn a_bound_token_is_of_use_to_who_has_its_key() {
     let claims = part(&bound.token, 1);
     assert_eq!(claims["cnf"], json!({ "jkt": bound.holder.jkt() }));
     let identity = bound.present(&bound.proof()).unwrap();
-    assert_eq!(identity.confirmation, Some(bound.holder.jkt()));
+    assert_eq!(identity.confirmation(), Some(bound.holder.jkt()));
 
     // Not to who has the token alone, nor to who has it and another key.
     let alone = bound.world.nhi.verify_token(&bound.token);
@@ -395,12 +395,12 @@ async fn an_exchange_keeps_the_binding_or_adds_one() {
 
     // Without another key it stays bound to the one it has.
     let (kept, _) = nhi.exchange_token(&held.subject, None, None, None).unwrap();
-    assert_eq!(kept.confirmation, Some(bound.holder.jkt()));
+    assert_eq!(kept.confirmation(), Some(bound.holder.jkt()));
     let child = Holder::new(4);
     let (moved, issued) = nhi
         .exchange_token(&held.subject, None, Some(child.jkt()), None)
         .unwrap();
-    assert_eq!(moved.confirmation, Some(child.jkt()));
+    assert_eq!(moved.confirmation(), Some(child.jkt()));
     assert_eq!(part(&issued.token, 1)["cnf"], json!({ "jkt": child.jkt() }));
 
     // An actor's bound token needs its key as well, and one proof is of one key.

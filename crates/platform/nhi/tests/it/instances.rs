@@ -30,8 +30,8 @@ async fn the_actor_of_a_token_is_the_instance_and_the_rest_stays_as_it_was() {
     );
     let verified = world.nhi.verify_token(&issued.token).unwrap();
     assert_eq!(verified.name, name("helper"));
-    assert_eq!(verified.instance, Some(instance("pod-1")));
-    assert_eq!(verified.spiffe_id, id("helper"));
+    assert_eq!(verified.instance(), Some(&instance("pod-1")));
+    assert_eq!(verified.spiffe_id(), id("helper"));
     assert_eq!(verified.acting_id(), id("helper/pod-1"));
 
     // Only who acts has an instance, and only in this form.
@@ -93,7 +93,7 @@ async fn an_exchanged_token_is_of_the_same_delegation_and_never_longer() {
 
     // What is bound stays bound, named or not.
     let (again, issued) = exchange(&one, None, None).unwrap();
-    assert_eq!(again.instance, Some(instance("pod-1")));
+    assert_eq!(again.instance(), Some(&instance("pod-1")));
     assert_eq!(issued.expires_at, world.after(60));
     assert_eq!(code(exchange(&one, Some("pod-2"), None)), "instance_bound");
 
@@ -130,7 +130,7 @@ async fn deepest(domain: &str) -> String {
     let token = world.nhi.issue_token(&one, None).unwrap().token;
     let verified = world.nhi.verify_token(&token).unwrap();
     assert_eq!(verified.hops.len(), 8);
-    assert_eq!(verified.instance, one.instance);
+    assert_eq!(verified.instance(), one.instance());
 
     let claims = part(&token, 1);
     if claims.get("creto_chain").is_some() {

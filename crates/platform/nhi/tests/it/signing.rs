@@ -69,7 +69,7 @@ async fn agents() -> (World, OrgId, Vec<(std::sync::Arc<Nhi>, AgentIdentity)>) {
 async fn a_statement_holds_for_its_message_signer_purpose_and_instant_alone() {
     let (world, org, agents) = agents().await;
     for (nhi, agent) in &agents {
-        let keys = keys(nhi, org, &agent.spiffe_id);
+        let keys = keys(nhi, org, &agent.spiffe_id());
         let statement = signed(nhi, &world, agent, b"approved");
         keys.verify(&statement, b"approved").unwrap();
         assert_eq!(
@@ -106,9 +106,9 @@ async fn an_instance_signs_in_its_own_name_with_the_key_of_its_agent() {
     let (nhi, agent) = &agents[0];
     let pod = agent.of_instance("pod-1".parse().unwrap()).unwrap();
     let statement = signed(nhi, &world, &pod, b"approved");
-    assert_eq!(statement.signer, format!("{}/pod-1", agent.spiffe_id));
+    assert_eq!(statement.signer, format!("{}/pod-1", agent.spiffe_id()));
     let keys = keys(nhi, org, &statement.signer);
-    assert_eq!(keys.spiffe_id, agent.spiffe_id);
+    assert_eq!(keys.spiffe_id, agent.spiffe_id());
     keys.verify(&statement, b"approved").unwrap();
 }
 
@@ -117,7 +117,7 @@ async fn an_instance_signs_in_its_own_name_with_the_key_of_its_agent() {
 async fn a_signature_is_never_a_delegation_or_a_token() {
     let (world, org, agents) = agents().await;
     for (nhi, agent) in &agents {
-        let key = &keys(nhi, org, &agent.spiffe_id).keys[0].key;
+        let key = &keys(nhi, org, &agent.spiffe_id()).keys[0].key;
         // The agent has a link signed that gives its own authority away, without bounds.
         let own = &agent.link().unwrap().link;
         let link = DelegationLink {
@@ -193,7 +193,7 @@ async fn a_principal_is_known_by_its_own_id_in_its_own_organization() {
     let worker = world.nhi.identity_for_link(org, worker).unwrap();
     let alice = world.nhi.principal(org, &name("alice")).unwrap();
     let known = |org, id: &str| world.nhi.known_principal(org, id).unwrap();
-    let found = known(org, &worker.spiffe_id).unwrap();
+    let found = known(org, &worker.spiffe_id()).unwrap();
     assert_eq!(
         (&found.name, found.kind),
         (&worker.name, PrincipalType::Agent)
@@ -203,17 +203,17 @@ async fn a_principal_is_known_by_its_own_id_in_its_own_organization() {
         known(org, &alice.spiffe_id).unwrap().kind,
         PrincipalType::Human
     );
-    assert_eq!(known(other, &worker.spiffe_id), None);
+    assert_eq!(known(other, &worker.spiffe_id()), None);
     for id in [
         "",
         "worker",
-        &worker.spiffe_id.replace("agent", "human"),
+        &worker.spiffe_id().replace("agent", "human"),
         &alice.spiffe_id.replace("human", "agent"),
         &format!("{}/pod", alice.spiffe_id),
-        &format!("{}/pod/more", worker.spiffe_id),
-        &format!("{}/", worker.spiffe_id),
-        &worker.spiffe_id.replace("creto.test", "elsewhere.test"),
-        &format!("{}s", worker.spiffe_id),
+        &format!("{}/pod/more", worker.spiffe_id()),
+        &format!("{}/", worker.spiffe_id()),
+        &worker.spiffe_id().replace("creto.test", "elsewhere.test"),
+        &format!("{}s", worker.spiffe_id()),
     ] {
         assert_eq!(known(org, id), None, "{id}");
     }
@@ -221,14 +221,14 @@ async fn a_principal_is_known_by_its_own_id_in_its_own_organization() {
         .nhi
         .suspend(org, &worker.name, world.now(), commit(org, "x"));
     suspended.await.unwrap();
-    assert!(known(org, &worker.spiffe_id).unwrap().suspended);
+    assert!(known(org, &worker.spiffe_id()).unwrap().suspended);
 }
 
 #[tokio::test]
 async fn a_document_of_keys_is_read_with_what_stands_beside_them() {
     let (world, org, agents) = agents().await;
     let (nhi, agent) = &agents[0];
-    let keys = keys(nhi, org, &agent.spiffe_id);
+    let keys = keys(nhi, org, &agent.spiffe_id());
     let mut document = serde_json::to_value(&keys).unwrap();
     document["suspended"] = json!(false);
     document["keys"][0]["kty"] = json!("AKP");
@@ -261,7 +261,7 @@ async fn a_document_of_keys_is_read_with_what_stands_beside_them() {
 async fn a_digest_is_signed_by_the_name_of_its_function() {
     let (world, org, agents) = agents().await;
     for (nhi, agent) in &agents {
-        let keys = keys(nhi, org, &agent.spiffe_id);
+        let keys = keys(nhi, org, &agent.spiffe_id());
         for algorithm in HashAlgorithm::ALL {
             let digest = Digest::of(*algorithm, b"m");
             let purpose = "review".parse().unwrap();

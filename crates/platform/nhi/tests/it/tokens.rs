@@ -1,13 +1,14 @@
 //! Tokens: what they carry, and everything that is not one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_errors::{Class, Classify};
 use creto_nhi::test_util::{World, name};
-use creto_nhi::{KeyPurpose, LinkId, PrincipalType};
+use creto_nhi::{Authority, KeyPurpose, LinkId, PrincipalType};
 use creto_types::OrgId;
 use serde_json::{Value, json};
 
@@ -460,10 +461,10 @@ async fn what_is_signed_comes_from_the_registry_not_from_the_caller() {
     let genuine = world.nhi.identity_for_link(org, root).unwrap();
     let mut dressed_up = genuine.as_ref().clone();
     dressed_up.name = name("alice");
-    dressed_up.spiffe_id = "spiffe://creto.test/root".to_owned();
+    dressed_up.authority = Arc::new(Authority::new("spiffe://creto.test/root".to_owned()));
     let issued = world.nhi.issue_token(&dressed_up, None).unwrap();
     let claims = part(&issued.token, 1);
-    assert_eq!(claims["act"], json!({ "sub": genuine.spiffe_id }));
+    assert_eq!(claims["act"], json!({ "sub": genuine.spiffe_id() }));
 }
 
 #[tokio::test]
