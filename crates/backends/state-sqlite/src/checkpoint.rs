@@ -39,13 +39,63 @@ pub(crate) struct Checkpoints {
     thread: Option<JoinHandle<()>>,
     /// Held for the length of a checkpoint: SQLite would refuse a second one.
     running: Arc<Mutex<()>>,
-    /// Checkpoints that the thread was asked for, and those that it has behind it.
-    asked: usize,
+    /// Those that the thread has behind it.
     made: Arc<AtomicUsize>,
+    due: Due,
+}
+
+/// What is due after a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Nothing,
+    /// A checkpoint beside the writer.
+    Beside,
+    /// The writer does what is left.
+    Rest,
+}
+
+/// When which checkpoint is due.
+#[derive(Debug, Default)]
+struct Due {
+    /// Checkpoints that the thread was asked for.
+    asked: usize,
     /// What `asked` is when the last ones are asked for; none while the log is short.
     last: Option<usize>,
     since_beside: usize,
     since_rest: usize,
+}
+
+impl Due {
+    /// After a commit of so many bytes, when the thread has so many checkpoints behind it.
+    fn committed(&mut self, bytes: usize, made: usize) -> Next {
+        self.since_beside = self.since_beside.saturating_add(bytes);
+        self.since_rest = self.since_rest.saturating_add(bytes);
+        if self.since_rest < REST {
+            let due = self.since_beside >= BESIDE;
+            return if due { Next::Beside } else { Next::Nothing };
+        }
+        let last = *self.last.get_or_insert(self.asked + LAST);
+        let idle = made == self.asked;
+        if self.since_rest >= 2 * REST {
+            return Next::Rest;
+        }
+        match idle {
+            true if self.asked < last => Next::Beside,
+            true => Next::Rest,
+            false => Next::Nothing,
+        }
+    }
+
+    /// The thread was woken, or one waits already that takes all there is.
+    fn woken(&mut self, taken: bool) {
+        self.since_beside = 0;
+        self.asked += usize::from(taken);
+    }
+
+    /// The writer did the rest.
+    fn begun_anew(&mut self) {
+        (self.since_beside, self.since_rest, self.last) = (0, 0, None);
+    }
 }
 
 impl Checkpoints {
@@ -71,11 +121,8 @@ impl Checkpoints {
             wake: Some(wake),
             thread: Some(thread),
             running,
-            asked: 0,
             made,
-            last: None,
-            since_beside: 0,
-            since_rest: 0,
+            due: Due::default(),
         })
     }
 
@@ -88,33 +135,19 @@ impl Checkpoints {
     pub(crate) fn committed(&mut self, writer: &Connection, jobs: usize, bytes: usize) {
         let changes = if bytes == 0 { jobs } else { 1 };
         let bytes = bytes.saturating_add(changes.saturating_mul(CHANGE));
-        self.since_beside = self.since_beside.saturating_add(bytes);
-        self.since_rest = self.since_rest.saturating_add(bytes);
-        if self.since_rest < REST {
-            if self.since_beside >= BESIDE {
-                self.ask();
+        match self.due.committed(bytes, self.made.load(Ordering::Acquire)) {
+            Next::Nothing => {}
+            Next::Beside => {
+                // Otherwise one waits already, or the thread is no more.
+                let wake = self.wake.as_ref();
+                let taken = wake.is_some_and(|wake| wake.try_send(()).is_ok());
+                self.due.woken(taken);
             }
-            return;
-        }
-        let last = *self.last.get_or_insert(self.asked + LAST);
-        let idle = self.made.load(Ordering::Acquire) == self.asked;
-        let long = self.since_rest >= 2 * REST;
-        if !long && idle && self.asked < last {
-            self.ask();
-        } else if long || idle {
-            let _one = self.running.lock();
-            checkpoint(writer);
-            (self.since_beside, self.since_rest, self.last) = (0, 0, None);
-        }
-    }
-
-    fn ask(&mut self) {
-        self.since_beside = 0;
-        // Otherwise one waits already, or the thread is no more.
-        if let Some(wake) = &self.wake
-            && wake.try_send(()).is_ok()
-        {
-            self.asked += 1;
+            Next::Rest => {
+                let _one = self.running.lock();
+                checkpoint(writer);
+                self.due.begun_anew();
+            }
         }
     }
 }
@@ -139,5 +172,72 @@ fn checkpoint(connection: &Connection) {
             error = &error as &dyn std::error::Error,
             "a checkpoint of the state store failed"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Commits of these bytes until the writer does the rest, with a thread that has a
+    /// checkpoint behind it so many commits after it was woken, or never. Gives how often
+    /// it was woken before and after the log was long, and the log's length at the end.
+    fn until_the_rest(due: &mut Due, bytes: usize, takes: Option<usize>) -> (usize, usize, usize) {
+        let (mut made, mut ready) = (due.asked, None);
+        let (mut before, mut after, mut length) = (0, 0, 0);
+        for commit in 0.. {
+            if ready.is_some_and(|at| commit >= at) {
+                (made, ready) = (due.asked, None);
+            }
+            length += bytes;
+            match due.committed(bytes, made) {
+                Next::Nothing => {}
+                Next::Beside => {
+                    // One waits while one is made.
+                    let taken = due.asked - made < 2;
+                    due.woken(taken);
+                    ready = ready.or(takes.map(|takes| commit + takes));
+                    let long = length >= REST;
+                    (before, after) = (before + usize::from(!long), after + usize::from(long));
+                }
+                Next::Rest => break,
+            }
+        }
+        due.begun_anew();
+        (before, after, length)
+    }
+
+    #[test]
+    fn a_quick_thread_leaves_the_writer_little() {
+        let mut due = Due::default();
+        let bytes = BESIDE / 8;
+        for _ in 0..3 {
+            let (before, after, length) = until_the_rest(&mut due, bytes, Some(2));
+            assert_eq!(after, LAST, "one after the other once the log is long");
+            assert!(before >= REST / BESIDE - 1, "{before} while it grew");
+            assert!(length < REST + (LAST + 1) * 4 * bytes, "{length}");
+        }
+    }
+
+    #[test]
+    fn the_log_has_an_end_whatever_the_thread_does() {
+        for takes in [None, Some(10_000)] {
+            let mut due = Due::default();
+            for _ in 0..3 {
+                let (_, _, length) = until_the_rest(&mut due, BESIDE, takes);
+                assert!((2 * REST..2 * REST + BESIDE).contains(&length), "{length}");
+            }
+        }
+        // Nor is a commit too long.
+        assert_eq!(Due::default().committed(usize::MAX, 0), Next::Rest);
+    }
+
+    #[test]
+    fn what_is_little_waits() {
+        let mut due = Due::default();
+        assert_eq!(due.committed(BESIDE - 1, 0), Next::Nothing);
+        assert_eq!(due.committed(1, 0), Next::Beside);
+        due.woken(true);
+        assert_eq!(due.committed(BESIDE - 1, 0), Next::Nothing);
     }
 }

@@ -22,8 +22,8 @@ use crate::leaves::{NewLeaf, refused};
 use crate::nhi::{exists, from_json, json};
 use crate::retention::is_ended;
 
-/// Subjects of an organization, and chains of delegations, that are remembered. More than
-/// this and all are looked up anew.
+/// Subjects, and chains of delegations, that are remembered over all organizations. More
+/// than this and all are looked up anew.
 const REMEMBERED: usize = 10_000;
 
 /// Hops of a chain that are followed upwards; more than any configuration allows.
@@ -182,11 +182,35 @@ fn text_at<'a>(body: &'a Value, path: &[&str]) -> Option<&'a str> {
 pub(crate) struct Subjects {
     sealer: Sealer,
     /// By what records say; only of what is durable and never changes.
-    known: RwLock<HashMap<OrgId, HashMap<Whose, Subject>>>,
+    known: RwLock<Known>,
     keys: Mutex<Keys>,
     /// Who stands at the root of a delegation. Ids are used once, so that it does not
     /// matter whether the delegation came to be.
     roots: Mutex<HashMap<(OrgId, String), String>>,
+}
+
+/// Subjects by what records say of whose they are.
+#[derive(Debug, Default)]
+struct Known {
+    orgs: HashMap<OrgId, HashMap<Whose, Subject>>,
+    len: usize,
+}
+
+impl Known {
+    fn insert(&mut self, org: OrgId, whose: &Whose, subject: Subject) {
+        if self.len >= REMEMBERED {
+            *self = Self::default();
+        }
+        let known = self.orgs.entry(org).or_default();
+        self.len += usize::from(known.insert(whose.clone(), subject).is_none());
+    }
+
+    fn forget(&mut self, id: SubjectId) {
+        for known in self.orgs.values_mut() {
+            known.retain(|_, subject| subject.id != id);
+        }
+        self.len = self.orgs.values().map(HashMap::len).sum();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -224,7 +248,7 @@ impl Subjects {
 
     /// A subject that is known by what records say.
     pub(crate) fn known(&self, org: OrgId, whose: &Whose) -> Option<Subject> {
-        self.known.read().get(&org)?.get(whose).cloned()
+        self.known.read().orgs.get(&org)?.get(whose).cloned()
     }
 
     /// Looks up whose records these are. None when it has no subject yet.
@@ -238,12 +262,8 @@ impl Subjects {
         let found = self.stored(connection, org, &person)?;
         if let Some(subject) = found.as_ref().filter(|_| certain) {
             let mut known = self.known.write();
-            let known = known.entry(org).or_default();
-            if known.len() >= REMEMBERED {
-                known.clear();
-            }
             if !self.keys.lock().erased.contains(&subject.id) {
-                known.insert(whose.clone(), subject.clone());
+                known.insert(org, whose, subject.clone());
             }
         }
         Ok(found)
@@ -255,14 +275,12 @@ impl Subjects {
         keys.erased.insert(id);
         keys.opened.remove(&id);
         drop(keys);
-        for known in self.known.write().values_mut() {
-            known.retain(|_, subject| subject.id != id);
-        }
+        self.known.write().forget(id);
     }
 
     /// No longer takes for granted which subjects there are.
     pub(crate) fn forget_known(&self) {
-        self.known.write().clear();
+        *self.known.write() = Known::default();
     }
 
     /// The name of the person whose it is, and whether that stays so whatever is added.
@@ -500,6 +518,27 @@ mod tests {
             body,
             ..creto_audit::conformance::record(creto_audit::conformance::org(1), 0)
         })
+    }
+
+    /// Over all organizations, and without those that were erased.
+    #[test]
+    fn so_many_are_remembered_and_no_more() {
+        let made = Sealer::for_tests().make(creto_audit::conformance::org(1), None);
+        let NewSubject { id, key, .. } = made.unwrap();
+        let (mut known, mut most) = (Known::default(), 0);
+        for number in 0..2 * REMEMBERED + 7 {
+            let org = format!("org_{:032x}", number % 100).parse().unwrap();
+            let whose = Whose::Person(number.to_string());
+            let key = key.clone();
+            known.insert(org, &whose, Subject { id, key });
+            assert!(known.orgs[&org].contains_key(&whose));
+            most = most.max(known.orgs.values().map(HashMap::len).sum());
+        }
+        assert_eq!(most, REMEMBERED);
+        assert_eq!(known.len, 7);
+        known.forget(id);
+        assert_eq!(known.len, 0);
+        assert!(known.orgs.values().all(HashMap::is_empty));
     }
 
     /// Whatever an agent causes leads to the delegation that it acted under.

@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use creto_errors::{Class, Classify};
 use serde::Serialize;
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 /// A value has no canonical JSON form, for example a non-finite number or a map
 /// whose keys are not strings.
@@ -30,7 +30,8 @@ pub fn canonical_json<T: Serialize>(value: &T) -> Result<Vec<u8>, CanonicalError
 }
 
 /// Appends the bytes that [`canonical_json`] gives for the value. For what is written for
-/// every record of a log: nothing but the order of members is kept beside the output.
+/// every record of a log: nothing but the order of members is kept beside the output. When
+/// it fails, part of the value may have been appended.
 pub fn append_canonical(value: &Value, output: &mut Vec<u8>) -> Result<(), CanonicalError> {
     match value {
         Value::Null => output.extend_from_slice(b"null"),
@@ -48,21 +49,27 @@ pub fn append_canonical(value: &Value, output: &mut Vec<u8>) -> Result<(), Canon
             }
             output.push(b']');
         }
-        Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_unstable_by(|(one, _), (other, _)| order_of_names(one, other));
-            output.push(b'{');
-            for (n, (name, value)) in members.into_iter().enumerate() {
-                if n > 0 {
-                    output.push(b',');
-                }
-                append_canonical_str(name, output)?;
-                output.push(b':');
-                append_canonical(value, output)?;
-            }
-            output.push(b'}');
-        }
+        Value::Object(members) => append_members(members, output)?,
     }
+    Ok(())
+}
+
+fn append_members(
+    members: &Map<String, Value>,
+    output: &mut Vec<u8>,
+) -> Result<(), CanonicalError> {
+    let mut members: Vec<_> = members.iter().collect();
+    members.sort_unstable_by(|(one, _), (other, _)| order_of_names(one, other));
+    output.push(b'{');
+    for (n, (name, value)) in members.into_iter().enumerate() {
+        if n > 0 {
+            output.push(b',');
+        }
+        append_canonical_str(name, output)?;
+        output.push(b':');
+        append_canonical(value, output)?;
+    }
+    output.push(b'}');
     Ok(())
 }
 

@@ -377,6 +377,8 @@ mod tests {
         fn a_form_becomes_the_leaf(
             kind in ".{0,20}",
             second in 0_i64..4_000_000_000,
+            // Whole seconds, milliseconds and less are written differently.
+            nanos in prop_oneof![Just(0), (0..1_000).prop_map(|ms| ms * 1_000_000), 0..1_000_000_000],
             action in proptest::option::of(any::<u128>()),
             index in 0_u64..1 << 53,
             ts in any::<u64>(),
@@ -386,7 +388,7 @@ mod tests {
             let record = Evidence {
                 org: "org_0192f0c4a5e77b3c8d1e2f3a4b5c6d7f".parse().unwrap(),
                 kind,
-                at: Timestamp::from_second(second).unwrap(),
+                at: Timestamp::new(second, nanos).unwrap(),
                 actor: "release-bot".parse().unwrap(),
                 // Any number, made into one that is of the version that ids have.
                 action_id: action.map(|n| {

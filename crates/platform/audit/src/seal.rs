@@ -260,4 +260,47 @@ mod tests {
         assert!(sealer.provider.open(&key(one), b"aad", &sealed).is_ok());
         assert!(sealer.provider.open(&key(two), b"aad", &sealed).is_err());
     }
+
+    /// The form of `docs/formats/log.md`, sealed by Python's `cryptography` with a nonce of
+    /// fives: what is stored stays readable.
+    #[test]
+    fn what_others_seal_in_this_form_is_opened() {
+        let key = SubjectKey(Arc::new(Secret::new(vec![7; KEY_LEN])));
+        let org = format!("org_{:032x}", 1).parse().unwrap();
+        let subject = format!("sub_{:032x}", 2).parse().unwrap();
+        let commitment = Commitment::from_bytes([1; 32]);
+        for (name, ciphertext) in [
+            (
+                "A256GCM",
+                "8b187d060c019778ef7e0c2d2ce6fdac8e9256fa5fa186dee461b4ac2ee7bd399aee01f3fea1cd\
+                 7d83efb85cae6791689329ebd2faa45b",
+            ),
+            (
+                "ChaCha20-Poly1305",
+                "158fdfaf2d6ca0b722eefc78e4503cdf5bea8c39aceeb4ee68ea46c0bacbdb5ec167a75965d985\
+                 a2dea6b0948e108942f84ec20155ede9",
+            ),
+        ] {
+            let length = u8::try_from(name.len()).unwrap();
+            let ciphertext = hex::decode(ciphertext).unwrap();
+            let sealed = [&[length], name.as_bytes(), &[5; NONCE_LEN], &ciphertext].concat();
+            let sealer = Sealer::for_tests_with("7", name);
+            let opened = sealer.open(&key, org, subject, commitment, &sealed);
+            let opened = opened.unwrap();
+            assert_eq!(opened.salt(), &[9; 32]);
+            assert_eq!(opened.payload(), br#"{"a":1}"#);
+            // And what is sealed here has the same form, but for the nonce.
+            let again = sealer
+                .seal(&key, org, subject, commitment, &opened)
+                .unwrap();
+            let nonce = 1 + name.len()..1 + name.len() + NONCE_LEN;
+            assert_eq!(
+                (again.len(), &again[..nonce.start]),
+                (sealed.len(), &sealed[..nonce.start])
+            );
+            assert_ne!(again[nonce.clone()], sealed[nonce]);
+            let opened = sealer.open(&key, org, subject, commitment, &again).unwrap();
+            assert_eq!(opened.payload(), br#"{"a":1}"#);
+        }
+    }
 }

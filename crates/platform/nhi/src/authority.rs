@@ -1,5 +1,5 @@
 //! What ends authority while it is held: suspension, and the epoch that tells
-//! every reader that something did.
+//! every reader that something did; and what else an organization's identities share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,24 +50,24 @@ use crate::{Hop, Role};
 /// Dates are not in the epoch: that a chain expires is for the reader's clock.
 #[derive(Debug)]
 pub struct Authority {
-    organization: String,
+    organization_id: String,
     epoch: AtomicU64,
 }
 
 impl Authority {
     /// The organization of this SPIFFE id, in which nothing ended yet.
     #[must_use]
-    pub fn new(organization: String) -> Self {
+    pub fn new(organization_id: String) -> Self {
         Self {
-            organization,
+            organization_id,
             epoch: AtomicU64::new(0),
         }
     }
 
     /// The SPIFFE id of the organization.
     #[must_use]
-    pub fn organization(&self) -> &str {
-        &self.organization
+    pub fn organization_id(&self) -> &str {
+        &self.organization_id
     }
 
     /// The present epoch. It never repeats in one process and is not stored.

@@ -39,7 +39,8 @@ pub struct AgentIdentity {
     pub standing: Arc<[Arc<Standing>]>,
     /// Tells when what was found live has to be looked at again.
     pub authority: Arc<Authority>,
-    /// What its token says beyond that, where it says something.
+    /// What its token says beyond that, where it says something: whoever leaves it out
+    /// makes more of a token than it is.
     pub narrowed: Option<Box<Narrowed>>,
     /// The token it came with, when it came with one.
     pub token_id: Option<TokenId>,
@@ -58,6 +59,13 @@ pub struct Narrowed {
     pub epoch: Option<EpochId>,
     /// The key that the token is bound to: whoever presents it proves to have that.
     pub confirmation: Option<Thumbprint>,
+}
+
+impl Narrowed {
+    /// As an identity keeps it: nothing where it says nothing.
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
 }
 
 /// An identity has no authority now.
@@ -143,7 +151,13 @@ impl AgentIdentity {
     /// Its SPIFFE id, without an instance.
     #[must_use]
     pub fn spiffe_id(&self) -> String {
-        principal_id(self.authority.organization(), self.kind, &self.name)
+        principal_id(self.authority.organization_id(), self.kind, &self.name)
+    }
+
+    /// Whether it is an agent without any delegation.
+    #[must_use]
+    pub fn is_powerless(&self) -> bool {
+        self.hops.is_empty() && self.kind == PrincipalType::Agent
     }
 
     /// Which of its instances acts, where that was named.
@@ -164,11 +178,14 @@ impl AgentIdentity {
         self.narrowed.as_ref()?.confirmation
     }
 
-    /// Narrows it further.
-    pub(crate) fn narrow(&mut self, narrow: impl FnOnce(&mut Narrowed)) {
-        let mut narrowed = self.narrowed.take().unwrap_or_default();
-        narrow(&mut narrowed);
-        self.narrowed = (*narrowed != Narrowed::default()).then_some(narrowed);
+    /// The same with this in place of what its token says.
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Narrowed)) -> Self {
+        let mut narrowed = self.narrowed.as_deref().cloned().unwrap_or_default();
+        change(&mut narrowed);
+        Self {
+            narrowed: narrowed.boxed(),
+            ..self.clone()
+        }
     }
 
     /// Whether the whole chain holds at this instant: it joins up, nobody in it is

@@ -59,9 +59,7 @@ impl AgentIdentity {
                 asked: instance,
             });
         }
-        let mut of_instance = self.clone();
-        of_instance.narrow(|narrowed| narrowed.instance = Some(instance));
-        Ok(of_instance)
+        Ok(self.with(|narrowed| narrowed.instance = Some(instance)))
     }
 
     /// The SPIFFE id of who acts: that of the instance, where one is named.

@@ -121,13 +121,12 @@ impl Inner {
             (Some(_), None) => identity.ends = ends,
             (Some(_), Some(_)) => return Err(invalid("an epoch is of a human's own token")),
         }
-        identity.narrow(|narrowed| {
-            *narrowed = Narrowed {
-                instance,
-                epoch: claims.creto_epoch,
-                confirmation: claims.cnf.map(|confirmation| confirmation.jkt),
-            };
-        });
+        let narrowed = Narrowed {
+            instance,
+            epoch: claims.creto_epoch,
+            confirmation: claims.cnf.map(|confirmation| confirmation.jkt),
+        };
+        identity.narrowed = narrowed.boxed();
         identity.token_id = Some(claims.jti);
         identity.expires_at = identity.expires_at.min(expires_at);
         identity.live(now)?;

@@ -27,13 +27,13 @@ pub(crate) struct Chain {
     until: i64,
     pub(crate) org: Arc<OrgPolicies>,
     /// The identity's own, without a detour by it.
-    authority: Arc<Authority>,
+    pub(crate) authority: Arc<Authority>,
     pub(crate) identity: Arc<AgentIdentity>,
     pub(crate) account: Arc<dyn Account>,
     near: [Option<Arc<dyn Near>>; 2],
     /// Names the chain in cache keys: the id of its last link, which stands for
-    /// everyone above; for a human without a link, a number of its own. `None` for an
-    /// agent without any delegation, which nothing is decided for.
+    /// everyone above; for a human without a link, a number of its own. Nothing is
+    /// remembered for a chain without one.
     pub(crate) number: Option<NonZeroU128>,
 }
 

@@ -223,6 +223,7 @@ impl<const BYTES: usize> Written<BYTES> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::Action;
 
     const LONG_TEXT: usize = LONG * WORD - BEFORE_TEXT;
 
@@ -260,7 +261,11 @@ mod tests {
     #[test]
     fn every_part_counts() {
         let cache = DecisionCache::new(1 << 12);
+        crate::action::intern(["t.key.one", "t.key.two"].into_iter());
+        let [one, two] = ["t.key.one", "t.key.two"].map(|name| Action::named(name).key());
         let zeros = parts("a");
+        let name = "a".repeat(SHORT * WORD);
+        let long = parts(&name);
         let with = |name, value| [(name, value)];
         let contexts = [
             with("a", ContextValue::Bool(false)),
@@ -279,7 +284,29 @@ mod tests {
                 chain: NonZeroU128::MIN.saturating_add(1 << 64),
                 ..zeros
             }),
+            cache.key(&Parts {
+                chain: NonZeroU128::MIN.saturating_add(1),
+                ..zeros
+            }),
             cache.key(&Parts { kind: 1, ..zeros }),
+            cache.key(&Parts {
+                action: one,
+                ..zeros
+            }),
+            cache.key(&Parts {
+                action: two,
+                ..zeros
+            }),
+            cache.key(&long),
+            cache.key(&Parts { kind: 1, ..long }),
+            cache.key(&Parts {
+                action: one,
+                ..long
+            }),
+            cache.key(&Parts {
+                chain: NonZeroU128::MIN.saturating_add(1),
+                ..long
+            }),
             cache.key(&Parts {
                 units: Some(0),
                 ..zeros

@@ -1,5 +1,7 @@
 //! How often each outcome was answered.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -59,22 +61,25 @@ const EVALUATED: usize = 6;
 /// The number of a thread among those that live.
 struct ThreadNumber(usize);
 
-/// Numbers that ended threads gave back, and how many there were at most.
-static NUMBERS: Mutex<(Vec<usize>, usize)> = Mutex::new((Vec::new(), 0));
+/// Numbers that ended threads gave back, the least first, and how many there were at most.
+static NUMBERS: Mutex<(BinaryHeap<Reverse<usize>>, usize)> = Mutex::new((BinaryHeap::new(), 0));
 
 impl ThreadNumber {
     fn new() -> Self {
         let (free, most) = &mut *NUMBERS.lock();
-        Self(free.pop().unwrap_or_else(|| {
-            *most += 1;
-            *most - 1
-        }))
+        Self(free.pop().map_or_else(
+            || {
+                *most += 1;
+                *most - 1
+            },
+            |Reverse(number)| number,
+        ))
     }
 }
 
 impl Drop for ThreadNumber {
     fn drop(&mut self) {
-        NUMBERS.lock().0.push(self.0);
+        NUMBERS.lock().0.push(Reverse(self.0));
     }
 }
 
@@ -134,19 +139,30 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     /// More of them at once than there are lines, and more than that one after another.
     #[test]
     fn every_thread_counts() {
         let counts = Counts::default();
+        let together = Barrier::new(2 * LINES);
         for _ in 0..3 {
             std::thread::scope(|scope| {
                 for _ in 0..2 * LINES {
-                    scope.spawn(|| (0..100).for_each(|_| counts.evaluated()));
+                    scope.spawn(|| {
+                        counts.evaluated();
+                        // Each has its number before any ends.
+                        together.wait();
+                        (1..100).for_each(|_| counts.evaluated());
+                    });
                 }
             });
         }
+        let of = |line: &Line| line.0[EVALUATED].load(Ordering::Relaxed);
+        assert!(counts.own.iter().all(|line| of(line) > 0));
+        assert!(of(&counts.shared) > 0);
         let all = u64::try_from(3 * 2 * 100 * LINES).unwrap();
         assert_eq!(counts.read().evaluated, all);
     }

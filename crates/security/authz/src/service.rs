@@ -217,17 +217,26 @@ impl Authz {
         if request.reserve {
             bound.prefetch();
         }
-        let pinned = chain.org.load();
-        let known = chain.number.zip(pinned.as_ref());
-        let key = known.and_then(|(number, in_force)| self.key(number, in_force, request));
-        if let Some(key) = &key {
-            self.cache.prefetch(key);
-        }
-        let now = self.clock.reading();
-        if let Err(error) = chain.live(now) {
+        // Policies are looked at before the chain, for the time that memory takes. When
+        // authority ended or came back in between, the two were never so at one moment.
+        let (pinned, key, now, live) = loop {
+            let authority = chain.authority.epoch();
+            let pinned = chain.org.load();
+            let known = chain.number.zip(pinned.as_ref());
+            let key = known.and_then(|(number, in_force)| self.key(number, in_force, request));
+            if let Some(key) = &key {
+                self.cache.prefetch(key);
+            }
+            let now = self.clock.reading();
+            let live = chain.live(now);
+            if chain.authority.epoch() == authority {
+                break (pinned, key, now, live);
+            }
+        };
+        if let Err(error) = live {
             return not_live(&chain.identity, &error);
         }
-        if chain.number.is_none() {
+        if chain.number.is_none() && chain.identity.is_powerless() {
             return powerless(&chain.identity);
         }
         let question = Question::of(request, now.wall_ns);

@@ -7,6 +7,7 @@ use creto_tlog::{Entries, parse_entries};
 use serde_json::Value;
 
 use super::Row;
+use super::privacy::SAID;
 use crate::demo::documents::{ensure, list, number, same, text};
 use crate::demo::error::DemoError;
 use crate::demo::step::Done;
@@ -42,6 +43,7 @@ fn export(world: &mut World) -> Result<Done, DemoError> {
     world.root = text(&report, "/root")?.to_owned();
     let leaves = number(&report, "/leaves")?;
     let erased = holds(world, leaves)?;
+    silent(world)?;
     same("records erased", erased, number(&report, "/unread/erased")?)?;
     world.start_server()?;
     Ok(Done::new(
@@ -80,6 +82,19 @@ fn holds(world: &World, leaves: u64) -> Result<u64, DemoError> {
     }
     ensure(erased > 0, || "nothing was erased".to_owned())?;
     Ok(erased)
+}
+
+/// Fails when a file of the bundle still has what was said by somebody who was erased.
+fn silent(world: &World) -> Result<(), DemoError> {
+    let bundle = world.space.path(BUNDLE);
+    for file in files_below(&bundle)? {
+        let path = bundle.join(&file);
+        let bytes = fs::read(&path).map_err(file_error("read", &path))?;
+        let said = SAID.as_bytes();
+        let found = bytes.windows(said.len()).any(|window| window == said);
+        ensure(!found, || format!("{} has what was erased", file.display()))?;
+    }
+    Ok(())
 }
 
 /// Flips one bit in the middle of each file of a copy, one file at a time.

@@ -13,7 +13,7 @@ use crate::demo::world::{World, refused_with};
 pub(super) const STEPS: &[Row] = &[("carol leaves and is erased", "erased", erase)];
 
 /// What carol says, and nobody reads any more in the end.
-const SAID: &str = "carol saw what it did";
+pub(super) const SAID: &str = "carol saw what it did";
 
 /// The key of what carol did is destroyed: it is gone for everybody, for ever, and what
 /// strangers saw of the log stays true.

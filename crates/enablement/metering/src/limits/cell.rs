@@ -78,7 +78,8 @@ impl Wide {
 }
 
 /// One counter. See the module's documentation. Its fields lie in this order, of which the
-/// first four are one line with the two counts that an `Arc` keeps before them.
+/// first four are one line with the two counts that an `Arc` keeps before them, where the
+/// allocator gives out whole lines, as the program's does.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Cell {
@@ -190,6 +191,19 @@ impl Cell {
         LimitScope::Delegation {
             link,
             holder: holder.clone(),
+        }
+    }
+
+    /// Which of those that refuse is named: a delegation before the agent, and both before
+    /// the organization.
+    pub(crate) fn rank(&self) -> u8 {
+        match &self.subject {
+            Subject::Budget { .. } => 0,
+            Subject::Set(set) => match &set.1.scope {
+                Scope::Delegation { .. } => 0,
+                Scope::Agent(_) => 1,
+                Scope::Organization => 2,
+            },
         }
     }
 

@@ -113,6 +113,19 @@ mod tests {
         agent(vec![hop(org, link, None, "owner", &name, all, None)])
     }
 
+    #[test]
+    fn what_is_held_is_found_and_the_rest_is_not_kept() {
+        let mut known = HeldBy::new();
+        let held = Arc::new(0);
+        known.insert(0, &held);
+        for number in 1..4 * FEW {
+            known.insert(number, &Arc::new(number));
+            assert!(known.get(&number).is_none());
+        }
+        assert!(Arc::ptr_eq(&known.get(&0).unwrap(), &held));
+        assert!(known.known.len() <= FEW, "{}", known.known.len());
+    }
+
     /// One account for a chain as long as somebody holds it; and what nobody holds any
     /// more does not keep its memory for good.
     #[test]

@@ -127,7 +127,7 @@ pub(crate) struct Above {
     pub(crate) tree: Option<Arc<Group>>,
     /// Only when a limit or a rate of the organization counts.
     pub(crate) whole: Option<Arc<Group>>,
-    /// Of the links, the nearest to the agent first, and of the organization.
+    /// Of the links, the lowest first, and of the organization.
     pub(crate) cells: Cells,
     pub(crate) foreign: Option<Foreign>,
     /// Whether every event type of the cells has a number.
@@ -188,7 +188,7 @@ impl Plan {
         self.above.version == self.above.org.version().now()
     }
 
-    /// Every cell, the nearest to the agent first.
+    /// Every cell: of a link before one of a link above it.
     #[inline]
     pub(crate) fn cells(&self) -> impl Iterator<Item = &Counted> {
         self.own.as_slice().iter().chain(&self.above.cells)
@@ -332,7 +332,8 @@ impl Plan {
                     let helps = end != i64::MAX && cell.ever_fits(share);
                     // The call fits once the last of them has started anew.
                     wait = wait.filter(|_| helps).map(|wait| wait.max(end));
-                    refused = refused.or(Some(cell));
+                    let before = |known: &&Cell| known.rank() <= cell.rank();
+                    refused = refused.filter(before).or(Some(cell));
                 }
             }
         }
@@ -606,13 +607,51 @@ pub(crate) fn is_counted(measure: Measure, prices: &PriceTable) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::num::NonZeroU32;
+
+    use creto_nhi::Hop;
+    use creto_nhi::test_util::{agent, hop, rights};
+    use creto_types::{Currency, OrgId};
+
+    use super::*;
+    use crate::prices::PriceBook;
+    use crate::rate::RateLimit;
+
     /// With the two counts that an `Arc` keeps before it.
     #[test]
     fn an_account_takes_one_cache_line() {
-        assert_eq!(
-            size_of::<super::ChainAccount>() + 2 * size_of::<usize>(),
-            64
-        );
+        let counts = 2 * size_of::<usize>();
+        assert_eq!(size_of::<ChainAccount>() + counts, 64);
+    }
+
+    #[test]
+    fn chains_below_one_link_share_what_is_above() {
+        let id: OrgId = format!("org_{:032x}", 1).parse().unwrap();
+        let below = |parent: Option<&Hop>, number: u8, name: &str| {
+            let link = format!("lnk_{number:032x}").parse().unwrap();
+            let delegator = parent.map_or("owner", |hop| hop.link.delegatee.as_str());
+            let all = rights(&[("*", "*")]);
+            hop(id, link, parent, delegator, name, all, None)
+        };
+        let rate = RateLimit {
+            per_second: NonZeroU32::MAX,
+            burst: NonZeroU32::MAX,
+        };
+        let org = Arc::new(Org::new(id, rate));
+        let book = PriceBook::new(Currency::USD, []).unwrap();
+        let prices = Arc::new(PriceTable::new(book));
+        let account = |hops| org.account(&agent(hops), &prices, 0);
+        let lead = below(None, 1, "lead");
+        let one = account(vec![lead.clone(), below(Some(&lead), 2, "one")]);
+        let two = account(vec![lead.clone(), below(Some(&lead), 3, "two")]);
+        assert!(Arc::ptr_eq(&one.plan.above, &two.plan.above));
+        let other = below(None, 4, "other");
+        let three = account(vec![other.clone(), below(Some(&other), 5, "three")]);
+        assert!(!Arc::ptr_eq(&one.plan.above, &three.plan.above));
+        // The lead's own calls are not counted as from below it.
+        let leads = account(vec![lead]);
+        assert!(!Arc::ptr_eq(&one.plan.above, &leads.plan.above));
     }
 }

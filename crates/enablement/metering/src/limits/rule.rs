@@ -58,7 +58,8 @@ pub(crate) struct Rule {
     /// Only this action counts.
     pub(crate) event: Option<Action>,
     pub(crate) most: Quantity,
-    /// The same as it is counted: up to here a call is granted without a second look.
+    /// The same as it is counted: up to here a call is granted without a second look, and
+    /// thresholds are parts of it.
     pub(super) quiet: i128,
     pub(crate) on_exceed: OnExceed,
     /// The limit and the grace; calls above it are refused by a blocking limit.

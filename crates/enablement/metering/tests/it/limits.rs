@@ -69,6 +69,74 @@ async fn each_scope_refuses_in_its_own_name() {
     }
 }
 
+/// Where several refuse, the nearest is named.
+#[tokio::test]
+async fn delegations_are_named_before_the_agent_and_the_organization_last() {
+    let world = World::new().await;
+    let hops = world.chain(&[("planner", None), ("bot", None)]);
+    let mut set = Vec::new();
+    for scope in [
+        Scope::Organization,
+        of_agent(),
+        of_link(&hops, 1),
+        of_link(&hops, 0),
+    ] {
+        set.push(world.set(world.limit(scope, "1 unit")).await);
+    }
+    let of = |place: usize| LimitScope::Delegation {
+        link: hops[place].link.id,
+        holder: hops[place].link.delegatee.clone(),
+    };
+    let agent = LimitScope::Agent(name("bot"));
+    for (expected, limit) in [
+        (of(1), set[2]),
+        (of(0), set[3]),
+        (agent, set[1]),
+        (LimitScope::Organization, set[0]),
+    ] {
+        let refused = exceeded(world.ask(&hops, "free", 2));
+        assert_eq!(refused.scope, expected);
+        let removed = world
+            .meter
+            .remove_limit(world.org, limit, world.commit("x"));
+        removed.await.unwrap();
+    }
+    assert!(world.ask(&hops, "free", 2).is_ok());
+}
+
+/// What siblings share of their lead is not what was in force when they were bound.
+#[tokio::test]
+async fn a_limit_above_counts_for_all_that_are_bound_below() {
+    let world = World::new().await;
+    let lead = world.chain(&[("lead", None)]);
+    let below = |name| vec![lead[0].clone(), world.below(lead.last(), name, None)];
+    let siblings = [below("first"), below("second")];
+    let accounts = siblings.each_ref().map(|chain| world.account(chain));
+    for scope in [Scope::Organization, of_link(&lead, 0)] {
+        let before = world.ask(&siblings[0], "free", 1).unwrap();
+        let id = world.set(world.limit(scope, "3 units")).await;
+        let first = world.ask(&siblings[0], "free", 2).unwrap();
+        let second = world.ask(&siblings[1], "free", 1).unwrap();
+        for chain in &siblings {
+            exceeded(world.ask(chain, "free", 1));
+        }
+        // It was reserved before there was the limit, which knows nothing of it.
+        drop(before);
+        exceeded(world.ask(&siblings[1], "free", 1));
+        drop(first);
+        assert!(world.ask(&siblings[1], "free", 2).is_ok());
+        drop(second);
+        let removed = world.meter.remove_limit(world.org, id, world.commit("x"));
+        removed.await.unwrap();
+        assert!(
+            siblings
+                .iter()
+                .all(|chain| world.ask(chain, "free", 9).is_ok())
+        );
+    }
+    drop(accounts);
+}
+
 #[tokio::test]
 async fn an_event_type_is_counted_alone_whether_it_has_a_number_or_not() {
     let world = World::new().await;

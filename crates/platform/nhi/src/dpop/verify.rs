@@ -116,9 +116,7 @@ impl AgentIdentity {
     /// so: `None` changes nothing.
     #[must_use]
     pub fn confirmed_by(&self, key: Option<Thumbprint>) -> Self {
-        let mut confirmed = self.clone();
-        confirmed.narrow(|narrowed| narrowed.confirmation = key.or(narrowed.confirmation));
-        confirmed
+        self.with(|narrowed| narrowed.confirmation = key.or(narrowed.confirmation))
     }
 }
 

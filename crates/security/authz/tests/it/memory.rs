@@ -2,11 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
-use creto_authz::{Action, AuthzConfig, CheckRequest, ContextValue, Decision, ResourceRef};
+use creto_authz::{
+    Action, Authz, AuthzConfig, CheckRequest, CompiledPolicies, ContextValue, Decision, ResourceRef,
+};
 use creto_nhi::test_util::{resume, suspend};
+use creto_types::{Clock, ManualClock, Timestamp};
+use parking_lot::Mutex;
 
-use crate::world::{World, at, code, question};
+use crate::world::{World, at, code, question, sources};
 
 const REPO: &str = "repo:creto";
 const PERMIT_ALL: &str = "permit (principal, action, resource);";
@@ -46,6 +51,61 @@ fn a_verdict_is_evaluated_once_and_by_one() {
     assert!(world.authz.check(&bound, &draft, &repo, 1).is_allowed());
     assert!(world.authz.check(&owner, &read, &repo, 1).is_allowed());
     assert_eq!(world.authz.counters().evaluated, 4);
+}
+
+/// A clock that does something when it is read.
+struct Meddling {
+    clock: ManualClock,
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Clock for Meddling {
+    fn now(&self) -> Timestamp {
+        let then = self.then.lock().take();
+        if let Some(then) = then {
+            then();
+        }
+        self.clock.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+}
+
+/// Who suspends, then forbids, then resumes, does not see what was permitted before.
+#[test]
+fn policies_and_liveness_are_of_one_moment() {
+    let world = World::empty();
+    let clock = Arc::new(Meddling {
+        clock: ManualClock::new(at("2026-05-01T00:00:00Z")),
+        then: Mutex::default(),
+    });
+    let authz = Arc::new(Authz::new(
+        world.recording(),
+        Arc::<Meddling>::clone(&clock),
+        AuthzConfig::default(),
+    ));
+    let compiled = |text| CompiledPolicies::compile(&sources(text)).unwrap();
+    let forbidding = compiled("forbid (principal, action, resource);");
+    authz.publish(world.org, compiled(PERMIT_ALL));
+    let bound = authz.bind(Arc::new(world.bot()));
+    let (read, repo) = (Action::named("history.read"), ResourceRef::resource(REPO));
+    assert!(authz.check(&bound, &read, &repo, 1).is_allowed());
+
+    suspend(bound.identity(), "bot", at("2026-05-01T00:00:00Z"));
+    assert_eq!(
+        code(authz.check(&bound, &read, &repo, 1)),
+        "principal_suspended"
+    );
+    let (meddler, identity) = (Arc::clone(&authz), Arc::clone(bound.identity()));
+    let org = world.org;
+    *clock.then.lock() = Some(Box::new(move || {
+        meddler.publish(org, forbidding);
+        resume(&identity, "bot");
+    }));
+    assert_eq!(code(authz.check(&bound, &read, &repo, 1)), "policy_forbids");
+    assert!(clock.then.lock().is_none(), "it was read in between");
 }
 
 /// A denial, too, has its text made for whoever asks.

@@ -145,6 +145,11 @@ impl World {
         }
     }
 
+    /// The quota that everything reserves with.
+    pub(crate) fn recording(&self) -> Arc<dyn Quota> {
+        Arc::new(Recording(Arc::clone(&self.quota)))
+    }
+
     /// With the starter set.
     pub(crate) fn starter() -> Self {
         let world = Self::empty();
