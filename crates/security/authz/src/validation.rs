@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use cedar_policy::{
-    Policy, PolicyId as CedarId, PolicySet, PolicySetError, ValidationMode, ValidationResult,
-    Validator,
-};
+use cedar_policy::{PolicyId as CedarId, PolicySet, ValidationMode, Validator};
 use miette::Diagnostic;
 
 use crate::error::{Finding, PolicyError};
@@ -13,13 +10,10 @@ use crate::policies::{PolicyInfo, line_of, message_of};
 use crate::schema::Served;
 use crate::sources::PolicySources;
 
-/// Fewer policies than this are validated where they are.
-const WORTH_A_THREAD: usize = 256;
-
 /// Strict validation; returns the warnings.
 ///
-/// The validator looks at one policy at a time, in every environment the schema
-/// has; so many policies are shared out over the processors.
+/// On the thread that asks for it, however many policies there are: whoever publishes takes
+/// one processor and leaves the others to those who decide.
 pub(crate) fn validate<'a>(
     served: &Served,
     set: &PolicySet,
@@ -46,67 +40,18 @@ pub(crate) fn validate<'a>(
             message: message_of(diagnostic),
         }
     };
-    let results = validated(served, set)?;
-    let mut errors: Vec<Finding> = results
-        .iter()
-        .flat_map(ValidationResult::validation_errors)
+    let validator = Validator::new(served.schema.clone());
+    let result = validator.validate(set, ValidationMode::Strict);
+    let mut errors: Vec<Finding> = result
+        .validation_errors()
         .map(|error| finding(error.policy_id(), error))
         .collect();
     if !errors.is_empty() {
         errors.sort();
         return Err(PolicyError::Invalid(errors));
     }
-    Ok(results
-        .iter()
-        .flat_map(ValidationResult::validation_warnings)
+    Ok(result
+        .validation_warnings()
         .map(|warning| finding(warning.policy_id(), warning))
         .collect())
-}
-
-/// The validator's results; together they are those of the whole set.
-fn validated(served: &Served, set: &PolicySet) -> Result<Vec<ValidationResult>, PolicyError> {
-    let of = |set: &PolicySet| {
-        Validator::new(served.schema.clone()).validate(set, ValidationMode::Strict)
-    };
-    let (linked, alone): (Vec<&Policy>, Vec<&Policy>) = set
-        .policies()
-        .partition(|policy| policy.template_id().is_some());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    if threads < 2 || alone.len() < WORTH_A_THREAD {
-        return Ok(vec![of(set)]);
-    }
-    let broken = |error: PolicySetError| {
-        PolicyError::Invalid(vec![Finding {
-            file: String::new(),
-            line: None,
-            policy: None,
-            message: error.to_string(),
-        }])
-    };
-    let mut parts = Vec::new();
-    for chunk in alone.chunks(alone.len().div_ceil(threads)) {
-        let policies = chunk.iter().copied().cloned();
-        parts.push(PolicySet::from_policies(policies).map_err(broken)?);
-    }
-    // Templates with what is linked from them: the set without the others.
-    let mut rest = PolicySet::new();
-    for template in set.templates() {
-        rest.add_template(template.clone()).map_err(broken)?;
-    }
-    for policy in linked {
-        if let (Some(template), Some(values)) = (policy.template_id(), policy.template_links()) {
-            rest.link(template.clone(), policy.id().clone(), values)
-                .map_err(broken)?;
-        }
-    }
-    parts.push(rest);
-    Ok(std::thread::scope(|scope| {
-        let running: Vec<_> = parts.iter().map(|part| scope.spawn(|| of(part))).collect();
-        running
-            .into_iter()
-            .zip(&parts)
-            // A thread that ended early is done over, here.
-            .map(|(thread, part)| thread.join().unwrap_or_else(|_| of(part)))
-            .collect()
-    }))
 }
