@@ -189,6 +189,7 @@ fn quota(quota: QuotaAnswer) -> wire::QuotaExceeded {
         used: Some(quantity(quota.used)),
         requested: Some(quantity(quota.requested)),
         resets_at: quota.resets_at.map(instant),
+        reserved: Some(quantity(quota.reserved)),
     }
 }
 

@@ -338,6 +338,9 @@ pub struct QuotaExceeded {
     /// When the period ends; absent for a total that never resets.
     #[prost(message, optional, tag = "6")]
     pub resets_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// What of `used` is only reserved: some of it may be given back.
+    #[prost(message, optional, tag = "7")]
+    pub reserved: ::core::option::Option<Quantity>,
 }
 /// An allowed action was done.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -653,19 +653,22 @@ pub(crate) fn over(exceeded: &Exceeded) -> (&'static str, String) {
         Some(at) => format!("it starts anew at {at}"),
         None => "it does not start anew".to_owned(),
     };
-    let (code, what) = match exceeded.scope {
-        LimitScope::Delegation { .. } => (refusal::BUDGET_EXCEEDED, "budget"),
-        LimitScope::Agent(_) | LimitScope::Organization => (refusal::LIMIT_EXCEEDED, "limit"),
+    let (code, what) = if exceeded.is_budget {
+        (refusal::BUDGET_EXCEEDED, "budget")
+    } else {
+        (refusal::LIMIT_EXCEEDED, "limit")
     };
     let event = exceeded
         .event
         .as_ref()
         .map_or_else(String::new, |event| format!(" for `{event}`"));
     let message = format!(
-        "the {what} of {}{event} is {}; {} is used or reserved and this takes {}; {resets}",
+        "the {what} of {}{event} is {}; {} is used or reserved ({} only reserved) and this \
+         takes {}; {resets}",
         whose(&exceeded.scope),
         exceeded.limit,
         exceeded.used,
+        exceeded.reserved,
         exceeded.requested
     );
     (code, message)

@@ -177,6 +177,8 @@ pub struct QuotaAnswer {
     pub limit: Quantity,
     /// What is used or reserved of it.
     pub used: Quantity,
+    /// What of that is only reserved: some of it may be given back.
+    pub reserved: Quantity,
     /// What this would have added.
     pub requested: Quantity,
     /// When the period ends; absent for a total that never resets.
@@ -191,6 +193,7 @@ impl From<Exceeded> for QuotaAnswer {
             event: exceeded.event,
             limit: exceeded.limit,
             used: exceeded.used,
+            reserved: exceeded.reserved,
             requested: exceeded.requested,
             resets_at: exceeded.resets_at,
         }

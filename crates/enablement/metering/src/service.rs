@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_authz::{Account, Action, Hold, Holder, Quota};
+use creto_authz::{Account, Action, Hold, HoldData, Holder, Quota};
 use creto_nhi::{AgentIdentity, Hop};
 use creto_types::{
     ActionId, Clock, Commit, IdSource, Money, MoneyError, OrgId, PrincipalName, Receipt,
@@ -139,7 +139,7 @@ impl Meter {
     /// Until when a reservation stays open once it is durable.
     #[must_use]
     pub fn reserved_until(&self, hold: &Hold) -> Timestamp {
-        self.core.expiry(hold.data().at)
+        self.core.expiry(hold.data())
     }
 
     /// Makes what a check reserved durable as the reservation of this action,
@@ -622,8 +622,8 @@ impl Core {
         self.clock.reading().mono_ns
     }
 
-    fn expiry(&self, at: i64) -> Timestamp {
-        instant(at)
+    fn expiry(&self, of: &HoldData) -> Timestamp {
+        instant(of.asked_at)
             .checked_add(self.config.reservation_ttl)
             .unwrap_or(Timestamp::MAX)
     }
@@ -652,13 +652,13 @@ impl Core {
             cost: Amount::of_billionths(data.amount).money(currency)?,
             hops: identity.hops.iter().map(|hop| hop.link.id).collect(),
             reserved_at: instant(data.at),
-            expires_at: self.expiry(data.at),
+            expires_at: self.expiry(&data),
             overage: data.over,
         };
         let mut registry = org.registry();
         if !plan.is_current() {
-            let now = org.plan(&mut registry, identity, &self.prices, data.at);
-            if !now.counts_as(plan) {
+            let anew = org.plan(&mut registry, identity, &self.prices, data.at);
+            if !anew.counts_as(plan) {
                 drop(registry);
                 return Err(MeteringError::LimitsChanged);
             }

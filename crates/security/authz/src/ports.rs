@@ -75,7 +75,10 @@ pub struct Hold {
 /// The facts of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldData {
-    /// The instant whose windows it counts in, in nanoseconds since the Unix epoch.
+    /// When it was asked for, in nanoseconds since the Unix epoch.
+    pub asked_at: i64,
+    /// The instant whose windows it counts in: that, or a later one where the clock
+    /// stepped back.
     pub at: i64,
     /// How many units.
     pub units: u64,
@@ -187,17 +190,22 @@ pub enum LimitScope {
 pub struct Exceeded {
     /// Whose limit it is.
     pub scope: LimitScope,
+    /// Whether it is the budget that the delegation came with, and not a limit that was
+    /// set on it.
+    pub is_budget: bool,
     /// The one action it counts; `None` when it counts all.
     pub event: Option<String>,
     /// The most.
     pub limit: Quantity,
     /// What is spent or reserved of it.
     pub used: Quantity,
+    /// What of that is only reserved: some may be given back before it starts anew.
+    pub reserved: Quantity,
     /// What the refused action would have added.
     pub requested: Quantity,
     /// When it starts anew; `None` when it never does.
     pub resets_at: Option<Timestamp>,
-    /// How long until then. `None` when waiting does not help: it never starts
+    /// How long until then. `None` when there is no such time: it never starts
     /// anew, or the action costs more than all of it.
     pub retry_after: Option<Duration>,
 }

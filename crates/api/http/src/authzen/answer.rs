@@ -40,8 +40,8 @@ pub(crate) struct DecisionContext {
     /// Whose calls are too many.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<SubjectAnswer>,
-    /// When to evaluate again, in milliseconds from now; absent when waiting does not
-    /// help.
+    /// When to evaluate again, in milliseconds from now; absent when there is no
+    /// such time.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
     /// Names a denial that access may be requested for.

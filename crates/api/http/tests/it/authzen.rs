@@ -450,7 +450,8 @@ async fn what_no_budget_covers_is_no() {
             context["quota"],
             json!({
                 "scope": "agent", "principal": "bot",
-                "limit": { "units": 3 }, "used": { "units": 0 }, "requested": { "units": 4 },
+                "limit": { "units": 3 }, "used": { "units": 0 },
+                "reserved": { "units": 0 }, "requested": { "units": 4 },
                 "resets_at": "2026-03-02T00:00:00Z",
             })
         );

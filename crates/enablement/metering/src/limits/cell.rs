@@ -90,9 +90,17 @@ pub(crate) struct Cell {
     subject: Subject,
     group: Arc<Group>,
     tally: Tally,
-    /// The window before the present one, when it ended with something taken that may
-    /// still become durable.
-    before: Mutex<Option<Box<(Span, Tally)>>>,
+    /// Where it stood before, when something was taken there: that may still become
+    /// durable, and a clock that was ahead comes back to it.
+    beside: Mutex<Option<Box<Other>>>,
+}
+
+/// A window that is not the present one.
+#[derive(Debug)]
+struct Other {
+    span: Span,
+    taken: Wide,
+    tally: Tally,
 }
 
 /// What is known of a window beside what is taken of it. Whole because the cell's group
@@ -117,16 +125,18 @@ impl Tally {
         }
     }
 
-    /// Empties it, and gives what it held.
-    fn take(&self) -> Self {
-        let taken = Self {
+    /// Puts another in its place, and gives what it held.
+    fn replace(&self, other: &Self) -> Self {
+        let held = Self {
             used: Wide::new(self.used.get()),
             kept: Wide::new(self.kept.get()),
-            reached: AtomicU8::new(self.reached.swap(0, Ordering::Relaxed)),
+            reached: AtomicU8::new(self.reached.load(Ordering::Relaxed)),
         };
-        self.used.set(0);
-        self.kept.set(0);
-        taken
+        self.used.set(other.used.get());
+        self.kept.set(other.kept.get());
+        let reached = other.reached.load(Ordering::Relaxed);
+        self.reached.store(reached, Ordering::Relaxed);
+        held
     }
 }
 
@@ -159,7 +169,7 @@ impl Cell {
             subject,
             group,
             tally: Tally::settled(used),
-            before: Mutex::default(),
+            beside: Mutex::default(),
         }
     }
 
@@ -225,16 +235,18 @@ impl Cell {
         }
     }
 
-    /// Shows what is known of the window of an instant.
-    fn window(&self, at: i64, show: impl FnOnce(Span, &Tally)) {
+    /// Shows what is taken and known of the window of an instant.
+    fn window<T>(&self, at: i64, show: impl FnOnce(Span, &Wide, &Tally) -> T) -> Option<T> {
         if self.present().contains(at) {
-            return show(self.present(), &self.tally);
+            return Some(show(self.present(), &self.taken, &self.tally));
         }
-        if let Some((span, tally)) = self.before.lock().as_deref()
-            && span.contains(at)
-        {
-            show(*span, tally);
-        }
+        let beside = self.beside.lock();
+        let other = beside.as_deref().filter(|other| other.span.contains(at))?;
+        Some(show(other.span, &other.taken, &other.tally))
+    }
+
+    fn knows(&self, at: i64) -> bool {
+        self.window(at, |_, _, _| ()).is_some()
     }
 
     /// Whether the amount is granted without a second look.
@@ -254,24 +266,47 @@ impl Cell {
         self.taken.add(amount);
     }
 
-    /// The start of the window it stands in; a clock that stepped back before it
-    /// counts there all the same.
-    pub(crate) fn start(&self, _: &Held<'_>) -> i64 {
-        self.start.load(Ordering::Relaxed)
+    /// The instant that a call of this one counts at: itself, or the start of the present
+    /// window where the clock stepped back before it, to where nothing is known of.
+    pub(crate) fn counts_at(&self, _: &Held<'_>, at: i64) -> i64 {
+        let start = self.start.load(Ordering::Relaxed);
+        if at >= start || self.knows(at) {
+            return at;
+        }
+        start
     }
 
-    /// Goes on to the window of `at`, when that is a later one.
+    /// Goes to the window of `at`: to a later one, or back to the one it stood in before.
     pub(crate) fn roll(&self, _: &Held<'_>, at: i64) {
-        if at < self.end.load(Ordering::Relaxed) {
+        let present = self.present();
+        if present.contains(at) {
             return;
         }
-        let (over, taken) = (self.present(), self.taken.get());
-        let span = self.rule().span(at);
-        self.start.store(span.start, Ordering::Relaxed);
-        self.end.store(span.end, Ordering::Relaxed);
-        self.taken.set(0);
-        let tally = self.tally.take();
-        *self.before.lock() = (taken > tally.kept.get()).then(|| Box::new((over, tally)));
+        let mut beside = self.beside.lock();
+        let next = match beside.take() {
+            Some(other) if other.span.contains(at) => *other,
+            other if at < present.start => return *beside = other,
+            other => {
+                // What lies ahead was counted by a clock that was ahead.
+                *beside = other.filter(|other| other.span.start > at);
+                Other {
+                    span: self.rule().span(at),
+                    taken: Wide::default(),
+                    tally: Tally::default(),
+                }
+            }
+        };
+        let left = Other {
+            span: present,
+            taken: Wide::new(self.taken.get()),
+            tally: self.tally.replace(&next.tally),
+        };
+        self.start.store(next.span.start, Ordering::Relaxed);
+        self.end.store(next.span.end, Ordering::Relaxed);
+        self.taken.set(next.taken.get());
+        if beside.is_none() && left.taken.get() > 0 {
+            *beside = Some(Box::new(left));
+        }
     }
 
     /// What becomes of an amount in the present window.
@@ -283,7 +318,8 @@ impl Cell {
             return Answer::Fits;
         }
         match self.rule().on_exceed {
-            OnExceed::AllowWithOverage | OnExceed::NotifyOnly => Answer::Over,
+            OnExceed::NotifyOnly => Answer::Fits,
+            OnExceed::AllowWithOverage => Answer::Over,
             OnExceed::Block if sum <= self.rule().ceiling => Answer::Over,
             OnExceed::Block => Answer::Refused,
         }
@@ -299,62 +335,65 @@ impl Cell {
         self.present().contains(at)
     }
 
-    /// Counts what was reserved at an instant, when that is in the present window or a
-    /// later one: `kept` of it for good, and `used` of that is settled.
+    /// Counts what was reserved at an instant, unless nothing is known of its window any
+    /// more: `kept` of it for good, and `used` of that is settled.
     pub(crate) fn count(&self, held: &Held<'_>, at: i64, taken: i128, kept: i128, used: i128) {
-        self.roll(held, at);
-        if !self.present().contains(at) {
-            return;
+        self.reach(held, at);
+        self.window(at, |_, sum, tally| {
+            sum.add(taken);
+            tally.kept.add(kept);
+            tally.used.add(used);
+        });
+    }
+
+    /// Makes the window of an instant known, when that is a later one.
+    fn reach(&self, held: &Held<'_>, at: i64) {
+        if !self.knows(at) {
+            self.roll(held, at);
         }
-        self.take(held, taken);
-        self.tally.kept.add(kept);
-        self.tally.used.add(used);
     }
 
     /// What was taken at an instant is reserved for good.
     pub(crate) fn keep(&self, _: &Held<'_>, at: i64, amount: i128) {
-        self.window(at, |_, tally| tally.kept.add(amount));
+        self.window(at, |_, _, tally| tally.kept.add(amount));
     }
 
     /// Ends a reservation of an instant: what it took is given back, `kept` of it was
     /// for good, and what was used of it counts.
     pub(crate) fn close(&self, held: &Held<'_>, at: i64, taken: i128, kept: i128, used: i128) {
-        self.roll(held, at);
+        self.reach(held, at);
         self.give_back(held, at, taken);
-        if self.present().contains(at) {
-            self.take(held, used);
-        }
-        self.window(at, |_, tally| {
+        self.window(at, |_, sum, tally| {
+            sum.add(used);
             let left = tally.kept.get().saturating_sub(kept);
             tally.kept.set(left.saturating_add(used));
             tally.used.add(used);
         });
     }
 
-    /// Gives back what was reserved at an instant, when its window is still the
-    /// present one.
+    /// Gives back what was reserved at an instant, when its window is still known.
     pub(crate) fn give_back(&self, _: &Held<'_>, at: i64, amount: i128) {
-        if self.present().contains(at) {
-            let left = self.taken.get().saturating_sub(amount);
-            self.taken.set(left.max(0));
-        }
+        self.window(at, |_, sum, _| {
+            sum.set(sum.get().saturating_sub(amount).max(0));
+        });
     }
 
-    /// What it holds at an instant: of the window of then, when that is later.
+    /// What it holds at an instant: of the window of then, or of the present one where
+    /// that is later and nothing is known of the other.
     pub(crate) fn read(&self, _: &Held<'_>, now: i64) -> Count {
-        let span = self.present();
-        if now >= span.end {
-            return Count {
-                span: self.rule().span(now),
-                taken: 0,
-                used: 0,
-            };
-        }
-        Count {
+        let count = |span, sum: &Wide, tally: &Tally| Count {
             span,
-            taken: self.taken.get(),
-            used: self.tally.used.get(),
+            taken: sum.get(),
+            used: tally.used.get(),
+        };
+        if let Some(known) = self.window(now, count) {
+            return known;
         }
+        let present = self.present();
+        if now < present.start {
+            return count(present, &self.taken, &self.tally);
+        }
+        count(self.rule().span(now), &Wide::default(), &Tally::default())
     }
 
     /// The thresholds that what is kept of the window of an instant reached since this
@@ -368,7 +407,7 @@ impl Cell {
         found: &mut Vec<Crossing>,
     ) {
         let rule = self.rule();
-        self.window(at, |span, tally| {
+        self.window(at, |span, _, tally| {
             let kept = tally.kept.get();
             if kept <= 0 {
                 return;
@@ -397,7 +436,7 @@ impl Cell {
 
     /// The same of the present window.
     pub(crate) fn present_crossings(&self, held: &Held<'_>, org: OrgId, found: &mut Vec<Crossing>) {
-        self.crossings(held, self.start(held), org, None, found);
+        self.crossings(held, self.present().start, org, None, found);
     }
 }
 

@@ -106,7 +106,8 @@ pub enum OnExceed {
     Block,
     /// It is granted, counted and marked as overage.
     AllowWithOverage,
-    /// The same; meant for a limit whose thresholds are all that is wanted of it.
+    /// Grants what goes beyond the limit, which counts and is not marked: the thresholds
+    /// are all that is wanted of it.
     NotifyOnly,
 }
 
@@ -213,6 +214,13 @@ impl Limit {
             return Err(invalid(
                 "thresholds",
                 "at most eight different percents from 1 to 200 are expected, in rising order",
+            ));
+        }
+        if self.on_exceed == OnExceed::NotifyOnly && self.thresholds.iter().all(|at| *at < 100) {
+            return Err(invalid(
+                "thresholds",
+                "a limit that only notifies needs one of 100 percent or more: it would be \
+                 exceeded and nobody told",
             ));
         }
         Ok(())

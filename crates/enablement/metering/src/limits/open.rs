@@ -156,14 +156,10 @@ impl Reservations {
         now: Timestamp,
     ) -> Result<(), MeteringError> {
         let of_agent = self.of_agents.get(agent);
+        // There is room once so many have expired that fewer than the most are left.
         let first_due = |open: &BTreeSet<Due>, most: usize| {
-            if open.len() < most {
-                return None;
-            }
-            let over = open.iter().take_while(|(expires_at, _)| *expires_at <= now);
-            let over = over.count();
-            let first = open.iter().nth(over)?;
-            (open.len() - over >= most).then_some(first.0)
+            let (due, _) = open.iter().nth(open.len().checked_sub(most)?)?;
+            (*due > now).then_some(*due)
         };
         let whole = (LimitScope::Organization, bounds.per_organization);
         let own = (LimitScope::Agent(agent.clone()), bounds.per_agent);

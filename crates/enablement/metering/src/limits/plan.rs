@@ -267,6 +267,7 @@ impl Plan {
             });
         }
         Ok(HoldData {
+            asked_at: spend.now.wall_ns,
             at: spend.now.wall_ns,
             units: spend.units,
             action: spend.action.key(),
@@ -312,10 +313,10 @@ impl Plan {
                 .map(|counted| (counted, counted.share(data.amount, i128::from(data.units))))
                 .filter(|(_, share)| *share != 0)
         };
-        // Where the clock stepped back, the later window counts: what is reserved
-        // there may be too much for it, and never too little.
+        // Where the clock stepped back to a window of which nothing is known, the later one
+        // counts: what is reserved there may be too much for it, and never too little.
         let at = shares()
-            .map(|(counted, _)| counted.cell.start(held))
+            .map(|(counted, _)| counted.cell.counts_at(held, data.at))
             .fold(data.at, i64::max);
         let mut over = false;
         let mut refused: Option<&Cell> = None;
@@ -412,14 +413,19 @@ fn exceeded(
     let rule = cell.rule();
     let count = cell.read(held, at);
     let quantity = |count| rule.measure.quantity(count);
-    let (Some(used), Some(requested)) = (quantity(count.taken), quantity(share)) else {
+    let reserved = count.taken.saturating_sub(count.used).max(0);
+    let (Some(used), Some(reserved), Some(requested)) =
+        (quantity(count.taken), quantity(reserved), quantity(share))
+    else {
         return full();
     };
     Refusal::Exceeded(Box::new(Exceeded {
         scope: cell.scope(),
+        is_budget: cell.limit().is_none(),
         event: rule.event.as_ref().map(|event| event.name().to_owned()),
         limit: rule.most,
         used,
+        reserved,
         requested,
         resets_at: (count.span.end != i64::MAX).then(|| instant(count.span.end)),
         retry_after,

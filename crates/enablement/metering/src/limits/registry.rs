@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::cell::{Answer, Cell, Group, Held};
 use super::found::{HeldBy, Links};
 use super::history::{History, Used};
-use super::model::{Crossing, Limit, LimitId, RateId, RateRule, Scope};
+use super::model::{Crossing, Limit, LimitId, OnExceed, RateId, RateRule, Scope};
 use super::open::{Open, Reservations, Use};
 use super::plan::{Above, Cells, ChainAccount, Counted, Foreign, Plan, Version, is_counted};
 use super::rates::RateBook;
@@ -477,7 +477,7 @@ impl Registry {
     /// as reserved, in the same step.
     ///
     /// What room a window had that is over is not known: a limit that blocks does not
-    /// cover the rest then, others count it as overage. That depends on the time alone,
+    /// cover the rest then, one that allows it counts it as overage. That depends on the time alone,
     /// and not on who called meanwhile.
     pub(crate) fn surplus(
         &self,
@@ -502,14 +502,18 @@ impl Registry {
                 cell.roll(held, now);
                 let answer = if cell.stands_at(held, by.at) {
                     cell.judge(held, share)
-                } else if rule.on_exceed == super::model::OnExceed::Block {
-                    return Err(format!(
-                        "the window in which the limit of {} for {} counted it is over",
-                        rule.most,
-                        whose(&cell.scope())
-                    ));
                 } else {
-                    Answer::Over
+                    match rule.on_exceed {
+                        OnExceed::NotifyOnly => Answer::Fits,
+                        OnExceed::AllowWithOverage => Answer::Over,
+                        OnExceed::Block => {
+                            return Err(format!(
+                                "the window in which the limit of {} for {} counted it is over",
+                                rule.most,
+                                whose(&cell.scope())
+                            ));
+                        }
+                    }
                 };
                 match answer {
                     Answer::Fits => {}
@@ -580,7 +584,7 @@ impl Registry {
     pub(crate) fn counted_until(&self, limit: &Limit, now: i64) -> i64 {
         let replaced = self.limits.get(&limit.id).map(|cell| {
             let held = cell.group().lock();
-            cell.start(&held)
+            cell.counts_at(&held, now)
         });
         let open = self.held.values().map(|open| Use::of(&open.reservation));
         let counted = open.filter(|by| counts(limit, by)).map(|by| by.at);

@@ -180,10 +180,13 @@ async fn what_a_limit_does_when_it_is_exceeded() {
         world.set(limit).await
     };
     let over = |units| world.ask(&hops, "free", units).map(|hold| hold.data().over);
-    for action in [OnExceed::AllowWithOverage, OnExceed::NotifyOnly] {
+    for (action, is_marked) in [
+        (OnExceed::AllowWithOverage, true),
+        (OnExceed::NotifyOnly, false),
+    ] {
         set(action, None).await;
         assert_eq!(over(4), Ok(false));
-        assert_eq!(over(5), Ok(true));
+        assert_eq!(over(5), Ok(is_marked));
     }
     set(OnExceed::Block, Some("2 units")).await;
     assert_eq!(over(4), Ok(false));
@@ -379,7 +382,7 @@ async fn thresholds_are_about_what_is_durable() {
 #[tokio::test]
 async fn more_than_was_reserved_is_not_settled_in_a_window_that_is_over() {
     for somebody_called in [false, true] {
-        for (on_exceed, settles) in [(OnExceed::Block, false), (OnExceed::NotifyOnly, true)] {
+        for (on_exceed, settles) in [(OnExceed::Block, false), (OnExceed::AllowWithOverage, true)] {
             let world = World::new().await;
             let hops = world.chain(&[("bot", None)]);
             let limit = Limit {
@@ -511,6 +514,13 @@ async fn limits_that_cannot_be_counted_are_refused() {
         }),
         invalid
     );
+    for (thresholds, is_told) in [(vec![], false), (vec![50], false), (vec![50, 100], true)] {
+        let notifies = code(&|limit| {
+            limit.on_exceed = OnExceed::NotifyOnly;
+            limit.thresholds = thresholds.clone();
+        });
+        assert_eq!(notifies.is_ok(), is_told, "{thresholds:?}");
+    }
     for window in Window::ALL {
         for event in 0..16 {
             let limit = Limit {

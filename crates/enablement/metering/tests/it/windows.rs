@@ -111,6 +111,7 @@ async fn whoever_asks_too_fast_and_too_much_waits_for_both() {
     let held = world.ask(&hops, "free", 1).unwrap();
     let refused = exceeded(world.ask(&hops, "free", 1));
     assert_eq!(refused.retry_after, None, "the limit never starts anew");
+    assert_eq!(refused.reserved, refused.used, "what may come back sooner");
     drop(held);
     let too_fast = world.ask(&hops, "free", 1);
     assert!(matches!(too_fast, Err(Refusal::RateLimited { .. })));
@@ -134,6 +135,69 @@ async fn a_clock_that_steps_back_never_gives_a_window_twice() {
     let mut world = world;
     world.meter = world.reopen().await;
     exceeded(world.ask(&hops, "draft", 1));
+}
+
+/// A clock that is ahead for a while gives nothing of the windows it passes over twice.
+#[tokio::test]
+async fn a_clock_that_was_ahead_comes_back_to_what_was_used() {
+    const NOON: &str = "2026-03-31T12:00:00Z";
+    let world = World::new().await;
+    let hops = world.chain(&[("bot", Some(("0.75", Day)))]);
+    let daily = Limit {
+        window: Window::Daily,
+        ..world.limit(of_agent(), "4 units")
+    };
+    let id = world.set(daily).await;
+    world.clock.step_wall_to(at(NOON));
+    let used = world.reserve(&hops, "draft", 1).await;
+    world.settle(used, 1).await;
+    let open = world.reserve(&hops, "draft", 2).await;
+    exceeded(world.ask(&hops, "draft", 1));
+    world.clock.step_wall_to(at("2026-04-02T12:00:00Z"));
+    let ahead = world.reserve(&hops, "draft", 2).await;
+    world.clock.step_wall_to(at(NOON));
+    exceeded(world.ask(&hops, "draft", 1));
+    assert_eq!(
+        world.left(&world.meter, id),
+        ["1 unit", "2 units", "1 unit"]
+    );
+    // What ends now ends in the window it was reserved in.
+    world.settle(open, 1).await;
+    assert_eq!(
+        world.left(&world.meter, id),
+        ["2 units", "0 units", "2 units"]
+    );
+    let back = world.reserve(&hops, "draft", 1).await;
+    let reservation = world.meter.reservation(world.org, back).unwrap();
+    assert_eq!(reservation.reserved_at, at(NOON));
+    exceeded(world.ask(&hops, "draft", 1));
+    // And what was reserved ahead counts there once that day has come.
+    world.clock.step_wall_to(at("2026-04-01T12:00:00Z"));
+    drop(world.ask(&hops, "draft", 3).unwrap());
+    world.clock.step_wall_to(at("2026-04-02T12:00:00Z"));
+    exceeded(world.ask(&hops, "draft", 2));
+    world.settle(ahead, 2).await;
+    assert_eq!(
+        world.left(&world.meter, id),
+        ["2 units", "0 units", "2 units"]
+    );
+}
+
+/// A reservation lasts as long as reservations do, whatever window it had to count in.
+#[tokio::test]
+async fn a_reservation_that_counts_in_a_later_window_expires_in_its_own_time() {
+    let world = World::new().await;
+    let hops = world.chain(&[("bot", Some(("3", Day)))]);
+    world.clock.step_wall_to(at("2026-04-02T12:00:00Z"));
+    let kept = world.reserve(&hops, "draft", 1).await;
+    let lasts = |id| {
+        let reservation = world.meter.reservation(world.org, id).unwrap();
+        reservation.expires_at
+    };
+    let ttl = lasts(kept).duration_since(at("2026-04-02T12:00:00Z"));
+    world.clock.step_wall_to(at("2026-03-31T12:00:00Z"));
+    let back = world.reserve(&hops, "draft", 1).await;
+    assert_eq!(lasts(back).duration_since(at("2026-03-31T12:00:00Z")), ttl);
 }
 
 /// The window that was counted in before the clock stepped back is known when a limit is

@@ -328,9 +328,11 @@ fn quota_is_asked_last_and_only_for_an_action() {
     };
     let exceeded = Box::new(Exceeded {
         scope: scope.clone(),
+        is_budget: true,
         event: None,
         limit: usd("1").into(),
         used: usd("1").into(),
+        reserved: usd("1").into(),
         requested: usd("0.25").into(),
         resets_at: None,
         retry_after: None,

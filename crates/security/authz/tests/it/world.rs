@@ -86,6 +86,7 @@ impl Account for Chain {
         Ok(Hold::new(
             Arc::new(Reserved(Arc::clone(recorder))),
             HoldData {
+                asked_at: spend.now.wall_ns,
                 at: spend.now.wall_ns,
                 units: spend.units,
                 action: spend.action.key(),
