@@ -114,7 +114,7 @@ pub struct CheckResponse {
     /// Whose calls are too many, with OUTCOME_RATE_LIMITED.
     #[prost(message, optional, tag = "7")]
     pub rate: ::core::option::Option<LimitSubject>,
-    /// From when on it may be asked again; absent when waiting does not help.
+    /// From when on it may be asked again; absent when there is no such time.
     #[prost(message, optional, tag = "8")]
     pub retry_after: ::core::option::Option<::prost_types::Duration>,
 }

@@ -81,7 +81,7 @@ pub struct QuestionAnswer {
     pub quota: Option<QuotaAnswer>,
     /// Whose calls are too many.
     pub rate: Option<SubjectAnswer>,
-    /// When to ask again, in milliseconds from now; `None` when waiting does not help.
+    /// When to ask again, in milliseconds from now; `None` when there is no such time.
     pub retry_after_ms: Option<u64>,
 }
 

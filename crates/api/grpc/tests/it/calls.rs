@@ -328,6 +328,7 @@ async fn a_check_names_what_refuses_it_as_a_submission_does() {
     };
     assert_eq!(units(&quota.limit), Some(Measure::Units(3)));
     assert_eq!(units(&quota.used), Some(Measure::Units(1)));
+    assert_eq!(units(&quota.reserved), Some(Measure::Units(1)));
     assert_eq!(units(&quota.requested), Some(Measure::Units(3)));
     let until = quota.resets_at.unwrap().seconds - world.clock.now().as_second();
     assert_eq!(no.retry_after.unwrap().seconds, until);

@@ -176,6 +176,34 @@ async fn what_a_limit_refused_is_decided_anew_under_its_key() {
     assert_eq!(submit().await, allowed, "from here on it is the same");
 }
 
+/// What a delegation came with is asked of its delegator, what was set on it of whoever
+/// set that: the code tells the two apart.
+#[tokio::test]
+async fn a_limit_that_was_set_on_a_delegation_is_no_budget() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let on_bot = LimitRequest {
+        scope: LimitSubject::Delegation(world.bot_link.clone()),
+        ..limit(1, Some("history.read"))
+    };
+    let set = governor.set_limit(&world.owner, on_bot, None);
+    set.await.expect("sets it");
+    let submit = async |name, units| {
+        let mut asked = action(name);
+        asked.units = units;
+        let answer = governor.submit(&world.bot, asked, None).await;
+        answer.expect("answers")
+    };
+    assert_eq!(submit("history.read", 1).await.outcome, OutcomeKind::Allow);
+    let refused = submit("history.read", 1).await;
+    assert_eq!(refused.reason.code, "limit_exceeded", "{refused:?}");
+    let quota = refused.quota.expect("says which");
+    let one = Quantity::Units(1);
+    assert_eq!((quota.used, quota.reserved), (one, one));
+    let refused = submit("changelog.draft", 1_000).await;
+    assert_eq!(refused.reason.code, "budget_exceeded", "{refused:?}");
+}
+
 /// Connections are judged and not counted, so nothing is set that would count nothing.
 #[tokio::test]
 async fn no_limit_and_no_rate_is_of_connections() {

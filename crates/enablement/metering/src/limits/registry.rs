@@ -477,8 +477,8 @@ impl Registry {
     /// as reserved, in the same step.
     ///
     /// What room a window had that is over is not known: a limit that blocks does not
-    /// cover the rest then, one that allows it counts it as overage. That depends on the time alone,
-    /// and not on who called meanwhile.
+    /// cover the rest then, one that allows it counts it as overage. That depends on the
+    /// time alone, and not on who called meanwhile.
     pub(crate) fn surplus(
         &self,
         by: &Use<'_>,

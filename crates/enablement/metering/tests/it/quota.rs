@@ -78,7 +78,7 @@ async fn the_refusing_budget_is_named_and_nothing_is_taken() {
         Some("2026-04-01T00:00:00Z".parse().unwrap())
     );
     let never = exceeded(world.ask(&monthly, "draft", 5));
-    assert_eq!(never.retry_after, None, "waiting does not help");
+    assert_eq!(never.retry_after, None, "it never fits");
     world.clock.advance(refused.retry_after.unwrap());
     assert!(world.ask(&monthly, "draft", 1).is_ok());
 }
