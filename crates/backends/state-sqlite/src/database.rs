@@ -102,6 +102,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0023_payloads",
         include_str!("../migrations/0023_payloads.sql"),
     ),
+    (
+        "0024_held_policies",
+        include_str!("../migrations/0024_held_policies.sql"),
+    ),
 ];
 
 pub(crate) const SECONDS_A_DAY: i64 = 86_400;

@@ -251,13 +251,15 @@ fn insert(
 ) -> Result<(), StoreError> {
     let chain = serde_json::to_string(&request.chain).map_err(|e| corrupt(WHAT, e))?;
     let context = serde_json::to_string(&request.held.context).map_err(|e| corrupt(WHAT, e))?;
+    let policies =
+        serde_json::to_string(&request.held.policy_digests).map_err(|e| corrupt(WHAT, e))?;
     let units = i64::try_from(request.held.units).map_err(|e| corrupt(WHAT, e))?;
     tx.prepare_cached(
         "INSERT INTO oversight_requests (org, id, action_id, agent, action, resource, resource_type,
-             context, args, units, policy_id, digest, link, chain, cost, spent, oversight, created_at,
+             context, args, units, policy_id, policy_digests, digest, link, chain, cost, spent, oversight, created_at,
              expires_at, expires_ns, state, leaf)
          VALUES (:org, :id, :action_id, :agent, :action, :resource, :resource_type,
-             :context, :args, :units, :policy_id, :digest, :link, :chain, :cost, :spent, :oversight, :created_at,
+             :context, :args, :units, :policy_id, :policy_digests, :digest, :link, :chain, :cost, :spent, :oversight, :created_at,
              :expires_at, :expires_ns, 'pending', :leaf)",
     )
     .and_then(|mut statement| {
@@ -273,6 +275,7 @@ fn insert(
             ":args": request.held.args.to_string(),
             ":units": units,
             ":policy_id": request.held.policy_id,
+            ":policy_digests": policies,
             ":digest": request.digest.to_string(),
             ":link": request.link,
             ":chain": chain,
@@ -407,6 +410,7 @@ fn read(row: &Row<'_>) -> Result<OversightRequest, StoreError> {
             args: json(row, "args")?,
             units: u64::try_from(column::<i64>(row, "units")?).map_err(|e| corrupt(WHAT, e))?,
             policy_id: column(row, "policy_id")?,
+            policy_digests: json(row, "policy_digests")?,
         },
         digest: parsed(row, "digest")?,
         link: column(row, "link")?,

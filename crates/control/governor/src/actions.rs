@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use creto_authz::{
-    Action, Approval, CheckRequest, Decision, DenyReason, Exceeded, Hold, LimitScope, PolicyId,
-    ResourceRef,
+    Action, Approval, CheckRequest, Decision, DenyReason, Exceeded, HeldBy, Hold, LimitScope,
+    PolicyId, ResourceRef,
 };
 use creto_crypto::sha256;
 use creto_errors::Classify as _;
@@ -114,7 +114,8 @@ impl ActionRequest {
         Ok(())
     }
 
-    fn held(&self, caller: &Caller, policy_id: &str) -> Result<HeldAction, GovernError> {
+    /// This action as it is held; by `None` where that is ignored.
+    fn held(&self, caller: &Caller, by: Option<&HeldBy>) -> Result<HeldAction, GovernError> {
         let resource = self.resource.to_ref();
         let context = match serde_json::to_value(&self.context).map_err(GovernError::Encoding)? {
             Value::Object(context) => context,
@@ -129,7 +130,12 @@ impl ActionRequest {
             context,
             args: self.args.clone(),
             units: self.units,
-            policy_id: policy_id.to_owned(),
+            policy_id: by.map(|by| by.policy_id().to_string()).unwrap_or_default(),
+            policy_digests: by
+                .into_iter()
+                .flat_map(HeldBy::digests)
+                .map(|(id, digest)| (id.to_string(), digest.to_owned()))
+                .collect(),
         })
     }
 }
@@ -234,7 +240,7 @@ impl Governor {
         let Some(grant) = &request.grant else {
             return Ok(Ok(None));
         };
-        let held = request.held(caller, "")?;
+        let held = request.held(caller, None)?;
         let checked = self
             .parts
             .oversight
@@ -262,8 +268,10 @@ impl Governor {
         let resource = request.resource.to_ref();
         let texts = texts(request.context.values());
         let context = context_values(request.context.iter(), &texts);
-        let approval = submission.grant.map(|grant| Approval {
-            policy_id: PolicyId::from(grant.policy_id.as_str()),
+        let approval = submission.grant.map(|grant| {
+            let digests = grant.policy_digests.iter();
+            let held_by = digests.map(|(id, digest)| (PolicyId::from(id.as_str()), digest.clone()));
+            Approval::Given(held_by.collect())
         });
         let action = Action::named(&request.action);
         let bound = submission.caller.bound();
@@ -331,13 +339,10 @@ impl Governor {
             }
             Decision::Deny { reason, policies } => self.deny(submission, reason, &policies).await,
             Decision::RequiresOversight {
-                policy_id,
+                held_by,
                 oversight,
                 policies,
-            } => {
-                self.hold(submission, &policy_id, oversight, &policies)
-                    .await
-            }
+            } => self.hold(submission, &held_by, oversight, &policies).await,
             Decision::QuotaExceeded { exceeded, policies } => {
                 self.quota(submission, *exceeded, &policies).await
             }
@@ -469,12 +474,12 @@ impl Governor {
     async fn hold(
         &self,
         submission: &Submission<'_>,
-        policy_id: &PolicyId,
+        held_by: &HeldBy,
         oversight: String,
         policies: &[PolicyId],
     ) -> Result<ActionAnswer, GovernError> {
         let caller = submission.caller;
-        let held = submission.request.held(caller, policy_id.as_str())?;
+        let held = submission.request.held(caller, Some(held_by))?;
         let digest = held.digest()?;
         let service = &self.parts.oversight;
         if let Some(waiting) = service

@@ -2,6 +2,8 @@
 //! serves them as they stand, and the reply kept for an idempotency key is one
 //! of them. `leaf` is filled in once the commit has its place in the log.
 
+use std::collections::BTreeMap;
+
 use creto_authz::Exceeded;
 use creto_nhi::{AgentIdentity, IssuedToken};
 use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, Quantity, Timestamp};
@@ -565,8 +567,12 @@ pub struct OversightAnswer {
     /// What the agent spent so far under its delegation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub spent: Option<Money>,
-    /// The policy that asks for a human.
+    /// The policy that asks for a human, or several joined by `+`.
     pub policy_id: String,
+    /// What each of them said when this was asked: the SHA-256, in hexadecimal, of the
+    /// policy in Cedar's JSON format. The grant opens nothing once one says otherwise.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub policy_digests: BTreeMap<String, String>,
     /// When it was asked.
     pub created_at: Timestamp,
     /// When it is too late to decide.

@@ -247,6 +247,7 @@ fn answer(request: OversightRequest, caller: &Caller) -> OversightAnswer {
         cost: request.cost,
         spent: request.spent,
         policy_id: request.held.policy_id,
+        policy_digests: request.held.policy_digests,
         created_at: request.created_at,
         expires_at: request.expires_at,
         decided_by: None,

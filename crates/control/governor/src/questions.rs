@@ -406,13 +406,13 @@ impl From<Decision> for QuestionAnswer {
                 Self::new(OutcomeKind::Deny, reason.code, reason.text, &policies)
             }
             Decision::RequiresOversight {
-                policy_id,
+                held_by,
                 oversight,
                 policies,
             } => Self {
                 approval: Some(ApprovalNeeded {
                     kind: oversight,
-                    policy_id: policy_id.to_string(),
+                    policy_id: held_by.policy_id().to_string(),
                     requestable: false,
                 }),
                 ..Self::new(

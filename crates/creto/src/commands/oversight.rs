@@ -103,6 +103,7 @@ fn shown(answer: &Value) -> String {
         ("spent so far", money(answer, "/spent")),
         ("digest", at(answer, "/digest")),
         ("policy", at(answer, "/policy_id")),
+        ("which says", at(answer, "/policy_digests")),
         ("asked", instant(answer, "/created_at")),
         ("expires", instant(answer, "/expires_at")),
         ("decided by", at(answer, "/decided_by")),

@@ -77,6 +77,7 @@ impl World {
             args: serde_json::json!({"version": "1.0", "nested": {"z": [1, null], "a": "ä\u{1}"}}),
             units: 3,
             policy_id: "releases-need-a-human".to_owned(),
+            policy_digests: [("releases-need-a-human".to_owned(), "5a".repeat(32))].into(),
         };
         OversightRequest {
             id: self.ids().next(),

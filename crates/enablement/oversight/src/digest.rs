@@ -1,5 +1,6 @@
 //! What exactly is approved: the action and its digest.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -36,8 +37,12 @@ pub struct HeldAction {
     pub args: Value,
     /// How much of it.
     pub units: u64,
-    /// The policy that asks for a human.
+    /// The policy that asks for a human, or several joined by `+`.
     pub policy_id: String,
+    /// What each of them says, as a digest by its id: an approval is of the rule that
+    /// asked for it, not of whatever takes its name later.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policy_digests: BTreeMap<String, String>,
 }
 
 impl HeldAction {

@@ -1,5 +1,6 @@
 //! The use cases.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ pub struct OversightConfig {
 pub struct Granted {
     /// The request that was approved.
     pub request_id: RequestId,
-    /// The policy that asked for a human.
-    pub policy_id: String,
+    /// The policies that asked for a human, each with the digest of what it said.
+    pub policy_digests: BTreeMap<String, String>,
     /// Belongs in the commit of the decision that the grant opens; without it
     /// the grant is not used up.
     pub claim: Claim,
@@ -261,7 +262,7 @@ impl Oversight {
     }
 
     /// Whether this grant opens exactly this action of this agent under this
-    /// delegation, now. The policy id of `held` is ignored: it is the one of the
+    /// delegation, now. The policies of `held` are ignored: they are those of the
     /// approved request.
     ///
     /// The answer is advice until the [`Granted::claim`] is committed: of two
@@ -294,6 +295,7 @@ impl Oversight {
         }
         let asked = HeldAction {
             policy_id: request.held.policy_id.clone(),
+            policy_digests: request.held.policy_digests.clone(),
             ..held.clone()
         }
         .digest()?;
@@ -312,7 +314,7 @@ impl Oversight {
         }
         Ok(Granted {
             request_id: request.id,
-            policy_id: request.held.policy_id,
+            policy_digests: request.held.policy_digests,
             claim: Claim {
                 org,
                 token: grant.into(),

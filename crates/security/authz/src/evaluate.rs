@@ -24,11 +24,12 @@ use cedar_policy_core::extensions::Extensions;
 use creto_nhi::{AgentIdentity, PrincipalType};
 
 use crate::filled::{self, Person, people};
+use crate::held::HeldBy;
 use crate::model::{
     Approval, CheckRequest, ContextValue, Decision, DenyReason, PolicyId, PolicyIds, ResourceRef,
     deny,
 };
-use crate::policies::{CompiledPolicies, JOIN};
+use crate::policies::CompiledPolicies;
 use crate::rules::Reads;
 use crate::schema::{ActionShape, ResourceShape};
 use crate::slice::Keys;
@@ -100,6 +101,8 @@ pub(crate) enum Verdict {
     Oversight {
         /// Those that hold it back, sorted.
         policies: Arc<[PolicyId]>,
+        /// The same, with what they say.
+        held_by: HeldBy,
         /// The value of the annotation they share.
         oversight: Arc<str>,
     },
@@ -465,13 +468,14 @@ impl CompiledPolicies {
             .filter_map(|number| self.oversight_of(*number))
             .collect();
         let held = self.ids(first.forbids);
+        let held_by = self.held_by(&held);
         let mut kinds = kinds.into_iter();
         let (Some(oversight), None) = (kinds.next(), kinds.next()) else {
             return Err(Verdict::OversightConflict { policies: held });
         };
         if question
             .approval
-            .is_some_and(|approval| covers(approval, &held))
+            .is_some_and(|approval| approval.lifts(&held_by))
         {
             return Ok(Verdict::Permitted {
                 policies: self.ids(second.permits),
@@ -479,6 +483,7 @@ impl CompiledPolicies {
         }
         Ok(Verdict::Oversight {
             policies: held,
+            held_by,
             oversight: oversight.into(),
         })
     }
@@ -557,9 +562,10 @@ impl CompiledPolicies {
             }
             Verdict::Oversight {
                 policies,
+                held_by,
                 oversight,
             } => Decision::RequiresOversight {
-                policy_id: joined(policies),
+                held_by: held_by.clone(),
                 oversight: oversight.as_ref().to_owned(),
                 policies: Arc::clone(policies).into(),
             },
@@ -595,18 +601,6 @@ pub(crate) fn name_at(identity: &AgentIdentity, place: u8) -> &str {
     hop.and_then(|hop| identity.hops.get(hop))
         .map_or_else(|| identity.root(), |hop| &hop.link.delegatee)
         .as_str()
-}
-
-/// The name an approval of all these is bound to.
-fn joined(held: &[PolicyId]) -> PolicyId {
-    let ids: Vec<&str> = held.iter().map(PolicyId::as_str).collect();
-    PolicyId::from(ids.join(&JOIN.to_string()))
-}
-
-/// Whether the approval names every policy that holds the action back.
-fn covers(approval: &Approval, held: &[PolicyId]) -> bool {
-    let named: BTreeSet<&str> = approval.policy_id.as_str().split(JOIN).collect();
-    held.iter().all(|id| named.contains(id.as_str()))
 }
 
 fn list(ids: &[PolicyId]) -> String {

@@ -40,6 +40,7 @@ mod evaluate;
 mod explain;
 mod filled;
 mod found;
+mod held;
 mod in_force;
 mod links;
 mod model;
@@ -61,6 +62,7 @@ pub use error::{Finding, PolicyError};
 pub use explain::{
     Explanation, MissingPermit, NearPermit, Outcome, PolicyExplanation, PrincipalExplanation, Unfit,
 };
+pub use held::HeldBy;
 pub use in_force::PolicyEpoch;
 pub use model::{
     Approval, CheckRequest, ContextValue, Decision, DenyReason, PolicyId, PolicyIds, ResourceRef,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
+use crate::held::HeldBy;
 use crate::in_force::{Pinned, permitting};
 use crate::ports::{Exceeded, Hold, LimitScope};
 
@@ -142,15 +143,18 @@ pub enum ContextValue<'a> {
     Texts(&'a [&'a str]),
 }
 
-/// A human approved the action that this policy holds back.
+/// A human approved the action that these policies hold back.
 ///
 /// Whoever was asked saw these policies and no others, so an approval lifts these
 /// and no others.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Approval {
-    /// What the oversight request named: `policy_id` of the decision
-    /// [`Decision::RequiresOversight`], unchanged.
-    pub policy_id: PolicyId,
+pub enum Approval {
+    /// Given: `held_by` of the decision [`Decision::RequiresOversight`], unchanged. It
+    /// lifts what these policies said then, so not a policy that took the name since.
+    Given(HeldBy),
+    /// Taken for given, to ask what would be: it lifts the policies of these names,
+    /// joined by `+`, whatever they say.
+    Supposed(PolicyId),
 }
 
 /// What is asked.
@@ -271,9 +275,8 @@ pub enum Decision {
     },
     /// It may once a human approves. Nothing was reserved.
     RequiresOversight {
-        /// What an approval is bound to: the policy that holds the action back, or
-        /// all of `policies` joined by `+`.
-        policy_id: PolicyId,
+        /// What an approval is bound to.
+        held_by: HeldBy,
         /// The value of the `@oversight` annotation, which all of them share.
         oversight: String,
         /// All policies that hold it back.

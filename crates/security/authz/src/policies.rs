@@ -7,6 +7,7 @@ use cedar_policy::{Effect, Policy, PolicyId as CedarId, PolicySet, Template};
 use miette::Diagnostic;
 
 use crate::error::{Finding, PolicyError};
+use crate::held::{self, HeldBy};
 use crate::links;
 use crate::model::PolicyId;
 use crate::rules::{Numbers, Rules};
@@ -14,10 +15,6 @@ use crate::schema::Served;
 use crate::slice::{LayerNumber, Slices};
 use crate::sources::PolicySources;
 use crate::validation::validate;
-
-/// Joins the ids of policies that hold one action back together; so no id
-/// contains it.
-pub(crate) const JOIN: char = '+';
 
 /// The longest `@id`, in bytes.
 const MAX_ID: usize = 128;
@@ -70,6 +67,8 @@ pub struct CompiledPolicies {
     rules: HashMap<String, Rules>,
     /// Where a policy's [`PolicyInfo`] stands in the report.
     infos: HashMap<PolicyId, usize>,
+    /// What each policy with `@oversight` says.
+    digests: HashMap<PolicyId, String>,
     report: LoadReport,
 }
 
@@ -102,6 +101,7 @@ impl CompiledPolicies {
             .warnings
             .extend(infos.iter().filter_map(|info| unliftable(&set, info)));
         report.warnings.sort();
+        let digests = digests(&set, &infos)?;
         let by_id = (0_usize..)
             .zip(&infos)
             .map(|(position, info)| (info.id.clone(), position))
@@ -119,6 +119,7 @@ impl CompiledPolicies {
             numbers,
             rules,
             infos: by_id,
+            digests,
             report,
         })
     }
@@ -146,6 +147,20 @@ impl CompiledPolicies {
     pub(crate) fn oversight_of(&self, number: u32) -> Option<&str> {
         let id = &self.slices.get(number)?.id;
         self.info(id)?.oversight.as_deref()
+    }
+
+    /// These policies, each with what it says. Only one with `@oversight` holds an
+    /// action back, so every one that does has a digest.
+    pub(crate) fn held_by(&self, policies: &[PolicyId]) -> HeldBy {
+        policies
+            .iter()
+            .map(|id| {
+                (
+                    id.clone(),
+                    self.digests.get(id).cloned().unwrap_or_default(),
+                )
+            })
+            .collect()
     }
 
     /// The `@reason` of a policy.
@@ -433,6 +448,37 @@ fn oversight(policy: &Body, effect: PolicyEffect) -> Result<Option<String>, Stri
         ));
     }
     Ok(Some(value.to_owned()))
+}
+
+/// What each policy with `@oversight` says.
+fn digests(
+    set: &PolicySet,
+    infos: &[PolicyInfo],
+) -> Result<HashMap<PolicyId, String>, PolicyError> {
+    let mut digests = HashMap::new();
+    let mut findings = Vec::new();
+    for info in infos.iter().filter(|info| info.oversight.is_some()) {
+        let policy = set.policy(&CedarId::new(info.id.as_str()));
+        match policy.map(held::digest) {
+            Some(Ok(digest)) => {
+                digests.insert(info.id.clone(), digest);
+            }
+            told => findings.push(Finding {
+                file: info.file.clone(),
+                line: info.line,
+                policy: Some(info.id.to_string()),
+                message: match told {
+                    Some(Err(problem)) => format!("it has no JSON form to approve: {problem}"),
+                    _ => "it is not in the set".to_owned(),
+                },
+            }),
+        }
+    }
+    if findings.is_empty() {
+        Ok(digests)
+    } else {
+        Err(PolicyError::Annotation(findings))
+    }
 }
 
 /// An oversight policy that no approval can lift.

@@ -127,9 +127,10 @@ impl Asked {
                 .iter()
                 .map(|(name, given)| ((*name).to_owned(), value(given)))
                 .collect(),
-            approval: request
-                .approval
-                .map(|approval| approval.policy_id.to_string()),
+            approval: request.approval.map(|approval| match approval {
+                Approval::Given(held_by) => held_by.policy_id().to_string(),
+                Approval::Supposed(policies) => policies.to_string(),
+            }),
         }
     }
 
@@ -142,9 +143,8 @@ impl Asked {
     pub(crate) fn with<T>(&self, ask: impl FnOnce(&CheckRequest<'_>) -> T) -> T {
         let texts = texts(self.context.values());
         let context = context_values(self.context.iter(), &texts);
-        let approval = self.approval.as_deref().map(|policies| Approval {
-            policy_id: PolicyId::from(policies),
-        });
+        let approval = self.approval.as_deref().map(PolicyId::from);
+        let approval = approval.map(Approval::Supposed);
         ask(&CheckRequest {
             action: &Action::named(&self.action),
             resource: &self.resource,

@@ -7,6 +7,7 @@ use creto_governor::{
 };
 use serde_json::json;
 
+use crate::policies::{publish, starter};
 use crate::world::{World, action, usd};
 
 fn key(text: &str) -> Option<IdempotencyKey> {
@@ -253,6 +254,44 @@ async fn a_grant_covers_one_action_once() {
         .await
         .expect("reads");
     assert_eq!(seen.state, "used");
+}
+
+#[tokio::test]
+async fn a_grant_opens_what_the_policy_said_and_not_what_took_its_name() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let id = request_id(governor, &world.bot).await;
+    let asked = id.parse().expect("an id");
+    let approved = governor.approve(&world.owner, asked, None, None).await;
+    let digests = approved.expect("approves").policy_digests;
+    assert!(digests["publish-needs-a-human"].len() == 64, "{digests:?}");
+    let seen = governor.oversight_request(&world.bot, asked, None).await;
+    let mut exact = action("release.publish");
+    exact.grant = seen.expect("reads").grant;
+
+    let policy = |kind: &str| {
+        let mut files = starter();
+        let text = files.get_mut("release.cedar").expect("ships");
+        assert!(text.contains("@oversight(\"release\")"), "{text}");
+        *text = text.replace("@oversight(\"release\")", kind);
+        files.remove("release.test.json");
+        publish(files)
+    };
+    let stricter = policy("@oversight(\"two-people\")");
+    let published = governor.publish_policies(&world.owner, stricter, None);
+    published.await.expect("publishes");
+    let refused = governor.submit(&world.bot, exact.clone(), None).await;
+    let refused = refused.expect("answers");
+    assert_eq!(refused.outcome, OutcomeKind::RequiresOversight);
+    let anew = refused.oversight.expect("names the request").request_id;
+    assert_ne!(anew, id, "another rule asks another question");
+
+    // The grant is not used up, and opens it once the rule is what it was.
+    let as_before = policy("@oversight(\"release\")");
+    let published = governor.publish_policies(&world.owner, as_before, None);
+    published.await.expect("publishes");
+    let used = governor.submit(&world.bot, exact, None).await;
+    assert_eq!(used.expect("answers").outcome, OutcomeKind::Allow);
 }
 
 #[tokio::test]

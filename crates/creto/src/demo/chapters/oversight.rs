@@ -128,6 +128,7 @@ fn ask(world: &mut World) -> Result<Done, DemoError> {
         "args": args,
         "units": 1,
         "policy_id": POLICY,
+        "policy_digests": value(&shown, "/policy_digests")?,
     });
     let digest = hex::encode(sha256(&canonical(&held)?));
     same("the digest", digest.as_str(), text(&shown, "/digest")?)?;

@@ -1,5 +1,7 @@
 //! Any change of the action changes its digest.
 
+use std::collections::BTreeMap;
+
 use creto_oversight::{ActionDigest, HeldAction};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -15,6 +17,7 @@ fn held() -> HeldAction {
         args: json!({"tag": "v1.0", "notes": ["a", "b"]}),
         units: 1,
         policy_id: "p".to_owned(),
+        policy_digests: BTreeMap::new(),
     }
 }
 
@@ -45,10 +48,13 @@ fn any_held() -> impl Strategy<Value = HeldAction> {
         proptest::collection::btree_map(".{0,4}", json_value(), 0..3),
         json_value(),
         0_u64..9_007_199_254_740_992,
-        ".{0,8}",
+        (
+            ".{0,8}",
+            proptest::collection::btree_map(".{0,4}", ".{0,4}", 0..3),
+        ),
     )
         .prop_map(
-            |(org, agent, action, resource, resource_type, context, args, units, policy_id)| {
+            |(org, agent, action, resource, resource_type, context, args, units, policies)| {
                 HeldAction {
                     org: format!("org_{org:032x}").parse().unwrap(),
                     agent: agent.parse().unwrap(),
@@ -58,7 +64,8 @@ fn any_held() -> impl Strategy<Value = HeldAction> {
                     context: context.into_iter().collect(),
                     args,
                     units,
-                    policy_id,
+                    policy_id: policies.0,
+                    policy_digests: policies.1,
                 }
             },
         )
@@ -79,6 +86,7 @@ proptest! {
             HeldAction { args: b.args, ..a.clone() },
             HeldAction { units: b.units, ..a.clone() },
             HeldAction { policy_id: b.policy_id, ..a.clone() },
+            HeldAction { policy_digests: b.policy_digests, ..a.clone() },
         ];
         for variant in variants {
             prop_assert_eq!(variant == a, variant.digest().unwrap() == digest, "{:?}", variant);

@@ -1,5 +1,6 @@
 //! The life of a request and of its grant.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ impl World {
             args: json!({"tag": "v1.0", "files": 3}),
             units: 1,
             policy_id: "releases".to_owned(),
+            policy_digests: [("releases".to_owned(), "5a".repeat(32))].into(),
         }
     }
 
@@ -121,7 +123,7 @@ impl World {
         self.oversight
             .check_grant(self.org, grant.as_str(), &held.agent, Some(LINK), held)
             .await
-            .map(|granted| granted.policy_id)
+            .map(|granted| granted.policy_digests.into_keys().collect())
             .map_err(|error| error.code())
     }
 }
@@ -260,6 +262,7 @@ async fn a_grant_opens_the_approved_action_and_no_other() {
     // The policy of the request counts, whatever the caller says.
     let elsewhere = HeldAction {
         policy_id: String::new(),
+        policy_digests: BTreeMap::new(),
         ..held.clone()
     };
     assert_eq!(

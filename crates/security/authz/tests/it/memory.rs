@@ -177,10 +177,10 @@ fn approvals_and_errors_are_not_remembered() {
     let (bound, repo) = (world.bind(world.bot()), ResourceRef::resource(REPO));
     let publish = Action::named("release.publish");
     let held = world.authz.ask(&bound, &question(&publish, &repo, &[]));
-    let Decision::RequiresOversight { policy_id, .. } = held else {
+    let Decision::RequiresOversight { held_by, .. } = held else {
         panic!("{held:?}");
     };
-    let approval = creto_authz::Approval { policy_id };
+    let approval = creto_authz::Approval::Given(held_by);
     let approved = CheckRequest {
         approval: Some(&approval),
         ..question(&publish, &repo, &[])

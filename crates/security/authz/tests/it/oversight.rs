@@ -1,6 +1,6 @@
 //! A human is asked exactly when the approval would let the action through.
 
-use creto_authz::Decision;
+use creto_authz::{Approval, Decision};
 use creto_nhi::PrincipalType;
 
 use crate::world::{World, code, denial, ids};
@@ -19,11 +19,11 @@ fn held(id: &str, kind: &str, when: &str) -> String {
 fn question(decision: Decision) -> (String, String, Vec<String>) {
     match decision {
         Decision::RequiresOversight {
-            policy_id,
+            held_by,
             oversight,
             policies,
         } => (
-            policy_id.to_string(),
+            held_by.policy_id().to_string(),
             oversight,
             policies.iter().map(ToString::to_string).collect(),
         ),
@@ -156,6 +156,40 @@ fn an_approval_lifts_the_policy_it_was_asked_for_and_no_other() {
     world.publish(world.org, &format!("{PERMIT} {}", held("two", "k", "")));
     let both = world.ask_with(world.bot(), "history.read", REPO, Some("one+two"));
     assert!(both.is_allowed());
+}
+
+/// A name is taken again by whoever publishes next, and a policy without an `@id` is
+/// named by its place.
+#[test]
+fn an_approval_lifts_what_a_policy_said_when_it_was_given() {
+    let small = |below: u32, id: &str| {
+        let when = format!("when {{ context.units < {below} }}");
+        format!("{PERMIT} {}", held(id, "k", &when))
+    };
+    let world = World::with(&small(10, "one"));
+    let asked = world.ask(world.bot(), "history.read", REPO);
+    let Decision::RequiresOversight { held_by, .. } = asked else {
+        panic!("{asked:?}");
+    };
+    let given = Approval::Given(held_by);
+    let with = |given: &Approval| world.ask_by(world.bot(), "history.read", REPO, Some(given));
+    assert!(with(&given).is_allowed());
+
+    for other in [
+        small(20, "one"),
+        small(10, "two"),
+        small(10, "one").replace("\"k\"", "\"other\""),
+        small(10, "one").replace("@id", "@reason(\"new\") @id"),
+    ] {
+        world.publish(world.org, &other);
+        assert!(!with(&given).is_allowed(), "{other}");
+    }
+    let moved = format!("// The same.\n\n{}", small(10, "one"));
+    world.publish(world.org, &moved);
+    assert!(with(&given).is_allowed(), "it says what it said");
+
+    let nothing = Approval::Given(std::iter::empty().collect());
+    assert!(!with(&nothing).is_allowed());
 }
 
 #[test]

@@ -292,8 +292,8 @@ proptest! {
         }
 
         // The approval that was asked for lets exactly this through.
-        if let Decision::RequiresOversight { policy_id, .. } = decision {
-            let approval = creto_authz::Approval { policy_id };
+        if let Decision::RequiresOversight { held_by, .. } = decision {
+            let approval = creto_authz::Approval::Given(held_by);
             let approved = CheckRequest { approval: Some(&approval), ..request };
             prop_assert!(world.authz.ask(&world.bind(world.bot()), &approved).is_allowed());
         }

@@ -1,6 +1,8 @@
 //! Templates and their links, and the time of a decision.
 
-use creto_authz::{Action, CompiledPolicies, ContextValue, Decision, PolicySources, ResourceRef};
+use creto_authz::{
+    Action, Approval, CompiledPolicies, ContextValue, Decision, PolicySources, ResourceRef,
+};
 use creto_errors::Classify as _;
 
 use crate::world::{World, code, ids, question, sources};
@@ -43,9 +45,9 @@ fn a_template_says_nothing_until_it_is_linked() {
     assert_eq!(ids(&policies), ["read-a"]);
     let decision = linked.ask(linked.bot(), "history.read", "repo:a");
     let Decision::RequiresOversight {
+        held_by,
         policies,
         oversight,
-        ..
     } = decision
     else {
         panic!("{decision:?}");
@@ -54,6 +56,10 @@ fn a_template_says_nothing_until_it_is_linked() {
         (ids(&policies), oversight.as_str()),
         (vec!["stop-bot"], "k")
     );
+    // What a template says of one agent is not what it says of another.
+    let given = Approval::Given(held_by);
+    let lifts = || linked.ask_by(linked.bot(), "history.read", "repo:a", Some(&given));
+    assert!(lifts().is_allowed());
     let elsewhere = linked.ask(linked.owner(), "history.read", "repo:b");
     assert_eq!(code(elsewhere), "no_policy_permits");
     let policies = linked.authz.policies(linked.org).unwrap();

@@ -239,14 +239,22 @@ impl World {
         resource: &str,
         approved: Option<&str>,
     ) -> Decision {
-        let approval = approved.map(|id| Approval {
-            policy_id: PolicyId::from(id),
-        });
+        let approval = approved.map(|id| Approval::Supposed(PolicyId::from(id)));
+        self.ask_by(identity, action, resource, approval.as_ref())
+    }
+
+    pub(crate) fn ask_by(
+        &self,
+        identity: AgentIdentity,
+        action: &str,
+        resource: &str,
+        approval: Option<&Approval>,
+    ) -> Decision {
         let resource = ResourceRef::resource(resource);
         let action = Action::named(action);
         let request = CheckRequest {
             reserve: true,
-            approval: approval.as_ref(),
+            approval,
             ..question(&action, &resource, &[])
         };
         self.authz.ask(&self.bind(identity), &request)
