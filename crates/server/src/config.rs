@@ -381,7 +381,7 @@ impl ServerConfig {
     /// Remarks about settings that have no effect here, and about policies that are
     /// valid but look wrong.
     #[must_use]
-    pub fn notes(&self, policies: &CheckedBundle) -> Vec<String> {
+    pub fn notes(&self, policies: Option<&CheckedBundle>) -> Vec<String> {
         let unserved = self.integrations.unserved().iter();
         let settings = unserved
             .filter(|item| item.kind == UnservedKind::Note)
@@ -391,7 +391,9 @@ impl ServerConfig {
                     item.key, item.value, item.why, item.instead
                 )
             });
-        let policies = policies.compiled.report().warnings.iter();
+        let policies = policies
+            .into_iter()
+            .flat_map(|policies| &policies.compiled.report().warnings);
         settings
             .chain(policies.map(|finding| format!("policy {finding}")))
             .collect()

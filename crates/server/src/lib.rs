@@ -85,7 +85,7 @@ pub fn check_config(path: &Path) -> Result<ConfigReport, ServerConfigError> {
     }
     lines.extend(
         config
-            .notes(&policies)
+            .notes(Some(&policies))
             .into_iter()
             .map(|note| format!("note: {note}")),
     );

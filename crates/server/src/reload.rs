@@ -14,20 +14,19 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What was in the directory.
 #[derive(Clone, PartialEq, Eq)]
-enum Seen {
+pub(crate) enum Seen {
     /// Files with this digest.
     Files(String),
     /// Nothing that can be read; the reason.
     Unreadable(String),
 }
 
-/// Follows the directory for as long as it is polled. `served` is the digest of
-/// what was put in force at start.
+/// Follows the directory for as long as it is polled. `taken` is what was found in it
+/// at start.
 ///
 /// What was found has to stay as it is from one look to the next before it
 /// counts: a file that is being written is not a policy.
-pub(crate) async fn follow(governor: Arc<Governor>, directory: PathBuf, served: String) {
-    let mut taken = Seen::Files(served);
+pub(crate) async fn follow(governor: Arc<Governor>, directory: PathBuf, mut taken: Seen) {
     let mut last = taken.clone();
     loop {
         tokio::time::sleep(INTERVAL).await;
@@ -61,15 +60,19 @@ pub(crate) async fn follow(governor: Arc<Governor>, directory: PathBuf, served: 
 /// `None` when the thread that looked did not come back.
 async fn look(directory: &Path) -> Option<(Seen, Result<PolicyFiles, BundleError>)> {
     let directory = directory.to_owned();
-    let looked = tokio::task::spawn_blocking(move || {
-        let files = PolicyFiles::from_dir(&directory);
-        let digest = match &files {
-            Ok(files) => files.digest().map_err(|error| error.to_string()),
-            Err(error) => Err(creto_errors::chain(error)),
-        };
-        (digest.map_or_else(Seen::Unreadable, Seen::Files), files)
-    });
-    looked.await.ok()
+    tokio::task::spawn_blocking(move || read(&directory))
+        .await
+        .ok()
+}
+
+/// What is in the directory.
+pub(crate) fn read(directory: &Path) -> (Seen, Result<PolicyFiles, BundleError>) {
+    let files = PolicyFiles::from_dir(directory);
+    let digest = match &files {
+        Ok(files) => files.digest().map_err(|error| error.to_string()),
+        Err(error) => Err(creto_errors::chain(error)),
+    };
+    (digest.map_or_else(Seen::Unreadable, Seen::Files), files)
 }
 
 async fn check(files: PolicyFiles) -> Option<Result<CheckedBundle, BundleError>> {

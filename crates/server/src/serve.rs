@@ -13,7 +13,8 @@ use creto_audit::{AskedWitness, Audit, AuditConfig, AuditError};
 use creto_authz::Authz;
 use creto_errors::{Class, Classify};
 use creto_governor::{
-    Bindings, GovernError, GovernedEgress, Governor, GovernorConfig, Parts, PolicyShadow,
+    Bindings, CheckedBundle, GovernError, GovernedEgress, Governor, GovernorConfig, Parts,
+    PolicyShadow,
 };
 use creto_grpc::Grpc;
 use creto_ingress::Hosts;
@@ -143,7 +144,8 @@ pub async fn serve(
     ready: impl FnOnce(Listening) + Send,
 ) -> Result<(), ServeError> {
     let config = ServerConfig::load(config_path)?;
-    let policies = config.policies().map_err(ServerConfigError::from)?;
+    let (found, files) = crate::reload::read(&config.policy_dir);
+    let policies = files.and_then(CheckedBundle::check);
     let platform = Platform::open(&config).await?;
     creto_telemetry::init(
         &LogConfig {
@@ -152,7 +154,7 @@ pub async fn serve(
         },
         Arc::clone(&platform.clock),
     )?;
-    for note in config.notes(&policies) {
+    for note in config.notes(policies.as_ref().ok()) {
         tracing::info!(note, "configuration");
     }
     if platform.nhi.organizations().is_empty() {
@@ -174,13 +176,12 @@ pub async fn serve(
     let (governor, audit, router) = assemble(config, &platform, address).await?;
     // Before anything is recorded by this process.
     let newest = governor.newest_records().await?;
-    let first = policies.digest.clone();
     governor.serve_policies(policies).await?;
     governor.recover().await?;
 
     let (stop, stopping) = watch::channel(());
     let watcher = watched.map(|directory| {
-        let following = crate::reload::follow(Arc::clone(&governor), directory, first);
+        let following = crate::reload::follow(Arc::clone(&governor), directory, found);
         tokio::spawn(until_stopped(following, stopping.clone()))
     });
     let keeping = Keeping::new(

@@ -138,7 +138,7 @@ fn a_publication_is_in_force_at_once_survives_a_kill_and_is_rolled_back() {
 
 #[test]
 fn the_directory_is_followed_and_what_is_broken_in_it_is_reported() {
-    let server = Server::fresh();
+    let mut server = Server::fresh();
     let (_, worker) = server.chain("1.00");
     let dir = server.path().to_owned();
     let file = dir.join("policies/release.cedar");
@@ -162,6 +162,14 @@ fn the_directory_is_followed_and_what_is_broken_in_it_is_reported() {
     assert!(server.stranger().get_bytes("/readyz").is_ok());
     // Whoever asks the server needs no valid directory.
     assert!(said(&creto(&dir, &["policy", "show"])).contains("REFUSED"));
+
+    // A restart finds the broken files, says so, and serves what was in force.
+    server.kill_and_restart();
+    let again = current(&server);
+    assert_eq!(again["digest"], changed["digest"], "{again}");
+    assert_eq!(again["refused"]["findings"][0]["file"], "release.cedar");
+    assert_eq!(outcome(&server, &worker), "deny");
+    assert!(server.stranger().get_bytes("/readyz").is_ok());
 
     std::fs::write(&file, &good).unwrap();
     until(&server, |answer| answer["refused"].is_null());

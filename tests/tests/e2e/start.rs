@@ -147,6 +147,17 @@ fn a_doubtful_policy_is_pointed_out() {
 }
 
 #[test]
+fn policies_that_never_held_are_no_start() {
+    let site = Site::new();
+    std::fs::write(site.path().join("policies/broken.cedar"), "permit (").unwrap();
+    let refused = creto(site.path(), &["serve"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = said(&refused);
+    assert!(said.contains("policy_syntax"), "{said}");
+    assert!(said.contains("broken.cedar"), "{said}");
+}
+
+#[test]
 fn an_unknown_key_is_an_error() {
     let site = Site::new();
     site.configure(|table| set(table, &["server", "lisen"], "127.0.0.1:1"));

@@ -70,6 +70,23 @@ impl PolicyStore for SqliteGovernor {
             .await
     }
 
+    async fn kept(&self, org: OrgId, digest: &str) -> Result<Option<PolicyFiles>, StoreError> {
+        let digest = digest.to_owned();
+        self.database()
+            .read(move |connection| {
+                let known: bool = connection
+                    .prepare_cached(
+                        "SELECT EXISTS (SELECT 1 FROM policy_bundles WHERE org = ?1 AND digest = ?2)",
+                    )
+                    .and_then(|mut statement| {
+                        statement.query_row(params![org.to_string(), digest], |row| row.get(0))
+                    })
+                    .map_err(sql)?;
+                known.then(|| files(connection, org, &digest)).transpose()
+            })
+            .await
+    }
+
     async fn served(&self, org: OrgId) -> Result<Option<ServedPolicies>, StoreError> {
         let row: Option<(Option<i64>, Option<String>)> = self
             .database()

@@ -483,6 +483,10 @@ async fn what_is_served_follows_the_last_change(backend: &Backend, world: &World
     let expected = expected.map(|(digest, text)| (digest.to_owned(), files(text)));
     assert_eq!(kept, expected);
     assert_eq!(store.bundle(other, None).await.expect("reads"), None);
+    let one = async |org, digest: &str| store.kept(org, digest).await.expect("reads");
+    assert_eq!(one(org, "two").await, Some(files("two")));
+    assert_eq!(one(org, "tw").await, None);
+    assert_eq!(one(other, "two").await, None);
     // Following the directory forgets no version.
     let versions = store.list(org, None, 1).await.expect("reads");
     assert_eq!(versions.first().map(|version| version.version), Some(2));

@@ -299,6 +299,11 @@ impl PolicyStore for MemoryGovernor {
         Ok(found.map(|((_, digest), files)| (digest.clone(), files.clone())))
     }
 
+    async fn kept(&self, org: OrgId, digest: &str) -> Result<Option<PolicyFiles>, StoreError> {
+        let policies = self.policies.lock();
+        Ok(policies.bundles.get(&(org, digest.to_owned())).cloned())
+    }
+
     async fn served(&self, org: OrgId) -> Result<Option<ServedPolicies>, StoreError> {
         Ok(self.policies.lock().served.get(&org).cloned())
     }

@@ -154,6 +154,9 @@ pub trait PolicyStore: Send + Sync {
         after: Option<&str>,
     ) -> Result<Option<(String, PolicyFiles)>, StoreError>;
 
+    /// What was published or followed with this digest.
+    async fn kept(&self, org: OrgId, digest: &str) -> Result<Option<PolicyFiles>, StoreError>;
+
     /// What is to be served; `None` for an organization that was never served.
     async fn served(&self, org: OrgId) -> Result<Option<ServedPolicies>, StoreError>;
 

@@ -180,7 +180,7 @@ impl World {
             },
         );
         let starter = CheckedBundle::check(PolicyFiles::starter()).unwrap();
-        governor.serve_policies(starter).await.unwrap();
+        governor.serve_policies(Ok(starter)).await.unwrap();
         let mut world = Self {
             governor,
             nhi,

@@ -98,23 +98,38 @@ impl Governor {
     /// version, or the directory, which was checked by the caller. Called once,
     /// before anything is decided.
     ///
+    /// A directory that was refused is reported, and who follows it goes on with what it
+    /// was served last. It is an error where there is no such thing.
+    ///
     /// A published version that this build does not accept is not replaced by
     /// anything: everything in that organization is denied until its owner
     /// publishes again.
-    pub async fn serve_policies(&self, directory: CheckedBundle) -> Result<(), GovernError> {
-        self.accept(&directory);
+    pub async fn serve_policies(
+        &self,
+        directory: Result<CheckedBundle, BundleError>,
+    ) -> Result<(), GovernError> {
+        match &directory {
+            Ok(directory) => self.accept(directory),
+            Err(refused) => self.refuse_directory(refused),
+        }
         for organization in self.parts.nhi.organizations() {
             let org = organization.id;
-            match self.parts.policies.served(org).await? {
-                Some(ServedPolicies::Published { version }) => {
+            match (self.parts.policies.served(org).await?, &directory) {
+                (Some(ServedPolicies::Published { version }), _) => {
                     self.serve_published(org, version).await?;
                 }
-                Some(ServedPolicies::Directory { digest }) if digest == directory.digest => {
-                    self.enforce(org, Source::Directory, &directory);
+                (Some(ServedPolicies::Directory { digest }), Ok(directory))
+                    if digest == directory.digest =>
+                {
+                    self.enforce(org, Source::Directory, directory);
                 }
-                Some(ServedPolicies::Directory { .. }) | None => {
-                    self.enforce_directory(org, &directory).await?;
+                (Some(ServedPolicies::Directory { .. }) | None, Ok(directory)) => {
+                    self.enforce_directory(org, directory).await?;
                 }
+                (Some(ServedPolicies::Directory { digest }), Err(_)) => {
+                    self.enforce_kept(org, &digest).await?;
+                }
+                (None, Err(_)) => return directory.map(drop).map_err(GovernError::from),
             }
         }
         Ok(())
@@ -127,18 +142,10 @@ impl Governor {
         &self,
         found: Result<CheckedBundle, BundleError>,
     ) -> Result<(), ReloadError> {
-        let reloads = &self.parts.metrics.policy_reloads;
         let directory = match found {
             Ok(directory) => directory,
             Err(error) => {
-                reloads.inc(PolicyReload::Refused);
-                tracing::error!(
-                    code = creto_errors::Classify::code(&error),
-                    error = creto_errors::chain(&error),
-                    "the policy directory was refused; what was in force stays in force"
-                );
-                let refused = RefusedAnswer::of(&error, self.now());
-                self.in_force.state.write().directory.refused = Some(refused);
+                self.refuse_directory(&error);
                 return Ok(());
             }
         };
@@ -157,7 +164,7 @@ impl Governor {
         if !failed.is_empty() {
             return Err(ReloadError { failed });
         }
-        reloads.inc(PolicyReload::Loaded);
+        self.parts.metrics.policy_reloads.inc(PolicyReload::Loaded);
         tracing::info!(
             digest = directory.digest,
             policies = directory.compiled.report().policies.len(),
@@ -312,6 +319,28 @@ impl Governor {
             accepted: Some(directory.clone()),
             refused: None,
         };
+    }
+
+    fn refuse_directory(&self, error: &BundleError) {
+        self.parts.metrics.policy_reloads.inc(PolicyReload::Refused);
+        tracing::error!(
+            code = creto_errors::Classify::code(error),
+            error = creto_errors::chain(error),
+            "the policy directory was refused; what was in force stays in force"
+        );
+        let refused = RefusedAnswer::of(error, self.now());
+        self.in_force.state.write().directory.refused = Some(refused);
+    }
+
+    /// Goes on with what was taken from the directory last.
+    async fn enforce_kept(&self, org: OrgId, digest: &str) -> Result<(), GovernError> {
+        let files = self.parts.policies.kept(org, digest).await?;
+        let files = files.ok_or(StoreError::NotFound {
+            what: "policy files",
+        })?;
+        let bundle = self.check_bundle(files).await??;
+        self.enforce(org, Source::Directory, &bundle);
+        Ok(())
     }
 
     fn serves(&self, org: OrgId, digest: &str) -> bool {

@@ -445,7 +445,7 @@ async fn a_new_start_with_another_directory_follows_from_what_was_served() {
     let files = PolicyFiles::new(with_comment("edited meanwhile")).expect("a bundle");
     let bundle = CheckedBundle::check(files).expect("passes");
     let again = world.restarted();
-    again.serve_policies(bundle).await.expect("serves");
+    again.serve_policies(Ok(bundle)).await.expect("serves");
     let last = records(&world).pop().expect("a record");
     assert_eq!(last["kind"], "policy.reloaded");
     let starter = PolicyFiles::starter().digest().expect("canonical");

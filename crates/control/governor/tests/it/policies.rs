@@ -222,6 +222,42 @@ async fn the_directory_is_followed_until_somebody_publishes() {
 }
 
 #[tokio::test]
+async fn a_start_with_a_broken_directory_goes_on_with_what_was_served_last() {
+    let world = World::new().await;
+    let broken = || {
+        let mut files = starter();
+        files.insert("a.cedar".to_owned(), "permit (".to_owned());
+        CheckedBundle::check(PolicyFiles::new(files).expect("a bundle"))
+    };
+    let edited = bundle(without_reading());
+    let reloaded = world.governor.reload_policies(Ok(edited.clone()));
+    reloaded.await.expect("is taken");
+    let records = world.kinds().len();
+
+    let again = world.restarted();
+    again.serve_policies(broken()).await.expect("goes on");
+    let current = again.policies_in_force(&world.owner).expect("answers");
+    assert_eq!(current.digest, Some(edited.digest));
+    assert_eq!(current.refused.expect("is reported").code, "policy_syntax");
+    let read = again.submit(&world.bot, action("history.read"), None).await;
+    assert_eq!(read.expect("answers").outcome, OutcomeKind::Deny);
+    assert_eq!(world.kinds().len(), records + 1, "the decision alone");
+
+    // The files are mended: they are taken as any other change.
+    let reloaded = again.reload_policies(Ok(bundle(starter())));
+    reloaded.await.expect("is taken");
+    let read = again.submit(&world.bot, action("history.read"), None).await;
+    assert_eq!(read.expect("answers").outcome, OutcomeKind::Allow);
+    let current = again.policies_in_force(&world.owner).expect("answers");
+    assert_eq!(current.refused, None);
+
+    // An organization that was never served has nothing to go on with.
+    world.stranger().await;
+    let none = world.restarted().serve_policies(broken()).await;
+    assert_eq!(code(none), "policy_syntax");
+}
+
+#[tokio::test]
 async fn organizations_publish_for_themselves_alone() {
     let world = World::new().await;
     let stranger = world.stranger().await;

@@ -73,7 +73,7 @@ async fn behind(world: &World, line: &Arc<Line>) -> Arc<Governor> {
             line: Arc::clone(line),
         });
     });
-    let served = governor.serve_policies(bundle(starter()));
+    let served = governor.serve_policies(Ok(bundle(starter())));
     served.await.expect("serves");
     governor
 }
@@ -110,6 +110,10 @@ impl PolicyStore for Lossy {
         after: Option<&str>,
     ) -> Result<Option<(String, PolicyFiles)>, StoreError> {
         self.inner.bundle(org, after).await
+    }
+
+    async fn kept(&self, org: OrgId, digest: &str) -> Result<Option<PolicyFiles>, StoreError> {
+        self.inner.kept(org, digest).await
     }
 
     async fn served(&self, org: OrgId) -> Result<Option<ServedPolicies>, StoreError> {

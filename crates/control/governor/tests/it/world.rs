@@ -288,7 +288,7 @@ impl World {
         };
         let governor = assemble(stores.clone());
         let starter = CheckedBundle::check(PolicyFiles::starter()).expect("passes");
-        governor.serve_policies(starter).await.expect("serves");
+        governor.serve_policies(Ok(starter)).await.expect("serves");
         let owner = governor.authenticate(&owner).expect("the owner's token");
         let expires = start + Duration::from_secs(86_400);
         for name in ["planner", "release-bot"] {
