@@ -27,20 +27,26 @@ pub(crate) enum Moment {
     Limit,
     /// When a use is to be settled, which then fails.
     Settle,
+    /// Once a limit or a rate is durable; the answer is lost.
+    Lost,
+    /// When limits are to be read, which then fails.
+    Unreadable,
+    /// Before limits are read.
+    Read,
     /// Once a revocation or a suspension is durable, before memory knows.
     Ended,
 }
 
 /// Holds the next change of one kind back.
 pub(crate) struct Gate {
-    shut: Mutex<Option<Moment>>,
+    shut: Mutex<Vec<Moment>>,
     arrived: Semaphore,
     opened: Semaphore,
 }
 
 impl Gate {
     pub(crate) fn shut(&self, moment: Moment) {
-        *self.shut.lock() = Some(moment);
+        self.shut.lock().push(moment);
     }
 
     /// Until a change is held back.
@@ -54,7 +60,16 @@ impl Gate {
     }
 
     fn is_shut(&self, moment: Moment) -> bool {
-        self.shut.lock().take_if(|shut| *shut == moment).is_some()
+        let mut shut = self.shut.lock();
+        let found = shut.iter().position(|shut| *shut == moment);
+        found.map(|place| shut.remove(place)).is_some()
+    }
+
+    fn lose(&self, done: Result<Receipt, StoreError>) -> Result<Receipt, StoreError> {
+        match done {
+            Ok(_) if self.is_shut(Moment::Lost) => Err(StoreError::Unavailable("lost".into())),
+            done => done,
+        }
     }
 
     async fn pass(&self, moment: Moment) {
@@ -68,7 +83,7 @@ impl Gate {
 /// A world over such stores.
 pub(crate) async fn world() -> (World, Arc<Gate>) {
     let gate = Arc::new(Gate {
-        shut: Mutex::new(None),
+        shut: Mutex::default(),
         arrived: Semaphore::new(0),
         opened: Semaphore::new(0),
     });
@@ -280,11 +295,15 @@ impl LedgerStore for HeldLedger {
         self.inner.latest(org, query).await
     }
     async fn limits(&self) -> Result<Vec<Limit>, StoreError> {
+        if self.gate.is_shut(Moment::Unreadable) {
+            return Err(StoreError::Unavailable("unreadable".into()));
+        }
+        self.gate.pass(Moment::Read).await;
         self.inner.limits().await
     }
     async fn put_limit(&self, limit: Limit, commit: Commit) -> Result<Receipt, StoreError> {
         self.gate.pass(Moment::Limit).await;
-        self.inner.put_limit(limit, commit).await
+        self.gate.lose(self.inner.put_limit(limit, commit).await)
     }
     async fn remove_limit(
         &self,
@@ -292,13 +311,14 @@ impl LedgerStore for HeldLedger {
         id: LimitId,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
-        self.inner.remove_limit(org, id, commit).await
+        self.gate
+            .lose(self.inner.remove_limit(org, id, commit).await)
     }
     async fn rates(&self) -> Result<Vec<RateRule>, StoreError> {
         self.inner.rates().await
     }
     async fn put_rate(&self, rule: RateRule, commit: Commit) -> Result<Receipt, StoreError> {
-        self.inner.put_rate(rule, commit).await
+        self.gate.lose(self.inner.put_rate(rule, commit).await)
     }
     async fn remove_rate(
         &self,
@@ -306,7 +326,8 @@ impl LedgerStore for HeldLedger {
         id: RateId,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
-        self.inner.remove_rate(org, id, commit).await
+        self.gate
+            .lose(self.inner.remove_rate(org, id, commit).await)
     }
     async fn notice(&self, key: NoticeKey, commit: Commit) -> Result<Receipt, StoreError> {
         self.inner.notice(key, commit).await

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use creto_errors::Classify as _;
 use creto_governor::{
     ActionAnswer, ActionRequest, Caller, DryRunRequest, FilesRequest, GovernError, IdempotencyKey,
     LimitRequest, LimitSubject, OnExceedName, OutcomeKind, PolicyFiles, PublishPoliciesRequest,
-    SuspensionRequest, WindowName,
+    RateRequest, RateSubject, SuspensionRequest, WindowName,
 };
 use creto_types::{Clock as _, Quantity};
 use tokio::task::JoinHandle;
@@ -173,6 +174,65 @@ async fn shut_the_gate(world: &World, gate: &held::Gate, scope: LimitSubject) ->
     });
     gate.arrival().await;
     setting
+}
+
+fn rate() -> RateRequest {
+    let one = std::num::NonZeroU32::MIN;
+    RateRequest {
+        scope: RateSubject::Organization,
+        event: None,
+        per_second: one,
+        burst: one,
+    }
+}
+
+/// One of the four changes, by its key; whether it came through.
+fn change(world: &World, change: usize) -> JoinHandle<Result<String, GovernError>> {
+    let (governor, owner) = (Arc::clone(&world.governor), world.owner.clone());
+    let key = key(&format!("change-{change}"));
+    tokio::spawn(async move {
+        let subject = LimitSubject::Organization;
+        Ok(match change {
+            0 => governor.set_limit(&owner, limit(subject), key).await?.id,
+            1 => {
+                let set = governor.list_limits(&owner, None, 1)?;
+                let id = set.first().expect("is in force still").id.parse();
+                let id = id.expect("an id");
+                governor.remove_limit(&owner, id, key).await?.id
+            }
+            2 => governor.set_rate(&owner, rate(), key).await?.id,
+            _ => {
+                let set = governor.list_rates(&owner, None, 1)?;
+                let id = set.first().expect("is in force still").id.parse();
+                let id = id.expect("an id");
+                governor.remove_rate(&owner, id, key).await?.id
+            }
+        })
+    })
+}
+
+/// The answer to a change of limits is lost, and the store cannot be read for a while:
+/// asked again by its key, the change is told once it is in force and not before.
+#[tokio::test]
+async fn a_change_of_limits_that_is_told_again_is_in_force() {
+    let (world, gate) = held::world().await;
+    for what in 0..4 {
+        for moment in [Moment::Lost, Moment::Unreadable, Moment::Read] {
+            gate.shut(moment);
+        }
+        let lost = change(&world, what).await.expect("runs");
+        assert_eq!(lost.expect_err("is lost").code(), "store_unavailable");
+        gate.arrival().await;
+        let again = change(&world, what);
+        a_while().await;
+        assert!(!again.is_finished(), "{what}");
+        gate.open();
+        again.await.expect("runs").expect("was done");
+        let limits = world.governor.list_limits(&world.owner, None, 9);
+        let rates = world.governor.list_rates(&world.owner, None, 9);
+        let in_force = (limits.expect("lists").len(), rates.expect("lists").len());
+        assert_eq!(in_force, [(1, 0), (0, 0), (0, 1), (0, 0)][what]);
+    }
 }
 
 /// The starter's policies, and one more.

@@ -108,6 +108,13 @@ impl Meter {
         .await
     }
 
+    /// Waits until limits and rates that are durable are in force: while it is open
+    /// whether a change happened, until the store can say.
+    pub async fn in_force(&self, org: OrgId) {
+        let org = self.core().org(org);
+        drop(org.gate.read().await);
+    }
+
     /// One limit of the organization.
     #[must_use]
     pub fn limit(&self, org: OrgId, id: LimitId) -> Option<Limit> {
