@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use creto_audit::{
     Audit, ConsistencyProof, LeafProof, MAX_VALUE_BYTES, SearchPage, SearchQuery, SearchTerm,
 };
-use creto_authz::{Authz, Bound};
+use creto_authz::{Authz, Bound, deny};
 use creto_consensus::{Sequencer, TimestampOracle, TimestampOracleExt};
 use creto_metering::Meter;
 use creto_nhi::{Nhi, VerifiedTokens};
@@ -237,7 +237,7 @@ impl Governor {
                 + counted.quota_exceeded
                 + counted.rate_limited,
             evaluations: counted.evaluated,
-            policy_errors: counted.policy_errors,
+            denied: deny::ALL.into_iter().zip(counted.denied_by).collect(),
         });
         self.parts.metrics.encode()
     }

@@ -141,7 +141,7 @@ pub struct Metrics {
     pub policy_shadow: CounterFamily<PolicyShadow>,
     checks: Counter,
     evaluations: Counter,
-    policy_errors: Counter,
+    checks_denied: Family<Pairs, Counter>,
     requests: Family<Vec<(&'static str, String)>, Counter>,
     request_seconds: Family<Vec<(&'static str, String)>, Histogram, RequestHistogram>,
     calls: Family<Pairs, Counter>,
@@ -190,6 +190,12 @@ impl Metrics {
             "errors",
             "Errors given to callers, by class and code",
             errors.clone(),
+        );
+        let checks_denied = Family::default();
+        registry.register(
+            "checks_denied",
+            "Checks that were denied, by the denial's code",
+            checks_denied.clone(),
         );
         let registry_ref = &mut registry;
         Self {
@@ -264,11 +270,7 @@ impl Metrics {
                 "policy_evaluations",
                 "Checks for which policies were evaluated because no verdict was remembered",
             ),
-            policy_errors: counter(
-                registry_ref,
-                "policy_errors",
-                "Checks denied because a policy could not be evaluated",
-            ),
+            checks_denied,
             requests,
             request_seconds,
             calls,
@@ -319,7 +321,12 @@ impl Metrics {
         };
         raise(&self.checks, totals.checks);
         raise(&self.evaluations, totals.evaluations);
-        raise(&self.policy_errors, totals.policy_errors);
+        for (code, count) in totals.denied {
+            raise(
+                &self.checks_denied.get_or_create(&vec![("code", code)]),
+                count,
+            );
+        }
     }
 
     /// Every metric as text, with [`METRICS_CONTENT_TYPE`].
@@ -332,14 +339,14 @@ impl Metrics {
 }
 
 /// What the decision point counted since the process started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckTotals {
     /// Checks, whatever was answered.
     pub checks: u64,
     /// For which policies were evaluated.
     pub evaluations: u64,
-    /// Denied because a policy could not be evaluated.
-    pub policy_errors: u64,
+    /// Denied, by the code of the denial.
+    pub denied: Vec<(&'static str, u64)>,
 }
 
 fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 pub struct ActionKey(u32);
 
 impl ActionKey {
-    /// Of every name that no schema in force ever had.
+    /// Of every name that has no number: no schema in force ever had it, or there was no
+    /// room for it.
     pub const UNKNOWN: Self = Self(0);
 
     /// The number; names are counted from one.
@@ -30,15 +31,21 @@ pub struct Action {
     name: Arc<str>,
 }
 
-/// Names that some schema declared. It only grows, by what owners publish.
+/// At most so many names get a number, each of at most so many bytes: what owners publish
+/// over the years must not fill memory. Whatever has none is found by its name, and what
+/// was decided of it is not remembered.
+const MOST_NAMES: usize = 1 << 16;
+const MOST_BYTES: usize = 256;
+
+/// Names that some schema declared. It only grows.
 static NAMES: LazyLock<ArcSwap<HashMap<Arc<str>, ActionKey>>> = LazyLock::new(ArcSwap::default);
 
 /// Adding copies the map; two of them must not lose one another's.
 static ADDING: Mutex<()> = Mutex::new(());
 
 impl Action {
-    /// The action of this name. One that no schema knows (yet) is decided by its
-    /// name each time.
+    /// The action of this name. One that no schema knows (yet), or that there was no
+    /// room for, is decided by its name each time.
     #[must_use]
     pub fn named(name: &str) -> Self {
         match NAMES.load().get_key_value(name) {
@@ -76,11 +83,18 @@ impl fmt::Debug for Action {
 pub(crate) fn intern<'a>(names: impl Iterator<Item = &'a str>) {
     let _one_at_a_time = ADDING.lock();
     let mut known = HashMap::clone(&NAMES.load());
-    for name in names {
-        let next = u32::try_from(known.len() + 1).expect("fewer names than memory");
-        known.entry(name.into()).or_insert(ActionKey(next));
-    }
+    number(&mut known, names);
     NAMES.store(Arc::new(known));
+}
+
+fn number<'a>(known: &mut HashMap<Arc<str>, ActionKey>, names: impl Iterator<Item = &'a str>) {
+    for name in names.filter(|name| name.len() <= MOST_BYTES) {
+        let count = known.len();
+        let next = u32::try_from(count + 1).expect("as many as there is room for");
+        if count < MOST_NAMES && !known.contains_key(name) {
+            known.insert(name.into(), ActionKey(next));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -98,5 +112,22 @@ mod tests {
         assert_eq!(Action::named("t.one"), one);
         assert_eq!(Action::named("t.two"), two);
         assert_eq!(one.name(), "t.one");
+    }
+
+    #[test]
+    fn what_is_published_without_end_fills_no_memory() {
+        let mut known = HashMap::new();
+        let long = "x".repeat(MOST_BYTES + 1);
+        let names: Vec<String> = (0..=MOST_NAMES).map(|n| format!("t.{n}")).collect();
+        number(&mut known, [long.as_str()].into_iter());
+        number(&mut known, names.iter().map(String::as_str));
+        assert_eq!(known.len(), MOST_NAMES);
+        let first = known.get("t.0").copied();
+        number(&mut known, ["t.new", "t.0"].into_iter());
+        assert_eq!(known.len(), MOST_NAMES);
+        assert_eq!(
+            (known.get("t.0").copied(), first),
+            (first, Some(ActionKey(1)))
+        );
     }
 }

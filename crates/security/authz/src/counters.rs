@@ -21,19 +21,31 @@ pub struct Counters {
     pub quota_exceeded: u64,
     /// Too fast.
     pub rate_limited: u64,
-    /// Of the denied: because a policy could not be evaluated.
-    pub policy_errors: u64,
+    /// Of the denied, those with each code of [`deny::ALL`], in its order.
+    pub denied_by: [u64; deny::ALL.len()],
     /// How often policies were evaluated, because no verdict was remembered.
     pub evaluated: u64,
 }
 
+impl Counters {
+    /// How often it was denied with this code of [`deny::ALL`].
+    #[must_use]
+    pub fn denied_with(&self, code: &str) -> u64 {
+        let counted = deny::ALL.iter().zip(self.denied_by);
+        counted
+            .filter(|(known, _)| **known == code)
+            .map(|(_, count)| count)
+            .sum()
+    }
+}
+
 /// So many threads at once count on lines of their own, which nobody else writes: that is
-/// a load and a store. What others count is added to one line that they share.
+/// a load and a store. What others count is added to lines that they share.
 const LINES: usize = 64;
 
 #[derive(Default)]
 #[repr(align(64))]
-struct Line([AtomicU64; 8]);
+struct Line([AtomicU64; PLACES]);
 
 pub(crate) struct Counts {
     own: [Line; LINES],
@@ -55,8 +67,10 @@ const DENIED: usize = 1;
 const REQUIRES_OVERSIGHT: usize = 2;
 const QUOTA_EXCEEDED: usize = 3;
 const RATE_LIMITED: usize = 4;
-const POLICY_ERRORS: usize = 5;
-const EVALUATED: usize = 6;
+const EVALUATED: usize = 5;
+/// Of the first code of [`deny::ALL`]; the others follow.
+const DENIED_BY: usize = 6;
+const PLACES: usize = DENIED_BY + deny::ALL.len();
 
 /// The number of a thread among those that live.
 struct ThreadNumber(usize);
@@ -102,8 +116,9 @@ impl Counts {
         self.add(match decision {
             Decision::Allow { .. } => ALLOWED,
             Decision::Deny { reason, .. } => {
-                if reason.code == deny::POLICY_ERROR {
-                    self.add(POLICY_ERRORS);
+                let code = deny::ALL.iter().position(|code| *code == reason.code);
+                if let Some(code) = code {
+                    self.add(DENIED_BY + code);
                 }
                 DENIED
             }
@@ -131,7 +146,7 @@ impl Counts {
             requires_oversight: sum(REQUIRES_OVERSIGHT),
             quota_exceeded: sum(QUOTA_EXCEEDED),
             rate_limited: sum(RATE_LIMITED),
-            policy_errors: sum(POLICY_ERRORS),
+            denied_by: std::array::from_fn(|code| sum(DENIED_BY + code)),
             evaluated: sum(EVALUATED),
         }
     }

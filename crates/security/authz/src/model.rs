@@ -44,6 +44,27 @@ pub mod deny {
     pub const BUDGET_CURRENCY: &str = "budget_currency";
     /// Policies ask for different approvals of one action.
     pub const OVERSIGHT_CONFLICT: &str = "oversight_conflict";
+    /// The amount, or what a limit holds, is beyond what can be counted exactly.
+    pub const AMOUNT_OUT_OF_RANGE: &str = "amount_out_of_range";
+
+    /// All of them.
+    pub const ALL: [&str; 15] = [
+        DELEGATION_REVOKED,
+        DELEGATION_EXPIRED,
+        DELEGATION_NOT_YET_VALID,
+        CHAIN_BROKEN,
+        NO_DELEGATION,
+        RIGHT_NOT_DELEGATED,
+        NO_POLICIES,
+        UNKNOWN_ACTION,
+        INVALID_REQUEST,
+        POLICY_FORBIDS,
+        NO_POLICY_PERMITS,
+        POLICY_ERROR,
+        BUDGET_CURRENCY,
+        OVERSIGHT_CONFLICT,
+        AMOUNT_OUT_OF_RANGE,
+    ];
 }
 
 /// The name of a policy: its `@id` annotation, or `policyN` by its position.
@@ -250,7 +271,8 @@ impl fmt::Debug for PolicyIds {
 /// Why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DenyReason {
-    /// One of [`deny`], or a code of the quota.
+    /// One of [`deny`]; where the action itself is refused before it is judged, a code
+    /// of what refused it.
     pub code: &'static str,
     /// One sentence for whoever asked.
     pub text: String,

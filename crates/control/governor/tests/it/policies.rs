@@ -6,8 +6,8 @@ use std::time::Duration;
 use creto_errors::Classify as _;
 use creto_governor::{
     CheckedBundle, DryRunRequest, Fact, FilesRequest, FollowRequest, GovernError, IdempotencyKey,
-    OutcomeKind, PolicyFiles, PolicySource, PublishPoliciesRequest, Question,
-    RollbackPoliciesRequest,
+    OutcomeKind, PolicyFiles, PolicySource, PublishPoliciesRequest, Question, ResourceJson,
+    RollbackPoliciesRequest, TypedResource,
 };
 use creto_types::Clock as _;
 use serde_json::{Value, json};
@@ -603,11 +603,21 @@ async fn what_the_decision_point_counts_is_scraped() {
     request.units = 2;
     let answer = world.governor.submit(&world.bot, request, None).await;
     assert_eq!(answer.expect("answers").reason.code, "policy_error");
+    // A type that the schema does not have.
+    let mut request = action("history.read");
+    request.resource = ResourceJson::Typed(TypedResource {
+        kind: "Creto::Nothing".to_owned(),
+        id: "repo:creto".to_owned(),
+    });
+    let answer = world.governor.submit(&world.bot, request, None).await;
+    assert_eq!(answer.expect("answers").reason.code, "invalid_request");
     let text = world.governor.metrics_text();
     for line in [
-        "creto_policy_errors_total 1",
-        "creto_checks_total 1",
-        "creto_policy_evaluations_total 1",
+        "creto_checks_denied_total{code=\"policy_error\"} 1",
+        "creto_checks_denied_total{code=\"invalid_request\"} 1",
+        "creto_checks_denied_total{code=\"budget_currency\"} 0",
+        "creto_checks_total 2",
+        "creto_policy_evaluations_total 2",
     ] {
         assert!(text.lines().any(|known| known == line), "{line} in {text}");
     }

@@ -434,14 +434,14 @@ fn exceeded(
 
 fn too_many(units: u64) -> Refusal {
     Refusal::Refused {
-        code: "amount_out_of_range",
+        code: creto_authz::deny::AMOUNT_OUT_OF_RANGE,
         text: format!("{units} units cost more than can be counted; ask for fewer"),
     }
 }
 
 fn full() -> Refusal {
     Refusal::Refused {
-        code: "amount_out_of_range",
+        code: creto_authz::deny::AMOUNT_OUT_OF_RANGE,
         text: "a counter of the chain is full; nothing more can be counted in it".to_owned(),
     }
 }
