@@ -106,6 +106,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0024_held_policies",
         include_str!("../migrations/0024_held_policies.sql"),
     ),
+    (
+        "0025_connections",
+        include_str!("../migrations/0025_connections.sql"),
+    ),
 ];
 
 pub(crate) const SECONDS_A_DAY: i64 = 86_400;

@@ -104,7 +104,7 @@ impl ActionRecords for SqliteGovernor {
                         "SELECT journal.place, journal.bytes, journal.sealed FROM logs JOIN journal
                          ON journal.place >= logs.number << 40
                          AND journal.place < (logs.number << 40) + ?2
-                         WHERE logs.org = ?1 AND journal.kind = 'action.decided'
+                         WHERE logs.org = ?1 AND journal.kind IN ('action.decided', 'egress.checked')
                          ORDER BY journal.place DESC LIMIT ?3",
                     )
                     .map_err(sql)?;

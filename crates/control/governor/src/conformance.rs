@@ -12,8 +12,9 @@ use serde_json::json;
 
 use crate::policies::PolicyFiles;
 use crate::{
-    ACTION_DECIDED, ActionRecords, CommitStore, Erasure, Expiry, PolicyStore, PolicyVersion,
-    Replies, SandboxAnswer, SandboxRow, SandboxState, SandboxStore, ServedPolicies, SubjectStore,
+    ACTION_DECIDED, ActionRecords, CommitStore, EGRESS_CHECKED, Erasure, Expiry, PolicyStore,
+    PolicyVersion, Replies, SandboxAnswer, SandboxRow, SandboxState, SandboxStore, ServedPolicies,
+    SubjectStore,
 };
 
 /// One backend behind all of the governor's ports.
@@ -315,7 +316,7 @@ async fn decisions_come_newest_first(backend: &Backend, world: &World) {
     for kind in [
         ACTION_DECIDED,
         "test.happened",
-        ACTION_DECIDED,
+        EGRESS_CHECKED,
         ACTION_DECIDED,
     ] {
         let record = Evidence {

@@ -13,10 +13,10 @@ use creto_runtime::{
 };
 use creto_telemetry::{EgressVerdict as VerdictLabel, LeafClass, Metrics};
 use creto_types::Evidence;
-use serde_json::json;
 
 use crate::answers::refusal;
-use crate::{Bindings, PolicyShadow};
+use crate::records::{Checked, EGRESS_CHECKED, EgressChecked};
+use crate::{Bindings, PolicyShadow, ReasonAnswer};
 
 /// The action that every connection out of a sandbox is judged as.
 pub(crate) const NETWORK_EGRESS: &str = "network_egress";
@@ -107,32 +107,35 @@ impl GovernedEgress {
             }
         };
         let (outcome, reason, policies) = match &event.verdict {
-            EgressVerdict::Allow { policies } => ("allow", None, policies),
+            EgressVerdict::Allow { policies } => (Checked::Allow, None, policies),
             EgressVerdict::Refuse {
                 code,
                 message,
                 policies,
-            } => (
-                "refuse",
-                Some(json!({ "code": code, "message": message })),
-                policies,
-            ),
+            } => {
+                let reason = ReasonAnswer {
+                    code: code.clone(),
+                    message: message.clone(),
+                };
+                (Checked::Refuse, Some(reason), policies)
+            }
+        };
+        let body = EgressChecked {
+            sandbox_id: sandbox.to_string(),
+            protocol: event.protocol.to_string(),
+            destination: event.destination.clone(),
+            port: event.port,
+            outcome,
+            reason,
+            policy_ids: policies.clone(),
         };
         let record = Evidence {
             org: identity.org,
-            kind: "egress.checked".to_owned(),
+            kind: EGRESS_CHECKED.to_owned(),
             at,
             actor: identity.name.clone(),
             action_id: None,
-            body: json!({
-                "sandbox_id": sandbox,
-                "protocol": event.protocol,
-                "destination": event.destination,
-                "port": event.port,
-                "outcome": outcome,
-                "reason": reason,
-                "policy_ids": policies,
-            }),
+            body: serde_json::to_value(body).map_err(EgressLogError::unavailable)?,
         };
         self.audit
             .trace(record)

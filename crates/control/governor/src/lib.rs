@@ -115,7 +115,7 @@ pub use questions::{
     ApprovalNeeded, Asking, BatchRule, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS, Question,
     QuestionAnswer, Subject,
 };
-pub use records::{ACTION_DECIDED, OrganizationCreated};
+pub use records::{ACTION_DECIDED, EGRESS_CHECKED, OrganizationCreated};
 pub use roles::Call;
 pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
 pub use secrets::{

@@ -18,6 +18,7 @@ use creto_types::{
 use parking_lot::Mutex;
 
 use crate::policies::PolicyFiles;
+use crate::records::{ACTION_DECIDED, EGRESS_CHECKED};
 use crate::{
     ActionRecords, CommitStore, Erasure, Expiry, PolicyStore, PolicyVersion, Replies, SandboxRow,
     SandboxState, SandboxStore, ServedPolicies, SubjectStore,
@@ -218,7 +219,7 @@ impl ActionRecords for MemoryGovernor {
             .into_iter()
             .rev()
             .filter(|(_, index, _)| before.is_none_or(|before| *index < before))
-            .filter(|(record, ..)| record.kind == crate::records::ACTION_DECIDED)
+            .filter(|(record, ..)| [ACTION_DECIDED, EGRESS_CHECKED].contains(&&*record.kind))
             .take(limit)
             .map(|placed| self.leaf(placed))
             .collect()

@@ -41,8 +41,8 @@ pub trait ActionRecords: Send + Sync {
         action: ActionId,
     ) -> Result<Vec<(LeafIndex, StoredRecord)>, StoreError>;
 
-    /// Records of decided actions (`action.decided`) below `before`, newest first,
-    /// at most `limit`.
+    /// Records of decided actions (`action.decided`) and of checked connections
+    /// (`egress.checked`) below `before`, newest first, at most `limit`.
     async fn decisions(
         &self,
         org: OrgId,

@@ -12,17 +12,44 @@ use creto_nhi::{
 use creto_types::{CanonicalError, Money, Period, PrincipalName, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
 
+use crate::ReasonAnswer;
 use crate::actions::check_name;
 use crate::ordering::Event;
 
 /// The kind of the record of a decision.
 pub const ACTION_DECIDED: &str = "action.decided";
 
+/// The kind of the record of a connection out of a sandbox.
+pub const EGRESS_CHECKED: &str = "egress.checked";
+
 /// The kind of the record of somebody else's event.
 pub(crate) const EVENT_ORDERED: &str = "event.ordered";
 
 /// The kind of the record of a new token.
 pub(crate) const TOKEN_ISSUED: &str = "token.issued";
+
+/// `egress.checked`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EgressChecked {
+    pub(crate) sandbox_id: String,
+    pub(crate) protocol: String,
+    /// The name, or the address when there was no name.
+    pub(crate) destination: String,
+    /// 0 when only the name was asked for.
+    pub(crate) port: u16,
+    pub(crate) outcome: Checked,
+    /// Why it was refused.
+    pub(crate) reason: Option<ReasonAnswer>,
+    pub(crate) policy_ids: Vec<String>,
+}
+
+/// What a sandbox was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Checked {
+    Allow,
+    Refuse,
+}
 
 /// `token.issued`. Never the token itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -56,6 +56,16 @@ pub(crate) fn is_by_policy(code: &str) -> bool {
 }
 
 impl VerdictAnswer {
+    /// Whether nobody is told anything else: the same outcome, the same kind of approval
+    /// where both are known, and no error in place of a denial.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let fails = |verdict: &Self| verdict.code == deny::POLICY_ERROR;
+        let other_kind = |mine: &String| other.oversight.as_ref().is_some_and(|kind| kind != mine);
+        self.outcome == other.outcome
+            && fails(self) == fails(other)
+            && !self.oversight.as_ref().is_some_and(other_kind)
+    }
+
     /// What the policies said in this decision. `None` when they were not what
     /// decided.
     pub(crate) fn of(decision: &Decision) -> Option<Self> {
@@ -323,4 +333,39 @@ pub(crate) fn chain_identity(org: OrgId, chain: &[PrincipalName]) -> Option<Agen
         ends: TokenEnds::default(),
         expires_at: Timestamp::MAX,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_is_told_otherwise_is_the_same() {
+        let verdict = |outcome, code: &str, kind: Option<&str>| VerdictAnswer {
+            outcome,
+            code: code.to_owned(),
+            message: String::new(),
+            policies: Vec::new(),
+            oversight: kind.map(str::to_owned),
+        };
+        use OutcomeKind::{Allow, Deny, RequiresOversight};
+        let forbidden = verdict(Deny, deny::POLICY_FORBIDS, None);
+        let unpermitted = verdict(Deny, deny::NO_POLICY_PERMITS, None);
+        let failed = verdict(Deny, deny::POLICY_ERROR, None);
+        let [one, two, unknown] = [Some("one"), Some("two"), None]
+            .map(|kind| verdict(RequiresOversight, refusal::NEEDS_APPROVAL, kind));
+        let allowed = verdict(Allow, "permitted", None);
+        for (a, b, same) in [
+            (&forbidden, &unpermitted, true),
+            (&forbidden, &failed, false),
+            (&failed, &failed, true),
+            (&one, &two, false),
+            (&one, &unknown, true),
+            (&one, &forbidden, false),
+            (&allowed, &one, false),
+            (&allowed, &allowed, true),
+        ] {
+            assert_eq!((a.is_same(b), b.is_same(a)), (same, same), "{a:?} {b:?}");
+        }
+    }
 }

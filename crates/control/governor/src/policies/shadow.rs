@@ -156,7 +156,8 @@ pub struct ShadowAnswer {
     pub started_by: Option<PrincipalName>,
     /// Decisions it was asked about.
     pub judged: u64,
-    /// Of those, how many it would have decided differently.
+    /// Of those, how many it would have decided differently: another outcome, another
+    /// kind of approval, or an error where there was a denial, or the other way round.
     pub different: u64,
     /// Decisions it was not asked about, because too much was decided at once.
     pub dropped: u64,
@@ -209,7 +210,7 @@ impl Run {
 
     fn judge(&self, judge: &mut Judge, seen: Seen, metrics: &Metrics) {
         let candidate = judge.verdict(&seen.identity, &seen.asked, seen.at);
-        let same = candidate.outcome == seen.enforced.outcome;
+        let same = candidate.is_same(&seen.enforced);
         metrics
             .policy_shadow
             .inc(if same { Label::Same } else { Label::Different });

@@ -396,6 +396,17 @@ async fn a_candidate_is_asked_what_was_decided_before() {
             .any(|item| item.action_id == Some(approved))
     );
 
+    // Somebody else would have been asked.
+    let mut others = starter();
+    others.remove("release.test.json");
+    let policies = others.get_mut("release.cedar").expect("ships");
+    *policies = policies.replace("@oversight(\"release\")", "@oversight(\"finance\")");
+    let others = run(others, None).await;
+    assert_eq!((others.judged, others.different), (4, 2), "{others:?}");
+    let (was, would) = (&others.items[0].enforced, &others.items[0].candidate);
+    let kinds = [&was.oversight, &would.oversight].map(Option::as_deref);
+    assert_eq!(kinds, [Some("release"), Some("finance")]);
+
     // Below the oldest there is nothing to go on with.
     let rest = run(without_reading(), other.items[0].leaf).await;
     assert_eq!((rest.judged, rest.next), (0, None));

@@ -3,11 +3,13 @@ use std::time::Duration;
 
 use creto_errors::Classify as _;
 use creto_governor::{
-    FilesRequest, GovernedEgress, IdempotencyKey, LimitsRequest, MountRequest, OutcomeKind,
-    SandboxRequest, SandboxState, SuspensionRequest,
+    DryRunRequest, FilesRequest, GovernedEgress, IdempotencyKey, LimitsRequest, MountRequest,
+    OutcomeKind, SandboxRequest, SandboxState, SuspensionRequest,
 };
 use creto_runtime::{EgressDecision as _, EgressProtocol, EgressRequest, EgressVerdict};
 use creto_telemetry::Metrics;
+use creto_types::{Clock as _, Commit, Evidence};
+use serde_json::json;
 
 use crate::policies::starter;
 use crate::world::{World, action};
@@ -224,6 +226,70 @@ async fn a_candidate_is_asked_about_connections() {
         tokio::task::yield_now().await;
     };
     assert_eq!((told.judged, told.different), (1, 1));
+}
+
+/// And those that were checked are in the log.
+#[tokio::test]
+async fn a_candidate_is_asked_again_about_connections() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let started = governor.launch(&world.owner, program(&world), None).await;
+    let sandbox = started.expect("starts").id;
+    let refused = |code: &str| json!({"code": code, "message": "why"});
+    for (sandbox, host, outcome, reason) in [
+        (
+            sandbox.as_str(),
+            "releases.example.test",
+            "allow",
+            json!(null),
+        ),
+        (
+            &sandbox,
+            "evil.example.test",
+            "refuse",
+            refused("no_policy_permits"),
+        ),
+        (&sandbox, "10.0.0.1", "refuse", refused("private_address")),
+        ("sbx_unknown", "releases.example.test", "allow", json!(null)),
+    ] {
+        let record = Evidence {
+            org: world.owner.org(),
+            kind: "egress.checked".to_owned(),
+            at: world.clock.now(),
+            actor: "release-bot".parse().expect("a name"),
+            action_id: None,
+            body: json!({
+                "sandbox_id": sandbox, "protocol": "http", "destination": host, "port": 80,
+                "outcome": outcome, "reason": reason, "policy_ids": [],
+            }),
+        };
+        world.commits.apply(&Commit::of(record)).expect("commits");
+    }
+    let run = async |files| {
+        let request = DryRunRequest {
+            files,
+            since: world.clock.now() - Duration::from_secs(60),
+            until: None,
+            before: None,
+        };
+        let answer = governor.dry_run_policies(&world.owner, request).await;
+        answer.expect("answers")
+    };
+    let same = run(starter()).await;
+    assert_eq!((same.judged, same.different, same.skipped), (2, 0, 2));
+    let mut files = starter();
+    files.remove("egress.cedar");
+    files.remove("egress.test.json");
+    let without = run(files).await;
+    assert_eq!((without.judged, without.different), (2, 1), "{without:?}");
+    let difference = &without.items[0];
+    assert_eq!(difference.resource, "releases.example.test");
+    assert_eq!(difference.resource_type.as_deref(), Some("Creto::Host"));
+    assert_eq!(difference.candidate.code, "no_policy_permits");
+    assert_eq!(
+        json!(difference.context),
+        json!({"port": 80, "protocol": "http"})
+    );
 }
 
 #[tokio::test]

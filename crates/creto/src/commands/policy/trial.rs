@@ -15,10 +15,6 @@ use crate::output::{Reply, at, fields, instant, table};
 /// Differences that are shown and kept; more of them tell nothing new.
 const SHOWN: usize = 200;
 
-/// What is not judged, and how it is.
-const CONNECTIONS: &str = "\nConnections of sandboxes are not asked about again. To try the \
-                           candidate on them:\ncreto policy shadow start DIR\n";
-
 pub(crate) fn shadow(context: &Context, command: &ShadowCommand) -> Result<Reply, CliError> {
     let client = context.client()?;
     let answer = match command {
@@ -109,7 +105,6 @@ pub(crate) fn dry_run(
     } else {
         text.push_str(&format!("\n{}", differences(&items)));
     }
-    text.push_str(CONNECTIONS);
     let changes: Vec<Value> = changes
         .iter()
         .map(|((enforced, candidate), count)| {
@@ -126,6 +121,15 @@ pub(crate) fn dry_run(
     Ok(Reply::new(text, json))
 }
 
+/// What was said, with the kind of approval that was asked for.
+fn outcome(item: &Value, by: &str) -> String {
+    let outcome = at(item, &format!("/{by}/outcome"));
+    match at(item, &format!("/{by}/oversight")) {
+        kind if kind.is_empty() => outcome,
+        kind => format!("{outcome} ({kind})"),
+    }
+}
+
 fn differences(items: &[Value]) -> String {
     let rows: Vec<_> = items
         .iter()
@@ -136,8 +140,8 @@ fn differences(items: &[Value]) -> String {
                 at(item, "/action"),
                 resource(item),
                 at(item, "/context"),
-                at(item, "/enforced/outcome"),
-                at(item, "/candidate/outcome"),
+                outcome(item, "enforced"),
+                outcome(item, "candidate"),
                 at(item, "/candidate/message"),
             ]
         })
