@@ -6,6 +6,7 @@
 //! only certain for whoever reserves it, and that is what [`Governor::submit`] does.
 
 use creto_authz::{Action, Bound, CheckRequest, Decision, PolicyId, ResourceRef};
+use creto_metering::MeteringError;
 use creto_nhi::{LinkId, PrincipalType};
 use creto_types::{OrgId, PrincipalName};
 
@@ -195,7 +196,13 @@ impl Asking<'_> {
         let decision = parts.authz.would(&bound, &asked);
         let shadow = &parts.shadow;
         shadow.observe(bound.identity(), None, &asked, &decision);
-        let mut answer = QuestionAnswer::from(decision);
+        let identity = bound.identity();
+        let mut answer = match (decision, parts.meter.room(identity.org, &identity.name)) {
+            (Decision::Allow { policies, .. }, Err(crowded)) => {
+                QuestionAnswer::crowded(&crowded, &policies)
+            }
+            (decision, _) => QuestionAnswer::from(decision),
+        };
         if let Some(approval) = &mut answer.approval {
             approval.requestable = own;
         }
@@ -390,6 +397,26 @@ pub(crate) fn check_facts<'a>(
         }
     }
     Ok(())
+}
+
+impl QuestionAnswer {
+    /// It would be one open reservation too many.
+    fn crowded(error: &MeteringError, policies: &[PolicyId]) -> Self {
+        let mut answer = Self::new(
+            OutcomeKind::RateLimited,
+            refusal::TOO_MANY_OPEN,
+            error.to_string(),
+            policies,
+        );
+        if let MeteringError::TooManyOpen {
+            scope, retry_after, ..
+        } = error
+        {
+            answer.rate = Some(SubjectAnswer::from(scope));
+            answer.retry_after_ms = Some(millis_up(*retry_after));
+        }
+        answer
+    }
 }
 
 fn unusable(message: String) -> GovernError {

@@ -142,6 +142,15 @@ impl Meter {
         self.core.expiry(hold.data())
     }
 
+    /// Whether one more reservation of this principal may be open now, or
+    /// [`MeteringError::TooManyOpen`].
+    pub fn room(&self, org: OrgId, agent: &PrincipalName) -> Result<(), MeteringError> {
+        let now = self.core.clock.now();
+        let org = self.core.org(org);
+        let registry = org.registry();
+        registry.held.room(agent, &self.core.config.open, now)
+    }
+
     /// Makes what a check reserved durable as the reservation of this action,
     /// together with the commit.
     ///

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use creto_errors::Classify as _;
 use creto_governor::{
-    BudgetRequest, IdempotencyKey, LimitRequest, LimitSubject, OnExceedName, OutcomeKind,
+    BudgetRequest, IdempotencyKey, LimitRequest, LimitSubject, OnExceedName, OutcomeKind, Question,
     RateRequest, RateSubject, RecordChecker, WindowName,
 };
 use creto_metering::{Expired, MeterConfig, OpenBounds};
@@ -367,6 +367,27 @@ async fn too_many_open_reservations_are_refused_until_some_end() {
     assert_eq!(refused.reason.code, "too_many_open_reservations");
     assert_eq!(refused.retry_after_ms, Some(300_000));
     assert_eq!(refused.rate.expect("whose").scope, "agent");
+    // Who only asks is told the same.
+    let ask = |caller| {
+        let question = Question {
+            subject: None,
+            action: "history.read".to_owned(),
+            resource_type: "Resource".to_owned(),
+            resource_id: "repo:creto".to_owned(),
+            units: 1,
+            context: Vec::new(),
+        };
+        let asking = governor.asking(caller).expect("is heard");
+        asking.ask(&question).expect("answers")
+    };
+    let told = ask(&world.bot);
+    assert_eq!(told.reason.code, "too_many_open_reservations");
+    assert_eq!(
+        (told.permitted(), told.retry_after_ms),
+        (false, Some(300_000))
+    );
+    assert_eq!(told.policy_ids, ["release-work"]);
+    assert!(ask(&world.planner).permitted(), "others have room");
     let first = open.pop().expect("two are open");
     let settled = governor.settle(&world.bot, first, 1, None).await;
     settled.expect("settles");
