@@ -43,10 +43,7 @@ pub(crate) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
             )?,
             MeterConfig {
                 reservation_ttl: Duration::from_secs(600),
-                rate: RateLimit {
-                    per_second: rate,
-                    burst: rate,
-                },
+                rate: RateLimit::per_second(rate, rate),
                 ..MeterConfig::default()
             },
             Arc::clone(&ids),

@@ -64,10 +64,7 @@ impl World {
             )?,
             MeterConfig {
                 reservation_ttl: Duration::from_secs(60),
-                rate: RateLimit {
-                    per_second: rate,
-                    burst: rate,
-                },
+                rate: RateLimit::per_second(rate, rate),
                 ..MeterConfig::default()
             },
             Arc::clone(&ids),

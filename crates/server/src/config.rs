@@ -652,10 +652,10 @@ impl MeteringSection {
         };
         Ok(MeterConfig {
             reservation_ttl: seconds(self.reservation_ttl_seconds, 300),
-            rate: RateLimit {
-                per_second: whole("metering.rate_per_second", self.rate_per_second, 50)?,
-                burst: whole("metering.burst", self.burst, 100)?,
-            },
+            rate: RateLimit::per_second(
+                whole("metering.rate_per_second", self.rate_per_second, 50)?,
+                whole("metering.burst", self.burst, 100)?,
+            ),
             open,
             expired: match self.expired_reservations {
                 None | Some(ExpiredName::Release) => Expired::Released,

@@ -225,18 +225,27 @@ fn limits_and_rates_from_the_command_line() {
         "worker",
         "--event",
         "changelog.draft",
-        "--per-second",
+        "--per-minute",
         "1",
         "--burst",
         "1",
     ]);
-    assert!(run(&["rate", "list"]).contains("changelog.draft"));
+    let listed = run(&["rate", "list"]);
+    assert!(listed.contains("changelog.draft"), "{listed}");
+    assert!(listed.contains("1 a minute"), "{listed}");
+    let both = json!({"scope": "organization", "per_second": 1, "per_hour": 1, "burst": 1});
+    let none = json!({"scope": "organization", "burst": 1});
+    for body in [both, none] {
+        let refused = server.owner().post("/v1/rates", &body).unwrap_err();
+        assert!(refused.to_string().contains("per_minute"), "{refused}");
+    }
     let agent = server.agent(&worker);
     let answers: Vec<Value> = (0..3).map(|_| draft(&agent).unwrap()).collect();
     let limited = answers
         .iter()
         .find(|answer| answer["outcome"] == "rate_limited")
-        .expect("one call a second");
+        .expect("one call a minute");
     assert_eq!(limited["rate"]["principal"], "worker");
-    assert!((1..=1_000).contains(&limited["retry_after_ms"].as_u64().unwrap()));
+    let wait = limited["retry_after_ms"].as_u64().unwrap();
+    assert!((2_000..=60_000).contains(&wait), "{wait}");
 }

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 
 use creto_authz::LimitScope;
 use creto_metering::{
-    Balance, Crossing, DEFAULT_THRESHOLDS, Limit, LimitId, LimitRef, RateId, RateLimit, RateRule,
-    RateScope, Scope,
+    Balance, Crossing, DEFAULT_THRESHOLDS, Limit, LimitId, LimitRef, RateId, RateRule, RateScope,
+    Scope,
 };
 use creto_nhi::BudgetPeriod;
 use creto_telemetry::LimitNotice;
@@ -151,6 +151,7 @@ impl Governor {
         caller.may(Call::SetRate, self.now())?;
         caller.require_person("set rates")?;
         counts(request.event.as_deref())?;
+        let rate = request.rate()?;
         let ticket = match self.begin(caller, key, "rate.set", &request).await? {
             Begun::Replay(answer) => return Ok(self.limits_in_force(caller, answer).await),
             Begun::Fresh(ticket) => ticket,
@@ -166,10 +167,7 @@ impl Governor {
             org: caller.org(),
             scope,
             event: request.event,
-            rate: RateLimit {
-                per_second: request.per_second,
-                burst: request.burst,
-            },
+            rate,
             set_at: self.now(),
             set_by: caller.name().clone(),
         })?;

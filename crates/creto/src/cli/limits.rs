@@ -101,6 +101,7 @@ pub(crate) enum RateCommand {
     /// Set a rate, in place of the one with its subject and event
     ///
     /// Example: creto rate set --agent release-bot --per-second 5 --burst 10
+    /// Example: creto rate set --organization --event release.publish --per-hour 4 --burst 1
     Set(RateArgs),
     /// List the rates that were set
     List,
@@ -113,6 +114,7 @@ pub(crate) enum RateCommand {
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("callers").required(true))]
+#[command(group = clap::ArgGroup::new("pace").required(true))]
 pub(crate) struct RateArgs {
     /// Of this agent's calls
     #[arg(long, value_name = "NAME", group = "callers")]
@@ -127,8 +129,14 @@ pub(crate) struct RateArgs {
     #[arg(long, value_name = "ACTION")]
     pub(crate) event: Option<String>,
     /// Calls a second in the long run
-    #[arg(long, value_name = "N")]
-    pub(crate) per_second: std::num::NonZeroU32,
+    #[arg(long, value_name = "N", group = "pace")]
+    pub(crate) per_second: Option<std::num::NonZeroU32>,
+    /// Calls a minute in the long run
+    #[arg(long, value_name = "N", group = "pace")]
+    pub(crate) per_minute: Option<std::num::NonZeroU32>,
+    /// Calls an hour in the long run
+    #[arg(long, value_name = "N", group = "pace")]
+    pub(crate) per_hour: Option<std::num::NonZeroU32>,
     /// Calls that may come at once after a pause
     #[arg(long, value_name = "N")]
     pub(crate) burst: std::num::NonZeroU32,

@@ -41,7 +41,7 @@ pub(crate) fn rate(context: &Context, command: RateCommand) -> Result<Reply, Cli
                 ("rate", at(&answer, "/id")),
                 ("of", subject(&answer)),
                 ("event", at(&answer, "/event")),
-                ("per second", at(&answer, "/per_second")),
+                ("pace", pace(&answer)),
                 ("burst", at(&answer, "/burst")),
                 ("leaf", at(&answer, "/leaf")),
                 ("warning", at(&answer, "/warning")),
@@ -98,12 +98,12 @@ fn list_rates(client: &Client) -> Result<Reply, CliError> {
                 at(item, "/id"),
                 subject(item),
                 at(item, "/event"),
-                at(item, "/per_second"),
+                pace(item),
                 at(item, "/burst"),
             ]
         })
         .collect();
-    let headers = ["RATE", "OF", "EVENT", "PER SECOND", "BURST"];
+    let headers = ["RATE", "OF", "EVENT", "PACE", "BURST"];
     Ok(Reply::new(
         table(&headers, &rows),
         json!({ "items": items }),
@@ -164,11 +164,33 @@ fn rate_body(args: &RateArgs) -> Value {
     };
     let mut body = json!({
         "scope": scope,
-        "per_second": args.per_second,
         "burst": args.burst,
     });
-    if let (Some(event), Value::Object(body)) = (&args.event, &mut body) {
-        body.insert("event".to_owned(), json!(event));
+    let optional = [
+        ("event", args.event.as_ref().map(|event| json!(event))),
+        ("per_second", args.per_second.map(|calls| json!(calls))),
+        ("per_minute", args.per_minute.map(|calls| json!(calls))),
+        ("per_hour", args.per_hour.map(|calls| json!(calls))),
+    ];
+    if let Value::Object(body) = &mut body {
+        let given = optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        body.extend(given);
     }
     body
+}
+
+/// Such as `5 a second`.
+fn pace(rate: &Value) -> String {
+    let periods = [
+        ("/per_second", "a second"),
+        ("/per_minute", "a minute"),
+        ("/per_hour", "an hour"),
+    ];
+    let given = periods.map(|(name, period)| (at(rate, name), period));
+    given
+        .into_iter()
+        .find(|(calls, _)| !calls.is_empty())
+        .map_or_else(String::new, |(calls, period)| format!("{calls} {period}"))
 }

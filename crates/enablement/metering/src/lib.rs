@@ -59,5 +59,5 @@ pub use model::{
 };
 pub use ports::{Entry, EventQuery, LedgerStore, PricedUnits, Spend, UsedQuery};
 pub use prices::PriceBook;
-pub use rate::RateLimit;
+pub use rate::{RateLimit, RatePeriod};
 pub use service::{Expired, Meter, MeterConfig};

@@ -5,23 +5,37 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Calls that may be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Calls that may be made: so many in a period in the long run, and a burst at once.
+///
+/// As JSON, `{"per_second": 5, "burst": 10}`, or `per_minute` or `per_hour` in place of
+/// `per_second`.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct RateLimit {
-    /// Calls a second in the long run.
-    pub per_second: NonZeroU32,
-    /// Calls that may come at once after a pause.
-    pub burst: NonZeroU32,
+    calls: NonZeroU32,
+    /// The burst above the two bits of the period: eight bytes in all, so that the rates
+    /// of an agent lie in one cache line.
+    burst_and_period: u32,
 }
 
-/// Nanoseconds in a second: the time between two calls, in ticks.
+/// What calls are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RatePeriod {
+    /// So many a second.
+    Second,
+    /// So many a minute.
+    Minute,
+    /// So many an hour.
+    Hour,
+}
+
+/// Nanoseconds in a second.
 const SECOND: u128 = 1_000_000_000;
 
 /// One agent's state: when the next call is expected, in ticks.
 ///
-/// A tick is a nanosecond divided by `per_second`, so that the time between two
-/// calls is a whole number of ticks ([`SECOND`]) at every rate.
+/// A tick is a nanosecond divided by the calls of a period, so that the time between two
+/// calls is a whole number of ticks (the period's nanoseconds) at every rate.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
     /// Its low and its high half: a number of 128 bits would have to lie on every
@@ -45,22 +59,86 @@ impl Pace {
 }
 
 impl RateLimit {
+    /// The largest burst.
+    pub const MOST_BURST: u32 = (1 << 30) - 1;
+
+    /// So many calls in each such period, and at most this burst, of which
+    /// [`Self::MOST_BURST`] is the most.
+    #[must_use]
+    pub const fn new(calls: NonZeroU32, period: RatePeriod, burst: NonZeroU32) -> Self {
+        let burst = if burst.get() > Self::MOST_BURST {
+            Self::MOST_BURST
+        } else {
+            burst.get()
+        };
+        let period = match period {
+            RatePeriod::Second => 0,
+            RatePeriod::Minute => 1,
+            RatePeriod::Hour => 2,
+        };
+        Self {
+            calls,
+            burst_and_period: burst << 2 | period,
+        }
+    }
+
+    /// So many calls a second.
+    #[must_use]
+    pub const fn per_second(calls: NonZeroU32, burst: NonZeroU32) -> Self {
+        Self::new(calls, RatePeriod::Second, burst)
+    }
+
+    /// Calls in each period in the long run.
+    #[must_use]
+    pub const fn calls(&self) -> NonZeroU32 {
+        self.calls
+    }
+
+    /// The period.
+    #[must_use]
+    pub const fn period(&self) -> RatePeriod {
+        match self.burst_and_period & 3 {
+            0 => RatePeriod::Second,
+            1 => RatePeriod::Minute,
+            _ => RatePeriod::Hour,
+        }
+    }
+
+    /// Calls that may come at once after a pause.
+    #[must_use]
+    pub const fn burst(&self) -> NonZeroU32 {
+        match NonZeroU32::new(self.burst_and_period >> 2) {
+            Some(burst) => burst,
+            None => NonZeroU32::MIN,
+        }
+    }
+
     /// So many times as often.
     pub(crate) const fn times(self, factor: NonZeroU32) -> Self {
-        Self {
-            per_second: self.per_second.saturating_mul(factor),
-            burst: self.burst.saturating_mul(factor),
+        Self::new(
+            self.calls.saturating_mul(factor),
+            self.period(),
+            self.burst().saturating_mul(factor),
+        )
+    }
+
+    /// The time between two calls, in ticks: the nanoseconds of the period.
+    const fn interval(&self) -> u128 {
+        match self.period() {
+            RatePeriod::Second => SECOND,
+            RatePeriod::Minute => 60 * SECOND,
+            RatePeriod::Hour => 3_600 * SECOND,
         }
     }
 
     /// An instant in ticks: less than 2^96.
     const fn ticks(&self, now: u64) -> u128 {
-        now as u128 * self.per_second.get() as u128
+        now as u128 * self.calls.get() as u128
     }
 
-    /// How far ahead of the pace a call may come, in ticks.
+    /// How far ahead of the pace a call may come, in ticks: less than 2^72.
     const fn tolerance(&self) -> u128 {
-        (self.burst.get() - 1) as u128 * SECOND
+        ((self.burst_and_period >> 2) - 1) as u128 * self.interval()
     }
 
     /// Whether a call at this nanosecond is in time.
@@ -72,7 +150,7 @@ impl RateLimit {
     /// The state after a call at this nanosecond.
     #[inline]
     pub(crate) fn after(&self, pace: Pace, now: u64) -> Pace {
-        Pace::new(pace.expected().max(self.ticks(now)) + SECOND)
+        Pace::new(pace.expected().max(self.ticks(now)) + self.interval())
     }
 
     /// The state after a call now, or how long to wait before one.
@@ -82,7 +160,7 @@ impl RateLimit {
             return Ok(self.after(pace, now));
         }
         let early = pace.expected() - self.ticks(now) - self.tolerance();
-        let nanos = early.div_ceil(u128::from(self.per_second.get()));
+        let nanos = early.div_ceil(u128::from(self.calls.get()));
         Err(Duration::from_nanos(
             u64::try_from(nanos).unwrap_or(u64::MAX),
         ))
@@ -91,10 +169,67 @@ impl RateLimit {
     /// What a pace under another rate is under this one: as far ahead in time, and
     /// at most as far as this rate lets calls run ahead.
     pub(crate) fn taken_over(&self, pace: Pace, from: &Self, now: u64) -> Pace {
-        let nanos = pace.expected().div_ceil(u128::from(from.per_second.get()));
-        let same_instant = nanos * u128::from(self.per_second.get());
-        let most = self.ticks(now) + self.tolerance() + SECOND;
+        let nanos = pace.expected().div_ceil(u128::from(from.calls.get()));
+        let same_instant = nanos * u128::from(self.calls.get());
+        let most = self.ticks(now) + self.tolerance() + self.interval();
         Pace::new(same_instant.min(most))
+    }
+}
+
+impl std::fmt::Debug for RateLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RateLimit")
+            .field("calls", &self.calls)
+            .field("period", &self.period())
+            .field("burst", &self.burst())
+            .finish()
+    }
+}
+
+/// A rate as it is written; one of the first three is there.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    per_second: Option<NonZeroU32>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    per_minute: Option<NonZeroU32>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    per_hour: Option<NonZeroU32>,
+    burst: Option<NonZeroU32>,
+}
+
+impl From<RateLimit> for Written {
+    fn from(rate: RateLimit) -> Self {
+        let of = |period| (rate.period() == period).then_some(rate.calls());
+        Self {
+            per_second: of(RatePeriod::Second),
+            per_minute: of(RatePeriod::Minute),
+            per_hour: of(RatePeriod::Hour),
+            burst: Some(rate.burst()),
+        }
+    }
+}
+
+impl TryFrom<Written> for RateLimit {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let periods = [
+            (written.per_second, RatePeriod::Second),
+            (written.per_minute, RatePeriod::Minute),
+            (written.per_hour, RatePeriod::Hour),
+        ];
+        let mut named = periods
+            .into_iter()
+            .filter_map(|(calls, period)| Some((calls?, period)));
+        let (Some((calls, period)), None) = (named.next(), named.next()) else {
+            return Err("one of per_second, per_minute and per_hour is expected".to_owned());
+        };
+        match written.burst {
+            Some(burst) if burst.get() <= Self::MOST_BURST => Ok(Self::new(calls, period, burst)),
+            _ => Err(format!("a burst of 1 to {} is expected", Self::MOST_BURST)),
+        }
     }
 }
 
@@ -103,10 +238,76 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn of(calls: u32, period: RatePeriod, burst: u32) -> RateLimit {
+        let [calls, burst] = [calls, burst].map(|n| NonZeroU32::new(n).unwrap());
+        RateLimit::new(calls, period, burst)
+    }
+
     fn limit(per_second: u32, burst: u32) -> RateLimit {
-        RateLimit {
-            per_second: NonZeroU32::new(per_second).unwrap(),
-            burst: NonZeroU32::new(burst).unwrap(),
+        of(per_second, RatePeriod::Second, burst)
+    }
+
+    fn period() -> impl Strategy<Value = RatePeriod> {
+        prop_oneof![
+            Just(RatePeriod::Second),
+            Just(RatePeriod::Minute),
+            Just(RatePeriod::Hour),
+        ]
+    }
+
+    #[test]
+    fn few_calls_an_hour_are_counted_by_the_hour() {
+        let limit = of(4, RatePeriod::Hour, 2);
+        let at = Duration::from_secs(1_000_000);
+        let once = limit.call(Pace::default(), at).unwrap();
+        let twice = limit.call(once, at).unwrap();
+        let wait = limit.call(twice, at).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(15 * 60));
+        assert!(limit.call(twice, at + wait).is_ok());
+        // One a minute, and then one an hour: the time it is ahead is kept.
+        let minute = of(1, RatePeriod::Minute, 1);
+        let hour = of(1, RatePeriod::Hour, 9);
+        let pace = minute.call(Pace::default(), at).unwrap();
+        let now = u64::try_from(at.as_nanos()).unwrap();
+        let taken = hour.taken_over(pace, &minute, now);
+        let ahead = taken.expected() - hour.ticks(now);
+        assert_eq!(ahead, 60 * 1_000_000_000);
+    }
+
+    #[test]
+    fn the_largest_rates_are_exact() {
+        let most = NonZeroU32::MAX;
+        for period in [RatePeriod::Second, RatePeriod::Minute, RatePeriod::Hour] {
+            let rate = RateLimit::new(most, period, most);
+            assert_eq!(rate.burst().get(), RateLimit::MOST_BURST);
+            let late = Duration::from_nanos(u64::MAX);
+            assert!(rate.call(Pace::default(), late).is_ok());
+            assert_eq!(rate.times(most), rate);
+        }
+    }
+
+    #[test]
+    fn a_rate_is_written_with_its_period() {
+        for (rate, text) in [
+            (limit(5, 10), r#"{"per_second":5,"burst":10}"#),
+            (
+                of(5, RatePeriod::Minute, 1),
+                r#"{"per_minute":5,"burst":1}"#,
+            ),
+            (of(1, RatePeriod::Hour, 3), r#"{"per_hour":1,"burst":3}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&rate).unwrap(), text);
+            assert_eq!(serde_json::from_str::<RateLimit>(text).unwrap(), rate);
+        }
+        for text in [
+            r#"{"burst":1}"#,
+            r#"{"per_second":1}"#,
+            r#"{"per_second":0,"burst":1}"#,
+            r#"{"per_second":1,"per_hour":1,"burst":1}"#,
+            r#"{"per_second":1,"burst":1073741824}"#,
+            r#"{"per_day":1,"burst":1}"#,
+        ] {
+            assert!(serde_json::from_str::<RateLimit>(text).is_err(), "{text}");
         }
     }
 
@@ -126,9 +327,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_wait_is_exact(per_second in 1_u32..10_000, burst in 1_u32..20,
+        fn the_wait_is_exact(calls in 1_u32..10_000, period in period(), burst in 1_u32..20,
             gaps in proptest::collection::vec(0_u64..2_000_000, 1..80)) {
-            let limit = limit(per_second, burst);
+            let limit = of(calls, period, burst);
             let mut pace = Pace::default();
             let mut now = Duration::ZERO;
             for gap in gaps {
@@ -146,10 +347,11 @@ mod tests {
         /// A rate that is set anew is at most used up, and never forgets a call that
         /// still counts.
         #[test]
-        fn a_new_rate_takes_over(before in (1_u32..1_000, 1_u32..50),
-            after in (1_u32..1_000, 1_u32..50), calls in 0_u32..60) {
-            let (old, new) = (limit(before.0, before.1), limit(after.0, after.1));
-            let now = 9_000_000_000;
+        fn a_new_rate_takes_over(before in (1_u32..1_000, period(), 1_u32..50),
+            after in (1_u32..1_000, period(), 1_u32..50), calls in 0_u32..60) {
+            let old = of(before.0, before.1, before.2);
+            let new = of(after.0, after.1, after.2);
+            let now = 9_000_000_000_000_000;
             let mut pace = Pace::default();
             for _ in 0..calls {
                 if let Ok(next) = old.call(pace, Duration::from_nanos(now)) {
@@ -158,16 +360,17 @@ mod tests {
             }
             let mut taken = new.taken_over(pace, &old, now);
             if let Err(wait) = new.call(taken, Duration::from_nanos(now)) {
-                prop_assert!(wait <= Duration::from_secs(1), "one call's time at most");
+                let one = new.interval().div_ceil(u128::from(new.calls.get()));
+                prop_assert!(wait.as_nanos() <= one, "one call's time at most");
             }
             let mut passed = 0;
             while let Ok(next) = new.call(taken, Duration::from_nanos(now)) {
                 taken = next;
                 passed += 1;
             }
-            prop_assert!(passed <= after.1);
+            prop_assert!(passed <= after.2);
             if calls == 0 {
-                prop_assert_eq!(passed, after.1);
+                prop_assert_eq!(passed, after.2);
             }
         }
 

@@ -48,10 +48,10 @@ impl Default for MeterConfig {
     fn default() -> Self {
         Self {
             reservation_ttl: Duration::from_secs(300),
-            rate: RateLimit {
-                per_second: NonZeroU32::new(50).expect("not zero"),
-                burst: NonZeroU32::new(100).expect("not zero"),
-            },
+            rate: RateLimit::per_second(
+                NonZeroU32::new(50).expect("not zero"),
+                NonZeroU32::new(100).expect("not zero"),
+            ),
             open: OpenBounds::default(),
             expired: Expired::default(),
         }
@@ -74,10 +74,8 @@ const QUESTIONS_PER_ACTION: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
 
 /// How often an agent may change limits: each change stops its organization's
 /// reservations while the ledger is added up.
-const CHANGES: RateLimit = RateLimit {
-    per_second: NonZeroU32::MIN,
-    burst: NonZeroU32::new(10).expect("not zero"),
-};
+const CHANGES: RateLimit =
+    RateLimit::per_second(NonZeroU32::MIN, NonZeroU32::new(10).expect("not zero"));
 
 /// Quota, ledger, usage and invoices. See the crate's documentation.
 pub struct Meter {

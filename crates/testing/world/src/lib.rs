@@ -122,10 +122,7 @@ impl World {
             PriceBook::new("USD".parse().unwrap(), [price]).unwrap(),
             MeterConfig {
                 reservation_ttl: Duration::from_secs(60),
-                rate: RateLimit {
-                    per_second: thousand,
-                    burst: thousand,
-                },
+                rate: RateLimit::per_second(thousand, thousand),
                 ..MeterConfig::default()
             },
             ids.clone(),

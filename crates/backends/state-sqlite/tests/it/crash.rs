@@ -157,10 +157,7 @@ fn rates(world: &World) -> Vec<RateRule> {
             org: world.org,
             scope: RateScope::EveryAgent,
             event: None,
-            rate: RateLimit {
-                per_second: calls.try_into().unwrap(),
-                burst: calls.try_into().unwrap(),
-            },
+            rate: RateLimit::per_second(calls.try_into().unwrap(), calls.try_into().unwrap()),
             set_at: world.clock.now(),
             set_by: "owner".parse().unwrap(),
         })

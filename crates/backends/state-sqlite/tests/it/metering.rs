@@ -104,10 +104,7 @@ impl World {
             PriceBook::new(Currency::USD, prices).unwrap(),
             MeterConfig {
                 reservation_ttl: Duration::from_secs(60),
-                rate: RateLimit {
-                    per_second: NonZeroU32::MAX,
-                    burst: NonZeroU32::MAX,
-                },
+                rate: RateLimit::per_second(NonZeroU32::MAX, NonZeroU32::MAX),
                 ..MeterConfig::default()
             },
             Arc::clone(&self.ids),

@@ -1,11 +1,15 @@
 //! Limits and rates as callers set and see them.
 
-use creto_metering::{Limit, LimitView, OnExceed, RateRule, RateScope, Scope, Window};
+use std::num::NonZeroU32;
+
+use creto_metering::{
+    Limit, LimitView, OnExceed, RateLimit, RatePeriod, RateRule, RateScope, Scope, Window,
+};
 use creto_types::{LeafIndex, PrincipalName, Quantity, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::BalanceAnswer;
+use crate::{BalanceAnswer, GovernError};
 
 /// What a limit is set on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -132,10 +136,56 @@ pub struct RateRequest {
     /// Only calls of this action count; every call when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
-    /// Calls a second in the long run.
-    pub per_second: std::num::NonZeroU32,
-    /// Calls that may come at once after a pause.
-    pub burst: std::num::NonZeroU32,
+    /// Calls a second in the long run. One of this, `per_minute` and `per_hour` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<NonZeroU32>,
+    /// Calls a minute in the long run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<NonZeroU32>,
+    /// Calls an hour in the long run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_hour: Option<NonZeroU32>,
+    /// Calls that may come at once after a pause: 1 to 1073741823.
+    pub burst: NonZeroU32,
+}
+
+impl RateRequest {
+    /// Of every action, so many a second.
+    #[must_use]
+    pub const fn per_second(scope: RateSubject, calls: NonZeroU32, burst: NonZeroU32) -> Self {
+        Self {
+            scope,
+            event: None,
+            per_second: Some(calls),
+            per_minute: None,
+            per_hour: None,
+            burst,
+        }
+    }
+
+    pub(super) fn rate(&self) -> Result<RateLimit, GovernError> {
+        let periods = [
+            (self.per_second, RatePeriod::Second),
+            (self.per_minute, RatePeriod::Minute),
+            (self.per_hour, RatePeriod::Hour),
+        ];
+        let mut given = periods
+            .into_iter()
+            .filter_map(|(calls, period)| Some((calls?, period)));
+        let (Some((calls, period)), None) = (given.next(), given.next()) else {
+            return Err(GovernError::invalid(
+                "per_second",
+                "one of `per_second`, `per_minute` and `per_hour` is expected",
+            ));
+        };
+        if self.burst.get() > RateLimit::MOST_BURST {
+            return Err(GovernError::invalid(
+                "burst",
+                format!("1 to {} is expected", RateLimit::MOST_BURST),
+            ));
+        }
+        Ok(RateLimit::new(calls, period, self.burst))
+    }
 }
 
 /// A rate in force.
@@ -148,8 +198,15 @@ pub struct RateAnswer {
     /// The one action it counts; absent when it counts all.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub event: Option<String>,
-    /// Calls a second in the long run.
-    pub per_second: u32,
+    /// Calls a second in the long run. One of this, `per_minute` and `per_hour` is there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub per_second: Option<u32>,
+    /// Calls a minute in the long run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub per_minute: Option<u32>,
+    /// Calls an hour in the long run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub per_hour: Option<u32>,
     /// Calls that may come at once after a pause.
     pub burst: u32,
     /// When it was set last.
@@ -247,6 +304,7 @@ pub(super) fn view_answer(view: LimitView) -> LimitAnswer {
 }
 
 pub(super) fn rate_answer(rule: &RateRule) -> RateAnswer {
+    let of = |period| (rule.rate.period() == period).then(|| rule.rate.calls().get());
     RateAnswer {
         id: rule.id.to_string(),
         scope: match &rule.scope {
@@ -255,8 +313,10 @@ pub(super) fn rate_answer(rule: &RateRule) -> RateAnswer {
             RateScope::Agent(name) => RateSubject::Agent(name.clone()),
         },
         event: rule.event.clone(),
-        per_second: rule.rate.per_second.get(),
-        burst: rule.rate.burst.get(),
+        per_second: of(RatePeriod::Second),
+        per_minute: of(RatePeriod::Minute),
+        per_hour: of(RatePeriod::Hour),
+        burst: rule.rate.burst().get(),
         set_at: rule.set_at,
         set_by: rule.set_by.clone(),
         warning: None,

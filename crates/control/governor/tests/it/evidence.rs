@@ -28,12 +28,8 @@ fn limit(scope: LimitSubject, units: u64) -> LimitRequest {
 }
 
 fn rate(scope: RateSubject, calls: u32) -> RateRequest {
-    RateRequest {
-        scope,
-        event: None,
-        per_second: calls.try_into().expect("not zero"),
-        burst: calls.try_into().expect("not zero"),
-    }
+    let calls = calls.try_into().expect("not zero");
+    RateRequest::per_second(scope, calls, calls)
 }
 
 fn with_comment(comment: &str) -> BTreeMap<String, String> {

@@ -26,11 +26,10 @@ fn limit(most: u64, event: Option<&str>) -> LimitRequest {
 }
 
 fn rate(event: &str) -> RateRequest {
+    let bot = RateSubject::Agent("release-bot".parse().expect("a name"));
     RateRequest {
-        scope: RateSubject::Agent("release-bot".parse().expect("a name")),
         event: Some(event.to_owned()),
-        per_second: NonZeroU32::MIN,
-        burst: NonZeroU32::MIN,
+        ..RateRequest::per_second(bot, NonZeroU32::MIN, NonZeroU32::MIN)
     }
 }
 

@@ -178,12 +178,7 @@ async fn shut_the_gate(world: &World, gate: &held::Gate, scope: LimitSubject) ->
 
 fn rate() -> RateRequest {
     let one = std::num::NonZeroU32::MIN;
-    RateRequest {
-        scope: RateSubject::Organization,
-        event: None,
-        per_second: one,
-        burst: one,
-    }
+    RateRequest::per_second(RateSubject::Organization, one, one)
 }
 
 /// One of the four changes, by its key; whether it came through.

@@ -48,10 +48,8 @@ fn unknown<T: creto_types::IdKind>() -> creto_types::Id<T> {
 
 fn rate() -> RateRequest {
     RateRequest {
-        scope: RateSubject::Organization,
         event: Some("changelog.draft".to_owned()),
-        per_second: NonZeroU32::MIN,
-        burst: NonZeroU32::MIN,
+        ..RateRequest::per_second(RateSubject::Organization, NonZeroU32::MIN, NonZeroU32::MIN)
     }
 }
 

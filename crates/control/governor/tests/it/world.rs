@@ -146,10 +146,7 @@ impl World {
         let calls = NonZeroU32::new(calls).expect("not zero");
         let config = MeterConfig {
             reservation_ttl: Duration::from_secs(60),
-            rate: RateLimit {
-                per_second: calls,
-                burst: calls,
-            },
+            rate: RateLimit::per_second(calls, calls),
             ..MeterConfig::default()
         };
         Self::made(config, store, ledger).await

@@ -46,10 +46,7 @@ fn rate(world: &World, scope: RateScope) -> RateRule {
         org: world.org,
         scope,
         event: None,
-        rate: RateLimit {
-            per_second: one,
-            burst: one,
-        },
+        rate: RateLimit::per_second(one, one),
         set_at: world.tick(),
         set_by: name("owner"),
     }

@@ -130,10 +130,7 @@ mod tests {
     /// more does not keep its memory for good.
     #[test]
     fn an_account_is_found_as_long_as_it_is_held() {
-        let rate = RateLimit {
-            per_second: NonZeroU32::MAX,
-            burst: NonZeroU32::MAX,
-        };
+        let rate = RateLimit::per_second(NonZeroU32::MAX, NonZeroU32::MAX);
         let first = identity(0);
         let org = Arc::new(Org::new(first.org, rate));
         let prices = Arc::new(PriceTable::new(PriceBook::new(Currency::USD, []).unwrap()));

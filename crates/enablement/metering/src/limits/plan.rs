@@ -641,10 +641,7 @@ mod tests {
             let all = rights(&[("*", "*")]);
             hop(id, link, parent, delegator, name, all, None)
         };
-        let rate = RateLimit {
-            per_second: NonZeroU32::MAX,
-            burst: NonZeroU32::MAX,
-        };
+        let rate = RateLimit::per_second(NonZeroU32::MAX, NonZeroU32::MAX);
         let org = Arc::new(Org::new(id, rate));
         let book = PriceBook::new(Currency::USD, []).unwrap();
         let prices = Arc::new(PriceTable::new(book));

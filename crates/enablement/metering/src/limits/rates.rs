@@ -136,10 +136,7 @@ mod tests {
     use super::*;
 
     fn rate(per_second: u32) -> RateLimit {
-        RateLimit {
-            per_second: NonZeroU32::new(per_second).unwrap(),
-            burst: NonZeroU32::MIN,
-        }
+        RateLimit::per_second(NonZeroU32::new(per_second).unwrap(), NonZeroU32::MIN)
     }
 
     fn rule(number: u32, scope: RateScope, event: Option<&str>) -> RateRule {
@@ -163,7 +160,7 @@ mod tests {
         let bot: PrincipalName = "bot".parse().unwrap();
         let own = || RateScope::Agent("bot".parse().unwrap());
         let mut book = RateBook::new(rate(1));
-        let all = |book: &RateBook| book.of_all_calls(&bot).per_second.get();
+        let all = |book: &RateBook| book.of_all_calls(&bot).calls().get();
         assert_eq!(all(&book), 1);
         book.set(rule(2, RateScope::EveryAgent, None));
         book.set(rule(3, own(), Some("read")));
@@ -173,7 +170,7 @@ mod tests {
         let found = |book: &RateBook| {
             let rates = book.of_agent(&bot).into_iter();
             rates
-                .map(|(event, rate)| (event, rate.per_second.get()))
+                .map(|(event, rate)| (event, rate.calls().get()))
                 .collect::<Vec<_>>()
         };
         let read = || (Some("read".to_owned()), 3);

@@ -422,12 +422,7 @@ async fn memory_follows_the_store_when_a_limit_was_set_and_lost_on_the_way_back(
             world.meter.limit(world.org, high).is_none(),
             mode == APPLIED
         );
-        let per_second = world
-            .meter
-            .rate(world.org, rate.id)
-            .unwrap()
-            .rate
-            .per_second;
+        let per_second = world.meter.rate(world.org, rate.id).unwrap().rate.calls();
         assert_eq!(per_second.get(), if mode == APPLIED { 9 } else { 7 });
         faults.every(mode);
         let gone = world

@@ -46,10 +46,10 @@ pub(crate) const TTL: Duration = Duration::from_secs(60);
 pub(crate) fn config(per_second: u32, burst: u32) -> MeterConfig {
     MeterConfig {
         reservation_ttl: TTL,
-        rate: RateLimit {
-            per_second: NonZeroU32::new(per_second).unwrap(),
-            burst: NonZeroU32::new(burst).unwrap(),
-        },
+        rate: RateLimit::per_second(
+            NonZeroU32::new(per_second).unwrap(),
+            NonZeroU32::new(burst).unwrap(),
+        ),
         ..MeterConfig::default()
     }
 }
