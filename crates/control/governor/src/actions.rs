@@ -271,7 +271,10 @@ impl Governor {
         let approval = submission.grant.map(|grant| {
             let digests = grant.policy_digests.iter();
             let held_by = digests.map(|(id, digest)| (PolicyId::from(id.as_str()), digest.clone()));
-            Approval::Given(held_by.collect())
+            Approval::Given {
+                held_by: held_by.collect(),
+                oversight: grant.oversight.clone(),
+            }
         });
         let action = Action::named(&request.action);
         let bound = submission.caller.bound();

@@ -41,7 +41,7 @@ impl Governor {
         self.admit_change(caller)?;
         counts(request.event.as_deref())?;
         let ticket = match self.begin(caller, key, "limit.set", &request).await? {
-            Begun::Replay(answer) => return Ok(self.limits_in_force(caller, answer).await),
+            Begun::Replay(answer) => return self.limits_in_force(caller, answer).await,
             Begun::Fresh(ticket) => ticket,
         };
         let _one_at_a_time = self.limiting.alone(caller.org()).await;
@@ -86,7 +86,7 @@ impl Governor {
         self.admit(caller)?;
         self.admit_change(caller)?;
         let ticket = match self.begin(caller, key, "limit.remove", &id).await? {
-            Begun::Replay(answer) => return Ok(self.limits_in_force(caller, answer).await),
+            Begun::Replay(answer) => return self.limits_in_force(caller, answer).await,
             Begun::Fresh(ticket) => ticket,
         };
         let _one_at_a_time = self.limiting.alone(caller.org()).await;
@@ -153,7 +153,7 @@ impl Governor {
         counts(request.event.as_deref())?;
         let rate = request.rate()?;
         let ticket = match self.begin(caller, key, "rate.set", &request).await? {
-            Begun::Replay(answer) => return Ok(self.limits_in_force(caller, answer).await),
+            Begun::Replay(answer) => return self.limits_in_force(caller, answer).await,
             Begun::Fresh(ticket) => ticket,
         };
         let _one_at_a_time = self.limiting.alone(caller.org()).await;
@@ -191,7 +191,7 @@ impl Governor {
         caller.may(Call::RemoveRate, self.now())?;
         caller.require_person("remove rates")?;
         let ticket = match self.begin(caller, key, "rate.remove", &id).await? {
-            Begun::Replay(answer) => return Ok(self.limits_in_force(caller, answer).await),
+            Begun::Replay(answer) => return self.limits_in_force(caller, answer).await,
             Begun::Fresh(ticket) => ticket,
         };
         let _one_at_a_time = self.limiting.alone(caller.org()).await;
@@ -378,9 +378,9 @@ impl Governor {
 
     /// The answer of a call that was made before, once what it did is in force: its
     /// outcome may have been open until now.
-    async fn limits_in_force<T>(&self, caller: &Caller, answer: T) -> T {
-        self.parts.meter.in_force(caller.org()).await;
-        answer
+    async fn limits_in_force<T>(&self, caller: &Caller, answer: T) -> Result<T, GovernError> {
+        self.parts.meter.in_force(caller.org()).await?;
+        Ok(answer)
     }
 
     fn finished<T: crate::Answer>(

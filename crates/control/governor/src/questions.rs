@@ -197,11 +197,13 @@ impl Asking<'_> {
         let shadow = &parts.shadow;
         shadow.observe(bound.identity(), None, &asked, &decision);
         let identity = bound.identity();
-        let mut answer = match (decision, parts.meter.room(identity.org, &identity.name)) {
-            (Decision::Allow { policies, .. }, Err(crowded)) => {
-                QuestionAnswer::crowded(&crowded, &policies)
-            }
-            (decision, _) => QuestionAnswer::from(decision),
+        let room = || parts.meter.room(identity.org, &identity.name);
+        let mut answer = match decision {
+            Decision::Allow { policies, hold } => match room() {
+                Ok(()) => QuestionAnswer::from(Decision::Allow { policies, hold }),
+                Err(crowded) => QuestionAnswer::crowded(&crowded, &policies),
+            },
+            decision => QuestionAnswer::from(decision),
         };
         if let Some(approval) = &mut answer.approval {
             approval.requestable = own;

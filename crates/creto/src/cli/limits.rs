@@ -101,6 +101,7 @@ pub(crate) enum RateCommand {
     /// Set a rate, in place of the one with its subject and event
     ///
     /// Example: creto rate set --agent release-bot --per-second 5 --burst 10
+    ///
     /// Example: creto rate set --organization --event release.publish --per-hour 4 --burst 1
     Set(RateArgs),
     /// List the rates that were set

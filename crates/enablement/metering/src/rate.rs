@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Calls that may be made: so many in a period in the long run, and a burst at once.
 ///
 /// As JSON, `{"per_second": 5, "burst": 10}`, or `per_minute` or `per_hour` in place of
-/// `per_second`.
+/// `per_second`. A burst beyond [`RateLimit::MOST_BURST`] is read as that.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct RateLimit {
@@ -122,6 +122,17 @@ impl RateLimit {
         )
     }
 
+    /// How often whoever may act so often may ask: so many times as often, and a second
+    /// is the longest that a rate by the minute or by the hour makes a question wait.
+    pub(crate) const fn asking(self, factor: NonZeroU32) -> Self {
+        match self.period() {
+            RatePeriod::Second => self.times(factor),
+            RatePeriod::Minute | RatePeriod::Hour => {
+                Self::per_second(NonZeroU32::MIN, self.burst()).times(factor)
+            }
+        }
+    }
+
     /// The time between two calls, in ticks: the nanoseconds of the period.
     const fn interval(&self) -> u128 {
         match self.period() {
@@ -187,7 +198,7 @@ impl std::fmt::Debug for RateLimit {
 }
 
 /// A rate as it is written; one of the first three is there.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -196,7 +207,7 @@ struct Written {
     per_minute: Option<NonZeroU32>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     per_hour: Option<NonZeroU32>,
-    burst: Option<NonZeroU32>,
+    burst: NonZeroU32,
 }
 
 impl From<RateLimit> for Written {
@@ -206,7 +217,7 @@ impl From<RateLimit> for Written {
             per_second: of(RatePeriod::Second),
             per_minute: of(RatePeriod::Minute),
             per_hour: of(RatePeriod::Hour),
-            burst: Some(rate.burst()),
+            burst: rate.burst(),
         }
     }
 }
@@ -226,10 +237,7 @@ impl TryFrom<Written> for RateLimit {
         let (Some((calls, period)), None) = (named.next(), named.next()) else {
             return Err("one of per_second, per_minute and per_hour is expected".to_owned());
         };
-        match written.burst {
-            Some(burst) if burst.get() <= Self::MOST_BURST => Ok(Self::new(calls, period, burst)),
-            _ => Err(format!("a burst of 1 to {} is expected", Self::MOST_BURST)),
-        }
+        Ok(Self::new(calls, period, written.burst))
     }
 }
 
@@ -304,11 +312,14 @@ mod tests {
             r#"{"per_second":1}"#,
             r#"{"per_second":0,"burst":1}"#,
             r#"{"per_second":1,"per_hour":1,"burst":1}"#,
-            r#"{"per_second":1,"burst":1073741824}"#,
             r#"{"per_day":1,"burst":1}"#,
         ] {
             assert!(serde_json::from_str::<RateLimit>(text).is_err(), "{text}");
         }
+        // Once there was no bound on it.
+        let old: RateLimit =
+            serde_json::from_str(r#"{"per_second":1,"burst":4294967295}"#).unwrap();
+        assert_eq!(old.burst().get(), RateLimit::MOST_BURST);
     }
 
     #[test]

@@ -388,7 +388,7 @@ impl Meter {
     pub fn admit(&self, org: OrgId, agent: &PrincipalName) -> Result<(), Duration> {
         let org = self.core.org(org);
         let rate = org.registry().rates().of_all_calls(agent);
-        let limit = rate.times(QUESTIONS_PER_ACTION);
+        let limit = rate.asking(QUESTIONS_PER_ACTION);
         let mut questions = org.questions.lock();
         let (pace, paced_by) = questions
             .get(agent)

@@ -31,6 +31,8 @@ pub struct Granted {
     pub request_id: RequestId,
     /// The policies that asked for a human, each with the digest of what it said.
     pub policy_digests: BTreeMap<String, String>,
+    /// The kind of approval that they asked for.
+    pub oversight: String,
     /// Belongs in the commit of the decision that the grant opens; without it
     /// the grant is not used up.
     pub claim: Claim,
@@ -315,6 +317,7 @@ impl Oversight {
         Ok(Granted {
             request_id: request.id,
             policy_digests: request.held.policy_digests,
+            oversight: request.oversight,
             claim: Claim {
                 org,
                 token: grant.into(),

@@ -91,9 +91,18 @@ fn number<'a>(known: &mut HashMap<Arc<str>, ActionKey>, names: impl Iterator<Ite
     for name in names.filter(|name| name.len() <= MOST_BYTES) {
         let count = known.len();
         let next = u32::try_from(count + 1).expect("as many as there is room for");
-        if count < MOST_NAMES && !known.contains_key(name) {
-            known.insert(name.into(), ActionKey(next));
+        if known.contains_key(name) {
+            continue;
         }
+        if count == MOST_NAMES {
+            tracing::warn!(
+                most = MOST_NAMES,
+                "there are more names of actions than are numbered; what is decided of \
+                 further ones is not remembered"
+            );
+            return;
+        }
+        known.insert(name.into(), ActionKey(next));
     }
 }
 

@@ -156,7 +156,37 @@ impl Counts {
 mod tests {
     use std::sync::Barrier;
 
+    use creto_errors::Classify as _;
+    use creto_nhi::{IdentityError, KeyVersion, LinkId};
+
     use super::*;
+
+    /// Whatever ends an identity denies with its own code.
+    #[test]
+    fn every_denial_of_an_identity_has_a_place() {
+        let link: LinkId = "lnk_0192f0c4a5e77b3c8d1e2f3a4b5c6d7e".parse().unwrap();
+        let name: creto_types::PrincipalName = "bot".parse().unwrap();
+        let ends = [
+            IdentityError::Revoked { link },
+            IdentityError::KeyRevoked {
+                link,
+                delegator: name.clone(),
+                version: KeyVersion::FIRST,
+            },
+            IdentityError::PrincipalRevoked {
+                principal: name.clone(),
+            },
+            IdentityError::Suspended { principal: name },
+            IdentityError::Expired { link: None },
+            IdentityError::NotYetValid { link },
+            IdentityError::Superseded,
+            IdentityError::IssuerRetired,
+            IdentityError::Broken,
+        ];
+        for end in ends {
+            assert!(deny::ALL.contains(&end.code()), "{end}");
+        }
+    }
 
     /// More of them at once than there are lines, and more than that one after another.
     #[test]

@@ -475,7 +475,7 @@ impl CompiledPolicies {
         };
         if question
             .approval
-            .is_some_and(|approval| approval.lifts(&held_by))
+            .is_some_and(|approval| approval.lifts(&held_by, oversight))
         {
             return Ok(Verdict::Permitted {
                 policies: self.ids(second.permits),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cedar_policy::Policy;
+use serde_json::Value;
 
 use crate::model::{Approval, PolicyId};
 
@@ -12,7 +13,8 @@ use crate::model::{Approval, PolicyId};
 pub(crate) const JOIN: char = '+';
 
 /// The policies that hold an action back, each with what it says: the SHA-256, in
-/// lower-case hexadecimal, of the policy in Cedar's JSON format with its annotations.
+/// lower-case hexadecimal, of the policy in Cedar's JSON format with its annotations,
+/// written without white space and with the members of each object sorted by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HeldBy(Arc<BTreeMap<PolicyId, String>>);
 
@@ -37,16 +39,25 @@ impl FromIterator<(PolicyId, String)> for HeldBy {
 }
 
 impl Approval {
-    /// Whether it lifts every policy that holds the action back.
-    pub(crate) fn lifts(&self, held_by: &HeldBy) -> bool {
+    /// Whether it lifts every policy that holds the action back and asks for this kind.
+    pub(crate) fn lifts(&self, held_by: &HeldBy, kind: &str) -> bool {
         match self {
-            Self::Given(approved) => held_by
-                .0
-                .iter()
-                .all(|(id, digest)| !digest.is_empty() && approved.0.get(id) == Some(digest)),
-            Self::Supposed(named) => {
-                let named: BTreeSet<&str> = named.as_str().split(JOIN).collect();
-                held_by.0.keys().all(|id| named.contains(id.as_str()))
+            Self::Given {
+                held_by: approved,
+                oversight,
+            } => {
+                let same = |(id, digest): (&PolicyId, &String)| {
+                    !digest.is_empty() && approved.0.get(id) == Some(digest)
+                };
+                oversight == kind && held_by.0.iter().all(same)
+            }
+            Self::Supposed {
+                policies,
+                oversight,
+            } => {
+                let named: BTreeSet<&str> = policies.as_str().split(JOIN).collect();
+                oversight.as_ref().is_none_or(|known| known == kind)
+                    && held_by.0.keys().all(|id| named.contains(id.as_str()))
             }
         }
     }
@@ -58,7 +69,42 @@ pub(crate) fn digest(policy: &Policy) -> Result<String, String> {
     let json = policy
         .to_json()
         .map_err(|error| creto_errors::chain(&error))?;
-    Ok(hex::encode(creto_crypto::sha256(
-        json.to_string().as_bytes(),
-    )))
+    let text = sorted(json).to_string();
+    Ok(hex::encode(creto_crypto::sha256(text.as_bytes())))
+}
+
+/// With the members of each object by name. RFC 8785 does that too, but writes numbers so
+/// that large ones of Cedar would be the same.
+fn sorted(json: Value) -> Value {
+    match json {
+        Value::Object(members) => {
+            let members: BTreeMap<String, Value> = members.into_iter().collect();
+            let members = members.into_iter();
+            members.map(|(name, value)| (name, sorted(value))).collect()
+        }
+        Value::Array(items) => items.into_iter().map(sorted).collect(),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Open approvals end when this changes, so it does not by chance.
+    #[test]
+    fn what_a_policy_says_is_written_in_one_way() {
+        let text = r#"@oversight("k") @id("a") forbid (principal, action, resource)
+            when { context.units < 9007199254740993 } unless { context.oversight.approved };"#;
+        let policy = Policy::parse(None, text).unwrap();
+        let written = sorted(policy.to_json().unwrap()).to_string();
+        assert!(
+            written.starts_with(r#"{"action":{"op":"All"},"annotations":{"id":"a""#),
+            "{written}"
+        );
+        assert!(written.contains("9007199254740993"), "{written}");
+        let known = "7f59d21f63d92ad9bae3c3a3dcedaa19d97069314c87ebc972f13369d378ea20";
+        assert_eq!(digest(&policy).unwrap(), known);
+    }
 }

@@ -18,6 +18,16 @@ use crate::ports::{Exceeded, Hold, LimitScope};
 pub mod deny {
     /// A link of the chain was revoked.
     pub const DELEGATION_REVOKED: &str = "delegation_revoked";
+    /// The key that signed a link was revoked.
+    pub const DELEGATION_KEY_REVOKED: &str = "delegation_key_revoked";
+    /// Somebody in the chain was revoked.
+    pub const PRINCIPAL_REVOKED: &str = "principal_revoked";
+    /// Somebody in the chain is suspended.
+    pub const PRINCIPAL_SUSPENDED: &str = "principal_suspended";
+    /// The token was superseded.
+    pub const TOKEN_SUPERSEDED: &str = "token_superseded";
+    /// The key that signed the token was retired.
+    pub const INVALID_TOKEN: &str = "invalid_token";
     /// A link of the chain has expired.
     pub const DELEGATION_EXPIRED: &str = "delegation_expired";
     /// A link of the chain is not valid yet.
@@ -48,8 +58,13 @@ pub mod deny {
     pub const AMOUNT_OUT_OF_RANGE: &str = "amount_out_of_range";
 
     /// All of them.
-    pub const ALL: [&str; 15] = [
+    pub const ALL: [&str; 20] = [
         DELEGATION_REVOKED,
+        DELEGATION_KEY_REVOKED,
+        PRINCIPAL_REVOKED,
+        PRINCIPAL_SUSPENDED,
+        TOKEN_SUPERSEDED,
+        INVALID_TOKEN,
         DELEGATION_EXPIRED,
         DELEGATION_NOT_YET_VALID,
         CHAIN_BROKEN,
@@ -170,12 +185,21 @@ pub enum ContextValue<'a> {
 /// and no others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Approval {
-    /// Given: `held_by` of the decision [`Decision::RequiresOversight`], unchanged. It
-    /// lifts what these policies said then, so not a policy that took the name since.
-    Given(HeldBy),
-    /// Taken for given, to ask what would be: it lifts the policies of these names,
-    /// joined by `+`, whatever they say.
-    Supposed(PolicyId),
+    /// Given. It lifts what these policies said then, so not a policy that took the name
+    /// since.
+    Given {
+        /// As the decision [`Decision::RequiresOversight`] named it, unchanged.
+        held_by: HeldBy,
+        /// The kind of approval that was asked for.
+        oversight: String,
+    },
+    /// Taken for given, to ask what would be.
+    Supposed {
+        /// It lifts the policies of these names, joined by `+`, whatever they say.
+        policies: PolicyId,
+        /// Only those that ask for this kind of approval, where it is known.
+        oversight: Option<String>,
+    },
 }
 
 /// What is asked.

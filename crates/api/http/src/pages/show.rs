@@ -87,6 +87,9 @@ pub(super) fn request(
             dt { "Asked" } dd { (instant(request.created_at)) }
             dt { "Expires" } dd { (instant(request.expires_at)) }
             dt { "Policy" } dd { (plain(&request.policy_id)) }
+            @for (policy, digest) in &request.policy_digests {
+                dt { "What " (plain(policy)) " says" } dd { code.digest { (digest) } }
+            }
             dt { "Request" } dd { code.digest { (request.id) } }
             dt { "Action id" } dd { code.digest { (request.action_id) } }
             dt { "Digest" } dd { code.digest { (request.digest) } }

@@ -146,6 +146,7 @@ pub struct RateRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_hour: Option<NonZeroU32>,
     /// Calls that may come at once after a pause: 1 to 1073741823.
+    #[schemars(range(min = 1, max = 1_073_741_823))]
     pub burst: NonZeroU32,
 }
 

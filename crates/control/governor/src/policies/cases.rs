@@ -195,7 +195,7 @@ impl PolicyTest {
             resource: self.resource.to_ref(),
             units: self.units,
             context: self.context.clone(),
-            approval: self.approval.clone(),
+            approval: self.approval.as_deref().map(Into::into),
         };
         let at = self.now.unwrap_or(Timestamp::UNIX_EPOCH);
         self.expect.differs(&judge.verdict(&identity, &asked, at))

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bundle::PolicyFiles;
-use super::judge::{Asked, Judge, VerdictAnswer, is_by_policy};
+use super::judge::{Approved, Asked, Judge, VerdictAnswer, is_by_policy};
 use super::shadow::DifferenceAnswer;
 use crate::answers::refusal;
 use crate::egress::NETWORK_EGRESS;
@@ -275,7 +275,8 @@ impl Governor {
                 };
                 let decided: Leaf =
                     serde_json::from_value(record).map_err(GovernError::Encoding)?;
-                if decided.at < stop {
+                // A connection may be recorded much later than it was checked.
+                if decided.at < stop && decided.kind != EGRESS_CHECKED {
                     before = None;
                     break 'pages;
                 }
@@ -326,7 +327,10 @@ impl Governor {
         if decided.outcome == OutcomeKind::RequiresOversight {
             enforced.oversight = request.map(|request| request.oversight);
         } else {
-            approval = request.map(|request| request.held.policy_id);
+            approval = request.map(|request| Approved {
+                policies: request.held.policy_id,
+                oversight: Some(request.oversight),
+            });
         }
         let asked = Asked {
             action: decided.action,

@@ -287,7 +287,7 @@ impl ExplainRequest {
             resource,
             units: self.units,
             context: self.context.clone(),
-            approval: self.approval.clone(),
+            approval: self.approval.as_deref().map(Into::into),
         })
     }
 }

@@ -99,11 +99,12 @@ impl Governor {
     /// before anything is decided.
     ///
     /// A directory that was refused is reported, and who follows it goes on with what it
-    /// was served last. It is an error where there is no such thing.
+    /// was served last. It is an error where nothing was taken from it.
     ///
-    /// A published version that this build does not accept is not replaced by
-    /// anything: everything in that organization is denied until its owner
-    /// publishes again.
+    /// What was published, or taken from a directory that is refused now, and is not
+    /// accepted by this build is not replaced by anything: everything in that
+    /// organization is denied until its owner publishes again, or the directory is
+    /// mended.
     pub async fn serve_policies(
         &self,
         directory: Result<CheckedBundle, BundleError>,
@@ -126,10 +127,17 @@ impl Governor {
                 (Some(ServedPolicies::Directory { .. }) | None, Ok(directory)) => {
                     self.enforce_directory(org, directory).await?;
                 }
-                (Some(ServedPolicies::Directory { digest }), Err(_)) => {
-                    self.enforce_kept(org, &digest).await?;
+                (served, Err(_)) => {
+                    let known = match served {
+                        Some(ServedPolicies::Directory { digest }) => {
+                            self.enforce_kept(org, &digest).await?
+                        }
+                        _ => false,
+                    };
+                    if !known {
+                        return directory.map(drop).map_err(GovernError::from);
+                    }
                 }
-                (None, Err(_)) => return directory.map(drop).map_err(GovernError::from),
             }
         }
         Ok(())
@@ -332,15 +340,26 @@ impl Governor {
         self.in_force.state.write().directory.refused = Some(refused);
     }
 
-    /// Goes on with what was taken from the directory last.
-    async fn enforce_kept(&self, org: OrgId, digest: &str) -> Result<(), GovernError> {
-        let files = self.parts.policies.kept(org, digest).await?;
-        let files = files.ok_or(StoreError::NotFound {
-            what: "policy files",
-        })?;
-        let bundle = self.check_bundle(files).await??;
-        self.enforce(org, Source::Directory, &bundle);
-        Ok(())
+    /// Goes on with what was taken from the directory last; `false` when nothing was.
+    async fn enforce_kept(&self, org: OrgId, digest: &str) -> Result<bool, GovernError> {
+        let Some(files) = self.parts.policies.kept(org, digest).await? else {
+            return Ok(false);
+        };
+        match self.check_bundle(files).await? {
+            Ok(bundle) => self.enforce(org, Source::Directory, &bundle),
+            Err(error) => {
+                tracing::error!(
+                    %org,
+                    digest,
+                    code = creto_errors::Classify::code(&error),
+                    error = creto_errors::chain(&error),
+                    "what was taken from the policy directory last cannot be served by this \
+                     build; everything is denied until the directory is mended"
+                );
+                self.serve_nothing(org, Source::Directory, &error);
+            }
+        }
+        Ok(true)
     }
 
     fn serves(&self, org: OrgId, digest: &str) -> bool {
@@ -441,16 +460,16 @@ impl Governor {
             "the published policies cannot be served by this build; everything is denied \
              until others are published"
         );
+        self.serve_nothing(version.org, Source::Published(version.version), error);
+    }
+
+    fn serve_nothing(&self, org: OrgId, source: Source, error: &BundleError) {
         let serving = Serving {
-            source: Source::Published(version.version),
+            source,
             loaded: None,
             refused: Some(RefusedAnswer::of(error, self.now())),
         };
-        self.in_force
-            .state
-            .write()
-            .orgs
-            .insert(version.org, serving);
+        self.in_force.state.write().orgs.insert(org, serving);
     }
 
     fn enforce(&self, org: OrgId, source: Source, bundle: &CheckedBundle) {

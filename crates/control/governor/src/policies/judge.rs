@@ -114,8 +114,26 @@ pub(crate) struct Asked {
     pub(crate) resource: ResourceRef,
     pub(crate) units: u64,
     pub(crate) context: ContextMap,
-    /// The policies that a human approved it for.
-    pub(crate) approval: Option<String>,
+    /// What a human approved it for.
+    pub(crate) approval: Option<Approved>,
+}
+
+/// What is taken for approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Approved {
+    /// The policies that held it back, joined by `+`.
+    pub(crate) policies: String,
+    /// The kind of approval, where it is known.
+    pub(crate) oversight: Option<String>,
+}
+
+impl From<&str> for Approved {
+    fn from(policies: &str) -> Self {
+        Self {
+            policies: policies.to_owned(),
+            oversight: None,
+        }
+    }
 }
 
 impl Asked {
@@ -138,8 +156,17 @@ impl Asked {
                 .map(|(name, given)| ((*name).to_owned(), value(given)))
                 .collect(),
             approval: request.approval.map(|approval| match approval {
-                Approval::Given(held_by) => held_by.policy_id().to_string(),
-                Approval::Supposed(policies) => policies.to_string(),
+                Approval::Given { held_by, oversight } => Approved {
+                    policies: held_by.policy_id().to_string(),
+                    oversight: Some(oversight.clone()),
+                },
+                Approval::Supposed {
+                    policies,
+                    oversight,
+                } => Approved {
+                    policies: policies.to_string(),
+                    oversight: oversight.clone(),
+                },
             }),
         }
     }
@@ -153,8 +180,10 @@ impl Asked {
     pub(crate) fn with<T>(&self, ask: impl FnOnce(&CheckRequest<'_>) -> T) -> T {
         let texts = texts(self.context.values());
         let context = context_values(self.context.iter(), &texts);
-        let approval = self.approval.as_deref().map(PolicyId::from);
-        let approval = approval.map(Approval::Supposed);
+        let approval = self.approval.as_ref().map(|approved| Approval::Supposed {
+            policies: PolicyId::from(approved.policies.as_str()),
+            oversight: approved.oversight.clone(),
+        });
         ask(&CheckRequest {
             action: &Action::named(&self.action),
             resource: &self.resource,

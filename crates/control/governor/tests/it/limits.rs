@@ -395,6 +395,37 @@ async fn too_many_open_reservations_are_refused_until_some_end() {
     world.check_records().await.expect("the log holds");
 }
 
+/// Settling must not wait for the next hour: the reservation would expire first.
+#[tokio::test]
+async fn a_rate_by_the_hour_makes_nobody_wait_an_hour_to_settle() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let bot = RateSubject::Agent("release-bot".parse().expect("a name"));
+    let hourly = RateRequest {
+        per_second: None,
+        per_hour: Some(NonZeroU32::MIN),
+        ..RateRequest::per_second(bot, NonZeroU32::MIN, NonZeroU32::MIN)
+    };
+    let set = governor.set_rate(&world.owner, hourly, None).await;
+    let set = set.expect("is set");
+    assert_eq!((set.per_second, set.per_hour), (None, Some(1)));
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        let answer = governor.submit(&world.bot, action("history.read"), None);
+        answers.push(answer.await.expect("answers"));
+    }
+    assert_eq!(answers[0].outcome, OutcomeKind::Allow);
+    let waits: Vec<_> = answers[1..].iter().map(|a| a.retry_after_ms).collect();
+    assert_eq!(waits, [Some(3_600_000); 3]);
+    let settle = async || {
+        let settled = governor.settle(&world.bot, answers[0].action_id, 1, None);
+        settled.await.err().map(|error| error.code())
+    };
+    assert_eq!(settle().await, Some("too_many_requests"));
+    world.clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(settle().await, None);
+}
+
 /// The owner chooses whom to believe: an agent that says nothing used nothing, or all.
 #[tokio::test]
 async fn what_nobody_settles_in_time_is_given_back_or_counts_in_full() {

@@ -55,7 +55,7 @@ pub(crate) struct World {
     pub(crate) runtime: Arc<ScriptedRuntime>,
     pub(crate) shadow: Arc<PolicyShadow>,
     metrics: Arc<Metrics>,
-    stores: Stores,
+    pub(crate) stores: Stores,
     assemble: Box<dyn Fn(Stores) -> Arc<Governor> + Send + Sync>,
 }
 

@@ -42,9 +42,8 @@ pub(crate) fn shadow(context: &Context, command: &ShadowCommand) -> Result<Reply
         let samples = kind.get("samples").and_then(Value::as_array);
         let samples: Vec<Value> = samples.into_iter().flatten().cloned().collect();
         text.push_str(&format!(
-            "\n{} instead of {}: {}\n{}",
-            at(kind, "/candidate"),
-            at(kind, "/enforced"),
+            "\n{}: {}\n{}",
+            change(&at(kind, "/candidate"), &at(kind, "/enforced")),
             at(kind, "/count"),
             differences(&samples)
         ));
@@ -96,7 +95,7 @@ pub(crate) fn dry_run(
         ("different", count("different").to_string()),
     ]);
     for ((enforced, candidate), count) in &changes {
-        text.push_str(&format!("{candidate} instead of {enforced}: {count}\n"));
+        text.push_str(&format!("{}: {count}\n", change(candidate, enforced)));
     }
     if count("judged") == 0 {
         text.push_str("\nNothing was judged: no decision of that time is one of policies.\n");
@@ -119,6 +118,15 @@ pub(crate) fn dry_run(
         "items": items,
     });
     Ok(Reply::new(text, json))
+}
+
+/// What became of an outcome.
+fn change(candidate: &str, enforced: &str) -> String {
+    match (candidate, enforced) {
+        ("requires_oversight", "requires_oversight") => "another kind of approval".to_owned(),
+        ("deny", "deny") => "an error instead of a denial, or the other way round".to_owned(),
+        _ => format!("{candidate} instead of {enforced}"),
+    }
 }
 
 /// What was said, with the kind of approval that was asked for.

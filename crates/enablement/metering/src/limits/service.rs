@@ -26,6 +26,9 @@ use crate::model::Balance;
 use crate::ports::UsedQuery;
 use crate::service::{Core, Meter, detached};
 
+/// How long somebody who asks for nothing new waits for the store.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl Meter {
     /// Checks a limit and gives it the id it will have: that of the limit it
     /// replaces, if there is one. Changes nothing.
@@ -109,10 +112,17 @@ impl Meter {
     }
 
     /// Waits until limits and rates that are durable are in force: while it is open
-    /// whether a change happened, until the store can say.
-    pub async fn in_force(&self, org: OrgId) {
+    /// whether a change happened, until the store can say. When that takes longer than
+    /// some seconds, the store is [`StoreError::Unavailable`].
+    pub async fn in_force(&self, org: OrgId) -> Result<(), MeteringError> {
         let org = self.core().org(org);
-        drop(org.gate.read().await);
+        match tokio::time::timeout(PATIENCE, org.gate.read()).await {
+            Ok(open) => {
+                drop(open);
+                Ok(())
+            }
+            Err(elapsed) => Err(StoreError::Unavailable(Box::new(elapsed)).into()),
+        }
     }
 
     /// One limit of the organization.

@@ -177,10 +177,13 @@ fn approvals_and_errors_are_not_remembered() {
     let (bound, repo) = (world.bind(world.bot()), ResourceRef::resource(REPO));
     let publish = Action::named("release.publish");
     let held = world.authz.ask(&bound, &question(&publish, &repo, &[]));
-    let Decision::RequiresOversight { held_by, .. } = held else {
+    let Decision::RequiresOversight {
+        held_by, oversight, ..
+    } = held
+    else {
         panic!("{held:?}");
     };
-    let approval = creto_authz::Approval::Given(held_by);
+    let approval = creto_authz::Approval::Given { held_by, oversight };
     let approved = CheckRequest {
         approval: Some(&approval),
         ..question(&publish, &repo, &[])

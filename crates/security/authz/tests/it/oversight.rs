@@ -168,10 +168,13 @@ fn an_approval_lifts_what_a_policy_said_when_it_was_given() {
     };
     let world = World::with(&small(10, "one"));
     let asked = world.ask(world.bot(), "history.read", REPO);
-    let Decision::RequiresOversight { held_by, .. } = asked else {
+    let Decision::RequiresOversight {
+        held_by, oversight, ..
+    } = asked
+    else {
         panic!("{asked:?}");
     };
-    let given = Approval::Given(held_by);
+    let given = Approval::Given { held_by, oversight };
     let with = |given: &Approval| world.ask_by(world.bot(), "history.read", REPO, Some(given));
     assert!(with(&given).is_allowed());
 
@@ -188,8 +191,20 @@ fn an_approval_lifts_what_a_policy_said_when_it_was_given() {
     world.publish(world.org, &moved);
     assert!(with(&given).is_allowed(), "it says what it said");
 
-    let nothing = Approval::Given(std::iter::empty().collect());
+    let nothing = Approval::Given {
+        held_by: std::iter::empty().collect(),
+        oversight: "k".to_owned(),
+    };
     assert!(!with(&nothing).is_allowed());
+
+    // What would be, were it approved: by its name, and its kind where that is known.
+    for (oversight, lifted) in [(None, true), (Some("k"), true), (Some("other"), false)] {
+        let supposed = Approval::Supposed {
+            policies: "one".into(),
+            oversight: oversight.map(str::to_owned),
+        };
+        assert_eq!(with(&supposed).is_allowed(), lifted, "{oversight:?}");
+    }
 }
 
 #[test]

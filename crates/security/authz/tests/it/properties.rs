@@ -292,8 +292,8 @@ proptest! {
         }
 
         // The approval that was asked for lets exactly this through.
-        if let Decision::RequiresOversight { held_by, .. } = decision {
-            let approval = creto_authz::Approval::Given(held_by);
+        if let Decision::RequiresOversight { held_by, oversight, .. } = decision {
+            let approval = creto_authz::Approval::Given { held_by, oversight };
             let approved = CheckRequest { approval: Some(&approval), ..request };
             prop_assert!(world.authz.ask(&world.bind(world.bot()), &approved).is_allowed());
         }

@@ -56,10 +56,21 @@ fn a_template_says_nothing_until_it_is_linked() {
         (ids(&policies), oversight.as_str()),
         (vec!["stop-bot"], "k")
     );
+    let given = Approval::Given { held_by, oversight };
+    let lifts = |world: &World| world.ask_by(world.bot(), "history.read", "repo:a", Some(&given));
+    assert!(lifts(&linked).is_allowed());
     // What a template says of one agent is not what it says of another.
-    let given = Approval::Given(held_by);
-    let lifts = || linked.ask_by(linked.bot(), "history.read", "repo:a", Some(&given));
-    assert!(lifts().is_allowed());
+    let other = world(
+        r#"[{"template_id": "may-read", "link_id": "read-a",
+             "args": {"?resource": "Creto::Resource::\"repo:a\""}},
+            {"template_id": "stop", "link_id": "stop-bot",
+             "args": {"?principal": "Creto::Agent::\"planner\""}}]"#,
+    );
+    let held = lifts(&other);
+    assert!(
+        matches!(held, Decision::RequiresOversight { .. }),
+        "{held:?}"
+    );
     let elsewhere = linked.ask(linked.owner(), "history.read", "repo:b");
     assert_eq!(code(elsewhere), "no_policy_permits");
     let policies = linked.authz.policies(linked.org).unwrap();

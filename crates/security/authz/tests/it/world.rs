@@ -239,7 +239,10 @@ impl World {
         resource: &str,
         approved: Option<&str>,
     ) -> Decision {
-        let approval = approved.map(|id| Approval::Supposed(PolicyId::from(id)));
+        let approval = approved.map(|id| Approval::Supposed {
+            policies: PolicyId::from(id),
+            oversight: None,
+        });
         self.ask_by(identity, action, resource, approval.as_ref())
     }
 
