@@ -400,9 +400,11 @@ impl Meter {
         } else {
             limit.taken_over(pace, &paced_by, now)
         };
-        let pace = limit.call(pace, Duration::from_nanos(now))?;
-        questions.insert(agent.clone(), (pace, limit));
-        Ok(())
+        // Taken over once, whatever becomes of this question: the time from then on counts.
+        let asked = limit.call(pace, Duration::from_nanos(now));
+        let next = asked.unwrap_or(pace);
+        questions.insert(agent.clone(), (next, limit));
+        asked.map(|_| ())
     }
 
     /// Counts one change of limits by an agent, or says how long to wait before the next.

@@ -109,6 +109,8 @@ pub struct PolicyEpoch(u32);
 #[derive(Default)]
 pub(crate) struct OrgPolicies {
     now: ArcSwapOption<InForce>,
+    /// The epoch of the newest set whose publication is about to return, or did.
+    published: AtomicU32,
     /// Sets that were replaced while a check looked at them. They are dropped by
     /// whoever publishes later, never by a check: dropping ten thousand policies
     /// takes milliseconds.
@@ -118,6 +120,12 @@ pub(crate) struct OrgPolicies {
 impl OrgPolicies {
     pub(crate) fn load(&self) -> Pinned {
         self.now.load()
+    }
+
+    /// Whether no newer set's publication returned.
+    pub(crate) fn is_latest(&self, pinned: &Pinned) -> bool {
+        let epoch = pinned.as_ref().map_or(0, |set| set.epoch);
+        epoch >= self.published.load(Ordering::SeqCst)
     }
 
     pub(crate) fn epoch(&self) -> PolicyEpoch {
@@ -130,7 +138,9 @@ impl OrgPolicies {
     pub(crate) fn publish(&self, policies: Arc<CompiledPolicies>) {
         let next = Arc::new(InForce::new(policies));
         let mut replaced = self.replaced.lock();
+        let epoch = next.epoch;
         replaced.extend(self.now.swap(Some(next)));
+        self.published.store(epoch, Ordering::SeqCst);
         replaced.retain(|set| Arc::strong_count(set) > 1);
     }
 }

@@ -44,6 +44,7 @@ mod held;
 mod in_force;
 mod links;
 mod model;
+mod moment;
 mod policies;
 mod ports;
 mod prefetch;

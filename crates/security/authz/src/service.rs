@@ -23,6 +23,7 @@ use crate::counters::{Counters, Counts};
 use crate::evaluate::{Question, Verdict, denied};
 use crate::in_force::{InForce, OrgPolicies, PolicyEpoch, Settled};
 use crate::model::{CheckRequest, Decision, PolicyIds, ResourceRef, deny};
+use crate::moment::at_one_moment;
 use crate::policies::CompiledPolicies;
 use crate::ports::{Quota, Refusal, Spend};
 
@@ -217,22 +218,26 @@ impl Authz {
         if request.reserve {
             bound.prefetch();
         }
-        // Policies are looked at before the chain, for the time that memory takes. When
-        // authority ended or came back in between, the two were never so at one moment.
-        let (pinned, key, now, live) = loop {
-            let authority = chain.authority.epoch();
+        // Policies are looked at before the chain, for the time that memory takes.
+        let policies = || {
             let pinned = chain.org.load();
             let known = chain.number.zip(pinned.as_ref());
             let key = known.and_then(|(number, in_force)| self.key(number, in_force, request));
             if let Some(key) = &key {
                 self.cache.prefetch(key);
             }
-            let now = self.clock.reading();
-            let live = chain.live(now);
-            if chain.authority.epoch() == authority {
-                break (pinned, key, now, live);
-            }
+            (pinned, key)
         };
+        let live = || {
+            let now = self.clock.reading();
+            (now, chain.live(now))
+        };
+        let ((pinned, key), (now, live)) = at_one_moment(
+            || chain.authority.epoch(),
+            policies,
+            |(pinned, _)| chain.org.is_latest(pinned),
+            live,
+        );
         if let Err(error) = live {
             return not_live(&chain.identity, &error);
         }

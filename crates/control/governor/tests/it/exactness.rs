@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -17,7 +18,8 @@ use std::thread::JoinHandle;
 use creto_authz::{Action, Bound, Decision, ResourceRef};
 use creto_governor::{
     ActionAnswer, ActionRequest, Caller, LimitRequest, LimitSubject, OnExceedName, OutcomeKind,
-    PolicyFiles, PrincipalRequest, PublishPoliciesRequest, SuspensionRequest, WindowName,
+    PolicyFiles, PrincipalRequest, PublishPoliciesRequest, RateRequest, RateSubject,
+    SuspensionRequest, WindowName,
 };
 use creto_nhi::LinkId;
 use creto_types::{Clock as _, Quantity};
@@ -95,6 +97,7 @@ enum Outcome {
     /// By the policies of this version, had it not been for this limit.
     Exceeded(u64, u64),
     Allowed(u64),
+    TooFast,
 }
 
 /// `v17`: the version that decided.
@@ -132,6 +135,7 @@ fn of_decision(decision: Decision) -> Outcome {
             "policy_forbids" => Outcome::Denied(ids(&policies)),
             other => panic!("{other}: {}", reason.text),
         },
+        Decision::RateLimited { .. } => Outcome::TooFast,
         other => panic!("{other:?}"),
     }
 }
@@ -143,6 +147,7 @@ fn of_answer(answer: &ActionAnswer) -> Outcome {
             let quota = answer.quota.as_ref().expect("says which");
             Outcome::Exceeded(version(&answer.policy_ids), units(quota.limit))
         }
+        (OutcomeKind::RateLimited, "rate_limited") => Outcome::TooFast,
         (_, "delegation_revoked") => Outcome::Revoked,
         (_, "principal_suspended") => Outcome::Suspended,
         (_, "policy_forbids") => Outcome::Denied(version(&answer.policy_ids)),
@@ -372,6 +377,12 @@ impl Deciders {
             let answer = world.governor.submit(caller, read(ASKED), None).await;
             let ended = self.order.next();
             let answer = answer.expect("answers");
+            if answer.reason.code == "too_many_questions" {
+                // Nothing was decided.
+                self.count();
+                tokio::task::yield_now().await;
+                continue;
+            }
             let outcome = of_answer(&answer);
             if matches!(outcome, Outcome::Allowed(_)) {
                 let given_back = world.governor.release(caller, answer.action_id, None).await;
@@ -515,6 +526,7 @@ async fn every_change_is_seen_by_whatever_begins_after_it_returned() {
                 kinds[4] += 1;
                 *version
             }
+            Outcome::TooFast => panic!("no rate is that slow: {seen:?}"),
             Outcome::Revoked | Outcome::Suspended => panic!("looked at above"),
         };
         let denies = matches!(seen.outcome, Outcome::Denied(_));
@@ -540,6 +552,137 @@ fn nothing_is_granted_beyond_the_limit_before_it_in_the_log(world: &World) {
             _ => {}
         }
     }
+}
+
+/// Of one agent: told apart from [`limit`] by its size.
+fn own_limit(round: u64) -> u64 {
+    10 * limit(round)
+}
+
+/// Of every agent: the even ones let everybody go on, the odd ones nobody but the first
+/// who asks.
+fn rate(round: u64) -> RateRequest {
+    let one = NonZeroU32::MIN;
+    if round.is_multiple_of(2) {
+        RateRequest::per_second(
+            RateSubject::EveryAgent,
+            NonZeroU32::MAX,
+            one.saturating_add(1 << 29),
+        )
+    } else {
+        RateRequest {
+            per_second: None,
+            per_hour: Some(one),
+            ..RateRequest::per_second(RateSubject::EveryAgent, one, one)
+        }
+    }
+}
+
+/// The limit of the organization, that of the agent, and its rate change at once, and end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn limits_and_rates_that_change_at_once_are_each_seen() {
+    let world = Arc::new(World::paced(1_000_000_000).await);
+    let (governor, owner) = (&world.governor, &world.owner);
+    let links = Arc::new(links(&world).await);
+    let published = governor.publish_policies(owner, policies(0), None);
+    published.await.expect("publishes");
+    let deciders = Deciders::new();
+    let order = &deciders.order;
+    order.next();
+    let threads: Vec<_> = (0..3).map(|_| deciders.checker(&world, &links)).collect();
+    let submitter = tokio::spawn(Arc::clone(&deciders).submitter(world.clone(), links.clone()));
+
+    // Nothing is limited before and after: every third change is an end.
+    let mut whole = Register::new(None);
+    let mut own = Register::new(None);
+    let mut rates = Register::new(0);
+    let limiting = async |register: &mut Register<Option<u64>>, of: fn(u64) -> u64, scope| {
+        for round in 0..30_u64 {
+            let request = LimitRequest {
+                scope: LimitSubject::clone(&scope),
+                ..set(of(round))
+            };
+            let set = governor.set_limit(owner, request, None);
+            let set = register.change(order, Some(of(round)), set).await;
+            deciders.more(20).await;
+            if round % 3 == 0 {
+                let id = set.expect("is set").id.parse().expect("an id");
+                let ended = governor.remove_limit(owner, id, None);
+                let ended = register.change(order, None, ended).await;
+                ended.expect("is ended");
+                deciders.more(20).await;
+            }
+        }
+    };
+    let worker = LimitSubject::Agent("worker".parse().expect("a name"));
+    let pacing = async {
+        for round in 1..=30 {
+            let set = async {
+                let set = governor.set_rate(owner, rate(round), None).await;
+                world.clock.advance(std::time::Duration::from_millis(100));
+                set.expect("is set")
+            };
+            let set = rates.change(order, round, set).await;
+            deciders.more(30).await;
+            if round % 3 == 0 {
+                let id = set.id.parse().expect("an id");
+                let ended = async {
+                    let ended = governor.remove_rate(owner, id, None).await;
+                    world.clock.advance(std::time::Duration::from_millis(100));
+                    ended.expect("is ended")
+                };
+                rates.change(order, 0, ended).await;
+                deciders.more(30).await;
+            }
+        }
+    };
+    tokio::join!(
+        limiting(&mut whole, limit, LimitSubject::Organization),
+        limiting(&mut own, own_limit, worker),
+        pacing
+    );
+    deciders.stop.store(true, Ordering::SeqCst);
+    for thread in threads {
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        joined.expect("is waited for").expect("saw what it may");
+    }
+    submitter.await.expect("saw what it may");
+
+    let all = std::mem::take(&mut *deciders.seen.lock().expect("nobody panicked"));
+    let fits = |limit: &Option<u64>| limit.is_none_or(|most| most >= ASKED);
+    let open = |round: &u64| round.is_multiple_of(2);
+    let (mut kinds, mut firsts) = ([0_u64; 3], 0_u64);
+    for seen in &all {
+        match seen.outcome {
+            Outcome::Allowed(_) => {
+                whole.check(seen, "the organization's limit", fits);
+                own.check(seen, "the agent's limit", fits);
+                let fast = rates.possible(seen.begun, seen.ended).any(open);
+                firsts += u64::from(!fast);
+                kinds[0] += 1;
+            }
+            Outcome::Exceeded(_, most) => {
+                let named = |limit: &Option<u64>| *limit == Some(most);
+                let possible = |register: &Register<Option<u64>>| {
+                    register.possible(seen.begun, seen.ended).any(named)
+                };
+                assert!(possible(&whole) || possible(&own), "{seen:?}");
+                kinds[1] += 1;
+            }
+            Outcome::TooFast => {
+                // While a rate is being set it is used up; time makes room at its end.
+                let during = rates.possible(seen.begun, seen.ended).nth(1).is_some();
+                rates.check(seen, "the rate", |round| during || !open(round));
+                kinds[2] += 1;
+            }
+            _ => panic!("{seen:?}"),
+        }
+    }
+    assert!(kinds.iter().all(|count| *count > 0), "{kinds:?}");
+    let slow = rates.changes.iter().filter(|(_, _, round)| !open(round));
+    let slow = u64::try_from(slow.count()).expect("few");
+    assert!(firsts <= slow, "{firsts} went on under {slow} slow rates");
+    world.check_records().await.expect("the records hold");
 }
 
 /// So many policies that putting them in force takes a while, each for a resource of

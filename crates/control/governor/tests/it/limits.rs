@@ -426,6 +426,27 @@ async fn a_rate_by_the_hour_makes_nobody_wait_an_hour_to_settle() {
     assert_eq!(settle().await, None);
 }
 
+/// How far ahead its questions are is taken over once, and not again with each question.
+#[tokio::test]
+async fn a_faster_rate_lets_an_agent_ask_again() {
+    let world = World::new().await;
+    let governor = &world.governor;
+    let set = async |calls: u32, burst: u32| {
+        let [calls, burst] = [calls, burst].map(|n| NonZeroU32::new(n).expect("not zero"));
+        let bot = RateSubject::Agent("release-bot".parse().expect("a name"));
+        let rate = RateRequest::per_second(bot, calls, burst);
+        let set = governor.set_rate(&world.owner, rate, None).await;
+        set.expect("is set");
+    };
+    let heard = || governor.asking(&world.bot).is_ok();
+    set(1, 100).await;
+    assert_eq!((0..401).filter(|_| heard()).count(), 400);
+    set(1_000, 1).await;
+    assert!(!heard(), "it had asked all it might");
+    world.clock.advance(std::time::Duration::from_millis(1));
+    assert!(heard());
+}
+
 /// The owner chooses whom to believe: an agent that says nothing used nothing, or all.
 #[tokio::test]
 async fn what_nobody_settles_in_time_is_given_back_or_counts_in_full() {

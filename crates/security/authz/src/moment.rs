@@ -1,0 +1,130 @@
+//! Policies and the life of a chain, as they were together.
+
+/// Reads policies, and then whether a chain is live, until both were so at one moment.
+///
+/// `changes` counts what ends or restores authority ([`creto_nhi::Authority`]);
+/// `latest` says that no newer policies were published, up to the return of that call.
+/// Both count a change before it returns.
+///
+/// A change that returned between the two reads is seen by one of the counts, and both are
+/// read again. What did not return in between goes on beside this decision, and may as
+/// well come before or after it. So no decision joins old policies to a life that came
+/// later, nor the other way round.
+#[inline]
+pub(crate) fn at_one_moment<P, L>(
+    changes: impl Fn() -> u64,
+    policies: impl Fn() -> P,
+    latest: impl Fn(&P) -> bool,
+    live: impl Fn() -> L,
+) -> (P, L) {
+    loop {
+        let before = changes();
+        let policies = policies();
+        let live = live();
+        if changes() == before && latest(&policies) {
+            return (policies, live);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use super::*;
+
+    /// A set of policies by its number, and a suspension.
+    struct World {
+        set: AtomicU64,
+        published: AtomicU64,
+        suspended: AtomicBool,
+        changes: AtomicU64,
+    }
+
+    impl World {
+        fn new(suspended: bool) -> Arc<Self> {
+            Arc::new(Self {
+                set: AtomicU64::new(1),
+                published: AtomicU64::new(1),
+                suspended: AtomicBool::new(suspended),
+                changes: AtomicU64::new(0),
+            })
+        }
+
+        fn publish(&self, set: u64) {
+            self.set.store(set, Ordering::SeqCst);
+            self.published.store(set, Ordering::SeqCst);
+        }
+
+        fn suspend(&self, suspended: bool) {
+            self.suspended.store(suspended, Ordering::SeqCst);
+            self.changes.fetch_add(1, Ordering::SeqCst);
+        }
+
+        /// The policies that decide, and whether the chain is live.
+        fn decide(&self) -> (u64, bool) {
+            at_one_moment(
+                || self.changes.load(Ordering::SeqCst),
+                || self.set.load(Ordering::SeqCst),
+                |set| *set >= self.published.load(Ordering::SeqCst),
+                || !self.suspended.load(Ordering::SeqCst),
+            )
+        }
+    }
+
+    /// What nobody may see while these changes are made one after the other.
+    fn never(suspended: bool, change: fn(&World), seen: (u64, bool)) {
+        let mut checker = loom::model::Builder::new();
+        // Every interleaving with at most this many forced switches of threads.
+        checker.preemption_bound = Some(3);
+        checker.check(move || {
+            let world = World::new(suspended);
+            let changing = {
+                let world = Arc::clone(&world);
+                loom::thread::spawn(move || change(&world))
+            };
+            assert_ne!(world.decide(), seen);
+            changing.join().unwrap();
+            assert_ne!(world.decide(), seen);
+        });
+    }
+
+    #[test]
+    fn what_was_replaced_decides_nothing_for_whoever_was_resumed_later() {
+        never(
+            true,
+            |world| {
+                world.publish(2);
+                world.suspend(false);
+            },
+            (1, true),
+        );
+    }
+
+    #[test]
+    fn what_is_published_later_decides_nothing_for_whoever_was_suspended_before() {
+        never(
+            false,
+            |world| {
+                world.suspend(true);
+                world.publish(2);
+            },
+            (2, true),
+        );
+    }
+
+    #[test]
+    fn two_changes_of_one_kind_are_seen_in_their_order() {
+        never(
+            false,
+            |world| {
+                world.suspend(true);
+                world.publish(2);
+                world.publish(3);
+                world.suspend(false);
+            },
+            (2, true),
+        );
+    }
+}
