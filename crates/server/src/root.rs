@@ -45,7 +45,9 @@ pub async fn rotate_root(config_path: &Path, new: Option<&str>) -> Result<RootRo
         (RootKeyPlace::File(path), None) => in_file(&config, path, &provider).await,
         (RootKeyPlace::Reference(_), Some(hex)) => {
             let new = keystore(RootKey::from_hex(hex)?, &provider);
-            if let Some(count) = opened_by(&config, &new).await? {
+            if let Some(count) = opened_by(&config, &new).await?
+                && count > 0
+            {
                 return Ok(RootRotation {
                     root_key: None,
                     wrapping_keys: count,
@@ -70,6 +72,7 @@ async fn in_file(
     provider: &Arc<dyn CryptoProvider>,
 ) -> Result<RootRotation, InitError> {
     let next = next_of(path);
+    remove_unfinished(&next)?;
     if next.exists() {
         let new = keystore(RootKey::load(&next)?, provider);
         if let Some(count) = opened_by(config, &new).await?
@@ -98,6 +101,26 @@ async fn in_file(
         wrapping_keys: count,
         resumed: false,
     })
+}
+
+/// A key that was being written when its process was killed is in no use, and is not left
+/// lying about.
+fn remove_unfinished(next: &Path) -> Result<(), InitError> {
+    let directory = match next.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let reading = || RootKeyError::io("read the directory of", next);
+    let begins = next.file_name().unwrap_or_default().to_string_lossy();
+    for entry in fs::read_dir(directory).map_err(reading())? {
+        let entry = entry.map_err(reading())?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let rest = name.strip_prefix(&*begins);
+        if rest.is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".tmp")) {
+            fs::remove_file(entry.path()).map_err(RootKeyError::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Where the new key lies until it is the one in force.

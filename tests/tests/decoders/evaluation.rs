@@ -8,14 +8,24 @@ use cedar_policy::{
     Authorizer, Context, Decision, Entities, EntityUid, Policy, PolicyId, PolicySet, Request,
     Schema, SlotId, Template,
 };
-use creto_authz::eval::{EvalAnswer, EvalDecision, EvalInput, evaluate};
+use creto_authz::eval::{EvalAnswer, EvalDecision, EvalError, EvalInput, evaluate};
 use serde::Deserialize;
 use serde_json::Value;
 
 /// The slices answer what Cedar answers over all policies: the decision, the policies
 /// that decided, and the words and order of errors. What Cedar cannot read is refused.
 pub(crate) fn agrees(input: &EvalInput<'_>) {
-    match (evaluate(input), cedar(input)) {
+    let found = evaluate(input);
+    if let Err(EvalError::TooDeep(_)) = found {
+        return;
+    }
+    // What is not too deep may still be deeper than a thread's stack by default.
+    let answered = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(256 << 20);
+        let thread = thread.spawn_scoped(scope, || cedar(input));
+        thread.expect("a thread").join().expect("no panic")
+    });
+    match (found, answered) {
         (Ok(mut found), Some(expected)) => {
             // Cedar gives a set of them.
             found.reason.sort();

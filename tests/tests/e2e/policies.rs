@@ -104,6 +104,25 @@ fn a_publication_is_in_force_at_once_survives_a_kill_and_is_rolled_back() {
     assert_eq!(record["record"]["kind"], "policy.published");
     assert_eq!(record["record"]["body"]["digest"], version["digest"]);
 
+    // Some that go deep enough to end a process do not end this one.
+    let deep = format!("{}true{}", "(!".repeat(300), ")".repeat(300));
+    let mut files = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(dir.join("policies")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if !name.ends_with(".test.json") {
+            files.insert(name, std::fs::read_to_string(&path).unwrap());
+        }
+    }
+    let text = format!("permit (principal, action, resource) when {{ {deep} }};");
+    files.insert("deep.cedar".to_owned(), text);
+    let checked = server
+        .owner()
+        .post("/v1/policies/validate", &json!({ "files": files }))
+        .unwrap();
+    assert_eq!(checked["code"], "policy_syntax", "{checked}");
+    assert_eq!(outcome(&server, &worker), "deny", "and goes on");
+
     // Broken ones change nothing.
     candidate(&server, |text| format!("{text} permit ("));
     assert!(

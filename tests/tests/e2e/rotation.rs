@@ -123,8 +123,14 @@ fn another_root_key_opens_everything_and_a_killed_change_is_finished() {
     // Killed before anything was moved: the key it had made is of no use.
     fs::copy(&path, &next).unwrap();
     fs::write(&next, "ab".repeat(32)).unwrap();
+    // And one of another time, while it was being written.
+    let unfinished = server
+        .path()
+        .join("data/root.key.next.0123456789abcdef.tmp");
+    fs::write(&unfinished, "cd".repeat(32)).unwrap();
     let said = good(server.path(), &change);
     assert!(said.contains("changed"), "{said}");
+    assert!(!unfinished.exists());
     let second = read();
     assert_ne!(first, second);
     assert!(!second.contains("abab") && !next.exists());

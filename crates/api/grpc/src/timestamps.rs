@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_consensus::TimestampRange;
+use creto_consensus::{Epoch, TimestampRange};
 use creto_governor::{Caller, Event, Governor};
 use creto_ingress::CredentialError;
 use creto_proto::consensus::v1::timestamps_server;
@@ -88,6 +88,7 @@ impl timestamps_server::Timestamps for Timestamps {
         Ok(Response::new(OrderResponse {
             first: ordered.first.0,
             timestamps: ordered.timestamps.iter().map(|ts| ts.as_u64()).collect(),
+            epoch: ordered.epoch.map(Epoch::as_u64),
         }))
     }
 }

@@ -291,7 +291,7 @@ fn store(error: &StoreError) -> Kind {
         StoreError::AlreadyClaimed { .. } => Kind::Forbidden,
         StoreError::NotFound { .. } => Kind::NotFound,
         StoreError::TooLarge { .. } => Kind::TooLarge,
-        StoreError::Corrupt { .. } => Kind::Internal,
+        StoreError::Corrupt { .. } | StoreError::Algorithm { .. } => Kind::Internal,
         StoreError::Unavailable(_)
         | StoreError::NotDone(_)
         | StoreError::Full(_)

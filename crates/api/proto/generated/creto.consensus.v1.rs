@@ -31,6 +31,12 @@ pub struct OrderResponse {
     /// is under way at the same time may hold the same number.
     #[prost(uint64, repeated, tag = "2")]
     pub timestamps: ::prost::alloc::vec::Vec<u64>,
+    /// The opening of the server's store that they became durable in, counted from 1: a
+    /// fencing token. It never falls with the places, and a server that opened the store
+    /// before can order nothing more, so whoever keeps the highest can refuse what comes with
+    /// a lower one. Absent in the repeated answer of a call from before this was told.
+    #[prost(uint64, optional, tag = "3")]
+    pub epoch: ::core::option::Option<u64>,
 }
 /// How many.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

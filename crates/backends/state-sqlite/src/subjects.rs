@@ -11,6 +11,7 @@ use creto_audit::{
     Content, NewSubject, Opening, PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED, SealedHead,
     Sealer, StoredRecord, SubjectKey, Withheld,
 };
+use creto_crypto::CryptoError;
 use creto_nhi::{WrappedKey, WrappingKey};
 use creto_types::{Evidence, OrgId, StoreError, SubjectId};
 use parking_lot::{Mutex, RwLock};
@@ -428,7 +429,7 @@ impl Subjects {
         let key = self
             .sealer
             .unlock(org, id, wrapping.as_ref(), &wrapped)
-            .map_err(|e| corrupt("key of a subject", e))?;
+            .map_err(|e| unreadable("key of a subject", e))?;
         self.remember_key(id, &key);
         Ok(key)
     }
@@ -476,10 +477,23 @@ impl Subjects {
                 let opened =
                     self.sealer
                         .open(&key, head.org, head.subject, head.commitment, &sealed);
-                Content::Opened(opened.map_err(|e| corrupt("payload", e))?)
+                Content::Opened(opened.map_err(|e| unreadable("payload", e))?)
             }
         };
         Ok(StoredRecord { leaf, content })
+    }
+}
+
+/// A thing that does not open: by an algorithm that is not accepted, or broken.
+fn unreadable(what: &'static str, error: CryptoError) -> StoreError {
+    match error {
+        CryptoError::UnknownAlgorithm { .. } | CryptoError::AlgorithmNotAllowed { .. } => {
+            StoreError::Algorithm {
+                what,
+                source: Box::new(error),
+            }
+        }
+        error => corrupt(what, error),
     }
 }
 

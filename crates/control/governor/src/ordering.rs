@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use creto_consensus::HybridTimestamp;
+use creto_consensus::{Epoch, HybridTimestamp};
 use creto_types::{Commit, LeafIndex, Receipt, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,11 @@ pub struct Ordered {
     pub first: LeafIndex,
     /// One for each event, strictly rising.
     pub timestamps: Vec<HybridTimestamp>,
+    /// In which opening of the store they became durable. It never falls with the places,
+    /// and nobody who opened the store before can order anything more: who keeps the
+    /// highest that it was told can refuse what comes with a lower one. `None` when the
+    /// call is from before epochs were told.
+    pub epoch: Option<Epoch>,
 }
 
 /// What is kept under the call's key.
@@ -43,6 +48,8 @@ struct Placed {
     events: usize,
     #[serde(default)]
     first: Option<LeafIndex>,
+    #[serde(default)]
+    epoch: Option<u64>,
 }
 
 impl Answer for Placed {
@@ -98,6 +105,7 @@ impl Governor {
         let placed = Placed {
             events: events.len(),
             first: None,
+            epoch: Some(self.parts.sequencer.epoch().as_u64()),
         };
         let own = evidence.last().map(|event| event.at);
         let commit = Commit {
@@ -119,6 +127,7 @@ impl Governor {
                 Ok(Ordered {
                     first: first.ok_or(StoreError::NotFound { what: "event" })?,
                     timestamps: ordered.iter().map(|event| event.ts).collect(),
+                    epoch: ordered.last().map(|event| event.epoch),
                 })
             }
             Err(error) => {
@@ -139,7 +148,11 @@ impl Governor {
             Some(last) if timestamps.len() == placed.events => self.pass(*last).await?,
             _ => return Err(StoreError::NotFound { what: "event" }.into()),
         }
-        Ok(Ordered { first, timestamps })
+        Ok(Ordered {
+            first,
+            timestamps,
+            epoch: placed.epoch.map(Epoch::from_u64),
+        })
     }
 
     /// Whatever timestamp is asked for from now on is greater than this one. An event that

@@ -76,6 +76,16 @@ pub enum StoreError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// What is stored names an algorithm that this build does not know, or that the
+    /// configuration does not accept any more. Nothing is wrong with it otherwise.
+    #[error("stored {what} cannot be read by the algorithms that are accepted")]
+    Algorithm {
+        /// The kind of thing.
+        what: &'static str,
+        /// Which algorithm.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The change was not made, and never will be: too many wait, the store is being
     /// closed, or its engine failed before the change was to become durable.
     #[error("the state store did not make the change")]
@@ -97,9 +107,10 @@ impl Classify for StoreError {
             | Self::NotFound { .. }
             | Self::Conflict { .. }
             | Self::TooLarge { .. } => Class::Permanent,
-            Self::AlreadyClaimed { .. } | Self::Corrupt { .. } | Self::Fenced { .. } => {
-                Class::Security
-            }
+            Self::AlreadyClaimed { .. }
+            | Self::Corrupt { .. }
+            | Self::Algorithm { .. }
+            | Self::Fenced { .. } => Class::Security,
             Self::Unavailable(_) | Self::NotDone(_) | Self::Full(_) | Self::InUse { .. } => {
                 Class::Transient
             }
@@ -116,6 +127,7 @@ impl Classify for StoreError {
             Self::Fenced { .. } => "fenced",
             Self::TooLarge { .. } => "record_too_large",
             Self::Corrupt { .. } => "stored_data_corrupt",
+            Self::Algorithm { .. } => "algorithm_not_allowed",
             Self::NotDone(_) => "store_not_done",
             Self::Full(_) => "storage_full",
             Self::Unavailable(_) => "store_unavailable",

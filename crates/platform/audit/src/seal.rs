@@ -105,6 +105,18 @@ impl Sealer {
         )
     }
 
+    /// The same, which accepts no other cipher.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "tests name what there is")]
+    pub fn for_tests_only_with(digit: &str, cipher: &str) -> Self {
+        let new = cipher.parse().expect("it is a cipher");
+        Self {
+            aead: Allowed::only(new),
+            ..Self::for_tests_with(digit, cipher)
+        }
+    }
+
     /// A new subject. Its key is wrapped under this wrapping key; without one, directly
     /// under the root key.
     pub fn make(
@@ -191,7 +203,7 @@ impl Sealer {
         commitment: Commitment,
         bytes: &[u8],
     ) -> Result<Opening, CryptoError> {
-        let (algorithm, nonce, ciphertext) = parts(bytes).ok_or(CryptoError::OpenFailed)?;
+        let (algorithm, nonce, ciphertext) = parts(bytes)?;
         let algorithm = self.aead.check(algorithm)?;
         let sealed = Sealed::from_parts(algorithm, nonce, ciphertext)?;
         let bound = bound(org, subject, commitment);
@@ -233,12 +245,15 @@ fn bound(org: OrgId, subject: SubjectId, commitment: Commitment) -> Vec<u8> {
     bytes
 }
 
-fn parts(bytes: &[u8]) -> Option<(AeadAlgorithm, &[u8], &[u8])> {
-    let (length, rest) = bytes.split_first()?;
-    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
-    let (nonce, ciphertext) = rest.split_at_checked(NONCE_LEN)?;
-    let algorithm = std::str::from_utf8(name).ok()?.parse().ok()?;
-    Some((algorithm, nonce, ciphertext))
+fn parts(bytes: &[u8]) -> Result<(AeadAlgorithm, &[u8], &[u8]), CryptoError> {
+    let split = || {
+        let (length, rest) = bytes.split_first()?;
+        let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+        let (nonce, ciphertext) = rest.split_at_checked(NONCE_LEN)?;
+        Some((std::str::from_utf8(name).ok()?, nonce, ciphertext))
+    };
+    let (name, nonce, ciphertext) = split().ok_or(CryptoError::OpenFailed)?;
+    Ok((name.parse()?, nonce, ciphertext))
 }
 
 #[cfg(test)]

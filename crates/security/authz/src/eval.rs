@@ -15,6 +15,7 @@ use cedar_policy_core::extensions::Extensions;
 use creto_errors::{Class, Classify};
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{Bounds, Grammar, deep, too_deep};
 use crate::links;
 use crate::policies::{line_of, message_of};
 use crate::slice::Slices;
@@ -74,6 +75,9 @@ pub enum EvalError {
     /// The request does not parse, or does not fit the schema.
     #[error("the request cannot be used: {0}")]
     Request(String),
+    /// The policies or the schema go deeper than a stack does.
+    #[error("too deep: {0}")]
+    TooDeep(String),
     /// A link does not parse, names no template, or does not fill its slots.
     #[error("a template link cannot be used: {0}")]
     Links(String),
@@ -90,6 +94,7 @@ impl Classify for EvalError {
             Self::Schema(_) => "policy_schema_invalid",
             Self::Entities(_) => "policy_entities_invalid",
             Self::Request(_) => "policy_request_invalid",
+            Self::TooDeep(_) => "policy_too_deep",
             Self::Links(_) => "policy_link_invalid",
         }
     }
@@ -105,6 +110,21 @@ struct RequestText {
 
 /// Evaluates one request.
 pub fn evaluate(input: &EvalInput<'_>) -> Result<EvalAnswer, EvalError> {
+    deep(Bounds::ONCE, || evaluated(input))
+        .unwrap_or_else(|error| Err(EvalError::Policies(format!("no thread to run on: {error}"))))
+}
+
+fn evaluated(input: &EvalInput<'_>) -> Result<EvalAnswer, EvalError> {
+    for (what, text, grammar) in [
+        ("policies", input.policies, Grammar::Policies),
+        ("schema", input.schema.unwrap_or_default(), Grammar::Schema),
+    ] {
+        if let Some((line, message)) = too_deep(text, grammar, Bounds::ONCE) {
+            return Err(EvalError::TooDeep(format!(
+                "{what}, line {line}: {message}"
+            )));
+        }
+    }
     let schema = input.schema.map(schema).transpose()?;
     let set = policies(input.policies, input.links)?;
     let entities = Entities::from_json_str(input.entities, schema.as_ref())

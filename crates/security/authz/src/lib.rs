@@ -32,6 +32,7 @@
 
 mod action;
 mod bound;
+mod bounds;
 mod cache;
 mod counters;
 mod error;

@@ -6,6 +6,7 @@ use std::str::FromStr as _;
 use cedar_policy::{Effect, Policy, PolicyId as CedarId, PolicySet, Template};
 use miette::Diagnostic;
 
+use crate::bounds::{Bounds, Grammar, deep, too_deep, too_many};
 use crate::error::{Finding, PolicyError};
 use crate::held::{self, HeldBy};
 use crate::links;
@@ -84,6 +85,17 @@ impl CompiledPolicies {
     /// Parses, checks and validates everything, or says all that is wrong in the
     /// first step that finds something.
     pub fn compile(sources: &PolicySources) -> Result<Self, PolicyError> {
+        deep(Bounds::LOADED, || Self::compiled(sources)).unwrap_or_else(|error| {
+            Err(PolicyError::Schema(vec![Finding {
+                file: String::new(),
+                line: None,
+                policy: None,
+                message: format!("no thread to compile on: {error}"),
+            }]))
+        })
+    }
+
+    fn compiled(sources: &PolicySources) -> Result<Self, PolicyError> {
         let served = Served::load(&sources.schema)?;
         let parsed = parse(&sources.policies)?;
         let Named {
@@ -91,6 +103,15 @@ impl CompiledPolicies {
             policies: infos,
             templates,
         } = name(parsed, &sources.links)?;
+        let requests = served.schema.request_envs().count();
+        if let Some(message) = too_many(infos.len() + templates.len(), requests) {
+            return Err(PolicyError::Invalid(vec![Finding {
+                file: String::new(),
+                line: None,
+                policy: None,
+                message,
+            }]));
+        }
         let mut report = LoadReport {
             actions: served.actions(),
             resources: served.resources(),
@@ -237,6 +258,15 @@ fn parse(files: &[(String, String)]) -> Result<Vec<Parsed>, PolicyError> {
     let mut parsed = Vec::new();
     let mut broken = Vec::new();
     for (file, text) in files {
+        if let Some((line, message)) = too_deep(text, Grammar::Policies, Bounds::LOADED) {
+            broken.push(Finding {
+                file: file.clone(),
+                line: Some(line),
+                policy: None,
+                message,
+            });
+            continue;
+        }
         let set = match PolicySet::from_str(text) {
             Ok(set) => set,
             Err(errors) => {

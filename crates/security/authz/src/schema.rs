@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use cedar_policy::{
-    Context, Entities, Entity, EntityTypeName, EntityUid, Policy, PolicyId as CedarId, PolicySet,
-    Request, RestrictedExpression, Schema, SchemaFragment, ValidationMode, Validator,
+    Context, Entities, Entity, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
+    SchemaFragment,
 };
 use cedar_policy_core::ast::{Entity as CoreEntity, EntityType, EntityUID, RestrictedExpr, Value};
 use cedar_policy_core::entities::{Dereference, Entities as CoreEntities};
@@ -17,6 +17,7 @@ use cedar_policy_core::validator::types::{Attributes, Type};
 use creto_nhi::{AgentIdentity, PrincipalType};
 use creto_types::OrgId;
 
+use crate::bounds::{Bounds, Grammar, too_deep, too_large};
 use crate::error::{Finding, PolicyError};
 use crate::evaluate::Question;
 use crate::filled::{self, Clockwork, NOW, OVERSIGHT, Shape, UNITS};
@@ -108,6 +109,8 @@ pub(crate) struct ActionShape {
     pub(crate) now: bool,
     /// Whether what the engine fills in is all that the schema wants of it.
     engine_fits: bool,
+    /// Whether the context has what the engine fills in.
+    has_engine: bool,
 }
 
 impl ActionShape {
@@ -168,6 +171,7 @@ impl ActionShape {
             required,
             now,
             engine_fits: engine_fits(attrs),
+            has_engine: has_engine(attrs),
         })
     }
 }
@@ -182,6 +186,23 @@ fn declared(kind: &Type) -> Declared {
         } if **element == Type::String => Declared::Texts,
         _ => Declared::Other,
     }
+}
+
+/// Whether a policy may read what the engine fills in without asking whether it is there.
+fn has_engine(attributes: &Attributes) -> bool {
+    let required = |attributes: &Attributes, name: &str, kind: fn(&Type) -> bool| {
+        attributes
+            .get_attr(name)
+            .is_some_and(|attribute| attribute.is_required && kind(&attribute.attr_type))
+    };
+    let approved = |kind: &Type| match kind {
+        Type::Record { attrs, .. } => attrs.get_attr("approved").is_some_and(|approved| {
+            approved.is_required && matches!(*approved.attr_type, Type::Bool(_))
+        }),
+        _ => false,
+    };
+    required(attributes, UNITS, |kind| *kind == Type::Long)
+        && required(attributes, OVERSIGHT, approved)
 }
 
 fn engine_fits(attributes: &Attributes) -> bool {
@@ -382,18 +403,18 @@ impl Served {
                 ));
                 continue;
             }
-            if let Err(problem) = self.probe_context(&action) {
-                problems.push(format!(
-                    "the context of action `{name}` must have \
-                     `oversight: {{ approved: Bool }}` and `units: Long`: {problem}"
-                ));
-                continue;
-            }
             let targets = targets.iter().map(ToString::to_string).collect();
             let Some(mut shape) = ActionShape::read(&self.schema, &action, targets) else {
                 problems.push(format!("the context of action `{name}` is not a record"));
                 continue;
             };
+            if !shape.has_engine {
+                problems.push(format!(
+                    "the context of action `{name}` must have \
+                     `oversight: {{ approved: Bool }}` and `units: Long`, neither of them optional"
+                ));
+                continue;
+            }
             if let Dereference::Data(entity) = self.action_entities.entity(&shape.uid) {
                 shape.ancestors = entity.ancestors().cloned().collect();
             }
@@ -428,23 +449,6 @@ impl Served {
             ));
         }
         problems
-    }
-
-    /// A policy that reads what the engine fills in passes strict validation only
-    /// when the action's context has exactly that.
-    fn probe_context(&self, action: &EntityUid) -> Result<(), String> {
-        let source = format!(
-            "permit (principal, action == {action}, resource) \
-             when {{ context.oversight.approved || 0 <= context.units }};"
-        );
-        let policy = Policy::parse(Some(CedarId::new("probe")), source)
-            .map_err(|error| error.to_string())?;
-        let set = PolicySet::from_policies([policy]).map_err(|error| error.to_string())?;
-        let result = Validator::new(self.schema.clone()).validate(&set, ValidationMode::Strict);
-        match result.validation_errors().next() {
-            Some(error) => Err(error.to_string()),
-            None => Ok(()),
-        }
     }
 
     fn probe_resource(&self, kind: &EntityTypeName) -> Result<Shape, String> {
@@ -525,6 +529,15 @@ fn parse(files: &[(String, String)]) -> Result<Schema, PolicyError> {
     let mut fragments = Vec::new();
     let mut findings = Vec::new();
     for (file, text) in files {
+        if let Some((line, message)) = too_deep(text, Grammar::Schema, Bounds::LOADED) {
+            findings.push(Finding {
+                file: file.clone(),
+                line: Some(line),
+                policy: None,
+                message,
+            });
+            continue;
+        }
         match SchemaFragment::from_cedarschema_str(text) {
             Ok((fragment, _warnings)) => fragments.push(fragment),
             Err(error) => findings.push(Finding {
@@ -538,15 +551,24 @@ fn parse(files: &[(String, String)]) -> Result<Schema, PolicyError> {
     if !findings.is_empty() {
         return Err(PolicyError::Schema(findings));
     }
-    Schema::from_schema_fragments(fragments).map_err(|error| {
+    let unusable = |message| {
         let names: Vec<&str> = files.iter().map(|(file, _)| file.as_str()).collect();
         PolicyError::Schema(vec![Finding {
             file: names.join(", "),
             line: None,
             policy: None,
-            message: message_of(&error),
+            message,
         }])
-    })
+    };
+    let mut written = Vec::with_capacity(fragments.len());
+    for fragment in &fragments {
+        let json = fragment.clone().to_json_value();
+        written.push(json.map_err(|error| unusable(message_of(&error)))?);
+    }
+    if let Some(message) = too_large(&written) {
+        return Err(unusable(message));
+    }
+    Schema::from_schema_fragments(fragments).map_err(|error| unusable(message_of(&error)))
 }
 
 /// An error of the engine with its causes, for a finding or a denial.

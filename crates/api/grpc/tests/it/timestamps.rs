@@ -331,6 +331,7 @@ async fn events_of_others_stand_in_the_log_in_their_order() {
     assert_eq!(next.first, first.first + 3, "without a gap");
     assert_eq!(next.timestamps.len(), 100);
     assert!(first.timestamps.last() < next.timestamps.first());
+    assert_eq!((first.epoch, next.epoch), (Some(1), Some(1)));
 
     // A lost answer is told again, and nothing is ordered twice.
     let again = owner.order(order(events(100), Some("k"))).await.unwrap();

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use creto_audit::{Journal as _, RecordClass, Sealer, conformance};
 use creto_consensus::Sequencer as _;
+use creto_errors::Classify as _;
 use creto_governor::CommitStore as _;
 use creto_state_sqlite::{Database, SqliteGovernor, SqliteJournal, SqliteSequencer};
 use creto_types::{Commit, Evidence, OrgId, StoreError, SubjectId};
@@ -90,6 +91,23 @@ async fn payloads_are_read_by_the_cipher_they_name_and_the_key_they_have() {
     );
     // The tree needs no payload.
     assert_eq!(journal.read(org, 0, 9).await.unwrap().len(), 3);
+    drop(journal);
+
+    // A cipher that is accepted no more is no corruption, and comes back when it is.
+    let only = Sealer::for_tests_only_with("1", "ChaCha20-Poly1305");
+    let journal = SqliteJournal::new(Database::open_with(&path, only).unwrap());
+    let refused = journal.records(org, 0, 9).await.unwrap_err();
+    assert_eq!(refused.code(), "algorithm_not_allowed", "{refused:?}");
+    assert!(journal.records(org, 1, 1).await.is_ok());
+    drop(journal);
+    sqlite(
+        &path,
+        "UPDATE journal SET sealed = CAST(x'034e6577' || substr(sealed, 9) AS BLOB) WHERE place % 8 = 0",
+    );
+    let both = Sealer::for_tests_with("1", "A256GCM");
+    let journal = SqliteJournal::new(Database::open_with(&path, both).unwrap());
+    let refused = journal.records(org, 0, 1).await.unwrap_err();
+    assert_eq!(refused.code(), "algorithm_not_allowed", "{refused:?}");
 }
 
 /// A payload that is moved to another leaf opens there no more, even of the same subject.

@@ -218,11 +218,13 @@ impl Governor {
         Ok(ValidationAnswer::from(&checked))
     }
 
-    /// Compiles and tests a bundle on a thread of its own.
+    /// Compiles and tests a bundle on a thread of its own, one after the other: whoever
+    /// tries policies takes one processor, and leaves the others to those who decide.
     pub(super) async fn check_bundle(
         &self,
         files: PolicyFiles,
     ) -> Result<Result<CheckedBundle, BundleError>, GovernError> {
+        let _one_at_a_time = self.in_force.checking.lock().await;
         tokio::task::spawn_blocking(move || CheckedBundle::check(files))
             .await
             .map_err(|error| StoreError::Unavailable(Box::new(error)).into())

@@ -7,6 +7,7 @@
 )]
 
 mod checks;
+mod depth;
 mod explain;
 mod loading;
 mod memory;
