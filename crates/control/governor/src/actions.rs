@@ -291,24 +291,36 @@ impl Governor {
         loop {
             let bound = counted.as_ref().unwrap_or(bound);
             let epoch = bound.epoch();
-            let decision = self.parts.authz.ask(bound, &question);
+            // What there is no room for is not reserved, so that no rate counts it.
+            let (agent, org) = (submission.caller.name(), submission.caller.org());
+            let crowded = self.parts.meter.room(org, agent).err();
+            let decision = match crowded {
+                None => self.parts.authz.ask(bound, &question),
+                Some(_) => self.parts.authz.would(bound, &question),
+            };
             let observed = self.parts.shadow.observed(
                 bound.identity(),
                 Some(submission.id),
                 &question,
                 &decision,
             );
-            let answered = match decision {
-                Decision::Allow {
-                    policies,
-                    hold: Some(hold),
-                } => {
+            let answered = match (decision, crowded) {
+                (Decision::Allow { policies, .. }, Some(error)) => {
+                    self.crowded(submission, error, &policies).await
+                }
+                (
+                    Decision::Allow {
+                        policies,
+                        hold: Some(hold),
+                    },
+                    None,
+                ) => {
                     let (authz, bound) = (Arc::clone(&self.parts.authz), bound.clone());
                     let still = move || authz.still(&bound, epoch);
                     self.allow(submission, &policies, &action, hold, still)
                         .await
                 }
-                other => self.answer_refusal(submission, other).await,
+                (other, crowded) => self.answer_refusal(submission, other, crowded).await,
             };
             match answered {
                 Err(GovernError::Metering(
@@ -327,11 +339,13 @@ impl Governor {
         }
     }
 
-    /// Answers what reserves nothing.
+    /// Answers what reserves nothing. Where there is no room for it either, it waits for
+    /// both.
     async fn answer_refusal(
         &self,
         submission: &Submission<'_>,
         decision: Decision,
+        crowded: Option<MeteringError>,
     ) -> Result<ActionAnswer, GovernError> {
         match decision {
             // Asked to reserve, a check that allows has done so.
@@ -347,7 +361,8 @@ impl Governor {
                 policies,
             } => self.hold(submission, &held_by, oversight, &policies).await,
             Decision::QuotaExceeded { exceeded, policies } => {
-                self.quota(submission, *exceeded, &policies).await
+                let exceeded = later(*exceeded, crowded.as_ref());
+                self.quota(submission, exceeded, &policies).await
             }
             Decision::RateLimited {
                 scope,
@@ -360,6 +375,7 @@ impl Governor {
                     too_fast(&scope, retry_after),
                     &policies,
                 );
+                let retry_after = retry_after.max(wait_of(crowded.as_ref()));
                 answer.retry_after_ms = Some(millis_up(retry_after));
                 answer.rate = Some(SubjectAnswer::from(&scope));
                 self.refuse(submission, answer).await
@@ -688,6 +704,20 @@ pub(crate) fn too_fast(scope: &LimitScope, retry_after: Duration) -> String {
         "too many actions of {}; try again in {retry_after:?}",
         whose(scope)
     )
+}
+
+/// How long until there is room for one more open reservation.
+pub(crate) fn wait_of(crowded: Option<&MeteringError>) -> Duration {
+    match crowded {
+        Some(MeteringError::TooManyOpen { retry_after, .. }) => *retry_after,
+        _ => Duration::ZERO,
+    }
+}
+
+/// The refusal of a limit, which waits for room as well.
+pub(crate) fn later(mut exceeded: Exceeded, crowded: Option<&MeteringError>) -> Exceeded {
+    exceeded.retry_after = exceeded.retry_after.map(|wait| wait.max(wait_of(crowded)));
+    exceeded
 }
 
 /// Whole milliseconds, rounded up so that waiting that long is enough.

@@ -10,7 +10,7 @@ use creto_metering::MeteringError;
 use creto_nhi::{LinkId, PrincipalType};
 use creto_types::{OrgId, PrincipalName};
 
-use crate::actions::{check_name, check_units, millis_up, over, too_fast};
+use crate::actions::{check_name, check_units, later, millis_up, over, too_fast, wait_of};
 use crate::answers::refusal;
 use crate::delegation::link_id;
 use crate::facts::{ContextJson as Fact, context_values, entity_type, texts};
@@ -197,12 +197,25 @@ impl Asking<'_> {
         let shadow = &parts.shadow;
         shadow.observe(bound.identity(), None, &asked, &decision);
         let identity = bound.identity();
-        let room = || parts.meter.room(identity.org, &identity.name);
+        let crowded = || parts.meter.room(identity.org, &identity.name).err();
         let mut answer = match decision {
-            Decision::Allow { policies, hold } => match room() {
-                Ok(()) => QuestionAnswer::from(Decision::Allow { policies, hold }),
-                Err(crowded) => QuestionAnswer::crowded(&crowded, &policies),
+            Decision::Allow { policies, hold } => match crowded() {
+                None => QuestionAnswer::from(Decision::Allow { policies, hold }),
+                Some(crowded) => QuestionAnswer::crowded(&crowded, &policies),
             },
+            Decision::QuotaExceeded { exceeded, policies } => {
+                let exceeded = Box::new(later(*exceeded, crowded().as_ref()));
+                QuestionAnswer::from(Decision::QuotaExceeded { exceeded, policies })
+            }
+            Decision::RateLimited {
+                scope,
+                retry_after,
+                policies,
+            } => QuestionAnswer::from(Decision::RateLimited {
+                scope,
+                retry_after: retry_after.max(wait_of(crowded().as_ref())),
+                policies,
+            }),
             decision => QuestionAnswer::from(decision),
         };
         if let Some(approval) = &mut answer.approval {

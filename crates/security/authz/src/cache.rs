@@ -73,7 +73,24 @@ pub(crate) struct DecisionCache {
     short: Slots<SHORT>,
     long: Slots<LONG>,
     hashing: foldhash::quality::RandomState,
-    flights: [Mutex<()>; FLIGHTS],
+}
+
+/// Evaluations of one organization: of one key, one at a time.
+pub(crate) struct Flights([Mutex<()>; FLIGHTS]);
+
+impl Default for Flights {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(())))
+    }
+}
+
+impl Flights {
+    /// Waits until nobody evaluates this key. Whoever gets here second finds the
+    /// verdict of the first.
+    pub(crate) fn alone(&self, question: &CacheKey) -> Option<MutexGuard<'_, ()>> {
+        let flight = usize::try_from(question.hash >> 32).ok()? % FLIGHTS;
+        Some(self.0.get(flight)?.lock())
+    }
 }
 
 impl DecisionCache {
@@ -85,7 +102,6 @@ impl DecisionCache {
             // memory.
             long: Slots::new(slots / 8),
             hashing: foldhash::quality::RandomState::default(),
-            flights: std::array::from_fn(|_| Mutex::new(())),
         }
     }
 
@@ -132,13 +148,6 @@ impl DecisionCache {
             Keyed::Short(key) => self.short.put(question.hash, epoch, key, verdict),
             Keyed::Long(key) => self.long.put(question.hash, epoch, key, verdict),
         }
-    }
-
-    /// Waits until nobody evaluates this key. Whoever gets here second finds the
-    /// verdict of the first.
-    pub(crate) fn flight(&self, question: &CacheKey) -> Option<MutexGuard<'_, ()>> {
-        let flight = usize::try_from(question.hash >> 32).ok()? % FLIGHTS;
-        Some(self.flights.get(flight)?.lock())
     }
 }
 
@@ -261,7 +270,8 @@ mod tests {
     #[test]
     fn every_part_counts() {
         let cache = DecisionCache::new(1 << 12);
-        crate::action::intern(["t.key.one", "t.key.two"].into_iter());
+        let org = "org_0192f0c4a5e77b3c8d1e2f3a4b5c6d7e".parse().unwrap();
+        crate::action::intern(org, ["t.key.one", "t.key.two"].into_iter());
         let [one, two] = ["t.key.one", "t.key.two"].map(|name| Action::named(name).key());
         let zeros = parts("a");
         let name = "a".repeat(SHORT * WORD);

@@ -8,7 +8,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
 
 use crate::action::{Action, ActionKey};
-use crate::cache::Numbered;
+use crate::cache::{Flights, Numbered};
 use crate::evaluate::{Question, Verdict};
 use crate::model::{PolicyId, ResourceRef};
 use crate::policies::CompiledPolicies;
@@ -111,6 +111,8 @@ pub(crate) struct OrgPolicies {
     now: ArcSwapOption<InForce>,
     /// The epoch of the newest set whose publication is about to return, or did.
     published: AtomicU32,
+    /// Nobody waits for the evaluations of another organization.
+    pub(crate) flights: Flights,
     /// Sets that were replaced while a check looked at them. They are dropped by
     /// whoever publishes later, never by a check: dropping ten thousand policies
     /// takes milliseconds.

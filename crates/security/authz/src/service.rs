@@ -93,7 +93,8 @@ impl Authz {
     pub fn publish(&self, org: OrgId, policies: impl Into<Arc<CompiledPolicies>>) {
         let policies = policies.into();
         if self.remembers {
-            action::intern(policies.report().actions.iter().map(String::as_str));
+            let names = policies.report().actions.iter().map(String::as_str);
+            action::intern(org, names);
         }
         self.org(org).publish(policies);
     }
@@ -294,7 +295,7 @@ impl Authz {
         if let Some(number) = self.cache.get(in_force.epoch, key) {
             return Found::Number(number);
         }
-        let _alone = self.cache.flight(key);
+        let _alone = chain.org.flights.alone(key);
         if let Some(number) = self.cache.get(in_force.epoch, key) {
             return Found::Number(number);
         }

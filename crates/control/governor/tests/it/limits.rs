@@ -350,6 +350,7 @@ async fn too_many_open_reservations_are_refused_until_some_end() {
         ..MeterConfig::default()
     })
     .await;
+    world.clock.advance(std::time::Duration::from_secs(58 * 60));
     let governor = &world.governor;
     let submit = async || {
         let key = IdempotencyKey::new("one").expect("a key");
@@ -387,11 +388,42 @@ async fn too_many_open_reservations_are_refused_until_some_end() {
     );
     assert_eq!(told.policy_ids, ["release-work"]);
     assert!(ask(&world.planner).permitted(), "others have room");
+    // No rate counted it: with one call an hour left, that one is left when there is room.
+    let one = RateRequest {
+        per_second: None,
+        per_hour: Some(NonZeroU32::MIN),
+        ..rate("history.read")
+    };
+    let slow = governor.set_rate(&world.owner, one, None).await;
+    let slow = slow.expect("is set").id.parse().expect("an id");
+    for _ in 0..3 {
+        assert_eq!(submit().await.reason.code, "too_many_open_reservations");
+    }
     let first = open.pop().expect("two are open");
     let settled = governor.settle(&world.bot, first, 1, None).await;
     settled.expect("settles");
     // The key stands for no refusal that time mends.
     assert_eq!(submit().await.outcome, OutcomeKind::Allow);
+    // The call of this hour is used up, and so is the room: the longer wait is told.
+    let both = governor.submit(&world.bot, action("history.read"), None);
+    let both = both.await.expect("answers");
+    assert_eq!(both.reason.code, "rate_limited");
+    assert_eq!(both.retry_after_ms, Some(3_600_000));
+    assert_eq!(ask(&world.bot).retry_after_ms, Some(3_600_000));
+    let ended = governor.remove_rate(&world.owner, slow, None);
+    ended.await.expect("is ended");
+    // Two minutes before its window ends, a limit waits for room, which takes longer.
+    let hourly = LimitRequest {
+        window: WindowName::Hourly,
+        ..limit(1, Some("history.read"))
+    };
+    let hourly = governor.set_limit(&world.owner, hourly, None);
+    hourly.await.expect("is set");
+    let both = governor.submit(&world.bot, action("history.read"), None);
+    let both = both.await.expect("answers");
+    assert_eq!(both.reason.code, "limit_exceeded");
+    assert_eq!(both.retry_after_ms, Some(300_000));
+    assert_eq!(ask(&world.bot).retry_after_ms, Some(300_000));
     world.check_records().await.expect("the log holds");
 }
 
