@@ -195,6 +195,32 @@ fn the_root_key_may_come_from_the_environment() {
     );
 }
 
+/// Where nothing lies under a wrapping key, all of it lies under the root key itself: that
+/// no wrapping key is under the old one says nothing then.
+#[test]
+fn a_root_key_by_reference_is_not_taken_for_changed_where_nothing_was_moved() {
+    let site = Site::new();
+    let path = site.path().join("data/root.key");
+    let old = fs::read_to_string(&path).unwrap().trim().to_owned();
+    fs::remove_file(&path).unwrap();
+    let reference = format!("${{CRETO_TEST_ROOT_KEY:-{old}}}");
+    site.configure(|table| set(table, &["identity", "root_key"], reference));
+    let forget = "import sqlite3, sys\nwith sqlite3.connect(sys.argv[1]) as db:\n    \
+                  db.execute('DELETE FROM wrapping_keys')";
+    let forgot = std::process::Command::new("python3")
+        .args(["-c", forget])
+        .arg(site.path().join("data/creto.db"))
+        .status();
+    assert!(forgot.unwrap().success());
+    let words = ["crypto", "rotate-root", "--new-key-env", "THE_NEW_KEY"];
+    let output = creto_with(site.path(), &words, &[("THE_NEW_KEY", &"5c".repeat(32))]);
+    assert!(
+        !said(&output).contains("brought to its end"),
+        "{}",
+        said(&output)
+    );
+}
+
 /// What the process holds must not reach a disk by a crash.
 #[test]
 fn a_server_writes_no_core() {
