@@ -9,9 +9,8 @@ use std::ops::Deref;
 
 use creto_audit::{
     Content, NewSubject, Opening, PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED, SealedHead,
-    Sealer, StoredRecord, SubjectKey, Withheld,
+    Sealer, StoredRecord, SubjectKey, Withheld, unreadable,
 };
-use creto_crypto::CryptoError;
 use creto_nhi::{WrappedKey, WrappingKey};
 use creto_types::{Evidence, OrgId, StoreError, SubjectId};
 use parking_lot::{Mutex, RwLock};
@@ -481,19 +480,6 @@ impl Subjects {
             }
         };
         Ok(StoredRecord { leaf, content })
-    }
-}
-
-/// A thing that does not open: by an algorithm that is not accepted, or broken.
-fn unreadable(what: &'static str, error: CryptoError) -> StoreError {
-    match error {
-        CryptoError::UnknownAlgorithm { .. } | CryptoError::AlgorithmNotAllowed { .. } => {
-            StoreError::Algorithm {
-                what,
-                source: Box::new(error),
-            }
-        }
-        error => corrupt(what, error),
     }
 }
 

@@ -8,7 +8,7 @@ use creto_crypto::{
     AeadAlgorithm, AeadKey, Allowed, AllowedAlgorithms, CryptoError, CryptoProvider, KdfAlgorithm,
     KeyRing, Keystore, Sealed, Secret, WrapAlgorithm, WrappedKey, WrappingKey,
 };
-use creto_types::{OrgId, SubjectId};
+use creto_types::{OrgId, StoreError, SubjectId};
 
 use crate::{Commitment, Opening};
 
@@ -243,6 +243,22 @@ fn bound(org: OrgId, subject: SubjectId, commitment: Commitment) -> Vec<u8> {
     let _ = write!(bytes, "{org}\0{subject}\0");
     bytes.extend_from_slice(commitment.as_bytes());
     bytes
+}
+
+/// A thing of the store that does not open: by an algorithm that is not accepted, or
+/// because it is broken.
+#[must_use]
+pub fn unreadable(what: &'static str, error: CryptoError) -> StoreError {
+    let algorithm = matches!(
+        error,
+        CryptoError::UnknownAlgorithm { .. } | CryptoError::AlgorithmNotAllowed { .. }
+    );
+    let source = Box::new(error);
+    if algorithm {
+        StoreError::Algorithm { what, source }
+    } else {
+        StoreError::Corrupt { what, source }
+    }
 }
 
 fn parts(bytes: &[u8]) -> Result<(AeadAlgorithm, &[u8], &[u8]), CryptoError> {
