@@ -52,18 +52,10 @@ const TYPE_SIZE: u64 = 10_000;
 /// The same of all attributes and contexts together.
 const ALL_TYPES: u64 = 500_000;
 
-/// Runs on a thread whose stack suffices for whatever is within these bounds.
-pub(crate) fn deep<T: Send>(bounds: Bounds, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("policies".to_owned())
-            .stack_size(bounds.stack)
-            .spawn_scoped(scope, work)?;
-        match thread.join() {
-            Ok(done) => Ok(done),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
+/// Runs on a stack of its own that suffices for whatever is within these bounds, and on
+/// the thread that asks: another one would begin on a processor of those who decide.
+pub(crate) fn deep<T>(bounds: Bounds, work: impl FnOnce() -> T) -> T {
+    stacker::grow(bounds.stack, work)
 }
 
 /// Which grammar a text is of.

@@ -111,7 +111,6 @@ struct RequestText {
 /// Evaluates one request.
 pub fn evaluate(input: &EvalInput<'_>) -> Result<EvalAnswer, EvalError> {
     deep(Bounds::ONCE, || evaluated(input))
-        .unwrap_or_else(|error| Err(EvalError::Policies(format!("no thread to run on: {error}"))))
 }
 
 fn evaluated(input: &EvalInput<'_>) -> Result<EvalAnswer, EvalError> {

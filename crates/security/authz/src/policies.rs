@@ -85,14 +85,7 @@ impl CompiledPolicies {
     /// Parses, checks and validates everything, or says all that is wrong in the
     /// first step that finds something.
     pub fn compile(sources: &PolicySources) -> Result<Self, PolicyError> {
-        deep(Bounds::LOADED, || Self::compiled(sources)).unwrap_or_else(|error| {
-            Err(PolicyError::Schema(vec![Finding {
-                file: String::new(),
-                line: None,
-                policy: None,
-                message: format!("no thread to compile on: {error}"),
-            }]))
-        })
+        deep(Bounds::LOADED, || Self::compiled(sources))
     }
 
     fn compiled(sources: &PolicySources) -> Result<Self, PolicyError> {
