@@ -440,13 +440,7 @@ impl Governor {
             error.to_string(),
             policies,
         );
-        if let MeteringError::TooManyOpen {
-            scope, retry_after, ..
-        } = error
-        {
-            answer.retry_after_ms = Some(millis_up(retry_after));
-            answer.rate = Some(SubjectAnswer::from(&scope));
-        }
+        (answer.rate, answer.retry_after_ms) = crowd(&error);
         self.refuse(submission, answer).await
     }
 
@@ -704,6 +698,16 @@ pub(crate) fn too_fast(scope: &LimitScope, retry_after: Duration) -> String {
         "too many actions of {}; try again in {retry_after:?}",
         whose(scope)
     )
+}
+
+/// Whose open reservations are too many, and for how long.
+pub(crate) fn crowd(error: &MeteringError) -> (Option<SubjectAnswer>, Option<u64>) {
+    match error {
+        MeteringError::TooManyOpen {
+            scope, retry_after, ..
+        } => (Some(scope.into()), Some(millis_up(*retry_after))),
+        _ => (None, None),
+    }
 }
 
 /// How long until there is room for one more open reservation.

@@ -10,7 +10,7 @@ use creto_metering::MeteringError;
 use creto_nhi::{LinkId, PrincipalType};
 use creto_types::{OrgId, PrincipalName};
 
-use crate::actions::{check_name, check_units, later, millis_up, over, too_fast, wait_of};
+use crate::actions::{check_name, check_units, crowd, later, millis_up, over, too_fast, wait_of};
 use crate::answers::refusal;
 use crate::delegation::link_id;
 use crate::facts::{ContextJson as Fact, context_values, entity_type, texts};
@@ -423,13 +423,7 @@ impl QuestionAnswer {
             error.to_string(),
             policies,
         );
-        if let MeteringError::TooManyOpen {
-            scope, retry_after, ..
-        } = error
-        {
-            answer.rate = Some(SubjectAnswer::from(scope));
-            answer.retry_after_ms = Some(millis_up(*retry_after));
-        }
+        (answer.rate, answer.retry_after_ms) = crowd(error);
         answer
     }
 }

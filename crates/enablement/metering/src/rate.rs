@@ -29,6 +29,21 @@ pub enum RatePeriod {
     Hour,
 }
 
+impl RatePeriod {
+    /// The one number of calls that is given, of those a second, a minute and an hour;
+    /// `None` when there is none or more than one.
+    #[must_use]
+    pub fn only(calls: [Option<NonZeroU32>; 3]) -> Option<(NonZeroU32, Self)> {
+        let periods = [Self::Second, Self::Minute, Self::Hour];
+        let mut given = calls
+            .into_iter()
+            .zip(periods)
+            .filter_map(|(calls, period)| Some((calls?, period)));
+        let first = given.next()?;
+        given.next().is_none().then_some(first)
+    }
+}
+
 /// Nanoseconds in a second.
 const SECOND: u128 = 1_000_000_000;
 
@@ -226,15 +241,8 @@ impl TryFrom<Written> for RateLimit {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, Self::Error> {
-        let periods = [
-            (written.per_second, RatePeriod::Second),
-            (written.per_minute, RatePeriod::Minute),
-            (written.per_hour, RatePeriod::Hour),
-        ];
-        let mut named = periods
-            .into_iter()
-            .filter_map(|(calls, period)| Some((calls?, period)));
-        let (Some((calls, period)), None) = (named.next(), named.next()) else {
+        let calls = [written.per_second, written.per_minute, written.per_hour];
+        let Some((calls, period)) = RatePeriod::only(calls) else {
             return Err("one of per_second, per_minute and per_hour is expected".to_owned());
         };
         Ok(Self::new(calls, period, written.burst))

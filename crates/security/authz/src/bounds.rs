@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// How deep a text may go, and what that takes.
 #[derive(Clone, Copy)]
@@ -134,30 +134,20 @@ fn after_string<'a>(mut rest: &'a [u8], line: &mut usize) -> &'a [u8] {
 /// What of a schema is too large, in Cedar's JSON format of its fragments.
 pub(crate) fn too_large(fragments: &[Value]) -> Option<String> {
     let mut sizes = Sizes::default();
-    let spaces = || {
-        let objects = fragments.iter().filter_map(Value::as_object).flatten();
-        objects.filter_map(|(space, parts)| Some((space.as_str(), parts.as_object()?)))
-    };
-    let part = |parts: &'_ Map<String, Value>, name| -> Option<Map<String, Value>> {
-        parts.get(name)?.as_object().cloned()
-    };
     let (mut entities, mut actions) = (Above::default(), Above::default());
     let mut requests = 0_usize;
-    for (space, parts) in spaces() {
-        for (name, body) in part(parts, "commonTypes").into_iter().flatten() {
-            sizes
-                .known
-                .insert(whole(space, &name), (space.to_owned(), body));
-        }
-        for (name, body) in part(parts, "entityTypes").into_iter().flatten() {
-            let above = named(&body, "memberOfTypes", |parent| parent.as_str());
-            entities.add(space, &name, above);
-        }
-        for (name, body) in part(parts, "actions").into_iter().flatten() {
-            requests = requests.saturating_add(requests_of(&body));
-            let above = named(&body, "memberOf", |group| group.get("id")?.as_str());
-            actions.add(space, &name, above);
-        }
+    for (space, name, body) in declared(fragments, "commonTypes") {
+        sizes.known.insert(whole(space, name), (space, body));
+    }
+    for (space, name, body) in declared(fragments, "entityTypes") {
+        let parents = listed(body, "memberOfTypes").filter_map(Value::as_str);
+        let parents = parents.map(|parent| (space, parent));
+        entities.0.insert(whole(space, name), parents.collect());
+    }
+    for (space, name, body) in declared(fragments, "actions") {
+        requests = requests.saturating_add(requests_of(body));
+        let groups = listed(body, "memberOf").filter_map(|group| group_of(space, group));
+        actions.0.insert(action(space, name), groups.collect());
     }
     for (count, most, what) in [
         (sizes.known.len(), COMMON_TYPES, "common types"),
@@ -171,26 +161,52 @@ pub(crate) fn too_large(fragments: &[Value]) -> Option<String> {
             ));
         }
     }
-    if entities.are_too_high() || actions.are_too_high() {
+    if entities.are_too_high(whole) || actions.are_too_high(action) {
         return Some(format!(
             "parents or groups stand more than {ABOVE} above each other"
         ));
     }
     let mut all = 0_u64;
-    for (space, parts) in spaces() {
-        for kind in ["commonTypes", "entityTypes", "actions"] {
-            for (name, body) in part(parts, kind).into_iter().flatten() {
-                let size = sizes.of(space, &body);
-                if size > TYPE_SIZE {
-                    return Some(format!(
-                        "`{name}` holds more than {TYPE_SIZE} types, with those that they hold"
-                    ));
-                }
-                all = all.saturating_add(size);
+    for kind in ["commonTypes", "entityTypes", "actions"] {
+        for (space, name, body) in declared(fragments, kind) {
+            let size = sizes.of(space, body);
+            if size > TYPE_SIZE {
+                return Some(format!(
+                    "`{name}` holds more than {TYPE_SIZE} types, with those that they hold"
+                ));
             }
+            all = all.saturating_add(size);
         }
     }
     (all > ALL_TYPES).then(|| format!("all types together hold more than {ALL_TYPES}"))
+}
+
+/// What the fragments declare of a kind: the namespace, the name and the declaration.
+fn declared<'a>(
+    fragments: &'a [Value],
+    kind: &'a str,
+) -> impl Iterator<Item = (&'a str, &'a str, &'a Value)> {
+    let spaces = fragments.iter().filter_map(Value::as_object).flatten();
+    spaces.flat_map(move |(space, parts)| {
+        let declared = parts.get(kind).and_then(Value::as_object).into_iter();
+        declared
+            .flatten()
+            .map(move |(name, body)| (space.as_str(), name.as_str(), body))
+    })
+}
+
+fn listed<'a>(body: &'a Value, member: &str) -> impl Iterator<Item = &'a Value> {
+    let items = body.get(member).and_then(Value::as_array);
+    items.into_iter().flatten()
+}
+
+/// The namespace and the name of a group that an action of this namespace is in.
+fn group_of<'a>(space: &'a str, group: &'a Value) -> Option<(&'a str, &'a str)> {
+    let id = group.get("id")?.as_str()?;
+    // `Action`, or `N::Action` of another namespace.
+    let kind = group.get("type").and_then(Value::as_str);
+    let other = kind.and_then(|kind| kind.rsplit_once("::"));
+    Some((other.map_or(space, |(space, _)| space), id))
 }
 
 /// How many pairs of types an action applies to.
@@ -217,16 +233,6 @@ pub(crate) fn too_many(policies: usize, requests: usize) -> Option<String> {
     })
 }
 
-fn named<'a>(
-    body: &'a Value,
-    member: &str,
-    name: impl Fn(&'a Value) -> Option<&'a str>,
-) -> Vec<String> {
-    let listed = body.get(member).and_then(Value::as_array).into_iter();
-    let names = listed.flatten().filter_map(name);
-    names.map(str::to_owned).collect()
-}
-
 /// A name with its namespace.
 fn whole(space: &str, name: &str) -> String {
     if space.is_empty() || name.contains("::") {
@@ -236,23 +242,30 @@ fn whole(space: &str, name: &str) -> String {
     }
 }
 
-/// Names, and those right above each.
+/// An action with its namespace. Its name may hold anything.
+fn action(space: &str, name: &str) -> String {
+    format!("{space}::{name:?}")
+}
+
+/// Names with their namespaces, and those right above each as they are written, with the
+/// namespace they are written in.
 #[derive(Default)]
-struct Above(HashMap<String, Vec<String>>);
+struct Above<'a>(HashMap<String, Vec<(&'a str, &'a str)>>);
 
-impl Above {
-    fn add(&mut self, space: &str, name: &str, above: Vec<String>) {
-        let above = above.iter().map(|name| whole(space, name)).collect();
-        self.0.insert(whole(space, name), above);
-    }
-
+impl Above<'_> {
     /// Whether a name has more than [`ABOVE`] others one above the other, or stands above
-    /// itself.
-    fn are_too_high(&self) -> bool {
-        let mut left: HashMap<&str, &[String]> = HashMap::new();
-        for (name, above) in &self.0 {
-            left.insert(name, above);
-        }
+    /// itself. What is written is looked for in its namespace, and then in none.
+    fn are_too_high(&self, whole: fn(&str, &str) -> String) -> bool {
+        let known = |name: &String| self.0.contains_key(name);
+        let resolved = |(space, name): &(&str, &str)| {
+            let places = [whole(space, name), whole("", name)];
+            places.into_iter().find(known)
+        };
+        let mut left: HashMap<&str, Vec<String>> = self
+            .0
+            .iter()
+            .map(|(name, above)| (name.as_str(), above.iter().filter_map(resolved).collect()))
+            .collect();
         // Each round takes away those above whom nobody is left.
         for _ in 0..=ABOVE {
             let top: Vec<&str> = left
@@ -270,32 +283,26 @@ impl Above {
 
 /// How many types each type holds.
 #[derive(Default)]
-struct Sizes {
+struct Sizes<'a> {
     /// By its whole name, where it stands and what it is.
-    known: HashMap<String, (String, Value)>,
+    known: HashMap<String, (&'a str, &'a Value)>,
     found: HashMap<String, u64>,
 }
 
-impl Sizes {
+impl Sizes<'_> {
     /// Of a type, or of whatever holds types, which stands in this namespace. Cedar itself
     /// refuses a type that holds itself; here it is too large.
     fn of(&mut self, space: &str, body: &Value) -> u64 {
         match body {
-            Value::Object(members) => {
-                let mut size = 1_u64;
-                for (name, value) in members {
-                    let held = match (name.as_str(), value) {
-                        ("type" | "name", Value::String(named)) => self.of_named(space, named),
-                        _ => self.of(space, value),
-                    };
-                    size = size.saturating_add(held);
-                }
-                size
-            }
-            Value::Array(items) => {
-                let sizes = items.iter().map(|item| self.of(space, item));
-                sizes.fold(0, u64::saturating_add)
-            }
+            Value::Object(members) => members.iter().fold(1, |size, (name, value)| {
+                size.saturating_add(match (name.as_str(), value) {
+                    ("type" | "name", Value::String(named)) => self.of_named(space, named),
+                    _ => self.of(space, value),
+                })
+            }),
+            Value::Array(items) => items
+                .iter()
+                .fold(0, |size, item| size.saturating_add(self.of(space, item))),
             _ => 0,
         }
     }
@@ -303,11 +310,9 @@ impl Sizes {
     /// Of a common type by its name, which is looked for in its namespace, and then as it
     /// is. Anything else holds nothing.
     fn of_named(&mut self, space: &str, name: &str) -> u64 {
+        let places = [whole(space, name), name.to_owned()];
         let known = |name: &String| self.known.contains_key(name);
-        let Some(name) = [whole(space, name), name.to_owned()]
-            .into_iter()
-            .find(known)
-        else {
+        let Some(name) = places.into_iter().find(known) else {
             return 0;
         };
         if let Some(size) = self.found.get(&name) {
@@ -315,8 +320,8 @@ impl Sizes {
         }
         // Until it is known: who comes back to it holds itself.
         self.found.insert(name.clone(), u64::MAX);
-        let (space, body) = self.known.get(&name).cloned().unwrap_or_default();
-        let size = self.of(&space, &body);
+        let held = self.known.get(&name).copied();
+        let size = held.map_or(0, |(space, body)| self.of(space, body));
         self.found.insert(name, size);
         size
     }
@@ -324,6 +329,8 @@ impl Sizes {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Map;
+
     use super::*;
 
     const NESTING: usize = Bounds::LOADED.nesting;
@@ -412,5 +419,35 @@ mod tests {
             "a": {"memberOf": [{"id": "a"}]}
         }}});
         assert!(too_large(&[own]).is_some());
+        // From one namespace to the other and back, by whole names or by none.
+        let both = |count: usize| {
+            let (mut inner, mut outer) = (Map::new(), Map::new());
+            let (mut groups, mut others) = (Map::new(), Map::new());
+            for n in 0..count {
+                let within = format!("N::I{n}");
+                inner.insert(
+                    format!("I{n}"),
+                    serde_json::json!({"memberOfTypes": [format!("O{n}")]}),
+                );
+                outer.insert(
+                    format!("O{}", n + 1),
+                    serde_json::json!({"memberOfTypes": [within]}),
+                );
+                let group = serde_json::json!({"id": "b".repeat(n + 1), "type": "Action"});
+                groups.insert("a".repeat(n + 1), serde_json::json!({"memberOf": [group]}));
+                let group = serde_json::json!({"id": "a".repeat(n + 2), "type": "N::Action"});
+                others.insert("b".repeat(n + 1), serde_json::json!({"memberOf": [group]}));
+            }
+            [
+                serde_json::json!({"N": {"entityTypes": inner, "actions": {}},
+                    "": {"entityTypes": outer, "actions": {}}}),
+                serde_json::json!({"N": {"entityTypes": {}, "actions": groups},
+                    "": {"entityTypes": {}, "actions": others}}),
+            ]
+        };
+        for (few, many) in both(ABOVE / 2 - 1).into_iter().zip(both(ABOVE)) {
+            assert_eq!(too_large(&[few]), None);
+            assert!(too_large(&[many]).is_some());
+        }
     }
 }

@@ -26,13 +26,19 @@ pub(crate) enum Settled {
 
 /// One set of policies while it is in force.
 pub(crate) struct InForce {
-    /// Counted over all organizations of the process: no two sets share one.
+    /// Counted over all organizations of the process: no two sets share one. Zero before it
+    /// is put in force; of one organization it rises.
     pub(crate) epoch: u32,
     pub(crate) policies: Arc<CompiledPolicies>,
     pub(crate) settled: Numbered<Settled>,
     /// The schema's resource types; a type's place is its number in cache keys.
     kinds: Vec<String>,
     actions: HashMap<ActionKey, ActionFacts, foldhash::fast::FixedState>,
+}
+
+fn next_epoch() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// What a check needs to know of an action to find its verdict again.
@@ -54,7 +60,6 @@ impl ActionFacts {
 
 impl InForce {
     fn new(policies: Arc<CompiledPolicies>) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
         let report = policies.report();
         let kinds = report.resources.clone();
         let mut actions = HashMap::default();
@@ -78,7 +83,7 @@ impl InForce {
             actions.insert(key, facts);
         }
         Self {
-            epoch: NEXT.fetch_add(1, Ordering::Relaxed),
+            epoch: 0,
             settled: Numbered::new(),
             kinds,
             actions,
@@ -138,10 +143,12 @@ impl OrgPolicies {
     /// Replaces the set. Whoever loads after this returned has the new one: the
     /// exchange is sequentially consistent.
     pub(crate) fn publish(&self, policies: Arc<CompiledPolicies>) {
-        let next = Arc::new(InForce::new(policies));
+        let mut next = InForce::new(policies);
         let mut replaced = self.replaced.lock();
+        // In the order in which they are put in force, whoever was ready first.
+        next.epoch = next_epoch();
         let epoch = next.epoch;
-        replaced.extend(self.now.swap(Some(next)));
+        replaced.extend(self.now.swap(Some(Arc::new(next))));
         self.published.store(epoch, Ordering::SeqCst);
         replaced.retain(|set| Arc::strong_count(set) > 1);
     }

@@ -165,15 +165,8 @@ impl RateRequest {
     }
 
     pub(super) fn rate(&self) -> Result<RateLimit, GovernError> {
-        let periods = [
-            (self.per_second, RatePeriod::Second),
-            (self.per_minute, RatePeriod::Minute),
-            (self.per_hour, RatePeriod::Hour),
-        ];
-        let mut given = periods
-            .into_iter()
-            .filter_map(|(calls, period)| Some((calls?, period)));
-        let (Some((calls, period)), None) = (given.next(), given.next()) else {
+        let calls = [self.per_second, self.per_minute, self.per_hour];
+        let Some((calls, period)) = RatePeriod::only(calls) else {
             return Err(GovernError::invalid(
                 "per_second",
                 "one of `per_second`, `per_minute` and `per_hour` is expected",

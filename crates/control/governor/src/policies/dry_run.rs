@@ -34,6 +34,9 @@ const LISTED: usize = 100;
 /// lie behind a later leaf.
 const DISORDER: Duration = Duration::from_secs(60);
 
+/// The same of connections, which are recorded in batches, and again when a batch failed.
+const LATE: Duration = Duration::from_secs(60 * 60);
+
 /// What to ask a candidate about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -254,10 +257,8 @@ impl Governor {
         };
         let mut before = request.before;
         let mut seen = 0_usize;
-        let stop = request
-            .since
-            .checked_sub(DISORDER)
-            .unwrap_or(Timestamp::MIN);
+        let before_since = |by| request.since.checked_sub(by).unwrap_or(Timestamp::MIN);
+        let (stop, last) = (before_since(DISORDER), before_since(LATE));
         'pages: while seen < AT_ONCE {
             let page = self.parts.records.decisions(org, before, PAGE).await?;
             if page.is_empty() {
@@ -275,8 +276,8 @@ impl Governor {
                 };
                 let decided: Leaf =
                     serde_json::from_value(record).map_err(GovernError::Encoding)?;
-                // A connection may be recorded much later than it was checked.
-                if decided.at < stop && decided.kind != EGRESS_CHECKED {
+                let connected = decided.kind == EGRESS_CHECKED;
+                if decided.at < if connected { last } else { stop } {
                     before = None;
                     break 'pages;
                 }

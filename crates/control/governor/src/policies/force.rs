@@ -28,8 +28,9 @@ pub(crate) struct InForce {
     /// One change of what is in force at a time, so that what is durable and what
     /// is in force follow one order.
     pub(super) changing: Mutex<()>,
-    /// One bundle is compiled at a time.
-    pub(super) checking: Mutex<()>,
+    /// One bundle is compiled at a time; held by the work, which goes on without its
+    /// caller.
+    pub(super) checking: Arc<Mutex<()>>,
     state: RwLock<State>,
     /// The organizations of which the store is being asked what is to be served.
     open: parking_lot::Mutex<HashSet<OrgId>>,

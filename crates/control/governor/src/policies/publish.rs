@@ -1,6 +1,7 @@
 //! Publication: a bundle becomes a version, and the version is put in force.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use creto_types::{Commit, LeafIndex, OrgId, Receipt, StoreError};
 use schemars::JsonSchema;
@@ -224,8 +225,12 @@ impl Governor {
         &self,
         files: PolicyFiles,
     ) -> Result<Result<CheckedBundle, BundleError>, GovernError> {
-        let _one_at_a_time = self.in_force.checking.lock().await;
-        tokio::task::spawn_blocking(move || CheckedBundle::check(files))
+        let one_at_a_time = Arc::clone(&self.in_force.checking).lock_owned().await;
+        let check = move || {
+            let _one_at_a_time = one_at_a_time;
+            CheckedBundle::check(files)
+        };
+        tokio::task::spawn_blocking(check)
             .await
             .map_err(|error| StoreError::Unavailable(Box::new(error)).into())
     }
