@@ -109,7 +109,7 @@ fn rate(server: &Server, callers: usize, each: NonZeroU32) -> Result<f64, Box<dy
 /// One caller that takes one timestamp after the other, and as many bytes that go to
 /// another thread and back. Who asks has one processor and who answers another: where
 /// both are on one by chance, a round trip is no more than a change of threads, and where
-/// they are not it wakes a processor, which takes some twenty times as long.
+/// they are not it wakes a processor, which takes several times as long.
 fn single() -> Result<(Sample, Sample), Box<dyn Error>> {
     let (asking, answering) = two_processors()?;
     // What is started from here on is where it is started from.

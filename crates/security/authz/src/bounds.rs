@@ -53,7 +53,7 @@ const TYPE_SIZE: u64 = 10_000;
 const ALL_TYPES: u64 = 500_000;
 
 /// Runs on a stack of its own that suffices for whatever is within these bounds, and on
-/// the thread that asks: another one would begin on a processor of those who decide.
+/// the thread that asks: another one might begin on a processor of those who decide.
 pub(crate) fn deep<T>(bounds: Bounds, work: impl FnOnce() -> T) -> T {
     stacker::grow(bounds.stack, work)
 }

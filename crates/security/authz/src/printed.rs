@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use cedar_policy::{PolicyId as CedarId, PolicyToJsonError};
 use serde_json::Value;
 
+use crate::bounds::{Bounds, deep};
 use crate::error::PolicyError;
 use crate::policies::{PolicyEffect, named};
 use crate::sources::PolicySources;
@@ -26,6 +27,10 @@ pub struct Printed {
 impl PolicySources {
     /// What each policy and each template says, by its name.
     pub fn printed(&self) -> Result<BTreeMap<String, Printed>, PolicyError> {
+        deep(Bounds::LOADED, || self.each_printed())
+    }
+
+    fn each_printed(&self) -> Result<BTreeMap<String, Printed>, PolicyError> {
         let named = named(self)?;
         let said = |id: &str| {
             let id = CedarId::new(id);

@@ -28,7 +28,7 @@ pub(crate) struct InForce {
     /// One change of what is in force at a time, so that what is durable and what
     /// is in force follow one order.
     pub(super) changing: Mutex<()>,
-    /// One bundle is compiled at a time; held by the work, which goes on without its
+    /// One bundle that was sent is compiled at a time; held by the work, which goes on without its
     /// caller.
     pub(super) checking: Arc<Mutex<()>>,
     state: RwLock<State>,
