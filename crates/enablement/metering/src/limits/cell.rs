@@ -4,10 +4,13 @@
 //! in, what is taken of it, and by which rule, which tells where the quiet range ends.
 //! Everything else is looked at only when a call leaves that range.
 //!
-//! The line is written under the lock of the cell's [`Group`] alone, and read for
-//! decisions under it too; the atomics make that safe to say without a lock of its
-//! own in every cell. One decision takes at most three groups, always in the order
-//! tree, agent, organization.
+//! It is read and written only while what it belongs to is locked: its [`Tree`] or its
+//! [`Group`]. The atomics make that safe to say without a lock of its own in every cell.
+//! One decision takes at most three locks, always in the order tree, agent, organization.
+//!
+//! A tree may have parts. Then what several agents share is counted by what is set aside
+//! of it for each part; and what counts below the last link of a chain alone, in itself,
+//! under one part and the lock of the agent to whom that link is given.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
@@ -19,10 +22,11 @@ use parking_lot::{Mutex, MutexGuard};
 use super::model::{Crossing, Limit, LimitRef, OnExceed, Scope, is_part_reached};
 use super::pacer::Pacers;
 use super::rule::{Rule, Subject};
+use super::tree::{Advance, Advances, Tree, Whole};
 use super::window::{Span, instant};
 
-/// What is locked together: all cells of one tree of delegations, of one agent, or
-/// of the organization itself. The latter two have rates.
+/// What is locked together of one agent, or of the organization itself: their rates, and
+/// the limits on them.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     lock: Mutex<Pacers>,
@@ -36,6 +40,19 @@ impl Group {
         self.lock.lock()
     }
 }
+
+/// What is held while a counter is read or written.
+pub(crate) trait Locked {}
+
+impl Locked for Held<'_> {}
+
+/// What a cell belongs to is locked: its tree as a whole, or its group.
+pub(crate) struct Home<'a> {
+    _tree: Option<Whole<'a>>,
+    _group: Option<Held<'a>>,
+}
+
+impl Locked for Home<'_> {}
 
 impl Near for Group {
     fn prefetch(&self) {
@@ -88,11 +105,22 @@ pub(crate) struct Cell {
     /// Settled and reserved.
     taken: Wide,
     subject: Subject,
-    group: Arc<Group>,
+    /// The tree of delegations that it belongs to, unless it is of an agent or of the
+    /// organization: then its subject has the group.
+    tree: Option<Arc<Tree>>,
     tally: Tally,
+    rare: Mutex<Option<Box<Rare>>>,
+}
+
+/// What few cells have.
+#[derive(Debug, Default)]
+struct Rare {
     /// Where it stood before, when something was taken there: that may still become
     /// durable, and a clock that was ahead comes back to it.
-    beside: Mutex<Option<Box<Other>>>,
+    beside: Option<Other>,
+    /// What is set aside for each part of its tree: part of what is taken in the present
+    /// window.
+    advances: Option<Advances>,
 }
 
 /// A window that is not the present one.
@@ -152,7 +180,7 @@ pub(crate) enum Answer {
 }
 
 /// What a cell holds, read at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Count {
     pub(crate) span: Span,
     pub(crate) taken: i128,
@@ -161,22 +189,22 @@ pub(crate) struct Count {
 
 impl Cell {
     /// A cell that stands in this window.
-    pub(crate) fn new(subject: Subject, group: Arc<Group>, span: Span, used: i128) -> Self {
+    pub(crate) fn new(subject: Subject, tree: Option<Arc<Tree>>, span: Span, used: i128) -> Self {
         Self {
             start: AtomicI64::new(span.start),
             end: AtomicI64::new(span.end),
             taken: Wide::new(used),
             subject,
-            group,
+            tree,
             tally: Tally::settled(used),
-            beside: Mutex::default(),
+            rare: Mutex::default(),
         }
     }
 
     pub(crate) fn rule(&self) -> &Rule {
         match &self.subject {
             Subject::Budget { rule, .. } => rule,
-            Subject::Set(set) => &set.0,
+            Subject::Set(set) => &set.rule,
         }
     }
 
@@ -184,7 +212,7 @@ impl Cell {
     pub(crate) fn limit(&self) -> Option<&Arc<Limit>> {
         match &self.subject {
             Subject::Budget { .. } => None,
-            Subject::Set(set) => Some(&set.1),
+            Subject::Set(set) => Some(&set.limit),
         }
     }
 
@@ -192,7 +220,7 @@ impl Cell {
     pub(crate) fn scope(&self) -> LimitScope {
         let (link, holder) = match &self.subject {
             Subject::Budget { link, .. } => (link.id, &link.delegatee),
-            Subject::Set(set) => match &set.1.scope {
+            Subject::Set(set) => match &set.limit.scope {
                 Scope::Organization => return LimitScope::Organization,
                 Scope::Agent(name) => return LimitScope::Agent(name.clone()),
                 Scope::Delegation { link, holder, .. } => (*link, holder),
@@ -209,7 +237,7 @@ impl Cell {
     pub(crate) fn rank(&self) -> u8 {
         match &self.subject {
             Subject::Budget { .. } => 0,
-            Subject::Set(set) => match &set.1.scope {
+            Subject::Set(set) => match &set.limit.scope {
                 Scope::Delegation { .. } => 0,
                 Scope::Agent(_) => 1,
                 Scope::Organization => 2,
@@ -220,12 +248,73 @@ impl Cell {
     fn reference(&self) -> LimitRef {
         match &self.subject {
             Subject::Budget { link, .. } => LimitRef::Budget(link.id),
-            Subject::Set(set) => LimitRef::Set(set.1.id),
+            Subject::Set(set) => LimitRef::Set(set.limit.id),
         }
     }
 
-    pub(crate) const fn group(&self) -> &Arc<Group> {
-        &self.group
+    /// Locks what it belongs to.
+    pub(crate) fn lock(&self) -> Home<'_> {
+        let group = match &self.subject {
+            Subject::Budget { .. } => None,
+            Subject::Set(set) => set.group.as_ref(),
+        };
+        Home {
+            _tree: self.tree.as_ref().map(|tree| tree.lock()),
+            _group: group.map(|group| group.lock()),
+        }
+    }
+
+    /// Whether it belongs to this tree.
+    pub(super) fn is_of(&self, tree: &Arc<Tree>) -> bool {
+        self.tree.as_ref().is_some_and(|own| Arc::ptr_eq(own, tree))
+    }
+
+    /// What is set aside of it for each part of its tree.
+    pub(super) fn advances(&self, tree: &Whole<'_>) -> Advances {
+        let mut rare = self.rare.lock();
+        let rare = rare.get_or_insert_default();
+        rare.advances
+            .get_or_insert_with(|| Advances::of(tree))
+            .clone()
+    }
+
+    /// Sets more of the present window aside for one of so many parts, as long as there is
+    /// much: half of what is left is shared out, so that the other half answers for
+    /// what the parts do not have.
+    pub(super) fn set_aside(&self, tree: &Whole<'_>, advance: &Advance, at: i64) {
+        let span = self.present();
+        if !span.contains(at) {
+            return;
+        }
+        let taken = self.taken.get();
+        let free = match self.rule().on_exceed {
+            OnExceed::NotifyOnly => i128::MAX.saturating_sub(taken),
+            OnExceed::AllowWithOverage | OnExceed::Block => self.rule().quiet.saturating_sub(taken),
+        };
+        let parts = i128::try_from(tree.len()).unwrap_or(i128::MAX);
+        let amount = free.checked_div(parts.saturating_mul(2)).unwrap_or(0);
+        let most = i64::MAX / 4 - advance.left();
+        let amount = i64::try_from(amount).unwrap_or(i64::MAX).min(most);
+        if amount > 0 {
+            self.taken.add(i128::from(amount));
+            advance.add(tree, span, amount);
+        }
+    }
+
+    /// So much of what is taken in the present window is only set aside.
+    fn aside(&self) -> i128 {
+        let rare = self.rare.lock();
+        let advances = rare.as_ref().and_then(|rare| rare.advances.as_ref());
+        advances.map_or(0, Advances::sum)
+    }
+
+    /// Takes back what is set aside, so that what is taken was given to somebody.
+    fn call_in(&self) {
+        let rare = self.rare.lock();
+        if let Some(advances) = rare.as_ref().and_then(|rare| rare.advances.as_ref()) {
+            let aside = advances.call_in();
+            self.taken.set(self.taken.get().saturating_sub(aside));
+        }
     }
 
     fn present(&self) -> Span {
@@ -240,8 +329,9 @@ impl Cell {
         if self.present().contains(at) {
             return Some(show(self.present(), &self.taken, &self.tally));
         }
-        let beside = self.beside.lock();
-        let other = beside.as_deref().filter(|other| other.span.contains(at))?;
+        let rare = self.rare.lock();
+        let beside = rare.as_deref().and_then(|rare| rare.beside.as_ref());
+        let other = beside.filter(|other| other.span.contains(at))?;
         Some(show(other.span, &other.taken, &other.tally))
     }
 
@@ -251,7 +341,7 @@ impl Cell {
 
     /// Whether the amount is granted without a second look.
     #[inline]
-    pub(crate) fn quiet(&self, _: &Held<'_>, now: i64, amount: i128) -> bool {
+    pub(crate) fn quiet(&self, _: &impl Locked, now: i64, amount: i128) -> bool {
         self.present().contains(now)
             && self
                 .taken
@@ -262,13 +352,13 @@ impl Cell {
 
     /// Counts an amount that was found to fit.
     #[inline]
-    pub(crate) fn take(&self, _: &Held<'_>, amount: i128) {
+    pub(crate) fn take(&self, _: &impl Locked, amount: i128) {
         self.taken.add(amount);
     }
 
     /// The instant that a call of this one counts at: itself, or the start of the present
     /// window where the clock stepped back before it, to where nothing is known of.
-    pub(crate) fn counts_at(&self, _: &Held<'_>, at: i64) -> i64 {
+    pub(crate) fn counts_at(&self, _: &impl Locked, at: i64) -> i64 {
         let start = self.start.load(Ordering::Relaxed);
         if at >= start || self.knows(at) {
             return at;
@@ -277,18 +367,25 @@ impl Cell {
     }
 
     /// Goes to the window of `at`: to a later one, or back to the one it stood in before.
-    pub(crate) fn roll(&self, _: &Held<'_>, at: i64) {
+    pub(crate) fn roll(&self, _: &impl Locked, at: i64) {
         let present = self.present();
         if present.contains(at) {
             return;
         }
-        let mut beside = self.beside.lock();
+        self.call_in();
+        let mut rare = self.rare.lock();
+        let mut beside = rare.as_mut().and_then(|rare| rare.beside.take());
         let next = match beside.take() {
-            Some(other) if other.span.contains(at) => *other,
-            other if at < present.start => return *beside = other,
+            Some(other) if other.span.contains(at) => other,
+            other if at < present.start => {
+                if let Some(rare) = rare.as_mut() {
+                    rare.beside = other;
+                }
+                return;
+            }
             other => {
                 // What lies ahead was counted by a clock that was ahead.
-                *beside = other.filter(|other| other.span.start > at);
+                beside = other.filter(|other| other.span.start > at);
                 Other {
                     span: self.rule().span(at),
                     taken: Wide::default(),
@@ -305,12 +402,16 @@ impl Cell {
         self.end.store(next.span.end, Ordering::Relaxed);
         self.taken.set(next.taken.get());
         if beside.is_none() && left.taken.get() > 0 {
-            *beside = Some(Box::new(left));
+            beside = Some(left);
+        }
+        if beside.is_some() {
+            rare.get_or_insert_default().beside = beside;
         }
     }
 
     /// What becomes of an amount in the present window.
-    pub(crate) fn judge(&self, _: &Held<'_>, amount: i128) -> Answer {
+    pub(crate) fn judge(&self, _: &impl Locked, amount: i128) -> Answer {
+        self.call_in();
         let Some(sum) = self.taken.get().checked_add(amount) else {
             return Answer::Full;
         };
@@ -331,13 +432,13 @@ impl Cell {
     }
 
     /// Whether the instant lies in the present window.
-    pub(crate) fn stands_at(&self, _: &Held<'_>, at: i64) -> bool {
+    pub(crate) fn stands_at(&self, _: &impl Locked, at: i64) -> bool {
         self.present().contains(at)
     }
 
     /// Counts what was reserved at an instant, unless nothing is known of its window any
     /// more: `kept` of it for good, and `used` of that is settled.
-    pub(crate) fn count(&self, held: &Held<'_>, at: i64, taken: i128, kept: i128, used: i128) {
+    pub(crate) fn count(&self, held: &impl Locked, at: i64, taken: i128, kept: i128, used: i128) {
         self.reach(held, at);
         self.window(at, |_, sum, tally| {
             sum.add(taken);
@@ -347,20 +448,20 @@ impl Cell {
     }
 
     /// Makes the window of an instant known, when that is a later one.
-    fn reach(&self, held: &Held<'_>, at: i64) {
+    fn reach(&self, held: &impl Locked, at: i64) {
         if !self.knows(at) {
             self.roll(held, at);
         }
     }
 
     /// What was taken at an instant is reserved for good.
-    pub(crate) fn keep(&self, _: &Held<'_>, at: i64, amount: i128) {
+    pub(crate) fn keep(&self, _: &impl Locked, at: i64, amount: i128) {
         self.window(at, |_, _, tally| tally.kept.add(amount));
     }
 
     /// Ends a reservation of an instant: what it took is given back, `kept` of it was
     /// for good, and what was used of it counts.
-    pub(crate) fn close(&self, held: &Held<'_>, at: i64, taken: i128, kept: i128, used: i128) {
+    pub(crate) fn close(&self, held: &impl Locked, at: i64, taken: i128, kept: i128, used: i128) {
         self.reach(held, at);
         self.give_back(held, at, taken);
         self.window(at, |_, sum, tally| {
@@ -372,7 +473,7 @@ impl Cell {
     }
 
     /// Gives back what was reserved at an instant, when its window is still known.
-    pub(crate) fn give_back(&self, _: &Held<'_>, at: i64, amount: i128) {
+    pub(crate) fn give_back(&self, _: &impl Locked, at: i64, amount: i128) {
         self.window(at, |_, sum, _| {
             sum.set(sum.get().saturating_sub(amount).max(0));
         });
@@ -380,18 +481,26 @@ impl Cell {
 
     /// What it holds at an instant: of the window of then, or of the present one where
     /// that is later and nothing is known of the other.
-    pub(crate) fn read(&self, _: &Held<'_>, now: i64) -> Count {
+    pub(crate) fn read(&self, _: &impl Locked, now: i64) -> Count {
+        let present = self.present();
         let count = |span, sum: &Wide, tally: &Tally| Count {
             span,
             taken: sum.get(),
             used: tally.used.get(),
         };
+        let given = |count: Count| Count {
+            taken: count.taken.saturating_sub(self.aside()),
+            ..count
+        };
         if let Some(known) = self.window(now, count) {
-            return known;
+            return if known.span == present {
+                given(known)
+            } else {
+                known
+            };
         }
-        let present = self.present();
         if now < present.start {
-            return count(present, &self.taken, &self.tally);
+            return given(count(present, &self.taken, &self.tally));
         }
         count(self.rule().span(now), &Wide::default(), &Tally::default())
     }
@@ -400,7 +509,7 @@ impl Cell {
     /// was asked last.
     pub(crate) fn crossings(
         &self,
-        _: &Held<'_>,
+        _: &impl Locked,
         at: i64,
         org: OrgId,
         agent: Option<&PrincipalName>,
@@ -435,7 +544,12 @@ impl Cell {
     }
 
     /// The same of the present window.
-    pub(crate) fn present_crossings(&self, held: &Held<'_>, org: OrgId, found: &mut Vec<Crossing>) {
+    pub(crate) fn present_crossings(
+        &self,
+        held: &impl Locked,
+        org: OrgId,
+        found: &mut Vec<Crossing>,
+    ) {
         self.crossings(held, self.present().start, org, None, found);
     }
 }
@@ -457,6 +571,6 @@ mod tests {
     fn a_counter_takes_two_cache_lines_and_the_first_is_what_decides() {
         let counts = 2 * size_of::<usize>();
         assert_eq!(size_of::<Cell>() + counts, 128);
-        assert_eq!(offset_of!(Cell, group) + counts, 64);
+        assert_eq!(offset_of!(Cell, tree) + counts, 64);
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 
 use creto_nhi::LinkId;
 
+use super::account::ChainAccount;
 use super::cell::Cell;
-use super::plan::ChainAccount;
 
 /// How many there are before those that nobody holds any more are looked for.
 const FEW: usize = 1_024;

@@ -1,11 +1,13 @@
 //! Limits and rates: what they are, the counters behind them, and setting them.
 
+mod account;
 mod cell;
 mod found;
 mod history;
 mod model;
 mod open;
 mod pacer;
+mod parts;
 mod plan;
 mod rates;
 mod recover;
@@ -13,6 +15,7 @@ mod registry;
 mod rule;
 mod service;
 mod subjects;
+mod tree;
 mod window;
 
 pub use model::{
@@ -23,8 +26,9 @@ pub use model::{
 
 pub use open::OpenBounds;
 
+pub(crate) use account::plan_of;
 pub(crate) use open::{Open, Use};
-pub(crate) use plan::{Plan, plan_of};
+pub(crate) use plan::Plan;
 pub(crate) use registry::{Org, Registry, whose};
 pub(crate) use rule::Rule;
 pub(crate) use service::balance;

@@ -6,26 +6,20 @@
 //! from all. What it shares with the other chains below the same link is kept once
 //! ([`Above`]): the account of an agent is one line of memory.
 
-use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use creto_authz::{
-    Account, Action, ActionKey, Exceeded, Hold, HoldData, Holder, LimitScope, Near, Refusal, Spend,
-    prefetch,
-};
+use creto_authz::{Action, ActionKey, Exceeded, HoldData, LimitScope, Refusal, Spend};
 use creto_nhi::AgentIdentity;
-use creto_types::Money;
 use smallvec::SmallVec;
 
 use super::cell::{Answer, Cell, Group, Held};
 use super::pacer::is_of;
 use super::registry::Org;
 use super::rule::Measure;
+use super::tree::{Advances, Parts, Tree, Whole};
 use super::window::instant;
-use crate::amount::Amount;
 use crate::prices::PriceTable;
 
 /// The version of an organization's limits and rates, on a line of its own: every
@@ -49,8 +43,8 @@ impl Version {
 pub(crate) struct Counted {
     pub(crate) cell: Arc<Cell>,
     /// The action that counts, unless every one does.
-    event: ActionKey,
-    every: bool,
+    pub(super) event: ActionKey,
+    pub(super) every: bool,
     money: bool,
 }
 
@@ -74,12 +68,12 @@ impl Counted {
     }
 
     #[inline]
-    const fn share(&self, amount: i128, units: i128) -> i128 {
+    pub(super) const fn share(&self, amount: i128, units: i128) -> i128 {
         if self.money { amount } else { units }
     }
 
     #[inline]
-    fn counts(&self, action: &Action) -> bool {
+    pub(super) fn counts(&self, action: &Action) -> bool {
         let name = || {
             let event = self.cell.rule().event.as_ref();
             event.is_some_and(|event| event.name() == action.name())
@@ -95,22 +89,21 @@ pub(crate) type Cells = SmallVec<[Counted; 4]>;
 #[derive(Clone, Debug)]
 pub(crate) struct Foreign(pub(crate) String);
 
-/// What is locked for one reservation: always in this order.
-struct Locks<'a> {
-    _tree: Option<Held<'a>>,
-    agent: Held<'a>,
+/// What is locked for one reservation beside the tree, or a part of it: always in this order.
+pub(super) struct Locks<'a> {
+    pub(super) agent: Held<'a>,
     whole: Option<Held<'a>>,
 }
 
 impl Locks<'_> {
     #[inline]
-    fn in_time(&self, action: &Action, now: u64) -> bool {
+    pub(super) fn in_time(&self, action: &Action, now: u64) -> bool {
         let whole = self.whole.as_ref();
         self.agent.in_time(action, now) && whole.is_none_or(|whole| whole.in_time(action, now))
     }
 
     #[inline]
-    fn count_call(&mut self, action: &Action, now: u64) {
+    pub(super) fn count_call(&mut self, action: &Action, now: u64) {
         self.agent.count(action, now);
         if let Some(whole) = &mut self.whole {
             whole.count(action, now);
@@ -119,19 +112,32 @@ impl Locks<'_> {
 }
 
 /// What counts for every chain that goes on below one link: for all agents of a lead.
+///
+/// In this order, of which every call reads the beginning.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct Above {
     pub(crate) version: u64,
     pub(crate) org: Arc<Org>,
     pub(crate) prices: Arc<PriceTable>,
-    pub(crate) tree: Option<Arc<Group>>,
+    pub(crate) tree: Option<Arc<Tree>>,
     /// Only when a limit or a rate of the organization counts.
     pub(crate) whole: Option<Arc<Group>>,
-    /// Of the links, the lowest first, and of the organization.
-    pub(crate) cells: Cells,
-    pub(crate) foreign: Option<Foreign>,
     /// Whether every event type of the cells has a number.
     pub(crate) numbered: bool,
+    pub(crate) foreign: Option<Foreign>,
+    /// Of the links, the lowest first, and of the organization.
+    pub(crate) cells: Cells,
+    /// Once the tree has parts.
+    pub(crate) split: OnceLock<Split>,
+}
+
+/// The parts of a tree, as the chains below one link find them.
+#[derive(Clone, Debug)]
+pub(crate) struct Split {
+    pub(crate) parts: Parts,
+    /// What is set aside of each cell; nothing of those that are not of the tree.
+    pub(crate) advances: SmallVec<[Option<Advances>; 4]>,
 }
 
 /// The cells of the last link and of the agent: mostly one.
@@ -155,7 +161,7 @@ impl Own {
 pub(crate) struct Plan {
     pub(crate) above: Arc<Above>,
     own: Own,
-    agent: Arc<Group>,
+    pub(super) agent: Arc<Group>,
     pub(crate) identity: Arc<AgentIdentity>,
 }
 
@@ -178,6 +184,11 @@ impl Plan {
         }
     }
 
+    /// The cells of the last link and of the agent.
+    pub(super) fn own(&self) -> &[Counted] {
+        self.own.as_slice()
+    }
+
     pub(crate) fn org(&self) -> &Arc<Org> {
         &self.above.org
     }
@@ -191,7 +202,7 @@ impl Plan {
     /// Every cell: of a link before one of a link above it.
     #[inline]
     pub(crate) fn cells(&self) -> impl Iterator<Item = &Counted> {
-        self.own.as_slice().iter().chain(&self.above.cells)
+        self.own().iter().chain(&self.above.cells)
     }
 
     /// Whether both count in the same cells.
@@ -201,14 +212,16 @@ impl Plan {
             .eq(theirs.map(|counted| Arc::as_ptr(&counted.cell)))
     }
 
-    fn lock(&self) -> Locks<'_> {
-        let tree = self.above.tree.as_ref().map(|group| group.lock());
-        let agent = self.agent.lock();
-        let whole = self.above.whole.as_ref().map(|group| group.lock());
+    fn lock_tree(&self) -> Option<Whole<'_>> {
+        self.above.tree.as_ref().map(|tree| tree.lock())
+    }
+
+    /// The tree, or a part of it, is locked before.
+    #[inline]
+    pub(super) fn lock(&self) -> Locks<'_> {
         Locks {
-            _tree: tree,
-            agent,
-            whole,
+            agent: self.agent.lock(),
+            whole: self.above.whole.as_ref().map(|group| group.lock()),
         }
     }
 
@@ -220,10 +233,17 @@ impl Plan {
 
     /// Reserves for every cell or for none. A call that is not `PACED` was counted by the
     /// rates before.
-    fn reserve<const PACED: bool>(&self, spend: &Spend<'_>) -> Result<HoldData, Refusal> {
+    pub(super) fn reserve<const PACED: bool>(
+        &self,
+        spend: &Spend<'_>,
+    ) -> Result<HoldData, Refusal> {
+        let mut data = self.priced(spend)?;
+        if self.reserve_in_part::<PACED>(spend, &data) {
+            return Ok(data);
+        }
         let action = spend.action;
         let units = i128::from(spend.units);
-        let mut data = self.priced(spend)?;
+        let tree = self.lock_tree();
         let mut locks = self.lock();
         self.look::<PACED>(&locks, spend, &mut data)?;
         // Every question is answered; from here on nothing fails.
@@ -236,20 +256,23 @@ impl Plan {
         if PACED {
             locks.count_call(action, spend.now.mono_ns);
         }
+        drop(locks);
+        self.share_out(tree, data.at);
         Ok(data)
     }
 
     /// Whether what an action took is found again by the action's number.
     #[inline]
-    fn is_numbered(&self, action: &Action) -> bool {
+    pub(super) fn is_numbered(&self, action: &Action) -> bool {
         action.key() != ActionKey::UNKNOWN
             && self.above.numbered
-            && self.own.as_slice().iter().all(Counted::is_numbered)
+            && self.own().iter().all(Counted::is_numbered)
     }
 
     /// Whether a call would be reserved now, or why not. Takes nothing.
-    fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
+    pub(super) fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
         let mut data = self.priced(spend)?;
+        let _tree = self.lock_tree();
         self.look::<true>(&self.lock(), spend, &mut data)
     }
 
@@ -387,19 +410,23 @@ impl Plan {
         Refusal::RateLimited { scope, retry_after }
     }
 
-    fn take_back(&self, action: Option<&Action>, data: &HoldData) {
+    /// Gives back what was reserved: of this action, or of the one that its number tells.
+    pub(super) fn take_back(&self, action: Option<&Action>, data: &HoldData) {
+        let counts = |counted: &Counted| match action {
+            Some(action) => counted.counts(action),
+            None => counted.every || counted.event == data.action,
+        };
+        if self.take_back_in_part(counts, data) {
+            return;
+        }
+        let tree = self.lock_tree();
         let locks = self.lock();
-        let give = |counted: &Counted| {
+        for counted in self.cells().filter(|counted| counts(counted)) {
             let share = counted.share(data.amount, i128::from(data.units));
             counted.cell.give_back(&locks.agent, data.at, share);
-        };
-        match action {
-            Some(action) => self.counting(action).for_each(give),
-            None => self
-                .cells()
-                .filter(|counted| counted.every || counted.event == data.action)
-                .for_each(give),
         }
+        drop(locks);
+        self.share_out(tree, data.at);
     }
 }
 
@@ -446,215 +473,10 @@ fn full() -> Refusal {
     }
 }
 
-impl Holder for Plan {
-    fn give_back(&self, data: &HoldData) {
-        self.take_back(None, data);
-    }
-
-    fn cost(&self, data: &HoldData) -> Option<Money> {
-        Amount::of_billionths(data.amount)
-            .money(self.above.prices.currency())
-            .ok()
-    }
-}
-
-/// A hold whose action, or an event type of whose plan, has no number.
-struct Named {
-    holder: Arc<dyn Holder>,
-    action: Action,
-}
-
-/// What was reserved of a plan, held by `holder`, who has that plan.
-fn hold(holder: Arc<dyn Holder>, numbered: bool, action: &Action, data: HoldData) -> Hold {
-    if numbered {
-        return Hold::new(holder, data);
-    }
-    let action = action.clone();
-    Hold::new(Arc::new(Named { holder, action }), data)
-}
-
-impl Holder for Named {
-    fn give_back(&self, data: &HoldData) {
-        if let Some(plan) = plan_of(&*self.holder) {
-            plan.take_back(Some(&self.action), data);
-        }
-    }
-
-    fn cost(&self, data: &HoldData) -> Option<Money> {
-        self.holder.cost(data)
-    }
-}
-
-/// The plan that a hold was made by, if a meter made it.
-pub(crate) fn plan_of(holder: &dyn Holder) -> Option<&Plan> {
-    let any: &dyn Any = holder;
-    if let Some(account) = any.downcast_ref::<ChainAccount>() {
-        return Some(&account.plan);
-    }
-    match any.downcast_ref::<Named>() {
-        Some(named) => plan_of(&*named.holder),
-        None => any.downcast_ref::<Plan>(),
-    }
-}
-
-/// The counters of one chain.
-#[derive(Debug)]
-pub(crate) struct ChainAccount {
-    /// The plan that was in force when the chain was bound: it lies in the account,
-    /// so that a check finds it without another step.
-    plan: Plan,
-    /// The one in force, once that is another.
-    later: ArcSwapOption<Plan>,
-}
-
-impl ChainAccount {
-    pub(crate) fn new(plan: Plan) -> Self {
-        Self {
-            plan,
-            later: ArcSwapOption::empty(),
-        }
-    }
-
-    /// Whether limits and rates are what they were when it was made.
-    pub(crate) fn is_current(&self) -> bool {
-        self.plan.is_current()
-    }
-
-    /// The plan in force, when it may be another than the account's own.
-    fn in_force(&self, spend: &Spend<'_>) -> Arc<Plan> {
-        let later = self.later.load_full();
-        later
-            .filter(|plan| plan.is_current())
-            .unwrap_or_else(|| self.renewed(spend.now.wall_ns))
-    }
-
-    #[cold]
-    fn renewed(&self, now: i64) -> Arc<Plan> {
-        let plan = &self.plan;
-        let plan = Arc::new(plan.org().resolve(&plan.identity, &plan.above.prices, now));
-        self.later.store(Some(Arc::clone(&plan)));
-        plan
-    }
-}
-
-impl Holder for ChainAccount {
-    fn give_back(&self, data: &HoldData) {
-        self.plan.give_back(data);
-    }
-
-    fn cost(&self, data: &HoldData) -> Option<Money> {
-        self.plan.cost(data)
-    }
-}
-
-impl Account for ChainAccount {
-    #[inline]
-    fn prefetch(&self) {
-        prefetch(self);
-    }
-
-    fn near(&self) -> [Option<Arc<dyn Near>>; 2] {
-        let nearest = self.plan.own.as_slice().first();
-        let cell = nearest.map(|counted| Arc::<Cell>::clone(&counted.cell) as Arc<dyn Near>);
-        [cell, Some(Arc::<Group>::clone(&self.plan.agent))]
-    }
-
-    fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
-        if self.plan.is_current() {
-            let data = self.plan.reserve::<true>(spend)?;
-            let numbered = self.plan.is_numbered(spend.action);
-            return Ok(hold(self, numbered, spend.action, data));
-        }
-        let plan = self.in_force(spend);
-        let data = plan.reserve::<true>(spend)?;
-        let numbered = plan.is_numbered(spend.action);
-        Ok(hold(plan, numbered, spend.action, data))
-    }
-
-    fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
-        if self.plan.is_current() {
-            return self.plan.fits(spend);
-        }
-        self.in_force(spend).fits(spend)
-    }
-
-    fn again(self: Arc<Self>) -> Arc<dyn Account> {
-        Arc::new(Again(self))
-    }
-}
-
-/// An account for a call that the rates counted before.
-#[derive(Debug)]
-struct Again(Arc<ChainAccount>);
-
-impl Account for Again {
-    fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
-        let plan = self.0.in_force(spend);
-        let data = plan.reserve::<false>(spend)?;
-        let numbered = plan.is_numbered(spend.action);
-        Ok(hold(plan, numbered, spend.action, data))
-    }
-
-    fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
-        self.0.fits(spend)
-    }
-
-    fn again(self: Arc<Self>) -> Arc<dyn Account> {
-        self
-    }
-}
-
 /// Whether the price book can count in this measure.
 pub(crate) fn is_counted(measure: Measure, prices: &PriceTable) -> bool {
     match measure {
         Measure::Money(currency) => currency == prices.currency(),
         Measure::Units => true,
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use std::num::NonZeroU32;
-
-    use creto_nhi::Hop;
-    use creto_nhi::test_util::{agent, hop, rights};
-    use creto_types::{Currency, OrgId};
-
-    use super::*;
-    use crate::prices::PriceBook;
-    use crate::rate::RateLimit;
-
-    /// With the two counts that an `Arc` keeps before it.
-    #[test]
-    fn an_account_takes_one_cache_line() {
-        let counts = 2 * size_of::<usize>();
-        assert_eq!(size_of::<ChainAccount>() + counts, 64);
-    }
-
-    #[test]
-    fn chains_below_one_link_share_what_is_above() {
-        let id: OrgId = format!("org_{:032x}", 1).parse().unwrap();
-        let below = |parent: Option<&Hop>, number: u8, name: &str| {
-            let link = format!("lnk_{number:032x}").parse().unwrap();
-            let delegator = parent.map_or("owner", |hop| hop.link.delegatee.as_str());
-            let all = rights(&[("*", "*")]);
-            hop(id, link, parent, delegator, name, all, None)
-        };
-        let rate = RateLimit::per_second(NonZeroU32::MAX, NonZeroU32::MAX);
-        let org = Arc::new(Org::new(id, rate));
-        let book = PriceBook::new(Currency::USD, []).unwrap();
-        let prices = Arc::new(PriceTable::new(book));
-        let account = |hops| org.account(&agent(hops), &prices, 0);
-        let lead = below(None, 1, "lead");
-        let one = account(vec![lead.clone(), below(Some(&lead), 2, "one")]);
-        let two = account(vec![lead.clone(), below(Some(&lead), 3, "two")]);
-        assert!(Arc::ptr_eq(&one.plan.above, &two.plan.above));
-        let other = below(None, 4, "other");
-        let three = account(vec![other.clone(), below(Some(&other), 5, "three")]);
-        assert!(!Arc::ptr_eq(&one.plan.above, &three.plan.above));
-        // The lead's own calls are not counted as from below it.
-        let leads = account(vec![lead]);
-        assert!(!Arc::ptr_eq(&one.plan.above, &leads.plan.above));
     }
 }

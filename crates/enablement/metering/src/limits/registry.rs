@@ -5,22 +5,24 @@
 //! before any group's.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use creto_authz::LimitScope;
 use creto_nhi::{AgentIdentity, DelegationLink, LinkId};
 use creto_types::{ActionId, OrgId, PrincipalName};
 use parking_lot::Mutex;
 
+use super::account::ChainAccount;
 use super::cell::{Answer, Cell, Group, Held};
 use super::found::{HeldBy, Links};
 use super::history::{History, Used};
 use super::model::{Crossing, Limit, LimitId, OnExceed, RateId, RateRule, Scope};
 use super::open::{Open, Reservations, Use};
-use super::plan::{Above, Cells, ChainAccount, Counted, Foreign, Plan, Version, is_counted};
+use super::plan::{Above, Cells, Counted, Foreign, Plan, Version, is_counted};
 use super::rates::RateBook;
-use super::rule::{BudgetRules, Measure, Rule, Subject};
+use super::rule::{BudgetRules, Measure, Rule, SetLimit, Subject};
 use super::subjects::Subjects;
+use super::tree::Tree;
 use super::window::Span;
 use crate::prices::PriceTable;
 use crate::rate::{Pace, RateLimit};
@@ -46,7 +48,7 @@ pub(crate) struct Org {
 
 #[derive(Debug)]
 pub(crate) struct Registry {
-    trees: HashMap<LinkId, Arc<Group>>,
+    trees: HashMap<LinkId, Arc<Tree>>,
     agents: HashMap<PrincipalName, Arc<Group>>,
     whole: Arc<Group>,
     pub(super) links: Links,
@@ -133,12 +135,15 @@ impl Org {
                 });
             }
         }
-        own.extend(counted(registry.subjects.of_agent(&identity.name)));
-        let group = registry.agent(&identity.name);
+        // Whom its last link is given to, under whose lock is what counts below that link.
+        let link = identity.link();
+        let name = link.map_or(&identity.name, |hop| &hop.link.delegatee);
+        own.extend(counted(registry.subjects.of_agent(name)));
+        let group = registry.agent(name);
         let plan = Plan::new(Arc::clone(identity), group, own, above);
         let mut found = Vec::new();
         for counted in plan.cells() {
-            let held = counted.cell.group().lock();
+            let held = counted.cell.lock();
             if counted.cell.limit().is_none() {
                 counted.cell.present_crossings(&held, self.id, &mut found);
             }
@@ -186,6 +191,7 @@ impl Org {
             whole: whole.then(|| Arc::clone(&registry.whole)),
             numbered: cells.iter().all(Counted::is_numbered),
             cells,
+            split: OnceLock::new(),
             foreign,
         });
         if let Some(key) = key {
@@ -224,7 +230,7 @@ impl Org {
         let mut found = Vec::new();
         let registry = self.registry.lock();
         for cell in registry.limits.values() {
-            let held = cell.group().lock();
+            let held = cell.lock();
             cell.present_crossings(&held, self.id, &mut found);
         }
         self.crossings.lock().append(&mut found);
@@ -251,7 +257,7 @@ impl Registry {
         &mut self,
         cells: &mut Cells,
         link: &Arc<DelegationLink>,
-        tree: Option<&Arc<Group>>,
+        tree: Option<&Arc<Tree>>,
         prices: &PriceTable,
         now: i64,
     ) -> Option<Foreign> {
@@ -267,7 +273,7 @@ impl Registry {
         foreign
     }
 
-    pub(crate) fn tree(&mut self, root: LinkId) -> Arc<Group> {
+    pub(crate) fn tree(&mut self, root: LinkId) -> Arc<Tree> {
         Arc::clone(self.trees.entry(root).or_default())
     }
 
@@ -286,12 +292,12 @@ impl Registry {
         group
     }
 
-    /// The group whose lock a limit's cell is under.
-    pub(crate) fn group_of(&mut self, scope: &Scope) -> Arc<Group> {
+    /// What a limit's cell is locked with: a tree or a group.
+    fn home_of(&mut self, scope: &Scope) -> (Option<Arc<Tree>>, Option<Arc<Group>>) {
         match scope {
-            Scope::Organization => Arc::clone(&self.whole),
-            Scope::Agent(name) => self.group(name),
-            Scope::Delegation { root, .. } => self.tree(*root),
+            Scope::Organization => (None, Some(Arc::clone(&self.whole))),
+            Scope::Agent(name) => (None, Some(self.group(name))),
+            Scope::Delegation { root, .. } => (Some(self.tree(*root)), None),
         }
     }
 
@@ -299,7 +305,7 @@ impl Registry {
     fn budget(
         &mut self,
         link: &Arc<DelegationLink>,
-        tree: &Arc<Group>,
+        tree: &Arc<Tree>,
         now: i64,
     ) -> Option<Arc<Cell>> {
         if let Some(known) = self.links.budget(link.id) {
@@ -319,7 +325,7 @@ impl Registry {
         &self,
         link: &Arc<DelegationLink>,
         rule: Arc<Rule>,
-        tree: &Arc<Group>,
+        tree: &Arc<Tree>,
         now: i64,
     ) -> Option<Cell> {
         let period = link.budget.as_ref()?.period;
@@ -331,11 +337,11 @@ impl Registry {
             link: Arc::clone(link),
         };
         let Some(history) = self.history.get(&link_id) else {
-            return Some(Cell::new(subject, Arc::clone(tree), span, 0));
+            return Some(Cell::new(subject, Some(Arc::clone(tree)), span, 0));
         };
         let (span, used) = history.at(period, now);
         let used = if is_money { used.cost } else { used.units };
-        let cell = Cell::new(subject, Arc::clone(tree), span, used);
+        let cell = Cell::new(subject, Some(Arc::clone(tree)), span, used);
         let held = tree.lock();
         for open in self.held.values() {
             let by = Use::of(&open.reservation);
@@ -356,12 +362,12 @@ impl Registry {
     ) -> Option<(Measure, super::cell::Count)> {
         if let Some(known) = self.links.budget(link.id) {
             let cell = known?;
-            let held = cell.group().lock();
+            let held = cell.lock();
             return Some((cell.rule().measure, cell.read(&held, now)));
         }
         let rule = Arc::new(Rule::budget(link.budget.as_ref()?)?);
         let cell = self.fresh_budget(link, rule, &Arc::default(), now)?;
-        let held = cell.group().lock();
+        let held = cell.lock();
         Some((cell.rule().measure, cell.read(&held, now)))
     }
 
@@ -387,7 +393,7 @@ impl Registry {
     /// Runs this under the locks of everything a use touches.
     fn locked<T>(&self, by: &Use<'_>, run: impl FnOnce(&Held<'_>) -> T) -> T {
         let tree = by.hops.first().and_then(|root| self.trees.get(root));
-        let _tree = tree.map(|group| group.lock());
+        let _tree = tree.map(|tree| tree.lock());
         let agent = self.agents.get(by.agent);
         let _agent = agent.map(|group| group.lock());
         let whole = self.whole.lock();
@@ -583,7 +589,7 @@ impl Registry {
     /// back that is later than now.
     pub(crate) fn counted_until(&self, limit: &Limit, now: i64) -> i64 {
         let replaced = self.limits.get(&limit.id).map(|cell| {
-            let held = cell.group().lock();
+            let held = cell.lock();
             cell.counts_at(&held, now)
         });
         let open = self.held.values().map(|open| Use::of(&open.reservation));
@@ -598,10 +604,12 @@ impl Registry {
         } else {
             used.units
         };
-        let group = self.group_of(&limit.scope);
-        let subject = Subject::Set(Arc::new((rule, Arc::clone(limit))));
-        let cell = Arc::new(Cell::new(subject, group, span, used));
-        let held = cell.group().lock();
+        let (tree, group) = self.home_of(&limit.scope);
+        let limit = Arc::clone(limit);
+        let set = Arc::new(SetLimit { rule, limit, group });
+        let cell = Arc::new(Cell::new(Subject::Set(Arc::clone(&set)), tree, span, used));
+        let limit = &set.limit;
+        let held = cell.lock();
         for open in self.held.values() {
             let by = Use::of(&open.reservation);
             if counts(limit, &by) {

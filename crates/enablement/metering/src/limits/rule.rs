@@ -7,6 +7,7 @@ use creto_authz::Action;
 use creto_nhi::{Budget, BudgetPeriod, DelegationLink};
 use creto_types::{Currency, Quantity};
 
+use super::cell::Group;
 use super::model::{DEFAULT_THRESHOLDS, Limit, OnExceed, invalid, is_money};
 use super::window::{Calendar, Span};
 use crate::amount::Amount;
@@ -77,7 +78,16 @@ pub(crate) enum Subject {
         link: Arc<DelegationLink>,
     },
     /// One that was set.
-    Set(Arc<(Rule, Arc<Limit>)>),
+    Set(Arc<SetLimit>),
+}
+
+/// A limit that was set.
+#[derive(Debug)]
+pub(crate) struct SetLimit {
+    pub(crate) rule: Rule,
+    pub(crate) limit: Arc<Limit>,
+    /// What its cell is locked with, unless that is a tree of delegations.
+    pub(crate) group: Option<Arc<Group>>,
 }
 
 impl Rule {

@@ -81,7 +81,7 @@ impl Meter {
             changed(&org);
             let mut found = Vec::new();
             if let Some(cell) = registry.limit(limit.id) {
-                let held = cell.group().lock();
+                let held = cell.lock();
                 cell.present_crossings(&held, org.id, &mut found);
             }
             org.crossings.lock().append(&mut found);
@@ -144,7 +144,7 @@ impl Meter {
         registry
             .limits(after)
             .filter_map(|(limit, cell)| {
-                let held = cell.group().lock();
+                let held = cell.lock();
                 let count = cell.read(&held, now);
                 drop(held);
                 let balance = balance(limit.limit, cell.rule().measure, count)?;
