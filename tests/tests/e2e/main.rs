@@ -38,3 +38,4 @@ mod sweep;
 mod tokens;
 mod transparency;
 mod watching;
+mod withheld;

@@ -49,7 +49,8 @@ First steps:
   creto serve                                 run it
   creto self                                  who you are to it
 
-Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 a watched log misbehaves.";
+Exit status: 0 done, 1 refused or failed, 2 wrong usage; of a watched log, 3 it misbehaves,
+4 it withholds what it is checked by, 5 its witnesses do not cosign it.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Global {
