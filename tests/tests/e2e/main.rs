@@ -9,6 +9,7 @@
 mod access;
 mod authzen;
 mod budget;
+mod clock;
 mod delegation;
 mod demo;
 mod dpop;

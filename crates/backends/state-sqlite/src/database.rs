@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::checkpoint::Checkpoints;
+use crate::consensus;
 use crate::epoch;
 use crate::leaves::{NewLeaf, append_leaf};
 use crate::pool::ReadPool;
@@ -161,6 +162,17 @@ impl Database {
         Self::open_file(path, sealer).map_err(|error| room::at_opening(path, error))
     }
 
+    /// The timestamp bound in the file, if there is one, without opening the database: no
+    /// epoch is taken and no schema brought up to date.
+    ///
+    /// Fails when another process owns the file, or when it cannot be read.
+    pub fn timestamp_bound(path: &Path) -> Result<Option<u64>, StoreError> {
+        match path.exists() {
+            true => read_bound(path).map_err(|error| room::at_opening(path, error)),
+            false => Ok(None),
+        }
+    }
+
     fn open_file(path: &Path, sealer: Sealer) -> Result<Arc<Self>, StoreError> {
         let lock = lock_file(path)?;
         room::look(path)?;
@@ -302,6 +314,27 @@ impl Database {
         T: Send + 'static,
     {
         self.readers.run(job).await
+    }
+}
+
+fn read_bound(path: &Path) -> Result<Option<u64>, StoreError> {
+    let _lock = lock_file(path)?;
+    room::look(path)?;
+    // What a killed process left in the log of writes counts, and to read it takes a
+    // connection that may write.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(sql)?;
+    let kept: bool = connection
+        .query_row(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'timestamp_bound')",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(sql)?;
+    match kept {
+        true => consensus::bound(&connection),
+        // From before there were timestamps.
+        false => Ok(None),
     }
 }
 
