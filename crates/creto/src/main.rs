@@ -3,7 +3,8 @@
 //!
 //! Commands that talk to a server do so over HTTP on the loopback, with the
 //! caller's own credential; nothing here reaches into a server's state. Exit
-//! status: 0 done, 1 refused or failed, 2 wrong usage, 3 a watched log misbehaves.
+//! status: 0 done, 1 refused or failed, 2 wrong usage; of a watched log, 3 it misbehaves,
+//! 4 it withholds what it is checked by, 5 its witnesses do not cosign it.
 
 mod arguments;
 mod cli;
@@ -28,9 +29,6 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Refused or failed; wrong usage is 2 and comes from the parser of arguments.
 const FAILED: u8 = 1;
 
-/// A log that is watched misbehaves: not to be confused with one that is out of reach.
-const ALARM: u8 = 3;
-
 fn main() -> ExitCode {
     if let Err(error) = undumpable() {
         report(&CliError::Undumpable(error), false);
@@ -43,9 +41,11 @@ fn main() -> ExitCode {
         Ok(reply)
     });
     match result {
-        Ok(reply) if reply.alarm => ExitCode::from(ALARM),
-        Ok(reply) if reply.good => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(FAILED),
+        Ok(reply) => match reply.status {
+            Some(status) => ExitCode::from(status),
+            None if reply.good => ExitCode::SUCCESS,
+            None => ExitCode::from(FAILED),
+        },
         Err(error) => {
             report(&error, context.json);
             ExitCode::from(FAILED)

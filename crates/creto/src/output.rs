@@ -12,8 +12,8 @@ pub(crate) struct Reply {
     pub(crate) json: Value,
     /// Whether what was asked for came true; decides the exit status.
     pub(crate) good: bool,
-    /// Whether a log was found to misbehave, which has an exit status of its own.
-    pub(crate) alarm: bool,
+    /// The exit status, where it is one of its own.
+    pub(crate) status: Option<u8>,
 }
 
 impl Reply {
@@ -22,7 +22,7 @@ impl Reply {
             text: text.into(),
             json,
             good: true,
-            alarm: false,
+            status: None,
         }
     }
 

@@ -79,6 +79,7 @@ struct IdentitySection {
 struct ConsensusSection {
     max_backward_step_seconds: Option<ClockStep>,
     max_forward_step_seconds: Option<ClockStep>,
+    max_downtime_days: Option<Bounded<1, 36_500>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -589,6 +590,9 @@ impl ConsensusSection {
         Ok(OracleConfig {
             max_backward_step,
             max_forward_step,
+            max_downtime: self.max_downtime_days.map_or(default.max_downtime, |days| {
+                Duration::from_secs(days.get() * 24 * 60 * 60)
+            }),
             ..default
         })
     }

@@ -14,7 +14,7 @@ use creto_errors::{Class, Classify};
 use creto_governor::{CommitStore as _, OrganizationCreated, PolicyFiles};
 use creto_nhi::{Nhi, NhiError};
 use creto_state_sqlite::SqliteGovernor;
-use creto_types::{Commit, Evidence, OrgId, PrincipalName, StoreError, Timestamp};
+use creto_types::{Commit, Evidence, OrgId, PrincipalName, StoreError, Timestamp, is_disk_full};
 use serde_json::json;
 
 use crate::config::{RootKeyPlace, ServerConfig, ServerConfigError};
@@ -78,6 +78,15 @@ pub enum InitError {
         #[source]
         source: io::Error,
     },
+    /// A file cannot be written, for there is no room.
+    #[error("the disk is full: cannot write {path}")]
+    DiskFull {
+        /// Which.
+        path: PathBuf,
+        /// In the system's words.
+        #[source]
+        source: io::Error,
+    },
     /// Several organizations, so none is meant.
     #[error("the data directory holds {count} organizations; exactly one is expected")]
     Organizations {
@@ -128,7 +137,7 @@ impl Classify for InitError {
             Self::Exists { .. } | Self::Organizations { .. } | Self::Encoding(_) => {
                 Class::Permanent
             }
-            Self::Write { .. } => Class::Transient,
+            Self::Write { .. } | Self::DiskFull { .. } => Class::Transient,
             Self::RootKeyElsewhere | Self::RootKeyInFile | Self::RootKeyUnfinished => {
                 Class::Permanent
             }
@@ -146,6 +155,7 @@ impl Classify for InitError {
         match self {
             Self::Exists { .. } => "already_initialized",
             Self::Write { .. } => "init_write_failed",
+            Self::DiskFull { .. } => "storage_full",
             Self::Organizations { .. } => "organization_ambiguous",
             Self::Encoding(_) => "encoding_failed",
             Self::RootKeyElsewhere | Self::RootKeyInFile => "root_key_elsewhere",
@@ -391,6 +401,7 @@ fn write_failed(path: &Path) -> impl FnOnce(io::Error) -> InitError {
     let path = path.to_owned();
     |source| match source.kind() {
         io::ErrorKind::AlreadyExists => InitError::Exists { path },
+        _ if is_disk_full(&source) => InitError::DiskFull { path, source },
         _ => InitError::Write { path, source },
     }
 }

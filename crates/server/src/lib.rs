@@ -24,7 +24,9 @@ use std::path::Path;
 use creto_runtime_gvisor::GvisorConfig;
 
 pub use config::{RuntimeConfig, ServerConfig, ServerConfigError};
-pub use creto_audit::{Alarm, Finding, Observation, Proven, Trust, VerifyReport, WatchError};
+pub use creto_audit::{
+    Alarm, AlarmKind, Finding, Looked, Patience, Proven, Trust, VerifyReport, WatchError,
+};
 pub use creto_governor::{
     BundleError, CheckedBundle, FindingAnswer, PolicyDiff, PolicyFiles, TestAnswer,
     ValidationAnswer,

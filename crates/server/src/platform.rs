@@ -1,17 +1,25 @@
 //! What both the server and the offline commands stand on: the database, the
 //! keys, identities and time.
+//!
+//! Before anything of it is opened, the clock is held against what was recorded last.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use creto_audit::{AuditError, LogKeySource, LogKeys, Sealer};
-use creto_consensus::{LocalOracle, TimestampOracle};
+use creto_consensus::{HybridTimestamp, LocalOracle, OracleError, TimestampOracle};
 use creto_crypto::{AwsLcProvider, CryptoError, CryptoProvider, LocalKeystore};
+use creto_governor::SubjectStore as _;
 use creto_nhi::{KeyPurpose, Nhi, NhiConfig, NhiError};
-use creto_state_sqlite::{Database, SqliteNhi, SqliteWindow};
-use creto_types::{Clock, IdSource, OrgId, Randomness, SystemClock, SystemIds, SystemRandom};
+use creto_state_sqlite::{Database, SqliteNhi, SqliteSubjects, SqliteWindow};
+use creto_types::{
+    Clock, Commit, Evidence, IdSource, OrgId, Randomness, StoreError, SystemClock, SystemIds,
+    SystemRandom, Timestamp,
+};
+use serde_json::json;
 
 use crate::config::{RootKeyPlace, ServerConfig};
-use crate::init::{InitError, OWNER_CREDENTIAL_TTL};
+use crate::init::{InitError, OWNER_CREDENTIAL_TTL, owner_of};
 use crate::root::next_of;
 
 /// The deepest delegation chain.
@@ -24,6 +32,36 @@ pub(crate) struct Platform {
     pub(crate) database: Arc<Database>,
     pub(crate) nhi: Arc<Nhi>,
     pub(crate) oracle: Arc<dyn TimestampOracle>,
+    /// The clock that was accepted for this opening, if one had to be.
+    pub(crate) accepted: Option<Accepted>,
+}
+
+/// A clock that the operator vouched for.
+pub(crate) struct Accepted {
+    /// The instant below which everything was recorded before.
+    pub(crate) newest: Timestamp,
+    /// What the clock said.
+    pub(crate) clock: Timestamp,
+    /// The newest record of each organization, from before this one was made.
+    pub(crate) records: HashMap<OrgId, Timestamp>,
+}
+
+/// Refuses a clock that is further ahead of what was recorded last than nothing can have
+/// run, and changes nothing. Gives the instant that it is ahead of when it says no more than
+/// `until`.
+pub(crate) fn look_at_clock(
+    config: &ServerConfig,
+    now: Timestamp,
+    until: Option<Timestamp>,
+) -> Result<Option<Timestamp>, InitError> {
+    let bound = Database::timestamp_bound(&config.database())?;
+    match config.oracle.believes(bound, now) {
+        Ok(()) => Ok(None),
+        Err(OracleError::ClockAhead { newest, .. }) if until.is_some_and(|until| now <= until) => {
+            Ok(Some(newest))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(crate) fn provider() -> Arc<dyn CryptoProvider> {
@@ -32,7 +70,18 @@ pub(crate) fn provider() -> Arc<dyn CryptoProvider> {
 
 impl Platform {
     pub(crate) async fn open(config: &ServerConfig) -> Result<Self, InitError> {
+        Self::open_until(config, None).await
+    }
+
+    /// Opens it also by a clock that is further ahead of what was recorded last than is
+    /// believed, when it says no more than `until`; that is recorded.
+    pub(crate) async fn open_until(
+        config: &ServerConfig,
+        until: Option<Timestamp>,
+    ) -> Result<Self, InitError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let now = clock.now();
+        let ahead_of = look_at_clock(config, now, until)?;
         let random: Arc<dyn Randomness> = Arc::new(SystemRandom);
         let ids: Arc<dyn IdSource> =
             Arc::new(SystemIds::new(Arc::clone(&clock), Arc::clone(&random)));
@@ -58,6 +107,12 @@ impl Platform {
         )
         .await
         .map_err(|error| unfinished(config, error))?;
+        let accepted = match ahead_of.zip(until) {
+            Some((newest, until)) => {
+                Some(accept(config, &database, &nhi, now, newest, until).await?)
+            }
+            None => None,
+        };
         let oracle = LocalOracle::open(
             Arc::new(SqliteWindow::new(Arc::clone(&database))),
             Arc::clone(&clock),
@@ -71,8 +126,54 @@ impl Platform {
             database,
             nhi,
             oracle: Arc::new(oracle),
+            accepted,
         })
     }
+}
+
+/// Records of every organization that the clock was accepted, and lets time go on from
+/// there, in one transaction: there is no timestamp by a clock that nobody is on record for.
+async fn accept(
+    config: &ServerConfig,
+    database: &Arc<Database>,
+    nhi: &Nhi,
+    now: Timestamp,
+    newest: Timestamp,
+    until: Timestamp,
+) -> Result<Accepted, InitError> {
+    let subjects = SqliteSubjects::new(Arc::clone(database));
+    let at_ms = creto_types::unix_millis(now);
+    let mut records = HashMap::new();
+    let mut commits = Vec::new();
+    for (organization, count) in nhi.organizations().into_iter().zip(0..) {
+        let org = organization.id;
+        if let Some(record) = subjects.newest(org).await? {
+            records.insert(org, record);
+        }
+        let at = HybridTimestamp::from_parts(at_ms, count).ok_or(OracleError::ClockOutOfRange)?;
+        commits.push(Commit::of(Evidence {
+            org,
+            kind: "clock.accepted".to_owned(),
+            at: at.to_instant(),
+            actor: owner_of(nhi, org).ok_or(StoreError::NotFound { what: "owner" })?,
+            action_id: None,
+            body: json!({
+                "newest": newest,
+                "clock": now,
+                "until": until,
+                "max_downtime_seconds": config.oracle.max_downtime.as_secs(),
+            }),
+        }));
+    }
+    let window = u64::try_from(config.oracle.window.as_millis()).unwrap_or(u64::MAX);
+    SqliteWindow::new(Arc::clone(database))
+        .raise_with(at_ms.saturating_add(window), commits)
+        .await?;
+    Ok(Accepted {
+        newest,
+        clock: now,
+        records,
+    })
 }
 
 /// A key that does not open, beside the file of another one: that is the right one.

@@ -13,12 +13,12 @@ use creto_audit::Sealer;
 use creto_crypto::{CryptoError, CryptoProvider, Keystore, LocalKeystore, RootKey, RootKeyError};
 use creto_nhi::{NhiStore as _, WrappingKey};
 use creto_state_sqlite::{Database, SqliteNhi};
-use creto_types::{Commit, Evidence, OrgId};
+use creto_types::{Clock as _, Commit, Evidence, OrgId, SystemClock};
 use serde_json::json;
 
 use crate::config::{RootKeyPlace, ServerConfig};
 use crate::init::{InitError, instant, owner_of};
-use crate::platform::{Platform, provider};
+use crate::platform::{Platform, look_at_clock, provider};
 
 /// What a change of the root key did.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct RootRotation {
 /// caller's to put where the reference leads.
 pub async fn rotate_root(config_path: &Path, new: Option<&str>) -> Result<RootRotation, InitError> {
     let config = ServerConfig::load(config_path)?;
+    // Before a key is made.
+    look_at_clock(&config, SystemClock::new().now(), None)?;
     let provider = provider();
     match (&config.root_key, new) {
         (RootKeyPlace::File(path), None) => in_file(&config, path, &provider).await,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use creto_audit::{AskedWitness, Audit, AuditConfig, AuditError};
 use creto_authz::Authz;
+use creto_consensus::TimestampOracle;
 use creto_errors::{Class, Classify};
 use creto_governor::{
     Bindings, CheckedBundle, GovernError, GovernedEgress, Governor, GovernorConfig, Parts,
@@ -28,6 +29,7 @@ use creto_state_sqlite::{
 };
 use creto_telemetry::{LogConfig, Metrics, TelemetryError};
 use creto_tiles_fs::FsTiles;
+use creto_types::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -40,6 +42,10 @@ use crate::platform::{NhiLogKeys, Platform};
 
 /// How often time alone is looked at: reservations and requests that run out.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often a timestamp is taken at least. Nothing can have been down for much longer than
+/// the newest one is old.
+const TIME_KEPT: Duration = Duration::from_secs(60 * 60);
 
 /// How long open requests may take once the server was told to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -139,14 +145,18 @@ pub struct Listening {
 
 /// Serves until the process is told to stop (SIGINT or SIGTERM). `ready` is
 /// called once requests are answered.
+///
+/// A clock that is too far ahead of what was recorded last to be believed is accepted when
+/// it says no more than `accept_clock`, and that is recorded.
 pub async fn serve(
     config_path: &Path,
+    accept_clock: Option<Timestamp>,
     ready: impl FnOnce(Listening) + Send,
 ) -> Result<(), ServeError> {
     let config = ServerConfig::load(config_path)?;
     let (found, files) = crate::reload::read(&config.policy_dir);
     let policies = files.and_then(CheckedBundle::check);
-    let platform = Platform::open(&config).await?;
+    let mut platform = Platform::open_until(&config, accept_clock).await?;
     creto_telemetry::init(
         &LogConfig {
             format: config.log_format,
@@ -156,6 +166,13 @@ pub async fn serve(
     )?;
     for note in config.notes(policies.as_ref().ok()) {
         tracing::info!(note, "configuration");
+    }
+    if let Some(accepted) = &platform.accepted {
+        tracing::warn!(
+            clock = %accepted.clock,
+            newest = %accepted.newest,
+            "the clock is far ahead of everything that was recorded, and was accepted"
+        );
     }
     if platform.nhi.organizations().is_empty() {
         return Err(ServeError::NotInitialized);
@@ -174,8 +191,12 @@ pub async fn serve(
     let retention = config.retention;
     let watched = config.watch_policies.then(|| config.policy_dir.clone());
     let (governor, audit, router) = assemble(config, &platform, address).await?;
-    // Before anything is recorded by this process.
-    let newest = governor.newest_records().await?;
+    // Before anything is recorded by this process: that a clock was accepted makes nothing
+    // end by it yet.
+    let newest = match platform.accepted.take() {
+        Some(accepted) => accepted.records,
+        None => governor.newest_records().await?,
+    };
     governor.serve_policies(policies).await?;
     governor.recover().await?;
 
@@ -191,6 +212,10 @@ pub async fn serve(
         newest,
     );
     let remover = tokio::spawn(until_stopped(keeping.end(), stopping.clone()));
+    let timekeeper = tokio::spawn(until_stopped(
+        keep_time(Arc::clone(&platform.oracle)),
+        stopping.clone(),
+    ));
     let sweeper = tokio::spawn(sweep(Arc::clone(&governor), stopping));
     let grpc = grpc_listener.map(|(listener, address)| {
         let grpc = Grpc::new(
@@ -218,6 +243,7 @@ pub async fn serve(
     // The sweeper ends with the channel; its last round is finished first.
     let _ = sweeper.await;
     let _ = remover.await;
+    let _ = timekeeper.await;
     if let Some(watcher) = watcher {
         let _ = watcher.await;
     }
@@ -378,6 +404,18 @@ async fn until_stopped(work: impl Future<Output = ()>, stopping: watch::Receiver
         () = work => {}
         () = closed(stopping) => {}
     }
+}
+
+/// Keeps it on record that this server runs.
+async fn keep_time(oracle: Arc<dyn TimestampOracle>) {
+    creto_consensus::keep_time(oracle.as_ref(), TIME_KEPT, |error| {
+        tracing::warn!(
+            code = error.code(),
+            error = &error as &dyn std::error::Error,
+            "there is no timestamp; it is tried again"
+        );
+    })
+    .await;
 }
 
 async fn sweep(governor: Arc<Governor>, mut stopping: watch::Receiver<()>) {

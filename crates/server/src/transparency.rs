@@ -12,8 +12,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use creto_audit::{
-    Content, Monitor, NoteVerifier, Observation, Opening, Proven, RecordFault, Seen, StoredRecord,
-    UnprovenError, VerifierError, WatchError, Witness, WitnessError, WitnessKey, WitnessKeyError,
+    Content, Cosigners, Looked, Memory, NoteVerifier, Opening, Patience, Proven, QuorumError,
+    RecordFault, Steady, StoredRecord, UnprovenError, VerifierError, Watch, WatchError, Witness,
+    WitnessError, WitnessKey, WitnessKeyError,
 };
 use creto_config::{Secret, SecretError};
 use creto_errors::{Class, Classify};
@@ -55,6 +56,12 @@ pub enum TransparencyError {
         /// Whose key it is.
         name: String,
     },
+    /// How many witnesses are to cosign.
+    #[error(transparent)]
+    Quorum(#[from] QuorumError),
+    /// The clock that lasting silence is measured by.
+    #[error("the machine does not tell how long it has been running")]
+    NoSteadyClock(#[source] std::io::Error),
     /// The witness's own key.
     #[error("the key in {} cannot be used", path.display())]
     WitnessKey {
@@ -108,6 +115,7 @@ impl Classify for TransparencyError {
             Self::Watch(error) => error.class(),
             Self::Unproven(error) => error.class(),
             Self::Key(error) => error.class(),
+            Self::Quorum(error) => error.class(),
             Self::WitnessKey { source, .. } | Self::NewKey(source) => source.class(),
             Self::Secret(error) => error.class(),
             Self::Address(error) => error.class(),
@@ -116,7 +124,8 @@ impl Classify for TransparencyError {
             Self::Telemetry(error) => error.class(),
             Self::Serve(error) => error.class(),
             Self::OtherRecord(_) => Class::Security,
-            Self::NotALog { .. }
+            Self::NoSteadyClock(_)
+            | Self::NotALog { .. }
             | Self::NotAWitness { .. }
             | Self::State { .. }
             | Self::NotAnOpening => Class::Permanent,
@@ -128,6 +137,8 @@ impl Classify for TransparencyError {
             Self::Watch(error) => error.code(),
             Self::Unproven(error) => error.code(),
             Self::Key(error) => error.code(),
+            Self::Quorum(error) => error.code(),
+            Self::NoSteadyClock(_) => "runtime_unavailable",
             Self::WitnessKey { source, .. } | Self::NewKey(source) => source.code(),
             Self::Secret(error) => error.code(),
             Self::Address(error) => error.code(),
@@ -154,27 +165,63 @@ pub struct WatchOptions {
     pub state: PathBuf,
     /// Whether every entry is fetched and hashed.
     pub entries: bool,
+    /// The verifier keys of witnesses that are to cosign.
+    pub witnesses: Vec<String>,
+    /// How many of them at least; all when nothing is said.
+    pub quorum: Option<usize>,
+    /// How long something may be lacking before it is an alarm.
+    pub patience: Patience,
 }
 
-/// Looks at a log once, and remembers it when all is well.
-pub fn watch(options: &WatchOptions) -> Result<Observation, TransparencyError> {
+/// Looks at a log once. The checkpoint is remembered when all is well, and what was
+/// lacking in any case.
+pub fn watch(options: &WatchOptions) -> Result<Looked, TransparencyError> {
     let key = options.key.as_deref().map(log_key).transpose()?;
+    let cosigners = if options.witnesses.is_empty() && options.quorum.is_none() {
+        Cosigners::default()
+    } else {
+        Cosigners::new(witness_keys(&options.witnesses)?, options.quorum)?
+    };
     let log = HttpLog::new(options.url.parse::<HttpPrefix>()?)?;
     let state = |source| TransparencyError::State {
         path: options.state.clone(),
         source,
     };
     let file = KeptFile::new(&options.state);
-    let seen: Option<Seen> = match file.get()? {
-        Some(bytes) => Some(serde_json::from_slice(&bytes).map_err(state)?),
-        None => None,
+    let before: Memory = match file.get()? {
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(state)?,
+        None => Memory::default(),
     };
-    let monitor = Monitor::new(&log, key.as_ref(), options.entries);
-    let (observation, now) = monitor.look(seen.as_ref())?;
-    if seen.as_ref() != Some(&now) {
-        file.put(&serde_json::to_vec_pretty(&now).map_err(state)?)?;
+    let watch = Watch::new(
+        &log,
+        key.as_ref(),
+        options.entries,
+        &cosigners,
+        options.patience,
+    );
+    let mut memory = before.clone();
+    let looked = watch.look(&mut memory, &steady()?);
+    if memory != before {
+        let bytes = serde_json::to_vec_pretty(&memory).map_err(state)?;
+        match (file.put(&bytes), &looked) {
+            // What was found is told, whether or not it can be kept.
+            (Err(_), Err(WatchError::Alarm(_))) => {}
+            (kept, _) => kept?,
+        }
     }
-    Ok(observation)
+    Ok(looked?)
+}
+
+/// The time since this machine was started, suspended or not.
+fn steady() -> Result<Steady, TransparencyError> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_err(TransparencyError::NoSteadyClock)?;
+    let since = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+        .map_err(|error| TransparencyError::NoSteadyClock(error.into()))?;
+    Ok(Steady {
+        boot: boot.trim_end().to_owned(),
+        ms: u64::try_from(Duration::from(since).as_millis()).unwrap_or(u64::MAX),
+    })
 }
 
 /// Checks a proof against the log's key and those of witnesses, of which `quorum` must
@@ -187,15 +234,7 @@ pub fn check_proof(
     quorum: usize,
 ) -> Result<Proven, TransparencyError> {
     let key = log_key(key)?;
-    let witnesses = witnesses
-        .iter()
-        .map(|text| NoteVerifier::parse(text))
-        .collect::<Result<Vec<_>, _>>()?;
-    if let Some(log) = witnesses.iter().find(|witness| !witness.is_cosigner()) {
-        return Err(TransparencyError::NotAWitness {
-            name: log.name().to_owned(),
-        });
-    }
+    let witnesses = witness_keys(witnesses)?;
     Ok(creto_audit::check_proof(
         proof, leaf, &key, &witnesses, quorum,
     )?)
@@ -225,6 +264,20 @@ fn log_key(text: &str) -> Result<NoteVerifier, TransparencyError> {
         });
     }
     Ok(key)
+}
+
+/// Witnesses' keys as text.
+fn witness_keys(texts: &[String]) -> Result<Vec<NoteVerifier>, TransparencyError> {
+    let keys = texts
+        .iter()
+        .map(|text| NoteVerifier::parse(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    match keys.iter().find(|key| !key.is_cosigner()) {
+        None => Ok(keys),
+        Some(log) => Err(TransparencyError::NotAWitness {
+            name: log.name().to_owned(),
+        }),
+    }
 }
 
 /// A new key for a witness: its private text, and the verifier key for others.

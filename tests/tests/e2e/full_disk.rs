@@ -11,7 +11,7 @@ use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
-use crate::harness::{Site, code};
+use crate::harness::{Site, code, creto, said};
 
 /// Puts the directory, as it is, on a file system of its own of this many megabytes. It
 /// is seen by this thread and what it starts, and goes with them.
@@ -111,5 +111,84 @@ fn a_full_disk_is_said_so_loses_nothing_and_needs_no_restart() {
     assert_all(&owner, &made);
     make(&owner, "last").unwrap();
     server.kill();
+    umount(&data).unwrap();
+}
+
+/// Runs a command that the full disk refuses, and checks that it says so and where.
+fn refused(site: &Path, words: &[&str], at: &Path) {
+    let output = creto(site, &[&["--json"], words].concat());
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+    // Log lines stand before it.
+    let error = said.find("{\n").unwrap_or_else(|| panic!("{said}"));
+    let answer: Value = serde_json::from_str(&said[error..]).unwrap();
+    assert_eq!(answer["error"]["code"], "storage_full", "{said}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("disk is full") && message.contains(at.to_str().unwrap()),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_is_started_on_a_full_disk_says_so_and_works_once_there_is_room() {
+    let site = Site::new();
+    let dir = site.path().to_owned();
+    let data = dir.join("data");
+    let server = site.start();
+    let owner = server.owner();
+    make(&owner, "before").unwrap();
+    let made = ["before".to_owned()];
+    let mut server = server;
+    server.kill();
+    on_a_small_disk(&data, 4);
+    let (root, filler) = (data.join("root.key"), data.join("filler"));
+    let root_key = std::fs::read(&root).unwrap();
+    for left in [0, 4, 12, 32, 60] {
+        fill(&filler);
+        let file = File::options().write(true).open(&filler).unwrap();
+        let size = file.metadata().unwrap().len();
+        file.set_len(size - left * 1024).unwrap();
+        refused(&dir, &["serve"], &data);
+        refused(&dir, &["crypto", "rotate-root"], &data);
+        refused(&dir, &["init", "--renew-credential"], &data);
+        assert_eq!(std::fs::read(&root).unwrap(), root_key, "with {left} KiB");
+        std::fs::remove_file(&filler).unwrap();
+    }
+
+    server.restart();
+    assert_all(&server.owner(), &made);
+    make(&server.owner(), "after").unwrap();
+    server.stop();
+    let rotated = creto(&dir, &["crypto", "rotate-root"]);
+    assert!(rotated.status.success(), "{}", said(&rotated));
+    server.restart();
+    assert_all(&server.owner(), &["before".to_owned(), "after".to_owned()]);
+    server.stop();
+
+    // What cannot be made leaves something behind, which is to be removed first.
+    let other = dir.join("other");
+    std::fs::create_dir(&other).unwrap();
+    let place = data.join("second");
+    let words = [
+        "init",
+        "--org",
+        "Second",
+        "--data-dir",
+        place.to_str().unwrap(),
+    ];
+    fill(&filler);
+    refused(&other, &words, &place);
+    let again = creto(&other, &words);
+    assert!(
+        said(&again).contains("already_initialized"),
+        "{}",
+        said(&again)
+    );
+    std::fs::remove_file(&filler).unwrap();
+    std::fs::remove_dir_all(&place).unwrap();
+    std::fs::remove_file(other.join("creto.toml")).unwrap();
+    let founded = creto(&other, &words);
+    assert!(founded.status.success(), "{}", said(&founded));
     umount(&data).unwrap();
 }

@@ -177,7 +177,7 @@ impl Site {
     }
 
     pub(crate) fn start(self) -> Server {
-        let child = self.spawn();
+        let child = self.spawn(&[]);
         let server = Server {
             site: self,
             child: Some(child),
@@ -186,7 +186,7 @@ impl Site {
         server
     }
 
-    fn spawn(&self) -> Child {
+    fn spawn(&self, more: &[&str]) -> Child {
         let log = self.log();
         let mut command = Command::new(program());
         for name in SETTINGS {
@@ -195,6 +195,7 @@ impl Site {
         command
             .current_dir(self.path())
             .arg("serve")
+            .args(more)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -269,7 +270,13 @@ impl Server {
 
     /// A new start on the same data, which may take a moment yet.
     pub(crate) fn start_again(&mut self) {
-        self.child = Some(self.site.spawn());
+        self.child = Some(self.site.spawn(&[]));
+    }
+
+    /// The same with more on the command line.
+    pub(crate) fn restart_with(&mut self, more: &[&str]) {
+        self.child = Some(self.site.spawn(more));
+        self.until_ready();
     }
 
     /// SIGTERM; it has to end well.

@@ -9,6 +9,7 @@
 mod access;
 mod authzen;
 mod budget;
+mod clock;
 mod delegation;
 mod demo;
 mod dpop;
@@ -38,3 +39,4 @@ mod sweep;
 mod tokens;
 mod transparency;
 mod watching;
+mod withheld;

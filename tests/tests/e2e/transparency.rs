@@ -22,7 +22,7 @@ fn free_address() -> SocketAddr {
 }
 
 /// What the program says as JSON, be it a refusal, with its exit status.
-fn answer(dir: &Path, words: &[&str]) -> (Option<i32>, Value) {
+pub(crate) fn answer(dir: &Path, words: &[&str]) -> (Option<i32>, Value) {
     let output = creto(dir, &[&["--json"], words].concat());
     let document = serde_json::from_slice(&[output.stdout.as_slice(), &output.stderr].concat());
     let document = document.unwrap_or_else(|_| panic!("{words:?}: {}", said(&output)));
@@ -41,10 +41,10 @@ fn text(document: &Value, key: &str) -> String {
 }
 
 /// A running program that ends with this value.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn start(dir: &Path, words: &[&str], output: &str) -> Self {
+    pub(crate) fn start(dir: &Path, words: &[&str], output: &str) -> Self {
         let output = std::fs::File::create(dir.join(output)).unwrap();
         let child = Command::new(program())
             .current_dir(dir)
@@ -58,7 +58,7 @@ impl Running {
     }
 
     /// Its exit status, when it ends by itself in time.
-    fn ended(&mut self) -> Option<i32> {
+    pub(crate) fn ended(&mut self) -> Option<i32> {
         for _ in 0..600 {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status.code();
@@ -77,7 +77,7 @@ impl Drop for Running {
 }
 
 /// Waits until something is so.
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     for _ in 0..600 {
         if let Some(found) = look() {
             return found;
@@ -88,13 +88,13 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// What came over plain HTTP, by nobody's client.
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
-fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<Answer> {
+pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
     write!(
         stream,

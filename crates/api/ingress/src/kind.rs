@@ -268,6 +268,7 @@ fn oracle(error: &OracleError) -> Kind {
     match error {
         OracleError::ClockStepped { .. }
         | OracleError::ClockSteppedForward { .. }
+        | OracleError::ClockAhead { .. }
         | OracleError::Unreachable(_)
         | OracleError::Refused { .. }
         | OracleError::Interrupted(_) => Kind::Unavailable,

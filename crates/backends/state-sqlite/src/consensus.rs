@@ -23,26 +23,10 @@ impl SqliteWindow {
     pub fn new(db: Arc<Database>) -> Self {
         Self { db }
     }
-}
 
-#[async_trait]
-impl WindowStore for SqliteWindow {
-    async fn upper_bound(&self) -> Result<Option<u64>, StoreError> {
-        let bound: Option<i64> = self
-            .db
-            .read(|connection| {
-                connection
-                    .query_row("SELECT bound_ms FROM timestamp_bound", [], |row| row.get(0))
-                    .optional()
-                    .map_err(sql)
-            })
-            .await?;
-        bound
-            .map(|bound| u64::try_from(bound).map_err(|e| corrupt("timestamp bound", e)))
-            .transpose()
-    }
-
-    async fn raise(&self, to_ms: u64) -> Result<(), StoreError> {
+    /// As [`WindowStore::raise`], with evidence of why in the same transaction. Its
+    /// instants are below the new bound, and not below the old one.
+    pub async fn raise_with(&self, to_ms: u64, commits: Vec<Commit>) -> Result<(), StoreError> {
         let to_ms = i64::try_from(to_ms).map_err(|e| corrupt("timestamp bound", e))?;
         self.db
             .write(move |tx| {
@@ -59,10 +43,34 @@ impl WindowStore for SqliteWindow {
                         what: "timestamp bound",
                     });
                 }
+                for commit in &commits {
+                    apply_commit(tx, commit)?;
+                }
                 Ok(())
             })
             .await
     }
+}
+
+#[async_trait]
+impl WindowStore for SqliteWindow {
+    async fn upper_bound(&self) -> Result<Option<u64>, StoreError> {
+        self.db.read(bound).await
+    }
+
+    async fn raise(&self, to_ms: u64) -> Result<(), StoreError> {
+        self.raise_with(to_ms, Vec::new()).await
+    }
+}
+
+pub(crate) fn bound(connection: &Connection) -> Result<Option<u64>, StoreError> {
+    let bound: Option<i64> = connection
+        .query_row("SELECT bound_ms FROM timestamp_bound", [], |row| row.get(0))
+        .optional()
+        .map_err(sql)?;
+    bound
+        .map(|bound| u64::try_from(bound).map_err(|e| corrupt("timestamp bound", e)))
+        .transpose()
 }
 
 /// The order in which evidence becomes durable in this database: that of the journal.

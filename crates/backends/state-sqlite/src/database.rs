@@ -3,7 +3,6 @@
 
 use std::error::Error;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +10,16 @@ use std::time::Duration;
 
 use creto_audit::{RecordClass, Sealer};
 use creto_consensus::Epoch;
-use creto_types::{Commit, Evidence, LeafIndex, OrgId, Receipt, StoreError};
+use creto_types::{Commit, Evidence, LeafIndex, OrgId, Receipt, StoreError, is_disk_full};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::checkpoint::Checkpoints;
+use crate::consensus;
 use crate::epoch;
 use crate::leaves::{NewLeaf, append_leaf};
 use crate::pool::ReadPool;
+use crate::room;
 use crate::subjects::{Change, Subject, Subjects, Whose};
 use crate::writer::Writer;
 
@@ -158,7 +159,23 @@ impl Database {
     ///
     /// Payloads of records are sealed and opened by `sealer`.
     pub fn open_with(path: &Path, sealer: Sealer) -> Result<Arc<Self>, StoreError> {
+        Self::open_file(path, sealer).map_err(|error| room::at_opening(path, error))
+    }
+
+    /// The timestamp bound in the file, if there is one, without opening the database: no
+    /// epoch is taken and no schema brought up to date.
+    ///
+    /// Fails when another process owns the file, or when it cannot be read.
+    pub fn timestamp_bound(path: &Path) -> Result<Option<u64>, StoreError> {
+        match path.exists() {
+            true => read_bound(path).map_err(|error| room::at_opening(path, error)),
+            false => Ok(None),
+        }
+    }
+
+    fn open_file(path: &Path, sealer: Sealer) -> Result<Arc<Self>, StoreError> {
         let lock = lock_file(path)?;
+        room::look(path)?;
         let mut connection = Connection::open(path).map_err(sql)?;
         restrict_to_owner(path)?;
         configure(&connection)?;
@@ -211,6 +228,7 @@ impl Database {
         self.writer
             .submit(move |tx| job(&Change::new(tx, &subjects)))
             .await
+            .map_err(|error| room::named(&self.path, error))
     }
 
     /// Makes leaves of the records, on the caller's side: whatever needs no place in a
@@ -249,7 +267,8 @@ impl Database {
 
     /// Appends leaves on the writer thread, all or none; returns once they are on disk.
     pub(crate) async fn append(&self, leaves: Vec<NewLeaf>) -> Result<Vec<LeafIndex>, StoreError> {
-        self.writer.append(leaves).await
+        let appended = self.writer.append(leaves).await;
+        appended.map_err(|error| room::named(&self.path, error))
     }
 
     /// Moves everything from SQLite's log of writes into the file and empties the log, in
@@ -298,6 +317,27 @@ impl Database {
     }
 }
 
+fn read_bound(path: &Path) -> Result<Option<u64>, StoreError> {
+    let _lock = lock_file(path)?;
+    room::look(path)?;
+    // What a killed process left in the log of writes counts, and to read it takes a
+    // connection that may write.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(sql)?;
+    let kept: bool = connection
+        .query_row(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'timestamp_bound')",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(sql)?;
+    match kept {
+        true => consensus::bound(&connection),
+        // From before there were timestamps.
+        false => Ok(None),
+    }
+}
+
 /// Whether SQLite's log of writes is empty now. Not, when somebody reads or writes.
 fn empty_log(connection: &Connection) -> Result<bool, StoreError> {
     let busy: bool = connection
@@ -318,10 +358,7 @@ fn lock_file(path: &Path) -> Result<File, StoreError> {
         .truncate(false)
         .write(true)
         .open(lock_path(path))
-        .map_err(|error| match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full(Box::new(error)),
-            _ => unavailable(error),
-        })?;
+        .map_err(file)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
@@ -334,7 +371,7 @@ fn lock_file(path: &Path) -> Result<File, StoreError> {
 /// The file holds wrapped keys and business data: nobody else reads it.
 fn restrict_to_owner(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(unavailable)
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(file)
 }
 
 fn configure(connection: &Connection) -> Result<(), StoreError> {
@@ -435,6 +472,15 @@ pub(crate) fn sql(error: rusqlite::Error) -> StoreError {
         StoreError::Full(Box::new(error))
     } else {
         StoreError::Unavailable(Box::new(error))
+    }
+}
+
+/// An error of a file beside the engine's.
+fn file(error: std::io::Error) -> StoreError {
+    if is_disk_full(&error) {
+        StoreError::Full(Box::new(error))
+    } else {
+        unavailable(error)
     }
 }
 

@@ -32,6 +32,7 @@ mod principal_keys;
 mod principals;
 mod replies;
 mod retention;
+mod room;
 mod search;
 mod secrets;
 mod subjects;

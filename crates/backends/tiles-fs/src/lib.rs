@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use creto_audit::TileStore;
-use creto_types::{OrgId, StoreError};
+use creto_types::{OrgId, StoreError, is_disk_full};
 
 pub use kept::{FsWitness, KeptFile};
 
@@ -199,10 +199,7 @@ fn sync_directory(directory: &Path) -> Result<(), StoreError> {
 }
 
 fn failed(operation: &'static str, path: &Path, source: io::Error) -> StoreError {
-    let full = matches!(
-        source.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    );
+    let full = is_disk_full(&source);
     let error = Box::new(FileError {
         operation,
         path: path.to_owned(),

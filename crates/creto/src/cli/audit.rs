@@ -76,7 +76,10 @@ pub(crate) enum AuditCommand {
     /// speaks C2SP tlog-tiles. Each checkpoint is checked against the key, and against
     /// the one before. A fork, a tree that shrinks, a bad signature or files that
     /// contradict the checkpoint end it with exit status 3 and both checkpoints, which
-    /// are the proof.
+    /// are the proof. A log that shows a checkpoint and not the files it is checked by,
+    /// for longer than --withheld-after, ends it with 4; one that shows no checkpoint
+    /// that the witnesses have cosigned, for longer than --uncosigned-after, with 5. A
+    /// server that cannot be reached is said to be so and is no alarm.
     ///
     /// Example: creto audit watch http://127.0.0.1:7182/log/org_0192... --key 'VKEY'
     /// --state seen.json --once
@@ -177,6 +180,22 @@ pub(crate) struct WatchArgs {
     /// Look once and end
     #[arg(long)]
     pub(crate) once: bool,
+    /// The verifier key of a witness that has to cosign, NAME+ID+KEY; once for each
+    #[arg(long = "witness", value_name = "VKEY")]
+    pub(crate) witnesses: Vec<String>,
+    /// How many of the witnesses have to cosign [default: all that are named]
+    #[arg(long, value_name = "NUMBER", requires = "witnesses")]
+    pub(crate) witness_quorum: Option<usize>,
+    /// For how many seconds files may be missing that a checkpoint is checked by. Counted
+    /// from the first look that misses them, over restarts too
+    #[arg(long, value_name = "SECONDS", default_value_t = 300,
+          value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub(crate) withheld_after: u64,
+    /// For how many seconds no checkpoint may be shown that enough witnesses have
+    /// cosigned. Counted in the same way
+    #[arg(long, value_name = "SECONDS", default_value_t = 300,
+          value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub(crate) uncosigned_after: u64,
     /// How many seconds lie between two looks
     #[arg(long, value_name = "SECONDS", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]

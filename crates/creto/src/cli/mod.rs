@@ -49,7 +49,8 @@ First steps:
   creto serve                                 run it
   creto self                                  who you are to it
 
-Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 a watched log misbehaves.";
+Exit status: 0 done, 1 refused or failed, 2 wrong usage; of a watched log, 3 it misbehaves,
+4 it withholds what it is checked by, 5 its witnesses do not cosign it.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Global {
@@ -103,7 +104,7 @@ pub(crate) enum SubjectCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the server until it is told to stop (SIGTERM or Ctrl-C)
-    Serve,
+    Serve(ServeArgs),
     /// Make an organization, its keys, a human owner, and a configuration
     Init(InitArgs),
     /// Run the whole scenario in ./demo-run and check every step of it
@@ -175,6 +176,20 @@ pub(crate) enum Command {
     /// Say who your credential makes you, and what is left of your budgets
     #[command(name = "self")]
     Whoami,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Believe the machine's clock, up to this time, where it is too far ahead
+    ///
+    /// Nothing tells a process that starts for how long nothing ran, so a clock that is
+    /// ahead of everything recorded by more than `consensus.max_downtime_days` is refused.
+    /// Look at another clock; if this machine's is right, start once with a time that is
+    /// just ahead of it. That is recorded, and later starts need it no more.
+    ///
+    /// Example: creto serve --accept-clock 2026-08-01T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) accept_clock: Option<Instant>,
 }
 
 #[derive(Debug, Args)]

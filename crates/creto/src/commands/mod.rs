@@ -27,7 +27,7 @@ use crate::output::Reply;
 /// Runs one command.
 pub(crate) fn run(context: &Context, command: Command) -> Result<Reply, CliError> {
     match command {
-        Command::Serve => server::serve(context),
+        Command::Serve(args) => server::serve(context, &args),
         Command::Init(args) => server::init(context, args),
         Command::Demo(args) => crate::demo::run(args),
         Command::Verify(args) => server::verify(&args),

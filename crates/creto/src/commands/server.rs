@@ -7,7 +7,7 @@ use creto_server::{Check, InitOptions, InitReport, Listening, ServerConfig, Trus
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::cli::{ConfigCommand, InitArgs, VerifyArgs};
+use crate::cli::{ConfigCommand, InitArgs, ServeArgs, VerifyArgs};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::output::{Reply, fields, printable, shown_instant, table};
@@ -42,11 +42,12 @@ pub(crate) fn runtime() -> Result<Runtime, CliError> {
     Runtime::new().map_err(CliError::Runtime)
 }
 
-pub(crate) fn serve(context: &Context) -> Result<Reply, CliError> {
+pub(crate) fn serve(context: &Context, args: &ServeArgs) -> Result<Reply, CliError> {
     let config = context.config_path();
     runtime()?
         .block_on(creto_server::serve(
             &config,
+            args.accept_clock.map(|until| until.0),
             |Listening { http, grpc, log }| {
                 let mut lines = format!("listening on http://{http}\n");
                 if let Some(grpc) = grpc {

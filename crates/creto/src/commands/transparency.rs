@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use creto_errors::{Class, Classify as _};
 use creto_server::{
-    Alarm, Observation, TransparencyError, WatchError, WatchOptions, WitnessOptions,
+    Alarm, AlarmKind, Looked, Patience, TransparencyError, WatchError, WatchOptions, WitnessOptions,
 };
 use serde_json::{Value, json};
 
@@ -18,29 +18,52 @@ use crate::error::CliError;
 use crate::opening;
 use crate::output::{Reply, fields, print, printable, printable_lines};
 
+/// A log that is watched misbehaves, and what it signed is the proof: not to be confused
+/// with one that is out of reach.
+const MISBEHAVES: u8 = 3;
+
+/// It has withheld for too long what its checkpoint is checked by.
+const WITHHOLDS: u8 = 4;
+
+/// It has shown no checkpoint for too long that its witnesses have cosigned.
+const UNCOSIGNED: u8 = 5;
+
 pub(crate) fn watch(context: &Context, args: &WatchArgs) -> Result<Reply, CliError> {
     let options = WatchOptions {
         url: args.url.clone(),
         key: args.key.clone(),
         state: args.state.clone(),
         entries: args.entries,
+        witnesses: args.witnesses.clone(),
+        quorum: args.witness_quorum,
+        patience: Patience {
+            withheld: Duration::from_secs(args.withheld_after),
+            uncosigned: Duration::from_secs(args.uncosigned_after),
+        },
     };
     let mut last = None;
     loop {
         match creto_server::watch(&options) {
-            Ok(observation) if args.once => {
-                return Ok(Reply::new(told(&observation, args), observed(&observation)));
+            Ok(looked) if args.once => {
+                return Ok(Reply {
+                    good: lacking(&looked, args).is_empty(),
+                    ..Reply::new(told(&looked, args), observed(&looked))
+                });
             }
-            Ok(observation) => {
-                if last != Some(observation.size) {
+            Ok(looked) => {
+                let size = looked.observation.size;
+                if last != Some(size) {
                     let text = if context.json {
-                        format!("{}\n", observed(&observation))
+                        format!("{}\n", observed(&looked))
                     } else {
-                        told(&observation, args)
+                        told(&looked, args)
                     };
                     print(&text).map_err(CliError::Output)?;
                 }
-                last = Some(observation.size);
+                last = Some(size);
+                for lacks in lacking(&looked, args) {
+                    warn(&lacks);
+                }
             }
             Err(TransparencyError::Watch(WatchError::Alarm(alarm))) => {
                 return Ok(alarmed(&alarm));
@@ -61,7 +84,32 @@ fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "creto: {}", printable(text));
 }
 
-fn told(observation: &Observation, args: &WatchArgs) -> String {
+/// What passes by itself or becomes an alarm.
+fn lacking(looked: &Looked, args: &WatchArgs) -> Vec<String> {
+    let mut lacks = Vec::new();
+    let mut note = |held: Option<Duration>, what: &str, after: u64| {
+        if let Some(held) = held {
+            let held = held.as_secs();
+            lacks.push(format!(
+                "{what}: for {held} s so far, and after {after} s that is an alarm"
+            ));
+        }
+    };
+    note(
+        looked.uncosigned,
+        "too few witnesses have cosigned what the log shows",
+        args.uncosigned_after,
+    );
+    note(
+        looked.unproven,
+        "the log has gone back behind a checkpoint that it never proved",
+        args.withheld_after,
+    );
+    lacks
+}
+
+fn told(looked: &Looked, args: &WatchArgs) -> String {
+    let observation = &looked.observation;
     let signature = if args.key.is_some() {
         "by its key"
     } else {
@@ -74,21 +122,27 @@ fn told(observation: &Observation, args: &WatchArgs) -> String {
         ("root", observation.root.to_string()),
         ("signature", signature.to_owned()),
         ("entries hashed", observation.entries.to_string()),
+        ("cosigned by", looked.cosigned_by.join(", ")),
+        ("lacks", lacking(looked, args).join("; ")),
     ]);
     format!("{text}\n")
 }
 
-fn observed(observation: &Observation) -> Value {
+fn observed(looked: &Looked) -> Value {
+    let observation = &looked.observation;
     json!({
         "log": observation.origin,
         "size": observation.size,
         "before": observation.before,
         "root": observation.root.to_string(),
         "entries": observation.entries,
+        "cosigned_by": looked.cosigned_by,
+        "uncosigned_seconds": looked.uncosigned.map(|held| held.as_secs()),
+        "unproven_seconds": looked.unproven.map(|held| held.as_secs()),
     })
 }
 
-/// Both checkpoints are the proof, so they are shown whole.
+/// The checkpoints are the proof, or what others are asked about, so they are shown whole.
 fn alarmed(alarm: &Alarm) -> Reply {
     let mut text = format!("ALARM: {}\n", printable(&alarm.to_string()));
     for (name, note) in [
@@ -108,7 +162,11 @@ fn alarmed(alarm: &Alarm) -> Reply {
     }});
     Reply {
         good: false,
-        alarm: true,
+        status: Some(match alarm.kind {
+            AlarmKind::Withheld => WITHHOLDS,
+            AlarmKind::Uncosigned => UNCOSIGNED,
+            _ => MISBEHAVES,
+        }),
         ..Reply::new(text, json)
     }
 }

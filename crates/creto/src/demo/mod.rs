@@ -116,7 +116,7 @@ fn reply(world: &World, dir: &Path, entries: &[Entry]) -> Reply {
         text,
         json: json!({ "steps": entries, "root": world.root }),
         good: failed.is_none(),
-        alarm: false,
+        status: None,
     }
 }
 

@@ -32,7 +32,7 @@ pub use period::{Period, PeriodError};
 pub use principal::{PrincipalName, PrincipalNameError};
 pub use quantity::{Quantity, QuantityError};
 pub use random::{Randomness, SeededRandom, SystemRandom};
-pub use store::{StoreError, StoredReply};
+pub use store::{StoreError, StoredReply, is_disk_full};
 pub use subject::{SubjectId, SubjectKind};
 
 /// The instant type of the whole system: UTC, nanosecond resolution.

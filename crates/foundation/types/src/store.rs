@@ -100,6 +100,14 @@ pub enum StoreError {
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }
 
+/// Whether a file operation failed for want of room: on the disk, or in the share of it that
+/// its user may take.
+#[must_use]
+pub fn is_disk_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
 impl Classify for StoreError {
     fn class(&self) -> Class {
         match self {

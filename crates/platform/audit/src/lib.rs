@@ -33,7 +33,8 @@
 //! - **Search** ([`Audit::search`]) finds records by what they say, in an index that
 //!   follows the journal and can be made from it again.
 //! - **A monitor** ([`Monitor`]) follows a log it is not part of, and tells a fork
-//!   from a log that cannot be reached.
+//!   from a log that cannot be reached. A watch ([`Watch`]) is one that looks again and
+//!   again, and counts for how long something that should come has not.
 //!
 //! What it is not: a network. Who carries requests to witnesses and files to a
 //! monitor is behind ports.
@@ -68,6 +69,7 @@ mod service;
 mod trace;
 mod tree;
 mod verifier;
+mod watch;
 mod witness;
 mod witness_key;
 
@@ -78,7 +80,7 @@ pub use bundle::{
 pub use cosign::{AskedWitness, WitnessAnswer, WitnessClient};
 pub use error::{AuditError, LeafError, RecordFault};
 pub use head::Checkpointed;
-pub use monitor::{Alarm, AlarmKind, LogReader, Monitor, Observation, Seen, WatchError};
+pub use monitor::{Alarm, AlarmKind, LogReader, Monitor, Observation, Seen, Unproven, WatchError};
 pub use payload::{Commitment, Content, Opening, Record, StoredRecord, UnknownWithheld, Withheld};
 pub use ports::{Journal, LogKeySource, LogKeys, TileStore};
 pub use proven::{Proven, UnprovenError, check_proof};
@@ -90,5 +92,6 @@ pub use search::{
 };
 pub use service::{Audit, AuditConfig, ConsistencyProof, LeafProof};
 pub use verifier::{NoteVerifier, VerifierError};
+pub use watch::{Cosigners, Looked, Memory, Patience, QuorumError, Steady, Watch};
 pub use witness::{Witness, WitnessError, WitnessStore};
 pub use witness_key::{WitnessKey, WitnessKeyError};

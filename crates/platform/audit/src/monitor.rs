@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use creto_errors::{Class, Classify};
 use creto_tlog::{
@@ -60,6 +61,10 @@ pub enum AlarmKind {
     Tiles,
     /// The entries do not lead to the root that was signed.
     Entries,
+    /// The files that a checkpoint is checked by have not been shown for too long.
+    Withheld,
+    /// No checkpoint with enough cosignatures has been shown for too long.
+    Uncosigned,
 }
 
 impl AlarmKind {
@@ -73,11 +78,14 @@ impl AlarmKind {
             Self::Fork => "fork",
             Self::Tiles => "tiles_contradict",
             Self::Entries => "entries_contradict",
+            Self::Withheld => "withheld",
+            Self::Uncosigned => "uncosigned",
         }
     }
 }
 
-/// A log misbehaves; the checkpoints are the proof of it.
+/// A log misbehaves. The checkpoints are the proof of it, but where it is silence that
+/// lasted too long: that others have to be asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alarm {
     /// What it did.
@@ -96,6 +104,45 @@ impl fmt::Display for Alarm {
     }
 }
 
+/// A checkpoint that was shown, and a file that was not, which it takes to check it.
+#[derive(Debug)]
+pub struct Unproven {
+    /// The file's path.
+    pub path: String,
+    /// The checkpoint, a note with a good signature if there is a key.
+    pub shown: String,
+    /// Why the file cannot be read; nothing when the log says that there is none.
+    pub source: Option<StoreError>,
+    /// For how long this has been so, and from when on it is an alarm; of a single look
+    /// nothing can be said.
+    pub held: Option<(Duration, Duration)>,
+}
+
+impl fmt::Display for Unproven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.path;
+        write!(
+            f,
+            "the log shows a checkpoint and does not serve `{path}`, which it takes to check it"
+        )?;
+        match self.held {
+            Some((held, after)) => write!(
+                f,
+                ": for {} s so far, and after {} s that is an alarm",
+                held.as_secs(),
+                after.as_secs()
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Unproven {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|error| error as _)
+    }
+}
+
 /// A look that did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
@@ -108,12 +155,12 @@ pub enum WatchError {
     /// What was remembered is of another log, or not signed by the key.
     #[error("the checkpoint that was remembered is not of the log whose key was given")]
     OtherMemory,
-    /// A file that the checkpoint promises is not there.
-    #[error("the log does not serve `{path}`")]
-    Missing {
-        /// Its path.
-        path: String,
-    },
+    /// There is no checkpoint.
+    #[error("the log does not serve a checkpoint")]
+    NoCheckpoint,
+    /// There is one, and a file that it promises cannot be read.
+    #[error(transparent)]
+    Unproven(Box<Unproven>),
     /// The log cannot be read now.
     #[error("the log cannot be read")]
     Unreachable(#[from] StoreError),
@@ -124,17 +171,21 @@ impl Classify for WatchError {
         match self {
             Self::Alarm(_) => Class::Security,
             Self::Memory(_) | Self::OtherMemory => Class::Permanent,
-            Self::Missing { .. } => Class::Transient,
+            Self::NoCheckpoint | Self::Unproven(_) => Class::Transient,
             Self::Unreachable(error) => error.class(),
         }
     }
 
     fn code(&self) -> &'static str {
         match self {
-            Self::Alarm(_) => "log_misbehaves",
+            Self::Alarm(alarm) => match alarm.kind {
+                AlarmKind::Withheld => "log_withholds",
+                AlarmKind::Uncosigned => "log_uncosigned",
+                _ => "log_misbehaves",
+            },
             Self::Memory(_) => "watch_memory",
             Self::OtherMemory => "watch_other_log",
-            Self::Missing { .. } => "log_file_missing",
+            Self::NoCheckpoint | Self::Unproven(_) => "log_file_missing",
             Self::Unreachable(_) => "log_unreachable",
         }
     }
@@ -160,19 +211,37 @@ impl fmt::Debug for Monitor<'_> {
 
 /// What a look is about.
 struct Look<'a> {
-    seen: Option<&'a Seen>,
+    seen: Option<&'a str>,
     shown: String,
 }
 
 impl Look<'_> {
     fn alarm(&self, kind: AlarmKind, detail: impl Into<String>) -> WatchError {
-        WatchError::Alarm(Box::new(Alarm {
-            kind,
-            detail: detail.into(),
-            seen: self.seen.map(|seen| seen.checkpoint.clone()),
+        alarm(kind, detail, self.seen, &self.shown)
+    }
+
+    fn unproven(&self, path: impl fmt::Display, source: Option<StoreError>) -> WatchError {
+        WatchError::Unproven(Box::new(Unproven {
+            path: path.to_string(),
             shown: self.shown.clone(),
+            source,
+            held: None,
         }))
     }
+}
+
+pub(crate) fn alarm(
+    kind: AlarmKind,
+    detail: impl Into<String>,
+    seen: Option<&str>,
+    shown: &str,
+) -> WatchError {
+    WatchError::Alarm(Box::new(Alarm {
+        kind,
+        detail: detail.into(),
+        seen: seen.map(str::to_owned),
+        shown: shown.to_owned(),
+    }))
 }
 
 impl<'a> Monitor<'a> {
@@ -184,10 +253,15 @@ impl<'a> Monitor<'a> {
 
     /// Looks once. What is to be remembered comes back only when everything held.
     pub fn look(&self, seen: Option<&Seen>) -> Result<(Observation, Seen), WatchError> {
-        let before = seen.map(|seen| self.remembered(seen)).transpose()?;
-        let bytes = self.required("checkpoint")?;
-        let shown = String::from_utf8_lossy(&bytes).into_owned();
-        let look = Look { seen, shown };
+        let before = seen
+            .map(|seen| self.remembered(&seen.checkpoint))
+            .transpose()?;
+        let bytes = self.log.get("checkpoint")?;
+        let bytes = bytes.ok_or(WatchError::NoCheckpoint)?;
+        let look = Look {
+            seen: seen.map(|seen| seen.checkpoint.as_str()),
+            shown: String::from_utf8_lossy(&bytes).into_owned(),
+        };
         let now = self.checkpoint(&look, &bytes)?;
         let (old, old_root) = match &before {
             Some(before) if before.origin != now.origin => {
@@ -223,8 +297,32 @@ impl<'a> Monitor<'a> {
         Ok((observation, seen))
     }
 
-    fn remembered(&self, seen: &Seen) -> Result<Checkpoint, WatchError> {
-        let note = Note::parse(seen.checkpoint.as_bytes())
+    /// Whether the tree that was shown contains an earlier one, and has as many leaves at
+    /// least. Both checkpoints are such as held, or were shown to this monitor.
+    pub(crate) fn continues(&self, earlier: &str, shown: &str) -> Result<bool, WatchError> {
+        let (old, now) = (self.remembered(earlier)?, self.remembered(shown)?);
+        if now.size < old.size {
+            return Ok(false);
+        }
+        let look = Look {
+            seen: Some(earlier),
+            shown: shown.to_owned(),
+        };
+        self.compare(&look, old.size, &old.root, &now)?;
+        Ok(true)
+    }
+
+    /// That two checkpoints of one size are of one tree, for which it takes no files.
+    pub(crate) fn same_tree(&self, earlier: &str, shown: &str) -> Result<(), WatchError> {
+        let (old, now) = (self.remembered(earlier)?, self.remembered(shown)?);
+        if old.size == now.size {
+            self.continues(earlier, shown)?;
+        }
+        Ok(())
+    }
+
+    fn remembered(&self, checkpoint: &str) -> Result<Checkpoint, WatchError> {
+        let note = Note::parse(checkpoint.as_bytes())
             .map_err(|e| WatchError::Memory(CheckpointError::from(e)))?;
         let before: Checkpoint = note.text().parse().map_err(WatchError::Memory)?;
         match self.key {
@@ -319,7 +417,7 @@ impl<'a> Monitor<'a> {
         let mut frontier = Frontier::resume(HASHER, from, &tiles)
             .map_err(|e| look.alarm(AlarmKind::Tiles, e.to_string()))?;
         for bundle in Entries::all(now.size).skip(usize::try_from(from / TILE_WIDTH).unwrap_or(0)) {
-            let (bytes, width) = self.bundle(bundle)?;
+            let (bytes, width) = self.bundle(look, bundle)?;
             let entries = parse_entries(&bytes, width).map_err(|(error, _)| {
                 look.alarm(AlarmKind::Entries, format!("`{bundle}`: {error}"))
             })?;
@@ -340,17 +438,9 @@ impl<'a> Monitor<'a> {
     fn tiles(&self, look: &Look<'_>, wanted: BTreeSet<Tile>) -> Result<TileSet, WatchError> {
         let mut tiles = TileSet::new();
         for tile in wanted {
-            let (tile, bytes) = match self.log.get(&tile.to_string())? {
-                Some(bytes) => (tile, bytes),
-                // The partial one may have made way for the full one.
-                None => match Tile::new(tile.level(), tile.index(), TILE_WIDTH) {
-                    Some(full) if full != tile => (full, self.required(&full.to_string())?),
-                    _ => {
-                        let path = tile.to_string();
-                        return Err(WatchError::Missing { path });
-                    }
-                },
-            };
+            // The partial one may have made way for the full one.
+            let full = Tile::new(tile.level(), tile.index(), TILE_WIDTH);
+            let (tile, bytes) = self.either(look, tile, full)?;
             tiles
                 .insert(tile, &bytes)
                 .map_err(|e| look.alarm(AlarmKind::Tiles, e.to_string()))?;
@@ -359,22 +449,32 @@ impl<'a> Monitor<'a> {
     }
 
     /// The bundle and the entries it has; a full one may stand for a partial one.
-    fn bundle(&self, bundle: Entries) -> Result<(Vec<u8>, usize), WatchError> {
-        let width = |bundle: Entries| usize::try_from(bundle.width()).unwrap_or(usize::MAX);
-        if let Some(bytes) = self.log.get(&bundle.to_string())? {
-            return Ok((bytes, width(bundle)));
-        }
-        match Entries::new(bundle.index(), TILE_WIDTH) {
-            Some(full) if full != bundle => Ok((self.required(&full.to_string())?, width(full))),
-            _ => Err(WatchError::Missing {
-                path: bundle.to_string(),
-            }),
-        }
+    fn bundle(&self, look: &Look<'_>, bundle: Entries) -> Result<(Vec<u8>, usize), WatchError> {
+        let full = Entries::new(bundle.index(), TILE_WIDTH);
+        let (bundle, bytes) = self.either(look, bundle, full)?;
+        Ok((bytes, usize::try_from(bundle.width()).unwrap_or(usize::MAX)))
     }
 
-    fn required(&self, path: &str) -> Result<Vec<u8>, WatchError> {
-        self.log.get(path)?.ok_or_else(|| WatchError::Missing {
-            path: path.to_owned(),
-        })
+    /// The first of the two files that there is.
+    fn either<F: fmt::Display + PartialEq>(
+        &self,
+        look: &Look<'_>,
+        file: F,
+        full: Option<F>,
+    ) -> Result<(F, Vec<u8>), WatchError> {
+        let read = |file: &F| {
+            let bytes = self.log.get(&file.to_string());
+            bytes.map_err(|error| look.unproven(file, Some(error)))
+        };
+        if let Some(bytes) = read(&file)? {
+            return Ok((file, bytes));
+        }
+        match full {
+            Some(full) if full != file => match read(&full)? {
+                Some(bytes) => Ok((full, bytes)),
+                None => Err(look.unproven(&full, None)),
+            },
+            _ => Err(look.unproven(&file, None)),
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use creto_errors::{Class, Classify};
-use creto_types::StoreError;
+use creto_types::{StoreError, Timestamp};
 
 /// The oracle gives no timestamp; nothing was handed out.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,24 @@ pub enum OracleError {
         /// How far.
         ahead: Duration,
         /// How far is allowed.
+        limit: Duration,
+    },
+    /// At the start the wall clock is further ahead of everything that was recorded than
+    /// nothing can have run.
+    #[error(
+        "the wall clock says {clock}, and the newest that was recorded is of {newest}, {} days \
+         before: more than the {} days that nothing is taken to run; correct the clock, or, if \
+         it is right, start the server once with `--accept-clock {}`",
+        days(clock.duration_since(*newest).unsigned_abs()),
+        days(*limit),
+        until(*clock)
+    )]
+    ClockAhead {
+        /// The instant below which every timestamp was handed out.
+        newest: Timestamp,
+        /// What the clock says.
+        clock: Timestamp,
+        /// For how long nothing may have run.
         limit: Duration,
     },
     /// The server that hands the timestamps out cannot be reached, or the connection
@@ -60,11 +78,26 @@ pub enum OracleError {
     },
 }
 
+const DAY: u64 = 24 * 60 * 60;
+
+/// Whole days.
+fn days(time: Duration) -> u64 {
+    time.as_secs() / DAY
+}
+
+/// An hour after what the clock says, in whole seconds: time enough to start.
+fn until(clock: Timestamp) -> Timestamp {
+    let second = clock.as_second().saturating_add(60 * 60);
+    Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
+}
+
 impl Classify for OracleError {
     fn class(&self) -> Class {
         match self {
             Self::Store(error) => error.class(),
-            Self::ClockStepped { .. } | Self::ClockSteppedForward { .. } => Class::Security,
+            Self::ClockStepped { .. }
+            | Self::ClockSteppedForward { .. }
+            | Self::ClockAhead { .. } => Class::Security,
             Self::Interrupted(_) | Self::Unreachable(_) => Class::Transient,
             Self::Refused { class, .. } => *class,
             Self::ClockOutOfRange | Self::Config { .. } => Class::Permanent,
@@ -76,6 +109,7 @@ impl Classify for OracleError {
             Self::Store(error) => error.code(),
             Self::ClockStepped { .. } => "clock_stepped_back",
             Self::ClockSteppedForward { .. } => "clock_stepped_forward",
+            Self::ClockAhead { .. } => "clock_ahead_at_start",
             Self::Unreachable(_) => "oracle_unreachable",
             Self::Refused { .. } => "oracle_refused",
             Self::Interrupted(_) => "oracle_interrupted",

@@ -15,6 +15,9 @@
 //! - **A wrong clock leaves nothing behind.** A step ahead of more than
 //!   `max_forward_step` is refused as loudly ([`OracleError::ClockSteppedForward`]) and
 //!   raises no bound: when the clock is put right the oracle goes on at once.
+//! - **Nor does a clock that is wrong at the start**, as far as that can be known: one that
+//!   is ahead of everything recorded by more than nothing can have run is refused
+//!   ([`OracleError::ClockAhead`]).
 //! - **One order of commits.** [`Sequencer::order`] gives each event its place in the
 //!   transaction that makes it durable, without gaps, and refuses whoever holds an
 //!   earlier [`Epoch`].
@@ -37,7 +40,7 @@ mod timestamp;
 
 pub use creto_types::HybridTimestamp;
 pub use error::OracleError;
-pub use local::{LocalOracle, OracleConfig};
+pub use local::{LocalOracle, OracleConfig, keep_time};
 pub use order::{Epoch, Sequenced};
 pub use ports::{Sequencer, TimestampOracle, TimestampOracleExt, WindowStore};
 pub use timestamp::TimestampRange;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use creto_types::{Clock, HybridTimestamp, StoreError};
+use creto_types::{Clock, HybridTimestamp, StoreError, Timestamp};
 use parking_lot::Mutex;
 
 use crate::{OracleError, TimestampOracle, TimestampRange, WindowStore};
@@ -24,15 +24,46 @@ pub struct OracleConfig {
     /// brought it. At most `max_backward_step`: so a step that was followed can be taken
     /// back, if not more than the difference was counted ahead besides.
     pub max_forward_step: Duration,
+    /// How far the wall clock may be ahead of the bound at the start: for how long, at
+    /// most, nothing can have run. [`keep_time`] keeps the bound from falling behind while
+    /// something runs.
+    pub max_downtime: Duration,
+}
+
+impl OracleConfig {
+    /// Whether a process that starts and finds this bound may believe a clock that says
+    /// `now`. It has no steady clock from before, so this is all that can be known.
+    ///
+    /// Without a bound there is nothing that the clock could be ahead of.
+    pub fn believes(&self, bound_ms: Option<u64>, now: Timestamp) -> Result<(), OracleError> {
+        let Some(bound_ms) = bound_ms else {
+            return Ok(());
+        };
+        let newest = i64::try_from(bound_ms)
+            .ok()
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+            .ok_or_else(|| unreadable(bound_ms))?;
+        // Behind it is another matter, and judged by how far.
+        let ahead = Duration::try_from(now.duration_since(newest)).unwrap_or(Duration::ZERO);
+        if ahead <= self.max_downtime {
+            return Ok(());
+        }
+        Err(OracleError::ClockAhead {
+            newest,
+            clock: now,
+            limit: self.max_downtime,
+        })
+    }
 }
 
 impl Default for OracleConfig {
-    /// One second of window, a minute of steps in either direction.
+    /// One second of window, a minute of steps in either direction, a month of rest.
     fn default() -> Self {
         Self {
             window: Duration::from_secs(1),
             max_backward_step: Duration::from_secs(60),
             max_forward_step: Duration::from_secs(60),
+            max_downtime: Duration::from_secs(30 * 24 * 60 * 60),
         }
     }
 }
@@ -97,7 +128,7 @@ impl LocalOracle {
     /// bound.
     ///
     /// Refuses when the clock is further behind that bound than
-    /// `max_backward_step`.
+    /// `max_backward_step`, or further ahead of it than `max_downtime`.
     pub async fn open(
         store: Arc<dyn WindowStore>,
         clock: Arc<dyn Clock>,
@@ -126,7 +157,9 @@ impl LocalOracle {
                 problem: "must be at most max_backward_step",
             });
         }
-        let bound_ms = store.upper_bound().await?.unwrap_or(0);
+        let bound_ms = store.upper_bound().await?;
+        config.believes(bound_ms, clock.now())?;
+        let bound_ms = bound_ms.unwrap_or(0);
         let next = HybridTimestamp::from_parts(bound_ms, 0)
             .ok_or_else(|| unreadable(bound_ms))?
             .as_u64();
@@ -143,7 +176,8 @@ impl LocalOracle {
             }),
             raising: tokio::sync::Mutex::new(bound_ms),
         };
-        // How long nothing ran nobody can tell, so the clock is taken at its word.
+        // For how long nothing ran nobody can tell, so within that the clock is taken at
+        // its word.
         let look = inner.look()?;
         inner.state.get_mut().origin_ms = look.origin();
         inner.start_for(next, look)?;
@@ -263,6 +297,25 @@ impl TimestampOracle for LocalOracle {
                         .map_err(OracleError::Interrupted)??;
                 }
             }
+        }
+    }
+}
+
+/// Takes a timestamp now and then, for ever, so that the durable bound tells when something
+/// ran last even if nobody asked for the time.
+///
+/// What fails is told to `failed` and tried again at the next turn.
+pub async fn keep_time(
+    oracle: &dyn TimestampOracle,
+    every: Duration,
+    failed: impl Fn(OracleError) + Send,
+) {
+    loop {
+        // First of all it waits: a clock that is found to be wrong soon after the start has
+        // not been followed for this.
+        tokio::time::sleep(every).await;
+        if let Err(error) = oracle.reserve(NonZeroU32::MIN).await {
+            failed(error);
         }
     }
 }

@@ -160,6 +160,17 @@ pub enum RootKeyError {
         #[source]
         source: std::io::Error,
     },
+    /// The file cannot be written, for there is no room.
+    #[error("the disk is full: cannot {operation} the root key file {}", path.display())]
+    DiskFull {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// In the system's words.
+        #[source]
+        source: std::io::Error,
+    },
     /// Others than its owner can read or write the file.
     #[error(
         "the root key file {} has mode {mode:04o}; it must be accessible to its owner alone (chmod 600)",
@@ -191,10 +202,21 @@ pub enum RootKeyError {
 impl RootKeyError {
     /// The error of a file operation.
     pub fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Io {
-            operation,
-            path: path.to_owned(),
-            source,
+        move |source| {
+            let path = path.to_owned();
+            if creto_types::is_disk_full(&source) {
+                Self::DiskFull {
+                    operation,
+                    path,
+                    source,
+                }
+            } else {
+                Self::Io {
+                    operation,
+                    path,
+                    source,
+                }
+            }
         }
     }
 }
@@ -203,6 +225,7 @@ impl Classify for RootKeyError {
     fn class(&self) -> Class {
         match self {
             Self::Permissions { .. } => Class::Security,
+            Self::DiskFull { .. } => Class::Transient,
             Self::Io { .. } | Self::NotAFile { .. } | Self::Malformed | Self::Exists { .. } => {
                 Class::Permanent
             }
@@ -212,6 +235,7 @@ impl Classify for RootKeyError {
     fn code(&self) -> &'static str {
         match self {
             Self::Io { .. } => "root_key_io",
+            Self::DiskFull { .. } => "storage_full",
             Self::Permissions { .. } => "root_key_permissions",
             Self::NotAFile { .. } => "root_key_not_a_file",
             Self::Malformed => "root_key_malformed",

@@ -142,13 +142,7 @@ impl RootKey {
     /// Reads the key from a file of 64 hexadecimal digits. The file must be a
     /// regular one without any permission for group or others.
     pub fn load(path: &Path) -> Result<Self, RootKeyError> {
-        let io = |operation| {
-            move |source| RootKeyError::Io {
-                operation,
-                path: path.to_owned(),
-                source,
-            }
-        };
+        let io = |operation| RootKeyError::io(operation, path);
         let file = File::open(path).map_err(io("open"))?;
         // Of the open file, not of the path: what is checked is what is read.
         let metadata = file.metadata().map_err(io("examine"))?;
@@ -273,13 +267,7 @@ fn temporary_path(path: &Path, suffix: u64) -> PathBuf {
 }
 
 fn write_new(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), RootKeyError> {
-    let io = |operation| {
-        move |source| RootKeyError::Io {
-            operation,
-            path: path.to_owned(),
-            source,
-        }
-    };
+    let io = |operation| RootKeyError::io(operation, path);
     let mut text = Zeroizing::new(Vec::with_capacity(ROOT_LEN * 2 + 1));
     for byte in bytes {
         text.push(hex_digit(byte >> 4));

@@ -94,6 +94,38 @@ async fn whoever_lost_the_file_writes_nothing_at_all() {
     assert_eq!(SqliteJournal::new(new).size(org).await.unwrap(), 0);
 }
 
+/// Neither without the other.
+#[tokio::test]
+async fn a_bound_is_raised_with_the_record_of_why_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    assert_eq!(Database::timestamp_bound(&path).unwrap(), None);
+    assert!(!path.exists(), "looking makes no file");
+    let database = Database::open(&path).unwrap();
+    let window = SqliteWindow::new(Arc::clone(&database));
+    let journal = SqliteJournal::new(Arc::clone(&database));
+    let org = creto_audit::conformance::org(1);
+    let commits = || vec![Commit::of(creto_audit::conformance::record(org, 1))];
+    window.raise_with(1_000, commits()).await.unwrap();
+    assert_eq!(journal.size(org).await.unwrap(), 1);
+    let refused = window.raise_with(1_000, commits()).await;
+    assert!(matches!(refused, Err(StoreError::Conflict { .. })));
+    assert_eq!(journal.size(org).await.unwrap(), 1);
+
+    let owned = Database::timestamp_bound(&path);
+    assert!(matches!(owned, Err(StoreError::InUse { .. })), "{owned:?}");
+    let epoch = database.epoch();
+    drop((window, journal, database));
+    assert_eq!(Database::timestamp_bound(&path).unwrap(), Some(1_000));
+    // To look is not to open.
+    let next = Database::open(&path).unwrap().epoch();
+    assert_eq!(next.as_u64(), epoch.as_u64() + 1);
+    // A file from before there were timestamps has none.
+    let old = dir.path().join("old.db");
+    std::fs::write(&old, "").unwrap();
+    assert_eq!(Database::timestamp_bound(&old).unwrap(), None);
+}
+
 /// A log that was begun before leaves had timestamps goes on with them.
 #[tokio::test]
 async fn leaves_without_a_timestamp_stay_as_they_are() {

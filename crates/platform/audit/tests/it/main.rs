@@ -17,6 +17,7 @@ mod others;
 mod proofs;
 mod search;
 mod trace;
+mod watches;
 mod witnesses;
 
 use std::collections::HashMap;

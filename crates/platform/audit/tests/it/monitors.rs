@@ -14,7 +14,7 @@ use crate::World;
 
 /// The public files of a log at one moment.
 #[derive(Clone, Default)]
-struct Files(BTreeMap<String, Vec<u8>>);
+pub(crate) struct Files(pub(crate) BTreeMap<String, Vec<u8>>);
 
 impl LogReader for Files {
     fn get(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -23,7 +23,7 @@ impl LogReader for Files {
 }
 
 /// Nobody answers.
-struct Away;
+pub(crate) struct Away;
 
 #[derive(Debug, thiserror::Error)]
 #[error("connection refused")]
@@ -35,7 +35,7 @@ impl LogReader for Away {
     }
 }
 
-async fn files(world: &World) -> Files {
+pub(crate) async fn files(world: &World) -> Files {
     let mut files = Files::default();
     for path in world.tiles.paths(org(1)) {
         let bytes = world.tiles.get(org(1), &path).await.unwrap().unwrap();
@@ -45,20 +45,20 @@ async fn files(world: &World) -> Files {
 }
 
 /// The log after these leaves more.
-async fn grown(world: &World, count: u64) -> Files {
+pub(crate) async fn grown(world: &World, count: u64) -> Files {
     world.commit(org(1), count).await;
     let audit = world.open().await.unwrap();
     audit.checkpoint(org(1)).await.unwrap();
     files(world).await
 }
 
-async fn key(world: &World) -> NoteVerifier {
+pub(crate) async fn key(world: &World) -> NoteVerifier {
     let audit = world.open().await.unwrap();
     NoteVerifier::parse(&audit.verifier_keys(org(1)).unwrap()[0]).unwrap()
 }
 
 /// A log of the same keys with another first leaf.
-async fn other_history(world: &World) -> World {
+pub(crate) async fn other_history(world: &World) -> World {
     let other = World {
         keys: world.keys.clone(),
         ..World::new()
@@ -71,7 +71,7 @@ async fn other_history(world: &World) -> World {
     other
 }
 
-fn alarm(result: Result<impl Sized, WatchError>) -> Alarm {
+pub(crate) fn alarm(result: Result<impl Sized, WatchError>) -> Alarm {
     match result {
         Ok(_) => panic!("nothing was noticed"),
         Err(WatchError::Alarm(alarm)) => *alarm,
@@ -247,7 +247,7 @@ async fn a_checkpoint_without_a_good_signature_raises_an_alarm() {
 }
 
 #[tokio::test]
-async fn files_that_contradict_the_checkpoint_raise_an_alarm() {
+pub(crate) async fn files_that_contradict_the_checkpoint_raise_an_alarm() {
     let world = World::new();
     let key = key(&world).await;
     let early = grown(&world, 3).await;

@@ -58,7 +58,7 @@ fn key(seed: u64, name: &str) -> WitnessKey {
     WitnessKey::generate(name, provider).unwrap().0
 }
 
-fn witness_over(memory: &Arc<Memory>, seed: u64, logs: &[String]) -> Witness {
+pub(crate) fn witness_over(memory: &Arc<Memory>, seed: u64, logs: &[String]) -> Witness {
     let clock = ManualClock::new(Timestamp::from_second(NOW).unwrap());
     let logs: Vec<_> = logs
         .iter()

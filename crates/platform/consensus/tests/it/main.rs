@@ -45,5 +45,6 @@ pub(crate) fn config() -> OracleConfig {
         window: Duration::from_millis(1_000),
         max_backward_step: Duration::from_millis(5_000),
         max_forward_step: Duration::from_millis(5_000),
+        max_downtime: Duration::from_secs(30 * 86_400),
     }
 }

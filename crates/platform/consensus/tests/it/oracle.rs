@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use creto_consensus::memory::{Failure, MemoryOrder, MemoryWindow};
 use creto_consensus::{
     LocalOracle, OracleConfig, OracleError, TimestampOracle as _, TimestampOracleExt as _,
-    WindowStore as _, conformance,
+    WindowStore as _, conformance, keep_time,
 };
 use creto_errors::{Class, Classify as _};
 
@@ -171,12 +172,17 @@ async fn any_step_that_was_followed_can_be_taken_back_at_once() {
 }
 
 #[tokio::test]
-async fn a_restart_takes_the_clock_as_it_is_and_the_operator_may_go_back() {
+async fn a_clock_that_was_believed_at_a_start_may_be_put_right() {
     let world = World::new();
     world.open().await.unwrap().next().await.unwrap();
     let year = 31_536_000_000;
     world.clock.step_wall_to(instant(START_MS + year));
-    let wrong = world.open().await.unwrap();
+    let believing = OracleConfig {
+        max_downtime: Duration::from_secs(366 * 86_400),
+        ..config()
+    };
+    let opened = LocalOracle::open(world.store.clone(), world.clock.clone(), believing).await;
+    let wrong = opened.unwrap();
     let last = wrong.next().await.unwrap();
     assert_eq!(last.millis(), START_MS + year);
     drop(wrong);
@@ -202,6 +208,72 @@ async fn a_restart_takes_the_clock_as_it_is_and_the_operator_may_go_back() {
     drop(oracle);
     let opened = LocalOracle::open(world.store.clone(), world.clock.clone(), told).await;
     assert!(opened.unwrap().next().await.unwrap() > before);
+}
+
+/// How long nothing ran nobody can tell; that it was for ever is not believed.
+#[tokio::test]
+async fn a_start_believes_a_clock_as_far_as_nothing_can_have_run() {
+    // A fresh store has nothing that the clock could be ahead of.
+    let world = World::new();
+    world.clock.step_wall_to(instant(START_MS * 2));
+    world.open().await.unwrap().next().await.unwrap();
+
+    let world = World::new();
+    world.open().await.unwrap().next().await.unwrap();
+    let bound = world.store.upper_bound().await.unwrap();
+    let furthest = bound.unwrap() + 30 * 86_400_000;
+    for wrong in [furthest + 1, START_MS * 2] {
+        world.clock.step_wall_to(instant(wrong));
+        let error = world.open().await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.class()),
+            ("clock_ahead_at_start", Class::Security)
+        );
+        assert_eq!(world.store.upper_bound().await.unwrap(), bound);
+    }
+    // 2023-11-14T22:13:20Z, a second of window, and 30 days.
+    world.clock.step_wall_to(instant(furthest + 1));
+    let said = world.open().await.unwrap_err().to_string();
+    for part in [
+        "says 2023-12-14T22:13:21.001Z",
+        "is of 2023-11-14T22:13:21Z, 30 days before",
+        "--accept-clock 2023-12-14T23:13:21Z",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    world.clock.step_wall_to(instant(furthest));
+    world.open().await.unwrap().next().await.unwrap();
+}
+
+/// A server of which nobody asks anything for a year was not down.
+#[tokio::test]
+async fn the_bound_follows_while_something_runs() {
+    let world = World::new();
+    let oracle = world.open().await.unwrap();
+    let failures = AtomicUsize::new(0);
+    let turn = Duration::from_millis(1);
+    let keeping = keep_time(&oracle, turn, |_| {
+        failures.fetch_add(1, Ordering::SeqCst);
+    });
+    let passing = async {
+        for week in 0..52_u64 {
+            if week == 7 {
+                world.store.fail_next(Failure::NotApplied);
+            }
+            world.clock.advance(Duration::from_secs(7 * 86_400));
+            let now = START_MS + (week + 1) * 7 * 86_400_000;
+            while world.store.upper_bound().await.unwrap() <= Some(now) {
+                tokio::time::sleep(turn).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = keeping => unreachable!("it goes on for ever"),
+        passed = tokio::time::timeout(Duration::from_secs(60), passing) => passed.unwrap(),
+    }
+    assert_eq!(failures.load(Ordering::SeqCst), 1);
+    drop(oracle);
+    world.open().await.unwrap().next().await.unwrap();
 }
 
 #[tokio::test]

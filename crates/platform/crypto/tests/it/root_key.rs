@@ -1,11 +1,14 @@
 //! The root key's file, and what it wraps.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use creto_crypto::{
     Algorithm as _, CryptoError, RootKey, RootKeyError, Secret, WrapAlgorithm, WrappedKey,
 };
+use creto_errors::{Class, Classify as _};
 
 use crate::{provider, seeded};
 
@@ -176,4 +179,19 @@ fn a_wrapped_key_does_not_change_its_algorithm() {
             assert_eq!(root.unwrap("p", &wrapped).is_ok(), made == named);
         }
     }
+}
+
+#[test]
+fn a_full_disk_is_told_from_what_else_can_be_wrong() {
+    let path = Path::new("root.key");
+    let failed = |kind| RootKeyError::io("write", path)(std::io::Error::from(kind));
+    for full in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+        let error = failed(full);
+        assert_eq!(
+            (error.code(), error.class()),
+            ("storage_full", Class::Transient)
+        );
+        assert!(error.to_string().ends_with("root.key"), "{error}");
+    }
+    assert_eq!(failed(ErrorKind::PermissionDenied).code(), "root_key_io");
 }
