@@ -2,6 +2,7 @@
 
 mod account;
 mod cell;
+mod chains;
 mod found;
 mod history;
 mod model;
