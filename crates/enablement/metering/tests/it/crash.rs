@@ -11,10 +11,14 @@ use creto_metering::{
 };
 use creto_nhi::BudgetPeriod::{Month, Total};
 use creto_nhi::{Hop, LinkId};
-use creto_types::{ActionId, Clock as _, Money, PrincipalName, Quantity};
+use creto_types::{ActionId, Clock as _, Money, PrincipalName, Quantity, Timestamp};
+use jiff::SignedDuration;
 
 use crate::faults::{APPLIED, Faults, NOT_APPLIED, NOT_DONE, WELL, faulty};
-use crate::world::{TTL, World, config, name, usd};
+use crate::world::{TTL, World, at, config, name, usd};
+
+/// When a day and a month end, in the middle of the life.
+const MIDNIGHT: &str = "2026-04-01T00:00:00Z";
 
 /// The life of several actions under budgets of two delegations, with limits and rates
 /// that are set, lowered, raised and ended meanwhile.
@@ -26,6 +30,7 @@ struct Life {
 
 /// What the ledger says somebody took.
 struct Taken {
+    at: Timestamp,
     agent: PrincipalName,
     hops: Vec<LinkId>,
     action: String,
@@ -68,8 +73,16 @@ impl Life {
         }
     }
 
+    /// To so long before or after the end of the day.
+    fn go_to(&self, from_midnight: SignedDuration) {
+        let then = at(MIDNIGHT).checked_add(from_midnight).unwrap();
+        let wait = then.duration_since(self.world.clock.now());
+        self.world.clock.advance(wait.try_into().unwrap());
+    }
+
     async fn run(&self) {
         let bot = || Scope::Agent(name("bot"));
+        self.go_to(SignedDuration::from_secs(-20));
         let units = self.limit(bot(), "10 units", |_| {}).await;
         let first = self.reserve(2).await;
         let second = self.reserve(2).await;
@@ -85,6 +98,9 @@ impl Life {
         let over = |limit: &mut Limit| limit.on_exceed = OnExceed::AllowWithOverage;
         self.limit(bot(), "2 units", over).await;
         let fifth = self.reserve(2).await;
+        // What is open goes on in a window that is over.
+        self.go_to(SignedDuration::from_secs(20));
+        self.sound().await;
         self.settle(fifth, 2).await;
         self.limit(bot(), "12 units", |_| {}).await;
         self.remove(money).await;
@@ -191,6 +207,7 @@ impl Life {
         let spends = store.spends(None::<EventId>, 1_000).await.unwrap();
         let open = store.open_reservations().await.unwrap();
         let spends = spends.into_iter().map(|spend| Taken {
+            at: spend.reserved_at,
             agent: spend.agent,
             hops: spend.hops,
             action: spend.action,
@@ -198,6 +215,7 @@ impl Life {
             cost: spend.cost,
         });
         let open = open.into_iter().map(|open| Taken {
+            at: open.reserved_at,
             agent: open.agent,
             hops: open.hops,
             action: open.action,
@@ -214,13 +232,13 @@ impl Life {
         let taken = self.taken().await;
         for view in meter.limits(world.org, None, usize::MAX) {
             let counted = add(&view.balance.used, &view.balance.reserved);
-            let durable = total(&taken, &view.limit);
+            let durable = self.total(&taken, &view.limit);
             assert_eq!(durable.at_most(&counted), Some(true), "{:?}", view.limit);
         }
         for hop in &self.hops {
             let [used, reserved, _] = world.balance(meter, hop);
             let counted = used.checked_add(&reserved).unwrap();
-            assert!(under(&taken, hop).at_most(&counted).unwrap());
+            assert!(self.under(&taken, hop).at_most(&counted).unwrap());
         }
         let in_force = meter.limits(world.org, None, usize::MAX);
         let in_force: Vec<Limit> = in_force.into_iter().map(|view| view.limit).collect();
@@ -234,13 +252,44 @@ impl Life {
         let taken = self.taken().await;
         for limit in self.world.store.limits().await.unwrap() {
             if limit.on_exceed == OnExceed::Block {
-                let durable = total(&taken, &limit);
+                let durable = self.total(&taken, &limit);
                 assert_eq!(durable.at_most(&limit.limit), Some(true), "{limit:?}");
             }
         }
         for hop in &self.hops {
             let most = hop.link.budget.unwrap().limit.money().unwrap();
-            assert!(under(&taken, hop).at_most(&most).unwrap());
+            assert!(self.under(&taken, hop).at_most(&most).unwrap());
+        }
+    }
+
+    /// Whether it counts in the present window of a day or a month.
+    fn is_present(&self, took: &Taken) -> bool {
+        let midnight = at(MIDNIGHT);
+        (took.at >= midnight) == (self.world.clock.now() >= midnight)
+    }
+
+    fn under(&self, taken: &[Taken], hop: &Hop) -> Money {
+        let lasts = hop.link.budget.unwrap().period == Total;
+        let below = taken.iter().filter(|took| took.hops.contains(&hop.link.id));
+        cost(below.filter(|took| lasts || self.is_present(took)))
+    }
+
+    /// What a limit counts of it.
+    fn total(&self, taken: &[Taken], limit: &Limit) -> Quantity {
+        let lasts = limit.window == Window::Total;
+        let counted = taken.iter().filter(|took| {
+            let of_scope = match &limit.scope {
+                Scope::Organization => true,
+                Scope::Agent(name) => *name == took.agent,
+                Scope::Delegation { link, .. } => took.hops.contains(link),
+            };
+            let event = limit.event.as_ref();
+            let of_event = event.is_none_or(|event| *event == took.action);
+            of_scope && of_event && (lasts || self.is_present(took))
+        });
+        match limit.limit {
+            Quantity::Units(_) => Quantity::Units(counted.map(|took| took.units).sum()),
+            Quantity::Money(_) => cost(counted).into(),
         }
     }
 
@@ -287,30 +336,6 @@ fn cost<'a>(taken: impl Iterator<Item = &'a Taken>) -> Money {
     taken.fold(usd("0"), |sum, took| sum.checked_add(&took.cost).unwrap())
 }
 
-fn under(taken: &[Taken], hop: &Hop) -> Money {
-    cost(taken.iter().filter(|took| took.hops.contains(&hop.link.id)))
-}
-
-/// What a limit counts of it; nothing here crosses the end of a window.
-fn total(taken: &[Taken], limit: &Limit) -> Quantity {
-    let counted = taken.iter().filter(|took| {
-        let of_scope = match &limit.scope {
-            Scope::Organization => true,
-            Scope::Agent(name) => *name == took.agent,
-            Scope::Delegation { link, .. } => took.hops.contains(link),
-        };
-        of_scope
-            && limit
-                .event
-                .as_ref()
-                .is_none_or(|event| *event == took.action)
-    });
-    match limit.limit {
-        Quantity::Units(_) => Quantity::Units(counted.map(|took| took.units).sum()),
-        Quantity::Money(_) => cost(counted).into(),
-    }
-}
-
 async fn with_a_fault(change: u64, mode: u8) -> u64 {
     let life = Life::new().await;
     life.faults.one(change, mode);
@@ -323,11 +348,14 @@ async fn with_a_fault(change: u64, mode: u8) -> u64 {
     let taken = life.taken().await;
     for hop in &life.hops {
         let [used, reserved, _] = life.world.balance(&again, hop);
-        assert_eq!(used.checked_add(&reserved).unwrap(), under(&taken, hop));
+        assert_eq!(
+            used.checked_add(&reserved).unwrap(),
+            life.under(&taken, hop)
+        );
     }
     for view in again.limits(life.world.org, None, usize::MAX) {
         let counted = add(&view.balance.used, &view.balance.reserved);
-        assert_eq!(counted, total(&taken, &view.limit), "{:?}", view.limit);
+        assert_eq!(counted, life.total(&taken, &view.limit), "{:?}", view.limit);
     }
     // What is left of it can be granted, and not one unit more.
     if life.fill(&again).await > 0 {
