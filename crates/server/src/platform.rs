@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use creto_audit::{AuditError, LogKeySource, LogKeys, Sealer};
 use creto_consensus::{LocalOracle, TimestampOracle};
-use creto_crypto::{AwsLcProvider, CryptoError, CryptoProvider, LocalKeystore};
+use creto_crypto::{AwsLcProvider, CryptoError, CryptoProvider, InForce, LocalKeystore};
 use creto_nhi::{KeyPurpose, Nhi, NhiConfig, NhiError};
 use creto_state_sqlite::{Database, SqliteNhi, SqliteWindow};
 use creto_types::{Clock, IdSource, OrgId, Randomness, SystemClock, SystemIds, SystemRandom};
@@ -39,7 +39,8 @@ impl Platform {
         let provider = provider();
         let root = config.root_key.load()?;
         let keystore = Arc::new(LocalKeystore::new(root, Arc::clone(&provider)));
-        let sealer = Sealer::new(keystore.clone(), Arc::clone(&provider), &config.algorithms);
+        let algorithms = InForce::new(config.algorithms.clone());
+        let sealer = Sealer::new(keystore.clone(), Arc::clone(&provider), algorithms.clone());
         let database = Database::open_with(&config.database(), sealer)?;
         let nhi = Nhi::open(
             Arc::new(SqliteNhi::new(Arc::clone(&database))),
@@ -52,7 +53,7 @@ impl Platform {
                 token_ttl: config.token_ttl,
                 max_token_ttl: OWNER_CREDENTIAL_TTL.max(config.token_ttl),
                 max_depth: MAX_CHAIN,
-                algorithms: config.algorithms.clone(),
+                algorithms,
                 require_proof: config.require_dpop,
             },
         )

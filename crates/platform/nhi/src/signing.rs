@@ -377,8 +377,8 @@ impl Nhi {
 
     /// By which function new digests are made, and which are read.
     #[must_use]
-    pub fn digest_algorithms(&self) -> &Allowed<HashAlgorithm> {
-        &self.inner.config.algorithms.hash
+    pub fn digest_algorithms(&self) -> Allowed<HashAlgorithm> {
+        self.inner.config.algorithms.now().hash.clone()
     }
 
     /// Signs a message or a digest with the key of the agent that acts, for this purpose
