@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, params};
 
 use crate::SqliteNhi;
 use crate::database::{apply_commit, corrupt, sql};
-use crate::keys::{known_organization, wrapping_known};
+use crate::keys::{known_organization, may_be_stored};
 use crate::nhi::{exists, field, found, from_json, is_revoked, json, one};
 
 const SECRET_COLUMNS: &str = "SELECT org, name, version, put_by, put_at, sealed FROM secrets";
@@ -27,7 +27,7 @@ impl SecretStore for SqliteNhi {
                 let receipt = apply_commit(tx, &commit)?;
                 let org = secret.org.to_string();
                 known_organization(tx, &org)?;
-                wrapping_known(tx, &org, secret.sealed.version())?;
+                may_be_stored(tx, &org, &secret.sealed)?;
                 let added = tx
                     .prepare_cached(
                         "INSERT INTO secrets (org, name, version, put_by, put_at, sealed)

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 
 use creto_audit::{
-    Content, NewSubject, Opening, PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED, SealedHead,
-    Sealer, StoredRecord, SubjectKey, Withheld, unreadable,
+    Content, InForce, NewSubject, Opening, PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED,
+    SealedHead, Sealer, StoredRecord, SubjectKey, Withheld, unreadable,
 };
 use creto_nhi::{WrappedKey, WrappingKey};
 use creto_types::{Evidence, OrgId, StoreError, SubjectId};
@@ -52,6 +52,11 @@ impl<'a> Change<'a> {
     ) -> Result<NewLeaf, StoreError> {
         let subject = self.subject(record.org, &Whose::of(record))?;
         self.subjects.leaf(class, record, &subject)
+    }
+
+    /// The lists that are in force.
+    pub(crate) fn algorithms(&self) -> &InForce {
+        self.subjects.algorithms()
     }
 
     pub(crate) fn subject(&self, org: OrgId, whose: &Whose) -> Result<Subject, StoreError> {
@@ -228,6 +233,10 @@ impl Subjects {
             keys: Mutex::default(),
             roots: Mutex::default(),
         }
+    }
+
+    pub(crate) fn algorithms(&self) -> &InForce {
+        self.sealer.algorithms()
     }
 
     /// Seals the record for the subject: all of the work that needs no place.

@@ -271,6 +271,11 @@ pub fn unreadable(what: &'static str, error: CryptoError) -> StoreError {
     }
 }
 
+/// The cipher that sealed bytes name.
+pub fn sealed_by(bytes: &[u8]) -> Result<AeadAlgorithm, CryptoError> {
+    parts(bytes).map(|(algorithm, ..)| algorithm)
+}
+
 fn parts(bytes: &[u8]) -> Result<(AeadAlgorithm, &[u8], &[u8]), CryptoError> {
     let split = || {
         let (length, rest) = bytes.split_first()?;
