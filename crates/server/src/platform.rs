@@ -24,6 +24,8 @@ pub(crate) struct Platform {
     pub(crate) database: Arc<Database>,
     pub(crate) nhi: Arc<Nhi>,
     pub(crate) oracle: Arc<dyn TimestampOracle>,
+    /// What all of these ask which algorithms they may use.
+    pub(crate) algorithms: InForce,
 }
 
 pub(crate) fn provider() -> Arc<dyn CryptoProvider> {
@@ -42,6 +44,8 @@ impl Platform {
         let algorithms = InForce::new(config.algorithms.clone());
         let sealer = Sealer::new(keystore.clone(), Arc::clone(&provider), algorithms.clone());
         let database = Database::open_with(&config.database(), sealer)?;
+        // Before anything is read or made by them.
+        database.reads_what_is_stored().await?;
         let nhi = Nhi::open(
             Arc::new(SqliteNhi::new(Arc::clone(&database))),
             provider,
@@ -53,7 +57,7 @@ impl Platform {
                 token_ttl: config.token_ttl,
                 max_token_ttl: OWNER_CREDENTIAL_TTL.max(config.token_ttl),
                 max_depth: MAX_CHAIN,
-                algorithms,
+                algorithms: algorithms.clone(),
                 require_proof: config.require_dpop,
             },
         )
@@ -72,6 +76,7 @@ impl Platform {
             database,
             nhi,
             oracle: Arc::new(oracle),
+            algorithms,
         })
     }
 }

@@ -29,6 +29,7 @@ use creto_state_sqlite::{
 use creto_telemetry::{LogConfig, Metrics, TelemetryError};
 use creto_tiles_fs::FsTiles;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
@@ -36,6 +37,7 @@ use crate::config::{ServerConfig, ServerConfigError};
 use crate::init::InitError;
 use crate::internal::SandboxApi;
 use crate::keeping::Keeping;
+use crate::lists::Lists;
 use crate::platform::{NhiLogKeys, Platform};
 
 /// How often time alone is looked at: reservations and requests that run out.
@@ -137,12 +139,15 @@ pub struct Listening {
     pub log: Option<SocketAddr>,
 }
 
-/// Serves until the process is told to stop (SIGINT or SIGTERM). `ready` is
+/// Serves until the process is told to stop (SIGINT or SIGTERM). SIGHUP puts `[crypto]` of
+/// the configuration in force as it is then, and nothing else of it. `ready` is
 /// called once requests are answered.
 pub async fn serve(
     config_path: &Path,
     ready: impl FnOnce(Listening) + Send,
 ) -> Result<(), ServeError> {
+    // From here on it does not end the process.
+    let told = signal(SignalKind::hangup()).map_err(ServeError::Io)?;
     let config = ServerConfig::load(config_path)?;
     let (found, files) = crate::reload::read(&config.policy_dir);
     let policies = files.and_then(CheckedBundle::check);
@@ -173,7 +178,16 @@ pub async fn serve(
     let urls = config.external_urls.clone();
     let retention = config.retention;
     let watched = config.watch_policies.then(|| config.policy_dir.clone());
-    let (governor, audit, router) = assemble(config, &platform, address).await?;
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let lists = Arc::new(Lists::new(
+        config_path,
+        Arc::clone(&platform.database),
+        platform.algorithms.clone(),
+        Arc::clone(&metrics),
+        Arc::clone(&platform.clock),
+    ));
+    let (governor, audit, router) =
+        assemble(config, &platform, address, metrics, Arc::clone(&lists)).await?;
     // Before anything is recorded by this process.
     let newest = governor.newest_records().await?;
     governor.serve_policies(policies).await?;
@@ -191,6 +205,7 @@ pub async fn serve(
         newest,
     );
     let remover = tokio::spawn(until_stopped(keeping.end(), stopping.clone()));
+    let lists = tokio::spawn(until_stopped(lists.follow(told), stopping.clone()));
     let sweeper = tokio::spawn(sweep(Arc::clone(&governor), stopping));
     let grpc = grpc_listener.map(|(listener, address)| {
         let grpc = Grpc::new(
@@ -218,6 +233,7 @@ pub async fn serve(
     // The sweeper ends with the channel; its last round is finished first.
     let _ = sweeper.await;
     let _ = remover.await;
+    let _ = lists.await;
     if let Some(watcher) = watcher {
         let _ = watcher.await;
     }
@@ -249,10 +265,11 @@ async fn assemble(
     config: ServerConfig,
     platform: &Platform,
     address: SocketAddr,
+    metrics: Arc<Metrics>,
+    lists: Arc<Lists>,
 ) -> Result<(Arc<Governor>, Arc<Audit>, Router), ServeError> {
     let hosts = hosts(address, &config.external_urls);
     let database = &platform.database;
-    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let tiles = FsTiles::open(&config.data_dir.join("log")).map_err(ServeError::Tiles)?;
     let audit = Audit::open(
         Arc::new(SqliteJournal::new(Arc::clone(database))),
@@ -344,6 +361,7 @@ async fn assemble(
             records: Arc::clone(&state) as _,
             sandboxes: Arc::clone(&state) as _,
             policies: state,
+            algorithms: lists,
             subjects: Arc::new(SqliteSubjects::new(Arc::clone(database))),
             shadow,
             ids: Arc::clone(&platform.ids),
@@ -454,7 +472,6 @@ async fn closed(mut channel: watch::Receiver<()>) {
 }
 
 pub(crate) async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),

@@ -47,6 +47,10 @@ pub struct RotationAnswer {
     pub issuer_kid: String,
     /// The `kid` of the key before: its tokens hold until it is retired.
     pub former_kid: String,
+    /// Whether the configuration says something else of algorithms than what is in force,
+    /// or cannot be read: these keys are of what is in force.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub configuration_differs: bool,
     /// From when that holds.
     pub at: Timestamp,
     /// Where it lies in the log.
@@ -83,7 +87,7 @@ impl Answer for RetirementAnswer {
 
 impl Governor {
     /// Gives the organization a new wrapping key and a new issuer key, of the
-    /// algorithms that the configuration has for new keys. What the keys before made
+    /// algorithms that are in force for new keys. What the keys before made
     /// stays valid until [`Governor::retire_keys`]. For the owner.
     ///
     /// # Errors
@@ -123,6 +127,7 @@ impl Governor {
             issuer: made.issuer.as_str().to_owned(),
             issuer_kid: made.issuer_kid.clone(),
             former_kid: made.former_kid.clone(),
+            configuration_differs: self.parts.algorithms.lists().await.differ(),
             at: evidence.at,
             leaf: None,
         };

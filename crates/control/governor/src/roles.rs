@@ -103,6 +103,7 @@ calls! {
     EraseSubject: Nobody = ["erase_subject"],
     RotateKeys: Nobody = ["rotate_keys"],
     RetireKeys: Nobody = ["retire_keys"],
+    GetAlgorithms: Readers = ["get_algorithms"],
 
     // Secrets. No person reads the value of one.
     PutSecret: Nobody = ["put_secret"],

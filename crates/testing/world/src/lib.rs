@@ -17,7 +17,7 @@ use creto_audit::{Audit, AuditConfig, AuditError, LogKeySource, LogKeys};
 use creto_authz::{Authz, Quota};
 use creto_consensus::memory::{MemoryOrder, MemoryWindow};
 use creto_consensus::{LocalOracle, OracleConfig};
-use creto_governor::memory::MemoryGovernor;
+use creto_governor::memory::{MemoryAlgorithms, MemoryGovernor};
 use creto_governor::{
     Bindings, BudgetRequest, CheckedBundle, DelegateRequest, Governor, GovernorConfig,
     OrganizationCreated, Parts, PolicyFiles, PolicyShadow, PrincipalRequest, RightAnswer,
@@ -164,6 +164,7 @@ impl World {
                 records: state.clone(),
                 sandboxes: state.clone(),
                 policies: state.clone(),
+                algorithms: Arc::new(MemoryAlgorithms::default()),
                 subjects: state,
                 shadow: Arc::new(PolicyShadow::new(metrics.clone(), clock.clone())),
                 ids: ids.clone(),

@@ -2,18 +2,18 @@
 
 use axum::routing::on;
 use creto_governor::{
-    ActionAnswer, ActionRequest, CredentialRequest, DelegateRequest, DelegationAnswer,
-    DryRunAnswer, DryRunRequest, ErasureAnswer, ErasureRequest, ExplainAnswer, ExplainRequest,
-    ExpulsionAnswer, ExpulsionRequest, FilesRequest, FollowAnswer, FollowRequest, HumanAnswer,
-    HumanRequest, InvoiceAnswer, InvoiceRequest, KeyRevocationAnswer, KeyRevocationRequest,
-    LeaseAnswer, LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer, PoliciesInForceAnswer,
-    PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer, PrincipalKeyAnswer,
-    PrincipalKeyRequest, PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest,
-    RemovalAnswer, RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest,
-    RollbackPoliciesRequest, RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest,
-    SecretAnswer, SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer,
-    ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer,
-    UsageQuery, ValidationAnswer,
+    ActionAnswer, ActionRequest, AlgorithmsAnswer, CredentialRequest, DelegateRequest,
+    DelegationAnswer, DryRunAnswer, DryRunRequest, ErasureAnswer, ErasureRequest, ExplainAnswer,
+    ExplainRequest, ExpulsionAnswer, ExpulsionRequest, FilesRequest, FollowAnswer, FollowRequest,
+    HumanAnswer, HumanRequest, InvoiceAnswer, InvoiceRequest, KeyRevocationAnswer,
+    KeyRevocationRequest, LeaseAnswer, LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer,
+    PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer,
+    PrincipalKeyAnswer, PrincipalKeyRequest, PrincipalRequest, PublishPoliciesRequest, RateAnswer,
+    RateRequest, RemovalAnswer, RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer,
+    RoleRequest, RollbackPoliciesRequest, RotationAnswer, RotationRequest, SandboxAnswer,
+    SandboxRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest, SelfAnswer,
+    SettlementAnswer, ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest,
+    UsageAnswer, UsageQuery, ValidationAnswer,
 };
 
 use super::{Auth, EXPORT, Route, WAITS};
@@ -155,7 +155,7 @@ fn secret_routes() -> [Route; 6] {
     ]
 }
 
-fn authority_routes() -> [Route; 20] {
+fn authority_routes() -> [Route; 21] {
     [
         Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
             on(f, authority::whoami)
@@ -252,7 +252,7 @@ fn authority_routes() -> [Route; 20] {
         Route::post(
             "/v1/keys/rotate",
             "rotate_keys",
-            "New keys by the configured algorithms; what the old ones made stays valid",
+            "New keys by the algorithms in force; what the old ones made stays valid",
             |f| on(f, authority::rotate_keys),
         )
         .takes::<RotationRequest>()
@@ -265,6 +265,13 @@ fn authority_routes() -> [Route; 20] {
         )
         .takes::<RetirementRequest>()
         .gives::<RetirementAnswer>(),
+        Route::get(
+            "/v1/keys/algorithms",
+            "get_algorithms",
+            "The algorithms that are in force, and what the configuration says of them",
+            |f| on(f, authority::algorithms),
+        )
+        .gives::<AlgorithmsAnswer>(),
         Route::post(
             "/v1/delegations",
             "delegate",

@@ -102,6 +102,7 @@ async fn ask(world: &World, caller: &Caller, call: Call) -> Option<bool> {
         }
         Call::GetCheckpoint => taken(governor.checkpoint(caller).await),
         Call::GetLogKeys => taken(governor.log_keys(caller)),
+        Call::GetAlgorithms => taken(governor.algorithms(caller).await),
         Call::GetLeaf => taken(governor.leaf(caller, creto_types::LeafIndex(0)).await),
         Call::GetConsistency => taken(governor.log_consistency(caller, 0, None).await),
         Call::GetTile => taken(governor.log_resource(caller, "checkpoint").await),
