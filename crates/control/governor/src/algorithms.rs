@@ -71,6 +71,8 @@ pub struct ListsAnswer {
     pub kem: ListAnswer,
     /// Of digests that agents have signed.
     pub digests: ListAnswer,
+    /// Of proofs of possession: those that are read. Clients make them.
+    pub dpop: Vec<String>,
 }
 
 /// Which algorithms are in force.
@@ -100,6 +102,7 @@ impl ListsAnswer {
             sealing: ListAnswer::of(&lists.aead),
             kem: ListAnswer::of(&lists.kem),
             digests: ListAnswer::of(&lists.hash),
+            dpop: names(lists.holder.list()),
         }
     }
 }
@@ -108,13 +111,14 @@ impl ListAnswer {
     fn of<A: Algorithm>(list: &Allowed<A>) -> Self {
         Self {
             new: list.for_new().name().to_owned(),
-            accepted: list
-                .accepted()
-                .iter()
-                .map(|algorithm| algorithm.name().to_owned())
-                .collect(),
+            accepted: names(list.accepted()),
         }
     }
+}
+
+fn names<A: Algorithm>(list: &[A]) -> Vec<String> {
+    let names = list.iter().map(|algorithm| algorithm.name().to_owned());
+    names.collect()
 }
 
 impl ConfiguredLists {

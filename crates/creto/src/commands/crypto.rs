@@ -93,20 +93,22 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
 }
 
 /// The kinds, as the answer calls them and as people read them.
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     ("signatures", "signatures"),
     ("key_wrapping", "key wrapping"),
     ("sealing", "sealing"),
     ("kem", "prekeys"),
     ("digests", "digests"),
+    ("dpop", "proofs (DPoP)"),
 ];
 
 /// By which new ones are made, and which are read.
 fn list(lists: Option<&Value>, kind: &str) -> Option<[String; 2]> {
     let list = lists?.get(kind)?;
-    let accepted = list.get("accepted")?.as_array()?.iter();
+    // Of what others make there are only those that are read.
+    let accepted = list.get("accepted").unwrap_or(list).as_array()?.iter();
     let accepted: Vec<&str> = accepted.filter_map(|name| name.as_str()).collect();
-    Some([list.get("new")?.as_str()?.to_owned(), accepted.join(", ")])
+    Some([at(list, "/new"), accepted.join(", ")])
 }
 
 /// What is in force, kind by kind; with what the configuration says where it says

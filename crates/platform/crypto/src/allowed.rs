@@ -5,8 +5,8 @@
 //! acceptable: whoever reads asks the list first, before any arithmetic.
 
 use crate::{
-    AeadAlgorithm, Algorithm, CryptoError, HashAlgorithm, KemAlgorithm, SignatureAlgorithm,
-    WrapAlgorithm,
+    AeadAlgorithm, Algorithm, CryptoError, HashAlgorithm, HolderAlgorithm, KemAlgorithm,
+    SignatureAlgorithm, WrapAlgorithm,
 };
 
 /// The algorithms of one kind. The one for new objects is always among those that
@@ -52,14 +52,46 @@ impl<A: Algorithm> Allowed<A> {
     /// The algorithm again if it is read here. A known one that is not is
     /// [`CryptoError::AlgorithmNotAllowed`].
     pub fn check(&self, algorithm: A) -> Result<A, CryptoError> {
-        if self.accepted.contains(&algorithm) {
-            Ok(algorithm)
-        } else {
-            Err(CryptoError::AlgorithmNotAllowed {
-                kind: A::KIND,
-                name: algorithm.name(),
-            })
-        }
+        accepted(&self.accepted, algorithm)
+    }
+}
+
+/// The algorithms of a kind by which others make what is read here, and nothing is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted<A>(Vec<A>);
+
+impl<A: Algorithm> Accepted<A> {
+    /// These are read.
+    pub fn new(accepted: impl IntoIterator<Item = A>) -> Self {
+        Self(accepted.into_iter().collect())
+    }
+
+    /// Every one that this build knows.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::new(A::ALL.iter().copied())
+    }
+
+    /// Those that are read.
+    #[must_use]
+    pub fn list(&self) -> &[A] {
+        &self.0
+    }
+
+    /// As [`Allowed::check`].
+    pub fn check(&self, algorithm: A) -> Result<A, CryptoError> {
+        accepted(&self.0, algorithm)
+    }
+}
+
+fn accepted<A: Algorithm>(list: &[A], algorithm: A) -> Result<A, CryptoError> {
+    if list.contains(&algorithm) {
+        Ok(algorithm)
+    } else {
+        Err(CryptoError::AlgorithmNotAllowed {
+            kind: A::KIND,
+            name: algorithm.name(),
+        })
     }
 }
 
@@ -76,10 +108,12 @@ pub struct AllowedAlgorithms {
     pub kem: Allowed<KemAlgorithm>,
     /// Of digests that name their function.
     pub hash: Allowed<HashAlgorithm>,
+    /// Of proofs of possession, which clients make.
+    pub holder: Accepted<HolderAlgorithm>,
 }
 
 /// Composite signatures, and Ed25519 where a format outside asks for it; X-Wing for
-/// secrets, and ML-KEM-768 alone beside it; SHA-2 for digests; the rest one each.
+/// secrets, and ML-KEM-768 alone beside it; SHA-2 for digests; of proofs all; the rest one each.
 impl Default for AllowedAlgorithms {
     fn default() -> Self {
         Self {
@@ -104,6 +138,7 @@ impl Default for AllowedAlgorithms {
                     HashAlgorithm::Sha512,
                 ],
             },
+            holder: Accepted::all(),
         }
     }
 }
@@ -130,6 +165,12 @@ mod tests {
         assert!(allowed.aead.check(AeadAlgorithm::ChaCha20Poly1305).is_err());
         assert!(allowed.kem.check(KemAlgorithm::MlKem1024).is_err());
         assert!(allowed.hash.check(HashAlgorithm::Blake3).is_err());
+        let one = Accepted::new([HolderAlgorithm::Ed25519]);
+        assert!(one.check(HolderAlgorithm::Ed25519).is_ok());
+        assert_eq!(
+            one.check(HolderAlgorithm::Es256).unwrap_err().to_string(),
+            "the proof algorithm `ES256` is not allowed here"
+        );
     }
 
     #[test]

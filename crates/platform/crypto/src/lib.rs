@@ -55,7 +55,7 @@ mod xwing;
 
 pub use aead::{AeadAlgorithm, AeadKey, Sealed};
 pub use algorithm::Algorithm;
-pub use allowed::{Allowed, AllowedAlgorithms};
+pub use allowed::{Accepted, Allowed, AllowedAlgorithms};
 pub use composite::COMPOSITE_OID;
 pub use error::{CryptoError, RootKeyError};
 pub use hash::{Digest, HashAlgorithm, Hasher, sha256, sha256_of, sha512};

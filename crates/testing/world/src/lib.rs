@@ -47,6 +47,8 @@ pub struct World {
     pub journal: Arc<MemoryJournal>,
     /// Who there is.
     pub nhi: Arc<Nhi>,
+    /// The algorithms that are in force.
+    pub algorithms: creto_crypto::InForce,
     /// What the use cases made durable.
     pub commits: Arc<MemoryCommits>,
     /// The time of everything.
@@ -87,13 +89,15 @@ impl World {
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds::new(clock.clone(), random.clone()));
         let provider = Arc::new(creto_crypto::AwsLcProvider::new(random.clone()));
         let root = creto_crypto::RootKey::from_hex(&"7".repeat(64)).unwrap();
+        let config = creto_nhi::NhiConfig::new("creto.test");
+        let algorithms = config.algorithms.clone();
         let nhi = Nhi::open(
             Arc::new(MemoryNhiStore::with_commits(commits.clone())),
             provider.clone(),
             Arc::new(creto_crypto::LocalKeystore::new(root, provider)),
             ids.clone(),
             clock.clone(),
-            creto_nhi::NhiConfig::new("creto.test"),
+            config,
         )
         .await
         .unwrap();
@@ -182,6 +186,7 @@ impl World {
         let mut world = Self {
             governor,
             nhi,
+            algorithms,
             audit,
             journal,
             commits,
