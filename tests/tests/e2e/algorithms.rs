@@ -273,3 +273,24 @@ fn a_live_organization_moves_to_other_algorithms_without_a_restart_or_a_failed_r
     let why = refused(server.path(), &["serve"], "algorithm_not_allowed");
     assert!(why.contains("A256GCM"), "{why}");
 }
+
+/// Whoever verifies offline has no configuration: what is not of the default lists is
+/// refused by its name, until it is accepted by hand.
+#[test]
+fn a_bundle_of_other_algorithms_is_verified_by_whoever_accepts_them() {
+    let site = Site::new();
+    site.configure(|table| set(table, &["crypto", "signatures", "new"], "ML-DSA-65"));
+    let server = site.start();
+    server.chain("1.00");
+    good(server.path(), &["audit", "export", "evidence"]);
+    for word in [
+        "the signature algorithm `ML-DSA-65` is not allowed here",
+        "algorithm_not_allowed",
+    ] {
+        refused(server.path(), &["verify", "evidence"], word);
+    }
+    let also = ["verify", "evidence", "--accept", "ML-DSA-65"];
+    good(server.path(), &also);
+    let unknown = ["verify", "evidence", "--accept", "RS256"];
+    refused(server.path(), &unknown, "unknown_algorithm");
+}

@@ -4,6 +4,8 @@
 //! An object says by which algorithm it was made. That alone never makes it
 //! acceptable: whoever reads asks the list first, before any arithmetic.
 
+use std::str::FromStr;
+
 use crate::{
     AeadAlgorithm, Algorithm, CryptoError, HashAlgorithm, HolderAlgorithm, KemAlgorithm,
     SignatureAlgorithm, WrapAlgorithm,
@@ -47,6 +49,17 @@ impl<A: Algorithm> Allowed<A> {
     #[must_use]
     pub fn accepted(&self) -> &[A] {
         &self.accepted
+    }
+
+    fn also(&mut self, name: &str) -> Result<(), CryptoError>
+    where
+        A: FromStr<Err = CryptoError>,
+    {
+        let algorithm = name.parse()?;
+        if !self.accepted.contains(&algorithm) {
+            self.accepted.push(algorithm);
+        }
+        Ok(())
     }
 
     /// The algorithm again if it is read here. A known one that is not is
@@ -112,6 +125,22 @@ pub struct AllowedAlgorithms {
     pub holder: Accepted<HolderAlgorithm>,
 }
 
+impl AllowedAlgorithms {
+    /// The same, which reads objects of this algorithm as well. For whoever verifies by
+    /// hand what a deployment made: it has no configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::UnknownAlgorithm`] when no signature, key encapsulation or digest is
+    /// called so.
+    pub fn reading_also(mut self, name: &str) -> Result<Self, CryptoError> {
+        let signature = self.signature.also(name);
+        let kem = self.kem.also(name);
+        signature.or(kem).or(self.hash.also(name))?;
+        Ok(self)
+    }
+}
+
 /// Composite signatures, and Ed25519 where a format outside asks for it; X-Wing for
 /// secrets, and ML-KEM-768 alone beside it; SHA-2 for digests; of proofs all; the rest one each.
 impl Default for AllowedAlgorithms {
@@ -171,6 +200,26 @@ mod tests {
             one.check(HolderAlgorithm::Es256).unwrap_err().to_string(),
             "the proof algorithm `ES256` is not allowed here"
         );
+    }
+
+    #[test]
+    fn whoever_verifies_by_hand_adds_algorithms_by_their_names() {
+        let read = ["ML-DSA-65", "ML-KEM-1024", "blake3", "Ed25519"]
+            .iter()
+            .try_fold(AllowedAlgorithms::default(), |lists, name| {
+                lists.reading_also(name)
+            });
+        let read = read.unwrap();
+        assert!(read.signature.check(SignatureAlgorithm::MlDsa65).is_ok());
+        assert!(read.kem.check(KemAlgorithm::MlKem1024).is_ok());
+        assert!(read.hash.check(HashAlgorithm::Blake3).is_ok());
+        assert!(read.hash.check(HashAlgorithm::Sha3_256).is_err());
+        let defaults = AllowedAlgorithms::default();
+        assert_eq!(read.signature.for_new(), defaults.signature.for_new());
+        for unknown in ["RS256", "", "A256GCM"] {
+            let refused = AllowedAlgorithms::default().reading_also(unknown);
+            assert_eq!(refused.unwrap_err().code(), "unknown_algorithm");
+        }
     }
 
     #[test]

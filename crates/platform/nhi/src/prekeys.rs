@@ -13,7 +13,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use creto_crypto::{EncapsulationKey, KemAlgorithm, Signature, Signer, VerifyingKey};
+use creto_crypto::{
+    AllowedAlgorithms, EncapsulationKey, KemAlgorithm, Signature, Signer, VerifyingKey,
+};
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -184,7 +186,13 @@ impl Prekey {
 
     /// Checks that it is of this principal, and that one of its keys signed it. That the
     /// bytes are a key was checked when it was read.
-    pub fn verify(&self, keys: &PublicKeys) -> Result<(), StatementError> {
+    pub fn verify(
+        &self,
+        keys: &PublicKeys,
+        lists: &AllowedAlgorithms,
+    ) -> Result<(), StatementError> {
+        lists.signature.check(self.signature.algorithm())?;
+        lists.kem.check(self.key.algorithm())?;
         if self.owner != keys.spiffe_id {
             return Err(StatementError::OtherSigner {
                 signer: self.owner.clone(),
