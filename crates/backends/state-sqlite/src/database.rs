@@ -114,6 +114,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0026_payload_ciphers",
         include_str!("../migrations/0026_payload_ciphers.sql"),
     ),
+    (
+        "0027_secret_owners",
+        include_str!("../migrations/0027_secret_owners.sql"),
+    ),
 ];
 
 pub(crate) const SECONDS_A_DAY: i64 = 86_400;

@@ -137,6 +137,7 @@ impl Whose {
         if let Some(person) = person {
             return Self::Person(person.to_owned());
         }
+        let handed = (record.kind == "secret.handed_over").then(|| text(&["from"]));
         let about = matches!(
             record.kind.as_str(),
             "principal.suspended"
@@ -159,6 +160,7 @@ impl Whose {
             by: record.actor.to_string(),
             about: text(&["principal"])
                 .filter(|_| about)
+                .or(handed.flatten())
                 .map(ToOwned::to_owned),
             chain: chain
                 .into_iter()

@@ -124,8 +124,8 @@ pub use records::{ACTION_DECIDED, EGRESS_CHECKED, OrganizationCreated};
 pub use roles::Call;
 pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
 pub use secrets::{
-    LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest,
-    SecretValue,
+    HandOverAnswer, HandOverRequest, LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest,
+    SecretReading, SecretRequest, SecretValue,
 };
 pub use signing::{
     KeyState, PublicKeyAnswer, PublicKeysAnswer, SignRequest, SignatureValue, SigningAnswer,

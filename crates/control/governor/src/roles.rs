@@ -107,6 +107,7 @@ calls! {
 
     // Secrets. No person reads the value of one.
     PutSecret: Nobody = ["put_secret"],
+    HandOverSecret: Nobody = ["hand_over_secret"],
     ListSecrets: Readers = ["list_secrets"],
     LeaseSecret: Nobody = ["lease_secret"],
     ReadSecret: Nobody = ["read_secret"],

@@ -235,6 +235,15 @@ impl RecordChecker {
                 }
                 self.owner_only(&leaf.actor, "end the keeping of payloads")
             }
+            "secret.handed_over" => {
+                #[derive(Deserialize)]
+                struct HandedOver {
+                    to: PrincipalName,
+                }
+                let handed: HandedOver = body(leaf.body)?;
+                self.owner_only(&leaf.actor, "hand a secret over")?;
+                self.known(&leaf.actor).exists(&handed.to)
+            }
             "principal.revoked" => self.expulsion(&leaf.actor, body(leaf.body)?),
             "principal.suspended" => self.suspension(&leaf.actor, body(leaf.body)?, true),
             "principal.resumed" => self.suspension(&leaf.actor, body(leaf.body)?, false),

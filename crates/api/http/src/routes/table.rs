@@ -5,15 +5,16 @@ use creto_governor::{
     ActionAnswer, ActionRequest, AlgorithmsAnswer, CredentialRequest, DelegateRequest,
     DelegationAnswer, DryRunAnswer, DryRunRequest, ErasureAnswer, ErasureRequest, ExplainAnswer,
     ExplainRequest, ExpulsionAnswer, ExpulsionRequest, FilesRequest, FollowAnswer, FollowRequest,
-    HumanAnswer, HumanRequest, InvoiceAnswer, InvoiceRequest, KeyRevocationAnswer,
-    KeyRevocationRequest, LeaseAnswer, LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer,
-    PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer,
-    PrincipalKeyAnswer, PrincipalKeyRequest, PrincipalRequest, PublishPoliciesRequest, RateAnswer,
-    RateRequest, RemovalAnswer, RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer,
-    RoleRequest, RollbackPoliciesRequest, RotationAnswer, RotationRequest, SandboxAnswer,
-    SandboxRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest, SelfAnswer,
-    SettlementAnswer, ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest,
-    UsageAnswer, UsageQuery, ValidationAnswer,
+    HandOverAnswer, HandOverRequest, HumanAnswer, HumanRequest, InvoiceAnswer, InvoiceRequest,
+    KeyRevocationAnswer, KeyRevocationRequest, LeaseAnswer, LeaseRequest, LimitAnswer,
+    LimitRequest, OversightAnswer, PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer,
+    PrincipalAnswer, PrincipalKeyAnswer, PrincipalKeyRequest, PrincipalRequest,
+    PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer, RetirementAnswer,
+    RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest, RollbackPoliciesRequest,
+    RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest, SecretAnswer,
+    SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer, ShadowAnswer,
+    SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer, UsageQuery,
+    ValidationAnswer,
 };
 
 use super::{Auth, EXPORT, Route, WAITS};
@@ -101,7 +102,7 @@ fn system_routes() -> [Route; 8] {
     ]
 }
 
-fn secret_routes() -> [Route; 6] {
+fn secret_routes() -> [Route; 7] {
     [
         Route::post(
             "/v1/secrets",
@@ -124,12 +125,20 @@ fn secret_routes() -> [Route; 6] {
         Route::post(
             "/v1/secrets/{name}/leases",
             "lease_secret",
-            "Lease a secret that one put to an agent below",
+            "Lease a secret of one's own to an agent below",
             |f| on(f, secrets::lease),
         )
         .takes::<LeaseRequest>()
         .gives::<LeaseAnswer>()
         .created(),
+        Route::post(
+            "/v1/secrets/{name}/hand-over",
+            "hand_over_secret",
+            "Make a secret somebody else's; its leases stay",
+            |f| on(f, secrets::hand_over),
+        )
+        .takes::<HandOverRequest>()
+        .gives::<HandOverAnswer>(),
         Route::post(
             "/v1/secrets/{name}/read",
             "read_secret",

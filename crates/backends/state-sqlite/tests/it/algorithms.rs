@@ -49,7 +49,8 @@ async fn lists_without_the_cipher_of_a_payload_are_told_at_the_start() {
         let db = Database::open_with(&path, sealer).unwrap();
         db.reads_what_is_stored().await
     };
-    let before_there_was_a_table = "DROP TABLE payload_ciphers; PRAGMA user_version = 25";
+    let before_there_was_a_table =
+        "DROP TABLE payload_ciphers; DROP TABLE secret_owners; PRAGMA user_version = 25";
     for statements in ["", before_there_was_a_table] {
         sqlite(&path, statements);
         check(Sealer::for_tests_with("1", "A256GCM")).await.unwrap();
@@ -72,7 +73,7 @@ async fn nothing_is_on_record_where_nothing_was_sealed() {
     drop(Database::open(&path).unwrap());
     sqlite(
         &path,
-        "DROP TABLE payload_ciphers; PRAGMA user_version = 25",
+        "DROP TABLE payload_ciphers; DROP TABLE secret_owners; PRAGMA user_version = 25",
     );
     let db = Database::open(&path).unwrap();
     db.put_in_force(only("ChaCha20-Poly1305")).await.unwrap();

@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 
 use creto_errors::Classify as _;
 use creto_governor::{
-    Call, Caller, CredentialRequest, GovernError, HumanRequest, IdempotencyKey, InvoiceRequest,
-    PolicyFiles, PrincipalRequest, RateRequest, RateSubject, RoleRequest, SuspensionRequest,
-    TokenRequest,
+    Call, Caller, CredentialRequest, GovernError, HandOverRequest, HumanRequest, IdempotencyKey,
+    InvoiceRequest, PolicyFiles, PrincipalRequest, RateRequest, RateSubject, RoleRequest,
+    SuspensionRequest, TokenRequest,
 };
 use creto_nhi::Role;
 use creto_types::PrincipalName;
@@ -174,6 +174,16 @@ async fn ask(world: &World, caller: &Caller, call: Call) -> Option<bool> {
         Call::RevokeDelegation => taken(governor.revoke(caller, missing, None).await),
         Call::ListSecrets => taken(governor.secrets(caller, None, 1).await),
         Call::ListLeases => taken(governor.leases(caller, None, 1).await),
+        Call::HandOverSecret => {
+            let request = HandOverRequest {
+                to: "planner".to_owned(),
+            };
+            taken(
+                governor
+                    .hand_over_secret(caller, "none", request, None)
+                    .await,
+            )
+        }
         Call::RevokeLease => taken(governor.revoke_lease(caller, "none", None).await),
         Call::SubmitAction => taken(governor.submit(caller, action("history.read"), None).await),
         Call::SettleAction => {
