@@ -1,8 +1,10 @@
 -- By which ciphers payloads of records may be stored: a name is added with the first
 -- payload of it, and goes once none is left. So a start knows without reading them whether
--- it can.
+-- it can. `scan` is set while it is looked whether any is left; a payload that is stored
+-- takes it away.
 CREATE TABLE payload_ciphers (
-    name TEXT NOT NULL PRIMARY KEY
+    name TEXT NOT NULL PRIMARY KEY,
+    scan INTEGER
 ) STRICT, WITHOUT ROWID;
 
 -- A payload begins with its cipher's name, and that with its length.

@@ -199,7 +199,7 @@ fn alive(tx: &Connection, subject: SubjectId) -> Result<(), StoreError> {
 
 /// Nothing is stored by a cipher that a start with the lists that are in force would not
 /// read: other lists are put in force in between two changes.
-fn note_cipher(
+pub(crate) fn note_cipher(
     tx: &Connection,
     algorithms: &InForce,
     cipher: AeadAlgorithm,
@@ -208,6 +208,9 @@ fn note_cipher(
         return Err(StoreError::Conflict { what: CIPHER });
     }
     tx.prepare_cached("INSERT OR IGNORE INTO payload_ciphers (name) VALUES (?1)")
+        .and_then(|mut s| s.execute([cipher.as_str()]))
+        .map_err(sql)?;
+    tx.prepare_cached("UPDATE payload_ciphers SET scan = NULL WHERE name = ?1 AND scan IS NOT NULL")
         .and_then(|mut s| s.execute([cipher.as_str()]))
         .map(drop)
         .map_err(sql)

@@ -32,6 +32,7 @@ mod prekeys;
 mod principal_keys;
 mod principals;
 mod replies;
+mod reseal;
 mod retention;
 mod search;
 mod secrets;

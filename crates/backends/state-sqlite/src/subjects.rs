@@ -454,6 +454,44 @@ impl Subjects {
         }
     }
 
+    pub(crate) fn salt(&self) -> [u8; 32] {
+        self.sealer.salt()
+    }
+
+    /// The wrapped key of a subject; none when it was erased.
+    pub(crate) fn private(
+        &self,
+        connection: &Connection,
+        id: SubjectId,
+    ) -> Result<Option<String>, StoreError> {
+        let private: Option<Option<String>> = connection
+            .prepare_cached("SELECT private FROM subjects WHERE id = ?1")
+            .and_then(|mut s| s.query_row([id.to_string()], |row| row.get(0)).optional())
+            .map_err(sql)?;
+        private.ok_or_else(|| corrupt("subject", "it is not there"))
+    }
+
+    /// The payload of a leaf, sealed by the cipher for new ones.
+    pub(crate) fn reseal(
+        &self,
+        connection: &Connection,
+        head: &SealedHead,
+        private: &str,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, StoreError> {
+        let SealedHead {
+            org,
+            subject,
+            commitment,
+            ..
+        } = *head;
+        let key = self.key(connection, org, subject, private)?;
+        self.sealer
+            .open(&key, org, subject, commitment, sealed)
+            .and_then(|opening| self.sealer.seal(&key, org, subject, commitment, &opening))
+            .map_err(|e| unreadable("payload", e))
+    }
+
     /// A leaf with what is kept beside it. `place` is its own in its log.
     pub(crate) fn record(
         &self,
@@ -465,14 +503,7 @@ impl Subjects {
         let Some(head) = SealedHead::of(&leaf)? else {
             return Ok(StoredRecord::clear(leaf));
         };
-        let private: Option<Option<String>> = connection
-            .prepare_cached("SELECT private FROM subjects WHERE id = ?1")
-            .and_then(|mut s| {
-                s.query_row([head.subject.to_string()], |row| row.get(0))
-                    .optional()
-            })
-            .map_err(sql)?;
-        let private = private.ok_or_else(|| corrupt("subject", "it is not there"))?;
+        let private = self.private(connection, head.subject)?;
         let content = match (private, sealed) {
             (None, _) => Content::Withheld(Withheld::Erased),
             (Some(_), None) if is_ended(connection, &head, place)? => {

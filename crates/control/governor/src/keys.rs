@@ -66,6 +66,9 @@ pub struct RetirementAnswer {
     pub before_version: Option<u32>,
     /// The `kid` of each issuer key whose tokens hold no more.
     pub issuer_kids: Vec<String>,
+    /// How many payloads of records were sealed anew, by the cipher for new ones.
+    #[serde(default)]
+    pub resealed: u64,
     /// From when that holds.
     pub at: Timestamp,
     /// Where it lies in the log.
@@ -142,7 +145,8 @@ impl Governor {
     }
 
     /// Ends the keys that rotations replaced: what is still wrapped under them is
-    /// wrapped anew, and tokens that they signed verify no more. For the owner.
+    /// wrapped anew, payloads of records are sealed by the cipher for new ones, and tokens
+    /// that they signed verify no more. For the owner.
     ///
     /// # Errors
     ///
@@ -164,6 +168,7 @@ impl Governor {
         let org = caller.org();
         let nhi = &self.parts.nhi;
         let mut attempts = ATTEMPTS;
+        let mut resealed: u64 = 0;
         loop {
             let retiring = nhi.retiring(org)?;
             if let Some(until) = retiring.tokens_until
@@ -173,6 +178,7 @@ impl Governor {
                 return Err(NhiError::IssuerInUse { until }.into());
             }
             nhi.rewrap_keys(org).await?;
+            resealed = resealed.saturating_add(self.parts.subjects.reseal(org).await?);
             let body = json!({
                 "before_version": retiring.before_version,
                 "issuer_kids": retiring.issuer_kids,
@@ -184,6 +190,7 @@ impl Governor {
             let answer = RetirementAnswer {
                 before_version: retiring.before_version,
                 issuer_kids: retiring.issuer_kids.clone(),
+                resealed,
                 at: evidence.at,
                 leaf: None,
             };

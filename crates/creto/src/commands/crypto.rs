@@ -49,6 +49,7 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
             let text = fields(&[
                 ("tokens ended of", ended.unwrap_or_default()),
                 ("stored since version", at(&answer, "/before_version")),
+                ("payloads sealed anew", at(&answer, "/resealed")),
                 ("leaf", at(&answer, "/leaf")),
             ]);
             Ok(Reply::new(text, answer))

@@ -7,9 +7,10 @@ use creto_audit::{
     Allowed, AllowedAlgorithms, InForce, Journal as _, RecordClass, Sealer, conformance,
 };
 use creto_errors::Classify as _;
+use creto_governor::SubjectStore as _;
 use creto_nhi::PrincipalType;
 use creto_nhi::test_util::{World, commit, name};
-use creto_state_sqlite::{Database, SqliteJournal, SqliteNhi};
+use creto_state_sqlite::{Database, SqliteJournal, SqliteNhi, SqliteSubjects};
 use creto_types::StoreError;
 
 use crate::sqlite;
@@ -62,7 +63,7 @@ async fn lists_without_the_cipher_of_a_payload_are_told_at_the_start() {
         }
     }
     // One that a later build has.
-    sqlite(&path, "INSERT INTO payload_ciphers VALUES ('New')");
+    sqlite(&path, "INSERT INTO payload_ciphers (name) VALUES ('New')");
     refused(check(Sealer::for_tests_with("1", "A256GCM")).await, "New");
 }
 
@@ -143,4 +144,62 @@ async fn what_was_made_by_an_algorithm_that_is_gone_meanwhile_is_not_stored() {
         .commit_principal(draft("early"), commit(org, "added"));
     added.await.unwrap();
     refused(db.put_in_force(defaults).await, "ML-DSA-65");
+}
+
+/// Payloads move to another cipher, and the one of before may go when none is left, whosever
+/// they are.
+#[tokio::test]
+async fn payloads_move_to_the_new_cipher_and_the_old_one_may_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let orgs = [conformance::org(1), conformance::org(2)];
+    let sealer = Sealer::for_tests_with("1", "A256GCM");
+    let db = Database::open_with(&path, sealer).unwrap();
+    let journal = SqliteJournal::new(Arc::clone(&db));
+    for org in orgs {
+        let records = (0..300).map(|n| conformance::record(org, n)).collect();
+        let append = journal.append(RecordClass::Trace, records);
+        append.await.unwrap();
+    }
+    let chacha = lists(&Sealer::for_tests_with("1", "ChaCha20-Poly1305"));
+    let subjects = SqliteSubjects::new(Arc::clone(&db));
+    let nothing = subjects.reseal(orgs[0]).await.unwrap();
+    assert_eq!(nothing, 0, "all are of the one for new ones");
+    db.put_in_force(chacha.clone()).await.unwrap();
+    let before = journal.read(orgs[0], 0, 300).await.unwrap();
+    assert_eq!(subjects.reseal(orgs[0]).await.unwrap(), 300);
+    assert_eq!(subjects.reseal(orgs[0]).await.unwrap(), 0);
+    // The other organization has some yet.
+    refused(db.put_in_force(only("ChaCha20-Poly1305")).await, "A256GCM");
+    assert_eq!(subjects.reseal(orgs[1]).await.unwrap(), 300);
+    db.put_in_force(only("ChaCha20-Poly1305")).await.unwrap();
+    for org in orgs {
+        let records = journal.records(org, 0, 300).await.unwrap();
+        assert_eq!(records.len(), 300);
+        for (record, n) in records.iter().zip(0..) {
+            let read = record.read().unwrap();
+            assert_eq!(read.whole().unwrap()["body"]["n"], n);
+        }
+    }
+    assert_eq!(journal.read(orgs[0], 0, 300).await.unwrap(), before);
+}
+
+/// What cannot be opened is not lost, and keeps its cipher in the list.
+#[tokio::test]
+async fn a_payload_that_cannot_be_opened_keeps_its_cipher() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let org = conformance::org(1);
+    sealed_by(&path, "A256GCM").await;
+    sealed_by(&path, "A256GCM").await;
+    sqlite(
+        &path,
+        "UPDATE journal SET sealed = CAST(substr(sealed, 1, 40) || x'00' AS BLOB)
+         WHERE place % 8 = 0",
+    );
+    let sealer = Sealer::for_tests_with("1", "ChaCha20-Poly1305");
+    let db = Database::open_with(&path, sealer).unwrap();
+    let subjects = SqliteSubjects::new(Arc::clone(&db));
+    assert_eq!(subjects.reseal(org).await.unwrap(), 1);
+    refused(db.put_in_force(only("ChaCha20-Poly1305")).await, "A256GCM");
 }
