@@ -65,7 +65,7 @@ fn appending(report: &mut Report) -> Result<(), Box<dyn Error>> {
     report.add(entry.beside("4 KiB fdatasync", sync));
     // Minutes and gigabytes: only when it is asked for.
     if far {
-        let mut at = |leaves| {
+        let at = |leaves| {
             let leaves = fill(&runtime, &journal, org, leaves)?;
             put_away(directory.path())?;
             let (rate, _) = runtime.block_on(appends(&journal, org))?;

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use creto_config::{AlgorithmsSection, CryptoSection};
-use creto_crypto::{Algorithm, Allowed, AllowedAlgorithms, CryptoError};
+use creto_crypto::{Accepted, Algorithm, Allowed, AllowedAlgorithms, CryptoError, HolderAlgorithm};
 use creto_nhi::KeyPurpose;
 
 use crate::config::{ServerConfigError, invalid};
@@ -45,6 +45,31 @@ pub(crate) fn algorithms(section: &CryptoSection) -> Result<AllowedAlgorithms, S
         aead: allowed("crypto.sealing", &section.sealing, &defaults.aead)?,
         kem: allowed("crypto.kem", &section.kem, &defaults.kem)?,
         hash: allowed("crypto.digests", &section.digests, &defaults.hash)?,
+        holder: proofs(section.dpop.accepted.as_deref())?,
+    })
+}
+
+/// One name of an algorithm stands for all of its names.
+fn proofs(accepted: Option<&[String]>) -> Result<Accepted<HolderAlgorithm>, ServerConfigError> {
+    let Some(names) = accepted else {
+        return Ok(AllowedAlgorithms::default().holder);
+    };
+    if names.is_empty() {
+        return Err(invalid("crypto.dpop.accepted", "must have an algorithm"));
+    }
+    let parse = |name: &String| parsed("crypto.dpop.accepted", name);
+    let read = names.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    Ok(Accepted::new(read))
+}
+
+fn parsed<A>(key: &str, name: &str) -> Result<A, ServerConfigError>
+where
+    A: Algorithm + FromStr<Err = CryptoError>,
+{
+    name.parse::<A>().map_err(|error| {
+        let known: Vec<&str> = A::ALL.iter().map(|algorithm| algorithm.name()).collect();
+        let known = known.join(", ");
+        invalid(key, &format!("names an {error}; known are {known}"))
     })
 }
 
@@ -56,16 +81,7 @@ fn allowed<A>(
 where
     A: Algorithm + FromStr<Err = CryptoError>,
 {
-    let parse = |member: &str, name: &String| {
-        name.parse::<A>().map_err(|error| {
-            let known: Vec<&str> = A::ALL.iter().map(|algorithm| algorithm.name()).collect();
-            let known = known.join(", ");
-            invalid(
-                &format!("{key}.{member}"),
-                &format!("names an {error}; known are {known}"),
-            )
-        })
-    };
+    let parse = |member: &str, name: &String| parsed::<A>(&format!("{key}.{member}"), name);
     let new = match &section.new {
         Some(name) => parse("new", name)?,
         None => defaults.for_new(),
@@ -120,9 +136,11 @@ mod tests {
             "[signatures]\nnew = \"ML-DSA-65\"\n\
              [key_wrapping]\nnew = \"HKDF-SHA256+ChaCha20-Poly1305\"\n\
              [kem]\nnew = \"ML-KEM-1024\"\n\
-             [digests]\nnew = \"blake3\"\n",
+             [digests]\nnew = \"blake3\"\n\
+             [dpop]\naccepted = [\"EdDSA\"]\n",
         )
         .unwrap();
+        assert_eq!(read.holder.list(), [HolderAlgorithm::Ed25519]);
         assert_eq!(read.signature.for_new(), SignatureAlgorithm::MlDsa65);
         for algorithm in SignatureAlgorithm::ALL {
             read.signature.check(*algorithm).unwrap();
@@ -159,6 +177,12 @@ mod tests {
                 "crypto.kem.new",
                 "known are ML-KEM-768, ML-KEM-1024, X-Wing",
             ),
+            (
+                "[dpop]\naccepted = [\"RS256\"]",
+                "crypto.dpop.accepted",
+                "known are ES256, Ed25519",
+            ),
+            ("[dpop]\naccepted = []", "crypto.dpop.accepted", "must have"),
             (
                 "[digests]\nnew = \"md5\"",
                 "crypto.digests.new",

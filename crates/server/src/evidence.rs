@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use creto_audit::{DirectoryBundle, Finding, Trust, VerifyReport, verify_bundle};
+use creto_crypto::AllowedAlgorithms;
 use creto_governor::RecordChecker;
 
 /// What was found out about a bundle that holds.
@@ -18,9 +19,14 @@ pub struct Verified {
 
 /// Checks a bundle directory with public keys alone: the manifest, both
 /// signatures of the checkpoint, every leaf against the tree, every delegation's
-/// signature, and that invoices add up to the settlements they point to.
-pub fn verify(directory: &Path, trust: &Trust) -> Result<Verified, Vec<Finding>> {
-    let checker = RefCell::new(RecordChecker::new());
+/// signature, and that invoices add up to the settlements they point to. Delegations are
+/// signed by algorithms that `lists` read; of the rest the format fixes them.
+pub fn verify(
+    directory: &Path,
+    trust: &Trust,
+    lists: AllowedAlgorithms,
+) -> Result<Verified, Vec<Finding>> {
+    let checker = RefCell::new(RecordChecker::reading(lists));
     let report = verify_bundle(
         &DirectoryBundle(directory.to_owned()),
         trust,

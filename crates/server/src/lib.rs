@@ -12,6 +12,7 @@ mod evidence;
 mod init;
 mod internal;
 mod keeping;
+mod lists;
 mod platform;
 mod reload;
 mod root;

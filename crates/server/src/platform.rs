@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use creto_audit::{AuditError, LogKeySource, LogKeys, Sealer};
 use creto_consensus::{HybridTimestamp, LocalOracle, OracleError, TimestampOracle};
-use creto_crypto::{AwsLcProvider, CryptoError, CryptoProvider, LocalKeystore};
+use creto_crypto::{AwsLcProvider, CryptoError, CryptoProvider, InForce, LocalKeystore};
 use creto_governor::SubjectStore as _;
 use creto_nhi::{KeyPurpose, Nhi, NhiConfig, NhiError};
 use creto_state_sqlite::{Database, SqliteNhi, SqliteSubjects, SqliteWindow};
@@ -32,6 +32,8 @@ pub(crate) struct Platform {
     pub(crate) database: Arc<Database>,
     pub(crate) nhi: Arc<Nhi>,
     pub(crate) oracle: Arc<dyn TimestampOracle>,
+    /// What all of these ask which algorithms they may use.
+    pub(crate) algorithms: InForce,
     /// The clock that was accepted for this opening, if one had to be.
     pub(crate) accepted: Option<Accepted>,
 }
@@ -88,8 +90,11 @@ impl Platform {
         let provider = provider();
         let root = config.root_key.load()?;
         let keystore = Arc::new(LocalKeystore::new(root, Arc::clone(&provider)));
-        let sealer = Sealer::new(keystore.clone(), Arc::clone(&provider), &config.algorithms);
+        let algorithms = InForce::new(config.algorithms.clone());
+        let sealer = Sealer::new(keystore.clone(), Arc::clone(&provider), algorithms.clone());
         let database = Database::open_with(&config.database(), sealer)?;
+        // Before anything is read or made by them.
+        database.reads_what_is_stored().await?;
         let nhi = Nhi::open(
             Arc::new(SqliteNhi::new(Arc::clone(&database))),
             provider,
@@ -101,7 +106,7 @@ impl Platform {
                 token_ttl: config.token_ttl,
                 max_token_ttl: OWNER_CREDENTIAL_TTL.max(config.token_ttl),
                 max_depth: MAX_CHAIN,
-                algorithms: config.algorithms.clone(),
+                algorithms: algorithms.clone(),
                 require_proof: config.require_dpop,
             },
         )
@@ -127,6 +132,7 @@ impl Platform {
             nhi,
             oracle: Arc::new(oracle),
             accepted,
+            algorithms,
         })
     }
 }

@@ -144,7 +144,7 @@ async fn opened_by(
     let sealer = Sealer::new(
         Arc::clone(keystore),
         crate::platform::provider(),
-        &config.algorithms,
+        config.algorithms.clone().into(),
     );
     let database = Database::open_with(&config.database(), sealer)?;
     let snapshot = SqliteNhi::new(database).load().await?;

@@ -31,6 +31,7 @@ use creto_telemetry::{LogConfig, Metrics, TelemetryError};
 use creto_tiles_fs::FsTiles;
 use creto_types::Timestamp;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
@@ -38,6 +39,7 @@ use crate::config::{ServerConfig, ServerConfigError};
 use crate::init::InitError;
 use crate::internal::SandboxApi;
 use crate::keeping::Keeping;
+use crate::lists::Lists;
 use crate::platform::{NhiLogKeys, Platform};
 
 /// How often time alone is looked at: reservations and requests that run out.
@@ -143,7 +145,8 @@ pub struct Listening {
     pub log: Option<SocketAddr>,
 }
 
-/// Serves until the process is told to stop (SIGINT or SIGTERM). `ready` is
+/// Serves until the process is told to stop (SIGINT or SIGTERM). SIGHUP puts `[crypto]` of
+/// the configuration in force as it is then, and nothing else of it. `ready` is
 /// called once requests are answered.
 ///
 /// A clock that is too far ahead of what was recorded last to be believed is accepted when
@@ -153,6 +156,8 @@ pub async fn serve(
     accept_clock: Option<Timestamp>,
     ready: impl FnOnce(Listening) + Send,
 ) -> Result<(), ServeError> {
+    // From here on it does not end the process.
+    let told = signal(SignalKind::hangup()).map_err(ServeError::Io)?;
     let config = ServerConfig::load(config_path)?;
     let (found, files) = crate::reload::read(&config.policy_dir);
     let policies = files.and_then(CheckedBundle::check);
@@ -190,7 +195,16 @@ pub async fn serve(
     let urls = config.external_urls.clone();
     let retention = config.retention;
     let watched = config.watch_policies.then(|| config.policy_dir.clone());
-    let (governor, audit, router) = assemble(config, &platform, address).await?;
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let lists = Arc::new(Lists::new(
+        config_path,
+        Arc::clone(&platform.database),
+        platform.algorithms.clone(),
+        Arc::clone(&metrics),
+        Arc::clone(&platform.clock),
+    ));
+    let (governor, audit, router) =
+        assemble(config, &platform, address, metrics, Arc::clone(&lists)).await?;
     // Before anything is recorded by this process: that a clock was accepted makes nothing
     // end by it yet.
     let newest = match platform.accepted.take() {
@@ -216,6 +230,7 @@ pub async fn serve(
         keep_time(Arc::clone(&platform.oracle)),
         stopping.clone(),
     ));
+    let lists = tokio::spawn(until_stopped(lists.follow(told), stopping.clone()));
     let sweeper = tokio::spawn(sweep(Arc::clone(&governor), stopping));
     let grpc = grpc_listener.map(|(listener, address)| {
         let grpc = Grpc::new(
@@ -244,6 +259,7 @@ pub async fn serve(
     let _ = sweeper.await;
     let _ = remover.await;
     let _ = timekeeper.await;
+    let _ = lists.await;
     if let Some(watcher) = watcher {
         let _ = watcher.await;
     }
@@ -275,10 +291,11 @@ async fn assemble(
     config: ServerConfig,
     platform: &Platform,
     address: SocketAddr,
+    metrics: Arc<Metrics>,
+    lists: Arc<Lists>,
 ) -> Result<(Arc<Governor>, Arc<Audit>, Router), ServeError> {
     let hosts = hosts(address, &config.external_urls);
     let database = &platform.database;
-    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let tiles = FsTiles::open(&config.data_dir.join("log")).map_err(ServeError::Tiles)?;
     let audit = Audit::open(
         Arc::new(SqliteJournal::new(Arc::clone(database))),
@@ -370,6 +387,7 @@ async fn assemble(
             records: Arc::clone(&state) as _,
             sandboxes: Arc::clone(&state) as _,
             policies: state,
+            algorithms: lists,
             subjects: Arc::new(SqliteSubjects::new(Arc::clone(database))),
             shadow,
             ids: Arc::clone(&platform.ids),
@@ -492,7 +510,6 @@ async fn closed(mut channel: watch::Receiver<()>) {
 }
 
 pub(crate) async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),

@@ -7,6 +7,7 @@ mod evaluation;
 
 use creto_authz::eval::EvalInput;
 use creto_authz::{CompiledPolicies, PolicySources};
+use creto_crypto::Accepted;
 use creto_governor::ActionRequest;
 use creto_http::authzen::{
     Evaluations, decode_access_request, decode_evaluation, decode_evaluations,
@@ -88,7 +89,7 @@ pub fn proof(data: &[u8]) {
     let Some([header, claims]) = texts(data) else {
         return;
     };
-    if let Ok(whole) = Proof::parse(header) {
+    if let Ok(whole) = Proof::parse(header, &Accepted::all()) {
         assert!(header.len() <= creto_nhi::MAX_PROOF_LEN && !whole.method().is_empty());
     }
     let Ok(proof) = Proof::unsigned(header.as_bytes(), claims.as_bytes()) else {

@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod algorithms;
 mod authzen;
 mod budget;
 mod clock;

@@ -289,3 +289,48 @@ fn the_starter_set_permits_nothing_of_secrets() {
     assert_eq!(reason, "no_policy_permits", "{answer}");
     assert!(answer.get("value").is_none(), "{answer}");
 }
+
+#[test]
+fn a_secret_is_handed_over_by_an_owner_alone_and_stays_so_over_a_crash() {
+    let mut server = serving();
+    let [planner, worker, _] = agents(&server);
+    let dir = server.path().to_owned();
+    put(&dir, "deploy-key", FIRST);
+    lease(&dir, "deploy-key", &worker, &[]);
+    let operator = ["human", "create", "olga", "--role", "operator"];
+    good(
+        &dir,
+        &[&operator[..], &["--out", "olga.credential"]].concat(),
+    );
+    let hand = ["secret", "hand-over", "deploy-key", "--to", "olga"];
+    let by_olga = [&["--credential", "olga.credential"][..], &hand].concat();
+    refused(&dir, &by_olga, "forbidden");
+    let agent = server.agent(&planner);
+    let path = "/v1/secrets/deploy-key/hand-over";
+    let refusal = agent.post(path, &json!({ "to": "planner" }));
+    assert_eq!(code(refusal), "forbidden");
+    let said = good(
+        &dir,
+        &["secret", "hand-over", "deploy-key", "--to", "planner"],
+    );
+    assert!(said.contains("planner"), "{said}");
+    for _ in 0..2 {
+        let output = fed(&dir, &["secret", "put", "deploy-key"], SECOND);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(value(&server.agent(&worker), "deploy-key"), FIRST);
+        server.kill_and_restart();
+    }
+    let back = good(
+        &dir,
+        &["secret", "hand-over", "deploy-key", "--to", "owner"],
+    );
+    assert!(back.contains("owner"), "{back}");
+    put(&dir, "deploy-key", SECOND);
+    assert_eq!(value(&server.agent(&worker), "deploy-key"), SECOND);
+    let handed = records(&server, "secret.handed_over");
+    assert_eq!(handed.len(), 2);
+    assert_eq!(handed[0]["body"]["from"], "owner");
+    assert_eq!(handed[0]["body"]["to"], "planner");
+    good(&dir, &["audit", "export", "handed"]);
+    good(&dir, &["verify", "handed"]);
+}

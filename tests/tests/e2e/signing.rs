@@ -96,7 +96,12 @@ fn a_signature_holds_for_a_stranger_and_is_on_record_after_a_crash() {
             &id,
             "--purpose",
             "review",
+            "--accept",
+            algorithm,
         ];
+        if algorithm == "ML-DSA-65" {
+            refused(&dir, &online[..7], "algorithm_not_allowed");
+        }
         assert!(good(&dir, &online).contains("valid"));
         server.kill();
         let offline = [&online[..], &["--keys", "reviewer.keys"]].concat();
@@ -117,6 +122,8 @@ fn a_signature_holds_for_a_stranger_and_is_on_record_after_a_crash() {
                 purpose,
                 "--keys",
                 "reviewer.keys",
+                "--accept",
+                algorithm,
             ];
             refused(&dir, &words, code);
         };
@@ -156,7 +163,7 @@ fn a_signature_holds_for_a_stranger_and_is_on_record_after_a_crash() {
             "principal_suspended"
         );
         good(&dir, &["audit", "export", "evidence"]);
-        good(&dir, &["verify", "evidence"]);
+        good(&dir, &["verify", "evidence", "--accept", algorithm]);
     }
 }
 
@@ -176,13 +183,14 @@ fn a_long_file_is_signed_by_its_digest() {
     };
     let whole = sign(&[]);
     assert!(said(&whole).contains("invalid_request"), "{}", said(&whole));
-    let check = |signature: &str, file: &str| {
+    let check_by = |signature: &str, file: &str, also: &[&str]| {
         let words = ["verify-signature", signature, file, "--signer", &id];
-        let more = ["--purpose", "review", "--keys", "reviewer.keys"];
-        creto(
-            &dir,
-            &[words, [more[0], more[1], more[2], more[3], "--json"]].concat(),
-        )
+        let more = ["--purpose", "review", "--keys", "reviewer.keys", "--json"];
+        creto(&dir, &[&words[..], &more, also].concat())
+    };
+    let check = |signature: &str, file: &str| {
+        let also = ["--accept", "sha3-256", "--accept", "blake3"];
+        check_by(signature, file, &also)
     };
     for function in ["sha-256", "sha-384", "sha-512"] {
         let out = format!("{function}.sig");
@@ -229,6 +237,8 @@ fn a_long_file_is_signed_by_its_digest() {
         assert_eq!(answer.status.code(), Some(0), "{}", said(&answer));
         assert!(said(&check(&out, "long")).contains("\"valid\": true"));
         assert!(said(&check(&out, "longer")).contains("signature_invalid"));
+        let by_default = check_by(&out, "long", &[]);
+        assert!(said(&by_default).contains("algorithm_not_allowed"));
     }
     assert_eq!(stranger(&dir, "sha3-256.sig", "long"), "valid");
     assert_eq!(

@@ -123,7 +123,7 @@ pub(crate) async fn exchange(
     } else if has_credential(request.headers()) {
         Some(ApiError::ClientUnknown)
     } else {
-        match creto_ingress::proof(&app.hosts, &request) {
+        match creto_ingress::proof(&app.governor, &app.hosts, &request) {
             Ok(proof) => {
                 request.extensions_mut().insert(Proven(proof));
                 None

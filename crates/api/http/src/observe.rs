@@ -19,6 +19,7 @@ use crate::app::Shared;
 use crate::authzen;
 use crate::error::ApiError;
 use crate::extract::{self, BODY_LIMIT};
+use crate::handlers::metadata;
 use crate::hosts;
 use crate::oauth;
 use crate::pages;
@@ -163,7 +164,12 @@ fn explain(
     response: Response,
 ) -> Response {
     problem.request_id = id.to_string();
-    let (parts, _) = response.into_parts();
+    let (mut parts, _) = response.into_parts();
+    if let Some(challenge) = parts.extensions.remove() {
+        let algorithms = metadata::proof_algorithms(app);
+        let challenge = problem::dpop_challenge(challenge, &algorithms);
+        parts.headers.append(header::WWW_AUTHENTICATE, challenge);
+    }
     let mut shown = match wire {
         Wire::Page => pages::problem(app, &problem),
         Wire::OAuth => oauth::refusal(problem),

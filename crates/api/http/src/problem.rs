@@ -4,7 +4,6 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use creto_crypto::HolderAlgorithm;
 use creto_errors::{Class, Classify};
 use creto_governor::{FindingAnswer, GovernError};
 use creto_ingress::Kind;
@@ -97,12 +96,14 @@ impl IntoResponse for ApiError {
         let problem = Problem::of(&self);
         let mut response = Response::new(Body::empty());
         *response.status_mut() = problem.status();
-        let headers = response.headers_mut();
         if problem.status() == StatusCode::UNAUTHORIZED {
+            let headers = response.headers_mut();
             headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
-            headers.append(header::WWW_AUTHENTICATE, dpop_challenge(&self));
+            let challenge = DpopChallenge(oauth_code(&self));
+            response.extensions_mut().insert(challenge);
         }
         if self.class() == Class::Transient {
+            let headers = response.headers_mut();
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after(&self)));
         }
         let extensions = response.extensions_mut();
@@ -129,14 +130,26 @@ fn dpop(error: &ApiError) -> Option<&DpopError> {
     }
 }
 
-/// RFC 9449, section 7.1: the algorithms of proofs, and what is wrong with the one there
-/// is or that is missing.
-fn dpop_challenge(error: &ApiError) -> HeaderValue {
-    let named = match error {
+/// What is wrong with a proof, or that one is missing, as RFC 9449 names it.
+fn oauth_code(error: &ApiError) -> Option<&'static str> {
+    match error {
         ApiError::Credential(error) => error.dpop().and_then(DpopError::oauth_code),
         _ => None,
-    };
-    let algorithms = HolderAlgorithm::NAMES.join(" ");
+    }
+}
+
+/// A refusal that tells how a proof is made, once the algorithms are known: see
+/// `observe.rs`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DpopChallenge(Option<&'static str>);
+
+/// RFC 9449, section 7.1: the algorithms of proofs, and what is wrong with the one there
+/// is or that is missing.
+pub(crate) fn dpop_challenge(
+    DpopChallenge(named): DpopChallenge,
+    algorithms: &[&str],
+) -> HeaderValue {
+    let algorithms = algorithms.join(" ");
     let text = match named {
         Some(name) => format!("DPoP realm=\"creto\", error=\"{name}\", algs=\"{algorithms}\""),
         None => format!("DPoP realm=\"creto\", algs=\"{algorithms}\""),

@@ -123,7 +123,11 @@ pub fn speaks_dpop(headers: &HeaderMap) -> bool {
 /// # Errors
 ///
 /// [`CredentialError::Proof`].
-pub fn proof<B>(hosts: &Hosts, request: &Request<B>) -> Result<Option<Proof>, CredentialError> {
+pub fn proof<B>(
+    governor: &Governor,
+    hosts: &Hosts,
+    request: &Request<B>,
+) -> Result<Option<Proof>, CredentialError> {
     let mut values = request.headers().get_all(PROOF_HEADER).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -133,7 +137,7 @@ pub fn proof<B>(hosts: &Hosts, request: &Request<B>) -> Result<Option<Proof>, Cr
         return Err(invalid("there are several"));
     }
     let text = value.to_str().map_err(|_| invalid("it is not text"))?;
-    let proof = Proof::parse(text).map_err(CredentialError::Proof)?;
+    let proof = Proof::parse(text, &governor.proof_algorithms()).map_err(CredentialError::Proof)?;
     if proof.method() != request.method().as_str() {
         return Err(invalid("its `htm` is not the method of this request"));
     }
@@ -157,7 +161,7 @@ pub fn identify<B>(
         // A proof beside a bearer token proves nothing about it.
         Scheme::Bearer => governor.authenticate(token),
         Scheme::Dpop => {
-            let proof = proof(hosts, request)?;
+            let proof = proof(governor, hosts, request)?;
             let proof = proof.ok_or(CredentialError::Proof(DpopError::ProofRequired))?;
             governor.authenticate_with_proof(token, &proof)
         }

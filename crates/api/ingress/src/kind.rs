@@ -189,6 +189,7 @@ fn identity(error: &IdentityError) -> Kind {
 fn dpop(error: &DpopError) -> Kind {
     match error {
         DpopError::Invalid { .. }
+        | DpopError::Algorithm(_)
         | DpopError::Replayed
         | DpopError::UseNonce
         | DpopError::ProofRequired

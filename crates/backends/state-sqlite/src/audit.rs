@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::Database;
 use crate::database::{corrupt, sql};
-use crate::leaves::{LEAVES, SUBJECT, leaf_of};
+use crate::leaves::{CIPHER, LEAVES, SUBJECT, leaf_of};
 
 /// How often records are sealed when their subject is erased each time before they have
 /// a place.
@@ -77,6 +77,7 @@ impl Journal for SqliteJournal {
             let leaves = self.db.seal(class, &records).await?;
             match self.db.append(leaves).await {
                 Err(StoreError::Conflict { what: SUBJECT }) => self.db.subjects().forget_known(),
+                Err(StoreError::Conflict { what: CIPHER }) => {}
                 outcome => return outcome,
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use creto_audit::{RecordClass, Sealer};
+use creto_audit::{InForce, RecordClass, Sealer};
 use creto_consensus::Epoch;
 use creto_types::{Commit, Evidence, LeafIndex, OrgId, Receipt, StoreError, is_disk_full};
 use parking_lot::Mutex;
@@ -111,6 +111,14 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0025_connections",
         include_str!("../migrations/0025_connections.sql"),
     ),
+    (
+        "0026_payload_ciphers",
+        include_str!("../migrations/0026_payload_ciphers.sql"),
+    ),
+    (
+        "0027_secret_owners",
+        include_str!("../migrations/0027_secret_owners.sql"),
+    ),
 ];
 
 pub(crate) const SECONDS_A_DAY: i64 = 86_400;
@@ -188,7 +196,8 @@ impl Database {
         configure(&beside)?;
         let checkpoints = Checkpoints::start(beside)?;
         let checkpointing = checkpoints.running();
-        let writer = Writer::start(connection, epoch, Some(checkpoints))?;
+        let algorithms = sealer.algorithms().clone();
+        let writer = Writer::start(connection, epoch, Some(checkpoints), algorithms)?;
         Ok(Arc::new(Self {
             readers,
             writer,
@@ -259,6 +268,11 @@ impl Database {
             Some(subject) => Ok(subject),
             None => self.write(move |change| change.subject(org, &whose)).await,
         }
+    }
+
+    /// The lists of algorithms that are in force.
+    pub(crate) fn algorithms(&self) -> &InForce {
+        self.subjects.algorithms()
     }
 
     pub(crate) fn subjects(&self) -> Arc<Subjects> {

@@ -115,6 +115,10 @@ impl SubjectStore for SqliteSubjects {
         swept.and_then(|all| emptied.map(|()| all))
     }
 
+    async fn reseal(&self, org: OrgId) -> Result<u64, StoreError> {
+        self.reseal_all(org).await
+    }
+
     async fn forget_replies(&self, before: Timestamp) -> Result<(), StoreError> {
         let day = before.as_second().div_euclid(SECONDS_A_DAY);
         while leftovers::forget_replies(self, day).await? {}

@@ -1,7 +1,9 @@
 //! Rotation of an organization's keys, and what its private keys are wrapped under.
 
+use creto_audit::AllowedAlgorithms;
 use creto_nhi::{
-    FormerIssuer, KeyHolder, KeyPurpose, Rewrapped, StoredRotation, WrappedKey, WrappingKey,
+    FormerIssuer, KeyHolder, KeyPurpose, Rewrapped, StoredKey, StoredRotation, WrappedKey,
+    WrappingKey,
 };
 use creto_types::{Commit, OrgId, Receipt, StoreError, SubjectId};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
@@ -15,10 +17,11 @@ const CONFLICT: StoreError = StoreError::Conflict {
 };
 
 pub(crate) fn add_wrapping_key(
-    tx: &Transaction<'_>,
+    tx: &Change<'_>,
     org: &str,
     key: &WrappingKey,
 ) -> Result<(), StoreError> {
+    accepted(tx, |lists| lists.wrapping.check(key.wrapped.algorithm()))?;
     let added = tx
         .prepare_cached(
             "INSERT INTO wrapping_keys (org, version, wrapped)
@@ -32,13 +35,15 @@ pub(crate) fn add_wrapping_key(
     one(added, "wrapping key")
 }
 
-/// Refuses a key under a wrapping key that is not there.
-pub(crate) fn wrapping_known(
-    tx: &Transaction<'_>,
+/// Refuses what is wrapped under a wrapping key that is not there, or by an algorithm that
+/// is accepted no more.
+pub(crate) fn may_be_stored(
+    tx: &Change<'_>,
     org: &str,
-    version: Option<u32>,
+    wrapped: &WrappedKey,
 ) -> Result<(), StoreError> {
-    let Some(version) = version else {
+    accepted(tx, |lists| lists.wrapping.check(wrapped.algorithm()))?;
+    let Some(version) = wrapped.version() else {
         return Ok(());
     };
     let known = exists(
@@ -47,6 +52,30 @@ pub(crate) fn wrapping_known(
         params![org, version],
     )?;
     known.then_some(()).ok_or(CONFLICT)
+}
+
+/// The same of a key with its public half.
+pub(crate) fn key_may_be_stored(
+    tx: &Change<'_>,
+    org: &str,
+    key: &StoredKey,
+) -> Result<(), StoreError> {
+    accepted(tx, |lists| lists.signature.check(key.public.algorithm()))?;
+    may_be_stored(tx, org, &key.wrapped)
+}
+
+/// Other lists are put in force in between two changes, and what is stored then was looked
+/// at: nothing may follow that they do not have.
+fn accepted<A, E>(
+    tx: &Change<'_>,
+    check: impl FnOnce(&AllowedAlgorithms) -> Result<A, E>,
+) -> Result<(), StoreError> {
+    match check(&tx.algorithms().now()) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(StoreError::Conflict {
+            what: "list of algorithms",
+        }),
+    }
 }
 
 pub(crate) fn load_wrapping_keys(
@@ -101,6 +130,7 @@ pub(crate) fn rotate(
     let org = rotation.org.to_string();
     known_organization(tx, &org)?;
     add_wrapping_key(tx, &org, &rotation.wrapping)?;
+    key_may_be_stored(tx, &org, &rotation.issuer)?;
     let purpose = KeyPurpose::Issuer.as_str();
     tx.prepare_cached(
         "INSERT INTO former_issuers (org, public, replaced_at)
@@ -125,14 +155,10 @@ pub(crate) fn rotate(
     Ok(receipt)
 }
 
-pub(crate) fn rewrap(
-    tx: &Transaction<'_>,
-    org: OrgId,
-    keys: &[Rewrapped],
-) -> Result<(), StoreError> {
+pub(crate) fn rewrap(tx: &Change<'_>, org: OrgId, keys: &[Rewrapped]) -> Result<(), StoreError> {
     let org = org.to_string();
     for Rewrapped { holder, from, to } in keys {
-        wrapping_known(tx, &org, to.version())?;
+        may_be_stored(tx, &org, to)?;
         let (statement, name, version) = match holder {
             KeyHolder::Organization(purpose) => (
                 "UPDATE organization_keys SET private = ?4

@@ -2,12 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use creto_audit::{Commitment, LeafError, LeafForm, RecordClass};
+use creto_audit::{
+    AeadAlgorithm, Commitment, InForce, LeafError, LeafForm, RecordClass, sealed_by,
+};
 use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, StoreError, SubjectId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::database::{corrupt, sql};
 use crate::subjects::Change;
+
+/// What is refused when the cipher that a payload was sealed by is accepted no more before
+/// its leaf had its place.
+pub(crate) const CIPHER: &str = "cipher of a record";
 
 /// What is refused when the subject of a leaf was erased before it had its place.
 pub(crate) const SUBJECT: &str = "subject of a record";
@@ -32,6 +38,7 @@ pub(crate) struct NewLeaf {
     action: Option<String>,
     subject: SubjectId,
     form: LeafForm,
+    cipher: AeadAlgorithm,
     sealed: Vec<u8>,
 }
 
@@ -51,6 +58,7 @@ impl NewLeaf {
             action: record.action_id.map(|id| id.to_string()),
             subject,
             form: LeafForm::new(class, record, subject, commitment).map_err(refused)?,
+            cipher: sealed_by(&sealed).map_err(|e| corrupt("payload", e))?,
             sealed,
         })
     }
@@ -74,11 +82,14 @@ pub(crate) fn refused(error: LeafError) -> StoreError {
 
 /// The ends of logs, as the writer knows them between one append and the next. Whatever
 /// else it does in between may append too, or undo: they are forgotten then.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Heads {
+    algorithms: InForce,
     ends: HashMap<OrgId, Head>,
     /// Subjects that are there and not erased.
     alive: HashSet<SubjectId>,
+    /// Ciphers that are accepted, and on record as those of payloads.
+    ciphers: HashSet<AeadAlgorithm>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,9 +101,19 @@ struct Head {
 }
 
 impl Heads {
+    pub(crate) fn new(algorithms: InForce) -> Self {
+        Self {
+            algorithms,
+            ends: HashMap::new(),
+            alive: HashSet::new(),
+            ciphers: HashSet::new(),
+        }
+    }
+
     pub(crate) fn forget(&mut self) {
         self.ends.clear();
         self.alive.clear();
+        self.ciphers.clear();
     }
 
     /// Appends the leaf and returns its place, and the timestamp that puts it behind
@@ -105,6 +126,10 @@ impl Heads {
         if !self.alive.contains(&leaf.subject) {
             alive(tx, leaf.subject)?;
             self.alive.insert(leaf.subject);
+        }
+        if !self.ciphers.contains(&leaf.cipher) {
+            note_cipher(tx, &self.algorithms, leaf.cipher)?;
+            self.ciphers.insert(leaf.cipher);
         }
         let head = match self.ends.get(&leaf.org) {
             Some(head) => *head,
@@ -155,7 +180,7 @@ pub(crate) fn append_leaf(
     record: &Evidence,
 ) -> Result<(LeafIndex, HybridTimestamp), StoreError> {
     let leaf = change.leaf(class, record)?;
-    let mut heads = Heads::default();
+    let mut heads = Heads::new(change.algorithms().clone());
     // It was just looked up, in this transaction.
     heads.alive.insert(leaf.subject);
     heads.append(change, &leaf)
@@ -170,6 +195,25 @@ fn alive(tx: &Connection, subject: SubjectId) -> Result<(), StoreError> {
     alive
         .then_some(())
         .ok_or(StoreError::Conflict { what: SUBJECT })
+}
+
+/// Nothing is stored by a cipher that a start with the lists that are in force would not
+/// read: other lists are put in force in between two changes.
+pub(crate) fn note_cipher(
+    tx: &Connection,
+    algorithms: &InForce,
+    cipher: AeadAlgorithm,
+) -> Result<(), StoreError> {
+    if algorithms.now().aead.check(cipher).is_err() {
+        return Err(StoreError::Conflict { what: CIPHER });
+    }
+    tx.prepare_cached("INSERT OR IGNORE INTO payload_ciphers (name) VALUES (?1)")
+        .and_then(|mut s| s.execute([cipher.as_str()]))
+        .map_err(sql)?;
+    tx.prepare_cached("UPDATE payload_ciphers SET scan = NULL WHERE name = ?1 AND scan IS NOT NULL")
+        .and_then(|mut s| s.execute([cipher.as_str()]))
+        .map(drop)
+        .map_err(sql)
 }
 
 fn read_head(tx: &Connection, org: OrgId) -> Result<Head, StoreError> {

@@ -12,6 +12,7 @@
 //! opening takes an epoch, too: where the lock failed to keep a second process out, the
 //! one that opened first is fenced off ([`creto_types::StoreError::Fenced`]).
 
+mod algorithms;
 mod audit;
 mod checkpoint;
 mod consensus;
@@ -31,6 +32,7 @@ mod prekeys;
 mod principal_keys;
 mod principals;
 mod replies;
+mod reseal;
 mod retention;
 mod room;
 mod search;

@@ -107,6 +107,7 @@ impl NhiStore for SqliteNhi {
                     keys::add_wrapping_key(tx, &org, key)?;
                 }
                 for (purpose, key) in &organization_keys {
+                    keys::key_may_be_stored(tx, &org, key)?;
                     tx.prepare_cached(
                         "INSERT INTO organization_keys (org, purpose, public, private)
                          VALUES (?1, ?2, ?3, ?4)",
@@ -403,7 +404,7 @@ impl NhiStore for SqliteNhi {
     }
 }
 
-fn add_to_organization(tx: &Transaction<'_>, stored: &StoredPrincipal) -> Result<(), StoreError> {
+fn add_to_organization(tx: &Change<'_>, stored: &StoredPrincipal) -> Result<(), StoreError> {
     let org = stored.principal.org.to_string();
     let known = exists(tx, "SELECT 1 FROM organizations WHERE id = ?1", [&org])?;
     found(known, "organization")?;
@@ -426,10 +427,10 @@ fn put_role(tx: &Transaction<'_>, row: &StoredRole) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn add_principal(tx: &Transaction<'_>, stored: &StoredPrincipal) -> Result<(), StoreError> {
+fn add_principal(tx: &Change<'_>, stored: &StoredPrincipal) -> Result<(), StoreError> {
     let StoredPrincipal { principal, key } = stored;
     let org = principal.org.to_string();
-    keys::wrapping_known(tx, &org, key.wrapped.version())?;
+    keys::key_may_be_stored(tx, &org, key)?;
     let added = tx
         .prepare_cached(
             "INSERT OR IGNORE INTO principals

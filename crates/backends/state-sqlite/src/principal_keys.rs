@@ -5,7 +5,7 @@ use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError};
 use rusqlite::{Connection, Row, Transaction, params};
 
 use crate::database::{apply_commit, corrupt, sql};
-use crate::keys::wrapping_known;
+use crate::keys::key_may_be_stored;
 use crate::nhi::{exists, field, found, from_json, json, known_principal, one};
 use crate::principals::not_expelled;
 use crate::subjects::Change;
@@ -29,7 +29,7 @@ pub(crate) fn replace(
     let org = former.org.to_string();
     known_principal(tx, &org, &former.principal)?;
     not_expelled(tx, &org, &former.principal)?;
-    wrapping_known(tx, &org, key.wrapped.version())?;
+    key_may_be_stored(tx, &org, key)?;
     if present(tx, &org, &former.principal)? != former.version.get() {
         return Err(StoreError::Conflict {
             what: "principal key",

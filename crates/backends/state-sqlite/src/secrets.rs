@@ -1,16 +1,25 @@
 //! Secrets and leases.
 
 use async_trait::async_trait;
-use creto_nhi::{LeaseId, LinkId, SecretName, SecretStore, StoredLease, StoredSecret};
-use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
-use rusqlite::{Connection, Row, params};
+use creto_nhi::{HandOver, LeaseId, LinkId, SecretName, SecretStore, StoredLease, StoredSecret};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::SqliteNhi;
 use crate::database::{apply_commit, corrupt, sql};
-use crate::keys::{known_organization, wrapping_known};
-use crate::nhi::{exists, field, found, from_json, is_revoked, json, one};
+use crate::keys::{known_organization, may_be_stored};
+use crate::nhi::{field, found, from_json, is_revoked, json, known_principal, one};
+use crate::principals::not_expelled;
 
-const SECRET_COLUMNS: &str = "SELECT org, name, version, put_by, put_at, sealed FROM secrets";
+const SECRET_COLUMNS: &str = "
+    SELECT s.org, s.name, s.version, s.put_by, s.put_at, s.sealed, coalesce(o.owner, s.put_by)
+    FROM secrets AS s LEFT JOIN secret_owners AS o ON o.org = s.org AND o.name = s.name";
+
+/// Whose a secret is; it has to be there.
+const OWNER: &str = "
+    SELECT coalesce(o.owner, s.put_by)
+    FROM secrets AS s LEFT JOIN secret_owners AS o ON o.org = s.org AND o.name = s.name
+    WHERE s.org = ?1 AND s.name = ?2 AND s.version = 1";
 
 const LEASE_COLUMNS: &str = "SELECT org, id, secret, link, agent, given_at, expires_at, ended_at
                              FROM secret_leases";
@@ -27,7 +36,14 @@ impl SecretStore for SqliteNhi {
                 let receipt = apply_commit(tx, &commit)?;
                 let org = secret.org.to_string();
                 known_organization(tx, &org)?;
-                wrapping_known(tx, &org, secret.sealed.version())?;
+                may_be_stored(tx, &org, &secret.sealed)?;
+                if secret.version > 1 {
+                    let owner = owner(tx, &org, &secret.name)?;
+                    one(
+                        usize::from(owner == Some(secret.put_by.to_string())),
+                        "secret",
+                    )?;
+                }
                 let added = tx
                     .prepare_cached(
                         "INSERT INTO secrets (org, name, version, put_by, put_at, sealed)
@@ -35,9 +51,6 @@ impl SecretStore for SqliteNhi {
                          WHERE ?3 = 1 + (
                              SELECT coalesce(max(version), 0) FROM secrets
                              WHERE org = ?1 AND name = ?2
-                         ) AND NOT EXISTS (
-                             SELECT 1 FROM secrets
-                             WHERE org = ?1 AND name = ?2 AND put_by <> ?4
                          )",
                     )
                     .map_err(sql)?
@@ -56,6 +69,32 @@ impl SecretStore for SqliteNhi {
             .await
     }
 
+    async fn hand_over(&self, change: HandOver, commit: Commit) -> Result<Receipt, StoreError> {
+        self.database()
+            .write(move |tx| {
+                let receipt = apply_commit(tx, &commit)?;
+                let org = change.org.to_string();
+                let owner = owner(tx, &org, &change.secret)?;
+                found(owner.is_some(), "secret")?;
+                known_principal(tx, &org, &change.to)?;
+                not_expelled(tx, &org, &change.to)?;
+                one(
+                    usize::from(owner == Some(change.from.to_string())),
+                    "secret",
+                )?;
+                tx.prepare_cached(
+                    "INSERT INTO secret_owners (org, name, owner) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (org, name) DO UPDATE SET owner = excluded.owner",
+                )
+                .and_then(|mut s| {
+                    s.execute(params![org, change.secret.as_str(), change.to.as_str()])
+                })
+                .map_err(sql)?;
+                Ok(receipt)
+            })
+            .await
+    }
+
     async fn secret(
         &self,
         org: OrgId,
@@ -65,7 +104,8 @@ impl SecretStore for SqliteNhi {
         self.database()
             .read(move |connection| {
                 let query = format!(
-                    "{SECRET_COLUMNS} WHERE org = ?1 AND name = ?2 ORDER BY version DESC LIMIT 1"
+                    "{SECRET_COLUMNS} WHERE s.org = ?1 AND s.name = ?2
+                     ORDER BY s.version DESC LIMIT 1"
                 );
                 let named = params![org.to_string(), name.as_str()];
                 Ok(rows(connection, &query, named, secret)?.pop())
@@ -76,7 +116,7 @@ impl SecretStore for SqliteNhi {
     async fn secrets(&self, org: OrgId) -> Result<Vec<StoredSecret>, StoreError> {
         self.database()
             .read(move |connection| {
-                let query = format!("{SECRET_COLUMNS} WHERE org = ?1 ORDER BY name, version");
+                let query = format!("{SECRET_COLUMNS} WHERE s.org = ?1 ORDER BY s.name, s.version");
                 rows(connection, &query, params![org.to_string()], secret)
             })
             .await
@@ -85,18 +125,16 @@ impl SecretStore for SqliteNhi {
     async fn insert_lease(
         &self,
         lease: StoredLease,
+        by: PrincipalName,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         self.database()
             .write(move |tx| {
                 let receipt = apply_commit(tx, &commit)?;
                 let org = lease.org.to_string();
-                let named = exists(
-                    tx,
-                    "SELECT 1 FROM secrets WHERE org = ?1 AND name = ?2",
-                    params![org, lease.secret.as_str()],
-                )?;
-                found(named, "secret")?;
+                let owner = owner(tx, &org, &lease.secret)?;
+                found(owner.is_some(), "secret")?;
+                one(usize::from(owner == Some(by.to_string())), "secret")?;
                 if is_revoked(tx, &org, lease.link)? {
                     return Err(StoreError::Conflict { what: "delegation" });
                 }
@@ -197,6 +235,20 @@ impl SecretStore for SqliteNhi {
     }
 }
 
+fn owner(
+    connection: &Connection,
+    org: &str,
+    name: &SecretName,
+) -> Result<Option<String>, StoreError> {
+    connection
+        .prepare_cached(OWNER)
+        .and_then(|mut s| {
+            s.query_row(params![org, name.as_str()], |row| row.get(0))
+                .optional()
+        })
+        .map_err(sql)
+}
+
 fn one_lease(
     connection: &Connection,
     org: OrgId,
@@ -230,6 +282,7 @@ fn secret(row: &Row<'_>) -> Result<StoredSecret, StoreError> {
         version: row.get(2).map_err(sql)?,
         put_by: field(row, 3, "secret")?,
         put_at: field(row, 4, "secret")?,
+        owner: field(row, 6, "secret")?,
         sealed: from_json("secret", &sealed)?,
     })
 }

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 
 use creto_audit::{
-    Content, NewSubject, Opening, PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED, SealedHead,
-    Sealer, StoredRecord, SubjectKey, Withheld, unreadable,
+    Content, InForce, NewSubject, Opening, PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED,
+    SealedHead, Sealer, StoredRecord, SubjectKey, Withheld, unreadable,
 };
 use creto_nhi::{WrappedKey, WrappingKey};
 use creto_types::{Evidence, OrgId, StoreError, SubjectId};
@@ -52,6 +52,11 @@ impl<'a> Change<'a> {
     ) -> Result<NewLeaf, StoreError> {
         let subject = self.subject(record.org, &Whose::of(record))?;
         self.subjects.leaf(class, record, &subject)
+    }
+
+    /// The lists that are in force.
+    pub(crate) fn algorithms(&self) -> &InForce {
+        self.subjects.algorithms()
     }
 
     pub(crate) fn subject(&self, org: OrgId, whose: &Whose) -> Result<Subject, StoreError> {
@@ -132,6 +137,7 @@ impl Whose {
         if let Some(person) = person {
             return Self::Person(person.to_owned());
         }
+        let handed = (record.kind == "secret.handed_over").then(|| text(&["from"]));
         let about = matches!(
             record.kind.as_str(),
             "principal.suspended"
@@ -154,6 +160,7 @@ impl Whose {
             by: record.actor.to_string(),
             about: text(&["principal"])
                 .filter(|_| about)
+                .or(handed.flatten())
                 .map(ToOwned::to_owned),
             chain: chain
                 .into_iter()
@@ -228,6 +235,10 @@ impl Subjects {
             keys: Mutex::default(),
             roots: Mutex::default(),
         }
+    }
+
+    pub(crate) fn algorithms(&self) -> &InForce {
+        self.sealer.algorithms()
     }
 
     /// Seals the record for the subject: all of the work that needs no place.
@@ -443,6 +454,44 @@ impl Subjects {
         }
     }
 
+    pub(crate) fn salt(&self) -> [u8; 32] {
+        self.sealer.salt()
+    }
+
+    /// The wrapped key of a subject; none when it was erased.
+    pub(crate) fn private(
+        &self,
+        connection: &Connection,
+        id: SubjectId,
+    ) -> Result<Option<String>, StoreError> {
+        let private: Option<Option<String>> = connection
+            .prepare_cached("SELECT private FROM subjects WHERE id = ?1")
+            .and_then(|mut s| s.query_row([id.to_string()], |row| row.get(0)).optional())
+            .map_err(sql)?;
+        private.ok_or_else(|| corrupt("subject", "it is not there"))
+    }
+
+    /// The payload of a leaf, sealed by the cipher for new ones.
+    pub(crate) fn reseal(
+        &self,
+        connection: &Connection,
+        head: &SealedHead,
+        private: &str,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, StoreError> {
+        let SealedHead {
+            org,
+            subject,
+            commitment,
+            ..
+        } = *head;
+        let key = self.key(connection, org, subject, private)?;
+        self.sealer
+            .open(&key, org, subject, commitment, sealed)
+            .and_then(|opening| self.sealer.seal(&key, org, subject, commitment, &opening))
+            .map_err(|e| unreadable("payload", e))
+    }
+
     /// A leaf with what is kept beside it. `place` is its own in its log.
     pub(crate) fn record(
         &self,
@@ -454,14 +503,7 @@ impl Subjects {
         let Some(head) = SealedHead::of(&leaf)? else {
             return Ok(StoredRecord::clear(leaf));
         };
-        let private: Option<Option<String>> = connection
-            .prepare_cached("SELECT private FROM subjects WHERE id = ?1")
-            .and_then(|mut s| {
-                s.query_row([head.subject.to_string()], |row| row.get(0))
-                    .optional()
-            })
-            .map_err(sql)?;
-        let private = private.ok_or_else(|| corrupt("subject", "it is not there"))?;
+        let private = self.private(connection, head.subject)?;
         let content = match (private, sealed) {
             (None, _) => Content::Withheld(Withheld::Erased),
             (Some(_), None) if is_ended(connection, &head, place)? => {

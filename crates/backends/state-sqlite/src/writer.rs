@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use creto_audit::InForce;
 use creto_consensus::Epoch;
 use creto_types::{LeafIndex, StoreError};
 use parking_lot::Mutex;
@@ -99,11 +100,12 @@ impl Writer {
         connection: Connection,
         epoch: Epoch,
         checkpoints: Option<Checkpoints>,
+        algorithms: InForce,
     ) -> Result<Self, StoreError> {
         let (queue, jobs) = mpsc::sync_channel(QUEUE_LIMIT);
         let thread = std::thread::Builder::new()
             .name("creto-sqlite".to_owned())
-            .spawn(move || run(connection, epoch, checkpoints, &jobs))
+            .spawn(move || run(connection, epoch, checkpoints, algorithms, &jobs))
             .map_err(unavailable)?;
         Ok(Self {
             queue: Mutex::new(Some(queue)),
@@ -216,10 +218,11 @@ fn run(
     mut connection: Connection,
     epoch: Epoch,
     mut checkpoints: Option<Checkpoints>,
+    algorithms: InForce,
     jobs: &mpsc::Receiver<Job>,
 ) {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    let mut heads = Heads::default();
+    let mut heads = Heads::new(algorithms);
     while let Ok(first) = jobs.recv() {
         let (jobs, bytes) = commit_group(&mut connection, epoch, &mut heads, first, jobs);
         if let Some(checkpoints) = &mut checkpoints {
@@ -391,7 +394,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_never_got_into_the_queue_was_not_done() {
-        let writer = Writer::start(connection(), OWN, None).unwrap();
+        let writer = Writer::start(connection(), OWN, None, InForce::default()).unwrap();
         let (started, begun) = mpsc::channel();
         let (go_on, wait) = mpsc::channel::<()>();
         let mut first = Box::pin(writer.submit(move |_| {
@@ -417,7 +420,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_that_fails_alone_was_not_done() {
-        let writer = Writer::start(connection(), OWN, None).unwrap();
+        let writer = Writer::start(connection(), OWN, None, InForce::default()).unwrap();
         writer.submit(|tx| insert(tx, 1)).await.unwrap();
         let twice = writer.submit(|tx| {
             insert(tx, 2)?;
@@ -431,7 +434,7 @@ mod tests {
     async fn without_a_transaction_nothing_is_done() {
         let connection = connection();
         connection.execute_batch("BEGIN").unwrap();
-        let writer = Writer::start(connection, OWN, None).unwrap();
+        let writer = Writer::start(connection, OWN, None, InForce::default()).unwrap();
         is_not_done(writer.submit(|tx| insert(tx, 1)).await);
     }
 }

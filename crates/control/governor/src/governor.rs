@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
+use crate::algorithms::ConfiguredAlgorithms;
 use crate::caller::{Caller, Origin};
 use crate::idempotency::Turns;
 use crate::policies::{InForce, PolicyShadow};
@@ -66,6 +67,8 @@ pub struct Parts {
     pub sandboxes: Arc<dyn SandboxStore>,
     /// Published policies.
     pub policies: Arc<dyn PolicyStore>,
+    /// The algorithms that are in force, and those of the configuration.
+    pub algorithms: Arc<dyn ConfiguredAlgorithms>,
     /// Whose records there are.
     pub subjects: Arc<dyn SubjectStore>,
     /// Candidate policies; shared with the egress decision.

@@ -47,6 +47,10 @@ pub struct RotationAnswer {
     pub issuer_kid: String,
     /// The `kid` of the key before: its tokens hold until it is retired.
     pub former_kid: String,
+    /// Whether the configuration says something else of algorithms than what is in force,
+    /// or cannot be read: these keys are of what is in force.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub configuration_differs: bool,
     /// From when that holds.
     pub at: Timestamp,
     /// Where it lies in the log.
@@ -62,6 +66,9 @@ pub struct RetirementAnswer {
     pub before_version: Option<u32>,
     /// The `kid` of each issuer key whose tokens hold no more.
     pub issuer_kids: Vec<String>,
+    /// How many payloads of records were sealed anew, by the cipher for new ones.
+    #[serde(default)]
+    pub resealed: u64,
     /// From when that holds.
     pub at: Timestamp,
     /// Where it lies in the log.
@@ -83,7 +90,7 @@ impl Answer for RetirementAnswer {
 
 impl Governor {
     /// Gives the organization a new wrapping key and a new issuer key, of the
-    /// algorithms that the configuration has for new keys. What the keys before made
+    /// algorithms that are in force for new keys. What the keys before made
     /// stays valid until [`Governor::retire_keys`]. For the owner.
     ///
     /// # Errors
@@ -123,6 +130,7 @@ impl Governor {
             issuer: made.issuer.as_str().to_owned(),
             issuer_kid: made.issuer_kid.clone(),
             former_kid: made.former_kid.clone(),
+            configuration_differs: self.parts.algorithms.lists().await.differ(),
             at: evidence.at,
             leaf: None,
         };
@@ -137,7 +145,8 @@ impl Governor {
     }
 
     /// Ends the keys that rotations replaced: what is still wrapped under them is
-    /// wrapped anew, and tokens that they signed verify no more. For the owner.
+    /// wrapped anew, payloads of records are sealed by the cipher for new ones, and tokens
+    /// that they signed verify no more. For the owner.
     ///
     /// # Errors
     ///
@@ -159,6 +168,7 @@ impl Governor {
         let org = caller.org();
         let nhi = &self.parts.nhi;
         let mut attempts = ATTEMPTS;
+        let mut resealed: u64 = 0;
         loop {
             let retiring = nhi.retiring(org)?;
             if let Some(until) = retiring.tokens_until
@@ -168,6 +178,7 @@ impl Governor {
                 return Err(NhiError::IssuerInUse { until }.into());
             }
             nhi.rewrap_keys(org).await?;
+            resealed = resealed.saturating_add(self.parts.subjects.reseal(org).await?);
             let body = json!({
                 "before_version": retiring.before_version,
                 "issuer_kids": retiring.issuer_kids,
@@ -179,6 +190,7 @@ impl Governor {
             let answer = RetirementAnswer {
                 before_version: retiring.before_version,
                 issuer_kids: retiring.issuer_kids.clone(),
+                resealed,
                 at: evidence.at,
                 leaf: None,
             };

@@ -25,6 +25,7 @@
 
 mod access_requests;
 mod actions;
+mod algorithms;
 mod answers;
 mod billing;
 mod caller;
@@ -64,6 +65,10 @@ mod verify;
 
 pub use access_requests::{AccessRequest, ApprovalReference};
 pub use actions::ActionRequest;
+pub use algorithms::{
+    AlgorithmsAnswer, ConfiguredAlgorithms, ConfiguredLists, ListAnswer, ListsAnswer, ListsRefusal,
+    ListsReload,
+};
 pub use answers::{
     ActionAnswer, Answer, BalanceAnswer, BudgetAnswer, DelegationAnswer, DelegationState,
     HopAnswer, InvoiceAnswer, InvoiceLineAnswer, InvoicedEvent, OutcomeKind, OversightAnswer,
@@ -119,8 +124,8 @@ pub use records::{ACTION_DECIDED, EGRESS_CHECKED, OrganizationCreated};
 pub use roles::Call;
 pub use sandboxes::{Bindings, LimitsRequest, MountRequest, SandboxRequest};
 pub use secrets::{
-    LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest,
-    SecretValue,
+    HandOverAnswer, HandOverRequest, LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest,
+    SecretReading, SecretRequest, SecretValue,
 };
 pub use signing::{
     KeyState, PublicKeyAnswer, PublicKeysAnswer, SignRequest, SignatureValue, SigningAnswer,

@@ -10,6 +10,7 @@ use creto_audit::{
     Content, LeafError, Opening, RecordClass, StoredRecord, Withheld, is_kept, leaf_bytes,
     sealed_leaf_bytes,
 };
+use creto_crypto::AllowedAlgorithms;
 use creto_types::memory::MemoryCommits;
 use creto_types::{
     ActionId, Commit, Evidence, HybridTimestamp, LeafIndex, OrgId, PrincipalName, Receipt,
@@ -20,9 +21,35 @@ use parking_lot::Mutex;
 use crate::policies::PolicyFiles;
 use crate::records::{ACTION_DECIDED, EGRESS_CHECKED};
 use crate::{
-    ActionRecords, CommitStore, Erasure, Expiry, PolicyStore, PolicyVersion, Replies, SandboxRow,
-    SandboxState, SandboxStore, ServedPolicies, SubjectStore,
+    ActionRecords, CommitStore, ConfiguredAlgorithms, ConfiguredLists, Erasure, Expiry,
+    PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxState, SandboxStore, ServedPolicies,
+    SubjectStore,
 };
+
+/// Lists that are in force, and a configuration that says what a test lets it say.
+#[derive(Debug, Default)]
+pub struct MemoryAlgorithms {
+    configured: Mutex<AllowedAlgorithms>,
+}
+
+impl MemoryAlgorithms {
+    /// The configuration says this from now on; what is in force are the defaults.
+    pub fn configure(&self, lists: AllowedAlgorithms) {
+        *self.configured.lock() = lists;
+    }
+}
+
+#[async_trait]
+impl ConfiguredAlgorithms for MemoryAlgorithms {
+    async fn lists(&self) -> ConfiguredLists {
+        ConfiguredLists {
+            in_force: Arc::default(),
+            since: Timestamp::UNIX_EPOCH,
+            configured: Ok(self.configured.lock().clone()),
+            reload: None,
+        }
+    }
+}
 
 /// All of the governor's ports over one in-memory journal.
 #[derive(Debug, Default)]
@@ -127,6 +154,11 @@ impl SubjectStore for MemoryGovernor {
 
     async fn settle(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn reseal(&self, _: OrgId) -> Result<u64, StoreError> {
+        // Nothing is sealed here.
+        Ok(0)
     }
 
     async fn forget_replies(&self, _before: Timestamp) -> Result<(), StoreError> {

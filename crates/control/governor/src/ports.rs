@@ -218,6 +218,12 @@ pub trait SubjectStore: Send + Sync {
     /// the files could not be emptied, behind its commit.
     async fn settle(&self) -> Result<(), StoreError>;
 
+    /// Seals the payloads of an organization by the cipher for new ones, in small changes
+    /// each of which stays, and gives how many. A cipher that no payload of any
+    /// organization is of then may be taken from the list of those that are read; payloads
+    /// that cannot be opened keep theirs there.
+    async fn reseal(&self, org: OrgId) -> Result<u64, StoreError>;
+
     /// Forgets the replies that were kept for idempotency keys before the day of this
     /// instant began.
     async fn forget_replies(&self, before: Timestamp) -> Result<(), StoreError>;

@@ -1,7 +1,7 @@
 //! Callers whose tokens are bound to a key (RFC 9449).
 
 use creto_authz::Bound;
-use creto_crypto::Thumbprint;
+use creto_crypto::{Accepted, HolderAlgorithm, Thumbprint};
 use creto_nhi::{NhiError, Proof};
 
 use crate::caller::Origin;
@@ -63,6 +63,12 @@ impl Governor {
     #[must_use]
     pub fn proof_nonce(&self) -> String {
         self.parts.nhi.proof_nonce()
+    }
+
+    /// By which algorithms proofs of possession are read.
+    #[must_use]
+    pub fn proof_algorithms(&self) -> Accepted<HolderAlgorithm> {
+        self.parts.nhi.proof_algorithms()
     }
 
     /// Whether every agent's token has to be bound to a key.

@@ -103,9 +103,11 @@ calls! {
     EraseSubject: Nobody = ["erase_subject"],
     RotateKeys: Nobody = ["rotate_keys"],
     RetireKeys: Nobody = ["retire_keys"],
+    GetAlgorithms: Readers = ["get_algorithms"],
 
     // Secrets. No person reads the value of one.
     PutSecret: Nobody = ["put_secret"],
+    HandOverSecret: Nobody = ["hand_over_secret"],
     ListSecrets: Readers = ["list_secrets"],
     LeaseSecret: Nobody = ["lease_secret"],
     ReadSecret: Nobody = ["read_secret"],

@@ -4,7 +4,7 @@ use std::fmt;
 
 use creto_crypto::Secret;
 use creto_errors::Classify as _;
-use creto_nhi::{LeaseId, SecretName, StoredLease, StoredSecret};
+use creto_nhi::{HandOver, LeaseId, SecretName, StoredLease, StoredSecret};
 use creto_types::{ActionId, Commit, LeafIndex, PrincipalName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for SecretValue {
     }
 }
 
-/// A secret, or a new version of one that the caller put before.
+/// A secret, or a new version of one that is the caller's.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretRequest {
@@ -70,6 +70,36 @@ pub struct SecretRequest {
     pub name: String,
     /// Its value: text of 1 to 16,384 bytes.
     pub value: SecretValue,
+}
+
+/// Whose a secret is to be.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HandOverRequest {
+    /// The name of a person or of an agent.
+    pub to: String,
+}
+
+/// Whose a secret is from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HandOverAnswer {
+    /// Which secret.
+    pub secret: String,
+    /// Whose it was.
+    pub from: PrincipalName,
+    /// Whose it is.
+    pub to: PrincipalName,
+    /// Since when.
+    pub at: Timestamp,
+    /// Where that lies in the log.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leaf: Option<LeafIndex>,
+}
+
+impl Answer for HandOverAnswer {
+    fn set_leaf(&mut self, leaf: LeafIndex) {
+        self.leaf = Some(leaf);
+    }
 }
 
 /// To whom a secret is leased.
@@ -99,10 +129,12 @@ pub struct SecretAnswer {
     pub name: String,
     /// Its newest version.
     pub version: u32,
-    /// Who put it there.
+    /// Who put that version there.
     pub put_by: PrincipalName,
     /// When.
     pub put_at: Timestamp,
+    /// Whose the secret is: only they put further versions and lease it.
+    pub owner: PrincipalName,
     /// Where that lies in the log; when it is put.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leaf: Option<LeafIndex>,
@@ -115,6 +147,7 @@ impl From<&StoredSecret> for SecretAnswer {
             version: secret.version,
             put_by: secret.put_by.clone(),
             put_at: secret.put_at,
+            owner: secret.owner.clone(),
             leaf: None,
         }
     }
@@ -193,7 +226,7 @@ fn secret_name(text: &str) -> Result<SecretName, GovernError> {
 const NO_SECRET: GovernError = GovernError::NotFound { what: "secret" };
 
 impl Governor {
-    /// Puts a secret there, or a new version of one that the caller put before. For
+    /// Puts a secret there, or a new version of one that is the caller's. For
     /// people, and for agents whose policies permit `secret.put` at once.
     ///
     /// It takes no idempotency key: a digest of a request that holds the value would
@@ -201,7 +234,7 @@ impl Governor {
     ///
     /// # Errors
     ///
-    /// `forbidden` when somebody else put the secret, or policies do not permit it;
+    /// `forbidden` when the secret is somebody else's, or policies do not permit it;
     /// `invalid_request` for a name, `invalid_identity_request` for a value that cannot
     /// be used; `conflict` when another version came first.
     pub async fn put_secret(
@@ -216,10 +249,10 @@ impl Governor {
         let before = nhi.secret(org, &name).await?;
         if before
             .as_ref()
-            .is_some_and(|row| row.put_by != *caller.name())
+            .is_some_and(|row| row.owner != *caller.name())
         {
             return Err(GovernError::forbidden(format!(
-                "the secret `{name}` was put by somebody else"
+                "the secret `{name}` is somebody else's; an owner may hand it over"
             )));
         }
         let version = before.map_or(0, |row| row.version).saturating_add(1);
@@ -238,8 +271,74 @@ impl Governor {
         Ok(answer)
     }
 
+    /// Makes a secret somebody else's, whoever's it is: so that whoever leaves takes none
+    /// along. Once this returns, who had it puts no version and gives no lease; leases that
+    /// were given stay until they end or are taken back. Nobody learns the value by it. For
+    /// the owner.
+    ///
+    /// # Errors
+    ///
+    /// `forbidden` to agents and other roles, `not_found` for a secret or a principal that is
+    /// not there, `invalid_request` for one whose it is already, `conflict` when it was handed
+    /// over meanwhile or who is to get it was revoked.
+    pub async fn hand_over_secret(
+        &self,
+        caller: &Caller,
+        name: &str,
+        request: HandOverRequest,
+        key: Option<IdempotencyKey>,
+    ) -> Result<HandOverAnswer, GovernError> {
+        caller.may(Call::HandOverSecret, self.now())?;
+        caller.require_person("hand a secret over")?;
+        let name = secret_name(name)?;
+        let to: PrincipalName = request
+            .to
+            .parse()
+            .map_err(|_| GovernError::invalid("to", "the name of a principal is expected"))?;
+        let operation = "secret.hand_over";
+        let ticket = match self.begin(caller, key, operation, &(&name, &to)).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(ticket) => ticket,
+        };
+        let (org, nhi) = (caller.org(), &self.parts.nhi);
+        let secret = nhi.secret(org, &name).await?.ok_or(NO_SECRET)?;
+        if nhi.principal(org, &to).is_none() {
+            return Err(GovernError::NotFound { what: "principal" });
+        }
+        let from = secret.owner;
+        if from == to {
+            let why = format!("the secret `{name}` is {to}'s already");
+            return Err(GovernError::invalid("to", why));
+        }
+        let body = json!({ "secret": name, "from": from, "to": to });
+        let evidence = self
+            .record(org, caller.name(), "secret.handed_over", None, &body)
+            .await?;
+        let answer = HandOverAnswer {
+            secret: name.to_string(),
+            from: from.clone(),
+            to: to.clone(),
+            at: evidence.at,
+            leaf: None,
+        };
+        let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
+        let change = HandOver {
+            org,
+            secret: name,
+            from,
+            to,
+        };
+        let committed = nhi.hand_over_secret(change, commit).await;
+        ticket.finish(
+            answer,
+            committed
+                .map(|receipt| self.committed(org, &receipt))
+                .map_err(GovernError::from),
+        )
+    }
+
     /// Secrets with a name greater than `after`, without their values: people see all,
-    /// an agent those that it put and those that are leased to it now.
+    /// an agent its own and those that are leased to it now.
     pub async fn secrets(
         &self,
         caller: &Caller,
@@ -255,7 +354,7 @@ impl Governor {
         };
         let visible = |secret: &StoredSecret| {
             caller.is_human()
-                || secret.put_by == *caller.name()
+                || secret.owner == *caller.name()
                 || leased
                     .iter()
                     .any(|lease| lease.secret == secret.name && lease.holds(now))
@@ -270,12 +369,12 @@ impl Governor {
             .collect())
     }
 
-    /// Leases a secret that the caller put to an agent below it. For people, and for
+    /// Leases a secret of the caller's to an agent below it. For people, and for
     /// agents whose policies permit `secret.lease` at once.
     ///
     /// # Errors
     ///
-    /// `not_found` for a secret that the caller did not put; `forbidden` for a
+    /// `not_found` for a secret that is not the caller's; `forbidden` for a
     /// delegation that is not below the caller; what makes its chain dead.
     pub async fn lease_secret(
         &self,
@@ -297,7 +396,7 @@ impl Governor {
         };
         let (org, nhi) = (caller.org(), &self.parts.nhi);
         let secret = nhi.secret(org, &name).await?;
-        if secret.is_none_or(|secret| secret.put_by != *caller.name()) {
+        if secret.is_none_or(|secret| secret.owner != *caller.name()) {
             return Err(NO_SECRET);
         }
         let link = link_id("delegation", &request.delegation)?;
@@ -349,7 +448,7 @@ impl Governor {
         };
         let answer = LeaseAnswer::from(&lease);
         let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
-        let committed = nhi.commit_lease(lease, commit).await;
+        let committed = nhi.commit_lease(lease, caller.name().clone(), commit).await;
         self.close(caller, action, committed.is_ok()).await;
         ticket.finish(
             answer,
@@ -360,7 +459,7 @@ impl Governor {
     }
 
     /// Leases with an id greater than `after`: people see all, an agent those that are
-    /// its own and those of secrets that it put.
+    /// its own and those of secrets that are its own.
     pub async fn leases(
         &self,
         caller: &Caller,
@@ -373,7 +472,7 @@ impl Governor {
             true => Vec::new(),
             false => {
                 let all = nhi.secrets(org).await?.into_iter();
-                let own = all.filter(|secret| secret.put_by == *caller.name());
+                let own = all.filter(|secret| secret.owner == *caller.name());
                 own.map(|secret| secret.name).collect()
             }
         };
@@ -393,7 +492,7 @@ impl Governor {
     }
 
     /// Takes a lease back: once this returns, nothing is read by it. For people, and
-    /// for the agent that put the secret.
+    /// for the agent whose the secret is.
     ///
     /// # Errors
     ///
@@ -417,7 +516,7 @@ impl Governor {
         let lease = nhi.lease(org, id).await?.ok_or_else(missing)?;
         if !caller.is_human() {
             let secret = nhi.secret(org, &lease.secret).await?;
-            if secret.is_none_or(|secret| secret.put_by != *caller.name()) {
+            if secret.is_none_or(|secret| secret.owner != *caller.name()) {
                 return Err(missing());
             }
         }

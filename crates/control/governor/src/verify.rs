@@ -11,6 +11,8 @@ mod prekeys;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use creto_audit::{PAYLOADS_EXPIRED, SUBJECT_ERASED};
+use creto_crypto::AllowedAlgorithms;
+use creto_errors::Classify as _;
 use creto_metering::{EventId, Invoice, InvoiceId, InvoiceLine};
 use creto_nhi::{LinkId, Principal, PrincipalType, Role, SignedLink, verify_chain, verify_link};
 use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, canonical_json};
@@ -34,6 +36,7 @@ use crate::records::{
 /// nothing but the log itself, so whoever verifies the log has verified this.
 #[derive(Default)]
 pub struct RecordChecker {
+    lists: AllowedAlgorithms,
     /// The roles that each human ever had. One that was taken away counts on: a call
     /// that was under way meanwhile may lie behind the record of that.
     roles: HashMap<PrincipalName, BTreeSet<Role>>,
@@ -127,10 +130,19 @@ struct Suspension {
 }
 
 impl RecordChecker {
-    /// Nothing was read yet.
+    /// Nothing was read yet. Delegations are signed by algorithms of the default lists.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, with delegations that are signed by algorithms of these lists.
+    #[must_use]
+    pub fn reading(lists: AllowedAlgorithms) -> Self {
+        Self {
+            lists,
+            ..Self::default()
+        }
     }
 
     /// Takes the next record, as JSON. Of one that is not there it is the leaf alone, which
@@ -222,6 +234,15 @@ impl RecordChecker {
                     ));
                 }
                 self.owner_only(&leaf.actor, "end the keeping of payloads")
+            }
+            "secret.handed_over" => {
+                #[derive(Deserialize)]
+                struct HandedOver {
+                    to: PrincipalName,
+                }
+                let handed: HandedOver = body(leaf.body)?;
+                self.owner_only(&leaf.actor, "hand a secret over")?;
+                self.known(&leaf.actor).exists(&handed.to)
             }
             "principal.revoked" => self.expulsion(&leaf.actor, body(leaf.body)?),
             "principal.suspended" => self.suspension(&leaf.actor, body(leaf.body)?, true),
@@ -558,6 +579,11 @@ impl RecordChecker {
                 false => absent(STRANGERS_KEYS, message),
             });
         };
+        let algorithm = signed.signature.algorithm();
+        self.lists.signature.check(algorithm).map_err(|error| {
+            let (why, code) = (creto_errors::chain(&error), error.code());
+            format!("is signed by {}: {why} ({code})", link.delegator)
+        })?;
         verify_link(signed, &key).map_err(|error| creto_errors::chain(&error))?;
         if let Some(name) = names.iter().find(|name| self.suspended.contains(**name)) {
             let message = format!("delegates through {name}, who was suspended");

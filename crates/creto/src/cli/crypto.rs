@@ -9,8 +9,13 @@ pub(crate) enum CryptoCommand {
     /// While it is served, without a refused request: a new key for tokens, and a new key
     /// that private keys are stored under. What the old ones made stays valid until
     /// `creto crypto retire`. To move to another algorithm, write it as `new` under
-    /// [crypto] and start the server with that first.
+    /// [crypto] and send the server SIGHUP first, which puts that section in force.
     Rotate(RotateArgs),
+    /// Show which algorithms are in force, and what the configuration says of them
+    ///
+    /// Ends with exit status 1 where the configuration says something else or cannot be
+    /// read. SIGHUP puts its [crypto] in force while the server runs.
+    Status,
     /// End the keys that rotations replaced
     ///
     /// Private keys that are still stored under old ones are stored under the newest.

@@ -12,6 +12,7 @@ mod signing;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use creto_crypto::{AllowedAlgorithms, CryptoError};
 use creto_types::{PrincipalName, Quantity};
 
 use crate::arguments::{ExpiresIn, Instant, MountArgument, RightArgument, VariableArgument};
@@ -236,6 +237,26 @@ pub(crate) struct VerifyArgs {
     /// the keys it carries itself.
     #[arg(long, value_name = "HEX")]
     pub(crate) keys_digest: Option<String>,
+    #[command(flatten)]
+    pub(crate) also: AcceptArgs,
+}
+
+/// What is read besides the default lists, by whoever has no configuration.
+#[derive(Debug, Args)]
+pub(crate) struct AcceptArgs {
+    /// Read what is made by this algorithm, too; may be repeated [default: those that
+    /// `[crypto]` of the configuration accepts when it says nothing]
+    #[arg(long, value_name = "ALGORITHM")]
+    pub(crate) accept: Vec<String>,
+}
+
+impl AcceptArgs {
+    pub(crate) fn lists(&self) -> Result<AllowedAlgorithms, CryptoError> {
+        let mut names = self.accept.iter();
+        names.try_fold(AllowedAlgorithms::default(), |lists, name| {
+            lists.reading_also(name)
+        })
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::AcceptArgs;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PrekeysCommand {
     /// Make prekeys of the agent whose credential this is, and publish them
@@ -69,4 +71,6 @@ pub(crate) struct TakeArgs {
     /// The grant of an approved request
     #[arg(long, value_name = "GRANT")]
     pub(crate) grant: Option<String>,
+    #[command(flatten)]
+    pub(crate) also: AcceptArgs,
 }

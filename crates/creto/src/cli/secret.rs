@@ -8,14 +8,19 @@ use crate::arguments::{ExpiresIn, Instant};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SecretCommand {
-    /// Put a secret there, or a new version of one that you put before
+    /// Put a secret there, or a new version of one that is yours
     ///
     /// Its value is read from a file or from standard input, as it is but for one line
     /// break at its end.
     Put(SecretPutArgs),
     /// List secrets, without their values; agents see what is leased to them
     List,
-    /// Lease a secret that you put to an agent below you
+    /// Make a secret somebody else's, for whoever put it leaves; for owners
+    ///
+    /// Only whose it is puts new versions and leases it. Leases that were given stay until
+    /// they end or are taken back. Nobody learns the value by it.
+    HandOver(SecretHandOverArgs),
+    /// Lease a secret of yours to an agent below you
     Lease(SecretLeaseArgs),
     /// List leases
     Leases,
@@ -35,6 +40,15 @@ pub(crate) struct SecretPutArgs {
     /// The file that holds the value [default: standard input]
     #[arg(long, value_name = "PATH")]
     pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretHandOverArgs {
+    /// The secret
+    pub(crate) name: String,
+    /// Whose it is to be: the name of a person or of an agent
+    #[arg(long, value_name = "PRINCIPAL")]
+    pub(crate) to: String,
 }
 
 #[derive(Debug, Args)]

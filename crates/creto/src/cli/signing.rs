@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use creto_crypto::HashAlgorithm;
 
+use super::AcceptArgs;
+
 #[derive(Debug, Args)]
 pub(crate) struct SignArgs {
     /// The file to sign, of at most 16 KiB unless its digest is [default: standard input]
@@ -39,6 +41,8 @@ pub(crate) struct VerifySignatureArgs {
     /// The signer's keys, as `creto agent keys` wrote them; no server is asked then
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) also: AcceptArgs,
 }
 
 #[derive(Debug, Args)]

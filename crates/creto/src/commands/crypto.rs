@@ -1,21 +1,29 @@
 //! `creto crypto`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::cli::CryptoCommand;
 use crate::commands::server::runtime;
 use crate::context::Context;
 use crate::error::CliError;
-use crate::output::{Reply, at, fields};
+use crate::output::{Reply, at, fields, table};
+
+/// What whoever rotates has to know before it is relied on.
+const DIFFERS: &str = "\nThe configuration says something else of algorithms than what is in force, or cannot be\n\
+     read: these keys are of what is in force. See: creto crypto status\n";
 
 pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, CliError> {
     match command {
         CryptoCommand::Rotate(args) => {
             let body = json!({ "reason": args.reason });
             let answer = context.client()?.post("/v1/keys/rotate", &body)?;
+            let differs = match at(&answer, "/configuration_differs").as_str() {
+                "true" => DIFFERS,
+                _ => "",
+            };
             let text = format!(
-                "{}\nWhat the keys before made stays valid until: creto crypto retire --reason TEXT\n",
+                "{}{differs}\nWhat the keys before made stays valid until: creto crypto retire --reason TEXT\n",
                 fields(&[
                     ("tokens by", at(&answer, "/issuer")),
                     ("their key", at(&answer, "/issuer_kid")),
@@ -27,6 +35,10 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
             );
             Ok(Reply::new(text, answer))
         }
+        CryptoCommand::Status => {
+            let answer = context.client()?.get("/v1/keys/algorithms")?;
+            Ok(status(&answer))
+        }
         CryptoCommand::Retire(args) => {
             let body = json!({ "reason": args.reason, "now": args.now });
             let answer = context.client()?.post("/v1/keys/retire", &body)?;
@@ -37,6 +49,7 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
             let text = fields(&[
                 ("tokens ended of", ended.unwrap_or_default()),
                 ("stored since version", at(&answer, "/before_version")),
+                ("payloads sealed anew", at(&answer, "/resealed")),
                 ("leaf", at(&answer, "/leaf")),
             ]);
             Ok(Reply::new(text, answer))
@@ -77,5 +90,67 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
             });
             Ok(Reply::new(text, document))
         }
+    }
+}
+
+/// The kinds, as the answer calls them and as people read them.
+const KINDS: [(&str, &str); 6] = [
+    ("signatures", "signatures"),
+    ("key_wrapping", "key wrapping"),
+    ("sealing", "sealing"),
+    ("kem", "prekeys"),
+    ("digests", "digests"),
+    ("dpop", "proofs (DPoP)"),
+];
+
+/// By which new ones are made, and which are read.
+fn list(lists: Option<&Value>, kind: &str) -> Option<[String; 2]> {
+    let list = lists?.get(kind)?;
+    // Of what others make there are only those that are read.
+    let accepted = list.get("accepted").unwrap_or(list).as_array()?.iter();
+    let accepted: Vec<&str> = accepted.filter_map(|name| name.as_str()).collect();
+    Some([at(list, "/new"), accepted.join(", ")])
+}
+
+/// What is in force, kind by kind; with what the configuration says where it says
+/// something else.
+fn status(answer: &Value) -> Reply {
+    let configured = answer.get("configured");
+    let mut rows = Vec::new();
+    for (kind, name) in KINDS {
+        let in_force = list(answer.get("in_force"), kind);
+        let other = list(configured, kind).filter(|other| Some(other) != in_force.as_ref());
+        let row = |name: &str, [new, read]: [String; 2]| vec![name.to_owned(), new, read];
+        rows.extend(in_force.map(|list| row(name, list)));
+        rows.extend(other.map(|list| row("  configured", list)));
+    }
+    let refusal = |pointer: &str| {
+        let part = |member: &str| at(answer, &format!("{pointer}/{member}"));
+        let (code, why) = (part("code"), part("why"));
+        (!code.is_empty()).then(|| format!("{code}: {why}"))
+    };
+    let unreadable = refusal("/unreadable");
+    let good = configured.is_none() && unreadable.is_none();
+    let says = match unreadable {
+        Some(why) => format!("cannot be read: {why}"),
+        None if good => "says the same".to_owned(),
+        None => "says something else; SIGHUP puts it in force".to_owned(),
+    };
+    let reload = match refusal("/reload/refused") {
+        Some(why) => format!("{}, refused: {why}", at(answer, "/reload/at")),
+        None => at(answer, "/reload/at"),
+    };
+    let text = format!(
+        "{}\n{}",
+        table(&["", "new", "read"], &rows),
+        fields(&[
+            ("in force since", at(answer, "/since")),
+            ("configuration", says),
+            ("last read anew", reload),
+        ])
+    );
+    Reply {
+        good,
+        ..Reply::new(text, answer.clone())
     }
 }

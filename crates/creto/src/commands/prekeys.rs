@@ -237,6 +237,7 @@ fn remove(path: &Path) -> Result<(), CliError> {
 
 fn take(client: &Client, args: &TakeArgs) -> Result<Reply, CliError> {
     must_be_new(args.out.as_deref())?;
+    let lists = args.also.lists().map_err(CliError::server)?;
     // First: what cannot be checked is not taken.
     let keys = keys_of(args.keys.as_deref(), &args.spiffe_id, || Ok(client.clone()))?.0;
     keys.of(&args.spiffe_id).map_err(CliError::server)?;
@@ -247,7 +248,7 @@ fn take(client: &Client, args: &TakeArgs) -> Result<Reply, CliError> {
     };
     let prekey: Prekey =
         serde_json::from_value(found.clone()).map_err(|_| CliError::Answer { what: "prekey" })?;
-    prekey.verify(&keys).map_err(CliError::server)?;
+    prekey.verify(&keys, &lists).map_err(CliError::server)?;
     let document = format!("{found:#}\n");
     let Some(path) = &args.out else {
         return Ok(Reply::new(document, answer));

@@ -37,13 +37,25 @@ pub(crate) fn run(context: &Context, command: SecretCommand) -> Result<Reply, Cl
                     vec![
                         at(item, "/name"),
                         at(item, "/version"),
+                        at(item, "/owner"),
                         at(item, "/put_by"),
                         instant(item, "/put_at"),
                     ]
                 })
                 .collect();
-            let text = table(&["SECRET", "VERSION", "PUT BY", "PUT"], &rows);
+            let text = table(&["SECRET", "VERSION", "OWNER", "PUT BY", "PUT"], &rows);
             Ok(Reply::new(text, json!({ "items": items })))
+        }
+        SecretCommand::HandOver(args) => {
+            let path = format!("/v1/secrets/{}/hand-over", encode(&args.name));
+            let answer = client.post(&path, &json!({ "to": args.to }))?;
+            let text = fields(&[
+                ("secret", at(&answer, "/secret")),
+                ("was of", at(&answer, "/from")),
+                ("is of", at(&answer, "/to")),
+                ("leaf", at(&answer, "/leaf")),
+            ]);
+            Ok(Reply::new(text, answer))
         }
         SecretCommand::Lease(args) => {
             let path = format!("/v1/secrets/{}/leases", encode(&args.name));

@@ -178,7 +178,8 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<Reply, CliError> {
             path: args.bundle.clone(),
         });
     }
-    match creto_server::verify(&args.bundle, &trust) {
+    let lists = args.also.lists().map_err(CliError::server)?;
+    match creto_server::verify(&args.bundle, &trust, lists) {
         Ok(Verified { report, unchecked }) => {
             let root = hex::encode(report.root);
             let keys_digest = hex::encode(report.keys_digest);

@@ -101,13 +101,18 @@ fn known_keys(client: &Client, spiffe_id: &str) -> Result<Value, CliError> {
 
 pub(crate) fn verify(context: &Context, args: &VerifySignatureArgs) -> Result<Reply, CliError> {
     let signed: SignedStatement = read_json(&args.signature, "a signature of `creto sign`")?;
+    let lists = args.also.lists().map_err(CliError::server)?;
     let client = || context.client();
     let (keys, found) = keys_of(args.keys.as_deref(), &args.signer, client)?;
     expected(&signed, args).map_err(CliError::server)?;
     let file = args.file.as_deref();
     let checked = match &signed.digest {
-        Some(named) => keys.verify_digest(&signed, &digest(named.algorithm(), file)?),
-        None => keys.verify(&signed, &message(file)?),
+        Some(named) if lists.hash.check(named.algorithm()).is_err() => {
+            // Refused for that, before anything is computed.
+            keys.verify_digest(&signed, named, &lists)
+        }
+        Some(named) => keys.verify_digest(&signed, &digest(named.algorithm(), file)?, &lists),
+        None => keys.verify(&signed, &message(file)?, &lists),
     };
     checked.map_err(CliError::server)?;
     let document = json!({

@@ -18,6 +18,16 @@ pub struct CryptoSection {
     pub kem: AlgorithmsSection,
     /// `[crypto.digests]`: digests that agents have signed, and those of what they sign.
     pub digests: AlgorithmsSection,
+    /// `[crypto.dpop]`: proofs of possession, which clients make.
+    pub dpop: AcceptedSection,
+}
+
+/// The algorithms of a kind by which nothing is made here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AcceptedSection {
+    /// Which are read.
+    pub accepted: Option<Vec<String>>,
 }
 
 /// The algorithms of one kind.

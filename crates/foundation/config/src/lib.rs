@@ -30,7 +30,7 @@ mod load;
 mod secret;
 mod units;
 
-pub use crypto::{AlgorithmsSection, CryptoSection};
+pub use crypto::{AcceptedSection, AlgorithmsSection, CryptoSection};
 pub use endpoint::{Endpoint, EndpointError};
 pub use environment::{Environment, ProcessEnvironment};
 pub use error::{ConfigError, Position};

@@ -142,6 +142,16 @@ label! {
 }
 
 label! {
+    /// What became of the lists of algorithms, when the server was told to read them anew.
+    AlgorithmReload as "result" {
+        /// Put in force, or in force already.
+        Loaded = "loaded",
+        /// Refused; what was in force stayed so.
+        Refused = "refused",
+    }
+}
+
+label! {
     /// What a candidate set of policies said beside those in force.
     PolicyShadow as "result" {
         /// The same.

@@ -22,8 +22,8 @@ mod spans;
 
 pub use error::TelemetryError;
 pub use labels::{
-    DecisionOutcome, EgressVerdict, Label, LeafClass, LimitNotice, OversightState, PolicyReload,
-    PolicyShadow, ReservationEvent, SandboxExit,
+    AlgorithmReload, DecisionOutcome, EgressVerdict, Label, LeafClass, LimitNotice, OversightState,
+    PolicyReload, PolicyShadow, ReservationEvent, SandboxExit,
 };
 pub use logging::{LogConfig, LogFormat, LogFormatError, init, subscriber};
 pub use metrics::{CheckTotals, CounterFamily, GaugeValue, METRICS_CONTENT_TYPE, Metrics};

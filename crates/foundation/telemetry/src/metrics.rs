@@ -15,8 +15,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::{
-    DecisionOutcome, EgressVerdict, Label, LeafClass, LimitNotice, OversightState, PolicyReload,
-    PolicyShadow, ReservationEvent, SandboxExit,
+    AlgorithmReload, DecisionOutcome, EgressVerdict, Label, LeafClass, LimitNotice, OversightState,
+    PolicyReload, PolicyShadow, ReservationEvent, SandboxExit,
 };
 
 /// The `Content-Type` of [`Metrics::encode`] (OpenMetrics 1.0).
@@ -137,6 +137,8 @@ pub struct Metrics {
     pub oversight_pending: GaugeValue,
     /// Changes of the policy directory by what became of them.
     pub policy_reloads: CounterFamily<PolicyReload>,
+    /// Lists of algorithms that were read anew, by what became of them.
+    pub algorithm_reloads: CounterFamily<AlgorithmReload>,
     /// Decisions that a candidate set of policies was asked about.
     pub policy_shadow: CounterFamily<PolicyShadow>,
     checks: Counter,
@@ -254,6 +256,11 @@ impl Metrics {
                 registry_ref,
                 "policy_reloads",
                 "Changes of the policy directory, by what became of them",
+            ),
+            algorithm_reloads: CounterFamily::register(
+                registry_ref,
+                "algorithm_reloads",
+                "Times that the lists of algorithms were read anew, by what became of them",
             ),
             policy_shadow: CounterFamily::register(
                 registry_ref,

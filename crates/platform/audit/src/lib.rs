@@ -85,7 +85,9 @@ pub use payload::{Commitment, Content, Opening, Record, StoredRecord, UnknownWit
 pub use ports::{Journal, LogKeySource, LogKeys, TileStore};
 pub use proven::{Proven, UnprovenError, check_proof};
 pub use record::{LeafForm, RecordClass, SealedHead, UnknownClass, leaf_bytes, sealed_leaf_bytes};
-pub use seal::{NewSubject, Sealer, SubjectKey, unreadable};
+pub use seal::{NewSubject, Sealer, SubjectKey, sealed_by, unreadable};
+// What a store is asked for, and asks.
+pub use creto_crypto::{AeadAlgorithm, AlgorithmsInUse, Allowed, AllowedAlgorithms, InForce};
 pub use search::{
     Found, MAX_VALUE_BYTES, SearchField, SearchIndex, SearchPage, SearchQuery, SearchTerm,
     intersect,

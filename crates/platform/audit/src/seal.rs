@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use creto_crypto::{
-    AeadAlgorithm, AeadKey, Allowed, AllowedAlgorithms, CryptoError, CryptoProvider, KdfAlgorithm,
-    KeyRing, Keystore, Sealed, Secret, WrapAlgorithm, WrappedKey, WrappingKey,
+    AeadAlgorithm, AeadKey, CryptoError, CryptoProvider, InForce, KdfAlgorithm, KeyRing, Keystore,
+    Sealed, Secret, WrappedKey, WrappingKey,
 };
 use creto_types::{OrgId, StoreError, SubjectId};
 
@@ -49,8 +49,7 @@ pub struct NewSubject {
 pub struct Sealer {
     keystore: Arc<dyn Keystore>,
     provider: Arc<dyn CryptoProvider>,
-    wrapping: Allowed<WrapAlgorithm>,
-    aead: Allowed<AeadAlgorithm>,
+    algorithms: InForce,
 }
 
 impl fmt::Debug for Sealer {
@@ -66,13 +65,12 @@ impl Sealer {
     pub fn new(
         keystore: Arc<dyn Keystore>,
         provider: Arc<dyn CryptoProvider>,
-        algorithms: &AllowedAlgorithms,
+        algorithms: InForce,
     ) -> Self {
         Self {
             keystore,
             provider,
-            wrapping: algorithms.wrapping.clone(),
-            aead: algorithms.aead.clone(),
+            algorithms,
         }
     }
 
@@ -89,6 +87,8 @@ impl Sealer {
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "tests name what there is")]
     pub fn for_tests_with(digit: &str, cipher: &str) -> Self {
+        use creto_crypto::{Allowed, AllowedAlgorithms};
+
         let random = Arc::new(creto_types::SystemRandom);
         let provider = Arc::new(creto_crypto::AwsLcProvider::new(random));
         let root = creto_crypto::RootKey::from_hex(&digit.repeat(64)).expect("it is hexadecimal");
@@ -101,7 +101,7 @@ impl Sealer {
         Self::new(
             Arc::new(creto_crypto::LocalKeystore::new(root, provider.clone())),
             provider,
-            &algorithms,
+            algorithms.into(),
         )
     }
 
@@ -110,11 +110,15 @@ impl Sealer {
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "tests name what there is")]
     pub fn for_tests_only_with(digit: &str, cipher: &str) -> Self {
+        use creto_crypto::{Allowed, AllowedAlgorithms};
+
         let new = cipher.parse().expect("it is a cipher");
-        Self {
+        let sealer = Self::for_tests_with(digit, cipher);
+        sealer.algorithms.replace(AllowedAlgorithms {
             aead: Allowed::only(new),
-            ..Self::for_tests_with(digit, cipher)
-        }
+            ..AllowedAlgorithms::default()
+        });
+        sealer
     }
 
     /// A new subject. Its key is wrapped under this wrapping key; without one, directly
@@ -153,12 +157,18 @@ impl Sealer {
         let ring = KeyRing::new(
             Arc::clone(&self.keystore),
             Arc::clone(&self.provider),
-            self.wrapping.clone(),
+            self.algorithms.clone(),
         );
         if let Some(key) = wrapping {
             ring.add(org, key)?;
         }
         Ok(ring)
+    }
+
+    /// The lists by which it seals and opens.
+    #[must_use]
+    pub const fn algorithms(&self) -> &InForce {
+        &self.algorithms
     }
 
     /// A fresh salt.
@@ -178,7 +188,7 @@ impl Sealer {
         opening: &Opening,
     ) -> Result<Vec<u8>, CryptoError> {
         let bound = bound(org, subject, commitment);
-        let algorithm = self.aead.for_new();
+        let algorithm = self.algorithms.now().aead.for_new();
         let cipher = cipher(&key.0, algorithm, commitment)?;
         let name = algorithm.as_str();
         let length = u8::try_from(name.len()).map_err(|_| CryptoError::Engine {
@@ -204,7 +214,7 @@ impl Sealer {
         bytes: &[u8],
     ) -> Result<Opening, CryptoError> {
         let (algorithm, nonce, ciphertext) = parts(bytes)?;
-        let algorithm = self.aead.check(algorithm)?;
+        let algorithm = self.algorithms.now().aead.check(algorithm)?;
         let sealed = Sealed::from_parts(algorithm, nonce, ciphertext)?;
         let bound = bound(org, subject, commitment);
         let cipher = cipher(&key.0, algorithm, commitment)?;
@@ -259,6 +269,11 @@ pub fn unreadable(what: &'static str, error: CryptoError) -> StoreError {
     } else {
         StoreError::Corrupt { what, source }
     }
+}
+
+/// The cipher that sealed bytes name.
+pub fn sealed_by(bytes: &[u8]) -> Result<AeadAlgorithm, CryptoError> {
+    parts(bytes).map(|(algorithm, ..)| algorithm)
 }
 
 fn parts(bytes: &[u8]) -> Result<(AeadAlgorithm, &[u8], &[u8]), CryptoError> {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{CryptoError, encoding, sha256};
+use crate::{Algorithm, CryptoError, encoding, sha256};
 
 /// A coordinate of a point on P-256 (RFC 7518, section 6.2.1.2).
 const COORDINATE_LEN: usize = 32;
@@ -25,14 +25,31 @@ pub enum HolderAlgorithm {
 }
 
 impl HolderAlgorithm {
-    /// Every name there is.
-    pub const NAMES: [&'static str; 3] = ["ES256", "Ed25519", "EdDSA"];
+    /// Every name that it has in a header, its own first.
+    #[must_use]
+    pub const fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Es256 => &["ES256"],
+            Self::Ed25519 => &["Ed25519", "EdDSA"],
+        }
+    }
+}
 
-    const fn name(self) -> &'static str {
+impl Algorithm for HolderAlgorithm {
+    const KIND: &'static str = "proof";
+    const ALL: &'static [Self] = &[Self::Es256, Self::Ed25519];
+
+    fn name(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
             Self::Ed25519 => "Ed25519",
         }
+    }
+}
+
+impl fmt::Display for HolderAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

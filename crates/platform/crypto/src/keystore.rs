@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
 use crate::root_key::ROOT_LEN;
-use crate::{Allowed, CryptoError, CryptoProvider, RootKey, Secret, WrapAlgorithm, WrappedKey};
+use crate::{CryptoError, CryptoProvider, InForce, RootKey, Secret, WrapAlgorithm, WrappedKey};
 
 /// Who keeps the root key. It never leaves: a device that wraps and unwraps by itself
 /// fits as well as a key in this process ([`LocalKeystore`]).
@@ -105,7 +105,7 @@ impl WrappingKey {
 pub struct KeyRing {
     keystore: Arc<dyn Keystore>,
     provider: Arc<dyn CryptoProvider>,
-    allowed: Allowed<WrapAlgorithm>,
+    algorithms: InForce,
     keys: RwLock<HashMap<OrgId, BTreeMap<u32, Arc<RootKey>>>>,
 }
 
@@ -116,12 +116,12 @@ impl KeyRing {
     pub fn new(
         keystore: Arc<dyn Keystore>,
         provider: Arc<dyn CryptoProvider>,
-        allowed: Allowed<WrapAlgorithm>,
+        algorithms: InForce,
     ) -> Self {
         Self {
             keystore,
             provider,
-            allowed,
+            algorithms,
             keys: RwLock::default(),
         }
     }
@@ -133,7 +133,7 @@ impl KeyRing {
         let mut bytes = Zeroizing::new([0_u8; ROOT_LEN]);
         self.provider.random(bytes.as_mut());
         let wrapped = self.keystore.wrap(
-            self.allowed.for_new(),
+            self.algorithms.now().wrapping.for_new(),
             &WrappingKey::purpose(org, version),
             &Secret::copy_of(bytes.as_ref()),
         )?;
@@ -143,7 +143,10 @@ impl KeyRing {
     /// Opens a wrapping key and takes it into use: the highest version wraps what is
     /// new.
     pub fn add(&self, org: OrgId, key: &WrappingKey) -> Result<(), CryptoError> {
-        self.allowed.check(key.wrapped.algorithm())?;
+        self.algorithms
+            .now()
+            .wrapping
+            .check(key.wrapped.algorithm())?;
         let purpose = WrappingKey::purpose(org, key.version);
         let secret = self.keystore.unwrap(&purpose, &key.wrapped)?;
         let opened = Arc::new(RootKey::from_secret(secret)?);
@@ -173,7 +176,7 @@ impl KeyRing {
         purpose: &str,
         secret: &Secret,
     ) -> Result<WrappedKey, CryptoError> {
-        let algorithm = self.allowed.for_new();
+        let algorithm = self.algorithms.now().wrapping.for_new();
         let newest = {
             let keys = self.keys.read();
             keys.get(&org)
@@ -196,7 +199,7 @@ impl KeyRing {
         purpose: &str,
         wrapped: &WrappedKey,
     ) -> Result<Secret, CryptoError> {
-        self.allowed.check(wrapped.algorithm())?;
+        self.algorithms.now().wrapping.check(wrapped.algorithm())?;
         let Some(version) = wrapped.version() else {
             return self.keystore.unwrap(purpose, wrapped);
         };
@@ -213,7 +216,8 @@ impl KeyRing {
     /// Whether this would be wrapped otherwise if it were new.
     #[must_use]
     pub fn is_old(&self, org: OrgId, wrapped: &WrappedKey) -> bool {
-        wrapped.version() != self.version(org) || wrapped.algorithm() != self.allowed.for_new()
+        wrapped.version() != self.version(org)
+            || wrapped.algorithm() != self.algorithms.now().wrapping.for_new()
     }
 }
 
@@ -228,7 +232,7 @@ mod tests {
     use creto_types::SeededRandom;
 
     use super::*;
-    use crate::AwsLcProvider;
+    use crate::{Allowed, AllowedAlgorithms, AwsLcProvider};
 
     const AES: WrapAlgorithm = WrapAlgorithm::HkdfSha256Aes256Gcm;
     const CHACHA: WrapAlgorithm = WrapAlgorithm::HkdfSha256ChaCha20Poly1305;
@@ -242,9 +246,16 @@ mod tests {
         Arc::new(LocalKeystore::new(root, provider()))
     }
 
+    fn wrapping(wrapping: Allowed<WrapAlgorithm>) -> InForce {
+        InForce::new(AllowedAlgorithms {
+            wrapping,
+            ..AllowedAlgorithms::default()
+        })
+    }
+
     fn ring(digit: &str, new: WrapAlgorithm) -> KeyRing {
         let allowed = Allowed::new(new, [AES, CHACHA]).unwrap();
-        KeyRing::new(keystore(digit), provider(), allowed)
+        KeyRing::new(keystore(digit), provider(), wrapping(allowed))
     }
 
     fn orgs() -> [OrgId; 2] {
@@ -309,7 +320,7 @@ mod tests {
         let both = ring("1", CHACHA);
         let key = both.draft(org).unwrap();
         let wrapped = both.wrap(org, "p", &Secret::new(vec![9; 32])).unwrap();
-        let strict = KeyRing::new(keystore("1"), provider(), Allowed::only(AES));
+        let strict = KeyRing::new(keystore("1"), provider(), wrapping(Allowed::only(AES)));
         let refused = |error| matches!(error, CryptoError::AlgorithmNotAllowed { .. });
         assert!(refused(strict.add(org, &key).unwrap_err()));
         assert!(refused(strict.unwrap(org, "p", &wrapped).unwrap_err()));

@@ -20,7 +20,7 @@
 //! - Every key, signature, ciphertext and digest carries its algorithm; an unknown
 //!   name, bytes of the wrong length or of another algorithm are refused before any
 //!   arithmetic. Which of the known ones are used and read is the deployment's to
-//!   say: [`AllowedAlgorithms`].
+//!   say: [`AllowedAlgorithms`], and to change while everything runs: [`InForce`].
 //! - Secret bytes are zeroized on drop, never shown by `Debug`, and compared in
 //!   constant time.
 //!
@@ -39,6 +39,7 @@ mod encoding;
 mod error;
 mod hash;
 mod holder;
+mod in_force;
 mod kdf;
 mod kem;
 mod keystore;
@@ -54,11 +55,12 @@ mod xwing;
 
 pub use aead::{AeadAlgorithm, AeadKey, Sealed};
 pub use algorithm::Algorithm;
-pub use allowed::{Allowed, AllowedAlgorithms};
+pub use allowed::{Accepted, Allowed, AllowedAlgorithms};
 pub use composite::COMPOSITE_OID;
 pub use error::{CryptoError, RootKeyError};
 pub use hash::{Digest, HashAlgorithm, Hasher, sha256, sha256_of, sha512};
 pub use holder::{HolderAlgorithm, HolderKey, Thumbprint};
+pub use in_force::{AlgorithmsInUse, InForce};
 pub use kdf::KdfAlgorithm;
 pub use kem::{DecapsulationKey, EncapsulationKey, KemAlgorithm, KemCiphertext};
 pub use keystore::{KeyRing, Keystore, LocalKeystore, WrappingKey};

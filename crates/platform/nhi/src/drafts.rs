@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use creto_crypto::AllowedAlgorithms;
+use creto_crypto::InForce;
 use creto_types::{PrincipalName, Timestamp};
 
 use crate::ports::{StoredOrganization, StoredPrincipal};
@@ -11,7 +11,7 @@ use crate::registry::OrgState;
 use crate::{Budget, LinkId, NhiError, Organization, Principal, Right, TokenId};
 
 /// Limits and names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct NhiConfig {
     /// The SPIFFE trust domain. It is part of every stored identity and cannot
     /// be changed later.
@@ -23,7 +23,7 @@ pub struct NhiConfig {
     /// The longest chain, in links.
     pub max_depth: u8,
     /// By which algorithms keys, links and tokens are made and read.
-    pub algorithms: AllowedAlgorithms,
+    pub algorithms: InForce,
     /// Whether a token of an agent has to be bound to a key (RFC 9449).
     pub require_proof: bool,
 }
@@ -37,7 +37,7 @@ impl NhiConfig {
             token_ttl: Duration::from_secs(60 * 60),
             max_token_ttl: Duration::from_secs(24 * 60 * 60),
             max_depth: 8,
-            algorithms: AllowedAlgorithms::default(),
+            algorithms: InForce::default(),
             require_proof: false,
         }
     }
@@ -151,7 +151,7 @@ pub(crate) fn check_config(config: &NhiConfig) -> Result<(), NhiError> {
     if config.max_depth == 0 {
         return invalid("max_depth", "must be at least 1");
     }
-    if !config.algorithms.signature.for_new().takes_context() {
+    if !config.algorithms.now().signature.for_new().takes_context() {
         return invalid(
             "algorithms",
             "must sign new objects by an algorithm that takes a context",

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_crypto::{
-    AllowedAlgorithms, CryptoError, CryptoProvider, KeyRing, LocalSigner, SignatureAlgorithm,
-    Signer, SigningKey, VerifyingKey, WrappedKey, sha256,
+    CryptoError, CryptoProvider, InForce, KeyRing, LocalSigner, SignatureAlgorithm, Signer,
+    SigningKey, VerifyingKey, WrappedKey, sha256,
 };
 use creto_types::{OrgId, PrincipalName, canonical_json};
 use serde::{Deserialize, Serialize};
@@ -97,7 +97,7 @@ pub struct StoredKey {
 pub(crate) struct KeyMaker {
     pub(crate) provider: Arc<dyn CryptoProvider>,
     pub(crate) ring: KeyRing,
-    pub(crate) allowed: AllowedAlgorithms,
+    pub(crate) algorithms: InForce,
 }
 
 /// What a wrapped key is bound to, so that a stored key cannot be moved to
@@ -138,8 +138,12 @@ impl KeyMaker {
             operation: "make a signing key",
             source,
         };
-        let algorithm = fixed.unwrap_or_else(|| self.allowed.signature.for_new());
-        let algorithm = self.allowed.signature.check(algorithm).map_err(failed)?;
+        let algorithm = {
+            let algorithms = self.algorithms.now();
+            let allowed = &algorithms.signature;
+            let algorithm = fixed.unwrap_or_else(|| allowed.for_new());
+            allowed.check(algorithm).map_err(failed)?
+        };
         let key = self
             .provider
             .generate_signing_key(algorithm)
@@ -168,7 +172,8 @@ impl KeyMaker {
             source,
         };
         let signature = stored.public.algorithm();
-        self.allowed.signature.check(signature).map_err(failed)?;
+        let algorithms = self.algorithms.now();
+        algorithms.signature.check(signature).map_err(failed)?;
         let secret = self
             .ring
             .unwrap(org, wrapping, &stored.wrapped)

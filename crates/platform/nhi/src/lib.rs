@@ -119,8 +119,8 @@ pub use principal_keys::{KeyVersion, MAX_PRINCIPAL_KEYS, PrincipalKey, Principal
 pub use rights::{MAX_PATTERN_LEN, Pattern, PatternError, Right};
 pub use rotation::{Retiring, RotationDraft, RotationSummary};
 pub use secrets::{
-    LeaseId, LeaseKind, MAX_SECRET_LEN, SecretName, SecretNameError, SecretStore, StoredLease,
-    StoredSecret,
+    HandOver, LeaseId, LeaseKind, MAX_SECRET_LEN, SecretName, SecretNameError, SecretStore,
+    StoredLease, StoredSecret,
 };
 pub use service::Nhi;
 pub use signing::{

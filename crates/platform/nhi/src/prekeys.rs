@@ -13,7 +13,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use creto_crypto::{EncapsulationKey, KemAlgorithm, Signature, Signer, VerifyingKey};
+use creto_crypto::{
+    AllowedAlgorithms, EncapsulationKey, KemAlgorithm, Signature, Signer, VerifyingKey,
+};
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -184,7 +186,13 @@ impl Prekey {
 
     /// Checks that it is of this principal, and that one of its keys signed it. That the
     /// bytes are a key was checked when it was read.
-    pub fn verify(&self, keys: &PublicKeys) -> Result<(), StatementError> {
+    pub fn verify(
+        &self,
+        keys: &PublicKeys,
+        lists: &AllowedAlgorithms,
+    ) -> Result<(), StatementError> {
+        lists.signature.check(self.signature.algorithm())?;
+        lists.kem.check(self.key.algorithm())?;
         if self.owner != keys.spiffe_id {
             return Err(StatementError::OtherSigner {
                 signer: self.owner.clone(),
@@ -416,18 +424,18 @@ impl Nhi {
         algorithm: &str,
         public: &str,
     ) -> Result<EncapsulationKey, NhiError> {
-        let allowed = &self.inner.config.algorithms.kem;
+        let algorithms = self.inner.config.algorithms.now();
         let read = algorithm
             .parse()
-            .and_then(|algorithm| allowed.check(algorithm))
+            .and_then(|algorithm| algorithms.kem.check(algorithm))
             .and_then(|algorithm| EncapsulationKey::from_base64url(algorithm, public));
         read.map_err(|why| NhiError::KeyRefused { field, why })
     }
 
     /// By which algorithm new prekeys are made, and which are read.
     #[must_use]
-    pub fn prekey_algorithms(&self) -> &creto_crypto::Allowed<KemAlgorithm> {
-        &self.inner.config.algorithms.kem
+    pub fn prekey_algorithms(&self) -> creto_crypto::Allowed<KemAlgorithm> {
+        self.inner.config.algorithms.now().kem.clone()
     }
 
     /// Signs prekeys with the key of the agent whose private halves they belong to. That
@@ -608,7 +616,8 @@ impl Inner {
         let keys = owner_entry.keys()?;
         let in_force = |kid: &str| keys.iter().any(|key| key.kid == kid && !key.revoked);
         let mut available = self.store.prekeys().available_prekeys(org, owner).await?;
-        let allowed = &self.config.algorithms.kem;
+        let algorithms = self.config.algorithms.now();
+        let allowed = &algorithms.kem;
         available.retain(|row| in_force(&row.kid) && allowed.check(row.algorithm).is_ok());
         Ok(available)
     }
@@ -620,7 +629,8 @@ impl Inner {
         owner: &PrincipalName,
     ) -> Result<Vec<PrekeyId>, NhiError> {
         let mut waiting = self.store.prekeys().available_prekeys(org, owner).await?;
-        let allowed = &self.config.algorithms.kem;
+        let algorithms = self.config.algorithms.now();
+        let allowed = &algorithms.kem;
         waiting
             .retain(|row| row.kind == PrekeyKind::OneTime && allowed.check(row.algorithm).is_err());
         Ok(waiting.into_iter().map(|row| row.id).collect())

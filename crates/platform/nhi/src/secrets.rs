@@ -97,12 +97,28 @@ pub struct StoredSecret {
     pub name: SecretName,
     /// Counts from 1 without a gap; the highest is the one that is read.
     pub version: u32,
-    /// Who put it there; the same for every version of a name.
+    /// Who put it there.
     pub put_by: PrincipalName,
+    /// Whose the secret is now, in all of its versions: whoever put the first one, until it
+    /// is handed over. Only they put further ones and lease it.
+    pub owner: PrincipalName,
     /// When.
     pub put_at: Timestamp,
     /// The value, under the wrapping key of the organization.
     pub sealed: WrappedKey,
+}
+
+/// A secret becomes somebody else's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandOver {
+    /// The organization.
+    pub org: OrgId,
+    /// Which secret.
+    pub secret: SecretName,
+    /// Whose it is.
+    pub from: PrincipalName,
+    /// Whose it is from then on.
+    pub to: PrincipalName,
 }
 
 /// What lets one agent read one secret.
@@ -135,18 +151,23 @@ impl StoredLease {
 }
 
 /// Keeps secrets and leases, under the promises of [`crate::NhiStore`]. Secrets and
-/// leases are added and leases ended; nothing else is ever deleted or altered but the
-/// wrapping of a value ([`crate::NhiStore::rewrap_keys`]).
+/// leases are added, leases ended and secrets handed over; nothing else is ever deleted or
+/// altered but the wrapping of a value ([`crate::NhiStore::rewrap_keys`]).
 #[async_trait]
 pub trait SecretStore: Send + Sync {
     /// Adds a version. `Conflict` with `what` `secret` unless it is the next one of its
-    /// name and put by whom the others were, and with `wrapping key` when it is under
+    /// name and put by whose it is, and with `wrapping key` when it is under
     /// one that was retired meanwhile; `NotFound` when there is no such organization.
     async fn insert_secret(
         &self,
         secret: StoredSecret,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
+
+    /// Makes a secret somebody else's; its leases stay. `NotFound` when there is no such
+    /// secret, or nobody to whom it goes; `Conflict` with `what` `secret` when it is not
+    /// whose it is said to be, and with `principal` when who gets it was revoked.
+    async fn hand_over(&self, change: HandOver, commit: Commit) -> Result<Receipt, StoreError>;
 
     /// The newest version.
     async fn secret(
@@ -158,10 +179,15 @@ pub trait SecretStore: Send + Sync {
     /// Every version of every secret, by name and version.
     async fn secrets(&self, org: OrgId) -> Result<Vec<StoredSecret>, StoreError>;
 
-    /// Adds a lease. `Conflict` when its id is taken, `NotFound` when there is no such
-    /// secret or link, `Conflict` when the link is revoked.
-    async fn insert_lease(&self, lease: StoredLease, commit: Commit)
-    -> Result<Receipt, StoreError>;
+    /// Adds a lease that this principal gives. `Conflict` when its id is taken, `NotFound`
+    /// when there is no such secret or link, `Conflict` with `what` `secret` when that is not
+    /// the principal's, and with `delegation` when the link is revoked.
+    async fn insert_lease(
+        &self,
+        lease: StoredLease,
+        by: PrincipalName,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
 
     /// One lease.
     async fn lease(&self, org: OrgId, id: LeaseId) -> Result<Option<StoredLease>, StoreError>;
@@ -221,6 +247,7 @@ impl Nhi {
             org,
             name,
             version,
+            owner: put_by.clone(),
             put_by,
             put_at: self.inner.clock.now(),
             sealed: sealed.map_err(|source| NhiError::Crypto {
@@ -239,6 +266,20 @@ impl Nhi {
         let inner = Arc::clone(&self.inner);
         to_completion(commit.turn(), async move {
             Ok(inner.store.secrets().insert_secret(secret, commit).await?)
+        })
+        .await
+    }
+
+    /// Makes a secret somebody else's: once this returns, who had it puts no version and
+    /// gives no lease. Those that were given stay.
+    pub async fn hand_over_secret(
+        &self,
+        change: HandOver,
+        commit: Commit,
+    ) -> Result<Receipt, NhiError> {
+        let inner = Arc::clone(&self.inner);
+        to_completion(commit.turn(), async move {
+            Ok(inner.store.secrets().hand_over(change, commit).await?)
         })
         .await
     }
@@ -264,15 +305,21 @@ impl Nhi {
         Ok(newest)
     }
 
-    /// Adds a lease. Who may give it is the caller's to decide.
+    /// Adds a lease that this principal gives, whose the secret has to be. Whether it may
+    /// otherwise is the caller's to decide.
     pub async fn commit_lease(
         &self,
         lease: StoredLease,
+        by: PrincipalName,
         commit: Commit,
     ) -> Result<Receipt, NhiError> {
         let inner = Arc::clone(&self.inner);
         to_completion(commit.turn(), async move {
-            Ok(inner.store.secrets().insert_lease(lease, commit).await?)
+            Ok(inner
+                .store
+                .secrets()
+                .insert_lease(lease, by, commit)
+                .await?)
         })
         .await
     }

@@ -92,11 +92,10 @@ impl Nhi {
                 });
             }
         }
-        let wrapping = config.algorithms.wrapping.clone();
         let keys = KeyMaker {
-            ring: KeyRing::new(keystore, Arc::clone(&provider), wrapping),
+            ring: KeyRing::new(keystore, Arc::clone(&provider), config.algorithms.clone()),
             provider,
-            allowed: config.algorithms.clone(),
+            algorithms: config.algorithms.clone(),
         };
         let proofs = ProofGuard::new(keys.provider.as_ref(), Arc::clone(&clock));
         let registry = RwLock::new(Registry::load(snapshot, &config.trust_domain, &keys)?);
@@ -270,7 +269,7 @@ impl Nhi {
             let above = request.parent.map(|id| state.chain(id)).transpose()?;
             (delegator, above.unwrap_or_default())
         };
-        let above = verified_hops(&above, &inner.config.algorithms.signature)?;
+        let above = verified_hops(&above, &inner.config.algorithms.now().signature)?;
         inner.may_delegate(org, &delegator.principal, &above, now)?;
         no_loop(&request.delegator, &request.delegatee, &above)?;
 
@@ -430,7 +429,7 @@ impl Nhi {
     /// verified; whether the chain is live is for [`AgentIdentity::live`].
     pub fn chain(&self, org: OrgId, id: LinkId) -> Result<Vec<Hop>, NhiError> {
         let chain = self.inner.registry.read().org(org)?.chain(id)?;
-        verified_hops(&chain, &self.inner.config.algorithms.signature)
+        verified_hops(&chain, &self.inner.config.algorithms.now().signature)
     }
 
     /// The identity of a delegation's holder acting by it. Whether it is live is
@@ -511,17 +510,18 @@ impl Inner {
             let above = link.parent.map(|id| state.chain(id)).transpose()?;
             (delegator, above.unwrap_or_default())
         };
-        let above = verified_hops(&above, &self.config.algorithms.signature)?;
+        let above = verified_hops(&above, &self.config.algorithms.now().signature)?;
         let now = self.clock.now();
         self.may_delegate(link.org, &delegator.principal, &above, now)?;
         no_loop(&link.delegator, &link.delegatee, &above)?;
         if above.is_empty() {
             depth_within(link.max_depth, self.config.max_depth.checked_sub(1))?;
         }
-        let allowed = &self.config.algorithms.signature;
         let key = delegator.known(link.key_version)?;
         key.in_force(&link.delegator)?;
         let delegator = &delegator.principal;
+        let algorithms = self.config.algorithms.now();
+        let allowed = &algorithms.signature;
         verify_beneath(signed, &links(&above), delegator, &key.public, allowed)
     }
 
@@ -566,7 +566,7 @@ impl Inner {
             let holder = Arc::clone(&state.principal(&link.link.delegatee)?.principal);
             (chain, holder, standing, Arc::clone(&state.authority))
         };
-        let hops = verified_hops(&chain, &self.config.algorithms.signature)?;
+        let hops = verified_hops(&chain, &self.config.algorithms.now().signature)?;
         let expires_at = hops.iter().map(|hop| hop.link.expires_at).min();
         Ok(AgentIdentity {
             org,

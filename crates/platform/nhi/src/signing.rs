@@ -8,7 +8,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use creto_crypto::{Allowed, CryptoError, Digest, HashAlgorithm, Signature, Signer, VerifyingKey};
+use creto_crypto::{
+    Allowed, AllowedAlgorithms, CryptoError, Digest, HashAlgorithm, Signature, Signer, VerifyingKey,
+};
 use creto_errors::{Class, Classify};
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -290,10 +292,19 @@ impl Classify for StatementError {
 impl PublicKeys {
     /// Checks that the statement is of this principal, or of an instance of it, and
     /// that one of its keys signed the message, or its digest when the statement has one.
-    pub fn verify(&self, signed: &SignedStatement, message: &[u8]) -> Result<(), StatementError> {
+    /// Signature and digest are of algorithms that these lists read.
+    pub fn verify(
+        &self,
+        signed: &SignedStatement,
+        message: &[u8],
+        lists: &AllowedAlgorithms,
+    ) -> Result<(), StatementError> {
         match &signed.digest {
-            None => self.verify_content(signed, Signable::Message(message)),
-            Some(digest) => self.verify_digest(signed, &Digest::of(digest.algorithm(), message)),
+            None => self.verify_content(signed, Signable::Message(message), lists),
+            Some(digest) => {
+                let function = lists.hash.check(digest.algorithm())?;
+                self.verify_digest(signed, &Digest::of(function, message), lists)
+            }
         }
     }
 
@@ -303,15 +314,19 @@ impl PublicKeys {
         &self,
         signed: &SignedStatement,
         digest: &Digest,
+        lists: &AllowedAlgorithms,
     ) -> Result<(), StatementError> {
-        self.verify_content(signed, Signable::Digest(digest))
+        lists.hash.check(digest.algorithm())?;
+        self.verify_content(signed, Signable::Digest(digest), lists)
     }
 
     fn verify_content(
         &self,
         signed: &SignedStatement,
         content: Signable<'_>,
+        lists: &AllowedAlgorithms,
     ) -> Result<(), StatementError> {
+        lists.signature.check(signed.signature.algorithm())?;
         self.key_of(&signed.signer, &signed.kid)
             .and_then(|key| Ok(signed.verify(key, content)?))
     }
@@ -377,8 +392,8 @@ impl Nhi {
 
     /// By which function new digests are made, and which are read.
     #[must_use]
-    pub fn digest_algorithms(&self) -> &Allowed<HashAlgorithm> {
-        &self.inner.config.algorithms.hash
+    pub fn digest_algorithms(&self) -> Allowed<HashAlgorithm> {
+        self.inner.config.algorithms.now().hash.clone()
     }
 
     /// Signs a message or a digest with the key of the agent that acts, for this purpose

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use creto_crypto::{
-    Allowed, AllowedAlgorithms, AwsLcProvider, KeyRing, Keystore, LocalKeystore, RootKey,
+    Allowed, AllowedAlgorithms, AwsLcProvider, InForce, KeyRing, Keystore, LocalKeystore, RootKey,
     SignatureAlgorithm, WrapAlgorithm, WrappedKey,
 };
 use creto_types::{
@@ -269,9 +269,9 @@ impl World {
     }
 
     /// Opens the same store under other algorithms.
-    pub async fn reopen_under(&self, algorithms: AllowedAlgorithms) -> Result<Arc<Nhi>, NhiError> {
+    pub async fn reopen_under(&self, algorithms: impl Into<InForce>) -> Result<Arc<Nhi>, NhiError> {
         let mut config = NhiConfig::new(TRUST_DOMAIN);
-        config.algorithms = algorithms;
+        config.algorithms = algorithms.into();
         open(&self.store, &self.clock, &self.ids, 3, '7', config).await
     }
 
@@ -377,7 +377,11 @@ pub fn under_root(snapshot: &Snapshot) -> Vec<(OrgId, KeyHolder, WrappedKey)> {
     let provider = Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(9))));
     let root = RootKey::from_hex(&"7".repeat(64)).expect("64 digits are a root key");
     let keystore: Arc<dyn Keystore> = Arc::new(LocalKeystore::new(root, provider.clone()));
-    let ring = KeyRing::new(Arc::clone(&keystore), provider, Allowed::only(ALGORITHM));
+    let algorithms = AllowedAlgorithms {
+        wrapping: Allowed::only(ALGORITHM),
+        ..AllowedAlgorithms::default()
+    };
+    let ring = KeyRing::new(Arc::clone(&keystore), provider, algorithms.into());
     let mut keys = Vec::new();
     for stored in &snapshot.organizations {
         let org = stored.organization.id;

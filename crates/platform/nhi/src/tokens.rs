@@ -79,7 +79,7 @@ impl Inner {
     /// Whose token it is and what it is bound to; that its holder has the key, if it is
     /// bound to one, is not known yet.
     pub(crate) fn identity_in(&self, token: &str) -> Result<AgentIdentity, NhiError> {
-        let unverified = token::parse(token, &self.config.algorithms.signature)?;
+        let unverified = token::parse(token, &self.config.algorithms.now().signature)?;
         let (org, (key, retirement)) = {
             let registry = self.registry.read();
             let org = registry

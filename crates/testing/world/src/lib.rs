@@ -17,7 +17,7 @@ use creto_audit::{Audit, AuditConfig, AuditError, LogKeySource, LogKeys};
 use creto_authz::{Authz, Quota};
 use creto_consensus::memory::{MemoryOrder, MemoryWindow};
 use creto_consensus::{LocalOracle, OracleConfig};
-use creto_governor::memory::MemoryGovernor;
+use creto_governor::memory::{MemoryAlgorithms, MemoryGovernor};
 use creto_governor::{
     Bindings, BudgetRequest, CheckedBundle, DelegateRequest, Governor, GovernorConfig,
     OrganizationCreated, Parts, PolicyFiles, PolicyShadow, PrincipalRequest, RightAnswer,
@@ -47,6 +47,8 @@ pub struct World {
     pub journal: Arc<MemoryJournal>,
     /// Who there is.
     pub nhi: Arc<Nhi>,
+    /// The algorithms that are in force.
+    pub algorithms: creto_crypto::InForce,
     /// What the use cases made durable.
     pub commits: Arc<MemoryCommits>,
     /// The time of everything.
@@ -87,13 +89,15 @@ impl World {
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds::new(clock.clone(), random.clone()));
         let provider = Arc::new(creto_crypto::AwsLcProvider::new(random.clone()));
         let root = creto_crypto::RootKey::from_hex(&"7".repeat(64)).unwrap();
+        let config = creto_nhi::NhiConfig::new("creto.test");
+        let algorithms = config.algorithms.clone();
         let nhi = Nhi::open(
             Arc::new(MemoryNhiStore::with_commits(commits.clone())),
             provider.clone(),
             Arc::new(creto_crypto::LocalKeystore::new(root, provider)),
             ids.clone(),
             clock.clone(),
-            creto_nhi::NhiConfig::new("creto.test"),
+            config,
         )
         .await
         .unwrap();
@@ -164,6 +168,7 @@ impl World {
                 records: state.clone(),
                 sandboxes: state.clone(),
                 policies: state.clone(),
+                algorithms: Arc::new(MemoryAlgorithms::default()),
                 subjects: state,
                 shadow: Arc::new(PolicyShadow::new(metrics.clone(), clock.clone())),
                 ids: ids.clone(),
@@ -181,6 +186,7 @@ impl World {
         let mut world = Self {
             governor,
             nhi,
+            algorithms,
             audit,
             journal,
             commits,

@@ -4,12 +4,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use creto_governor::{
-    CredentialRequest, DelegateRequest, DelegationAnswer, ErasureAnswer, ErasureRequest,
-    ExpulsionAnswer, ExpulsionRequest, HumanAnswer, HumanRequest, KeyRevocationAnswer,
-    KeyRevocationRequest, PrincipalAnswer, PrincipalKeyAnswer, PrincipalKeyRequest,
-    PrincipalRequest, RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer,
-    RoleRequest, RotationAnswer, RotationRequest, SelfAnswer, SuspensionAnswer, SuspensionRequest,
-    TokenAnswer, TokenRequest,
+    AlgorithmsAnswer, CredentialRequest, DelegateRequest, DelegationAnswer, ErasureAnswer,
+    ErasureRequest, ExpulsionAnswer, ExpulsionRequest, HumanAnswer, HumanRequest,
+    KeyRevocationAnswer, KeyRevocationRequest, PrincipalAnswer, PrincipalKeyAnswer,
+    PrincipalKeyRequest, PrincipalRequest, RetirementAnswer, RetirementRequest, RevocationAnswer,
+    RoleAnswer, RoleRequest, RotationAnswer, RotationRequest, SelfAnswer, SuspensionAnswer,
+    SuspensionRequest, TokenAnswer, TokenRequest,
 };
 use creto_ingress::CredentialError;
 use creto_types::PrincipalName;
@@ -161,6 +161,13 @@ pub(crate) async fn rotate_keys(
     Document(request): Document<RotationRequest>,
 ) -> Reply<RotationAnswer> {
     Ok(Json(app.governor.rotate_keys(&caller, request, key).await?))
+}
+
+pub(crate) async fn algorithms(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+) -> Reply<AlgorithmsAnswer> {
+    Ok(Json(app.governor.algorithms(&caller).await?))
 }
 
 pub(crate) async fn retire_keys(

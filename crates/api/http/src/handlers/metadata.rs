@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use creto_crypto::HolderAlgorithm;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -25,7 +24,7 @@ pub(crate) struct AuthorizationServer {
     /// `none`: the token that is given is the credential.
     token_endpoint_auth_methods_supported: [&'static str; 1],
     /// RFC 9449, section 5.1.
-    dpop_signing_alg_values_supported: [&'static str; 3],
+    dpop_signing_alg_values_supported: Vec<&'static str>,
 }
 
 /// About the API (RFC 9728, section 2).
@@ -38,9 +37,19 @@ pub(crate) struct ProtectedResource {
     /// `header`.
     bearer_methods_supported: [&'static str; 1],
     /// RFC 9449, section 5.1.
-    dpop_signing_alg_values_supported: [&'static str; 3],
+    dpop_signing_alg_values_supported: Vec<&'static str>,
     /// Whether every token of an agent has to be bound to a key.
     dpop_bound_access_tokens_required: bool,
+}
+
+/// The names in a header of the algorithms by which proofs are read.
+pub(crate) fn proof_algorithms(app: &Shared) -> Vec<&'static str> {
+    let accepted = app.governor.proof_algorithms();
+    let names = accepted
+        .list()
+        .iter()
+        .flat_map(|algorithm| algorithm.names());
+    names.copied().collect()
 }
 
 pub(crate) async fn authorization_server(State(app): State<Shared>) -> Json<AuthorizationServer> {
@@ -52,7 +61,7 @@ pub(crate) async fn authorization_server(State(app): State<Shared>) -> Json<Auth
         grant_types_supported: [oauth::TOKEN_EXCHANGE],
         response_types_supported: [],
         token_endpoint_auth_methods_supported: ["none"],
-        dpop_signing_alg_values_supported: HolderAlgorithm::NAMES,
+        dpop_signing_alg_values_supported: proof_algorithms(&app),
     })
 }
 
@@ -62,7 +71,7 @@ pub(crate) async fn protected_resource(State(app): State<Shared>) -> Json<Protec
         authorization_servers: [resource.clone()],
         resource,
         bearer_methods_supported: ["header"],
-        dpop_signing_alg_values_supported: HolderAlgorithm::NAMES,
+        dpop_signing_alg_values_supported: proof_algorithms(&app),
         dpop_bound_access_tokens_required: app.governor.requires_proof(),
     })
 }

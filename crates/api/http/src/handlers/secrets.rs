@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use creto_governor::{
-    LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest,
+    HandOverAnswer, HandOverRequest, LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest,
+    SecretReading, SecretRequest,
 };
 
 use crate::app::Shared;
@@ -30,6 +31,17 @@ pub(crate) async fn list(
     let after = query.after.as_deref();
     let items = app.governor.secrets(&caller, after, limit + 1).await?;
     Ok(Json(List::cut(items, limit, |item| item.name.clone())))
+}
+
+pub(crate) async fn hand_over(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name<String>,
+    Key(key): Key,
+    Document(request): Document<HandOverRequest>,
+) -> Reply<HandOverAnswer> {
+    let answer = app.governor.hand_over_secret(&caller, &name, request, key);
+    Ok(Json(answer.await?))
 }
 
 pub(crate) async fn lease(

@@ -2,18 +2,19 @@
 
 use axum::routing::on;
 use creto_governor::{
-    ActionAnswer, ActionRequest, CredentialRequest, DelegateRequest, DelegationAnswer,
-    DryRunAnswer, DryRunRequest, ErasureAnswer, ErasureRequest, ExplainAnswer, ExplainRequest,
-    ExpulsionAnswer, ExpulsionRequest, FilesRequest, FollowAnswer, FollowRequest, HumanAnswer,
-    HumanRequest, InvoiceAnswer, InvoiceRequest, KeyRevocationAnswer, KeyRevocationRequest,
-    LeaseAnswer, LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer, PoliciesInForceAnswer,
-    PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer, PrincipalKeyAnswer,
-    PrincipalKeyRequest, PrincipalRequest, PublishPoliciesRequest, RateAnswer, RateRequest,
-    RemovalAnswer, RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest,
-    RollbackPoliciesRequest, RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest,
-    SecretAnswer, SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer,
-    ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer,
-    UsageQuery, ValidationAnswer,
+    ActionAnswer, ActionRequest, AlgorithmsAnswer, CredentialRequest, DelegateRequest,
+    DelegationAnswer, DryRunAnswer, DryRunRequest, ErasureAnswer, ErasureRequest, ExplainAnswer,
+    ExplainRequest, ExpulsionAnswer, ExpulsionRequest, FilesRequest, FollowAnswer, FollowRequest,
+    HandOverAnswer, HandOverRequest, HumanAnswer, HumanRequest, InvoiceAnswer, InvoiceRequest,
+    KeyRevocationAnswer, KeyRevocationRequest, LeaseAnswer, LeaseRequest, LimitAnswer,
+    LimitRequest, OversightAnswer, PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer,
+    PrincipalAnswer, PrincipalKeyAnswer, PrincipalKeyRequest, PrincipalRequest,
+    PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer, RetirementAnswer,
+    RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest, RollbackPoliciesRequest,
+    RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest, SecretAnswer,
+    SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer, ShadowAnswer,
+    SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer, UsageQuery,
+    ValidationAnswer,
 };
 
 use super::{Auth, EXPORT, Route, WAITS};
@@ -101,7 +102,7 @@ fn system_routes() -> [Route; 8] {
     ]
 }
 
-fn secret_routes() -> [Route; 6] {
+fn secret_routes() -> [Route; 7] {
     [
         Route::post(
             "/v1/secrets",
@@ -124,12 +125,20 @@ fn secret_routes() -> [Route; 6] {
         Route::post(
             "/v1/secrets/{name}/leases",
             "lease_secret",
-            "Lease a secret that one put to an agent below",
+            "Lease a secret of one's own to an agent below",
             |f| on(f, secrets::lease),
         )
         .takes::<LeaseRequest>()
         .gives::<LeaseAnswer>()
         .created(),
+        Route::post(
+            "/v1/secrets/{name}/hand-over",
+            "hand_over_secret",
+            "Make a secret somebody else's; its leases stay",
+            |f| on(f, secrets::hand_over),
+        )
+        .takes::<HandOverRequest>()
+        .gives::<HandOverAnswer>(),
         Route::post(
             "/v1/secrets/{name}/read",
             "read_secret",
@@ -155,7 +164,7 @@ fn secret_routes() -> [Route; 6] {
     ]
 }
 
-fn authority_routes() -> [Route; 20] {
+fn authority_routes() -> [Route; 21] {
     [
         Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
             on(f, authority::whoami)
@@ -252,7 +261,7 @@ fn authority_routes() -> [Route; 20] {
         Route::post(
             "/v1/keys/rotate",
             "rotate_keys",
-            "New keys by the configured algorithms; what the old ones made stays valid",
+            "New keys by the algorithms in force; what the old ones made stays valid",
             |f| on(f, authority::rotate_keys),
         )
         .takes::<RotationRequest>()
@@ -265,6 +274,13 @@ fn authority_routes() -> [Route; 20] {
         )
         .takes::<RetirementRequest>()
         .gives::<RetirementAnswer>(),
+        Route::get(
+            "/v1/keys/algorithms",
+            "get_algorithms",
+            "The algorithms that are in force, and what the configuration says of them",
+            |f| on(f, authority::algorithms),
+        )
+        .gives::<AlgorithmsAnswer>(),
         Route::post(
             "/v1/delegations",
             "delegate",

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use creto_crypto::{Accepted, AllowedAlgorithms, HolderAlgorithm};
 use creto_nhi::test_util::Holder;
 use creto_types::Clock as _;
 use serde_json::{Value, json};
@@ -394,6 +395,34 @@ async fn whoever_sends_too_many_proofs_is_told_when_there_is_room() {
     let good = proof(&world, &holder, ("GET", "/v1/self"), &token);
     let answer = get(&world, "/v1/self", "DPoP", &token, &[&good]).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+}
+
+/// What is told to clients is what is read, also after it changed.
+#[tokio::test]
+async fn clients_learn_the_algorithms_of_proofs_that_are_accepted_now() {
+    let world = World::new().await;
+    let holder = Holder::new(1);
+    let token = bound_to(&world, &holder).await;
+    let ask = async || {
+        let good = proof(&world, &holder, ("GET", "/v1/self"), &token);
+        get(&world, "/v1/self", "DPoP", &token, &[&good]).await
+    };
+    assert_eq!(ask().await.status, StatusCode::OK);
+    world.algorithms.replace(AllowedAlgorithms {
+        holder: Accepted::new([HolderAlgorithm::Es256]),
+        ..AllowedAlgorithms::default()
+    });
+    let refused = ask().await;
+    assert_eq!(refused.problem(), (401, "algorithm_not_allowed".to_owned()));
+    assert_eq!(
+        challenge(&refused),
+        "DPoP realm=\"creto\", error=\"invalid_dpop_proof\", algs=\"ES256\""
+    );
+    for about in ["authorization-server", "protected-resource"] {
+        let path = format!("/.well-known/oauth-{about}");
+        let told = world.get(&path, "").await.json();
+        assert_eq!(told["dpop_signing_alg_values_supported"], json!(["ES256"]));
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ pub(crate) struct World {
     pub(crate) nhi: Arc<Nhi>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) journal: Arc<MemoryJournal>,
+    pub(crate) algorithms: creto_crypto::InForce,
     pub(crate) router: Router,
     pub(crate) clock: Arc<ManualClock>,
     /// The owner's token.
@@ -82,6 +83,7 @@ impl World {
             nhi: world.nhi,
             audit: world.audit,
             journal: world.journal,
+            algorithms: world.algorithms,
             router,
             clock: world.clock,
             owner: world.owner,

@@ -6,6 +6,7 @@
     reason = "tests"
 )]
 
+mod algorithms;
 mod audit;
 mod consensus;
 mod crash;

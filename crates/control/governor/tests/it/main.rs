@@ -1,6 +1,7 @@
 //! The use cases over in-memory backends and a clock that stands still.
 
 mod actions;
+mod algorithms;
 mod authority;
 mod billing;
 mod evidence;

@@ -162,7 +162,8 @@ async fn each_key_serves_once_and_then_the_last_resort_does_and_says_so() {
         serde_json::from_value(serde_json::to_value(known).expect("JSON")).expect("keys");
     let read: Prekey =
         serde_json::from_value(serde_json::to_value(&prekey).expect("JSON")).expect("a prekey");
-    read.verify(&known).expect("it is the planner's");
+    let lists = creto_crypto::AllowedAlgorithms::default();
+    read.verify(&known, &lists).expect("it is the planner's");
     assert_eq!(scene.count("usage.settled"), 2, "both are settled");
 
     let mut seen = HashSet::from([prekey.id]);

@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 
 use creto_errors::Classify as _;
 use creto_governor::{
-    Call, Caller, CredentialRequest, GovernError, HumanRequest, IdempotencyKey, InvoiceRequest,
-    PolicyFiles, PrincipalRequest, RateRequest, RateSubject, RoleRequest, SuspensionRequest,
-    TokenRequest,
+    Call, Caller, CredentialRequest, GovernError, HandOverRequest, HumanRequest, IdempotencyKey,
+    InvoiceRequest, PolicyFiles, PrincipalRequest, RateRequest, RateSubject, RoleRequest,
+    SuspensionRequest, TokenRequest,
 };
 use creto_nhi::Role;
 use creto_types::PrincipalName;
@@ -102,6 +102,7 @@ async fn ask(world: &World, caller: &Caller, call: Call) -> Option<bool> {
         }
         Call::GetCheckpoint => taken(governor.checkpoint(caller).await),
         Call::GetLogKeys => taken(governor.log_keys(caller)),
+        Call::GetAlgorithms => taken(governor.algorithms(caller).await),
         Call::GetLeaf => taken(governor.leaf(caller, creto_types::LeafIndex(0)).await),
         Call::GetConsistency => taken(governor.log_consistency(caller, 0, None).await),
         Call::GetTile => taken(governor.log_resource(caller, "checkpoint").await),
@@ -173,6 +174,16 @@ async fn ask(world: &World, caller: &Caller, call: Call) -> Option<bool> {
         Call::RevokeDelegation => taken(governor.revoke(caller, missing, None).await),
         Call::ListSecrets => taken(governor.secrets(caller, None, 1).await),
         Call::ListLeases => taken(governor.leases(caller, None, 1).await),
+        Call::HandOverSecret => {
+            let request = HandOverRequest {
+                to: "planner".to_owned(),
+            };
+            taken(
+                governor
+                    .hand_over_secret(caller, "none", request, None)
+                    .await,
+            )
+        }
         Call::RevokeLease => taken(governor.revoke_lease(caller, "none", None).await),
         Call::SubmitAction => taken(governor.submit(caller, action("history.read"), None).await),
         Call::SettleAction => {

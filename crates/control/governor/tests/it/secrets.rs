@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use creto_governor::{
-    Caller, GovernError, LeaseAnswer, LeaseRequest, OutcomeKind, SecretAnswer, SecretReadRequest,
-    SecretReading, SecretRequest,
+    Caller, GovernError, HandOverAnswer, HandOverRequest, LeaseAnswer, LeaseRequest, OutcomeKind,
+    SecretAnswer, SecretReadRequest, SecretReading, SecretRequest,
 };
 use creto_types::Clock as _;
 use serde_json::json;
@@ -265,4 +265,95 @@ async fn policies_and_people_decide_a_reading() {
     let again = governor.read_secret(&scene.bot, "guarded", request);
     assert!(again.await.expect("answers").value.is_none(), "once");
     assert_eq!(scene.count("secret.read"), 1);
+}
+
+async fn hand_over(
+    scene: &Scene,
+    caller: &Caller,
+    to: &str,
+) -> Result<HandOverAnswer, GovernError> {
+    let request = HandOverRequest { to: to.to_owned() };
+    let governor = &scene.world.governor;
+    governor
+        .hand_over_secret(caller, "api-key", request, None)
+        .await
+}
+
+/// Whoever put it is gone: an owner makes it somebody else's, who goes on with it.
+#[tokio::test]
+async fn a_secret_outlives_whoever_put_it() {
+    let scene = scene().await;
+    let (owner, governor) = (&scene.world.owner, &scene.world.governor);
+    scene.put(&scene.planner, "api-key").await.expect("puts");
+    let lease = scene.lease(&scene.planner, "api-key", &scene.bot_link, Some(600));
+    let lease = lease.await.expect("leases");
+    assert_eq!(code(scene.put(owner, "api-key").await), "forbidden");
+    let refused = scene.lease(owner, "api-key", &scene.bot_link, None);
+    assert_eq!(code(refused.await), "not_found");
+
+    // Only an owner hands it over: neither whose it is, nor another agent, nor another role.
+    for other in [&scene.planner, &scene.bot] {
+        assert_eq!(code(hand_over(&scene, other, "owner").await), "forbidden");
+    }
+    for role in ["operator", "auditor", "approver"] {
+        let request = json!({ "name": format!("a-{role}"), "role": role });
+        let request = serde_json::from_value(request).expect("a request");
+        let added = governor
+            .add_human(owner, request, None)
+            .await
+            .expect("adds");
+        let token = added.token.expect("shown once");
+        let person = governor.authenticate(&token).expect("a good token");
+        let refused = hand_over(&scene, &person, owner.name().as_str()).await;
+        assert_eq!(code(refused), "forbidden", "{role}");
+    }
+    assert_eq!(scene.count("secret.handed_over"), 0);
+    assert_eq!(code(hand_over(&scene, owner, "nobody").await), "not_found");
+    assert_eq!(
+        code(hand_over(&scene, owner, "planner").await),
+        "invalid_request"
+    );
+
+    let own = owner.name().as_str();
+    let handed = hand_over(&scene, owner, own).await.expect("hands over");
+    assert_eq!((handed.from.as_str(), handed.to.as_str()), ("planner", own));
+    assert!(handed.leaf.is_some());
+    // The lease is as it was, and gives the versions of whose it is now.
+    assert_eq!(
+        code(scene.put(&scene.planner, "api-key").await),
+        "forbidden"
+    );
+    let refused = scene.lease(&scene.planner, "api-key", &scene.bot_link, None);
+    assert_eq!(code(refused.await), "not_found");
+    let ended = governor.revoke_lease(&scene.planner, &lease.id, None).await;
+    assert_eq!(code(ended), "not_found");
+    let put = scene.put(owner, "api-key").await.expect("puts");
+    assert_eq!((put.version, put.owner.as_str()), (2, own));
+    let reading = scene.read(&scene.bot, "api-key").await.expect("reads");
+    assert_eq!(reading.version, Some(2));
+    let listed = governor.secrets(&scene.planner, None, 10).await;
+    assert!(listed.expect("lists").is_empty());
+    let given = scene.lease(owner, "api-key", &scene.bot_link, None).await;
+    given.expect("leases");
+
+    // An agent takes it over as well; one that was revoked does not.
+    hand_over(&scene, owner, "release-bot")
+        .await
+        .expect("hands over");
+    assert_eq!(
+        scene
+            .put(&scene.bot, "api-key")
+            .await
+            .expect("puts")
+            .version,
+        3
+    );
+    let because = serde_json::from_value(json!({ "reason": "it leaves" })).expect("a request");
+    let planner = scene.planner.name();
+    let gone = governor
+        .revoke_principal(owner, planner, because, None)
+        .await;
+    gone.expect("revokes");
+    assert_eq!(code(hand_over(&scene, owner, "planner").await), "conflict");
+    scene.world.check_records().await.expect("the log is sound");
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use creto_crypto::Accepted;
 use creto_errors::Classify as _;
 use creto_governor::{
     Caller, CredentialRequest, ExchangeRequest, ExpulsionRequest, GovernError, HumanRequest,
@@ -183,7 +184,7 @@ async fn a_bound_token_found_again_needs_a_proof_of_its_own() {
     let proof = |holder: &Holder, token: &str| {
         let (nonce, now) = (governor.proof_nonce(), world.clock.now());
         let proof = holder.proof(("GET", "http://localhost/"), Some(token), &nonce, now);
-        Proof::parse(&proof).expect("a proof")
+        Proof::parse(&proof, &Accepted::all()).expect("a proof")
     };
     let enter = |token: &str, proof: &Proof| {
         let caller = governor.authenticate_with_proof(token, proof);

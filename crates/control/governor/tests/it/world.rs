@@ -11,7 +11,7 @@ use creto_audit::{Audit, AuditConfig, AuditError, LogKeySource, LogKeys};
 use creto_authz::{Authz, Quota};
 use creto_consensus::memory::{MemoryOrder, MemoryWindow};
 use creto_consensus::{LocalOracle, OracleConfig, Sequencer, TimestampOracle};
-use creto_governor::memory::MemoryGovernor;
+use creto_governor::memory::{MemoryAlgorithms, MemoryGovernor};
 use creto_governor::{
     ActionRequest, Bindings, BudgetRequest, Caller, CheckedBundle, CommitStore, DelegateRequest,
     Governor, GovernorConfig, OrganizationCreated, Parts, PolicyFiles, PolicyShadow, PolicyStore,
@@ -55,6 +55,7 @@ pub(crate) struct World {
     pub(crate) runtime: Arc<ScriptedRuntime>,
     pub(crate) shadow: Arc<PolicyShadow>,
     metrics: Arc<Metrics>,
+    pub(crate) algorithms: Arc<MemoryAlgorithms>,
     pub(crate) stores: Stores,
     assemble: Box<dyn Fn(Stores) -> Arc<Governor> + Send + Sync>,
 }
@@ -238,6 +239,7 @@ impl World {
         let bindings = Arc::new(Bindings::new());
         let runtime = Arc::new(ScriptedRuntime::default());
         let metrics = Arc::new(Metrics::new("test"));
+        let algorithms = Arc::new(MemoryAlgorithms::default());
         let shadow = Arc::new(PolicyShadow::new(metrics.clone(), clock.clone()));
         let state = Arc::new(MemoryGovernor::new(Arc::clone(&commits)));
         let sequencer = Arc::new(MemoryOrder::new(Arc::clone(&commits)).open());
@@ -245,7 +247,7 @@ impl World {
             let (nhi, oracle, audit) = (nhi.clone(), oracle.clone(), audit.clone());
             let (authz, meter, runtime) = (authz.clone(), meter.clone(), runtime.clone());
             let (bindings, state, metrics) = (bindings.clone(), state.clone(), metrics.clone());
-            let clock = clock.clone();
+            let (clock, algorithms) = (clock.clone(), algorithms.clone());
             move |stores: Stores| {
                 Governor::new(
                     Parts {
@@ -263,6 +265,7 @@ impl World {
                         records: state.clone(),
                         sandboxes: state.clone(),
                         policies: stores.policies,
+                        algorithms: algorithms.clone(),
                         subjects: state.clone(),
                         shadow: stores.shadow,
                         ids: ids.clone(),
@@ -326,6 +329,7 @@ impl World {
             runtime,
             shadow,
             metrics,
+            algorithms,
             stores,
             assemble: Box::new(assemble),
         }

@@ -6,7 +6,7 @@ use creto_types::OrgId;
 use super::{conflict, not_found};
 use crate::ports::{KeyHolder, Rewrapped};
 use crate::test_util::{World, commit, name};
-use crate::{LeaseId, LinkId, PrincipalType, SecretName, StoredLease, StoredSecret};
+use crate::{HandOver, LeaseId, LinkId, PrincipalType, SecretName, StoredLease, StoredSecret};
 
 fn key() -> SecretName {
     "api-key".parse().expect("a name")
@@ -31,6 +31,49 @@ fn lease_of(world: &World, org: OrgId, id: LeaseId, link: LinkId) -> StoredLease
         expires_at: world.after(60),
         ended_at: None,
     }
+}
+
+/// A secret becomes the keeper's, and carol's again; a lease stays as it is meanwhile.
+async fn handed_over(world: &World, org: OrgId, lease: &StoredLease) {
+    let secrets = world.store.secrets();
+    let hand = |secret: SecretName, from: &str, to: &str| {
+        let (from, to) = (name(from), name(to));
+        let change = HandOver {
+            org,
+            secret,
+            from,
+            to,
+        };
+        secrets.hand_over(change, commit(org, "secret.handed_over"))
+    };
+    not_found(&hand("other".parse().expect("a name"), "carol", "keeper").await);
+    not_found(&hand(key(), "carol", "nobody").await);
+    conflict(&hand(key(), "keeper", "carol").await);
+    hand(key(), "carol", "keeper").await.expect("it is carol's");
+    conflict(&hand(key(), "carol", "keeper").await);
+    let put = |secret| secrets.insert_secret(secret, commit(org, "secret.put"));
+    conflict(&put(version(world, org, 3, "carol")).await);
+    let third = version(world, org, 3, "keeper");
+    put(third.clone()).await.expect("it is the keeper's");
+    let owners = secrets.secrets(org).await.expect("it reads");
+    let owners = owners.into_iter().map(|row| (row.put_by, row.owner));
+    let by = |who: &str| (name(who), name("keeper"));
+    let expected = [by("carol"), by("carol"), by("keeper")];
+    assert_eq!(owners.collect::<Vec<_>>(), expected);
+    let newest = secrets.secret(org, &key()).await.expect("it reads");
+    assert_eq!(newest, Some(third));
+    let kept = secrets.lease(org, lease.id).await.expect("it reads");
+    assert_eq!(kept.as_ref(), Some(lease));
+    let fresh = StoredLease {
+        id: format!("lse_{:032x}", 3).parse().expect("an id"),
+        ..lease.clone()
+    };
+    let give = |by| secrets.insert_lease(fresh.clone(), name(by), commit(org, "secret.leased"));
+    conflict(&give("carol").await);
+    give("keeper").await.expect("it is the keeper's");
+    hand(key(), "keeper", "carol")
+        .await
+        .expect("it is the keeper's");
 }
 
 pub(super) async fn run(world: &World, other: OrgId) {
@@ -74,7 +117,8 @@ pub(super) async fn run(world: &World, other: OrgId) {
         let id = format!("lse_{digit:032x}");
         id.parse().expect("an id")
     });
-    let give = |lease| secrets.insert_lease(lease, commit(org, "secret.leased"));
+    let give_by = |lease, by| secrets.insert_lease(lease, name(by), commit(org, "secret.leased"));
+    let give = |lease| give_by(lease, "carol");
     let [id, unknown] = ids;
     let lease = lease_of(world, org, id, link);
     let nowhere = StoredLease {
@@ -82,6 +126,7 @@ pub(super) async fn run(world: &World, other: OrgId) {
         ..lease.clone()
     };
     not_found(&give(nowhere).await);
+    conflict(&give_by(lease.clone(), "keeper").await);
     give(lease.clone()).await.expect("it is new");
     conflict(&give(lease.clone()).await);
     let read = secrets.lease(org, id).await.expect("it reads");
@@ -89,6 +134,8 @@ pub(super) async fn run(world: &World, other: OrgId) {
     assert_eq!(secrets.lease(other, id).await.expect("it reads"), None);
     let of_link = secrets.leases(org, Some(link)).await.expect("it reads");
     assert_eq!(of_link, std::slice::from_ref(&lease));
+
+    handed_over(world, org, &lease).await;
 
     // Its end is exact to the instant, and for ever.
     let used = |at| secrets.use_lease(org, id, at, commit(org, "secret.read"));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use creto_crypto::CryptoError;
 use creto_errors::{Class, Classify};
 use creto_types::PrincipalName;
 
@@ -14,6 +15,9 @@ pub enum DpopError {
         /// Why, without quoting it.
         why: &'static str,
     },
+    /// It is by an algorithm that this server knows and does not accept.
+    #[error("the DPoP proof cannot be read: {0}")]
+    Algorithm(CryptoError),
     /// It was accepted before.
     #[error("the DPoP proof was used before; every request needs one of its own")]
     Replayed,
@@ -67,7 +71,9 @@ impl DpopError {
     #[must_use]
     pub const fn oauth_code(&self) -> Option<&'static str> {
         match self {
-            Self::Invalid { .. } | Self::Replayed => Some("invalid_dpop_proof"),
+            Self::Invalid { .. } | Self::Algorithm(_) | Self::Replayed => {
+                Some("invalid_dpop_proof")
+            }
             Self::UseNonce => Some("use_dpop_nonce"),
             Self::ProofRequired | Self::NotBound | Self::KeyMismatch | Self::BindingRequired => {
                 Some("invalid_token")
@@ -88,6 +94,7 @@ impl Classify for DpopError {
             // The next request can be right: its client just learned how.
             Self::UseNonce => Class::Permanent,
             Self::TooManyProofs { .. } => Class::Transient,
+            Self::Algorithm(error) => error.class(),
             Self::Invalid { .. }
             | Self::Replayed
             | Self::ProofRequired
@@ -100,6 +107,7 @@ impl Classify for DpopError {
     fn code(&self) -> &'static str {
         match self {
             Self::Invalid { .. } => "invalid_dpop_proof",
+            Self::Algorithm(error) => error.code(),
             Self::Replayed => "dpop_proof_replayed",
             Self::UseNonce => "use_dpop_nonce",
             Self::ProofRequired => "dpop_proof_required",

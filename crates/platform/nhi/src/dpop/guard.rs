@@ -246,6 +246,8 @@ mod tests {
     use creto_types::{ManualClock, SeededRandom};
     use serde_json::json;
 
+    use creto_crypto::Accepted;
+
     use super::*;
     use crate::test_util::{Holder, name};
 
@@ -321,7 +323,11 @@ mod tests {
         let holder = Holder::new(1);
         let accept = || {
             let proof = holder.proof(("GET", "/"), None, &guard.nonce(), start);
-            guard.accept(org(1), &name("loud"), &Proof::parse(&proof).unwrap())
+            guard.accept(
+                org(1),
+                &name("loud"),
+                &Proof::parse(&proof, &Accepted::all()).unwrap(),
+            )
         };
         clock.advance(Duration::from_millis(12_500));
         guard.use_up(org(1), &name("loud"));
@@ -335,7 +341,11 @@ mod tests {
         clock.advance(Duration::from_millis(1));
         // Waiting is over: who names the nonce of the full turn is told the newest.
         let proof = holder.proof(("GET", "/"), None, &former, start);
-        let late = guard.accept(org(1), &name("loud"), &Proof::parse(&proof).unwrap());
+        let late = guard.accept(
+            org(1),
+            &name("loud"),
+            &Proof::parse(&proof, &Accepted::all()).unwrap(),
+        );
         assert_eq!(late, Err(DpopError::UseNonce));
         accept().unwrap();
     }

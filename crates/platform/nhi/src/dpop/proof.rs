@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use creto_crypto::{HolderAlgorithm, HolderKey, Thumbprint};
+use creto_crypto::{Accepted, HolderAlgorithm, HolderKey, Thumbprint};
 use serde_json::{Map, Number, Value};
 
 use super::DpopError;
@@ -39,12 +39,13 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Reads a proof and checks its signature by the key it carries.
+    /// Reads a proof and checks its signature by the key it carries, if that is of an
+    /// algorithm that is accepted.
     ///
     /// # Errors
     ///
-    /// [`DpopError::Invalid`].
-    pub fn parse(text: &str) -> Result<Self, DpopError> {
+    /// [`DpopError::Invalid`], [`DpopError::Algorithm`].
+    pub fn parse(text: &str, accepted: &Accepted<HolderAlgorithm>) -> Result<Self, DpopError> {
         if text.len() > MAX_PROOF_LEN {
             return Err(DpopError::invalid("it is too long"));
         }
@@ -55,7 +56,7 @@ impl Proof {
             .filter(|(_, payload)| !payload.contains('.'))
             .ok_or_else(three)?;
         let header = object(header)?;
-        let key = holder(&header)?;
+        let key = holder(&header, accepted)?;
         key.verify(signed.as_bytes(), &decode(signature)?)
             .map_err(|_| DpopError::invalid("its signature does not verify"))?;
         Self::of(&key, &object(payload)?)
@@ -72,7 +73,10 @@ impl Proof {
             serde_json::from_slice(bytes)
                 .map_err(|_| DpopError::invalid("a part of it is not a JSON object"))
         };
-        Self::of(&holder(&object(header)?)?, &object(claims)?)
+        Self::of(
+            &holder(&object(header)?, &Accepted::all())?,
+            &object(claims)?,
+        )
     }
 
     fn of(key: &HolderKey, claims: &Map<String, Value>) -> Result<Self, DpopError> {
@@ -114,7 +118,10 @@ impl Proof {
 }
 
 /// The key in a header that is one of a proof.
-fn holder(header: &Map<String, Value>) -> Result<HolderKey, DpopError> {
+fn holder(
+    header: &Map<String, Value>,
+    accepted: &Accepted<HolderAlgorithm>,
+) -> Result<HolderKey, DpopError> {
     if text(header, "typ")? != Some(TYPE) {
         return Err(DpopError::invalid("its type is not dpop+jwt"));
     }
@@ -124,9 +131,8 @@ fn holder(header: &Map<String, Value>) -> Result<HolderKey, DpopError> {
     }
     let algorithm: HolderAlgorithm = text(header, "alg")?
         .and_then(|name| name.parse().ok())
-        .ok_or(DpopError::invalid(
-            "its algorithm is not one of those accepted",
-        ))?;
+        .ok_or(DpopError::invalid("its algorithm is not known here"))?;
+    let algorithm = accepted.check(algorithm).map_err(DpopError::Algorithm)?;
     let Some(Value::Object(jwk)) = header.get("jwk") else {
         return Err(DpopError::invalid("its header has no `jwk`"));
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use creto_crypto::{Thumbprint, sha256};
+use creto_crypto::{Accepted, HolderAlgorithm, Thumbprint, sha256};
 use creto_types::Timestamp;
 
 use super::{DpopError, Proof};
@@ -32,6 +32,12 @@ impl Nhi {
     #[must_use]
     pub fn proof_nonce(&self) -> String {
         self.inner.proofs.nonce()
+    }
+
+    /// By which algorithms proofs are read.
+    #[must_use]
+    pub fn proof_algorithms(&self) -> Accepted<HolderAlgorithm> {
+        self.inner.config.algorithms.now().holder.clone()
     }
 
     /// Whether every agent's token has to be bound to a key.

@@ -1,10 +1,10 @@
 //! Secrets and leases in memory.
 
 use async_trait::async_trait;
-use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
+use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
 use super::MemoryNhiStore;
-use crate::{LeaseId, LinkId, SecretName, SecretStore, StoredLease, StoredSecret};
+use crate::{HandOver, LeaseId, LinkId, SecretName, SecretStore, StoredLease, StoredSecret};
 
 #[async_trait]
 impl SecretStore for MemoryNhiStore {
@@ -20,7 +20,7 @@ impl SecretStore for MemoryNhiStore {
         let mut before = rows.secrets.values().filter(|row| row.org == org);
         let newest = before.rfind(|row| row.name == secret.name);
         let fits = match newest {
-            Some(row) => row.version + 1 == secret.version && row.put_by == secret.put_by,
+            Some(row) => row.version + 1 == secret.version && row.owner == secret.put_by,
             None => secret.version == 1,
         };
         if !fits {
@@ -29,6 +29,27 @@ impl SecretStore for MemoryNhiStore {
         let receipt = self.commits.apply(&commit)?;
         let key = (org, secret.name.clone(), secret.version);
         rows.secrets.insert(key, secret);
+        Ok(receipt)
+    }
+
+    async fn hand_over(&self, change: HandOver, commit: Commit) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        let whose = (change.org, change.to.clone());
+        let named = |row: &&mut StoredSecret| row.org == change.org && row.name == change.secret;
+        let owner = rows.secrets.values_mut().find(named);
+        let owner = owner.map(|row| row.owner.clone());
+        let owner = owner.ok_or(StoreError::NotFound { what: "secret" })?;
+        if !rows.principals.contains_key(&whose) {
+            return Err(StoreError::NotFound { what: "principal" });
+        }
+        rows.not_expelled(&whose)?;
+        if owner != change.from {
+            return Err(StoreError::Conflict { what: "secret" });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        for row in rows.secrets.values_mut().filter(named) {
+            row.owner = change.to.clone();
+        }
         Ok(receipt)
     }
 
@@ -53,12 +74,15 @@ impl SecretStore for MemoryNhiStore {
     async fn insert_lease(
         &self,
         lease: StoredLease,
+        by: PrincipalName,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let mut rows = self.rows.lock();
-        let named = |row: &StoredSecret| row.org == lease.org && row.name == lease.secret;
-        if !rows.secrets.values().any(named) {
-            return Err(StoreError::NotFound { what: "secret" });
+        let named = |row: &&StoredSecret| row.org == lease.org && row.name == lease.secret;
+        let secret = rows.secrets.values().find(named);
+        let secret = secret.ok_or(StoreError::NotFound { what: "secret" })?;
+        if secret.owner != by {
+            return Err(StoreError::Conflict { what: "secret" });
         }
         if rows.link(lease.org, lease.link)?.revoked_at.is_some() {
             return Err(StoreError::Conflict { what: "delegation" });

@@ -1,8 +1,8 @@
 //! Keys, links and tokens are made and read by the algorithms of the configuration.
 
 use creto_crypto::{
-    Allowed, AllowedAlgorithms, AwsLcProvider, CryptoProvider as _, SignatureAlgorithm,
-    WrapAlgorithm,
+    Allowed, AllowedAlgorithms, AwsLcProvider, CryptoProvider as _, Digest, HashAlgorithm, InForce,
+    KemAlgorithm, SignatureAlgorithm, WrapAlgorithm,
 };
 use creto_errors::{Class, Classify as _};
 use creto_nhi::test_util::{commit, name};
@@ -78,6 +78,51 @@ async fn an_organization_moves_to_another_algorithm() {
     let error = refused.unwrap_err();
     assert_eq!(error.code(), "algorithm_not_allowed");
     assert_eq!(error.class(), Class::Security);
+}
+
+/// One change of the lists is in force for keys, their wrapping, prekeys and digests.
+#[tokio::test]
+async fn other_lists_are_in_force_for_everything_without_opening_anew() {
+    let (mut world, org) = crew().await;
+    let lists = InForce::default();
+    world.nhi = world.reopen_under(lists.clone()).await.unwrap();
+    let alice = world.nhi.identity_for_human(org, &name("alice")).unwrap();
+    let old = world.nhi.issue_token(&alice, None).unwrap().token;
+    let chacha = WrapAlgorithm::HkdfSha256ChaCha20Poly1305;
+    let aes = WrapAlgorithm::HkdfSha256Aes256Gcm;
+    lists.replace(AllowedAlgorithms {
+        wrapping: Allowed::new(chacha, [chacha, aes]).unwrap(),
+        kem: Allowed::only(KemAlgorithm::MlKem1024),
+        hash: Allowed::only(HashAlgorithm::Blake3),
+        ..signing(ML_DSA, &[ML_DSA, COMPOSITE, ED25519])
+    });
+    let draft = world.nhi.draft_rotation(org).unwrap();
+    assert_eq!(draft.summary().issuer, ML_DSA);
+    assert_eq!(draft.summary().wrapping, chacha);
+    let rotated = world
+        .nhi
+        .commit_rotation(draft, commit(org, "keys.rotated"));
+    rotated.await.unwrap();
+    world.principal(org, "newcomer", PrincipalType::Agent).await;
+    let newcomer = world.nhi.principal(org, &name("newcomer")).unwrap();
+    assert_eq!(newcomer.verifying_key.algorithm(), ML_DSA);
+    let new = world.nhi.issue_token(&alice, None).unwrap().token;
+    assert_eq!(part(&new, 0)["alg"], "ML-DSA-65");
+    for token in [&old, &new] {
+        world.nhi.verify_token(token).unwrap();
+    }
+    assert_eq!(
+        world.nhi.prekey_algorithms().for_new(),
+        KemAlgorithm::MlKem1024
+    );
+    let digest = Digest::of(HashAlgorithm::Sha256, b"text").to_string();
+    assert_eq!(
+        code(world.nhi.digest("digest", &digest)),
+        "algorithm_not_allowed"
+    );
+    // What is not read any more is refused from the next request on.
+    lists.replace(signing(ML_DSA, &[ML_DSA, ED25519]));
+    assert_eq!(code(world.nhi.verify_token(&old)), "algorithm_not_allowed");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use creto_crypto::{Accepted, HolderAlgorithm};
 use creto_nhi::test_util::{Holder, World};
 use creto_nhi::{AgentIdentity, DpopError, LinkId, MAX_PROOF_LEN, NONCE_TURN, NhiError, Proof};
 use creto_types::OrgId;
@@ -59,7 +60,7 @@ impl Bound {
     }
 
     fn present(&self, proof: &str) -> Result<Arc<AgentIdentity>, NhiError> {
-        let proof = Proof::parse(proof)?;
+        let proof = Proof::parse(proof, &Accepted::all())?;
         self.world.nhi.verify_bound_token(&self.token, &proof)
     }
 
@@ -102,7 +103,7 @@ async fn a_bound_token_is_of_use_to_who_has_its_key() {
     let proof = bound
         .holder
         .proof(HERE, Some(&other), &nonce, bound.world.now());
-    let proof = Proof::parse(&proof).unwrap();
+    let proof = Proof::parse(&proof, &Accepted::all()).unwrap();
     let refused = bound.world.nhi.verify_bound_token(&other, &proof);
     assert_eq!(code(refused), "dpop_token_not_bound");
 }
@@ -131,7 +132,7 @@ async fn a_proof_is_by_any_of_the_accepted_algorithms() {
     let input = format!("{}.{}", encode(&header), encode(&claims));
     let signature = pair.sign(&rng, input.as_bytes()).unwrap();
     let proof = format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()));
-    let proof = Proof::parse(&proof).unwrap();
+    let proof = Proof::parse(&proof, &Accepted::all()).unwrap();
     assert!(world.nhi.verify_bound_token(&token, &proof).is_ok());
 
     // `Ed25519` (RFC 9864) beside the `EdDSA` that a holder of ours writes.
@@ -303,7 +304,7 @@ async fn what_fails_uses_nothing_up() {
             .confirmed_by(Some(bound.holder.jkt())),
     );
     let proof = bound.proof();
-    let parsed = Proof::parse(&proof).unwrap();
+    let parsed = Proof::parse(&proof, &Accepted::all()).unwrap();
     let wrong = bound.world.nhi.verify_bound_token(&other, &parsed);
     assert_eq!(code(wrong), "invalid_dpop_proof");
     assert!(bound.present(&proof).is_ok());
@@ -367,7 +368,7 @@ async fn an_exchange_keeps_the_binding_or_adds_one() {
     let prove = |holder: &Holder, token: Option<&str>| {
         let request = ("POST", "http://127.0.0.1:7180/oauth/token");
         let proof = holder.proof(request, token, &nhi.proof_nonce(), bound.world.now());
-        Proof::parse(&proof).unwrap()
+        Proof::parse(&proof, &Accepted::all()).unwrap()
     };
     let unbound = nhi.identity_for_link(bound.org, bound.link).unwrap();
     let unbound = token_for(&bound.world, &unbound);
@@ -430,7 +431,7 @@ async fn where_it_is_demanded_no_agent_acts_by_a_bearer_token() {
     // Nor does who stole one get a bound one for it.
     let thief = Holder::new(2);
     let proof = thief.proof(HERE, None, &nhi.proof_nonce(), bound.world.now());
-    let proof = Proof::parse(&proof).unwrap();
+    let proof = Proof::parse(&proof, &Accepted::all()).unwrap();
     let exchanged = nhi.verify_exchange(&bearer, None, Some(&proof));
     assert_eq!(code(exchanged), "dpop_binding_required");
 
@@ -445,6 +446,22 @@ async fn where_it_is_demanded_no_agent_acts_by_a_bearer_token() {
         .unwrap();
     let own = nhi.issue_token(&alice, None).unwrap();
     assert!(nhi.verify_token(&own.token).is_ok());
+}
+
+/// A proof that would verify: the list is asked before anything is computed with the key.
+#[tokio::test]
+async fn a_proof_of_an_algorithm_that_is_not_accepted_is_refused_by_its_name() {
+    let bound = Bound::new().await;
+    let proof = bound.proof();
+    let es256 = Accepted::new([HolderAlgorithm::Es256]);
+    let refused = Proof::parse(&proof, &es256).unwrap_err();
+    assert_eq!(code(Err::<(), _>(refused.clone())), "algorithm_not_allowed");
+    assert_eq!(refused.oauth_code(), Some("invalid_dpop_proof"));
+    assert!(refused.to_string().contains("`Ed25519`"), "{refused}");
+    let broken = format!("{}AAAA", &proof[..proof.len() - 4]);
+    assert_eq!(code(Proof::parse(&broken, &es256)), "algorithm_not_allowed");
+    let ed25519 = Accepted::new([HolderAlgorithm::Ed25519]);
+    assert!(Proof::parse(&proof, &ed25519).is_ok());
 }
 
 #[tokio::test]
@@ -464,7 +481,11 @@ async fn what_is_no_proof_is_refused_as_that() {
         "x".repeat(MAX_PROOF_LEN + 1),
         bound.token.clone(),
     ] {
-        assert_eq!(code(Proof::parse(&text)), "invalid_dpop_proof", "{text}");
+        assert_eq!(
+            code(Proof::parse(&text, &Accepted::all())),
+            "invalid_dpop_proof",
+            "{text}"
+        );
     }
 }
 
@@ -475,14 +496,14 @@ proptest! {
         let holder = Holder::new(1);
         let at = "2026-01-01T00:00:00Z".parse().unwrap();
         let proof = holder.proof(HERE, Some("a.b.c"), "nonce", at);
-        prop_assert!(Proof::parse(&proof).is_ok());
+        prop_assert!(Proof::parse(&proof, &Accepted::all()).is_ok());
         let mut bytes = proof.clone().into_bytes();
         let place = place.index(bytes.len());
         bytes[place] = byte;
         if let Ok(changed) = String::from_utf8(bytes)
             && changed != proof
         {
-            prop_assert!(Proof::parse(&changed).is_err());
+            prop_assert!(Proof::parse(&changed, &Accepted::all()).is_err());
         }
     }
 }

@@ -24,10 +24,21 @@ mod stores;
 mod suspension;
 mod tokens;
 
+use creto_crypto::{Algorithm as _, AllowedAlgorithms, HashAlgorithm, SignatureAlgorithm};
 use creto_errors::Classify;
 use creto_nhi::test_util::World;
 use creto_nhi::{LinkId, PrincipalType};
 use creto_types::OrgId;
+
+/// Lists that read everything there is.
+fn lists() -> AllowedAlgorithms {
+    let signatures = SignatureAlgorithm::ALL.iter().map(|one| one.name());
+    let functions = HashAlgorithm::ALL.iter().map(|one| one.name());
+    let all = signatures.chain(functions);
+    all.fold(AllowedAlgorithms::default(), |lists, name| {
+        lists.reading_also(name).unwrap()
+    })
+}
 
 /// The code of an error.
 fn code<T: std::fmt::Debug, E: Classify>(result: Result<T, E>) -> &'static str {

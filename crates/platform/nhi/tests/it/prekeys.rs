@@ -16,7 +16,7 @@ use creto_nhi::{
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, SeededRandom, StoreError, Timestamp};
 
 use crate::lifecycle::{Tricky, tricky};
-use crate::{chained, code, crew};
+use crate::{chained, code, crew, lists};
 
 fn key(seed: u8, algorithm: KemAlgorithm) -> DecapsulationKey {
     DecapsulationKey::from_seed(algorithm, &vec![seed; algorithm.seed_len()]).unwrap()
@@ -68,7 +68,7 @@ async fn whoever_takes_one_knows_whose_it_is_and_agrees_on_a_secret() {
     publish(&world, nhi, org, &private).await;
     let taken = take(&world, nhi, org).await.unwrap();
     let keys = keys(nhi, org);
-    taken.verify(&keys).unwrap();
+    taken.verify(&keys, &lists()).unwrap();
     let provider = AwsLcProvider::new(Arc::new(SeededRandom::new(5)));
     let (ciphertext, secret) = provider.encapsulate(&taken.key).unwrap();
     assert_eq!(
@@ -79,7 +79,7 @@ async fn whoever_takes_one_knows_whose_it_is_and_agrees_on_a_secret() {
     let forge = |change: &dyn Fn(&mut Prekey)| {
         let mut forged = taken.clone();
         change(&mut forged);
-        code(forged.verify(&keys))
+        code(forged.verify(&keys, &lists()))
     };
     let other = key(3, KemAlgorithm::XWing).encapsulation_key().clone();
     let other_id = PrekeyId::of(&other).unwrap();
@@ -138,12 +138,12 @@ async fn a_statement_is_no_prekey_and_a_prekey_no_statement() {
         signature: signed.signature.clone(),
         ..prekey.clone()
     };
-    assert_eq!(code(forged.verify(&keys)), "signature_invalid");
+    assert_eq!(code(forged.verify(&keys, &lists())), "signature_invalid");
     let forged = SignedStatement {
         signature: prekey.signature.clone(),
         ..signed
     };
-    let refused = keys.verify(&forged, prekey.key.as_bytes());
+    let refused = keys.verify(&forged, prekey.key.as_bytes(), &lists());
     assert_eq!(code(refused), "signature_invalid");
 }
 

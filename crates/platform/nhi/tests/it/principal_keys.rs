@@ -11,7 +11,7 @@ use creto_nhi::{
 use creto_types::{Commit, OrgId};
 
 use crate::lifecycle::tricky;
-use crate::{chained, code};
+use crate::{chained, code, lists};
 
 async fn rotate(world: &World, org: OrgId, who: &str) -> Result<KeyVersion, NhiError> {
     let draft = world
@@ -460,21 +460,27 @@ async fn a_statement_holds_until_its_key_is_revoked() {
         let keys = document(&world, org, "planner");
         let kids: Vec<&str> = keys.keys.iter().map(|key| key.kid.as_str()).collect();
         assert_eq!(kids, [&second.kid, &first.kid], "the present one is first");
-        keys.verify(&first, b"m").unwrap();
-        keys.verify(&second, b"m").unwrap();
+        keys.verify(&first, b"m", &lists()).unwrap();
+        keys.verify(&second, b"m", &lists()).unwrap();
         world.restart().await;
     }
     revoke(&world, org, "planner", 1).await.unwrap();
     for _ in 0..2 {
         let keys = document(&world, org, "planner");
-        assert_eq!(code(keys.verify(&first, b"m")), "signed_by_revoked_key");
-        keys.verify(&second, b"m").unwrap();
+        assert_eq!(
+            code(keys.verify(&first, b"m", &lists())),
+            "signed_by_revoked_key"
+        );
+        keys.verify(&second, b"m", &lists()).unwrap();
         // Nor is it believed by whoever reads no more than the keys.
         let read = PublicKeys {
             revoked_keys: Vec::new(),
             ..keys
         };
-        assert_eq!(code(read.verify(&first, b"m")), "signing_key_unknown");
+        assert_eq!(
+            code(read.verify(&first, b"m", &lists())),
+            "signing_key_unknown"
+        );
         world.restart().await;
     }
     revoke(&world, org, "planner", 2).await.unwrap();
@@ -510,7 +516,7 @@ async fn a_prekey_is_given_out_until_the_key_that_signed_it_is_revoked() {
     let chosen = world.nhi.choose_prekey(org, &worker).await.unwrap();
     let chosen = chosen.expect("one of before");
     let document = document(&world, org, "worker");
-    chosen.prekey().verify(&document).unwrap();
+    chosen.prekey().verify(&document, &lists()).unwrap();
     let late = world.nhi.choose_prekey(org, &worker).await.unwrap();
     let late = late.expect("another one");
     let take = |chosen| {

@@ -298,7 +298,9 @@ async fn secrets_move_with_the_keys() {
         ended_at: None,
     };
     let id = lease.id;
-    let given = world.nhi.commit_lease(lease, commit(org, "secret.leased"));
+    let given = world
+        .nhi
+        .commit_lease(lease, name("alice"), commit(org, "secret.leased"));
     given.await.unwrap();
 
     rotate(&world, org).await;

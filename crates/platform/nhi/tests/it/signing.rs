@@ -12,7 +12,7 @@ use creto_nhi::{
 use creto_types::OrgId;
 use serde_json::json;
 
-use crate::{chained, code};
+use crate::{chained, code, lists};
 
 fn signed(nhi: &Nhi, world: &World, who: &AgentIdentity, message: &[u8]) -> SignedStatement {
     let purpose = "review".parse().unwrap();
@@ -71,15 +71,15 @@ async fn a_statement_holds_for_its_message_signer_purpose_and_instant_alone() {
     for (nhi, agent) in &agents {
         let keys = keys(nhi, org, &agent.spiffe_id());
         let statement = signed(nhi, &world, agent, b"approved");
-        keys.verify(&statement, b"approved").unwrap();
+        keys.verify(&statement, b"approved", &lists()).unwrap();
         assert_eq!(
-            code(keys.verify(&statement, b"refused")),
+            code(keys.verify(&statement, b"refused", &lists())),
             "signature_invalid"
         );
         let forge = |change: &dyn Fn(&mut SignedStatement)| {
             let mut forged = statement.clone();
             change(&mut forged);
-            code(keys.verify(&forged, b"approved"))
+            code(keys.verify(&forged, b"approved", &lists()))
         };
         let invalid = "signature_invalid";
         assert_eq!(forge(&|s| s.purpose = "release".parse().unwrap()), invalid);
@@ -109,7 +109,7 @@ async fn an_instance_signs_in_its_own_name_with_the_key_of_its_agent() {
     assert_eq!(statement.signer, format!("{}/pod-1", agent.spiffe_id()));
     let keys = keys(nhi, org, &statement.signer);
     assert_eq!(keys.spiffe_id, agent.spiffe_id());
-    keys.verify(&statement, b"approved").unwrap();
+    keys.verify(&statement, b"approved", &lists()).unwrap();
 }
 
 /// Whoever may have anything signed still makes no delegation and no token of it.
@@ -235,7 +235,7 @@ async fn a_document_of_keys_is_read_with_what_stands_beside_them() {
     document["keys"][0]["use"] = json!("sig");
     let read: PublicKeys = serde_json::from_value(document.clone()).unwrap();
     assert_eq!(read, keys);
-    read.verify(&signed(nhi, &world, agent, b"m"), b"m")
+    read.verify(&signed(nhi, &world, agent, b"m"), b"m", &lists())
         .unwrap();
     document["keys"][0]["alg"] = json!("RS256");
     assert!(serde_json::from_value::<PublicKeys>(document).is_err());
@@ -249,10 +249,47 @@ async fn a_document_of_keys_is_read_with_what_stands_beside_them() {
                 signer: "x".to_owned(),
                 ..signed(nhi, &world, agent, b"m")
             },
-            b"m"
+            b"m",
+            &lists()
         ),
         Err(StatementError::OtherSigner { .. })
     ));
+}
+
+/// Whoever checks has lists as well: what they leave out is told by its name, and nothing is
+/// computed with it.
+#[tokio::test]
+async fn a_statement_of_an_algorithm_that_is_not_accepted_is_refused_by_its_name() {
+    let (world, org, agents) = agents().await;
+    let (nhi, agent) = &agents[0];
+    let keys = keys(nhi, org, &agent.spiffe_id());
+    let defaults = AllowedAlgorithms::default();
+    let sha3 = Digest::of(HashAlgorithm::Sha3_256, b"m");
+    let purpose = "review".parse().unwrap();
+    let of_sha3 = nhi.sign_statement(agent, purpose, world.now(), Signable::Digest(&sha3));
+    let of_sha3 = of_sha3.unwrap();
+    for refused in [
+        keys.verify(&of_sha3, b"m", &defaults),
+        keys.verify_digest(&of_sha3, &sha3, &defaults),
+    ] {
+        let refused = refused.unwrap_err();
+        assert!(refused.to_string().contains("`sha3-256`"), "{refused}");
+        assert_eq!(code(Err::<(), _>(refused)), "algorithm_not_allowed");
+    }
+    keys.verify(&of_sha3, b"m", &lists()).unwrap();
+    let plain = signed(nhi, &world, agent, b"m");
+    let other = match plain.signature.algorithm() {
+        SignatureAlgorithm::MlDsa65 => SignatureAlgorithm::MlDsa65Ed25519,
+        _ => SignatureAlgorithm::MlDsa65,
+    };
+    let only = AllowedAlgorithms {
+        signature: Allowed::only(other),
+        ..defaults
+    };
+    assert_eq!(
+        code(keys.verify(&plain, b"m", &only)),
+        "algorithm_not_allowed"
+    );
 }
 
 /// A digest is signed as what it is: by its function, and never taken for the message that
@@ -269,16 +306,16 @@ async fn a_digest_is_signed_by_the_name_of_its_function() {
             let signed = nhi
                 .sign_statement(agent, purpose, world.now(), content)
                 .unwrap();
-            keys.verify(&signed, b"m").unwrap();
-            keys.verify_digest(&signed, &digest).unwrap();
-            assert!(keys.verify(&signed, b"n").is_err());
+            keys.verify(&signed, b"m", &lists()).unwrap();
+            keys.verify_digest(&signed, &digest, &lists()).unwrap();
+            assert!(keys.verify(&signed, b"n", &lists()).is_err());
             let key = &keys.keys[0].key;
             for other in HashAlgorithm::ALL
                 .iter()
                 .filter(|other| *other != algorithm)
             {
                 assert!(
-                    keys.verify_digest(&signed, &Digest::of(*other, b"m"))
+                    keys.verify_digest(&signed, &Digest::of(*other, b"m"), &lists())
                         .is_err()
                 );
                 let renamed = digest.to_string().replace(algorithm.name(), other.name());

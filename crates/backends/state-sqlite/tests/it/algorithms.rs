@@ -1,0 +1,205 @@
+//! Which algorithms stored things are of, and other lists put in force in between.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use creto_audit::{
+    Allowed, AllowedAlgorithms, InForce, Journal as _, RecordClass, Sealer, conformance,
+};
+use creto_errors::Classify as _;
+use creto_governor::SubjectStore as _;
+use creto_nhi::PrincipalType;
+use creto_nhi::test_util::{World, commit, name};
+use creto_state_sqlite::{Database, SqliteJournal, SqliteNhi, SqliteSubjects};
+use creto_types::StoreError;
+
+use crate::sqlite;
+
+fn lists(sealer: &Sealer) -> AllowedAlgorithms {
+    AllowedAlgorithms::clone(&sealer.algorithms().now())
+}
+
+/// Lists that read this cipher alone.
+fn only(cipher: &str) -> AllowedAlgorithms {
+    lists(&Sealer::for_tests_only_with("1", cipher))
+}
+
+/// Appends one record that is sealed by this cipher.
+async fn sealed_by(path: &Path, cipher: &str) {
+    let db = Database::open_with(path, Sealer::for_tests_with("1", cipher)).unwrap();
+    let records = vec![conformance::record(conformance::org(1), 7)];
+    let journal = SqliteJournal::new(db);
+    journal.append(RecordClass::Trace, records).await.unwrap();
+}
+
+fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>, name: &str) {
+    let error = outcome.unwrap_err();
+    assert_eq!(error.code(), "algorithm_not_allowed", "{error:?}");
+    let why = creto_errors::chain(&error);
+    assert!(why.contains(name), "{why}");
+}
+
+#[tokio::test]
+async fn lists_without_the_cipher_of_a_payload_are_told_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    for cipher in ["A256GCM", "ChaCha20-Poly1305"] {
+        sealed_by(&path, cipher).await;
+    }
+    let check = async |sealer| {
+        let db = Database::open_with(&path, sealer).unwrap();
+        db.reads_what_is_stored().await
+    };
+    let before_there_was_a_table =
+        "DROP TABLE payload_ciphers; DROP TABLE secret_owners; PRAGMA user_version = 25";
+    for statements in ["", before_there_was_a_table] {
+        sqlite(&path, statements);
+        check(Sealer::for_tests_with("1", "A256GCM")).await.unwrap();
+        for (only, missing) in [
+            ("A256GCM", "ChaCha20-Poly1305"),
+            ("ChaCha20-Poly1305", "A256GCM"),
+        ] {
+            refused(check(Sealer::for_tests_only_with("1", only)).await, missing);
+        }
+    }
+    // One that a later build has.
+    sqlite(&path, "INSERT INTO payload_ciphers (name) VALUES ('New')");
+    refused(check(Sealer::for_tests_with("1", "A256GCM")).await, "New");
+}
+
+#[tokio::test]
+async fn nothing_is_on_record_where_nothing_was_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    drop(Database::open(&path).unwrap());
+    sqlite(
+        &path,
+        "DROP TABLE payload_ciphers; DROP TABLE secret_owners; PRAGMA user_version = 25",
+    );
+    let db = Database::open(&path).unwrap();
+    db.put_in_force(only("ChaCha20-Poly1305")).await.unwrap();
+}
+
+#[tokio::test]
+async fn lists_that_do_not_read_what_is_stored_are_not_put_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let sealer = Sealer::for_tests_with("1", "A256GCM");
+    let in_force = sealer.algorithms().clone();
+    let both = lists(&sealer);
+    let db = Database::open_with(&path, sealer).unwrap();
+    let journal = SqliteJournal::new(Arc::clone(&db));
+    let org = conformance::org(1);
+    let append = async || {
+        let records = vec![conformance::record(org, 7)];
+        journal.append(RecordClass::Trace, records).await.unwrap();
+    };
+    append().await;
+    refused(db.put_in_force(only("ChaCha20-Poly1305")).await, "A256GCM");
+    assert_eq!(**in_force.now(), both);
+    let chacha = lists(&Sealer::for_tests_with("1", "ChaCha20-Poly1305"));
+    db.put_in_force(chacha.clone()).await.unwrap();
+    assert_eq!(**in_force.now(), chacha);
+    append().await;
+    refused(db.put_in_force(only("A256GCM")).await, "ChaCha20-Poly1305");
+    for record in journal.records(org, 0, 9).await.unwrap() {
+        assert!(record.read().unwrap().whole().is_some());
+    }
+}
+
+/// A key that is drafted before other lists are in force and stored after would be
+/// readable by nobody.
+#[tokio::test]
+async fn what_was_made_by_an_algorithm_that_is_gone_meanwhile_is_not_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let sealer = Sealer::for_tests();
+    let in_force: InForce = sealer.algorithms().clone();
+    let defaults = lists(&sealer);
+    let db = Database::open_with(&dir.path().join("state.db"), sealer).unwrap();
+    let mut world = World::on(Arc::new(SqliteNhi::new(Arc::clone(&db)))).await;
+    let org = world.organization("alice").await;
+    world.nhi = world.reopen_under(in_force).await.unwrap();
+    let all = ["ML-DSA-65", "ML-DSA-65-Ed25519", "Ed25519"].map(|name| name.parse().unwrap());
+    let wider = AllowedAlgorithms {
+        signature: Allowed::new(all[0], all).unwrap(),
+        ..defaults.clone()
+    };
+    db.put_in_force(wider.clone()).await.unwrap();
+    let draft = |name_of| {
+        let (nhi, kind) = (&world.nhi, PrincipalType::Agent);
+        nhi.draft_principal(org, name(name_of), kind).unwrap()
+    };
+    let (late, rotation) = (draft("late"), world.nhi.draft_rotation(org).unwrap());
+    db.put_in_force(defaults.clone()).await.unwrap();
+    let conflict = |error: creto_nhi::NhiError| assert_eq!(error.code(), "conflict", "{error:?}");
+    let added = world.nhi.commit_principal(late, commit(org, "added"));
+    conflict(added.await.unwrap_err());
+    let rotated = world.nhi.commit_rotation(rotation, commit(org, "rotated"));
+    conflict(rotated.await.unwrap_err());
+
+    // And once it is stored, the lists that do not have it are refused.
+    db.put_in_force(wider).await.unwrap();
+    let added = world
+        .nhi
+        .commit_principal(draft("early"), commit(org, "added"));
+    added.await.unwrap();
+    refused(db.put_in_force(defaults).await, "ML-DSA-65");
+}
+
+/// Payloads move to another cipher, and the one of before may go when none is left, whosever
+/// they are.
+#[tokio::test]
+async fn payloads_move_to_the_new_cipher_and_the_old_one_may_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let orgs = [conformance::org(1), conformance::org(2)];
+    let sealer = Sealer::for_tests_with("1", "A256GCM");
+    let db = Database::open_with(&path, sealer).unwrap();
+    let journal = SqliteJournal::new(Arc::clone(&db));
+    for org in orgs {
+        let records = (0..300).map(|n| conformance::record(org, n)).collect();
+        let append = journal.append(RecordClass::Trace, records);
+        append.await.unwrap();
+    }
+    let chacha = lists(&Sealer::for_tests_with("1", "ChaCha20-Poly1305"));
+    let subjects = SqliteSubjects::new(Arc::clone(&db));
+    let nothing = subjects.reseal(orgs[0]).await.unwrap();
+    assert_eq!(nothing, 0, "all are of the one for new ones");
+    db.put_in_force(chacha.clone()).await.unwrap();
+    let before = journal.read(orgs[0], 0, 300).await.unwrap();
+    assert_eq!(subjects.reseal(orgs[0]).await.unwrap(), 300);
+    assert_eq!(subjects.reseal(orgs[0]).await.unwrap(), 0);
+    // The other organization has some yet.
+    refused(db.put_in_force(only("ChaCha20-Poly1305")).await, "A256GCM");
+    assert_eq!(subjects.reseal(orgs[1]).await.unwrap(), 300);
+    db.put_in_force(only("ChaCha20-Poly1305")).await.unwrap();
+    for org in orgs {
+        let records = journal.records(org, 0, 300).await.unwrap();
+        assert_eq!(records.len(), 300);
+        for (record, n) in records.iter().zip(0..) {
+            let read = record.read().unwrap();
+            assert_eq!(read.whole().unwrap()["body"]["n"], n);
+        }
+    }
+    assert_eq!(journal.read(orgs[0], 0, 300).await.unwrap(), before);
+}
+
+/// What cannot be opened is not lost, and keeps its cipher in the list.
+#[tokio::test]
+async fn a_payload_that_cannot_be_opened_keeps_its_cipher() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let org = conformance::org(1);
+    sealed_by(&path, "A256GCM").await;
+    sealed_by(&path, "A256GCM").await;
+    sqlite(
+        &path,
+        "UPDATE journal SET sealed = CAST(substr(sealed, 1, 40) || x'00' AS BLOB)
+         WHERE place % 8 = 0",
+    );
+    let sealer = Sealer::for_tests_with("1", "ChaCha20-Poly1305");
+    let db = Database::open_with(&path, sealer).unwrap();
+    let subjects = SqliteSubjects::new(Arc::clone(&db));
+    assert_eq!(subjects.reseal(org).await.unwrap(), 1);
+    refused(db.put_in_force(only("ChaCha20-Poly1305")).await, "A256GCM");
+}
