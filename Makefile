@@ -78,6 +78,8 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --all --check --manifest-path bench/peers/Cargo.toml
 	$(CARGO) fmt --all --check --manifest-path fuzz/Cargo.toml
+	$(CARGO) update --quiet --workspace --locked --manifest-path bench/peers/Cargo.toml
+	$(CARGO) update --quiet --workspace --locked --manifest-path fuzz/Cargo.toml
 	$(CARGO) xtask check-layers
 	$(CARGO) xtask tidy
 	scripts/deny.sh
