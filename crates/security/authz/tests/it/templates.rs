@@ -170,3 +170,34 @@ fn the_engine_fills_in_the_time_where_an_action_declares_it() {
     let late = world.ask(world.bot(), "wake", "r");
     assert_eq!(code(late), "no_policy_permits");
 }
+
+#[test]
+fn what_reads_the_time_is_not_remembered() {
+    let mut set = sources(
+        r#"permit (principal, action, resource)
+           when { context.now < datetime("2026-05-01T00:00:10Z") };"#,
+    );
+    set.schema = vec![(
+        "own.cedarschema".to_owned(),
+        r#"namespace Creto {
+             entity Organization;
+             entity Human in [Organization] = { name: String };
+             entity Agent in [Organization] = { name: String, owner: Human, depth: Long };
+             entity Resource in [Organization] = { id: String };
+             action wake appliesTo { principal: [Human, Agent], resource: [Resource],
+               context: { oversight: { approved: Bool }, units: Long, now: datetime } };
+           }"#
+        .to_owned(),
+    )];
+    let world = World::empty();
+    world
+        .authz
+        .publish(world.org, CompiledPolicies::compile(&set).unwrap());
+    let bound = world.bind(world.bot());
+    let (action, resource) = (Action::named("wake"), ResourceRef::resource("r"));
+    let ask = || world.authz.ask(&bound, &question(&action, &resource, &[]));
+    assert!(ask().is_allowed());
+    assert!(ask().is_allowed());
+    world.later(10);
+    assert_eq!(code(ask()), "no_policy_permits");
+}
