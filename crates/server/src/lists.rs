@@ -123,7 +123,7 @@ impl Lists {
                 self.metrics.algorithm_reloads.inc(AlgorithmReload::Refused);
                 tracing::error!(
                     code = error.code(),
-                    error = &error as &dyn std::error::Error,
+                    error = creto_errors::chain(&error),
                     "[crypto] of the configuration is refused; what was in force stays so"
                 );
                 Some(error.told())

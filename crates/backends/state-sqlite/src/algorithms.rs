@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use crate::Database;
 use crate::database::sql;
+use crate::subjects::Change;
 
 /// What is verified by a key that is not revoked, the issuers of tokens among them.
 const SIGNATURES: &str = "
@@ -50,12 +51,17 @@ impl Database {
     /// It is done in between two changes: what is stored before was looked at, and what
     /// follows is refused when it is by an algorithm that is accepted no more.
     pub async fn put_in_force(&self, lists: AllowedAlgorithms) -> Result<(), StoreError> {
-        self.write(move |change| {
+        // What the one before makes undone is not what this one found.
+        let _alone = self.replacing.lock().await;
+        let (in_force, before) = (self.algorithms().clone(), self.algorithms().now());
+        let before = AllowedAlgorithms::clone(&before);
+        let put = move |change: &Change<'_>| {
             readable(change, &lists)?;
             change.algorithms().replace(lists);
             Ok(())
-        })
-        .await
+        };
+        self.write_or(0, put, move || in_force.replace(before))
+            .await
     }
 }
 

@@ -12,7 +12,7 @@ use creto_audit::{InForce, RecordClass, Sealer};
 use creto_consensus::Epoch;
 use creto_types::{Commit, Evidence, LeafIndex, OrgId, Receipt, StoreError, is_disk_full};
 use parking_lot::Mutex;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, Transaction, params};
 
 use crate::checkpoint::Checkpoints;
 use crate::consensus;
@@ -149,6 +149,8 @@ pub struct Database {
     checkpointing: Arc<Mutex<()>>,
     /// Whether the log of writes was to be emptied and was not.
     to_empty: AtomicBool,
+    /// Held while other lists of algorithms are put in force.
+    pub(crate) replacing: tokio::sync::Mutex<()>,
     /// Held for as long as the database is open: one owner per file.
     _lock: File,
 }
@@ -206,6 +208,7 @@ impl Database {
             path: path.to_owned(),
             checkpointing,
             to_empty: AtomicBool::new(false),
+            replacing: tokio::sync::Mutex::default(),
             _lock: lock,
         }))
     }
@@ -233,11 +236,26 @@ impl Database {
         F: FnOnce(&Change<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
+        self.write_or(0, job, || {}).await
+    }
+
+    /// The same of a change that brings so many bytes to the disk. When it was made and is
+    /// not committed, `undo` runs before the next change begins.
+    pub(crate) async fn write_or<T, F, U>(
+        &self,
+        bytes: usize,
+        job: F,
+        undo: U,
+    ) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Change<'_>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+        U: FnOnce() + Send + 'static,
+    {
         let subjects = Arc::clone(&self.subjects);
-        self.writer
-            .submit(move |tx| job(&Change::new(tx, &subjects)))
-            .await
-            .map_err(|error| room::named(&self.path, error))
+        let job = move |tx: &Transaction<'_>| job(&Change::new(tx, &subjects));
+        let done = self.writer.submit_or(bytes, job, undo).await;
+        done.map_err(|error| room::named(&self.path, error))
     }
 
     /// Makes leaves of the records, on the caller's side: whatever needs no place in a

@@ -7,13 +7,18 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::SqliteSubjects;
 use crate::database::{corrupt, sql};
 use crate::leaves::{LEAVES, note_cipher};
-use crate::subjects::Subjects;
+use crate::subjects::{Change, Subjects};
 
 /// Places that are looked at in one step: what is read keeps SQLite's log of writes.
 const LOOKED_AT: i64 = 4_096;
 
-/// Payloads that are written in one transaction. Few: appends wait for it.
+/// The bytes after which a step ends before that: what it holds in memory.
+const HELD: usize = 1 << 20;
+
+/// Payloads that are written in one transaction, and bytes of them. Few: appends wait for
+/// it.
 const WRITTEN: usize = 256;
+const WRITTEN_BYTES: usize = 256 << 10;
 
 /// A payload as it is stored, and as it is to be.
 struct Resealed {
@@ -28,6 +33,20 @@ struct Looked {
     resealed: Vec<Resealed>,
     /// Payloads that somebody's key is there for and that could not be opened.
     unread: u64,
+    /// The place to go on from.
+    next: i64,
+}
+
+/// As many of these, from the first on, as one transaction writes, and their bytes.
+fn some_of(resealed: &mut Vec<Resealed>) -> (Vec<Resealed>, usize) {
+    let mut bytes = 0;
+    let most = resealed.iter().take(WRITTEN).take_while(|row| {
+        let room = bytes < WRITTEN_BYTES;
+        bytes += if room { row.to.len() } else { 0 };
+        room
+    });
+    let count = most.count();
+    (resealed.drain(..count).collect(), bytes)
 }
 
 impl SqliteSubjects {
@@ -49,15 +68,15 @@ impl SqliteSubjects {
         while next < end {
             let subjects = self.db.subjects();
             let from = log * LEAVES + next;
-            next += LOOKED_AT;
             let looked = self
                 .db
                 .read(move |connection| look(connection, &subjects, new, from, true))
                 .await?;
-            let mut resealed = looked.resealed.into_iter().peekable();
-            while resealed.peek().is_some() {
-                let some: Vec<Resealed> = resealed.by_ref().take(WRITTEN).collect();
-                let written = self.db.write(move |change| {
+            next = looked.next - log * LEAVES;
+            let mut resealed = looked.resealed;
+            while !resealed.is_empty() {
+                let (some, bytes) = some_of(&mut resealed);
+                let write = move |change: &Change<'_>| {
                     // One that was removed meanwhile, or is another by now, stays so.
                     let mut write = change
                         .prepare_cached(
@@ -71,8 +90,9 @@ impl SqliteSubjects {
                         let changed = write.execute(params![row.place, row.from, row.to]);
                         Ok(count + changed.map_err(sql)?)
                     })
-                });
-                let written = u64::try_from(written.await?).unwrap_or(u64::MAX);
+                };
+                let written = self.db.write_or(bytes, write, || {}).await?;
+                let written = u64::try_from(written).unwrap_or(u64::MAX);
                 count = count.saturating_add(written);
             }
         }
@@ -101,11 +121,11 @@ impl SqliteSubjects {
             while next < end {
                 let subjects = self.db.subjects();
                 let from = log * LEAVES + next;
-                next += LOOKED_AT;
                 let looked = self
                     .db
                     .read(move |connection| look(connection, &subjects, new, from, false))
                     .await?;
+                next = looked.next - log * LEAVES;
                 if looked.unread > 0 {
                     return Ok(());
                 }
@@ -171,7 +191,11 @@ fn look(
         )
         .map_err(sql)?;
     let mut rows = statement.query([from, from + LOOKED_AT]).map_err(sql)?;
-    let mut looked = Looked::default();
+    let mut looked = Looked {
+        next: from + LOOKED_AT,
+        ..Looked::default()
+    };
+    let mut held = 0;
     while let Some(row) = rows.next().map_err(sql)? {
         let sealed: Vec<u8> = row.get(2).map_err(sql)?;
         if sealed_by(&sealed).is_ok_and(|cipher| cipher == new) {
@@ -187,13 +211,17 @@ fn look(
             true => subjects.reseal(connection, &head, &private, &sealed).ok(),
             false => None,
         };
-        match again {
-            Some(to) => looked.resealed.push(Resealed {
-                place: row.get(0).map_err(sql)?,
-                from: sealed,
-                to,
-            }),
-            None => looked.unread += 1,
+        let Some(to) = again else {
+            looked.unread += 1;
+            continue;
+        };
+        let place = row.get(0).map_err(sql)?;
+        held += sealed.len() + to.len();
+        let from = sealed;
+        looked.resealed.push(Resealed { place, from, to });
+        if held >= HELD {
+            looked.next = place + 1;
+            break;
         }
     }
     Ok(looked)

@@ -41,7 +41,7 @@ type Run = Box<dyn FnOnce(Result<Group<'_>, NoGroup<'_>>) -> Finish + Send>;
 
 struct Job {
     run: Run,
-    /// Of leaves, about; a change counts for its place alone.
+    /// Of leaves, about; most changes count for their place alone.
     bytes: usize,
 }
 
@@ -113,29 +113,48 @@ impl Writer {
         })
     }
 
-    pub(crate) async fn submit<T, F>(&self, work: F) -> Result<T, StoreError>
+    #[cfg(test)]
+    async fn submit<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.queue(0, |group| {
+        self.submit_or(0, work, || {}).await
+    }
+
+    /// Runs work that brings so many bytes to the disk. Where it was done and its group was
+    /// not committed, `undo` runs before the next group begins.
+    pub(crate) async fn submit_or<T, F, U>(
+        &self,
+        bytes: usize,
+        work: F,
+        undo: U,
+    ) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+        U: FnOnce() + Send + 'static,
+    {
+        let work = |group: Group<'_>| {
             // It may append leaves, or undo them.
             group.heads.forget();
             in_savepoint(group.tx, work)
-        })
-        .await
+        };
+        self.queue(bytes, work, undo).await
     }
 
     /// Appends the leaves, all or none.
     pub(crate) async fn append(&self, leaves: Vec<NewLeaf>) -> Result<Vec<LeafIndex>, StoreError> {
         let bytes = leaves.iter().map(NewLeaf::size).sum();
-        self.queue(bytes, move |group| group.append(&leaves)).await
+        self.queue(bytes, move |group| group.append(&leaves), || {})
+            .await
     }
 
-    async fn queue<T, F>(&self, bytes: usize, work: F) -> Result<T, StoreError>
+    async fn queue<T, F, U>(&self, bytes: usize, work: F, undo: U) -> Result<T, StoreError>
     where
         F: FnOnce(Group<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
+        U: FnOnce() + Send + 'static,
     {
         let (reply, outcome) = oneshot::channel();
         let run: Run = Box::new(move |group| {
@@ -147,7 +166,10 @@ impl Writer {
                 let answer = match (result, committed) {
                     (Ok(value), Ok(())) => Ok(value),
                     (Err(error), _) => Err(error),
-                    (Ok(_), Err(error)) => Err(not_committed(error)),
+                    (Ok(_), Err(error)) => {
+                        undo();
+                        Err(not_committed(error))
+                    }
                 };
                 // The caller may have gone; the change stands all the same.
                 let _ = reply.send(answer);

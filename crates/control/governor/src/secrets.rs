@@ -302,8 +302,15 @@ impl Governor {
         };
         let (org, nhi) = (caller.org(), &self.parts.nhi);
         let secret = nhi.secret(org, &name).await?.ok_or(NO_SECRET)?;
-        if nhi.principal(org, &to).is_none() {
+        let Some(standing) = nhi.standing(org, &to) else {
             return Err(GovernError::NotFound { what: "principal" });
+        };
+        let has_a_use = standing
+            .role()
+            .is_none_or(|role| Call::PutSecret.allows(role));
+        if standing.is_suspended() || !has_a_use {
+            let why = format!("{to} could neither put a new version nor lease it");
+            return Err(GovernError::invalid("to", why));
         }
         let from = secret.owner;
         if from == to {

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_client::{Client, ClientError, encode};
 use creto_crypto::{
-    AwsLcProvider, CryptoError, CryptoProvider as _, DecapsulationKey, KemAlgorithm,
+    Algorithm as _, AwsLcProvider, CryptoError, CryptoProvider as _, DecapsulationKey, KemAlgorithm,
 };
 use creto_nhi::{NhiError, Prekey, PrekeyId, PrekeyKind};
 use creto_types::SystemRandom;
@@ -238,9 +238,18 @@ fn remove(path: &Path) -> Result<(), CliError> {
 fn take(client: &Client, args: &TakeArgs) -> Result<Reply, CliError> {
     must_be_new(args.out.as_deref())?;
     let lists = args.also.lists().map_err(CliError::server)?;
+    // A prekey is there once. Whichever encapsulation its owner chose, this build can use it.
+    let lists = KemAlgorithm::ALL
+        .iter()
+        .try_fold(lists, |lists, kem| lists.reading_also(kem.name()))
+        .map_err(CliError::server)?;
     // First: what cannot be checked is not taken.
     let keys = keys_of(args.keys.as_deref(), &args.spiffe_id, || Ok(client.clone()))?.0;
     keys.of(&args.spiffe_id).map_err(CliError::server)?;
+    if let Some(newest) = keys.keys.first() {
+        let algorithm = newest.key.algorithm();
+        lists.signature.check(algorithm).map_err(CliError::server)?;
+    }
     let body = json!({ "owner": args.spiffe_id, "grant": args.grant });
     let answer = client.post("/v1/prekeys/take", &body)?;
     let Some(found) = answer.pointer("/prekey").filter(|found| !found.is_null()) else {

@@ -77,4 +77,4 @@ pub use ports::{
 pub use prefetch::prefetch;
 pub use printed::Printed;
 pub use service::{Authz, AuthzConfig};
-pub use sources::PolicySources;
+pub use sources::{PolicySources, read_file};

@@ -1,8 +1,37 @@
 //! Where policy text comes from.
 
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use nix::fcntl::OFlag;
+
 use crate::error::PolicyError;
+
+/// The most bytes of one file that are read.
+const MOST_OF_A_FILE: usize = 64 * 1024 * 1024;
+
+/// Reads the text of a regular file that holds at most so many bytes. Anything else is
+/// refused and not waited for: a pipe would keep its reader for ever, and a device fill
+/// memory.
+pub fn read_file(path: &Path, most: usize) -> io::Result<String> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
+        let why = format!("it holds more than {most} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
 
 /// The text of a policy set: `(file name, text)` in the order in which unnamed
 /// policies are numbered.
@@ -73,7 +102,7 @@ impl PolicySources {
                 Some("json") if name.ends_with(".links.json") => &mut sources.links,
                 _ => continue,
             };
-            let text = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
+            let text = read_file(&path, MOST_OF_A_FILE).map_err(unreadable(&path))?;
             files.push((name, text));
         }
         Ok(sources)

@@ -17,7 +17,7 @@ use creto_governor::{
     ValidationAnswer,
 };
 
-use super::{Auth, EXPORT, Route, WAITS};
+use super::{Auth, Route, WAITS, WHOLE_LOG};
 use crate::authzen::{
     self, AccessRequestBody, Decided, Evaluation, EvaluationsAnswer, EvaluationsRequest, TaskAnswer,
 };
@@ -273,7 +273,8 @@ fn authority_routes() -> [Route; 21] {
             |f| on(f, authority::retire_keys),
         )
         .takes::<RetirementRequest>()
-        .gives::<RetirementAnswer>(),
+        .gives::<RetirementAnswer>()
+        .within(WHOLE_LOG),
         Route::get(
             "/v1/keys/algorithms",
             "get_algorithms",
@@ -626,7 +627,7 @@ fn log_routes() -> [Route; 7] {
         )
         .query::<log::ExportQuery>()
         .gives::<log::ExportAnswer>()
-        .within(EXPORT),
+        .within(WHOLE_LOG),
     ]
 }
 

@@ -203,3 +203,63 @@ async fn a_payload_that_cannot_be_opened_keeps_its_cipher() {
     assert_eq!(subjects.reseal(org).await.unwrap(), 1);
     refused(db.put_in_force(only("ChaCha20-Poly1305")).await, "A256GCM");
 }
+
+/// What is refused changes nothing, also when it is the commit that fails.
+#[tokio::test]
+async fn lists_whose_change_was_not_committed_are_not_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let sealer = Sealer::for_tests_with("1", "A256GCM");
+    let in_force = sealer.algorithms().clone();
+    let before = lists(&sealer);
+    let db = Database::open_with(&dir.path().join("state.db"), sealer).unwrap();
+    let chacha = lists(&Sealer::for_tests_with("1", "ChaCha20-Poly1305"));
+    // The writer is busy until both of the others wait: they share a group.
+    let busy = db.write(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        Ok(())
+    });
+    let put = db.put_in_force(chacha);
+    // As on a full disk: what fails is the commit of the group.
+    let spoilt = db.write(|change| {
+        change
+            .execute_batch(
+                "PRAGMA defer_foreign_keys = ON;
+                 INSERT INTO secret_owners (org, name, owner) VALUES ('no', 'no', 'no');",
+            )
+            .unwrap();
+        Ok(())
+    });
+    let (busy, put, spoilt) = tokio::join!(busy, put, spoilt);
+    busy.unwrap();
+    assert!(spoilt.is_err());
+    assert!(put.is_err());
+    assert_eq!(**in_force.now(), before, "refused, and in force");
+}
+
+/// However large payloads are, one step holds few of them, and goes on where it ended.
+#[tokio::test]
+async fn large_payloads_are_sealed_anew_a_few_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let org = conformance::org(1);
+    let db = Database::open_with(
+        &dir.path().join("state.db"),
+        Sealer::for_tests_with("1", "A256GCM"),
+    )
+    .unwrap();
+    let journal = SqliteJournal::new(Arc::clone(&db));
+    for _ in 0..8 {
+        let records = (0..16).map(|n| {
+            let mut record = conformance::record(org, n);
+            record.body = serde_json::json!({ "text": "x".repeat(60_000) });
+            record
+        });
+        let appended = journal.append(RecordClass::Trace, records.collect());
+        appended.await.unwrap();
+    }
+    let chacha = lists(&Sealer::for_tests_with("1", "ChaCha20-Poly1305"));
+    db.put_in_force(chacha).await.unwrap();
+    let subjects = SqliteSubjects::new(Arc::clone(&db));
+    assert_eq!(subjects.reseal(org).await.unwrap(), 128);
+    assert_eq!(subjects.reseal(org).await.unwrap(), 0);
+    db.put_in_force(only("ChaCha20-Poly1305")).await.unwrap();
+}

@@ -1,10 +1,11 @@
 //! What is published as one: schema, policies, and the tests beside them.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use creto_authz::{CompiledPolicies, Finding, PolicyError, PolicySources};
+use creto_authz::{CompiledPolicies, Finding, PolicyError, PolicySources, read_file};
 use creto_crypto::sha256;
 use creto_errors::{Class, Classify};
 use creto_types::{CanonicalError, canonical_json};
@@ -123,13 +124,14 @@ impl PolicyFiles {
             }
             let path = entry.path();
             // A directory that something fills without end must not fill memory too.
-            let size = std::fs::metadata(&path).map_err(unreadable(&path))?.len();
-            bytes = bytes.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
-            if bytes > MAX_POLICY_BYTES {
-                let message = format!("the directory holds more than {MAX_POLICY_BYTES} bytes");
-                return Err(BundleError::Files(vec![finding(&name, &message)]));
-            }
-            let text = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
+            let text = match read_file(&path, MAX_POLICY_BYTES - bytes) {
+                Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+                    let message = format!("the directory holds more than {MAX_POLICY_BYTES} bytes");
+                    return Err(BundleError::Files(vec![finding(&name, &message)]));
+                }
+                text => text.map_err(unreadable(&path))?,
+            };
+            bytes += text.len();
             files.insert(name, text);
         }
         Self::new(files)
@@ -373,5 +375,30 @@ mod tests {
         assert_eq!(read.files().keys().collect::<Vec<_>>(), ["a.cedar"]);
         let missing = PolicyFiles::from_dir(&dir.path().join("none")).unwrap_err();
         assert_eq!(missing.code(), "policies_unreadable");
+    }
+
+    /// What is no file is refused by its name, and nobody waits for it.
+    #[test]
+    fn a_pipe_among_the_files_stops_nobody_who_reads_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("x.cedar");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let path = dir.path().to_owned();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let refused = PolicyFiles::from_dir(&path).unwrap_err();
+            tell.send(creto_errors::chain(&refused)).unwrap();
+        });
+        let refused = told.recv_timeout(std::time::Duration::from_secs(20));
+        let refused = refused.unwrap();
+        assert!(
+            refused.contains("x.cedar") && refused.contains("not a file"),
+            "{refused}"
+        );
+        std::fs::remove_file(&pipe).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("z.cedar")).unwrap();
+        let endless = PolicyFiles::from_dir(dir.path()).unwrap_err();
+        assert_eq!(endless.code(), "policies_unreadable");
     }
 }

@@ -306,6 +306,9 @@ async fn a_secret_outlives_whoever_put_it() {
         let person = governor.authenticate(&token).expect("a good token");
         let refused = hand_over(&scene, &person, owner.name().as_str()).await;
         assert_eq!(code(refused), "forbidden", "{role}");
+        // Who could do nothing with it is not given it.
+        let refused = hand_over(&scene, owner, person.name().as_str()).await;
+        assert_eq!(code(refused), "invalid_request", "{role}");
     }
     assert_eq!(scene.count("secret.handed_over"), 0);
     assert_eq!(code(hand_over(&scene, owner, "nobody").await), "not_found");

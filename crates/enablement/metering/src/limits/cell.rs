@@ -302,7 +302,7 @@ impl Cell {
     }
 
     /// So much of what is taken in the present window is only set aside.
-    fn aside(&self) -> i128 {
+    pub(super) fn aside(&self) -> i128 {
         let rare = self.rare.lock();
         let advances = rare.as_ref().and_then(|rare| rare.advances.as_ref());
         advances.map_or(0, Advances::sum)
@@ -410,7 +410,12 @@ impl Cell {
     }
 
     /// What becomes of an amount in the present window.
-    pub(crate) fn judge(&self, _: &impl Locked, amount: i128) -> Answer {
+    pub(crate) fn judge(&self, held: &impl Locked, amount: i128) -> Answer {
+        // What fits with all that is set aside needs none of it back: whoever is refused
+        // elsewhere takes nothing from the parts of others.
+        if self.quiet(held, self.present().start, amount) {
+            return Answer::Fits;
+        }
         self.call_in();
         let Some(sum) = self.taken.get().checked_add(amount) else {
             return Answer::Full;

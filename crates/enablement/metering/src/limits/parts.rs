@@ -402,3 +402,12 @@ mod tests {
         assert!(above.split.get().is_some());
     }
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+mod against_whole;
