@@ -2,6 +2,7 @@
 //! order.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use creto_authz::{Account as _, Action, Hold, Refusal};
 use creto_nhi::test_util::{agent, hop, rights};
@@ -514,4 +515,69 @@ fn who_is_refused_takes_nothing_from_the_parts_of_others() {
         assert!(ask(2, 1).is_err());
         assert_eq!((burst, planner.aside()), (burst, aside));
     }
+}
+
+/// Single units of something without a price, at one instant.
+fn ask(world: &World, who: usize, units: u64) -> Result<Hold, Refusal> {
+    let action = Action::named("write");
+    Arc::clone(&world.accounts[who]).reserve(&World::spend(&action, units, 0, 1_000_000_000))
+}
+
+/// Neither one unit too many nor one too few, whoever asks in whichever part.
+#[test]
+fn threads_in_parts_spend_exactly_the_budget() {
+    const UNITS: u64 = 20_000;
+    let world = World::new(UNITS, 1_000_000).in_parts();
+    let granted = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (world, granted) = (&world, &granted);
+            scope.spawn(move || {
+                for turn in 0..4_000_u64 {
+                    let units = 1 + turn % 3;
+                    match ask(world, if thread % 2 == 0 { 1 } else { 3 }, units) {
+                        // Some give back at once what they got.
+                        Ok(hold) if turn % 4 == 0 => drop(hold),
+                        Ok(hold) => {
+                            granted.fetch_add(units, Ordering::Relaxed);
+                            drop(hold.into_parts());
+                        }
+                        Err(Refusal::Exceeded(_)) => {}
+                        Err(other) => panic!("{other:?}"),
+                    }
+                }
+            });
+        }
+    });
+    assert!(world.accounts[1].plan().above.split.get().is_some());
+    // What is left is found wherever it was set aside.
+    for who in [1, 3] {
+        while let Ok(hold) = ask(&world, who, 1) {
+            granted.fetch_add(1, Ordering::Relaxed);
+            drop(hold.into_parts());
+        }
+    }
+    assert_eq!(granted.load(Ordering::Relaxed), UNITS);
+}
+
+/// Threads that wait for one another are what gives a tree its parts.
+#[test]
+fn a_tree_that_is_waited_for_gets_parts() {
+    let world = World::new(1_000, 1_000_000);
+    let above = &world.accounts[1].plan().above;
+    let tree = above.tree.as_ref().unwrap();
+    drop(ask(&world, 1, 1).unwrap());
+    assert!(above.split.get().is_none());
+    while !tree.is_busy() {
+        let (held, waits) = (tree.lock(), tree.waits());
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(ask(&world, 1, 1).unwrap()));
+            while tree.waits() == waits {
+                std::thread::yield_now();
+            }
+            drop(held);
+        });
+    }
+    drop(ask(&world, 1, 1).unwrap());
+    assert!(above.split.get().is_some());
 }
