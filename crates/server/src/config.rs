@@ -15,7 +15,7 @@ use creto_config::{
     Seconds, SecretRef, Unserved, UnservedKind, load_file,
 };
 use creto_consensus::OracleConfig;
-use creto_crypto::{AllowedAlgorithms, RootKey};
+use creto_crypto::{AllowedAlgorithms, HolderAlgorithm, RootKey};
 use creto_errors::{Class, Classify};
 use creto_governor::{BundleError, CheckedBundle, PolicyFiles, Retention};
 use creto_ingress::Hosts;
@@ -395,7 +395,14 @@ impl ServerConfig {
         let policies = policies
             .into_iter()
             .flat_map(|policies| &policies.compiled.report().warnings);
+        let proofs = self.algorithms.holder.check(HolderAlgorithm::Ed25519);
+        let proofs = proofs.is_err().then(|| {
+            "crypto.dpop.accepted: is without Ed25519, by which `creto` makes its proofs; whoever \
+             uses it with a token that is bound to a key is refused"
+                .to_owned()
+        });
         settings
+            .chain(proofs)
             .chain(policies.map(|finding| format!("policy {finding}")))
             .collect()
     }

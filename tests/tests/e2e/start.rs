@@ -126,6 +126,29 @@ fn a_price_is_text_and_never_a_float() {
     );
 }
 
+/// What shuts the command line itself out is said before it does.
+#[test]
+fn a_list_of_proofs_that_creto_cannot_make_is_noted() {
+    let site = Site::new();
+    site.configure(|table| set(table, &["crypto", "dpop", "accepted"], vec!["ES256"]));
+    let checked = creto(site.path(), &["config", "check"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", said(&checked));
+    let text = said(&checked);
+    assert!(
+        text.contains("crypto.dpop.accepted: is without Ed25519"),
+        "{text}"
+    );
+    site.configure(|table| {
+        set(
+            table,
+            &["crypto", "dpop", "accepted"],
+            vec!["ES256", "Ed25519"],
+        )
+    });
+    let text = said(&creto(site.path(), &["config", "check"]));
+    assert!(!text.contains("crypto.dpop"), "{text}");
+}
+
 #[test]
 fn a_second_server_says_that_the_data_is_in_use() {
     let site = Site::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use creto_audit::{RecordClass, SealedHead, SearchField};
-use creto_governor::{Erasure, Expiry, SubjectStore};
+use creto_governor::{Erasure, Expiry, Resealed, SubjectStore};
 use creto_types::{
     Commit, LeafIndex, OrgId, PrincipalName, Receipt, StoreError, SubjectId, Timestamp,
 };
@@ -115,7 +115,7 @@ impl SubjectStore for SqliteSubjects {
         swept.and_then(|all| emptied.map(|()| all))
     }
 
-    async fn reseal(&self, org: OrgId) -> Result<u64, StoreError> {
+    async fn reseal(&self, org: OrgId) -> Result<Resealed, StoreError> {
         self.reseal_all(org).await
     }
 

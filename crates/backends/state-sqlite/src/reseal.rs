@@ -1,6 +1,7 @@
 //! Payloads that are moved to another cipher, step by step and beside appends.
 
 use creto_audit::{AeadAlgorithm, SealedHead, sealed_by};
+use creto_governor::Resealed;
 use creto_types::{OrgId, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -21,7 +22,7 @@ const WRITTEN: usize = 256;
 const WRITTEN_BYTES: usize = 256 << 10;
 
 /// A payload as it is stored, and as it is to be.
-struct Resealed {
+struct Payload {
     place: i64,
     from: Vec<u8>,
     to: Vec<u8>,
@@ -30,7 +31,7 @@ struct Resealed {
 /// What some places hold that is sealed by another cipher than this one.
 #[derive(Default)]
 struct Looked {
-    resealed: Vec<Resealed>,
+    resealed: Vec<Payload>,
     /// Payloads that somebody's key is there for and that could not be opened.
     unread: u64,
     /// The place to go on from.
@@ -38,7 +39,7 @@ struct Looked {
 }
 
 /// As many of these, from the first on, as one transaction writes, and their bytes.
-fn some_of(resealed: &mut Vec<Resealed>) -> (Vec<Resealed>, usize) {
+fn some_of(resealed: &mut Vec<Payload>) -> (Vec<Payload>, usize) {
     let mut bytes = 0;
     let most = resealed.iter().take(WRITTEN).take_while(|row| {
         let room = bytes < WRITTEN_BYTES;
@@ -51,28 +52,24 @@ fn some_of(resealed: &mut Vec<Resealed>) -> (Vec<Resealed>, usize) {
 
 impl SqliteSubjects {
     /// Seals the payloads of an organization by the cipher for new ones, and forgets the
-    /// ciphers that no payload of any organization is of any more. Gives how many were
-    /// sealed anew. What it did stays done when it is ended in between.
-    pub(crate) async fn reseal_all(&self, org: OrgId) -> Result<u64, StoreError> {
+    /// ciphers that no payload of any organization is of any more. What it did stays done
+    /// when it is ended in between.
+    pub(crate) async fn reseal_all(&self, org: OrgId) -> Result<Resealed, StoreError> {
         let new = self.db.algorithms().now().aead.for_new();
         if self.db.read(move |c| others(c, new)).await?.is_empty() {
-            return Ok(0);
+            return Ok(Resealed::default());
         }
         let number = self.db.read(move |connection| log_of(connection, org));
         let Some(log) = number.await? else {
-            return Ok(0);
+            return Ok(Resealed::default());
         };
-        let mut count: u64 = 0;
+        let mut done = Resealed::default();
         let end = self.db.read(move |c| end_of(c, log)).await?;
         let mut next = 0;
         while next < end {
-            let subjects = self.db.subjects();
-            let from = log * LEAVES + next;
-            let looked = self
-                .db
-                .read(move |connection| look(connection, &subjects, new, from, true))
-                .await?;
-            next = looked.next - log * LEAVES;
+            let looked = self.look_from(log, next, new, true).await?;
+            next = looked.next;
+            done.unread = done.unread.saturating_add(looked.unread);
             let mut resealed = looked.resealed;
             while !resealed.is_empty() {
                 let (some, bytes) = some_of(&mut resealed);
@@ -93,11 +90,30 @@ impl SqliteSubjects {
                 };
                 let written = self.db.write_or(bytes, write, || {}).await?;
                 let written = u64::try_from(written).unwrap_or(u64::MAX);
-                count = count.saturating_add(written);
+                done.sealed = done.sealed.saturating_add(written);
             }
         }
         self.forget_ciphers(new).await?;
-        Ok(count)
+        Ok(done)
+    }
+
+    /// One step of a log, from its leaf `next` on.
+    async fn look_from(
+        &self,
+        log: i64,
+        next: i64,
+        new: AeadAlgorithm,
+        reseal: bool,
+    ) -> Result<Looked, StoreError> {
+        let subjects = self.db.subjects();
+        let look = move |connection: &Connection| {
+            let looked = look(connection, &subjects, new, log * LEAVES + next, reseal)?;
+            Ok(Looked {
+                next: looked.next - log * LEAVES,
+                ..looked
+            })
+        };
+        self.db.read(look).await
     }
 
     /// Forgets each cipher but this one that no payload with a key is of.
@@ -119,13 +135,8 @@ impl SqliteSubjects {
             let end = self.db.read(move |c| end_of(c, log)).await?;
             let mut next = 0;
             while next < end {
-                let subjects = self.db.subjects();
-                let from = log * LEAVES + next;
-                let looked = self
-                    .db
-                    .read(move |connection| look(connection, &subjects, new, from, false))
-                    .await?;
-                next = looked.next - log * LEAVES;
+                let looked = self.look_from(log, next, new, false).await?;
+                next = looked.next;
                 if looked.unread > 0 {
                     return Ok(());
                 }
@@ -207,18 +218,20 @@ fn look(
         let Some(private) = subjects.private(connection, head.subject)? else {
             continue;
         };
-        let again = match reseal {
-            true => subjects.reseal(connection, &head, &private, &sealed).ok(),
-            false => None,
-        };
-        let Some(to) = again else {
-            looked.unread += 1;
-            continue;
+        let again = reseal.then(|| subjects.reseal(connection, &head, &private, &sealed));
+        let to = match again {
+            Some(Ok(to)) => to,
+            // The store did not answer: that says nothing of the payload.
+            Some(Err(error @ StoreError::Unavailable(_))) => return Err(error),
+            _ => {
+                looked.unread += 1;
+                continue;
+            }
         };
         let place = row.get(0).map_err(sql)?;
         held += sealed.len() + to.len();
         let from = sealed;
-        looked.resealed.push(Resealed { place, from, to });
+        looked.resealed.push(Payload { place, from, to });
         if held >= HELD {
             looked.next = place + 1;
             break;

@@ -69,6 +69,10 @@ pub struct RetirementAnswer {
     /// How many payloads of records were sealed anew, by the cipher for new ones.
     #[serde(default)]
     pub resealed: u64,
+    /// How many could not be opened and stayed as they were: their cipher has to be
+    /// accepted for as long as they are kept.
+    #[serde(default)]
+    pub unread: u64,
     /// From when that holds.
     pub at: Timestamp,
     /// Where it lies in the log.
@@ -178,7 +182,8 @@ impl Governor {
                 return Err(NhiError::IssuerInUse { until }.into());
             }
             nhi.rewrap_keys(org).await?;
-            resealed = resealed.saturating_add(self.parts.subjects.reseal(org).await?);
+            let again = self.parts.subjects.reseal(org).await?;
+            resealed = resealed.saturating_add(again.sealed);
             let body = json!({
                 "before_version": retiring.before_version,
                 "issuer_kids": retiring.issuer_kids,
@@ -191,6 +196,7 @@ impl Governor {
                 before_version: retiring.before_version,
                 issuer_kids: retiring.issuer_kids.clone(),
                 resealed,
+                unread: again.unread,
                 at: evidence.at,
                 leaf: None,
             };

@@ -105,8 +105,8 @@ pub use policies::{
     TestReport, ValidationAnswer, VerdictAnswer,
 };
 pub use ports::{
-    ActionRecords, CommitStore, Erasure, Expiry, PolicyStore, PolicyVersion, Replies, SandboxRow,
-    SandboxStore, ServedPolicies, SubjectStore,
+    ActionRecords, CommitStore, Erasure, Expiry, PolicyStore, PolicyVersion, Replies, Resealed,
+    SandboxRow, SandboxStore, ServedPolicies, SubjectStore,
 };
 pub use prekeys::{
     EncapsulationKeyValue, PrekeyAnswer, PrekeysAnswer, PrekeysRequest, PublishPrekeysAnswer,

@@ -22,8 +22,8 @@ use crate::policies::PolicyFiles;
 use crate::records::{ACTION_DECIDED, EGRESS_CHECKED};
 use crate::{
     ActionRecords, CommitStore, ConfiguredAlgorithms, ConfiguredLists, Erasure, Expiry,
-    PolicyStore, PolicyVersion, Replies, SandboxRow, SandboxState, SandboxStore, ServedPolicies,
-    SubjectStore,
+    PolicyStore, PolicyVersion, Replies, Resealed, SandboxRow, SandboxState, SandboxStore,
+    ServedPolicies, SubjectStore,
 };
 
 /// Lists that are in force, and a configuration that says what a test lets it say.
@@ -156,9 +156,9 @@ impl SubjectStore for MemoryGovernor {
         Ok(())
     }
 
-    async fn reseal(&self, _: OrgId) -> Result<u64, StoreError> {
+    async fn reseal(&self, _: OrgId) -> Result<Resealed, StoreError> {
         // Nothing is sealed here.
-        Ok(0)
+        Ok(Resealed::default())
     }
 
     async fn forget_replies(&self, _before: Timestamp) -> Result<(), StoreError> {

@@ -198,6 +198,15 @@ pub struct Expiry {
     pub through: LeafIndex,
 }
 
+/// What became of the payloads of an organization that another cipher had sealed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// So many are sealed by the cipher for new ones.
+    pub sealed: u64,
+    /// So many cannot be opened, and stayed as they were.
+    pub unread: u64,
+}
+
 /// Whose records there are, and how long their payloads.
 #[async_trait]
 pub trait SubjectStore: Send + Sync {
@@ -219,10 +228,10 @@ pub trait SubjectStore: Send + Sync {
     async fn settle(&self) -> Result<(), StoreError>;
 
     /// Seals the payloads of an organization by the cipher for new ones, in small changes
-    /// each of which stays, and gives how many. A cipher that no payload of any
-    /// organization is of then may be taken from the list of those that are read; payloads
-    /// that cannot be opened keep theirs there.
-    async fn reseal(&self, org: OrgId) -> Result<u64, StoreError>;
+    /// each of which stays. A cipher that no payload of any organization is of then may be
+    /// taken from the list of those that are read; payloads that cannot be opened keep
+    /// theirs there.
+    async fn reseal(&self, org: OrgId) -> Result<Resealed, StoreError>;
 
     /// Forgets the replies that were kept for idempotency keys before the day of this
     /// instant began.

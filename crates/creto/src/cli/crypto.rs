@@ -18,8 +18,10 @@ pub(crate) enum CryptoCommand {
     Status,
     /// End the keys that rotations replaced
     ///
-    /// Private keys that are still stored under old ones are stored under the newest.
-    /// Refused while tokens of the old keys may be valid.
+    /// Private keys that are still stored under old ones are stored under the newest, and
+    /// payloads of records are sealed by the cipher for new ones, which for millions takes
+    /// minutes; ended in between, what was done stays, and running it again goes on. Refused
+    /// while tokens of the old keys may be valid.
     Retire(RetireArgs),
     /// Move everything under another root key; stop the server first
     ///

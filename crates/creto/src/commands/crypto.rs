@@ -46,10 +46,15 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
                 let kids = kids.as_array()?.iter().filter_map(|kid| kid.as_str());
                 Some(kids.collect::<Vec<_>>().join(", "))
             });
+            let unread = match at(&answer, "/unread").as_str() {
+                "0" => String::new(),
+                some => format!("{some}, by a cipher that has to stay accepted"),
+            };
             let text = fields(&[
                 ("tokens ended of", ended.unwrap_or_default()),
                 ("stored since version", at(&answer, "/before_version")),
                 ("payloads sealed anew", at(&answer, "/resealed")),
+                ("not to be opened", unread),
                 ("leaf", at(&answer, "/leaf")),
             ]);
             Ok(Reply::new(text, answer))
@@ -134,6 +139,9 @@ fn status(answer: &Value) -> Reply {
     let says = match unreadable {
         Some(why) => format!("cannot be read: {why}"),
         None if good => "says the same".to_owned(),
+        None if refusal("/reload/refused").is_some() => {
+            "says something else; the last SIGHUP was refused".to_owned()
+        }
         None => "says something else; SIGHUP puts it in force".to_owned(),
     };
     let reload = match refusal("/reload/refused") {

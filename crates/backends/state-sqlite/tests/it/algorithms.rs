@@ -7,7 +7,7 @@ use creto_audit::{
     Allowed, AllowedAlgorithms, InForce, Journal as _, RecordClass, Sealer, conformance,
 };
 use creto_errors::Classify as _;
-use creto_governor::SubjectStore as _;
+use creto_governor::{Resealed, SubjectStore as _};
 use creto_nhi::PrincipalType;
 use creto_nhi::test_util::{World, commit, name};
 use creto_state_sqlite::{Database, SqliteJournal, SqliteNhi, SqliteSubjects};
@@ -163,15 +163,15 @@ async fn payloads_move_to_the_new_cipher_and_the_old_one_may_go() {
     }
     let chacha = lists(&Sealer::for_tests_with("1", "ChaCha20-Poly1305"));
     let subjects = SqliteSubjects::new(Arc::clone(&db));
-    let nothing = subjects.reseal(orgs[0]).await.unwrap();
+    let nothing = subjects.reseal(orgs[0]).await.unwrap().sealed;
     assert_eq!(nothing, 0, "all are of the one for new ones");
     db.put_in_force(chacha.clone()).await.unwrap();
     let before = journal.read(orgs[0], 0, 300).await.unwrap();
-    assert_eq!(subjects.reseal(orgs[0]).await.unwrap(), 300);
-    assert_eq!(subjects.reseal(orgs[0]).await.unwrap(), 0);
+    assert_eq!(subjects.reseal(orgs[0]).await.unwrap().sealed, 300);
+    assert_eq!(subjects.reseal(orgs[0]).await.unwrap().sealed, 0);
     // The other organization has some yet.
     refused(db.put_in_force(only("ChaCha20-Poly1305")).await, "A256GCM");
-    assert_eq!(subjects.reseal(orgs[1]).await.unwrap(), 300);
+    assert_eq!(subjects.reseal(orgs[1]).await.unwrap().sealed, 300);
     db.put_in_force(only("ChaCha20-Poly1305")).await.unwrap();
     for org in orgs {
         let records = journal.records(org, 0, 300).await.unwrap();
@@ -200,7 +200,12 @@ async fn a_payload_that_cannot_be_opened_keeps_its_cipher() {
     let sealer = Sealer::for_tests_with("1", "ChaCha20-Poly1305");
     let db = Database::open_with(&path, sealer).unwrap();
     let subjects = SqliteSubjects::new(Arc::clone(&db));
-    assert_eq!(subjects.reseal(org).await.unwrap(), 1);
+    let resealed = subjects.reseal(org).await.unwrap();
+    let one_each = Resealed {
+        sealed: 1,
+        unread: 1,
+    };
+    assert_eq!(resealed, one_each);
     refused(db.put_in_force(only("ChaCha20-Poly1305")).await, "A256GCM");
 }
 
@@ -259,7 +264,7 @@ async fn large_payloads_are_sealed_anew_a_few_at_a_time() {
     let chacha = lists(&Sealer::for_tests_with("1", "ChaCha20-Poly1305"));
     db.put_in_force(chacha).await.unwrap();
     let subjects = SqliteSubjects::new(Arc::clone(&db));
-    assert_eq!(subjects.reseal(org).await.unwrap(), 128);
-    assert_eq!(subjects.reseal(org).await.unwrap(), 0);
+    assert_eq!(subjects.reseal(org).await.unwrap().sealed, 128);
+    assert_eq!(subjects.reseal(org).await.unwrap().sealed, 0);
     db.put_in_force(only("ChaCha20-Poly1305")).await.unwrap();
 }

@@ -56,7 +56,7 @@ pub struct DryRunRequest {
 /// How often the outcome changes from one to the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeCount {
-    /// What was decided.
+    /// What policies said then. A limit or a rate may have refused what they allowed.
     pub enforced: OutcomeKind,
     /// What the candidate says.
     pub candidate: OutcomeKind,

@@ -160,7 +160,7 @@ fn differences(items: &[Value]) -> String {
         "ACTION",
         "RESOURCE",
         "CONTEXT",
-        "DECIDED",
+        "POLICIES SAID",
         "CANDIDATE",
         "WHY",
     ];

@@ -133,8 +133,8 @@ fn many_policies_are_validated_as_few_are() {
     assert_eq!(error.findings()[0].line, Some(601));
 }
 
-#[test]
-fn the_engine_fills_in_the_time_where_an_action_declares_it() {
+/// What policies permit there ends after ten seconds.
+fn until_ten_seconds_passed() -> World {
     let mut set = sources(
         r#"permit (principal, action, resource)
            when { context.now < datetime("2026-05-01T00:00:10Z") };"#,
@@ -155,6 +155,12 @@ fn the_engine_fills_in_the_time_where_an_action_declares_it() {
     world
         .authz
         .publish(world.org, CompiledPolicies::compile(&set).unwrap());
+    world
+}
+
+#[test]
+fn the_engine_fills_in_the_time_where_an_action_declares_it() {
+    let world = until_ten_seconds_passed();
     assert!(world.ask(world.bot(), "wake", "r").is_allowed());
     let action = Action::named("wake");
     let resource = ResourceRef::resource("r");
@@ -173,26 +179,7 @@ fn the_engine_fills_in_the_time_where_an_action_declares_it() {
 
 #[test]
 fn what_reads_the_time_is_not_remembered() {
-    let mut set = sources(
-        r#"permit (principal, action, resource)
-           when { context.now < datetime("2026-05-01T00:00:10Z") };"#,
-    );
-    set.schema = vec![(
-        "own.cedarschema".to_owned(),
-        r#"namespace Creto {
-             entity Organization;
-             entity Human in [Organization] = { name: String };
-             entity Agent in [Organization] = { name: String, owner: Human, depth: Long };
-             entity Resource in [Organization] = { id: String };
-             action wake appliesTo { principal: [Human, Agent], resource: [Resource],
-               context: { oversight: { approved: Bool }, units: Long, now: datetime } };
-           }"#
-        .to_owned(),
-    )];
-    let world = World::empty();
-    world
-        .authz
-        .publish(world.org, CompiledPolicies::compile(&set).unwrap());
+    let world = until_ten_seconds_passed();
     let bound = world.bind(world.bot());
     let (action, resource) = (Action::named("wake"), ResourceRef::resource("r"));
     let ask = || world.authz.ask(&bound, &question(&action, &resource, &[]));
