@@ -9,15 +9,24 @@ use creto_types::{Reading, Timestamp};
 
 use crate::found::FoundLive;
 use crate::in_force::{OrgPolicies, PolicyEpoch};
-use crate::ports::{Account, Near};
+use crate::ports::{Account, Lines};
+use crate::prefetch::Line;
 
 /// An authenticated identity, ready to be checked. Clones share one value.
+///
+/// From here a check asks memory at once for all that it is going to read: with more agents
+/// than the processor's caches hold, each further step would be waited for.
 #[derive(Clone)]
-pub struct Bound(Arc<Chain>);
+pub struct Bound {
+    chain: Arc<Chain>,
+    /// Names the chain in cache keys: the id of its last link, which stands for
+    /// everyone above; for a human without a link, a number of its own. Nothing is
+    /// remembered for a chain without one.
+    pub(crate) number: Option<NonZeroU128>,
+    lines: Lines,
+}
 
-/// What a check reads of a chain, in two lines of memory. From here it asks memory at once
-/// for everything that is this agent's alone: with more agents than the processor's caches
-/// hold, each further step would be waited for.
+/// What a check reads of a chain.
 #[derive(Clone)]
 pub(crate) struct Chain {
     found_live: FoundLive,
@@ -30,11 +39,6 @@ pub(crate) struct Chain {
     pub(crate) authority: Arc<Authority>,
     pub(crate) identity: Arc<AgentIdentity>,
     pub(crate) account: Arc<dyn Account>,
-    near: [Option<Arc<dyn Near>>; 2],
-    /// Names the chain in cache keys: the id of its last link, which stands for
-    /// everyone above; for a human without a link, a number of its own. Nothing is
-    /// remembered for a chain without one.
-    pub(crate) number: Option<NonZeroU128>,
 }
 
 /// An instant as nanoseconds since the Unix epoch. What lies beyond 2262 is as
@@ -47,7 +51,6 @@ fn nanos(at: Timestamp) -> i64 {
 impl Chain {
     pub(crate) fn new(
         identity: Arc<AgentIdentity>,
-        number: Option<NonZeroU128>,
         org: Arc<OrgPolicies>,
         account: Arc<dyn Account>,
     ) -> Self {
@@ -61,9 +64,7 @@ impl Chain {
             org,
             authority: Arc::clone(&identity.authority),
             identity,
-            near: account.near(),
             account,
-            number,
         }
     }
 
@@ -81,48 +82,57 @@ impl Chain {
 }
 
 impl Bound {
-    pub(crate) fn new(chain: Chain) -> Self {
-        Self(Arc::new(chain))
+    pub(crate) fn new(chain: Chain, number: Option<NonZeroU128>) -> Self {
+        Self {
+            lines: chain.account.lines(),
+            chain: Arc::new(chain),
+            number,
+        }
     }
 
-    /// Asks memory for what a decision that reserves is going to read.
+    /// Asks memory for what every decision is going to read, or every one that reserves.
     #[inline]
-    pub(crate) fn prefetch(&self) {
-        let chain = self.chain();
-        chain.near.iter().flatten().for_each(|near| near.prefetch());
-        chain.account.prefetch();
+    pub(crate) fn ask_memory(&self, reserves: bool) {
+        let chain = Line::of(&*self.chain);
+        chain.ask();
+        chain.further(1).ask();
+        if reserves {
+            self.lines.own.iter().for_each(|line| line.ask_to_write());
+            self.lines.shared.iter().for_each(|line| line.ask());
+        }
     }
 
     pub(crate) fn chain(&self) -> &Chain {
-        &self.0
+        &self.chain
     }
 
     /// The same identity for a call that is decided anew because what it reserved became
     /// void: rates do not count it a second time. See [`Account::again`].
     #[must_use]
     pub fn again(&self) -> Self {
-        Self::new(Chain {
-            account: Arc::clone(&self.0.account).again(),
-            ..Chain::clone(&self.0)
-        })
+        let chain = Chain {
+            account: Arc::clone(&self.chain.account).again(),
+            ..Chain::clone(&self.chain)
+        };
+        Self::new(chain, self.number)
     }
 
     /// The policies in force. Read before a decision, for [`crate::Authz::still`].
     #[must_use]
     pub fn epoch(&self) -> PolicyEpoch {
-        self.0.org.epoch()
+        self.chain.org.epoch()
     }
 
     /// Whether its chain holds now. Exact once whatever ends authority has returned,
     /// and by its dates as exact as the reading.
     pub fn live(&self, now: Reading) -> Result<(), IdentityError> {
-        self.0.live(now)
+        self.chain.live(now)
     }
 
     /// Who it is.
     #[must_use]
     pub fn identity(&self) -> &Arc<AgentIdentity> {
-        &self.0.identity
+        &self.chain.identity
     }
 }
 
@@ -134,9 +144,9 @@ impl fmt::Debug for Bound {
 
 #[cfg(test)]
 mod tests {
-    /// With the two counts that an `Arc` keeps before it.
+    /// Without the two counts that an `Arc` keeps before it.
     #[test]
-    fn a_chain_takes_two_cache_lines() {
-        assert_eq!(size_of::<super::Chain>() + 2 * size_of::<usize>(), 128);
+    fn a_chain_takes_as_much_as_a_cache_line() {
+        assert_eq!(size_of::<super::Chain>(), 64);
     }
 }

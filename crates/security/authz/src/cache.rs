@@ -16,11 +16,12 @@ mod slots;
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::num::NonZeroU128;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::action::ActionKey;
-use crate::model::ContextValue;
+use crate::model::{ContextValue, ResourceRef};
 pub(crate) use numbered::Numbered;
 pub(crate) use slots::Word;
 use slots::{Key, Slots};
@@ -53,6 +54,21 @@ enum Keyed {
     Long(Box<Key<LONG>>),
 }
 
+/// Where a question is looked for, by a hash of who asks and for what; and where policies
+/// read units, of how many. Where they read context, it is elsewhere.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    bare: u64,
+    with_units: u64,
+    asked_for: u64,
+}
+
+impl Place {
+    const fn of(self, units: bool) -> u64 {
+        if units { self.with_units } else { self.bare }
+    }
+}
+
 /// What a key is made of.
 #[derive(Clone, Copy)]
 pub(crate) struct Parts<'a> {
@@ -73,6 +89,8 @@ pub(crate) struct DecisionCache {
     short: Slots<SHORT>,
     long: Slots<LONG>,
     hashing: foldhash::quality::RandomState,
+    /// A guess at what policies read, from before it is known which are in force.
+    units_are_read: AtomicBool,
 }
 
 /// Evaluations of one organization: of one key, one at a time.
@@ -102,36 +120,68 @@ impl DecisionCache {
             // memory.
             long: Slots::new(slots / 8),
             hashing: foldhash::quality::RandomState::default(),
+            units_are_read: AtomicBool::new(false),
         }
     }
 
-    /// The key of a question, if it fits a slot.
-    pub(crate) fn key(&self, parts: &Parts<'_>) -> Option<CacheKey> {
+    /// Where a question is looked for. Memory is asked for it, while something else is
+    /// looked at.
+    #[inline]
+    pub(crate) fn place(
+        &self,
+        chain: NonZeroU128,
+        action: ActionKey,
+        resource: &ResourceRef,
+        units: u64,
+    ) -> Place {
+        let mut hasher = self.hashing.build_hasher();
+        hasher.write_u128(chain.get());
+        hasher.write_u32(action.number());
+        hasher.write(resource.kind.as_bytes());
+        hasher.write(resource.id.as_bytes());
+        let mut with = hasher.clone();
+        with.write_u64(units);
+        let mut place = Place {
+            bare: hasher.finish(),
+            with_units: with.finish(),
+            asked_for: 0,
+        };
+        place.asked_for = place.of(self.units_are_read.load(Ordering::Relaxed));
+        self.short.ask_memory(place.asked_for);
+        place
+    }
+
+    /// Policies that read units were published, so that questions are looked for at places
+    /// with them.
+    pub(crate) fn units_are_read(&self) {
+        self.units_are_read.store(true, Ordering::Relaxed);
+    }
+
+    /// The key of a question at its place, if it fits a slot.
+    pub(crate) fn key(&self, place: Place, parts: &Parts<'_>) -> Option<CacheKey> {
         if let Some(written) = Written::<{ SHORT * WORD }>::of(parts) {
             return Some(CacheKey {
-                hash: self.hash(&written.bytes),
+                hash: self.hash(place, parts, &written.bytes),
                 key: Keyed::Short(written.words()),
             });
         }
         let written = Written::<{ LONG * WORD }>::of(parts)?;
         Some(CacheKey {
-            hash: self.hash(&written.bytes),
+            hash: self.hash(place, parts, &written.bytes),
             key: Keyed::Long(Box::new(written.words())),
         })
     }
 
-    fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = self.hashing.build_hasher();
-        hasher.write(key);
-        hasher.finish()
-    }
-
-    /// Asks memory for what is remembered, while something else is looked at.
-    #[inline]
-    pub(crate) fn prefetch(&self, question: &CacheKey) {
-        if let Keyed::Short(_) = question.key {
-            self.short.prefetch(question.hash);
+    fn hash(&self, place: Place, parts: &Parts<'_>, key: &[u8]) -> u64 {
+        let hash = if parts.context.is_empty() {
+            place.of(parts.units.is_some())
+        } else {
+            self.hashing.hash_one(key)
+        };
+        if hash != place.asked_for {
+            self.short.ask_memory(hash);
         }
+        hash
     }
 
     /// The number of the verdict that was remembered in this epoch.
@@ -247,13 +297,53 @@ mod tests {
         }
     }
 
+    fn key(cache: &DecisionCache, parts: &Parts<'_>) -> Option<CacheKey> {
+        let resource = ResourceRef::resource(parts.resource);
+        let units = parts.units.unwrap_or(1);
+        cache.key(
+            cache.place(parts.chain, parts.action, &resource, units),
+            parts,
+        )
+    }
+
+    /// Whether policies read them is not known when memory is asked.
+    #[test]
+    fn amounts_have_places_of_their_own_where_they_are_read() {
+        let cache = DecisionCache::new(1 << 12);
+        let read = |units| {
+            let units = Some(units);
+            key(
+                &cache,
+                &Parts {
+                    units,
+                    ..parts("a")
+                },
+            )
+            .unwrap()
+        };
+        let hashes: std::collections::HashSet<u64> =
+            (0..100).map(|units| read(units).hash).collect();
+        assert_eq!(hashes.len(), 100);
+        let resource = ResourceRef::resource("a");
+        let unread = |units| {
+            let parts = parts("a");
+            let place = cache.place(parts.chain, parts.action, &resource, units);
+            cache.key(place, &parts).unwrap().hash
+        };
+        assert_eq!(unread(1), unread(2));
+        cache.units_are_read();
+        assert_eq!(read(3).hash, read(3).hash);
+        assert!(hashes.contains(&read(3).hash));
+        assert_eq!(unread(1), unread(2));
+    }
+
     #[test]
     fn names_of_any_length_are_kept_apart() {
         let cache = DecisionCache::new(1 << 12);
         let names: Vec<String> = (0..=LONG_TEXT + 2).map(|len| "x".repeat(len)).collect();
         let mut kept = 0;
         for (number, name) in (0_u32..).zip(&names) {
-            let Some(key) = cache.key(&parts(name)) else {
+            let Some(key) = key(&cache, &parts(name)) else {
                 continue;
             };
             let is_short = matches!(key.key, Keyed::Short(_));
@@ -288,43 +378,64 @@ mod tests {
             with("", ContextValue::Text("a")),
         ];
         let mut keys = vec![
-            cache.key(&zeros),
-            cache.key(&parts("a\0")),
-            cache.key(&Parts {
-                chain: NonZeroU128::MIN.saturating_add(1 << 64),
-                ..zeros
-            }),
-            cache.key(&Parts {
-                chain: NonZeroU128::MIN.saturating_add(1),
-                ..zeros
-            }),
-            cache.key(&Parts { kind: 1, ..zeros }),
-            cache.key(&Parts {
-                action: one,
-                ..zeros
-            }),
-            cache.key(&Parts {
-                action: two,
-                ..zeros
-            }),
-            cache.key(&long),
-            cache.key(&Parts { kind: 1, ..long }),
-            cache.key(&Parts {
-                action: one,
-                ..long
-            }),
-            cache.key(&Parts {
-                chain: NonZeroU128::MIN.saturating_add(1),
-                ..long
-            }),
-            cache.key(&Parts {
-                units: Some(0),
-                ..zeros
-            }),
+            key(&cache, &zeros),
+            key(&cache, &parts("a\0")),
+            key(
+                &cache,
+                &Parts {
+                    chain: NonZeroU128::MIN.saturating_add(1 << 64),
+                    ..zeros
+                },
+            ),
+            key(
+                &cache,
+                &Parts {
+                    chain: NonZeroU128::MIN.saturating_add(1),
+                    ..zeros
+                },
+            ),
+            key(&cache, &Parts { kind: 1, ..zeros }),
+            key(
+                &cache,
+                &Parts {
+                    action: one,
+                    ..zeros
+                },
+            ),
+            key(
+                &cache,
+                &Parts {
+                    action: two,
+                    ..zeros
+                },
+            ),
+            key(&cache, &long),
+            key(&cache, &Parts { kind: 1, ..long }),
+            key(
+                &cache,
+                &Parts {
+                    action: one,
+                    ..long
+                },
+            ),
+            key(
+                &cache,
+                &Parts {
+                    chain: NonZeroU128::MIN.saturating_add(1),
+                    ..long
+                },
+            ),
+            key(
+                &cache,
+                &Parts {
+                    units: Some(0),
+                    ..zeros
+                },
+            ),
         ];
         keys.extend(contexts.iter().map(|[one]| {
             let context: &[_] = &[one];
-            cache.key(&Parts { context, ..zeros })
+            key(&cache, &Parts { context, ..zeros })
         }));
         for (number, key) in (0_u32..).zip(&keys) {
             let key = key.as_ref().unwrap();

@@ -72,9 +72,9 @@ pub use model::{
 };
 pub use policies::{CompiledPolicies, LoadReport, PolicyEffect, PolicyInfo};
 pub use ports::{
-    Account, Exceeded, Hold, HoldData, Holder, LimitScope, Near, Quota, Refusal, Spend,
+    Account, Exceeded, Hold, HoldData, Holder, LimitScope, Lines, Quota, Refusal, Spend,
 };
-pub use prefetch::prefetch;
+pub use prefetch::Line;
 pub use printed::Printed;
 pub use service::{Authz, AuthzConfig};
 pub use sources::{PolicySources, read_file};

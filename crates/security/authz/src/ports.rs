@@ -9,6 +9,7 @@ use creto_nhi::{AgentIdentity, LinkId};
 use creto_types::{Money, PrincipalName, Quantity, Reading, Timestamp};
 
 use crate::action::{Action, ActionKey};
+use crate::prefetch::Line;
 
 /// Keeps what may be used.
 pub trait Quota: Send + Sync + 'static {
@@ -23,18 +24,26 @@ pub trait Quota: Send + Sync + 'static {
 /// mentioning, allocate nothing for what they grant, and reserve for every hop of
 /// the chain or for none. What they cannot answer they refuse.
 pub trait Account: Send + Sync + 'static {
-    /// A call that may come soon: memory may be asked for what of the account itself
-    /// [`Account::reserve`] reads, while the rest is decided. See [`crate::prefetch`].
-    fn prefetch(&self) {}
-
-    /// What reserving leads to that belongs to this agent alone, to be fetched together
-    /// with the account and not after it. What no longer counts is fetched in vain.
-    fn near(&self) -> [Option<Arc<dyn Near>>; 2] {
-        [None, None]
+    /// Where in memory lies what [`Account::reserve`] reads, to be asked for before the rest
+    /// is decided. What no longer counts is asked for in vain.
+    fn lines(&self) -> Lines {
+        Lines::default()
     }
 
     /// Reserves, or says why not. What it holds may be held by the account itself.
     fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal>;
+
+    /// Reserves what fits beyond doubt, if the policies turn out to permit it: they are
+    /// asked after the rest, because what they said before may still be on its way from
+    /// memory. `None` tells nothing: [`Account::reserve`] does.
+    fn reserve_if(
+        self: Arc<Self>,
+        spend: &Spend<'_>,
+        permitted: &mut dyn FnMut() -> bool,
+    ) -> Option<Hold> {
+        let _ = (spend, permitted);
+        None
+    }
 
     /// Whether [`Account::reserve`] would grant this now, by limits and by rates, or why
     /// not. Takes nothing and counts nothing.
@@ -45,10 +54,13 @@ pub trait Account: Send + Sync + 'static {
     fn again(self: Arc<Self>) -> Arc<dyn Account>;
 }
 
-/// Something in memory that a decision is going to read.
-pub trait Near: Send + Sync {
-    /// Asks memory for it, and does not wait: see [`crate::prefetch`].
-    fn prefetch(&self);
+/// Where in memory lies what a reservation reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lines {
+    /// What is this agent's alone, and will be written.
+    pub own: [Line; 3],
+    /// What it shares with other agents.
+    pub shared: [Line; 6],
 }
 
 /// What is to be reserved.

@@ -2,7 +2,9 @@
 //!
 //! Its order: the identity is live; every link's rights cover the action; the
 //! policies, for everyone in the chain; oversight (`evaluate.rs` has the rule);
-//! and last the quota. The first that says no answers.
+//! and last the quota. The first that says no answers. What is remembered as permitted is
+//! looked up while the counters are locked, because it may still be on its way from memory;
+//! where that does not end in an allow, the questions are asked in their order.
 //!
 //! Rights and policies are looked up in `cache.rs` before they are evaluated;
 //! the rest is asked on every check.
@@ -18,14 +20,14 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::action::{self, Action};
 use crate::bound::{Bound, Chain};
-use crate::cache::{CacheKey, DecisionCache, Parts};
+use crate::cache::{CacheKey, DecisionCache, Parts, Place};
 use crate::counters::{Counters, Counts};
 use crate::evaluate::{Question, Verdict, denied};
 use crate::in_force::{InForce, OrgPolicies, PolicyEpoch, Settled};
 use crate::model::{CheckRequest, Decision, PolicyIds, ResourceRef, deny};
 use crate::moment::at_one_moment;
 use crate::policies::CompiledPolicies;
-use crate::ports::{Quota, Refusal, Spend};
+use crate::ports::{Hold, Quota, Refusal, Spend};
 
 /// How the decision point behaves.
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +95,11 @@ impl Authz {
     pub fn publish(&self, org: OrgId, policies: impl Into<Arc<CompiledPolicies>>) {
         let policies = policies.into();
         if self.remembers {
-            let names = policies.report().actions.iter().map(String::as_str);
-            action::intern(org, names);
+            let names = || policies.report().actions.iter().map(String::as_str);
+            action::intern(org, names());
+            if names().any(|name| policies.reads(name).is_some_and(|reads| reads.units)) {
+                self.cache.units_are_read();
+            }
         }
         self.org(org).publish(policies);
     }
@@ -119,7 +124,7 @@ impl Authz {
         };
         let account = self.quota.account(&identity);
         let org = self.org(identity.org);
-        Bound::new(Chain::new(identity, number, org, account))
+        Bound::new(Chain::new(identity, org, account), number)
     }
 
     /// May it do this now? An allow has reserved the units, for every hop of the
@@ -164,11 +169,7 @@ impl Authz {
         };
         let mut decision = self.decide(bound, &question);
         if let Decision::Allow { policies, .. } = decision {
-            let spend = Spend {
-                action: request.action,
-                units: request.units,
-                now: self.clock.reading(),
-            };
+            let spend = spend(request, self.clock.reading());
             let hold = None;
             decision = match bound.chain().account.fits(&spend) {
                 Ok(()) => Decision::Allow { policies, hold },
@@ -214,19 +215,21 @@ impl Authz {
     }
 
     fn decide(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
-        let chain = bound.chain();
         // What is far away in memory is asked for at once, before anything waits.
-        if request.reserve {
-            bound.prefetch();
-        }
+        bound.ask_memory(request.reserve);
+        let action = request.action.key();
+        let known = bound.number.map(|number| {
+            let place = self
+                .cache
+                .place(number, action, request.resource, request.units);
+            (number, place)
+        });
+        let chain = bound.chain();
         // Policies are looked at before the chain, for the time that memory takes.
         let policies = || {
             let pinned = chain.org.load();
-            let known = chain.number.zip(pinned.as_ref());
-            let key = known.and_then(|(number, in_force)| self.key(number, in_force, request));
-            if let Some(key) = &key {
-                self.cache.prefetch(key);
-            }
+            let known = known.zip(pinned.as_ref());
+            let key = known.and_then(|(known, in_force)| self.key(known, in_force, request));
             (pinned, key)
         };
         let live = || {
@@ -242,7 +245,7 @@ impl Authz {
         if let Err(error) = live {
             return not_live(&chain.identity, &error);
         }
-        if chain.number.is_none() && chain.identity.is_powerless() {
+        if bound.number.is_none() && chain.identity.is_powerless() {
             return powerless(&chain.identity);
         }
         let question = Question::of(request, now.wall_ns);
@@ -256,6 +259,14 @@ impl Authz {
                 ),
             };
         };
+        if let Some(key) = key.as_ref().filter(|_| request.reserve)
+            && let Some((hold, number)) = self.reserve_permitted(chain, in_force, request, now, key)
+        {
+            return Decision::Allow {
+                policies: PolicyIds::pinned(pinned, number),
+                hold: Some(hold),
+            };
+        }
         let settled = match self.settled(chain, in_force, &question, key.as_ref()) {
             Found::Number(number) => match in_force.settled.get(number) {
                 Some(Settled::Policies(Verdict::Permitted { .. })) => {
@@ -278,6 +289,29 @@ impl Authz {
                     .render(&verdict, &chain.identity, &question)
             }
         }
+    }
+
+    /// Reserves what is remembered as permitted, under this number, and fits beyond doubt.
+    /// Whatever else there is to say is said by the questions in their order.
+    #[inline]
+    fn reserve_permitted(
+        &self,
+        chain: &Chain,
+        in_force: &InForce,
+        request: &CheckRequest<'_>,
+        now: Reading,
+        key: &CacheKey,
+    ) -> Option<(Hold, u32)> {
+        let mut permitted = None;
+        let account = Arc::clone(&chain.account);
+        let hold = account.reserve_if(&spend(request, now), &mut || {
+            permitted = self.cache.get(in_force.epoch, key).filter(|number| {
+                let settled = in_force.settled.get(*number);
+                matches!(settled, Some(Settled::Policies(Verdict::Permitted { .. })))
+            });
+            permitted.is_some()
+        });
+        hold.zip(permitted)
     }
 
     /// What rights and policies say: remembered, or evaluated and remembered.
@@ -317,7 +351,7 @@ impl Authz {
     /// might refuse it, or when it does not fit a slot.
     fn key(
         &self,
-        chain: NonZeroU128,
+        (chain, place): (NonZeroU128, Place),
         in_force: &InForce,
         request: &CheckRequest<'_>,
     ) -> Option<CacheKey> {
@@ -338,7 +372,7 @@ impl Authz {
         };
         if request.context.is_empty() {
             let fits = facts.fits_bare(parts.kind, request.units);
-            return fits.then(|| self.cache.key(&parts)).flatten();
+            return fits.then(|| self.cache.key(place, &parts)).flatten();
         }
         // The time is not in the key, and whether a question fits does not depend on it.
         if !in_force.policies.plainly_fits(&Question::of(request, 0)) {
@@ -350,10 +384,13 @@ impl Authz {
             .iter()
             .filter(|(name, _)| read(name))
             .collect();
-        self.cache.key(&Parts {
-            context: &context,
-            ..parts
-        })
+        self.cache.key(
+            place,
+            &Parts {
+                context: &context,
+                ..parts
+            },
+        )
     }
 }
 
@@ -372,6 +409,14 @@ fn evaluate(chain: &Chain, in_force: &InForce, question: &Question<'_>) -> Settl
     }
 }
 
+const fn spend<'a>(request: &CheckRequest<'a>, now: Reading) -> Spend<'a> {
+    Spend {
+        action: request.action,
+        units: request.units,
+        now,
+    }
+}
+
 /// What policies permit, if the quota has room for it.
 fn reserved(
     bound: &Bound,
@@ -385,12 +430,7 @@ fn reserved(
             hold: None,
         };
     }
-    let spend = Spend {
-        action: request.action,
-        units: request.units,
-        now,
-    };
-    match Arc::clone(&bound.chain().account).reserve(&spend) {
+    match Arc::clone(&bound.chain().account).reserve(&spend(request, now)) {
         Ok(hold) => Decision::Allow {
             policies,
             hold: Some(hold),

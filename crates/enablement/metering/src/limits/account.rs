@@ -4,10 +4,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use creto_authz::{Account, Action, Hold, HoldData, Holder, Near, Refusal, Spend, prefetch};
+use creto_authz::{Account, Action, Hold, HoldData, Holder, Line, Lines, Refusal, Spend};
 use creto_types::Money;
 
-use super::cell::{Cell, Group};
 use super::plan::Plan;
 use crate::amount::Amount;
 
@@ -118,15 +117,8 @@ impl Holder for ChainAccount {
 }
 
 impl Account for ChainAccount {
-    #[inline]
-    fn prefetch(&self) {
-        prefetch(self);
-    }
-
-    fn near(&self) -> [Option<Arc<dyn Near>>; 2] {
-        let nearest = self.plan.own().first();
-        let cell = nearest.map(|counted| Arc::<Cell>::clone(&counted.cell) as Arc<dyn Near>);
-        [cell, Some(Arc::<Group>::clone(&self.plan.agent))]
+    fn lines(&self) -> Lines {
+        self.plan.lines(Line::of(self))
     }
 
     fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
@@ -139,6 +131,20 @@ impl Account for ChainAccount {
         let data = plan.reserve::<true>(spend)?;
         let numbered = plan.is_numbered(spend.action);
         Ok(hold(plan, numbered, spend.action, data))
+    }
+
+    fn reserve_if(
+        self: Arc<Self>,
+        spend: &Spend<'_>,
+        permitted: &mut dyn FnMut() -> bool,
+    ) -> Option<Hold> {
+        if !self.plan.is_current() {
+            return None;
+        }
+        let data = self.plan.priced(spend).ok()?;
+        let numbered = self.plan.is_numbered(spend.action);
+        let reserved = self.plan.reserve_quiet::<true>(spend, &data, permitted);
+        reserved.then(|| hold(self, numbered, spend.action, data))
     }
 
     fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
@@ -163,6 +169,10 @@ impl Account for Again {
         let data = plan.reserve::<false>(spend)?;
         let numbered = plan.is_numbered(spend.action);
         Ok(hold(plan, numbered, spend.action, data))
+    }
+
+    fn lines(&self) -> Lines {
+        self.0.lines()
     }
 
     fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {

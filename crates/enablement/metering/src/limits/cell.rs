@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
-use creto_authz::{LimitScope, Near, prefetch};
+use creto_authz::LimitScope;
 use creto_types::{OrgId, PrincipalName};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -53,12 +53,6 @@ pub(crate) struct Home<'a> {
 }
 
 impl Locked for Home<'_> {}
-
-impl Near for Group {
-    fn prefetch(&self) {
-        prefetch(self);
-    }
-}
 
 /// A number of 128 bits in two halves: whole because its group is locked.
 #[derive(Debug, Default)]
@@ -556,12 +550,6 @@ impl Cell {
         found: &mut Vec<Crossing>,
     ) {
         self.crossings(held, self.present().start, org, None, found);
-    }
-}
-
-impl Near for Cell {
-    fn prefetch(&self) {
-        prefetch(&self.start);
     }
 }
 

@@ -27,20 +27,20 @@ impl Plan {
         Some((part, own.chain(above)))
     }
 
-    /// Reserves for every cell, or for none: false where it is not sure that there is room.
+    /// Reserves for every cell, or for none: false where it is not sure that there is room,
+    /// or where the answer to the last question is no. `None` while the tree has no parts.
     #[inline]
     pub(super) fn reserve_in_part<const PACED: bool>(
         &self,
         spend: &Spend<'_>,
         data: &HoldData,
-    ) -> bool {
-        let Some((part, cells)) = self.in_part() else {
-            return false;
-        };
+        last: impl FnOnce() -> bool,
+    ) -> Option<bool> {
+        let (part, cells) = self.in_part()?;
         let (action, now) = (spend.action, spend.now.mono_ns);
         let mut locks = self.lock();
         if PACED && !locks.in_time(action, now) {
-            return false;
+            return Some(false);
         }
         let shares = cells
             .filter(|(counted, _)| counted.counts(action))
@@ -53,8 +53,8 @@ impl Plan {
             Some(advances) => advances.cover(&part, data.at, share),
             None => cell.quiet(&locks.agent, data.at, share),
         };
-        if !shares.clone().all(fits) {
-            return false;
+        if !shares.clone().all(fits) || !last() {
+            return Some(false);
         }
         for (cell, advances, share) in shares {
             match advances {
@@ -65,7 +65,7 @@ impl Plan {
         if PACED {
             locks.count_call(action, now);
         }
-        true
+        Some(true)
     }
 
     /// Gives back to every cell, or to none: false where a window is another by now.

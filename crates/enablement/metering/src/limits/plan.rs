@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use creto_authz::{Action, ActionKey, Exceeded, HoldData, LimitScope, Refusal, Spend};
+use creto_authz::{Action, ActionKey, Exceeded, HoldData, LimitScope, Line, Lines, Refusal, Spend};
 use creto_nhi::AgentIdentity;
 use smallvec::SmallVec;
 
@@ -184,6 +184,31 @@ impl Plan {
         }
     }
 
+    /// Where in memory lies what reserving reads, of an account that lies there.
+    pub(super) fn lines(&self, account: Line) -> Lines {
+        let cell = |counted: &Counted| Line::of(&*counted.cell);
+        let mut cells = self.above.cells.iter().map(cell);
+        let above = Line::of(&*self.above);
+        Lines {
+            own: [
+                account,
+                self.own().first().map_or(Line::NONE, cell),
+                Line::of(&*self.agent),
+            ],
+            shared: [
+                above,
+                above.further(1),
+                above.further(2),
+                self.above
+                    .tree
+                    .as_ref()
+                    .map_or(Line::NONE, |tree| Line::of(&**tree)),
+                cells.next().unwrap_or_default(),
+                cells.next().unwrap_or_default(),
+            ],
+        }
+    }
+
     /// The cells of the last link and of the agent.
     pub(super) fn own(&self) -> &[Counted] {
         self.own.as_slice()
@@ -238,27 +263,54 @@ impl Plan {
         spend: &Spend<'_>,
     ) -> Result<HoldData, Refusal> {
         let mut data = self.priced(spend)?;
-        if self.reserve_in_part::<PACED>(spend, &data) {
+        if self.reserve_in_part::<PACED>(spend, &data, || true) == Some(true) {
             return Ok(data);
         }
-        let action = spend.action;
-        let units = i128::from(spend.units);
         let tree = self.lock_tree();
         let mut locks = self.lock();
         self.look::<PACED>(&locks, spend, &mut data)?;
-        // Every question is answered; from here on nothing fails.
-        self.counting(action).for_each(|counted| {
-            let share = counted.share(data.amount, units);
-            if share != 0 {
-                counted.cell.take(&locks.agent, share);
-            }
-        });
-        if PACED {
-            locks.count_call(action, spend.now.mono_ns);
-        }
+        self.take::<PACED>(&mut locks, spend, &data);
         drop(locks);
         self.share_out(tree, data.at);
         Ok(data)
+    }
+
+    /// Reserves what is within the quiet range of every cell, and in time, if the answer to
+    /// the last question is yes. False tells nothing else.
+    #[inline]
+    pub(super) fn reserve_quiet<const PACED: bool>(
+        &self,
+        spend: &Spend<'_>,
+        data: &HoldData,
+        mut last: impl FnMut() -> bool,
+    ) -> bool {
+        if let Some(reserved) = self.reserve_in_part::<PACED>(spend, data, &mut last) {
+            return reserved;
+        }
+        let tree = self.lock_tree();
+        let mut locks = self.lock();
+        let in_time = !PACED || locks.in_time(spend.action, spend.now.mono_ns);
+        let reserved = in_time && self.is_quiet(&locks.agent, spend.action, data) && last();
+        if reserved {
+            self.take::<PACED>(&mut locks, spend, data);
+        }
+        drop(locks);
+        self.share_out(tree, data.at);
+        reserved
+    }
+
+    /// Every question is answered; here nothing fails.
+    #[inline]
+    fn take<const PACED: bool>(&self, locks: &mut Locks<'_>, spend: &Spend<'_>, data: &HoldData) {
+        for counted in self.counting(spend.action) {
+            let share = counted.share(data.amount, i128::from(data.units));
+            if share != 0 {
+                counted.cell.take(&locks.agent, share);
+            }
+        }
+        if PACED {
+            locks.count_call(spend.action, spend.now.mono_ns);
+        }
     }
 
     /// Whether what an action took is found again by the action's number.
@@ -277,7 +329,7 @@ impl Plan {
     }
 
     #[inline]
-    fn priced(&self, spend: &Spend<'_>) -> Result<HoldData, Refusal> {
+    pub(super) fn priced(&self, spend: &Spend<'_>) -> Result<HoldData, Refusal> {
         let Some(amount) = self.above.prices.cost(spend.action, spend.units) else {
             return Err(too_many(spend.units));
         };
@@ -311,16 +363,19 @@ impl Plan {
         if PACED && !locks.in_time(action, spend.now.mono_ns) {
             return Err(self.too_fast(locks, spend, data));
         }
-        let held = &locks.agent;
-        let units = i128::from(spend.units);
-        let quiet = self.counting(action).fold(true, |quiet, counted| {
-            let share = counted.share(data.amount, units);
-            quiet & (share == 0 || counted.cell.quiet(held, data.at, share))
-        });
-        if quiet {
+        if self.is_quiet(&locks.agent, action, data) {
             return Ok(());
         }
-        self.second_look(held, action, data)
+        self.second_look(&locks.agent, action, data)
+    }
+
+    #[inline]
+    fn is_quiet(&self, held: &Held<'_>, action: &Action, data: &HoldData) -> bool {
+        let units = i128::from(data.units);
+        self.counting(action).fold(true, |quiet, counted| {
+            let share = counted.share(data.amount, units);
+            quiet & (share == 0 || counted.cell.quiet(held, data.at, share))
+        })
     }
 
     /// Windows that are over, clocks that stepped back, limits that are reached.

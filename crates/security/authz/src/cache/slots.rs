@@ -14,7 +14,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::room::room;
-use crate::prefetch::prefetch;
+use crate::prefetch::Line;
 
 /// Slots that one hash may use. With a quarter of all slots taken, four keys in a
 /// thousand find theirs full.
@@ -152,41 +152,45 @@ impl<const WORDS: usize, W: Word> Slots<WORDS, W> {
         }
     }
 
-    fn group(&self, hash: u64) -> Option<&[Slot<WORDS, W>; WAYS]> {
-        let mask = u64::try_from(self.groups.len()).ok()?.checked_sub(1)?;
-        self.groups.get(usize::try_from(hash & mask).ok()?)
+    /// The slots that a hash may use, that where it is found most often first: with another
+    /// first slot for each hash, since caches would keep a quarter of slots that are all the
+    /// first of their group.
+    #[inline]
+    fn slots(&self, hash: u64) -> impl Iterator<Item = &Slot<WORDS, W>> + Clone {
+        let mask = self.groups.len().wrapping_sub(1);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "some of its bits are meant"
+        )]
+        let (group, first) = (hash as usize & mask, (hash >> 62) as usize);
+        let group = self.groups.get(group);
+        (0..WAYS).filter_map(move |way| group?.get((first + way) % WAYS))
     }
 
     /// Asks memory for the slot where this hash is found most often.
     #[inline]
-    pub(crate) fn prefetch(&self, hash: u64) {
-        if let Some([first, ..]) = self.group(hash) {
-            prefetch(first);
+    pub(crate) fn ask_memory(&self, hash: u64) {
+        if let Some(first) = self.slots(hash).next() {
+            Line::of(first).ask();
         }
     }
 
     /// The value that was put under this key in this epoch, if it is still there.
     pub(crate) fn get(&self, hash: u64, epoch: u32, key: &Key<WORDS>) -> Option<u32> {
-        self.group(hash)?
-            .iter()
-            .find_map(|slot| slot.get(epoch, key))
+        self.slots(hash).find_map(|slot| slot.get(epoch, key))
     }
 
     /// Remembers a value. It takes the slot of the same key, else one of another
     /// epoch, else one that the hash picks. Epochs are counted from one.
     pub(crate) fn put(&self, hash: u64, epoch: u32, key: &Key<WORDS>, value: u32) {
-        let Some(group) = self.group(hash) else {
-            return;
-        };
-        let same = group.iter().find(|slot| slot.head_of(key).is_some());
+        let mut slots = self.slots(hash);
+        let same = slots.clone().find(|slot| slot.head_of(key).is_some());
         let stale = || {
-            group
-                .iter()
+            slots
+                .clone()
                 .find(|slot| low(slot.state(Ordering::Relaxed)) != epoch)
         };
-        // The upper bits do not choose the group.
-        let victim = usize::try_from(hash >> 60).unwrap_or(0) % WAYS;
-        if let Some(slot) = same.or_else(stale).or_else(|| group.get(victim)) {
+        if let Some(slot) = same.or_else(stale).or_else(|| slots.next()) {
             slot.put(epoch, key, value);
         }
     }

@@ -313,8 +313,16 @@ fn quota_is_asked_last_and_only_for_an_action() {
         &question(&Action::named("history.read"), &repo, &[]),
     );
     assert!(matches!(pure, Decision::Allow { hold: None, .. }));
-    world.ask(world.bot(), "history.read", "repo:x");
-    world.ask(world.bot(), "release.publish", REPO);
+    // Evaluated, and remembered.
+    for _ in 0..2 {
+        for (action, resource) in [("history.read", "repo:x"), ("release.publish", REPO)] {
+            let action = Action::named(action);
+            let resource = ResourceRef::resource(resource);
+            let denied = world.authz.check(&bound, &action, &resource, 1);
+            assert!(!denied.is_allowed(), "{denied:?}");
+        }
+    }
+    assert_eq!(world.authz.counters().evaluated, 3);
     assert!(world.quota.asked.lock().is_empty());
 
     let scope = LimitScope::Delegation {
@@ -356,7 +364,10 @@ fn quota_is_asked_last_and_only_for_an_action() {
     ];
     for (answer, expected) in answers {
         *world.quota.refuse.lock() = Some(answer);
-        assert_eq!(world.ask(world.bot(), "history.read", REPO), expected);
+        // Whether its verdict was evaluated just now or is remembered.
+        for _ in 0..2 {
+            assert_eq!(world.ask(world.bot(), "history.read", REPO), expected);
+        }
     }
     *world.quota.refuse.lock() = Some(Refusal::Refused {
         code: "ledger_is_away",
@@ -366,8 +377,16 @@ fn quota_is_asked_last_and_only_for_an_action() {
         code(world.ask(world.bot(), "history.read", REPO)),
         "ledger_is_away"
     );
+    // What policies deny is denied by them, whatever else there is to say.
+    let held = world.ask(world.bot(), "release.publish", REPO);
+    assert!(
+        matches!(held, Decision::RequiresOversight { .. }),
+        "{held:?}"
+    );
+    *world.quota.refuse.lock() = None;
+    assert!(world.ask(world.bot(), "history.read", REPO).is_allowed());
     let asked = world.quota.asked.lock();
-    assert_eq!(asked.len(), 3);
+    assert_eq!(asked.len(), 6);
     let (org, agent, units, hops) = &asked[0];
     assert_eq!(
         (*org, agent.as_str(), *units, *hops),

@@ -74,6 +74,16 @@ impl Account for Chain {
         self
     }
 
+    fn reserve_if(
+        self: Arc<Self>,
+        spend: &Spend<'_>,
+        permitted: &mut dyn FnMut() -> bool,
+    ) -> Option<Hold> {
+        let fits = self.recorder.refuse.lock().is_none();
+        let reserves = fits && permitted();
+        reserves.then(|| self.reserve(spend).unwrap())
+    }
+
     fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
         let recorder = &self.recorder;
         recorder

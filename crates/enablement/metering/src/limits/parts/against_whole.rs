@@ -328,6 +328,7 @@ impl World {
 #[derive(Clone, Debug)]
 enum Step {
     Ask { who: usize, units: u64, read: bool },
+    Denied { who: usize, units: u64, read: bool },
     Fits { who: usize, units: u64, read: bool },
     GiveBack(usize),
     Adopt(usize),
@@ -342,6 +343,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
     let step = prop_oneof![
         10 => (0..8_usize, 0..9_u64, any::<bool>()).prop_map(|(who, units, read)| Step::Ask { who, units, read }),
+        2 => (0..8_usize, 0..9_u64, any::<bool>()).prop_map(|(who, units, read)| Step::Denied { who, units, read }),
         1 => (0..8_usize, 0..9_u64, any::<bool>()).prop_map(|(who, units, read)| Step::Fits { who, units, read }),
         3 => any::<usize>().prop_map(Step::GiveBack),
         3 => any::<usize>().prop_map(Step::Adopt),
@@ -356,12 +358,19 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
     prop::collection::vec((0..4_usize, step), 1..200)
 }
 
+/// Reserves as a decision does: what fits beyond doubt first.
+fn reserve(account: &Arc<ChainAccount>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
+    let quiet = Arc::clone(account).reserve_if(spend, &mut || true);
+    quiet.map_or_else(|| Arc::clone(account).reserve(spend), Ok)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
+    /// Nor does it change anything to ask first for what fits beyond doubt, in parts or not.
     #[test]
     fn parts_change_nothing(units in 4..400_u64, burst in prop_oneof![Just(3_u32), Just(1_000_000)], steps in steps()) {
         let mut whole = World::new(units, burst);
-        let mut parts = World::new(units, burst).in_parts();
+        let mut others = [World::new(units, burst).in_parts(), World::new(units, burst)];
         let mut now = 1_000 * HOUR;
         let mut mono = 1_000_000_000_000_u64;
         for (part, step) in steps {
@@ -372,42 +381,71 @@ proptest! {
                     let action = Action::named(name);
                     let s = World::spend(&action, units, now, mono);
                     let one = Arc::clone(&whole.accounts[who]).reserve(&s);
-                    let other = Arc::clone(&parts.accounts[who]).reserve(&s);
-                    match (one, other) {
-                        (Ok(one), Ok(other)) => {
-                            prop_assert_eq!(one.data(), other.data());
-                            whole.held.push((one, name));
-                            parts.held.push((other, name));
+                    for world in &mut others {
+                        match (&one, reserve(&world.accounts[who], &s)) {
+                            (Ok(one), Ok(other)) => {
+                                prop_assert_eq!(one.data(), other.data());
+                                world.held.push((other, name));
+                            }
+                            (one, other) => prop_assert_eq!(format!("{one:?}"), format!("{other:?}")),
                         }
-                        (one, other) => prop_assert_eq!(format!("{one:?}"), format!("{other:?}")),
+                    }
+                    whole.held.extend(one.ok().map(|one| (one, name)));
+                }
+                // The reference is not even asked.
+                Step::Denied { who, units, read } => {
+                    let action = Action::named(if read { "read" } else { "write" });
+                    let s = World::spend(&action, units, now, mono);
+                    for world in &others {
+                        let account = Arc::clone(&world.accounts[who]);
+                        prop_assert!(account.reserve_if(&s, &mut || false).is_none());
                     }
                 }
                 Step::Fits { who, units, read } => {
                     let action = Action::named(if read { "read" } else { "write" });
                     let s = World::spend(&action, units, now, mono);
-                    let (one, other) = (whole.accounts[who].fits(&s), parts.accounts[who].fits(&s));
-                    prop_assert_eq!(format!("{one:?}"), format!("{other:?}"));
+                    let one = format!("{:?}", whole.accounts[who].fits(&s));
+                    for world in &others {
+                        prop_assert_eq!(&one, &format!("{:?}", world.accounts[who].fits(&s)));
+                    }
                 }
                 Step::GiveBack(_) | Step::Adopt(_) if whole.held.is_empty() => {}
                 Step::Close(..) | Step::Surplus(..) if whole.open.is_empty() => {}
                 Step::GiveBack(which) => {
                     let which = which % whole.held.len();
-                    drop(whole.held.swap_remove(which));
-                    drop(parts.held.swap_remove(which));
+                    for world in others.iter_mut().chain([&mut whole]) {
+                        drop(world.held.swap_remove(which));
+                    }
                 }
-                Step::Adopt(which) => prop_assert_eq!(whole.adopt(which), parts.adopt(which)),
-                Step::Close(which, used) => prop_assert_eq!(whole.close(which, used), parts.close(which, used)),
-                Step::Surplus(which, more, keep) => prop_assert_eq!(
-                    whole.surplus(which, more, now, keep), parts.surplus(which, more, now, keep)),
+                Step::Adopt(which) => {
+                    let one = whole.adopt(which);
+                    for world in &mut others {
+                        prop_assert_eq!(one, world.adopt(which));
+                    }
+                }
+                Step::Close(which, used) => {
+                    let one = whole.close(which, used);
+                    for world in &mut others {
+                        prop_assert_eq!(&one, &world.close(which, used));
+                    }
+                }
+                Step::Surplus(which, more, keep) => {
+                    let one = whole.surplus(which, more, now, keep);
+                    for world in &mut others {
+                        prop_assert_eq!(&one, &world.surplus(which, more, now, keep));
+                    }
+                }
                 Step::Wait(nanos) => now += nanos,
                 Step::Mono(nanos) => mono += nanos,
-                Step::Set(which, most) => { whole.set(which, most, now); parts.set(which, most, now); }
-                Step::Remove(which) => for w in [&whole, &parts] {
-                    w.org.registry().uninstall(format!("lim_{:032x}", which + 1).parse().unwrap());
-                    changed(&w.org);
+                Step::Set(which, most) => others.iter().chain([&whole]).for_each(|world| world.set(which, most, now)),
+                Step::Remove(which) => for world in others.iter().chain([&whole]) {
+                    world.org.registry().uninstall(format!("lim_{:032x}", which + 1).parse().unwrap());
+                    changed(&world.org);
                 },
             }
-            prop_assert_eq!(whole.counts(now), parts.counts(now));
+            for world in &others {
+                prop_assert_eq!(whole.counts(now), world.counts(now));
+            }
         }
     }
 }
@@ -431,7 +469,7 @@ fn nothing_is_lost_among_threads() {
                         let who = ((thread * 7 + turn * 3) % 8) as usize;
                         let action = Action::named(if turn % 3 == 0 { "write" } else { "read" });
                         let s = World::spend(&action, 1 + turn % 4, 0, turn);
-                        match Arc::clone(&world.accounts[who]).reserve(&s) {
+                        match reserve(&world.accounts[who], &s) {
                             Ok(hold) if turn % 5 == 0 => tx.send(hold).unwrap(),
                             Ok(hold) if turn % 5 == 1 => kept.push(hold),
                             Ok(hold) => drop(hold),
@@ -520,7 +558,8 @@ fn who_is_refused_takes_nothing_from_the_parts_of_others() {
 /// Single units of something without a price, at one instant.
 fn ask(world: &World, who: usize, units: u64) -> Result<Hold, Refusal> {
     let action = Action::named("write");
-    Arc::clone(&world.accounts[who]).reserve(&World::spend(&action, units, 0, 1_000_000_000))
+    let spend = World::spend(&action, units, 0, 1_000_000_000);
+    reserve(&world.accounts[who], &spend)
 }
 
 /// Neither one unit too many nor one too few, whoever asks in whichever part.
