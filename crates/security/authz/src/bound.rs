@@ -129,6 +129,13 @@ impl Bound {
         self.chain.live(now)
     }
 
+    /// Whether it is as it would be bound now. One from before a change of limits or rates
+    /// is as right, and its decisions take longer.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.chain.account.is_current()
+    }
+
     /// Who it is.
     #[must_use]
     pub fn identity(&self) -> &Arc<AgentIdentity> {

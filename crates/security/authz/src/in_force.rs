@@ -110,6 +110,13 @@ pub(crate) type Pinned = Guard<Option<Arc<InForce>>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyEpoch(u32);
 
+impl PolicyEpoch {
+    /// The first set is number one.
+    pub(crate) fn of(pinned: &Pinned) -> Self {
+        Self(pinned.as_ref().map_or(0, |set| set.epoch))
+    }
+}
+
 /// Where the set in force is kept.
 #[derive(Default)]
 pub(crate) struct OrgPolicies {
@@ -130,14 +137,12 @@ impl OrgPolicies {
     }
 
     /// Whether no newer set's publication returned.
-    pub(crate) fn is_latest(&self, pinned: &Pinned) -> bool {
-        let epoch = pinned.as_ref().map_or(0, |set| set.epoch);
+    pub(crate) fn is_latest(&self, PolicyEpoch(epoch): PolicyEpoch) -> bool {
         epoch >= self.published.load(Ordering::SeqCst)
     }
 
     pub(crate) fn epoch(&self) -> PolicyEpoch {
-        // The first set is number one.
-        PolicyEpoch(self.load().as_ref().map_or(0, |set| set.epoch))
+        PolicyEpoch::of(&self.load())
     }
 
     /// Replaces the set. Whoever loads after this returned has the new one: the

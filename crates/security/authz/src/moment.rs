@@ -1,4 +1,4 @@
-//! Policies and the life of a chain, as they were together.
+//! Policies, the life of a chain and limits, as they were together.
 
 /// Reads policies, and then whether a chain is live, until both were so at one moment.
 ///
@@ -16,14 +16,29 @@ pub(crate) fn at_one_moment<P, L>(
     policies: impl Fn() -> P,
     latest: impl Fn(&P) -> bool,
     live: impl Fn() -> L,
-) -> (P, L) {
+) -> (P, L, Moment) {
     loop {
-        let before = changes();
+        let moment = Moment { before: changes() };
         let policies = policies();
         let live = live();
-        if changes() == before && latest(&policies) {
-            return (policies, live);
+        if moment.lasts(&changes, || latest(&policies)) {
+            return (policies, live, moment);
         }
+    }
+}
+
+/// When policies and a chain's life were so together.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    before: u64,
+}
+
+impl Moment {
+    /// Whether they still are: then what was read in between, as limits are, was so at that
+    /// moment too.
+    #[inline]
+    pub(crate) fn lasts(self, changes: impl Fn() -> u64, latest: impl FnOnce() -> bool) -> bool {
+        changes() == self.before && latest()
     }
 }
 
@@ -34,12 +49,13 @@ mod tests {
 
     use super::*;
 
-    /// A set of policies by its number, and a suspension.
+    /// A set of policies by its number, a suspension and a limit.
     struct World {
         set: AtomicU64,
         published: AtomicU64,
         suspended: AtomicBool,
         changes: AtomicU64,
+        limit: AtomicU64,
     }
 
     impl World {
@@ -49,6 +65,7 @@ mod tests {
                 published: AtomicU64::new(1),
                 suspended: AtomicBool::new(suspended),
                 changes: AtomicU64::new(0),
+                limit: AtomicU64::new(1),
             })
         }
 
@@ -62,19 +79,31 @@ mod tests {
             self.changes.fetch_add(1, Ordering::SeqCst);
         }
 
-        /// The policies that decide, and whether the chain is live.
-        fn decide(&self) -> (u64, bool) {
-            at_one_moment(
-                || self.changes.load(Ordering::SeqCst),
-                || self.set.load(Ordering::SeqCst),
-                |set| *set >= self.published.load(Ordering::SeqCst),
-                || !self.suspended.load(Ordering::SeqCst),
-            )
+        fn set_limit(&self, limit: u64) {
+            self.limit.store(limit, Ordering::SeqCst);
+        }
+
+        /// The policies that decide, whether the chain is live, and by which limit.
+        fn decide(&self) -> (u64, bool, u64) {
+            loop {
+                let changes = || self.changes.load(Ordering::SeqCst);
+                let latest = |set: &u64| *set >= self.published.load(Ordering::SeqCst);
+                let (set, live, moment) = at_one_moment(
+                    changes,
+                    || self.set.load(Ordering::SeqCst),
+                    latest,
+                    || !self.suspended.load(Ordering::SeqCst),
+                );
+                let limit = self.limit.load(Ordering::SeqCst);
+                if moment.lasts(changes, || latest(&set)) {
+                    return (set, live, limit);
+                }
+            }
         }
     }
 
     /// What nobody may see while these changes are made one after the other.
-    fn never(suspended: bool, change: fn(&World), seen: (u64, bool)) {
+    fn never(suspended: bool, change: fn(&World), seen: (u64, bool, u64)) {
         let mut checker = loom::model::Builder::new();
         // Every interleaving with at most this many forced switches of threads.
         checker.preemption_bound = Some(3);
@@ -98,7 +127,7 @@ mod tests {
                 world.publish(2);
                 world.suspend(false);
             },
-            (1, true),
+            (1, true, 1),
         );
     }
 
@@ -110,7 +139,7 @@ mod tests {
                 world.suspend(true);
                 world.publish(2);
             },
-            (2, true),
+            (2, true, 1),
         );
     }
 
@@ -124,7 +153,39 @@ mod tests {
                 world.publish(3);
                 world.suspend(false);
             },
-            (2, true),
+            (2, true, 1),
+        );
+    }
+
+    #[test]
+    fn what_was_replaced_decides_nothing_by_a_limit_that_was_set_later() {
+        never(
+            false,
+            |world| {
+                world.publish(2);
+                world.set_limit(2);
+            },
+            (1, true, 2),
+        );
+        never(
+            false,
+            |world| {
+                world.suspend(true);
+                world.set_limit(2);
+            },
+            (1, true, 2),
+        );
+    }
+
+    #[test]
+    fn what_is_published_later_decides_nothing_by_a_limit_of_before() {
+        never(
+            false,
+            |world| {
+                world.set_limit(2);
+                world.publish(2);
+            },
+            (2, true, 1),
         );
     }
 }

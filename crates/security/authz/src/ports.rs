@@ -30,6 +30,12 @@ pub trait Account: Send + Sync + 'static {
         Lines::default()
     }
 
+    /// Whether a handle that is bound anew would be as this one. One that is not is as right,
+    /// and slower: what it counts in is another by now.
+    fn is_current(&self) -> bool {
+        true
+    }
+
     /// Reserves, or says why not. What it holds may be held by the account itself.
     fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal>;
 

@@ -23,7 +23,7 @@ use crate::bound::{Bound, Chain};
 use crate::cache::{CacheKey, DecisionCache, Parts, Place};
 use crate::counters::{Counters, Counts};
 use crate::evaluate::{Question, Verdict, denied};
-use crate::in_force::{InForce, OrgPolicies, PolicyEpoch, Settled};
+use crate::in_force::{InForce, OrgPolicies, Pinned, PolicyEpoch, Settled};
 use crate::model::{CheckRequest, Decision, PolicyIds, ResourceRef, deny};
 use crate::moment::at_one_moment;
 use crate::policies::CompiledPolicies;
@@ -167,15 +167,23 @@ impl Authz {
             reserve: false,
             ..*request
         };
-        let mut decision = self.decide(bound, &question);
-        if let Decision::Allow { policies, .. } = decision {
-            let spend = spend(request, self.clock.reading());
-            let hold = None;
-            decision = match bound.chain().account.fits(&spend) {
-                Ok(()) => Decision::Allow { policies, hold },
-                Err(refusal) => refused(refusal, policies),
-            };
-        }
+        let chain = bound.chain();
+        let decision = loop {
+            let before = (chain.authority.epoch(), chain.org.epoch());
+            let mut decision = self.decide(bound, &question);
+            if let Decision::Allow { policies, .. } = decision {
+                let spend = spend(request, self.clock.reading());
+                let hold = None;
+                decision = match chain.account.fits(&spend) {
+                    Ok(()) => Decision::Allow { policies, hold },
+                    Err(refusal) => refused(refusal, policies),
+                };
+            }
+            // Otherwise limits may be of another moment than policies and authority.
+            if chain.authority.epoch() == before.0 && chain.org.is_latest(before.1) {
+                break decision;
+            }
+        };
         self.counts.decided(&decision);
         decision
     }
@@ -215,6 +223,33 @@ impl Authz {
     }
 
     fn decide(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
+        match self.attempt(bound, request) {
+            Ok(decision) => decision,
+            Err(outdated) => self.decide_anew(bound, request, outdated),
+        }
+    }
+
+    #[cold]
+    fn decide_anew(
+        &self,
+        bound: &Bound,
+        request: &CheckRequest<'_>,
+        mut outdated: Outdated,
+    ) -> Decision {
+        let mut bound = Bound::clone(bound);
+        loop {
+            // Rates count a call once.
+            if outdated.counted {
+                bound = bound.again();
+            }
+            match self.attempt(&bound, request) {
+                Ok(decision) => return decision,
+                Err(again) => outdated = again,
+            }
+        }
+    }
+
+    fn attempt(&self, bound: &Bound, request: &CheckRequest<'_>) -> Result<Decision, Outdated> {
         // What is far away in memory is asked for at once, before anything waits.
         bound.ask_memory(request.reserve);
         let action = request.action.key();
@@ -236,41 +271,42 @@ impl Authz {
             let now = self.clock.reading();
             (now, chain.live(now))
         };
-        let ((pinned, key), (now, live)) = at_one_moment(
-            || chain.authority.epoch(),
-            policies,
-            |(pinned, _)| chain.org.is_latest(pinned),
-            live,
-        );
+        let changes = || chain.authority.epoch();
+        let latest = |(pinned, _): &(Pinned, _)| chain.org.is_latest(PolicyEpoch::of(pinned));
+        let ((pinned, key), (now, live), moment) = at_one_moment(changes, policies, latest, live);
         if let Err(error) = live {
-            return not_live(&chain.identity, &error);
+            return Ok(not_live(&chain.identity, &error));
         }
         if bound.number.is_none() && chain.identity.is_powerless() {
-            return powerless(&chain.identity);
+            return Ok(powerless(&chain.identity));
         }
         let question = Question::of(request, now.wall_ns);
         let Some(in_force) = &*pinned else {
-            return match rights(&chain.identity, &question) {
+            return Ok(match rights(&chain.identity, &question) {
                 Err(hop) => outside_rights(&chain.identity, hop, &question),
                 Ok(()) => denied(
                     deny::NO_POLICIES,
                     "the organization has no policies in force; its operator must load some",
                     Vec::new(),
                 ),
-            };
+            });
         };
-        if let Some(key) = key.as_ref().filter(|_| request.reserve)
-            && let Some((hold, number)) = self.reserve_permitted(chain, in_force, request, now, key)
-        {
-            return Decision::Allow {
-                policies: PolicyIds::pinned(pinned, number),
-                hold: Some(hold),
-            };
+        let epoch = PolicyEpoch::of(&pinned);
+        let lasts = || moment.lasts(changes, || chain.org.is_latest(epoch));
+        if let Some(key) = key.as_ref().filter(|_| request.reserve) {
+            let permitted = self.reserve_permitted(chain, in_force, request, now, (key, &lasts));
+            if let Some((hold, number)) = permitted {
+                return Ok(Decision::Allow {
+                    policies: PolicyIds::pinned(pinned, number),
+                    hold: Some(hold),
+                });
+            }
         }
         let settled = match self.settled(chain, in_force, &question, key.as_ref()) {
             Found::Number(number) => match in_force.settled.get(number) {
                 Some(Settled::Policies(Verdict::Permitted { .. })) => {
-                    return reserved(bound, request, now, PolicyIds::pinned(pinned, number));
+                    let policies = PolicyIds::pinned(pinned, number);
+                    return reserved(chain, request, now, policies, lasts);
                 }
                 Some(settled) => settled.clone(),
                 // Never so: a number is given before it is remembered.
@@ -279,14 +315,13 @@ impl Authz {
             Found::Evaluated(settled) => settled,
         };
         match settled {
-            Settled::OutsideRights(hop) => outside_rights(&chain.identity, hop, &question),
+            Settled::OutsideRights(hop) => Ok(outside_rights(&chain.identity, hop, &question)),
             Settled::Policies(Verdict::Permitted { policies }) => {
-                reserved(bound, request, now, policies.into())
+                reserved(chain, request, now, policies.into(), lasts)
             }
             Settled::Policies(verdict) => {
-                in_force
-                    .policies
-                    .render(&verdict, &chain.identity, &question)
+                let policies = &in_force.policies;
+                Ok(policies.render(&verdict, &chain.identity, &question))
             }
         }
     }
@@ -300,7 +335,7 @@ impl Authz {
         in_force: &InForce,
         request: &CheckRequest<'_>,
         now: Reading,
-        key: &CacheKey,
+        (key, lasts): (&CacheKey, &dyn Fn() -> bool),
     ) -> Option<(Hold, u32)> {
         let mut permitted = None;
         let account = Arc::clone(&chain.account);
@@ -309,7 +344,7 @@ impl Authz {
                 let settled = in_force.settled.get(*number);
                 matches!(settled, Some(Settled::Policies(Verdict::Permitted { .. })))
             });
-            permitted.is_some()
+            permitted.is_some() && lasts()
         });
         hold.zip(permitted)
     }
@@ -417,26 +452,39 @@ const fn spend<'a>(request: &CheckRequest<'a>, now: Reading) -> Spend<'a> {
     }
 }
 
-/// What policies permit, if the quota has room for it.
+/// Policies or authority changed before limits and rates were asked: an answer of both
+/// would be of no one moment.
+struct Outdated {
+    /// Whether rates counted the call.
+    counted: bool,
+}
+
+/// What policies permit, if the quota has room for it, and if both were so at one moment.
 fn reserved(
-    bound: &Bound,
+    chain: &Chain,
     request: &CheckRequest<'_>,
     now: Reading,
     policies: PolicyIds,
-) -> Decision {
+    lasts: impl FnOnce() -> bool,
+) -> Result<Decision, Outdated> {
     if !request.reserve {
-        return Decision::Allow {
+        return Ok(Decision::Allow {
             policies,
             hold: None,
-        };
+        });
     }
-    match Arc::clone(&bound.chain().account).reserve(&spend(request, now)) {
+    let reserved = Arc::clone(&chain.account).reserve(&spend(request, now));
+    if !lasts() {
+        let counted = reserved.is_ok();
+        return Err(Outdated { counted });
+    }
+    Ok(match reserved {
         Ok(hold) => Decision::Allow {
             policies,
             hold: Some(hold),
         },
         Err(refusal) => refused(refusal, policies),
-    }
+    })
 }
 
 fn refused(refusal: Refusal, policies: PolicyIds) -> Decision {

@@ -84,11 +84,6 @@ impl ChainAccount {
         &self.plan
     }
 
-    /// Whether limits and rates are what they were when it was made.
-    pub(crate) fn is_current(&self) -> bool {
-        self.plan.is_current()
-    }
-
     /// The plan in force, when it may be another than the account's own.
     fn in_force(&self, spend: &Spend<'_>) -> Arc<Plan> {
         let later = self.later.load_full();
@@ -117,6 +112,10 @@ impl Holder for ChainAccount {
 }
 
 impl Account for ChainAccount {
+    fn is_current(&self) -> bool {
+        self.plan.is_current()
+    }
+
     fn lines(&self) -> Lines {
         self.plan.lines(Line::of(self))
     }
@@ -138,13 +137,15 @@ impl Account for ChainAccount {
         spend: &Spend<'_>,
         permitted: &mut dyn FnMut() -> bool,
     ) -> Option<Hold> {
-        if !self.plan.is_current() {
-            return None;
+        if self.plan.is_current() {
+            let data = self.plan.reserve_if(spend, permitted)?;
+            let numbered = self.plan.is_numbered(spend.action);
+            return Some(hold(self, numbered, spend.action, data));
         }
-        let data = self.plan.priced(spend).ok()?;
-        let numbered = self.plan.is_numbered(spend.action);
-        let reserved = self.plan.reserve_quiet::<true>(spend, &data, permitted);
-        reserved.then(|| hold(self, numbered, spend.action, data))
+        let plan = self.in_force(spend);
+        let data = plan.reserve_if(spend, permitted)?;
+        let numbered = plan.is_numbered(spend.action);
+        Some(hold(plan, numbered, spend.action, data))
     }
 
     fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
@@ -191,7 +192,7 @@ mod tests {
 
     use creto_nhi::Hop;
     use creto_nhi::test_util::{agent, hop, rights};
-    use creto_types::{Currency, OrgId};
+    use creto_types::{Currency, OrgId, Reading};
 
     use super::*;
     use crate::limits::registry::Org;
@@ -203,6 +204,43 @@ mod tests {
     fn an_account_takes_one_cache_line() {
         let counts = 2 * size_of::<usize>();
         assert_eq!(size_of::<ChainAccount>() + counts, 64);
+    }
+
+    #[test]
+    fn an_account_of_before_a_change_tells_so_and_reserves_all_the_same() {
+        let id: OrgId = format!("org_{:032x}", 1).parse().unwrap();
+        let rate = RateLimit::per_second(NonZeroU32::MAX, NonZeroU32::MAX);
+        let org = Arc::new(Org::new(id, rate));
+        let book = PriceBook::new(Currency::USD, []).unwrap();
+        let prices = Arc::new(PriceTable::new(book));
+        let link = format!("lnk_{:032x}", 1).parse().unwrap();
+        let hops = vec![hop(
+            id,
+            link,
+            None,
+            "owner",
+            "lead",
+            rights(&[("*", "*")]),
+            None,
+        )];
+        let identity = agent(hops);
+        let before = org.account(&identity, &prices, 0);
+        assert!(before.is_current());
+        org.version().next();
+        assert!(!before.is_current());
+        assert!(org.account(&identity, &prices, 0).is_current());
+        let action = Action::named("read");
+        let spend = Spend {
+            action: &action,
+            units: 1,
+            now: Reading {
+                wall_ns: 0,
+                mono_ns: 1,
+            },
+        };
+        let reserve = |permitted| Arc::clone(&before).reserve_if(&spend, &mut || permitted);
+        assert!(reserve(true).is_some());
+        assert!(reserve(false).is_none());
     }
 
     #[test]

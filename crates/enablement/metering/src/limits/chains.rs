@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use creto_authz::Account as _;
 use creto_nhi::{AgentIdentity, DelegationLink};
 
 use super::account::ChainAccount;

@@ -276,27 +276,27 @@ impl Plan {
     }
 
     /// Reserves what is within the quiet range of every cell, and in time, if the answer to
-    /// the last question is yes. False tells nothing else.
+    /// the last question is yes. `None` tells nothing else.
     #[inline]
-    pub(super) fn reserve_quiet<const PACED: bool>(
+    pub(super) fn reserve_if(
         &self,
         spend: &Spend<'_>,
-        data: &HoldData,
-        mut last: impl FnMut() -> bool,
-    ) -> bool {
-        if let Some(reserved) = self.reserve_in_part::<PACED>(spend, data, &mut last) {
-            return reserved;
+        last: &mut dyn FnMut() -> bool,
+    ) -> Option<HoldData> {
+        let data = self.priced(spend).ok()?;
+        if let Some(reserved) = self.reserve_in_part::<true>(spend, &data, &mut *last) {
+            return reserved.then_some(data);
         }
         let tree = self.lock_tree();
         let mut locks = self.lock();
-        let in_time = !PACED || locks.in_time(spend.action, spend.now.mono_ns);
-        let reserved = in_time && self.is_quiet(&locks.agent, spend.action, data) && last();
+        let in_time = locks.in_time(spend.action, spend.now.mono_ns);
+        let reserved = in_time && self.is_quiet(&locks.agent, spend.action, &data) && last();
         if reserved {
-            self.take::<PACED>(&mut locks, spend, data);
+            self.take::<true>(&mut locks, spend, &data);
         }
         drop(locks);
         self.share_out(tree, data.at);
-        reserved
+        reserved.then_some(data)
     }
 
     /// Every question is answered; here nothing fails.

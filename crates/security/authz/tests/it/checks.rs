@@ -7,6 +7,7 @@ use creto_authz::{
     Action, CheckRequest, ContextValue, Decision, Exceeded, LimitScope, PolicyIds, Refusal,
     ResourceRef,
 };
+use creto_nhi::test_util::suspend;
 use creto_nhi::{DelegationLink, Hop, LinkStatus, PrincipalType};
 
 use crate::world::{World, at, code, denial, ids, name, question, usd};
@@ -392,6 +393,60 @@ fn quota_is_asked_last_and_only_for_an_action() {
         (*org, agent.as_str(), *units, *hops),
         (world.org, "bot", 1, 2)
     );
+}
+
+/// Limits are asked last. Policies that were replaced until then decide nothing by them,
+/// nor does a chain that has ended.
+#[test]
+fn policies_authority_and_limits_are_of_one_moment() {
+    let repo = ResourceRef::resource(REPO);
+    let action = Action::named("history.read");
+    let refusal = || Refusal::Refused {
+        code: "limited",
+        text: "later".to_owned(),
+    };
+    for remembered in [false, true] {
+        for refuses in [None, Some(refusal())] {
+            for pure in [false, true] {
+                for ends in [false, true] {
+                    let world = Arc::new(World::with(PERMIT_ALL));
+                    let bound = world.bind(world.bot());
+                    let agent = Arc::clone(bound.identity());
+                    if remembered {
+                        assert!(world.authz.check(&bound, &action, &repo, 1).is_allowed());
+                    }
+                    world.quota.asked.lock().clear();
+                    world.quota.given_back.store(0, Ordering::SeqCst);
+                    world.quota.refuse.lock().clone_from(&refuses);
+                    let other = Arc::clone(&world);
+                    *world.quota.meanwhile.lock() = Some(Box::new(move || {
+                        if ends {
+                            suspend(&agent, "bot", at("2026-05-01T00:00:00Z"));
+                        } else {
+                            other.publish(other.org, "forbid (principal, action, resource);");
+                        }
+                    }));
+                    let request = question(&action, &repo, &[]);
+                    let decision = if pure {
+                        world.authz.would(&bound, &request)
+                    } else {
+                        world.authz.check(&bound, &action, &repo, 1)
+                    };
+                    let expected = if ends {
+                        "principal_suspended"
+                    } else {
+                        "policy_forbids"
+                    };
+                    assert_eq!(code(decision), expected, "{remembered} {pure}");
+                    let taken = world.quota.asked.lock().len();
+                    let given_back = world.quota.given_back.load(Ordering::SeqCst);
+                    let granted = if refuses.is_none() { taken } else { 0 };
+                    assert_eq!(given_back, u64::try_from(granted).unwrap());
+                    assert_eq!(world.quota.again.load(Ordering::SeqCst), given_back);
+                }
+            }
+        }
+    }
 }
 
 /// Once `publish` returns, no check that starts later sees the old policies.

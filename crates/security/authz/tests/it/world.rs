@@ -39,6 +39,18 @@ pub(crate) struct Recorder {
     pub(crate) refuse: Mutex<Option<Refusal>>,
     pub(crate) asked: Mutex<Vec<Asked>>,
     pub(crate) given_back: AtomicU64,
+    /// For how many calls it was told that rates counted them before.
+    pub(crate) again: AtomicU64,
+    /// What happens while it is asked, once.
+    pub(crate) meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Recorder {
+    fn takes_a_while(&self) {
+        if let Some(meanwhile) = self.meanwhile.lock().take() {
+            meanwhile();
+        }
+    }
 }
 
 struct Chain {
@@ -64,6 +76,7 @@ impl Quota for Recording {
 
 impl Account for Chain {
     fn fits(&self, _: &Spend<'_>) -> Result<(), Refusal> {
+        self.recorder.takes_a_while();
         match self.recorder.refuse.lock().clone() {
             Some(refusal) => Err(refusal),
             None => Ok(()),
@@ -71,6 +84,7 @@ impl Account for Chain {
     }
 
     fn again(self: Arc<Self>) -> Arc<dyn Account> {
+        self.recorder.again.fetch_add(1, Ordering::SeqCst);
         self
     }
 
@@ -79,6 +93,7 @@ impl Account for Chain {
         spend: &Spend<'_>,
         permitted: &mut dyn FnMut() -> bool,
     ) -> Option<Hold> {
+        self.recorder.takes_a_while();
         let fits = self.recorder.refuse.lock().is_none();
         let reserves = fits && permitted();
         reserves.then(|| self.reserve(spend).unwrap())
@@ -86,6 +101,7 @@ impl Account for Chain {
 
     fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
         let recorder = &self.recorder;
+        recorder.takes_a_while();
         recorder
             .asked
             .lock()
