@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use creto_audit::{AuditError, LogKeySource, LogKeys, Sealer};
+use creto_audit::{AuditError, FormerLogKeys, LogKeySource, LogKeys, Sealer};
 use creto_consensus::{HybridTimestamp, LocalOracle, OracleError, TimestampOracle};
 use creto_crypto::{AwsLcProvider, CryptoError, CryptoProvider, InForce, LocalKeystore};
 use creto_governor::SubjectStore as _;
-use creto_nhi::{KeyPurpose, Nhi, NhiConfig, NhiError};
+use creto_nhi::{Nhi, NhiConfig, NhiError};
 use creto_state_sqlite::{Database, SqliteNhi, SqliteSubjects, SqliteWindow};
 use creto_types::{
     Clock, Commit, Evidence, IdSource, OrgId, Randomness, StoreError, SystemClock, SystemIds,
@@ -201,18 +201,17 @@ pub(crate) struct NhiLogKeys(pub(crate) Arc<Nhi>);
 
 impl LogKeySource for NhiLogKeys {
     fn keys(&self, org: OrgId) -> Result<LogKeys, AuditError> {
-        let signer = |purpose| {
-            self.0
-                .signer(org, purpose)
-                .map_err(|error| AuditError::Keys {
-                    org,
-                    source: Box::new(error),
-                })
-        };
+        let signers = self.0.log_signers(org).map_err(|error| AuditError::Keys {
+            org,
+            source: Box::new(error),
+        })?;
         Ok(LogKeys {
-            ed25519: signer(KeyPurpose::LogEd25519)?,
-            composite: signer(KeyPurpose::LogComposite)?,
-            evidence: signer(KeyPurpose::Evidence)?,
+            ed25519: signers.ed25519,
+            composite: signers.composite,
+            evidence: signers.evidence,
+            former: signers
+                .former
+                .map(|(ed25519, composite)| FormerLogKeys { ed25519, composite }),
         })
     }
 }

@@ -22,6 +22,7 @@ mod grpc;
 mod harness;
 mod https;
 mod limits;
+mod log_keys;
 mod narrowed;
 mod people;
 mod policies;

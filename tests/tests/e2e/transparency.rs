@@ -30,13 +30,13 @@ pub(crate) fn answer(dir: &Path, words: &[&str]) -> (Option<i32>, Value) {
 }
 
 /// The same when it has to succeed.
-fn good(dir: &Path, words: &[&str]) -> Value {
+pub(crate) fn good(dir: &Path, words: &[&str]) -> Value {
     let (status, document) = answer(dir, words);
     assert_eq!(status, Some(0), "{words:?}: {document}");
     document
 }
 
-fn text(document: &Value, key: &str) -> String {
+pub(crate) fn text(document: &Value, key: &str) -> String {
     document[key].as_str().unwrap().to_owned()
 }
 
@@ -191,7 +191,7 @@ impl Public {
         }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}{}", self.address, self.path)
     }
 
@@ -204,7 +204,7 @@ impl Public {
         })
     }
 
-    fn checkpoint(&self) -> Option<String> {
+    pub(crate) fn checkpoint(&self) -> Option<String> {
         let answer = ask(
             self.address,
             "GET",
@@ -228,7 +228,7 @@ impl Public {
         note.lines().nth(1).unwrap().parse().unwrap()
     }
 
-    fn watch(&self, more: &[&str]) -> (Option<i32>, Value) {
+    pub(crate) fn watch(&self, more: &[&str]) -> (Option<i32>, Value) {
         let url = self.url();
         let words = [
             &["audit", "watch", &url, "--state", "seen.json", "--once"],

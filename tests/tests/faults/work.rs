@@ -39,6 +39,7 @@ impl Keys {
             ed25519: signer(SignatureAlgorithm::Ed25519),
             composite: signer(SignatureAlgorithm::MlDsa65Ed25519),
             evidence: signer(SignatureAlgorithm::MlDsa65Ed25519),
+            former: None,
         })
     }
 }

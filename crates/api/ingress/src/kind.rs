@@ -149,6 +149,7 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::KeyAlreadyRevoked { .. }
         | NhiError::TooManyKeys { .. }
         | NhiError::OwnerKeepsRole { .. }
+        | NhiError::FormerLogKeys
         | NhiError::IssuerInUse { .. } => Kind::Conflict,
         NhiError::NotHuman { .. }
         | NhiError::SigningKeyRevoked { .. }

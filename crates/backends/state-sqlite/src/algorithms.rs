@@ -15,6 +15,7 @@ const SIGNATURES: &str = "
     SELECT DISTINCT json_extract(public, '$.alg') FROM (
         SELECT public FROM organization_keys
         UNION ALL SELECT public FROM former_issuers
+        UNION ALL SELECT public FROM former_log_keys
         UNION ALL SELECT public FROM principals
         UNION ALL SELECT public FROM former_keys AS f WHERE NOT EXISTS (
             SELECT 1 FROM key_revocations AS r
@@ -27,6 +28,7 @@ const WRAPPINGS: &str = "
     SELECT DISTINCT json_extract(wrapped, '$.alg') FROM (
         SELECT wrapped FROM wrapping_keys
         UNION ALL SELECT private FROM organization_keys
+        UNION ALL SELECT private FROM former_log_keys
         UNION ALL SELECT private FROM principals
         UNION ALL SELECT sealed FROM secrets
         UNION ALL SELECT private FROM subjects WHERE private IS NOT NULL

@@ -119,6 +119,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0027_secret_owners",
         include_str!("../migrations/0027_secret_owners.sql"),
     ),
+    (
+        "0028_former_log_keys",
+        include_str!("../migrations/0028_former_log_keys.sql"),
+    ),
 ];
 
 pub(crate) const SECONDS_A_DAY: i64 = 86_400;

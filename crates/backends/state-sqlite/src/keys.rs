@@ -2,8 +2,8 @@
 
 use creto_audit::AllowedAlgorithms;
 use creto_nhi::{
-    FormerIssuer, KeyHolder, KeyPurpose, Rewrapped, StoredKey, StoredRotation, WrappedKey,
-    WrappingKey,
+    FormerIssuer, FormerLogKey, KeyHolder, KeyPurpose, Rewrapped, StoredKey, StoredLogRotation,
+    StoredRotation, WrappedKey, WrappingKey,
 };
 use creto_types::{Commit, OrgId, Receipt, StoreError, SubjectId};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
@@ -121,6 +121,33 @@ pub(crate) fn load_former_issuers(
     Ok(issuers)
 }
 
+pub(crate) fn load_former_log_keys(
+    connection: &Connection,
+    org: &str,
+) -> Result<Vec<FormerLogKey>, StoreError> {
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT purpose, public, private, replaced_at FROM former_log_keys
+             WHERE org = ?1 ORDER BY purpose",
+        )
+        .map_err(sql)?;
+    let mut rows = statement.query([org]).map_err(sql)?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next().map_err(sql)? {
+        let public: String = row.get(1).map_err(sql)?;
+        let private: String = row.get(2).map_err(sql)?;
+        keys.push(FormerLogKey {
+            purpose: field(row, 0, "purpose of a key")?,
+            key: StoredKey {
+                public: from_json("public key", &public)?,
+                wrapped: from_json("wrapped key", &private)?,
+            },
+            replaced_at: field(row, 3, "former log key")?,
+        });
+    }
+    Ok(keys)
+}
+
 pub(crate) fn rotate(
     tx: &Change<'_>,
     rotation: &StoredRotation,
@@ -138,6 +165,67 @@ pub(crate) fn rotate(
     )
     .and_then(|mut s| s.execute(params![org, purpose, rotation.at.to_string()]))
     .map_err(sql)?;
+    replace_key(tx, &org, KeyPurpose::Issuer, &rotation.issuer)?;
+    Ok(receipt)
+}
+
+pub(crate) fn rotate_log(
+    tx: &Change<'_>,
+    rotation: &StoredLogRotation,
+    commit: &Commit,
+) -> Result<Receipt, StoreError> {
+    let receipt = apply_commit(tx, commit)?;
+    let org = rotation.org.to_string();
+    known_organization(tx, &org)?;
+    for (purpose, key) in &rotation.keys {
+        if purpose.signs_checkpoints() {
+            keep_log_key(tx, &org, *purpose, rotation)?;
+        }
+        key_may_be_stored(tx, &org, key)?;
+        replace_key(tx, &org, *purpose, key)?;
+    }
+    Ok(receipt)
+}
+
+fn keep_log_key(
+    tx: &Change<'_>,
+    org: &str,
+    purpose: KeyPurpose,
+    rotation: &StoredLogRotation,
+) -> Result<(), StoreError> {
+    let kept = tx
+        .prepare_cached(
+            "INSERT OR IGNORE INTO former_log_keys (org, purpose, public, private, replaced_at)
+             SELECT org, purpose, public, private, ?3 FROM organization_keys
+             WHERE org = ?1 AND purpose = ?2",
+        )
+        .and_then(|mut s| s.execute(params![org, purpose.as_str(), rotation.at.to_string()]))
+        .map_err(sql)?;
+    one(kept, "former log key")
+}
+
+pub(crate) fn retire_log(
+    tx: &Change<'_>,
+    org: OrgId,
+    commit: &Commit,
+) -> Result<Receipt, StoreError> {
+    let receipt = apply_commit(tx, commit)?;
+    let org = org.to_string();
+    known_organization(tx, &org)?;
+    let ended = tx
+        .prepare_cached("DELETE FROM former_log_keys WHERE org = ?1")
+        .and_then(|mut s| s.execute([&org]))
+        .map_err(sql)?;
+    found(ended > 0, "former log key")?;
+    Ok(receipt)
+}
+
+fn replace_key(
+    tx: &Change<'_>,
+    org: &str,
+    purpose: KeyPurpose,
+    key: &StoredKey,
+) -> Result<(), StoreError> {
     let replaced = tx
         .prepare_cached(
             "UPDATE organization_keys SET public = ?3, private = ?4
@@ -146,13 +234,12 @@ pub(crate) fn rotate(
         .map_err(sql)?
         .execute(params![
             org,
-            purpose,
-            json(&rotation.issuer.public)?,
-            json(&rotation.issuer.wrapped)?,
+            purpose.as_str(),
+            json(&key.public)?,
+            json(&key.wrapped)?,
         ])
         .map_err(sql)?;
-    one(replaced, "organization key")?;
-    Ok(receipt)
+    one(replaced, "organization key")
 }
 
 pub(crate) fn rewrap(tx: &Change<'_>, org: OrgId, keys: &[Rewrapped]) -> Result<(), StoreError> {
@@ -162,6 +249,12 @@ pub(crate) fn rewrap(tx: &Change<'_>, org: OrgId, keys: &[Rewrapped]) -> Result<
         let (statement, name, version) = match holder {
             KeyHolder::Organization(purpose) => (
                 "UPDATE organization_keys SET private = ?4
+                 WHERE org = ?1 AND purpose = ?2 AND private = ?3 AND ?5 IS NULL",
+                purpose.as_str(),
+                None,
+            ),
+            KeyHolder::FormerLog(purpose) => (
+                "UPDATE former_log_keys SET private = ?4
                  WHERE org = ?1 AND purpose = ?2 AND private = ?3 AND ?5 IS NULL",
                 purpose.as_str(),
                 None,
@@ -251,6 +344,7 @@ pub(crate) fn retire(
         tx,
         "SELECT 1 FROM (
              SELECT org, private FROM organization_keys
+             UNION ALL SELECT org, private FROM former_log_keys
              UNION ALL SELECT org, private FROM principals
              UNION ALL SELECT org, sealed FROM secrets
              UNION ALL SELECT org, private FROM subjects WHERE private IS NOT NULL
@@ -284,7 +378,9 @@ pub(crate) fn replace_wrapping(
     let under_root = exists(
         tx,
         "SELECT 1 FROM (
-             SELECT private FROM organization_keys UNION ALL SELECT private FROM principals
+             SELECT private FROM organization_keys
+             UNION ALL SELECT private FROM former_log_keys
+             UNION ALL SELECT private FROM principals
              UNION ALL SELECT sealed FROM secrets
              UNION ALL SELECT private FROM subjects
              WHERE private IS NOT NULL AND org IN (SELECT id FROM organizations)

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use creto_nhi::{
     DelegationLink, LinkId, NhiStore, Organization, PrekeyStore, Principal, PrincipalType,
     Rewrapped, SecretStore, SignedLink, Snapshot, StoredEpoch, StoredExpulsion, StoredKey,
-    StoredKeyChange, StoredKeyRevocation, StoredLink, StoredOrganization, StoredPrincipal,
-    StoredRole, StoredRotation, StoredSuspension, WrappedKey, WrappingKey,
+    StoredKeyChange, StoredKeyRevocation, StoredLink, StoredLogRotation, StoredOrganization,
+    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappedKey, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, SubjectId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -86,6 +86,7 @@ impl NhiStore for SqliteNhi {
                     keys: organization_keys,
                     wrapping,
                     former_issuers: _,
+                    former_log_keys: _,
                 } = organization;
                 let added = tx
                     .prepare_cached(
@@ -394,6 +395,20 @@ impl NhiStore for SqliteNhi {
         self.db.write(work).await
     }
 
+    async fn rotate_log_keys(
+        &self,
+        rotation: StoredLogRotation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let work = move |tx: &Change<'_>| keys::rotate_log(tx, &rotation, &commit);
+        self.db.write(work).await
+    }
+
+    async fn retire_log_keys(&self, org: OrgId, commit: Commit) -> Result<Receipt, StoreError> {
+        let work = move |tx: &Change<'_>| keys::retire_log(tx, org, &commit);
+        self.db.write(work).await
+    }
+
     async fn replace_wrapping(
         &self,
         keys: Vec<(OrgId, WrappingKey)>,
@@ -603,6 +618,7 @@ fn load_organizations(connection: &Connection) -> Result<Vec<StoredOrganization>
                 keys,
                 wrapping: keys::load_wrapping_keys(connection, &id)?,
                 former_issuers: keys::load_former_issuers(connection, &id)?,
+                former_log_keys: keys::load_former_log_keys(connection, &id)?,
             })
         })
         .collect()

@@ -20,7 +20,11 @@ pub(crate) type ContextMap = BTreeMap<String, ContextJson>;
 
 /// One value of a request's context as it is written in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a value of `context` is true or false, a whole number from -2^63 to 2^63-1, a \
+                 text, or a list of texts"
+)]
 pub enum ContextJson {
     /// Cedar `Bool`.
     Bool(bool),
@@ -34,7 +38,10 @@ pub enum ContextJson {
 
 /// What an action is done to: a name stands for a `Creto::Resource`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "`resource` is a name, or an object with `type` and `id`, both texts"
+)]
 pub enum ResourceJson {
     /// The id of a `Creto::Resource`.
     Name(String),

@@ -10,12 +10,12 @@ use creto_audit::{
 use creto_authz::{Authz, Bound, deny};
 use creto_consensus::{Sequencer, TimestampOracle, TimestampOracleExt};
 use creto_metering::Meter;
-use creto_nhi::{Nhi, VerifiedTokens};
+use creto_nhi::{Nhi, TokensEnded, VerifiedTokens};
 use creto_oversight::Oversight;
 use creto_runtime::{Limits, SandboxId, SandboxRuntime};
 use creto_telemetry::{CheckTotals, LeafClass, Metrics};
 use creto_types::{
-    ActionId, Clock, Commit, Evidence, IdSource, LeafIndex, OrgId, PrincipalName, Receipt,
+    ActionId, Clock, Commit, Evidence, IdSource, LeafIndex, OrgId, PrincipalName, Reading, Receipt,
     StoreError, Timestamp,
 };
 use parking_lot::Mutex;
@@ -152,12 +152,29 @@ impl Governor {
             // So is one that is nothing without a proof.
             && bound.identity().confirmation().is_none()
         {
+            let bound = self.renewed(token, ended, now, bound);
             return Ok(Caller::new(bound, Origin::Token));
         }
         let identity = self.parts.nhi.verify_token(token)?;
         let bound = self.parts.authz.bind(identity);
         self.verified.keep(token, ended, now, bound.clone());
         Ok(Caller::new(bound, Origin::Token))
+    }
+
+    /// The handle of a token that is kept, bound anew if limits or rates changed since.
+    pub(crate) fn renewed(
+        &self,
+        token: &str,
+        ended: TokensEnded,
+        now: Reading,
+        bound: Bound,
+    ) -> Bound {
+        if bound.is_current() {
+            return bound;
+        }
+        let anew = self.parts.authz.bind(Arc::clone(bound.identity()));
+        self.verified.keep(token, ended, now, anew.clone());
+        anew
     }
 
     /// The agent that a running sandbox is bound to.
@@ -268,12 +285,6 @@ impl Governor {
         caller.require_person("search the log")?;
         searchable(&query)?;
         Ok(self.parts.audit.search(caller.org(), query).await?)
-    }
-
-    /// The verifier keys of the log's checkpoints, Ed25519 first.
-    pub fn log_keys(&self, caller: &Caller) -> Result<[String; 2], GovernError> {
-        caller.may(Call::GetLogKeys, self.now())?;
-        Ok(self.parts.audit.verifier_keys(caller.org())?)
     }
 
     /// Proof that the log of `to` leaves, or of all, continues the one of `from`.

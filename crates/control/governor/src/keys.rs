@@ -187,6 +187,8 @@ impl Governor {
             let body = json!({
                 "before_version": retiring.before_version,
                 "issuer_kids": retiring.issuer_kids,
+                "resealed": resealed,
+                "unread": again.unread,
                 "reason": reason,
             });
             let evidence = self

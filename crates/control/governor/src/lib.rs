@@ -43,6 +43,7 @@ mod humans;
 mod idempotency;
 mod keys;
 mod limits;
+mod log_keys;
 #[cfg(feature = "test-util")]
 pub mod memory;
 mod ordering;
@@ -93,6 +94,7 @@ pub use limits::{
     LimitAnswer, LimitRequest, LimitSubject, OnExceedName, RateAnswer, RateRequest, RateSubject,
     RemovalAnswer, WindowName,
 };
+pub use log_keys::{LogRetirementAnswer, LogRetirementRequest, LogRotationAnswer, LogVerifierKeys};
 pub use ordering::{Event, MAX_EVENTS, Ordered};
 pub use policies::{
     BundleError, ChangeCount, CheckedBundle, DifferenceAnswer, DifferenceKindAnswer, DryRunAnswer,

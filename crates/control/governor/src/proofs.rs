@@ -35,6 +35,7 @@ impl Governor {
         if let Some(bound) = self.verified.get(token, ended, now, holds) {
             nhi.verify_proof(bound.identity(), token, proof)
                 .map_err(NhiError::from)?;
+            let bound = self.renewed(token, ended, now, bound);
             return Ok(Caller::new(bound, Origin::Token));
         }
         let identity = nhi.verify_bound_token(token, proof)?;

@@ -103,6 +103,8 @@ calls! {
     EraseSubject: Nobody = ["erase_subject"],
     RotateKeys: Nobody = ["rotate_keys"],
     RetireKeys: Nobody = ["retire_keys"],
+    RotateLogKeys: Nobody = ["rotate_log_keys"],
+    RetireLogKeys: Nobody = ["retire_log_keys"],
     GetAlgorithms: Readers = ["get_algorithms"],
 
     // Secrets. No person reads the value of one.

@@ -10,6 +10,10 @@ pub(crate) enum CryptoCommand {
     /// that private keys are stored under. What the old ones made stays valid until
     /// `creto crypto retire`. To move to another algorithm, write it as `new` under
     /// [crypto] and send the server SIGHUP first, which puts that section in force.
+    ///
+    /// With --log it is the log that is given new keys instead. Those of before sign its
+    /// checkpoints besides until `creto crypto retire --log`, so that monitors and
+    /// witnesses can be given the new ones (`creto audit keys`) meanwhile.
     Rotate(RotateArgs),
     /// Show which algorithms are in force, and what the configuration says of them
     ///
@@ -22,6 +26,9 @@ pub(crate) enum CryptoCommand {
     /// payloads of records are sealed by the cipher for new ones, which for millions takes
     /// minutes; ended in between, what was done stays, and running it again goes on. Refused
     /// while tokens of the old keys may be valid.
+    ///
+    /// With --log it is the former keys of the log that end, and nothing else: a monitor or
+    /// a witness that knows no other can follow the log no more.
     Retire(RetireArgs),
     /// Move everything under another root key; stop the server first
     ///
@@ -35,6 +42,9 @@ pub(crate) struct RotateArgs {
     /// Why; it is kept in the log
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
+    /// The keys of the log, and of exported evidence, instead
+    #[arg(long)]
+    pub(crate) log: bool,
 }
 
 #[derive(Debug, Args)]
@@ -46,6 +56,9 @@ pub(crate) struct RetireArgs {
     /// credential from before the rotation, the owner's too
     #[arg(long)]
     pub(crate) now: bool,
+    /// The former keys of the log instead
+    #[arg(long, conflicts_with = "now")]
+    pub(crate) log: bool,
 }
 
 #[derive(Debug, Args)]

@@ -82,7 +82,7 @@ pub(crate) enum ExceedArgument {
     Block,
     /// It is granted and marked as overage
     AllowWithOverage,
-    /// The same; the limit is there for its thresholds
+    /// It is granted and nothing is marked; the limit is there for its thresholds
     NotifyOnly,
 }
 

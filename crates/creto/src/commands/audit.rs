@@ -81,6 +81,8 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
                 ("log", at(&answer, "/origin")),
                 ("ed25519", at(&answer, "/ed25519")),
                 ("composite", at(&answer, "/composite")),
+                ("ed25519 before", at(&answer, "/former/ed25519")),
+                ("composite before", at(&answer, "/former/composite")),
             ]);
             Ok(Reply::new(text, answer))
         }

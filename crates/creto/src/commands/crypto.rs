@@ -15,6 +15,22 @@ const DIFFERS: &str = "\nThe configuration says something else of algorithms tha
 
 pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, CliError> {
     match command {
+        CryptoCommand::Rotate(args) if args.log => {
+            let body = json!({ "reason": args.reason });
+            let answer = context.client()?.post("/v1/audit/keys/rotate", &body)?;
+            let text = format!(
+                "{}\nThe keys before sign checkpoints besides. Give monitors and witnesses the new ones\n\
+                 (creto audit keys), then: creto crypto retire --log --reason TEXT\n",
+                log_keys(&answer, &[("", "/kids"), (" before", "/former_kids")]),
+            );
+            Ok(Reply::new(text, answer))
+        }
+        CryptoCommand::Retire(args) if args.log => {
+            let body = json!({ "reason": args.reason });
+            let answer = context.client()?.post("/v1/audit/keys/retire", &body)?;
+            let text = log_keys(&answer, &[(" ended", "/kids")]);
+            Ok(Reply::new(text, answer))
+        }
         CryptoCommand::Rotate(args) => {
             let body = json!({ "reason": args.reason });
             let answer = context.client()?.post("/v1/keys/rotate", &body)?;
@@ -96,6 +112,29 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
             Ok(Reply::new(text, document))
         }
     }
+}
+
+/// The keys of a log by what they sign, in each of these parts of an answer.
+fn log_keys(answer: &Value, parts: &[(&str, &str)]) -> String {
+    let mut rows = Vec::new();
+    for (which, part) in parts {
+        for (purpose, name) in [
+            ("log_ed25519", "checkpoints, Ed25519"),
+            ("log_composite", "checkpoints, composite"),
+            ("evidence", "evidence"),
+        ] {
+            let kid = at(answer, &format!("{part}/{purpose}"));
+            if !kid.is_empty() {
+                rows.push((format!("{name}{which}"), kid));
+            }
+        }
+    }
+    rows.push(("leaf".to_owned(), at(answer, "/leaf")));
+    let rows: Vec<(&str, String)> = rows
+        .iter()
+        .map(|(name, kid)| (name.as_str(), kid.clone()))
+        .collect();
+    fields(&rows)
 }
 
 /// The kinds, as the answer calls them and as people read them.

@@ -7,13 +7,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use creto_tlog::{AddCheckpoint, Note};
+use creto_errors::{Class, Classify};
+use creto_tlog::{
+    AddCheckpoint, Checkpoint, Hash, Note, NoteError, NoteSignature, verify_consistency,
+};
 use creto_types::OrgId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::service::Shared;
+use crate::error::corrupt;
+use crate::head::HASHER;
+use crate::service::{Published, Shared};
 use crate::{AuditError, Checkpointed, NoteVerifier};
 
 /// How soon a witness that did not cosign is asked again.
@@ -57,8 +62,9 @@ pub(crate) struct Witnessing {
     known: Mutex<HashMap<(OrgId, usize), u64>>,
     /// Why each witness did not cosign when it was asked last.
     refusals: Mutex<HashMap<(OrgId, usize), String>>,
-    /// The newest checkpoint of each log with lines of witnesses.
-    cosigned: Mutex<HashMap<OrgId, (u64, Note)>>,
+    /// The newest checkpoint of each log that witnesses have cosigned, with their lines
+    /// alone: those of the log change with its keys, and these hold as before.
+    cosigned: Mutex<HashMap<OrgId, Note>>,
 }
 
 impl Witnessing {
@@ -86,8 +92,34 @@ impl Witnessing {
     /// The checkpoint with the lines of the witnesses that have cosigned it.
     pub(crate) fn note_of(&self, org: OrgId, head: &Checkpointed) -> Option<Vec<u8>> {
         let cosigned = self.cosigned.lock();
-        let (size, note) = cosigned.get(&org)?;
-        (*size == head.size).then(|| note.encode())
+        let (own, cosigned) = (Note::parse(&head.note).ok()?, cosigned.get(&org)?);
+        (own.text() == cosigned.text()).then(|| joined(&own, cosigned).encode())
+    }
+
+    /// What strangers are shown, of the newest checkpoint and of the file that witnesses have
+    /// cosigned.
+    pub(crate) fn public(
+        &self,
+        newest: Option<Vec<u8>>,
+        witnessed: Option<&[u8]>,
+    ) -> Result<Option<Vec<u8>>, NoteError> {
+        let witnessed = witnessed.map(Note::parse).transpose()?;
+        let Some(cosigned) = witnessed else {
+            return Ok(newest.filter(|_| self.quorum == 0));
+        };
+        // Same text, more lines. The log's own are those of the keys that sign now.
+        let text = format!("{}\n", cosigned.text());
+        let same = newest.as_ref();
+        let same = same.filter(|bytes| bytes.starts_with(text.as_bytes()));
+        let shown = match same {
+            Some(bytes) => Some(joined(&Note::parse(bytes)?, &cosigned)),
+            None => None,
+        };
+        if self.quorum == 0 {
+            return Ok(shown.map(|note| note.encode()).or(newest));
+        }
+        let shown = shown.unwrap_or(cosigned);
+        Ok((self.count(&shown) >= self.quorum).then(|| shown.encode()))
     }
 
     /// How many of the witnesses have cosigned.
@@ -126,10 +158,19 @@ impl Witnessing {
     /// Asks every witness that has not cosigned the published checkpoint, all at the
     /// same time. Gives whether all have now.
     async fn round(&self, org: OrgId, shared: &Arc<Shared>) -> Result<bool, AuditError> {
-        let Some(head) = shared.published(org) else {
+        let Some(published) = shared.signed(org) else {
             return Ok(true);
         };
-        let mut note = self.cosigned_or_plain(org, &head)?;
+        let mut complete = true;
+        if let Err(error) = renew(org, &published, shared).await {
+            complete = error.class() != Class::Transient;
+            tracing::error!(
+                %org, error = &error as &dyn std::error::Error,
+                "the cosigned checkpoint keeps the log's lines that it has"
+            );
+        }
+        let head = published.head;
+        let mut note = self.cosigned_or_bare(org, &head)?;
         let mut asked = JoinSet::new();
         for (place, witness) in self.witnesses.iter().enumerate() {
             if witness.key.verifies(&note) {
@@ -139,7 +180,6 @@ impl Witnessing {
             let (witness, head, shared) = (witness.clone(), head.clone(), Arc::clone(shared));
             asked.spawn(async move { (place, ask(org, &witness, old, &head, &shared).await) });
         }
-        let mut complete = true;
         while let Some(answered) = asked.join_next().await {
             let Ok((place, answer)) = answered else {
                 complete = false;
@@ -181,35 +221,93 @@ impl Witnessing {
         Ok(complete)
     }
 
-    fn cosigned_or_plain(&self, org: OrgId, head: &Checkpointed) -> Result<Note, AuditError> {
-        if let Some((size, note)) = self.cosigned.lock().get(&org)
-            && *size == head.size
-        {
-            return Ok(note.clone());
+    /// The lines of witnesses that this checkpoint has so far.
+    fn cosigned_or_bare(&self, org: OrgId, head: &Checkpointed) -> Result<Note, AuditError> {
+        let own = Note::parse(&head.note).map_err(|e| corrupt(org, "checkpoint", e))?;
+        match self.cosigned.lock().get(&org) {
+            Some(note) if note.text() == own.text() => Ok(note.clone()),
+            _ => Note::new(own.text()).map_err(|e| corrupt(org, "checkpoint", e)),
         }
-        Note::parse(&head.note).map_err(|e| crate::error::corrupt(org, "checkpoint", e))
     }
 
     async fn keep(
         &self,
         org: OrgId,
         head: &Checkpointed,
-        note: Note,
+        cosigned: Note,
         shared: &Shared,
     ) -> Result<(), AuditError> {
-        let count = self.count(&note);
+        let count = self.count(&cosigned);
         if count == 0 {
             return Ok(());
         }
         // What readers are shown never falls below what they were promised, and a
         // witness whose line could not be written is asked again.
         if count >= self.quorum {
-            let bytes = note.encode();
+            let own = Note::parse(&head.note).map_err(|e| corrupt(org, "checkpoint", e))?;
+            let bytes = joined(&own, &cosigned).encode();
             shared.stores.tiles.put(org, WITNESSED, bytes).await?;
         }
-        self.cosigned.lock().insert(org, (head.size, note));
+        self.cosigned.lock().insert(org, cosigned);
         Ok(())
     }
+}
+
+/// The lines of the log that one note has, and those of others that another one of the same
+/// text has.
+fn joined(own: &Note, cosigned: &Note) -> Note {
+    let mut note = own.clone();
+    for line in of_others(cosigned) {
+        note.add_line(line.clone());
+    }
+    note
+}
+
+/// Lines of a checkpoint that are not under the name of its log.
+fn of_others(note: &Note) -> impl Iterator<Item = &NoteSignature> {
+    let origin = note.text().lines().next().unwrap_or_default();
+    let lines = note.signatures().iter();
+    lines.filter(move |line| line.name != origin)
+}
+
+/// Gives the cosigned file the lines of the keys that sign now. With a quorum and witnesses
+/// that are away it may stay for long, and its readers may know the pair in force alone.
+async fn renew(org: OrgId, published: &Published, shared: &Shared) -> Result<(), AuditError> {
+    let Published { head, signing } = published;
+    let Some(bytes) = shared.stores.tiles.get(org, WITNESSED).await? else {
+        return Ok(());
+    };
+    let note = Note::parse(&bytes).map_err(|e| corrupt(org, WITNESSED, e))?;
+    let own = note
+        .signatures()
+        .len()
+        .saturating_sub(of_others(&note).count());
+    if signing.signs(note.signatures().get(..own).unwrap_or_default()) {
+        return Ok(());
+    }
+    let cosigned: Checkpoint = note
+        .text()
+        .parse()
+        .map_err(|e| corrupt(org, WITNESSED, e))?;
+    // Whoever wrote the file and the tiles: signed is only what the signed head continues.
+    let continued = cosigned.size <= head.size && {
+        let proof = shared
+            .consistency(org, cosigned.size, head.size, head.size)
+            .await?;
+        let (then, now) = (cosigned.root, Hash::from_bytes(head.root));
+        verify_consistency(HASHER, cosigned.size, &then, head.size, &now, &proof).is_ok()
+    };
+    if !continued {
+        let detail = "it is of another tree than the log's";
+        return Err(corrupt(org, WITNESSED, detail));
+    }
+    let signed = signing.sign(cosigned.size, cosigned.root)?;
+    let signed = Note::parse(&signed.note).map_err(|e| corrupt(org, WITNESSED, e))?;
+    if signed.text() != note.text() {
+        return Err(corrupt(org, WITNESSED, "it is of another log"));
+    }
+    let bytes = joined(&signed, &note).encode();
+    Ok(shared.stores.tiles.put(org, WITNESSED, bytes).await?)
 }
 
 /// The file with the newest checkpoint that enough witnesses have cosigned.

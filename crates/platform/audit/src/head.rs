@@ -1,11 +1,11 @@
-//! Signed tree heads: C2SP checkpoints with one Ed25519 line and one composite
-//! line.
+//! Signed tree heads: C2SP checkpoints, and the pair of keys that their lines are of, one
+//! Ed25519 and one composite.
 
-use creto_crypto::{Signature, SignatureAlgorithm, VerifyingKey, sha256};
-use creto_tlog::{Checkpoint, Hash, Hasher, Note, NoteError, NoteKey};
+use creto_crypto::{CryptoError, Signature, SignatureAlgorithm, VerifyingKey, sha256};
+use creto_tlog::{Checkpoint, Hasher, Note, NoteError, NoteKey, NoteSignature};
 
+use crate::AuditError;
 use crate::bundle::Finding;
-use crate::{AuditError, LogKeys};
 
 pub(crate) const HASHER: Hasher = Hasher::new(sha256);
 
@@ -39,12 +39,39 @@ impl Checkpointed {
     }
 }
 
-/// The public keys of a log's checkpoints, as notes name them.
+/// A key of checkpoint lines, as notes name it, and what it signs.
+#[derive(Clone, Debug)]
+pub(crate) struct LineKey {
+    /// What its line is called in findings.
+    pub(crate) place: &'static str,
+    pub(crate) name: NoteKey,
+    key: VerifyingKey,
+    pub(crate) context: &'static [u8],
+}
+
+impl LineKey {
+    /// Whether the line says that it is of this key.
+    pub(crate) fn names(&self, line: &NoteSignature) -> bool {
+        line.name == self.name.name() && line.key_id == self.name.id()
+    }
+
+    pub(crate) fn verify(&self, text: &str, line: &NoteSignature) -> Result<(), CryptoError> {
+        Signature::from_bytes(self.key.algorithm(), &line.signature)
+            .and_then(|signature| self.key.verify(self.context, text.as_bytes(), &signature))
+    }
+
+    /// Whether this line of the note is a good one of this key.
+    pub(crate) fn holds(&self, note: &Note, line: &NoteSignature) -> bool {
+        self.names(line) && self.verify(note.text(), line).is_ok()
+    }
+}
+
+/// The public keys of one pair of a log's checkpoint lines.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadKeys {
     origin: String,
-    ed25519: (VerifyingKey, NoteKey),
-    composite: (VerifyingKey, NoteKey),
+    ed25519: LineKey,
+    composite: LineKey,
 }
 
 impl HeadKeys {
@@ -72,8 +99,18 @@ impl HeadKeys {
         )?;
         Ok(Self {
             origin: origin.to_owned(),
-            ed25519: (ed25519.clone(), plain),
-            composite: (composite.clone(), hybrid),
+            ed25519: LineKey {
+                place: ED25519_PLACE,
+                name: plain,
+                key: ed25519.clone(),
+                context: b"",
+            },
+            composite: LineKey {
+                place: COMPOSITE_PLACE,
+                name: hybrid,
+                key: composite.clone(),
+                context: CHECKPOINT_CONTEXT,
+            },
         })
     }
 
@@ -81,35 +118,28 @@ impl HeadKeys {
         &self.origin
     }
 
+    /// As note tools read them, Ed25519 first.
+    pub(crate) fn note_keys(&self) -> [String; 2] {
+        [
+            self.ed25519_note_key().to_string(),
+            self.composite_note_key().to_string(),
+        ]
+    }
+
     pub(crate) fn ed25519_note_key(&self) -> &NoteKey {
-        &self.ed25519.1
+        &self.ed25519.name
     }
 
     pub(crate) fn composite_note_key(&self) -> &NoteKey {
-        &self.composite.1
+        &self.composite.name
     }
 
-    /// Signs a tree head with both keys.
-    pub(crate) fn sign(
-        &self,
-        keys: &LogKeys,
-        size: u64,
-        root: Hash,
-    ) -> Result<Checkpointed, AuditError> {
-        let head = Checkpoint::new(self.origin.clone(), size, root);
-        let mut note = Note::new(&head.to_string()).map_err(|source| AuditError::Origin {
-            origin: self.origin.clone(),
-            source,
-        })?;
-        let text = note.text().as_bytes().to_vec();
-        let plain = keys.ed25519.sign(b"", &text)?;
-        note.add_signature(&self.ed25519.1, plain.as_bytes().to_vec());
-        let hybrid = keys.composite.sign(CHECKPOINT_CONTEXT, &text)?;
-        note.add_signature(&self.composite.1, hybrid.as_bytes().to_vec());
-        Ok(Checkpointed::of(&head, note.encode()))
+    /// The keys in the order of their lines.
+    pub(crate) fn lines(&self) -> [&LineKey; 2] {
+        [&self.ed25519, &self.composite]
     }
 
-    /// Reads a checkpoint in its one form and checks both its lines. What it
+    /// Reads a checkpoint with the lines of this pair alone, in its one form, and checks both. What it
     /// says is returned even if a signature fails, so that a verifier can go on
     /// and name what else was changed.
     pub(crate) fn check(&self, bytes: &[u8]) -> (Option<Checkpoint>, Vec<Finding>) {
@@ -135,36 +165,36 @@ impl HeadKeys {
         if note.encode() != bytes {
             findings.push(Finding::new("checkpoint", "it is not in its one encoding"));
         }
-        let text = note.text().as_bytes();
         let mut lines = note.signatures().iter();
-        for (place, (key, note_key), context) in [
-            (ED25519_PLACE, &self.ed25519, &b""[..]),
-            (COMPOSITE_PLACE, &self.composite, CHECKPOINT_CONTEXT),
-        ] {
+        for key in self.lines() {
             let Some(line) = lines.next() else {
-                findings.push(Finding::new(place, "the line is missing"));
+                findings.push(Finding::new(key.place, "the line is missing"));
                 continue;
             };
-            if line.name != note_key.name() || line.key_id != note_key.id() {
+            if !key.names(line) {
                 let message = "the line names another key than keys.json";
-                findings.push(Finding::new(place, message));
+                findings.push(Finding::new(key.place, message));
                 continue;
             }
-            let verified = Signature::from_bytes(key.algorithm(), &line.signature)
-                .and_then(|signature| key.verify(context, text, &signature));
-            if let Err(error) = verified {
-                findings.push(Finding::new(place, error));
+            if let Err(error) = key.verify(note.text(), line) {
+                findings.push(Finding::new(key.place, error));
             }
         }
         if lines.next().is_some() {
             let message = "it has more than two signature lines";
             findings.push(Finding::new("checkpoint", message));
         }
+        let head = self.head(&note, &mut findings);
+        (head, findings)
+    }
+
+    /// What the note says, when it is a checkpoint, and what of it is not this log's form.
+    pub(crate) fn head(&self, note: &Note, findings: &mut Vec<Finding>) -> Option<Checkpoint> {
         let head = match note.text().parse::<Checkpoint>() {
             Ok(head) => head,
             Err(error) => {
                 findings.push(Finding::new("checkpoint", error));
-                return (None, findings);
+                return None;
             }
         };
         if head.origin != self.origin {
@@ -174,7 +204,7 @@ impl HeadKeys {
         if !head.extensions.is_empty() {
             findings.push(Finding::new("checkpoint", "it has extension lines"));
         }
-        (Some(head), findings)
+        Some(head)
     }
 }
 

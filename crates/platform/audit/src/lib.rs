@@ -22,6 +22,9 @@
 //! - **Public formats.** Files are those of C2SP tlog-tiles; checkpoints are
 //!   C2SP signed notes with an Ed25519 and a composite ML-DSA-65 + Ed25519 line;
 //!   proofs are C2SP tlog-proof.
+//! - **Keys may be replaced** ([`Audit::rekey`]) while the log is used. The pair that signed
+//!   before signs besides until it is retired, so that who knows the one or the other can
+//!   check every checkpoint meanwhile.
 //! - **Evidence bundles** ([`Audit::export`], [`verify_bundle`]) leave no byte
 //!   free: one that is changed, added or removed anywhere is found and named.
 //!
@@ -63,9 +66,11 @@ mod payload;
 mod ports;
 mod proven;
 mod record;
+mod resolve;
 mod seal;
 mod search;
 mod service;
+mod signing;
 mod trace;
 mod tree;
 mod verifier;
@@ -82,7 +87,7 @@ pub use error::{AuditError, LeafError, RecordFault};
 pub use head::Checkpointed;
 pub use monitor::{Alarm, AlarmKind, LogReader, Monitor, Observation, Seen, Unproven, WatchError};
 pub use payload::{Commitment, Content, Opening, Record, StoredRecord, UnknownWithheld, Withheld};
-pub use ports::{Journal, LogKeySource, LogKeys, TileStore};
+pub use ports::{FormerLogKeys, Journal, LogKeySource, LogKeys, TileStore};
 pub use proven::{Proven, UnprovenError, check_proof};
 pub use record::{LeafForm, RecordClass, SealedHead, UnknownClass, leaf_bytes, sealed_leaf_bytes};
 pub use seal::{NewSubject, Sealer, SubjectKey, sealed_by, unreadable};

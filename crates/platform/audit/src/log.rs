@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use creto_tlog::{Checkpoint, Resource};
+use creto_tlog::{Checkpoint, Note, Resource};
 use creto_types::OrgId;
 use tokio::task::JoinSet;
 
 use crate::error::corrupt;
-use crate::head::HeadKeys;
+use crate::signing::Signing;
 use crate::tree::{LogFile, LogTree};
-use crate::{AuditError, Checkpointed, Journal, LogKeys, TileStore};
+use crate::{AuditError, Checkpointed, Journal, TileStore};
 
 /// Leaves read from the journal at a time.
 const CHUNK: usize = 512;
@@ -23,10 +23,15 @@ pub(crate) struct Stores {
 
 pub(crate) struct Log {
     org: OrgId,
-    keys: LogKeys,
-    head: HeadKeys,
+    signing: Arc<Signing>,
     tree: LogTree,
-    published: Option<Checkpointed>,
+    published: Option<Published>,
+}
+
+struct Published {
+    head: Checkpointed,
+    /// Whether its lines are those of the keys that sign now.
+    current: bool,
 }
 
 impl Log {
@@ -35,32 +40,37 @@ impl Log {
     /// one that differs, or a checkpoint with another root, is a contradiction.
     pub(crate) async fn open(
         org: OrgId,
-        keys: LogKeys,
-        head: HeadKeys,
+        signing: Arc<Signing>,
         stores: &Stores,
     ) -> Result<Self, AuditError> {
         let mut log = Self {
             org,
-            keys,
-            head,
+            signing,
             tree: LogTree::new(org),
             published: None,
         };
         if let Some(note) = stores.tiles.get(org, "checkpoint").await? {
-            let checkpoint = log.read_checkpoint(&note)?;
+            let (checkpoint, current) = log
+                .signing
+                .read(&note)
+                .map_err(|finding| corrupt(org, finding.place, finding.message))?;
             log.rebuild(&checkpoint, stores).await?;
-            log.published = Some(Checkpointed::of(&checkpoint, note));
+            let head = Checkpointed::of(&checkpoint, note);
+            log.published = Some(Published { head, current });
         }
         Ok(log)
     }
 
-    fn read_checkpoint(&self, note: &[u8]) -> Result<Checkpoint, AuditError> {
-        let (checkpoint, findings) = self.head.check(note);
-        match (checkpoint, findings.into_iter().next()) {
-            (Some(checkpoint), None) => Ok(checkpoint),
-            (_, Some(finding)) => Err(corrupt(self.org, finding.place, finding.message)),
-            (None, None) => Err(corrupt(self.org, "checkpoint", "it says nothing")),
+    /// Signs with these keys from now on. The published checkpoint has their lines after
+    /// the next [`Log::advance`].
+    pub(crate) fn sign_with(&mut self, signing: Arc<Signing>) -> Result<(), AuditError> {
+        if let Some(published) = &mut self.published {
+            let note = Note::parse(&published.head.note)
+                .map_err(|error| corrupt(self.org, "checkpoint", error))?;
+            published.current = signing.signs(note.signatures());
         }
+        self.signing = signing;
+        Ok(())
     }
 
     async fn rebuild(
@@ -131,18 +141,21 @@ impl Log {
     }
 
     /// Brings every leaf that the journal has now into the tree and publishes a
-    /// checkpoint over them, when there is anything new. Leaves that come meanwhile
-    /// are for the next one, which a steady stream would put off for ever.
+    /// checkpoint over them, when there is anything new: leaves, or keys, by which the
+    /// same tree is signed anew. Leaves that come meanwhile are for the next one, which a
+    /// steady stream would put off for ever.
     ///
     /// Everything that a checkpoint covers is durable before it. When this
     /// fails, the state in memory is the one before it; files that were already
     /// written have the bytes they will be written with again.
     pub(crate) async fn advance(&mut self, stores: &Stores) -> Result<Checkpointed, AuditError> {
         let size = stores.journal.size(self.org).await?;
-        if size <= self.tree.size()
-            && let Some(published) = &self.published
+        let grown = size > self.tree.size();
+        if let Some(published) = &self.published
+            && !grown
+            && published.current
         {
-            return Ok(published.clone());
+            return Ok(published.head.clone());
         }
         let mut next = self.tree.clone();
         let mut filled = Vec::new();
@@ -154,14 +167,19 @@ impl Log {
             filled.extend(files.iter().map(|file| file.resource));
             put_all(self.org, files, stores).await?;
         }
-        put_all(self.org, next.partials()?, stores).await?;
-        let signed = self.head.sign(&self.keys, next.size(), next.root())?;
+        if grown {
+            put_all(self.org, next.partials()?, stores).await?;
+        }
+        let signed = self.signing.sign(next.size(), next.root())?;
         stores
             .tiles
             .put(self.org, "checkpoint", signed.note.clone())
             .await?;
         self.tree = next;
-        self.published = Some(signed.clone());
+        self.published = Some(Published {
+            head: signed.clone(),
+            current: true,
+        });
         self.remove_partials(&filled, stores).await;
         Ok(signed)
     }
@@ -198,7 +216,11 @@ impl Log {
     }
 
     pub(crate) fn published(&self) -> Option<&Checkpointed> {
-        self.published.as_ref()
+        self.published.as_ref().map(|published| &published.head)
+    }
+
+    pub(crate) fn signing(&self) -> &Arc<Signing> {
+        &self.signing
     }
 }
 

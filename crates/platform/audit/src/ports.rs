@@ -83,6 +83,9 @@ pub struct LogKeys {
     pub composite: Arc<dyn Signer>,
     /// Signs evidence bundles. Composite ML-DSA-65 + Ed25519.
     pub evidence: Arc<dyn Signer>,
+    /// The pair that signed checkpoints before. It signs besides until it is retired, so
+    /// that readers who know it alone have time to learn the pair in force.
+    pub former: Option<FormerLogKeys>,
 }
 
 impl fmt::Debug for LogKeys {
@@ -91,12 +94,38 @@ impl fmt::Debug for LogKeys {
             .field("ed25519", self.ed25519.verifying_key())
             .field("composite", self.composite.verifying_key())
             .field("evidence", self.evidence.verifying_key())
+            .field("former", &self.former)
+            .finish()
+    }
+}
+
+/// The pair of keys that signed an organization's checkpoints before the one in force.
+#[derive(Clone)]
+pub struct FormerLogKeys {
+    /// As [`LogKeys::ed25519`].
+    pub ed25519: Arc<dyn Signer>,
+    /// As [`LogKeys::composite`].
+    pub composite: Arc<dyn Signer>,
+}
+
+impl fmt::Debug for FormerLogKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FormerLogKeys")
+            .field("ed25519", self.ed25519.verifying_key())
+            .field("composite", self.composite.verifying_key())
             .finish()
     }
 }
 
 /// Where the keys come from.
+///
+/// They may change while a log is open; [`crate::Audit::rekey`] takes the new ones into
+/// use. The published checkpoint is what a log is believed by when it is opened, and it is
+/// older than a change until `rekey` has returned. So the source keeps this order: the pair
+/// in force becomes the former one with the change that replaces it, and is taken away, or
+/// gives way to another, only after a `rekey` that did not fail.
 pub trait LogKeySource: Send + Sync {
-    /// The organization's log keys; the same ones on every call.
+    /// The organization's log keys in force, all of one moment: a pair that is half old
+    /// and half new would sign a checkpoint that no later opening believes.
     fn keys(&self, org: OrgId) -> Result<LogKeys, AuditError>;
 }

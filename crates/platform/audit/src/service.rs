@@ -6,18 +6,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use creto_tlog::{
-    Hash, InclusionProof, Note, ProofPlan, Resource, TILE_WIDTH, Tile, TileSet, verify_consistency,
-    verify_inclusion,
+    Hash, InclusionProof, Note, ProofPlan, Resource, verify_consistency, verify_inclusion,
 };
 use creto_types::{Clock, Evidence, LeafIndex, OrgId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::cosign::{AskedWitness, WITNESSED, Witnessing};
-use crate::error::{corrupt, proof_fault, tile_fault};
-use crate::head::{HASHER, HeadKeys};
+use crate::error::{corrupt, proof_fault};
+use crate::head::HASHER;
 use crate::log::{Log, Stores};
 use crate::search::Follower;
+use crate::signing::Signing;
 use crate::trace::Tracer;
 use crate::{
     AuditError, Checkpointed, Content, Journal, LogKeySource, Record, SearchIndex, SearchPage,
@@ -85,6 +85,20 @@ pub struct Audit {
     tracer: Tracer,
 }
 
+/// A published checkpoint, and what signed it.
+#[derive(Clone)]
+pub(crate) struct Published {
+    pub(crate) head: Checkpointed,
+    pub(crate) signing: Arc<Signing>,
+}
+
+/// Which keys an open log goes on with.
+#[derive(Clone, Copy)]
+enum Keys {
+    Kept,
+    ReadAnew,
+}
+
 type Slot = Arc<tokio::sync::Mutex<Option<Log>>>;
 
 pub(crate) struct Shared {
@@ -95,7 +109,7 @@ pub(crate) struct Shared {
     /// One log is opened and advanced by one task at a time.
     logs: Mutex<HashMap<OrgId, Slot>>,
     /// What is published, for readers: they never wait for who writes.
-    heads: Mutex<HashMap<OrgId, Checkpointed>>,
+    heads: Mutex<HashMap<OrgId, Published>>,
     dirty: Mutex<BTreeSet<OrgId>>,
     wake: Notify,
     pub(crate) closed: AtomicBool,
@@ -225,39 +239,33 @@ impl Audit {
         let Some(witnessing) = self.shared.witnessing.get() else {
             return Ok(newest);
         };
-        let witnessed = match tiles.get(org, WITNESSED).await? {
-            Some(bytes) => {
-                let note = Note::parse(&bytes).map_err(|e| corrupt(org, WITNESSED, e))?;
-                Some((bytes, note))
-            }
-            None => None,
-        };
-        if witnessing.quorum > 0 {
-            return Ok(witnessed
-                .filter(|(_, note)| witnessing.count(note) >= witnessing.quorum)
-                .map(|(bytes, _)| bytes));
-        }
-        // Same text, more lines.
-        let covers = |note: &Note| {
-            let text = [note.text().as_bytes(), b"\n"].concat();
-            newest
-                .as_ref()
-                .is_some_and(|bytes| bytes.starts_with(&text))
-        };
-        Ok(match witnessed {
-            Some((bytes, note)) if covers(&note) => Some(bytes),
-            _ => newest,
-        })
+        let witnessed = tiles.get(org, WITNESSED).await?;
+        witnessing
+            .public(newest, witnessed.as_deref())
+            .map_err(|e| corrupt(org, WITNESSED, e))
     }
 
-    /// The verifier keys of an organization's log, as note tools read them: Ed25519
-    /// first, then the composite one.
+    /// Takes the keys that are in force now into use and publishes a checkpoint that they
+    /// signed, if the published one is not. The tree is the same one, and leaves are
+    /// appended meanwhile as ever.
+    ///
+    /// After an error the published checkpoint may be one that the keys before signed; to
+    /// be called again then. Opening the log does the same.
+    pub async fn rekey(&self, org: OrgId) -> Result<Checkpointed, AuditError> {
+        let published = self.shared.publish(org, Keys::ReadAnew).await?;
+        Ok(self.shared.with_cosignatures(org, published.head))
+    }
+
+    /// The verifier keys in force of an organization's log, as note tools read them:
+    /// Ed25519 first, then the composite one.
     pub fn verifier_keys(&self, org: OrgId) -> Result<[String; 2], AuditError> {
-        let (_, names) = self.shared.keys_of(org)?;
-        Ok([
-            names.ed25519_note_key().to_string(),
-            names.composite_note_key().to_string(),
-        ])
+        Ok(self.shared.signing_of(org)?.names().note_keys())
+    }
+
+    /// The same of the pair that signs besides; `None` when there is none.
+    pub fn former_verifier_keys(&self, org: OrgId) -> Result<Option<[String; 2]>, AuditError> {
+        let signing = self.shared.signing_of(org)?;
+        Ok(signing.former().map(|names| names.note_keys()))
     }
 
     /// Proves that the log of `to` leaves continues the one of `from`. Without `to`
@@ -392,9 +400,10 @@ impl Audit {
         narrowed: Option<(&SearchQuery, bundle::Refers<'_>)>,
     ) -> Result<BTreeMap<String, Vec<u8>>, AuditError> {
         self.tracer.flush().await?;
-        let (keys, names) = self.shared.keys_of(org)?;
         for _ in 0..EXPORTED_ANEW {
-            let head = self.shared.advance(org).await?;
+            // Keys and checkpoint of a bundle go together.
+            let published = self.shared.publish(org, Keys::ReadAnew).await?;
+            let Published { head, signing } = published;
             let only = match narrowed {
                 None => None,
                 Some((query, refers)) => {
@@ -409,8 +418,7 @@ impl Audit {
             let source = bundle::Source {
                 org,
                 journal: &*self.shared.stores.journal,
-                keys: &keys,
-                names: &names,
+                signing: &signing,
                 head,
                 at: self.shared.clock.now(),
                 only,
@@ -455,57 +463,6 @@ impl Shared {
         head
     }
 
-    /// The hashes of a proof, from the tiles that were published with `size` leaves.
-    /// A size between two checkpoints has no tiles of its own.
-    async fn resolve(
-        &self,
-        org: OrgId,
-        plan: &ProofPlan,
-        size: u64,
-    ) -> Result<Vec<Hash>, AuditError> {
-        let wanted: Vec<Tile> = plan
-            .tiles()
-            .into_iter()
-            .map(|tile| tile.within(size).unwrap_or(tile))
-            .collect();
-        let paths = wanted.iter().map(ToString::to_string).collect();
-        let found = self.stores.tiles.get_all(org, paths).await?;
-        let mut tiles = TileSet::new();
-        for (tile, found) in wanted.into_iter().zip(found) {
-            let bytes = match found {
-                Some(bytes) => bytes,
-                None => self.full_tile(org, tile).await?,
-            };
-            tiles
-                .insert(tile, &bytes)
-                .map_err(|e| tile_fault(org, &e))?;
-        }
-        plan.resolve(HASHER, &tiles)
-            .map_err(|e| tile_fault(org, &e))
-    }
-
-    /// The proof from `from` to `to` leaves, out of `size` that are published.
-    pub(crate) async fn consistency(
-        &self,
-        org: OrgId,
-        from: u64,
-        to: u64,
-        size: u64,
-    ) -> Result<Vec<Hash>, AuditError> {
-        let plan = ProofPlan::consistency(from, to).map_err(|_| AuditError::UnknownSize {
-            org,
-            from,
-            to,
-            size,
-        })?;
-        self.resolve(org, &plan, size).await
-    }
-
-    async fn root_at(&self, org: OrgId, at: u64, size: u64) -> Result<Hash, AuditError> {
-        let root = self.resolve(org, &ProofPlan::root(at), size).await?;
-        Ok(root.first().copied().unwrap_or_else(|| HASHER.empty()))
-    }
-
     fn notify(&self, org: OrgId) {
         self.dirty.lock().insert(org);
         self.wake.notify_one();
@@ -514,17 +471,10 @@ impl Shared {
         }
     }
 
-    fn keys_of(&self, org: OrgId) -> Result<(crate::LogKeys, HeadKeys), AuditError> {
+    fn signing_of(&self, org: OrgId) -> Result<Arc<Signing>, AuditError> {
         let keys = self.keys.keys(org)?;
         let origin = format!("{}/{org}", self.config.origin_prefix);
-        let names = HeadKeys::new(
-            &origin,
-            keys.ed25519.verifying_key(),
-            keys.composite.verifying_key(),
-        )
-        .map_err(|e| e.into_audit(&origin))?;
-        bundle::check_evidence_key(&keys)?;
-        Ok((keys, names))
+        Ok(Arc::new(Signing::new(&origin, keys)?))
     }
 
     fn slot(&self, org: OrgId) -> Slot {
@@ -532,49 +482,55 @@ impl Shared {
     }
 
     pub(crate) fn published(&self, org: OrgId) -> Option<Checkpointed> {
+        self.heads.lock().get(&org).map(|found| found.head.clone())
+    }
+
+    pub(crate) fn signed(&self, org: OrgId) -> Option<Published> {
         self.heads.lock().get(&org).cloned()
+    }
+
+    async fn advance(self: &Arc<Self>, org: OrgId) -> Result<Checkpointed, AuditError> {
+        Ok(self.publish(org, Keys::Kept).await?.head)
     }
 
     /// Opens the log if it is not open yet, and advances it.
     ///
     /// In a task of its own: a caller that goes away never leaves a write behind
     /// that could overtake a later one.
-    async fn advance(self: &Arc<Self>, org: OrgId) -> Result<Checkpointed, AuditError> {
+    async fn publish(self: &Arc<Self>, org: OrgId, keys: Keys) -> Result<Published, AuditError> {
         let shared = Arc::clone(self);
         let work = tokio::spawn(async move {
             let slot = shared.slot(org);
             let mut slot = slot.lock().await;
-            let log = match slot.take() {
-                Some(log) => log,
+            // Keys are read under the lock: what was read before never replaces what was
+            // read after.
+            let log = match &mut *slot {
+                Some(log) => {
+                    if matches!(keys, Keys::ReadAnew) {
+                        log.sign_with(shared.signing_of(org)?)?;
+                    }
+                    log
+                }
                 None => {
-                    let (keys, names) = shared.keys_of(org)?;
-                    Log::open(org, keys, names, &shared.stores).await?
+                    let signing = shared.signing_of(org)?;
+                    slot.insert(Log::open(org, signing, &shared.stores).await?)
                 }
             };
-            let before = log.published().map(|head| head.size);
-            let head = slot.insert(log).advance(&shared.stores).await?;
-            shared.heads.lock().insert(org, head.clone());
-            if before != Some(head.size)
+            let before = log.published().map(|head| head.note.clone());
+            let head = log.advance(&shared.stores).await?;
+            let published = Published {
+                head,
+                signing: Arc::clone(log.signing()),
+            };
+            shared.heads.lock().insert(org, published.clone());
+            if before.as_ref() != Some(&published.head.note)
                 && let Some(witnessing) = shared.witnessing.get()
             {
                 witnessing.published(org);
             }
-            Ok(head)
+            Ok(published)
         });
         work.await.map_err(|_| AuditError::Stopped)?
-    }
-
-    /// The beginning of a full tile, for a partial one that may have made way for it.
-    async fn full_tile(&self, org: OrgId, tile: Tile) -> Result<Vec<u8>, AuditError> {
-        let full = Tile::new(tile.level(), tile.index(), TILE_WIDTH);
-        if let Some(full) = full
-            && let Some(mut bytes) = self.stores.tiles.get(org, &full.to_string()).await?
-        {
-            let hashes = usize::try_from(tile.width()).unwrap_or(usize::MAX);
-            bytes.truncate(hashes.saturating_mul(Hash::LEN));
-            return Ok(bytes);
-        }
-        Err(corrupt(org, tile, "the file is missing"))
     }
 
     /// The background task: integrates what was committed.

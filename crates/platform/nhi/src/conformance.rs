@@ -37,6 +37,7 @@ pub async fn all(store: Arc<dyn NhiStore>) {
     ended_above(&world, acme).await;
     principal_keys::run(&world, acme, other).await;
     rotations(&world, acme, other).await;
+    log_rotations(&world, acme, other).await;
     secrets::run(&world, other).await;
     prekeys::run(&world, other).await;
     loaded_again(&world).await;
@@ -501,6 +502,80 @@ async fn ended_above(world: &World, acme: OrgId) {
         .await
         .expect("it is not revoked");
     conflict(&store.insert_link(link, commit(acme, "refused")).await);
+}
+
+/// Former keys of the log are kept, with what opens them, until they are retired.
+async fn log_rotations(world: &World, acme: OrgId, other: OrgId) {
+    let store = &world.store;
+    let before = stored_of(world, acme).await;
+    let untouched = stored_of(world, other).await;
+    not_found(&store.retire_log_keys(acme, commit(acme, "refused")).await);
+    let draft = world.nhi.draft_log_rotation(acme).expect("nothing waits");
+    let rotation = draft.stored().clone();
+    let mut nowhere = rotation.clone();
+    nowhere.org = world.ids.next();
+    let org = nowhere.org;
+    not_found(&store.rotate_log_keys(nowhere, commit(org, "refused")).await);
+    let committed = world
+        .nhi
+        .commit_log_rotation(draft, commit(acme, "log_keys.rotated"));
+    assert_eq!(committed.await.expect("nothing waits").leaves.len(), 1);
+
+    let after = stored_of(world, acme).await;
+    let of = |stored: &StoredOrganization, purpose| {
+        let mut keys = stored.keys.iter();
+        let found = keys.find(|(known, _)| *known == purpose);
+        found.expect("every purpose has a key").1.clone()
+    };
+    for (purpose, key) in &rotation.keys {
+        assert_eq!(of(&after, *purpose), *key);
+    }
+    assert_eq!(
+        of(&after, KeyPurpose::Issuer),
+        of(&before, KeyPurpose::Issuer)
+    );
+    let mut former: Vec<_> = after.former_log_keys.clone();
+    former.sort_by_key(|former| former.purpose);
+    let kept: Vec<_> = former.iter().map(|former| former.purpose).collect();
+    assert_eq!(kept, [KeyPurpose::LogEd25519, KeyPurpose::LogComposite]);
+    for former in &former {
+        assert_eq!(former.key, of(&before, former.purpose));
+        assert_eq!(former.replaced_at, rotation.at);
+    }
+    conflict(
+        &store
+            .rotate_log_keys(rotation, commit(acme, "refused"))
+            .await,
+    );
+    assert_eq!(stored_of(world, acme).await, after);
+
+    // They are wrapped anew like the others, or no older wrapping key ends.
+    let draft = world.nhi.draft_rotation(acme).expect("it can be drafted");
+    let version = draft.stored().wrapping.version;
+    let committed = world
+        .nhi
+        .commit_rotation(draft, commit(acme, "keys.rotated"));
+    committed.await.expect("the version is new");
+    world.nhi.rewrap_keys(acme).await.expect("they can be");
+    let rewrapped = stored_of(world, acme).await;
+    assert_eq!(rewrapped.former_log_keys.len(), 2);
+    for former in &rewrapped.former_log_keys {
+        assert_eq!(former.key.wrapped.version(), Some(version));
+    }
+    let holder = KeyHolder::FormerLog(KeyPurpose::LogEd25519);
+    let wrong = Rewrapped {
+        holder,
+        from: of(&before, KeyPurpose::LogEd25519).wrapped,
+        to: of(&before, KeyPurpose::LogEd25519).wrapped,
+    };
+    conflict(&store.rewrap_keys(acme, vec![wrong]).await);
+
+    let receipt = world
+        .nhi
+        .retire_log_keys(acme, commit(acme, "log_keys.retired"));
+    assert_eq!(receipt.await.expect("two wait").leaves.len(), 1);
+    assert!(stored_of(world, acme).await.former_log_keys.is_empty());
+    assert_eq!(stored_of(world, other).await, untouched);
 }
 
 /// What was stored is what another process reads.

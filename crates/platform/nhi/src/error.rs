@@ -339,6 +339,9 @@ pub enum NhiError {
         /// Whose it was to be.
         asked: InstanceName,
     },
+    /// The keys of the log were replaced before, and those of then still sign.
+    #[error("the keys of the log that were replaced last still sign its checkpoints")]
+    FormerLogKeys,
     /// Tokens of a former issuer key may still be valid.
     #[error("tokens that the former issuer keys signed may be valid until {until}")]
     IssuerInUse {
@@ -413,6 +416,7 @@ impl Classify for NhiError {
             | Self::TooManyKeys { .. }
             | Self::OwnerKeepsRole { .. }
             | Self::IssuerInUse { .. }
+            | Self::FormerLogKeys
             | Self::TrustDomainChanged { .. } => Class::Permanent,
             Self::NotHuman { .. }
             | Self::SigningKeyRevoked { .. }
@@ -461,6 +465,7 @@ impl Classify for NhiError {
             Self::InstanceBound { .. } => "instance_bound",
             Self::OwnerKeepsRole { .. } => "owner_keeps_role",
             Self::IssuerInUse { .. } => "issuer_in_use",
+            Self::FormerLogKeys => "log_keys_not_retired",
             Self::Identity(error) => error.code(),
             Self::Chain(error) => error.code(),
             Self::InvalidToken { .. } | Self::TokenForged(_) => "invalid_token",

@@ -50,6 +50,15 @@ impl KeyPurpose {
         }
     }
 
+    /// Whether its key signs checkpoints of the log.
+    #[must_use]
+    pub const fn signs_checkpoints(self) -> bool {
+        matches!(self, Self::LogEd25519 | Self::LogComposite)
+    }
+
+    /// Of the keys that are replaced together: those of the log, and of what is exported.
+    pub(crate) const LOG: [Self; 3] = [Self::LogEd25519, Self::LogComposite, Self::Evidence];
+
     /// The algorithm that the format fixes of what the purpose's key signs. Where
     /// none is fixed, it is the one for new keys.
     #[must_use]

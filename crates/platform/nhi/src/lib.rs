@@ -66,6 +66,7 @@ mod index;
 mod instance;
 mod keys;
 mod link;
+mod log_keys;
 #[cfg(feature = "test-util")]
 pub mod memory;
 mod ports;
@@ -105,10 +106,12 @@ pub use link::{
     DELEGATION_CONTEXT, DelegationLink, Hop, LinkId, LinkKind, LinkStatus, LinkView, MAX_RIGHTS,
     SignedLink, verify_link,
 };
+pub use log_keys::{LogRotationDraft, LogSigners};
 pub use ports::{
-    FormerIssuer, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion,
-    StoredFormerKey, StoredKeyChange, StoredKeyRevocation, StoredLink, StoredOrganization,
-    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
+    FormerIssuer, FormerLogKey, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch,
+    StoredExpulsion, StoredFormerKey, StoredKeyChange, StoredKeyRevocation, StoredLink,
+    StoredLogRotation, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation,
+    StoredSuspension,
 };
 pub use prekeys::{
     AvailablePrekey, ChosenPrekey, MAX_ONE_TIME_PREKEYS, NewPrekeys, PREKEY_LABEL, Prekey,

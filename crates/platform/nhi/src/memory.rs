@@ -11,9 +11,9 @@ use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
 
 use crate::ports::{
-    FormerIssuer, KeyHolder, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion, StoredFormerKey,
-    StoredKeyChange, StoredKeyRevocation, StoredLink, StoredOrganization, StoredPrincipal,
-    StoredRole, StoredRotation, StoredSuspension,
+    FormerIssuer, FormerLogKey, KeyHolder, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion,
+    StoredFormerKey, StoredKeyChange, StoredKeyRevocation, StoredLink, StoredLogRotation,
+    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
 };
 use crate::{
     DelegationLink, KeyPurpose, KeyVersion, LeaseId, LinkId, NhiStore, PrekeyId, PrekeyStore,
@@ -102,7 +102,10 @@ impl Rows {
     /// Every stored private key and secret of an organization.
     fn wrapped(&self, org: OrgId) -> Vec<WrappedKey> {
         let organization = self.organizations.get(&org).into_iter();
-        let purposes = organization.flat_map(|row| row.keys.iter().map(|(_, key)| key));
+        let purposes = organization.flat_map(|row| {
+            let former = row.former_log_keys.iter().map(|former| &former.key);
+            row.keys.iter().map(|(_, key)| key).chain(former)
+        });
         let principals = self.principals.values();
         let principals = principals.filter(|row| row.principal.org == org);
         let secrets = self.secrets.values().filter(|row| row.org == org);
@@ -132,6 +135,12 @@ impl Rows {
                 let mut keys = self.organizations.get_mut(&org)?.keys.iter_mut();
                 let (_, key) = keys.find(|(known, _)| known == purpose)?;
                 Some(&mut key.wrapped)
+            }
+            KeyHolder::FormerLog(purpose) => {
+                let organization = self.organizations.get_mut(&org)?;
+                let mut former = organization.former_log_keys.iter_mut();
+                let former = former.find(|former| former.purpose == *purpose)?;
+                Some(&mut former.key.wrapped)
             }
             KeyHolder::Principal(name) => {
                 let row = self.principals.get_mut(&(org, name.clone()))?;
@@ -481,6 +490,52 @@ impl NhiStore for MemoryNhiStore {
                 });
             }
         }
+        Ok(receipt)
+    }
+
+    async fn rotate_log_keys(
+        &self,
+        rotation: StoredLogRotation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        rows.organization(rotation.org)?;
+        for (_, key) in &rotation.keys {
+            rows.wrapping_known(rotation.org, key.wrapped.version())?;
+        }
+        let row = rows.organization(rotation.org)?;
+        if !row.former_log_keys.is_empty() {
+            return Err(StoreError::Conflict {
+                what: "former log key",
+            });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        for (purpose, new) in rotation.keys {
+            let mut keys = row.keys.iter_mut();
+            let Some((_, key)) = keys.find(|(known, _)| *known == purpose) else {
+                continue;
+            };
+            let former = std::mem::replace(key, new);
+            if purpose.signs_checkpoints() {
+                row.former_log_keys.push(FormerLogKey {
+                    purpose,
+                    key: former,
+                    replaced_at: rotation.at,
+                });
+            }
+        }
+        Ok(receipt)
+    }
+
+    async fn retire_log_keys(&self, org: OrgId, commit: Commit) -> Result<Receipt, StoreError> {
+        let mut rows = self.rows.lock();
+        if rows.organization(org)?.former_log_keys.is_empty() {
+            return Err(StoreError::NotFound {
+                what: "former log key",
+            });
+        }
+        let receipt = self.commits.apply(&commit)?;
+        rows.organization(org)?.former_log_keys.clear();
         Ok(receipt)
     }
 

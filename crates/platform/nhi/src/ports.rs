@@ -23,6 +23,9 @@ pub struct StoredOrganization {
     pub wrapping: Vec<WrappingKey>,
     /// The issuers that were replaced and not retired, oldest first.
     pub former_issuers: Vec<FormerIssuer>,
+    /// The keys that signed checkpoints of the log before, and sign them besides; both or
+    /// none.
+    pub former_log_keys: Vec<FormerLogKey>,
 }
 
 /// An issuer key that signs no more and whose tokens still hold.
@@ -30,6 +33,17 @@ pub struct StoredOrganization {
 pub struct FormerIssuer {
     /// The key.
     pub public: VerifyingKey,
+    /// When another took its place.
+    pub replaced_at: Timestamp,
+}
+
+/// A key that signed checkpoints alone, and signs them besides until it is retired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerLogKey {
+    /// Which of the two.
+    pub purpose: KeyPurpose,
+    /// The key.
+    pub key: StoredKey,
     /// When another took its place.
     pub replaced_at: Timestamp,
 }
@@ -47,11 +61,24 @@ pub struct StoredRotation {
     pub at: Timestamp,
 }
 
+/// New keys of an organization's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLogRotation {
+    /// Whose.
+    pub org: OrgId,
+    /// The keys that sign checkpoints and evidence from now on, one for each purpose.
+    pub keys: Vec<(KeyPurpose, StoredKey)>,
+    /// Since when.
+    pub at: Timestamp,
+}
+
 /// Whose private key is wrapped anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyHolder {
     /// The organization's, for a purpose.
     Organization(KeyPurpose),
+    /// The organization's: one that signs checkpoints besides.
+    FormerLog(KeyPurpose),
     /// A principal's.
     Principal(PrincipalName),
     /// Not a key: the value of this version of a secret.
@@ -338,6 +365,18 @@ pub trait NhiStore: Send + Sync + 'static {
         rotation: StoredRotation,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
+
+    /// Puts keys of the log in the place of those there are, of which those that sign
+    /// checkpoints are kept as former ones. `Conflict` when there are former ones,
+    /// `NotFound` when there is no such organization.
+    async fn rotate_log_keys(
+        &self,
+        rotation: StoredLogRotation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError>;
+
+    /// Forgets the former keys of the log. `NotFound` when there are none.
+    async fn retire_log_keys(&self, org: OrgId, commit: Commit) -> Result<Receipt, StoreError>;
 
     /// The keys that payloads of the log are sealed under; they are stored with the log,
     /// and wrapped like the others. None where payloads lie elsewhere.

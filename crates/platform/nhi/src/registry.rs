@@ -39,6 +39,8 @@ pub(crate) struct OrgState {
     pub(crate) owner: PrincipalName,
     pub(crate) authority: Arc<Authority>,
     pub(crate) keys: BTreeMap<KeyPurpose, SharedSigner>,
+    /// Those that sign checkpoints besides.
+    pub(crate) former_log_keys: BTreeMap<KeyPurpose, SharedSigner>,
     pub(crate) issuer_kid: String,
     /// Of the issuer now in use: it is told once another one replaced it.
     issuer_retirement: Retirement,
@@ -138,6 +140,12 @@ impl OrgState {
             let signer = keys.signer(org, key, &organization_wrapping(org, *purpose))?;
             signers.insert(*purpose, Arc::new(signer));
         }
+        let mut former_log_keys: BTreeMap<KeyPurpose, SharedSigner> = BTreeMap::new();
+        for former in &stored.former_log_keys {
+            let wrapping = organization_wrapping(org, former.purpose);
+            let signer = keys.signer(org, &former.key, &wrapping)?;
+            former_log_keys.insert(former.purpose, Arc::new(signer));
+        }
         if signers.len() != KeyPurpose::ALL.len() {
             return Err(corrupt("organization", "it does not have every key"));
         }
@@ -164,6 +172,7 @@ impl OrgState {
                 })
                 .collect::<Result<_, NhiError>>()?,
             keys: signers,
+            former_log_keys,
             principals: Principals::default(),
             links: Index::default(),
             epochs: BTreeMap::new(),
@@ -406,6 +415,25 @@ impl Registry {
             });
         }
         self.issuers.insert(kid, org);
+        Ok(())
+    }
+
+    /// Keys of the log take the place of others, which sign checkpoints besides.
+    pub(crate) fn replace_log_keys(
+        &mut self,
+        org: OrgId,
+        keys: Vec<(KeyPurpose, SharedSigner)>,
+    ) -> Result<(), NhiError> {
+        let state = self
+            .orgs
+            .get_mut(&org)
+            .ok_or(NhiError::UnknownOrganization { org })?;
+        for (purpose, signer) in keys {
+            let former = state.keys.insert(purpose, signer);
+            if let Some(former) = former.filter(|_| purpose.signs_checkpoints()) {
+                state.former_log_keys.insert(purpose, former);
+            }
+        }
         Ok(())
     }
 

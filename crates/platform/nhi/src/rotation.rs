@@ -3,7 +3,8 @@
 //! Rotation adds a wrapping key and an issuer key, each of the algorithm for new
 //! keys: what is made from then on is by these, and everything made before stays
 //! readable. Retirement is a step of its own: it wraps what is left under the newest
-//! wrapping key, and ends the older ones and the issuers that were replaced.
+//! wrapping key, and ends the older ones and the issuers that were replaced. The keys of
+//! the log, which readers outside know, are rotated for themselves (`log_keys.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use creto_crypto::{SignatureAlgorithm, WrapAlgorithm, WrappedKey};
 use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
 
 use crate::keys::{SharedSigner, key_id, organization_wrapping};
-use crate::ports::{KeyHolder, Rewrapped, StoredRotation};
+use crate::ports::{KeyHolder, Rewrapped, StoredOrganization, StoredRotation};
 use crate::principal_keys::{FormerKeys, wrapping_after};
 use crate::secrets::secret_wrapping;
 use crate::service::{Inner, to_completion};
@@ -234,21 +235,20 @@ impl Inner {
     /// Whether the store has issuers that were replaced and not retired; `None` when it
     /// cannot say.
     async fn has_former_issuers(&self, org: OrgId) -> Option<bool> {
-        let snapshot = self.store.load().await.ok()?;
-        let mut organizations = snapshot.organizations.iter();
-        let stored = organizations.find(|stored| stored.organization.id == org)?;
+        let stored = self.stored_organization(org).await?;
         Some(!stored.former_issuers.is_empty())
     }
 
     async fn is_stored(&self, rotation: &StoredRotation) -> bool {
-        let Ok(snapshot) = self.store.load().await else {
-            return false;
-        };
-        snapshot
-            .organizations
-            .iter()
-            .filter(|stored| stored.organization.id == rotation.org)
-            .any(|stored| stored.wrapping.contains(&rotation.wrapping))
+        let stored = self.stored_organization(rotation.org).await;
+        stored.is_some_and(|stored| stored.wrapping.contains(&rotation.wrapping))
+    }
+
+    /// An organization as the store has it; `None` when the store cannot say, or has not.
+    pub(crate) async fn stored_organization(&self, org: OrgId) -> Option<StoredOrganization> {
+        let snapshot = self.store.load().await.ok()?;
+        let mut organizations = snapshot.organizations.into_iter();
+        organizations.find(|stored| stored.organization.id == org)
     }
 
     fn take_rotation(
@@ -279,6 +279,11 @@ impl Inner {
                     old.extend(stored.keys.into_iter().map(|(purpose, key)| {
                         let wrapping = organization_wrapping(org, purpose);
                         (KeyHolder::Organization(purpose), wrapping, key.wrapped)
+                    }));
+                    old.extend(stored.former_log_keys.into_iter().map(|former| {
+                        let wrapping = organization_wrapping(org, former.purpose);
+                        let holder = KeyHolder::FormerLog(former.purpose);
+                        (holder, wrapping, former.key.wrapped)
                     }));
                 }
             }

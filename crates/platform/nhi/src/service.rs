@@ -167,6 +167,7 @@ impl Nhi {
             keys,
             wrapping: vec![wrapping],
             former_issuers: Vec::new(),
+            former_log_keys: Vec::new(),
         };
         let state = OrgState::new(&stored, &inner.config.trust_domain, &inner.keys)?;
         let owner = inner.new_principal(org, owner, PrincipalType::Human)?;

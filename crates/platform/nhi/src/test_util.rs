@@ -392,6 +392,11 @@ pub fn under_root(snapshot: &Snapshot) -> Vec<(OrgId, KeyHolder, WrappedKey)> {
             let wrapping = organization_wrapping(org, *purpose);
             keys.push((org, KeyHolder::Organization(*purpose), wrapping, key));
         }
+        for former in &stored.former_log_keys {
+            let wrapping = organization_wrapping(org, former.purpose);
+            let holder = KeyHolder::FormerLog(former.purpose);
+            keys.push((org, holder, wrapping, &former.key));
+        }
     }
     let mut former = FormerKeys::of(snapshot.former_keys.clone());
     for stored in &snapshot.principals {

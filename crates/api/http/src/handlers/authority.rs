@@ -6,10 +6,10 @@ use axum::{Extension, Json};
 use creto_governor::{
     AlgorithmsAnswer, CredentialRequest, DelegateRequest, DelegationAnswer, ErasureAnswer,
     ErasureRequest, ExpulsionAnswer, ExpulsionRequest, HumanAnswer, HumanRequest,
-    KeyRevocationAnswer, KeyRevocationRequest, PrincipalAnswer, PrincipalKeyAnswer,
-    PrincipalKeyRequest, PrincipalRequest, RetirementAnswer, RetirementRequest, RevocationAnswer,
-    RoleAnswer, RoleRequest, RotationAnswer, RotationRequest, SelfAnswer, SuspensionAnswer,
-    SuspensionRequest, TokenAnswer, TokenRequest,
+    KeyRevocationAnswer, KeyRevocationRequest, LogRetirementAnswer, LogRetirementRequest,
+    LogRotationAnswer, PrincipalAnswer, PrincipalKeyAnswer, PrincipalKeyRequest, PrincipalRequest,
+    RetirementAnswer, RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest, RotationAnswer,
+    RotationRequest, SelfAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest,
 };
 use creto_ingress::CredentialError;
 use creto_types::PrincipalName;
@@ -177,6 +177,26 @@ pub(crate) async fn retire_keys(
     Document(request): Document<RetirementRequest>,
 ) -> Reply<RetirementAnswer> {
     Ok(Json(app.governor.retire_keys(&caller, request, key).await?))
+}
+
+pub(crate) async fn rotate_log_keys(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Key(key): Key,
+    Document(request): Document<RotationRequest>,
+) -> Reply<LogRotationAnswer> {
+    let answer = app.governor.rotate_log_keys(&caller, request, key);
+    Ok(Json(answer.await?))
+}
+
+pub(crate) async fn retire_log_keys(
+    State(app): State<Shared>,
+    Authenticated(caller): Authenticated,
+    Key(key): Key,
+    Document(request): Document<LogRetirementRequest>,
+) -> Reply<LogRetirementAnswer> {
+    let answer = app.governor.retire_log_keys(&caller, request, key);
+    Ok(Json(answer.await?))
 }
 
 pub(crate) async fn delegate(

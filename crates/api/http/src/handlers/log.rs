@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use creto_audit::{Content, SearchField, SearchQuery, SearchTerm, Withheld};
+use creto_governor::LogVerifierKeys;
 use creto_types::{LeafIndex, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,18 @@ pub(crate) struct LogKeysAnswer {
     /// Of the first signature line; C2SP signature type 0x01.
     ed25519: String,
     /// Of the second line, which holds against quantum computers.
+    composite: String,
+    /// Those that a rotation replaced: they sign besides until they are retired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    former: Option<FormerKeysAnswer>,
+}
+
+/// Keys that sign checkpoints besides.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct FormerKeysAnswer {
+    /// Of the third line.
+    ed25519: String,
+    /// Of the fourth.
     composite: String,
 }
 
@@ -213,12 +226,14 @@ pub(crate) async fn keys(
     State(app): State<Shared>,
     Authenticated(caller): Authenticated,
 ) -> Reply<LogKeysAnswer> {
-    let [ed25519, composite] = app.governor.log_keys(&caller)?;
+    let LogVerifierKeys { in_force, former } = app.governor.log_keys(&caller)?;
+    let [ed25519, composite] = in_force;
     let origin = ed25519.split('+').next().unwrap_or_default().to_owned();
     Ok(Json(LogKeysAnswer {
         origin,
         ed25519,
         composite,
+        former: former.map(|[ed25519, composite]| FormerKeysAnswer { ed25519, composite }),
     }))
 }
 

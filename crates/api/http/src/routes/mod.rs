@@ -1,6 +1,7 @@
 //! Routes: the router and the description are both made of one list of them
 //! (`table.rs`).
 
+mod keys;
 mod signing;
 mod table;
 

@@ -2,19 +2,17 @@
 
 use axum::routing::on;
 use creto_governor::{
-    ActionAnswer, ActionRequest, AlgorithmsAnswer, CredentialRequest, DelegateRequest,
-    DelegationAnswer, DryRunAnswer, DryRunRequest, ErasureAnswer, ErasureRequest, ExplainAnswer,
-    ExplainRequest, ExpulsionAnswer, ExpulsionRequest, FilesRequest, FollowAnswer, FollowRequest,
-    HandOverAnswer, HandOverRequest, HumanAnswer, HumanRequest, InvoiceAnswer, InvoiceRequest,
-    KeyRevocationAnswer, KeyRevocationRequest, LeaseAnswer, LeaseRequest, LimitAnswer,
-    LimitRequest, OversightAnswer, PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer,
-    PrincipalAnswer, PrincipalKeyAnswer, PrincipalKeyRequest, PrincipalRequest,
-    PublishPoliciesRequest, RateAnswer, RateRequest, RemovalAnswer, RetirementAnswer,
-    RetirementRequest, RevocationAnswer, RoleAnswer, RoleRequest, RollbackPoliciesRequest,
-    RotationAnswer, RotationRequest, SandboxAnswer, SandboxRequest, SecretAnswer,
-    SecretReadRequest, SecretReading, SecretRequest, SelfAnswer, SettlementAnswer, ShadowAnswer,
-    SuspensionAnswer, SuspensionRequest, TokenAnswer, TokenRequest, UsageAnswer, UsageQuery,
-    ValidationAnswer,
+    ActionAnswer, ActionRequest, CredentialRequest, DelegateRequest, DelegationAnswer,
+    DryRunAnswer, DryRunRequest, ErasureAnswer, ErasureRequest, ExplainAnswer, ExplainRequest,
+    ExpulsionAnswer, ExpulsionRequest, FilesRequest, FollowAnswer, FollowRequest, HandOverAnswer,
+    HandOverRequest, HumanAnswer, HumanRequest, InvoiceAnswer, InvoiceRequest, KeyRevocationAnswer,
+    KeyRevocationRequest, LeaseAnswer, LeaseRequest, LimitAnswer, LimitRequest, OversightAnswer,
+    PoliciesInForceAnswer, PolicyBundleAnswer, PolicyVersionAnswer, PrincipalAnswer,
+    PrincipalKeyAnswer, PrincipalKeyRequest, PrincipalRequest, PublishPoliciesRequest, RateAnswer,
+    RateRequest, RemovalAnswer, RevocationAnswer, RoleAnswer, RoleRequest, RollbackPoliciesRequest,
+    SandboxAnswer, SandboxRequest, SecretAnswer, SecretReadRequest, SecretReading, SecretRequest,
+    SelfAnswer, SettlementAnswer, ShadowAnswer, SuspensionAnswer, SuspensionRequest, TokenAnswer,
+    TokenRequest, UsageAnswer, UsageQuery, ValidationAnswer,
 };
 
 use super::{Auth, Route, WAITS, WHOLE_LOG};
@@ -33,6 +31,7 @@ pub(crate) fn table() -> Vec<Route> {
     let mut table = Vec::new();
     table.extend(system_routes());
     table.extend(authority_routes());
+    table.extend(super::keys::routes());
     table.extend(secret_routes());
     table.extend(super::signing::routes());
     table.extend(action_routes());
@@ -164,7 +163,7 @@ fn secret_routes() -> [Route; 7] {
     ]
 }
 
-fn authority_routes() -> [Route; 21] {
+fn authority_routes() -> [Route; 18] {
     [
         Route::get("/v1/self", "whoami", "Who the caller is to Creto", |f| {
             on(f, authority::whoami)
@@ -258,30 +257,6 @@ fn authority_routes() -> [Route; 21] {
         )
         .takes::<ErasureRequest>()
         .gives::<ErasureAnswer>(),
-        Route::post(
-            "/v1/keys/rotate",
-            "rotate_keys",
-            "New keys by the algorithms in force; what the old ones made stays valid",
-            |f| on(f, authority::rotate_keys),
-        )
-        .takes::<RotationRequest>()
-        .gives::<RotationAnswer>(),
-        Route::post(
-            "/v1/keys/retire",
-            "retire_keys",
-            "End the keys that rotations replaced",
-            |f| on(f, authority::retire_keys),
-        )
-        .takes::<RetirementRequest>()
-        .gives::<RetirementAnswer>()
-        .within(WHOLE_LOG),
-        Route::get(
-            "/v1/keys/algorithms",
-            "get_algorithms",
-            "The algorithms that are in force, and what the configuration says of them",
-            |f| on(f, authority::algorithms),
-        )
-        .gives::<AlgorithmsAnswer>(),
         Route::post(
             "/v1/delegations",
             "delegate",

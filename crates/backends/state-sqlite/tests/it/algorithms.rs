@@ -15,6 +15,10 @@ use creto_types::StoreError;
 
 use crate::sqlite;
 
+/// Takes back what came with and after the table of ciphers.
+const BEFORE_0026: &str = "DROP TABLE payload_ciphers; DROP TABLE secret_owners;
+     DROP TABLE former_log_keys; PRAGMA user_version = 25";
+
 fn lists(sealer: &Sealer) -> AllowedAlgorithms {
     AllowedAlgorithms::clone(&sealer.algorithms().now())
 }
@@ -50,9 +54,7 @@ async fn lists_without_the_cipher_of_a_payload_are_told_at_the_start() {
         let db = Database::open_with(&path, sealer).unwrap();
         db.reads_what_is_stored().await
     };
-    let before_there_was_a_table =
-        "DROP TABLE payload_ciphers; DROP TABLE secret_owners; PRAGMA user_version = 25";
-    for statements in ["", before_there_was_a_table] {
+    for statements in ["", BEFORE_0026] {
         sqlite(&path, statements);
         check(Sealer::for_tests_with("1", "A256GCM")).await.unwrap();
         for (only, missing) in [
@@ -72,10 +74,7 @@ async fn nothing_is_on_record_where_nothing_was_sealed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.db");
     drop(Database::open(&path).unwrap());
-    sqlite(
-        &path,
-        "DROP TABLE payload_ciphers; DROP TABLE secret_owners; PRAGMA user_version = 25",
-    );
+    sqlite(&path, BEFORE_0026);
     let db = Database::open(&path).unwrap();
     db.put_in_force(only("ChaCha20-Poly1305")).await.unwrap();
 }

@@ -150,7 +150,9 @@ fn as_before_0007(path: &Path, old: &Path, keys: &[(OrgId, KeyHolder, WrappedKey
         let (table, column, name) = match holder {
             KeyHolder::Organization(purpose) => ("organization_keys", "purpose", purpose.as_str()),
             KeyHolder::Principal(name) => ("principals", "name", name.as_str()),
-            KeyHolder::Secret(..) | KeyHolder::Subject(_) => panic!("there were none"),
+            KeyHolder::FormerLog(_) | KeyHolder::Secret(..) | KeyHolder::Subject(_) => {
+                panic!("there were none")
+            }
         };
         let update = format!("UPDATE {table} SET private = ?3 WHERE org = ?1 AND {column} = ?2");
         let changed = raw.execute(&update, [&*org.to_string(), name, &*wrapped]);

@@ -9,8 +9,8 @@ use creto_metering::{
 };
 use creto_nhi::{
     LinkId, NhiStore, Rewrapped, SignedLink, Snapshot, StoredEpoch, StoredExpulsion,
-    StoredKeyChange, StoredKeyRevocation, StoredOrganization, StoredPrincipal, StoredRole,
-    StoredRotation, StoredSuspension, WrappingKey,
+    StoredKeyChange, StoredKeyRevocation, StoredLogRotation, StoredOrganization, StoredPrincipal,
+    StoredRole, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{ActionId, Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
@@ -229,6 +229,16 @@ impl NhiStore for HeldIdentities {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         self.inner.rotate_keys(rotation, commit).await
+    }
+    async fn rotate_log_keys(
+        &self,
+        rotation: StoredLogRotation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.inner.rotate_log_keys(rotation, commit).await
+    }
+    async fn retire_log_keys(&self, org: OrgId, commit: Commit) -> Result<Receipt, StoreError> {
+        self.inner.retire_log_keys(org, commit).await
     }
     async fn rewrap_keys(&self, org: OrgId, keys: Vec<Rewrapped>) -> Result<(), StoreError> {
         self.inner.rewrap_keys(org, keys).await

@@ -78,6 +78,7 @@ impl LogKeySource for Keys {
             ed25519: signer(KeyPurpose::LogEd25519),
             composite: signer(KeyPurpose::LogComposite),
             evidence: signer(KeyPurpose::Evidence),
+            former: None,
         })
     }
 }

@@ -9,11 +9,11 @@ use super::filter::Filter;
 use super::payloads::{Absent, Scope, is_reason, path_of};
 use super::{ATTACHMENTS, CHECKPOINT, KEYS, MANIFEST, is_attachment_name, keys, manifest};
 use crate::error::{corrupt, entry_fault};
-use crate::head::HeadKeys;
 use crate::payload::join;
 use crate::record::read_leaf;
+use crate::signing::Signing;
 use crate::tree::LogTree;
-use crate::{AuditError, Checkpointed, Content, Journal, LogKeys, Record, StoredRecord, Withheld};
+use crate::{AuditError, Checkpointed, Content, Journal, Record, StoredRecord, Withheld};
 
 /// Leaves read from the journal at a time.
 const CHUNK: usize = 512;
@@ -22,8 +22,7 @@ const CHUNK: usize = 512;
 pub(crate) struct Source<'a> {
     pub(crate) org: OrgId,
     pub(crate) journal: &'a dyn Journal,
-    pub(crate) keys: &'a LogKeys,
-    pub(crate) names: &'a HeadKeys,
+    pub(crate) signing: &'a Signing,
     pub(crate) head: Checkpointed,
     pub(crate) at: Timestamp,
     /// Which payloads are disclosed; all when absent.
@@ -99,9 +98,10 @@ pub(crate) async fn export(
     if !unexplained.is_empty() {
         return Ok(None);
     }
+    let (names, keys) = (source.signing.names(), source.signing.keys());
     let predicate = manifest::Predicate {
         org,
-        origin: source.names.origin().to_owned(),
+        origin: names.origin().to_owned(),
         size: source.head.size,
         root: hex::encode(source.head.root),
         exported_at: source.at,
@@ -109,12 +109,10 @@ pub(crate) async fn export(
             filter: source.only.as_ref().map(|only| only.filter.clone()),
         }),
     };
-    files.insert(CHECKPOINT.to_owned(), source.head.note);
-    files.insert(
-        KEYS.to_owned(),
-        keys::encode(org, source.names, source.keys),
-    );
-    let manifest = manifest::sign(&files, predicate, &*source.keys.evidence)?;
+    let checkpoint = source.signing.in_force(org, &source.head.note)?;
+    files.insert(CHECKPOINT.to_owned(), checkpoint);
+    files.insert(KEYS.to_owned(), keys::encode(org, names, keys));
+    let manifest = manifest::sign(&files, predicate, &*keys.evidence)?;
     files.insert(MANIFEST.to_owned(), manifest);
     Ok(Some(files))
 }

@@ -14,7 +14,7 @@ use creto_types::{HybridTimestamp, LeafIndex};
 
 use crate::World;
 
-type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 const ATTACHMENT: &str = "policies/spending.cedar";
 
@@ -30,11 +30,11 @@ async fn bundle(leaves: u64) -> Files {
     export(&world).await
 }
 
-fn verify(files: &Files) -> Result<VerifyReport, Vec<Finding>> {
+pub(crate) fn verify(files: &Files) -> Result<VerifyReport, Vec<Finding>> {
     verify_as(files, &Trust::BundleKeys)
 }
 
-fn verify_as(files: &Files, trust: &Trust) -> Result<VerifyReport, Vec<Finding>> {
+pub(crate) fn verify_as(files: &Files, trust: &Trust) -> Result<VerifyReport, Vec<Finding>> {
     verify_bundle(files, trust, &mut |_, _| Ok(()), &mut |_, _| Ok(()))
 }
 

@@ -25,7 +25,7 @@ use crate::{World, config};
 const HASHER: Hasher = Hasher::new(sha256);
 
 /// The root that the journal leads to.
-async fn root_of(world: &World, org: OrgId, size: u64) -> [u8; 32] {
+pub(crate) async fn root_of(world: &World, org: OrgId, size: u64) -> [u8; 32] {
     let mut frontier = Frontier::new(HASHER);
     for leaf in world.journal.read(org, 0, size as usize).await.unwrap() {
         frontier.push(HASHER.leaf(&leaf));
@@ -34,20 +34,20 @@ async fn root_of(world: &World, org: OrgId, size: u64) -> [u8; 32] {
     *frontier.root().as_bytes()
 }
 
-async fn expect_whole(world: &World, org: OrgId, head: &Checkpointed) {
+pub(crate) async fn expect_whole(world: &World, org: OrgId, head: &Checkpointed) {
     let size = world.journal.size(org).await.unwrap();
     assert_eq!(head.size, size);
     assert_eq!(head.root, root_of(world, org, size).await);
 }
 
-fn code(result: Result<impl Sized, AuditError>) -> (&'static str, Class) {
+pub(crate) fn code(result: Result<impl Sized, AuditError>) -> (&'static str, Class) {
     match result {
         Ok(_) => panic!("this must fail"),
         Err(error) => (error.code(), error.class()),
     }
 }
 
-const CORRUPT: (&str, Class) = ("log_corrupt", Class::Security);
+pub(crate) const CORRUPT: (&str, Class) = ("log_corrupt", Class::Security);
 
 #[tokio::test]
 async fn every_leaf_is_proved_to_a_stranger() {

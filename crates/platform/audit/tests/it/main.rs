@@ -15,6 +15,8 @@ mod monitors;
 mod narrowed;
 mod others;
 mod proofs;
+mod rekeyed_readers;
+mod rekeys;
 mod search;
 mod trace;
 mod watches;
@@ -22,19 +24,23 @@ mod witnesses;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use creto_audit::conformance::record;
 use creto_audit::memory::{MemoryJournal, MemoryTiles};
-use creto_audit::{Audit, AuditConfig, AuditError, Journal, LogKeySource, LogKeys, RecordClass};
+use creto_audit::{
+    Audit, AuditConfig, AuditError, FormerLogKeys, Journal, LogKeySource, LogKeys, RecordClass,
+};
 use creto_crypto::{AwsLcProvider, CryptoProvider, LocalSigner, SignatureAlgorithm, Signer};
 use creto_types::{ManualClock, OrgId, SeededRandom, Timestamp};
 use parking_lot::Mutex;
 
-/// Keys made on first use and kept.
+/// Keys made on first use and kept until they are replaced.
 pub(crate) struct Keys {
     provider: Arc<AwsLcProvider>,
     made: Mutex<HashMap<OrgId, LogKeys>>,
+    away: AtomicBool,
 }
 
 impl Keys {
@@ -42,6 +48,7 @@ impl Keys {
         Arc::new(Self {
             provider: Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(seed)))),
             made: Mutex::default(),
+            away: AtomicBool::new(false),
         })
     }
 
@@ -49,16 +56,63 @@ impl Keys {
         let key = self.provider.generate_signing_key(algorithm).unwrap();
         Arc::new(LocalSigner::new(key, self.provider.clone()))
     }
+
+    fn make(&self) -> LogKeys {
+        LogKeys {
+            ed25519: self.signer(SignatureAlgorithm::Ed25519),
+            composite: self.signer(SignatureAlgorithm::MlDsa65Ed25519),
+            evidence: self.signer(SignatureAlgorithm::MlDsa65Ed25519),
+            former: None,
+        }
+    }
+
+    /// Puts new keys in force; the pair that was is the former one.
+    pub(crate) fn replace(&self, org: OrgId) {
+        let new = self.make();
+        let old = self.keys(org).unwrap();
+        self.set(
+            org,
+            LogKeys {
+                former: Some(FormerLogKeys {
+                    ed25519: old.ed25519,
+                    composite: old.composite,
+                }),
+                ..new
+            },
+        );
+    }
+
+    /// The former pair signs no more.
+    pub(crate) fn retire(&self, org: OrgId) {
+        let keys = self.keys(org).unwrap();
+        self.set(
+            org,
+            LogKeys {
+                former: None,
+                ..keys
+            },
+        );
+    }
+
+    pub(crate) fn set(&self, org: OrgId, keys: LogKeys) {
+        self.made.lock().insert(org, keys);
+    }
+
+    pub(crate) fn be_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
 }
 
 impl LogKeySource for Keys {
     fn keys(&self, org: OrgId) -> Result<LogKeys, AuditError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(AuditError::Keys {
+                org,
+                source: "they are away".into(),
+            });
+        }
         let mut made = self.made.lock();
-        let keys = made.entry(org).or_insert_with(|| LogKeys {
-            ed25519: self.signer(SignatureAlgorithm::Ed25519),
-            composite: self.signer(SignatureAlgorithm::MlDsa65Ed25519),
-            evidence: self.signer(SignatureAlgorithm::MlDsa65Ed25519),
-        });
+        let keys = made.entry(org).or_insert_with(|| self.make());
         Ok(keys.clone())
     }
 }

@@ -21,7 +21,7 @@ const PATIENCE: Patience = Patience {
     uncosigned: Duration::from_secs(100),
 };
 
-fn at(boot: &str, seconds: u64) -> Steady {
+pub(crate) fn at(boot: &str, seconds: u64) -> Steady {
     Steady {
         boot: boot.to_owned(),
         ms: seconds * 1_000,
@@ -29,15 +29,15 @@ fn at(boot: &str, seconds: u64) -> Steady {
 }
 
 /// A monitor with its file, which every look reads and writes as a process of its own.
-struct Follower {
-    key: NoteVerifier,
+pub(crate) struct Follower {
+    pub(crate) key: NoteVerifier,
     cosigners: Cosigners,
     entries: bool,
     file: RefCell<String>,
 }
 
 impl Follower {
-    fn new(key: &NoteVerifier) -> Self {
+    pub(crate) fn new(key: &NoteVerifier) -> Self {
         let file = serde_json::to_string(&Memory::default()).unwrap();
         Self {
             key: key.clone(),
@@ -47,7 +47,7 @@ impl Follower {
         }
     }
 
-    fn look(&self, log: &dyn LogReader, now: &Steady) -> Result<Looked, WatchError> {
+    pub(crate) fn look(&self, log: &dyn LogReader, now: &Steady) -> Result<Looked, WatchError> {
         let mut memory: Memory = serde_json::from_str(&self.file.borrow()).unwrap();
         let watch = Watch::new(
             log,
@@ -243,7 +243,7 @@ async fn cosigned(world: &World, files: &Files, witnesses: &[&Witness], old: u64
     files
 }
 
-fn witness(seed: u64, key: &NoteVerifier) -> (Witness, NoteVerifier) {
+pub(crate) fn witness(seed: u64, key: &NoteVerifier) -> (Witness, NoteVerifier) {
     let memory = Arc::new(witnesses::Memory::default());
     let witness = witness_over(&memory, seed, &[key.to_string()]);
     let key = NoteVerifier::parse(&witness.verifier_key()).unwrap();

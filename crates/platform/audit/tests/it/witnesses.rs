@@ -288,15 +288,15 @@ fn a_witness_key_is_a_line_of_text() {
 }
 
 /// A witness in the same process, and what it is made to do wrong.
-struct Near {
+pub(crate) struct Near {
     witness: Witness,
-    asked: AtomicUsize,
-    away: AtomicBool,
+    pub(crate) asked: AtomicUsize,
+    pub(crate) away: AtomicBool,
     lies: Option<String>,
 }
 
 impl Near {
-    fn new(memory: &Arc<Memory>, seed: u64, logs: &[String]) -> Arc<Self> {
+    pub(crate) fn new(memory: &Arc<Memory>, seed: u64, logs: &[String]) -> Arc<Self> {
         Arc::new(Self {
             witness: witness_over(memory, seed, logs),
             asked: AtomicUsize::new(0),
@@ -305,7 +305,7 @@ impl Near {
         })
     }
 
-    fn asked(self: &Arc<Self>) -> AskedWitness {
+    pub(crate) fn asked(self: &Arc<Self>) -> AskedWitness {
         AskedWitness {
             key: NoteVerifier::parse(&self.witness.verifier_key()).unwrap(),
             client: self.clone(),
@@ -332,7 +332,7 @@ impl WitnessClient for Near {
 }
 
 /// The public checkpoint once it is as it should be.
-async fn public_when(audit: &Audit, good: impl Fn(&Note, &Checkpoint) -> bool) -> Note {
+pub(crate) async fn public_when(audit: &Audit, good: impl Fn(&Note, &Checkpoint) -> bool) -> Note {
     let wait = async {
         loop {
             if let Some(bytes) = audit.public_checkpoint(org(1)).await.unwrap() {

@@ -8,8 +8,8 @@ use creto_nhi::memory::MemoryNhiStore;
 use creto_nhi::test_util::{World, name, rights};
 use creto_nhi::{
     KeyPurpose, LinkId, NhiStore, PrincipalType, Rewrapped, SignedLink, Snapshot, StoredEpoch,
-    StoredExpulsion, StoredKeyChange, StoredKeyRevocation, StoredOrganization, StoredPrincipal,
-    StoredRole, StoredRotation, StoredSuspension, WrappingKey,
+    StoredExpulsion, StoredKeyChange, StoredKeyRevocation, StoredLogRotation, StoredOrganization,
+    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use tokio::sync::Notify;
@@ -329,6 +329,28 @@ impl NhiStore for Tricky {
     ) -> Result<Receipt, StoreError> {
         self.before().await?;
         let receipt = self.inner.rotate_keys(rotation, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
+    }
+
+    async fn rotate_log_keys(
+        &self,
+        rotation: StoredLogRotation,
+        commit: Commit,
+    ) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        let receipt = self.inner.rotate_log_keys(rotation, commit).await?;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection lost".into()));
+        }
+        Ok(receipt)
+    }
+
+    async fn retire_log_keys(&self, org: OrgId, commit: Commit) -> Result<Receipt, StoreError> {
+        self.before().await?;
+        let receipt = self.inner.retire_log_keys(org, commit).await?;
         if self.mute.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("connection lost".into()));
         }

@@ -14,6 +14,7 @@ mod dpop;
 mod expulsion;
 mod instances;
 mod lifecycle;
+mod log_keys;
 mod prekeys;
 mod principal_keys;
 mod properties;
