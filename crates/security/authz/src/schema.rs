@@ -96,6 +96,28 @@ enum Declared {
     Other,
 }
 
+impl Declared {
+    const fn of(value: &ContextValue<'_>) -> Self {
+        match value {
+            ContextValue::Bool(_) => Self::Bool,
+            ContextValue::Long(_) => Self::Long,
+            ContextValue::Text(_) => Self::Text,
+            ContextValue::Texts(_) => Self::Texts,
+        }
+    }
+
+    /// As Cedar's schemas call it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bool => "Bool",
+            Self::Long => "Long",
+            Self::Text => "String",
+            Self::Texts => "Set<String>",
+            Self::Other => "of a type that requests have no values of",
+        }
+    }
+}
+
 /// What is known of an action of the schema.
 pub(crate) struct ActionShape {
     pub(crate) uid: Arc<EntityUID>,
@@ -127,12 +149,7 @@ impl ActionShape {
             let Some((declared, must)) = self.caller.get(*name) else {
                 return false;
             };
-            let fits = match value {
-                ContextValue::Bool(_) => *declared == Declared::Bool,
-                ContextValue::Long(_) => *declared == Declared::Long,
-                ContextValue::Text(_) => *declared == Declared::Text,
-                ContextValue::Texts(_) => *declared == Declared::Texts,
-            };
+            let fits = *declared == Declared::of(value);
             let again = values.iter().take(position).any(|(known, _)| known == name);
             if !fits || again {
                 return false;
@@ -140,6 +157,34 @@ impl ActionShape {
             required = required.saturating_add(usize::from(*must));
         }
         required == self.required
+    }
+
+    /// What of these values does not fit, in words; `None` where that is something else.
+    fn misfit(&self, values: &[(&str, ContextValue<'_>)]) -> Option<String> {
+        for (name, value) in values {
+            let Some((declared, _)) = self.caller.get(*name) else {
+                let known: Vec<String> = self.names().map(|name| format!("`{name}`")).collect();
+                let known = match known.is_empty() {
+                    true => "declares none for this action".to_owned(),
+                    false => format!("declares {} for this action", known.join(", ")),
+                };
+                return Some(format!(
+                    "of the context, it does not declare `{name}`; it {known}"
+                ));
+            };
+            let empty = matches!(value, ContextValue::Texts([]));
+            if *declared != Declared::Other && *declared != Declared::of(value) && !empty {
+                let (wanted, got) = (declared.as_str(), Declared::of(value).as_str());
+                return Some(format!(
+                    "of the context, `{name}` is {wanted} there, not {got}"
+                ));
+            }
+        }
+        let given = |wanted: &str| values.iter().any(|(name, _)| *name == wanted);
+        let mut declared = self.caller.iter();
+        let (name, (declared, _)) = declared.find(|(name, (_, must))| *must && !given(name))?;
+        let kind = declared.as_str();
+        Some(format!("of the context, it requires `{name}`, {kind}"))
     }
 
     /// Reads an action's declared context; `None` without one.
@@ -243,7 +288,6 @@ pub(crate) struct Served {
 impl Served {
     /// Parses the files as one schema and checks that the engine can fill it.
     pub(crate) fn load(files: &[(String, String)]) -> Result<Self, PolicyError> {
-        let schema = parse(files)?;
         let unusable = |message| {
             let file = files.first().map_or("", |(file, _)| file.as_str());
             PolicyError::SchemaUnfit(vec![Finding {
@@ -253,6 +297,12 @@ impl Served {
                 message,
             }])
         };
+        if files.is_empty() {
+            let message = "there is no schema: no file ends in .cedarschema (`creto init` writes \
+                           one to begin with)";
+            return Err(unusable(message.to_owned()));
+        }
+        let schema = parse(files)?;
         let action_entities = schema
             .action_entities()
             .map_err(|error| unusable(chain(&error)))?;
@@ -356,7 +406,12 @@ impl Served {
                 context.clone(),
                 Some(&self.schema),
             )
-            .map_err(|error| chain(&error))?;
+            // Cedar names the context as a whole, and cuts a long one off.
+            .map_err(|error| {
+                action
+                    .misfit(question.context)
+                    .unwrap_or_else(|| chain(&error))
+            })?;
         }
         Ok(())
     }

@@ -28,6 +28,28 @@ async fn a_problem_says_what_where_and_whether_to_try_again() {
     assert_eq!(answer.problem().1, "invalid_body");
     assert_eq!(answer.json()["field"], "rights[0].resource");
 
+    // What may be of several kinds says which.
+    for (member, value, kinds) in [
+        (
+            "resource",
+            json!(7),
+            "a name, or an object with `type` and `id`",
+        ),
+        ("context", json!({ "x": 1.5 }), "a whole number"),
+        ("context", json!({ "x": null }), "a list of texts"),
+    ] {
+        let mut body = json!({ "action": "x", "resource": "y", "units": 1 });
+        body[member] = value;
+        let answer = world.post("/v1/actions", &world.agent, body).await;
+        assert_eq!(answer.problem(), (400, "invalid_body".to_owned()));
+        let problem = answer.json();
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(
+            detail.contains(kinds) && !detail.contains("untagged"),
+            "{detail}"
+        );
+    }
+
     // And one that the governor refuses.
     let body = json!({ "action": "x", "resource": "y", "units": 0 });
     let answer = world.post("/v1/actions", &world.agent, body).await;

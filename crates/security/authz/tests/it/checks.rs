@@ -273,6 +273,36 @@ fn what_does_not_fit_the_schema_is_denied() {
     assert_eq!(check(many), "invalid_request");
 }
 
+/// Whoever asks learns which value it is, however many there are.
+#[test]
+fn what_of_a_context_does_not_fit_is_named() {
+    let world = World::with(PERMIT_ALL);
+    let bound = world.bind(world.bot());
+    let connect = Action::named("network_egress");
+    let host = ResourceRef::host("releases.example.test");
+    let port = ("port", ContextValue::Long(443));
+    let protocol = ("protocol", ContextValue::Text("tls"));
+    let surplus = ("surplus", ContextValue::Bool(true));
+    let contexts: [(&[_], &str); 4] = [
+        (&[port], "it requires `protocol`, String"),
+        (
+            &[port, protocol, surplus],
+            "it does not declare `surplus`; it declares `port`, `protocol`",
+        ),
+        (
+            &[("port", ContextValue::Text("443")), protocol],
+            "`port` is Long there, not String",
+        ),
+        (&[], "it requires `port`, Long"),
+    ];
+    for (context, said) in contexts {
+        let request = question(&connect, &host, context);
+        let (code, text, _) = denial(world.authz.ask(&bound, &request));
+        assert_eq!(code, "invalid_request");
+        assert!(text.contains(said), "{text}");
+    }
+}
+
 #[test]
 fn a_policy_that_cannot_be_evaluated_denies() {
     let world = World::with(

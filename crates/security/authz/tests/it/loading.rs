@@ -225,8 +225,9 @@ fn a_schema_the_engine_cannot_fill_is_refused() {
     );
     let dangling = namespaced("entity Lost in [Nowhere];");
     assert_eq!(refused(&dangling).code(), "policy_schema_invalid");
-    let none = PolicySources::default();
-    assert_eq!(refused(&none).code(), "policy_schema_unfit");
+    let none = refused(&PolicySources::default());
+    assert_eq!(none.code(), "policy_schema_unfit");
+    assert!(none.to_string().contains("there is no schema"), "{none}");
 }
 
 /// A bare name in a request means the one of the namespace.
