@@ -132,9 +132,8 @@ impl Governor {
         };
         let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
         let committed = self.parts.nhi.commit_log_rotation(draft, commit).await;
-        if committed.is_ok() {
-            self.rekey(org).await;
-        }
+        // Also after an answer that was lost: the keys may have changed.
+        self.rekey(org).await;
         ticket.finish(
             answer,
             committed
@@ -164,7 +163,8 @@ impl Governor {
             Begun::Fresh(ticket) => ticket,
         };
         let org = caller.org();
-        let kids = by_name(self.parts.nhi.former_log_keys(org)?);
+        let former = self.parts.nhi.former_log_keys(org)?;
+        let kids = by_name(former.clone());
         if kids.is_empty() {
             return Err(GovernError::NotFound {
                 what: "former key of the log",
@@ -182,10 +182,8 @@ impl Governor {
             leaf: None,
         };
         let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);
-        let committed = self.parts.nhi.retire_log_keys(org, commit).await;
-        if committed.is_ok() {
-            self.rekey(org).await;
-        }
+        let committed = self.parts.nhi.retire_log_keys(org, former, commit).await;
+        self.rekey(org).await;
         ticket.finish(
             answer,
             committed

@@ -65,6 +65,8 @@ pub(crate) struct Witnessing {
     /// The newest checkpoint of each log that witnesses have cosigned, with their lines
     /// alone: those of the log change with its keys, and these hold as before.
     cosigned: Mutex<HashMap<OrgId, Note>>,
+    /// Who has it writes the files that witnesses have cosigned.
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl Witnessing {
@@ -77,6 +79,7 @@ impl Witnessing {
             known: Mutex::default(),
             refusals: Mutex::default(),
             cosigned: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
         }
     }
 
@@ -162,7 +165,7 @@ impl Witnessing {
             return Ok(true);
         };
         let mut complete = true;
-        if let Err(error) = renew(org, &published, shared).await {
+        if let Err(error) = self.renew(org, &published, shared).await {
             complete = error.class() != Class::Transient;
             tracing::error!(
                 %org, error = &error as &dyn std::error::Error,
@@ -221,6 +224,17 @@ impl Witnessing {
         Ok(complete)
     }
 
+    /// Gives the file that witnesses have cosigned the log's lines of its present keys.
+    pub(crate) async fn renew(
+        &self,
+        org: OrgId,
+        published: &Published,
+        shared: &Shared,
+    ) -> Result<(), AuditError> {
+        let _alone = self.writing.lock().await;
+        renew(org, published, shared).await
+    }
+
     /// The lines of witnesses that this checkpoint has so far.
     fn cosigned_or_bare(&self, org: OrgId, head: &Checkpointed) -> Result<Note, AuditError> {
         let own = Note::parse(&head.note).map_err(|e| corrupt(org, "checkpoint", e))?;
@@ -244,12 +258,27 @@ impl Witnessing {
         // What readers are shown never falls below what they were promised, and a
         // witness whose line could not be written is asked again.
         if count >= self.quorum {
-            let own = Note::parse(&head.note).map_err(|e| corrupt(org, "checkpoint", e))?;
+            let _alone = self.writing.lock().await;
+            let own = own_lines(org, head, shared)?;
             let bytes = joined(&own, &cosigned).encode();
             shared.stores.tiles.put(org, WITNESSED, bytes).await?;
         }
         self.cosigned.lock().insert(org, cosigned);
         Ok(())
+    }
+}
+
+/// A checkpoint that the log signed, with the log's lines of its present keys: they may have
+/// changed while witnesses were asked.
+fn own_lines(org: OrgId, head: &Checkpointed, shared: &Shared) -> Result<Note, AuditError> {
+    let fault = |error| corrupt(org, "checkpoint", error);
+    let own = Note::parse(&head.note).map_err(fault)?;
+    match shared.signed(org) {
+        Some(Published { signing, .. }) if !signing.signs(own.signatures()) => {
+            let signed = signing.sign(head.size, Hash::from_bytes(head.root))?;
+            Note::parse(&signed.note).map_err(fault)
+        }
+        _ => Ok(own),
     }
 }
 

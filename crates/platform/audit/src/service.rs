@@ -246,13 +246,17 @@ impl Audit {
     }
 
     /// Takes the keys that are in force now into use and publishes a checkpoint that they
-    /// signed, if the published one is not. The tree is the same one, and leaves are
+    /// signed, if the published one is not; so is the one that witnesses have cosigned. The tree is the same one, and leaves are
     /// appended meanwhile as ever.
     ///
     /// After an error the published checkpoint may be one that the keys before signed; to
     /// be called again then. Opening the log does the same.
     pub async fn rekey(&self, org: OrgId) -> Result<Checkpointed, AuditError> {
         let published = self.shared.publish(org, Keys::ReadAnew).await?;
+        // Not left to the background, where witnesses that do not answer are waited for.
+        if let Some(witnessing) = self.shared.witnessing.get() {
+            witnessing.renew(org, &published, &self.shared).await?;
+        }
         Ok(self.shared.with_cosignatures(org, published.head))
     }
 

@@ -570,9 +570,10 @@ async fn log_rotations(world: &World, acme: OrgId, other: OrgId) {
     };
     conflict(&store.rewrap_keys(acme, vec![wrong]).await);
 
+    let kids = world.nhi.former_log_keys(acme).expect("it is there");
     let receipt = world
         .nhi
-        .retire_log_keys(acme, commit(acme, "log_keys.retired"));
+        .retire_log_keys(acme, kids, commit(acme, "log_keys.retired"));
     assert_eq!(receipt.await.expect("two wait").leaves.len(), 1);
     assert!(stored_of(world, acme).await.former_log_keys.is_empty());
     assert_eq!(stored_of(world, other).await, untouched);

@@ -82,16 +82,10 @@ impl Nhi {
     /// rotation replaced are not retired.
     pub fn draft_log_rotation(&self, org: OrgId) -> Result<LogRotationDraft, NhiError> {
         let inner = &self.inner;
-        let former = {
-            let registry = inner.registry.read();
-            let state = registry.org(org)?;
-            if !state.former_log_keys.is_empty() {
-                return Err(NhiError::FormerLogKeys);
-            }
-            let kid = |purpose| key_id(state.signer(purpose).verifying_key());
-            let former = KeyPurpose::LOG.map(|purpose| Ok((purpose, kid(purpose)?)));
-            former.into_iter().collect::<Result<_, NhiError>>()?
-        };
+        if !self.former_log_keys(org)?.is_empty() {
+            return Err(NhiError::FormerLogKeys);
+        }
+        let former = inner.log_kids(org)?;
         let (mut keys, mut signers) = (Vec::new(), Vec::new());
         for purpose in KeyPurpose::LOG {
             let wrapping = organization_wrapping(org, purpose);
@@ -123,10 +117,16 @@ impl Nhi {
         let inner = Arc::clone(&self.inner);
         to_completion(commit.turn(), async move {
             let LogRotationDraft {
-                stored, signers, ..
+                stored,
+                signers,
+                former,
             } = draft;
             let org = stored.org;
             let _turn = inner.superseding.lock().await;
+            // The record says whose place they take.
+            if inner.log_kids(org)? != former {
+                return Err(CHANGED.into());
+            }
             let result = inner.store.rotate_log_keys(stored.clone(), commit).await;
             let in_force = match &result {
                 Ok(_) => true,
@@ -144,18 +144,27 @@ impl Nhi {
 
     /// The `kid` of each former key that still signs checkpoints.
     pub fn former_log_keys(&self, org: OrgId) -> Result<BTreeMap<KeyPurpose, String>, NhiError> {
-        let registry = self.inner.registry.read();
-        let former = registry.org(org)?.former_log_keys.iter();
-        former
-            .map(|(purpose, signer)| Ok((*purpose, key_id(signer.verifying_key())?)))
-            .collect()
+        self.inner.former_log_kids(org)
     }
 
-    /// Ends the former keys of the log: they sign no more. `NotFound` when there are none.
-    pub async fn retire_log_keys(&self, org: OrgId, commit: Commit) -> Result<Receipt, NhiError> {
+    /// Ends the former keys of the log, which are these: they sign no more. `NotFound` when
+    /// there are none, `Conflict` when they are others.
+    ///
+    /// To be called when a checkpoint by the keys in force is published. It stays so: they
+    /// are replaced only when there are no former ones.
+    pub async fn retire_log_keys(
+        &self,
+        org: OrgId,
+        kids: BTreeMap<KeyPurpose, String>,
+        commit: Commit,
+    ) -> Result<Receipt, NhiError> {
         let inner = Arc::clone(&self.inner);
         to_completion(commit.turn(), async move {
             let _turn = inner.superseding.lock().await;
+            let former = inner.former_log_kids(org)?;
+            if !former.is_empty() && former != kids {
+                return Err(CHANGED.into());
+            }
             let result = inner.store.retire_log_keys(org, commit).await;
             let ended = match &result {
                 Ok(_) => true,
@@ -173,7 +182,29 @@ impl Nhi {
     }
 }
 
+/// Another rotation or retirement came first.
+const CHANGED: StoreError = StoreError::Conflict {
+    what: "key of the log",
+};
+
 impl Inner {
+    /// The `kid` of each key that signs for the log.
+    fn log_kids(&self, org: OrgId) -> Result<BTreeMap<KeyPurpose, String>, NhiError> {
+        let registry = self.registry.read();
+        let state = registry.org(org)?;
+        let kid = |purpose| key_id(state.signer(purpose).verifying_key());
+        let kids = KeyPurpose::LOG.map(|purpose| Ok((purpose, kid(purpose)?)));
+        kids.into_iter().collect()
+    }
+
+    fn former_log_kids(&self, org: OrgId) -> Result<BTreeMap<KeyPurpose, String>, NhiError> {
+        let registry = self.registry.read();
+        let former = registry.org(org)?.former_log_keys.iter();
+        former
+            .map(|(purpose, signer)| Ok((*purpose, key_id(signer.verifying_key())?)))
+            .collect()
+    }
+
     async fn has_log_keys(&self, rotation: &StoredLogRotation) -> bool {
         let stored = self.stored_organization(rotation.org).await;
         stored.is_some_and(|stored| rotation.keys.iter().all(|key| stored.keys.contains(key)))

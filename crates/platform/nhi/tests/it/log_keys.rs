@@ -65,12 +65,13 @@ async fn what_was_replaced_signs_besides_until_it_is_retired_also_after_a_start(
 
     let reopened = world.reopen('7').await.unwrap();
     assert_eq!(keys(&reopened, org), (second.clone(), Some(first)));
+    let kids = world.nhi.former_log_keys(org).unwrap();
     let retired = world
         .nhi
-        .retire_log_keys(org, commit(org, "log_keys.retired"));
+        .retire_log_keys(org, kids.clone(), commit(org, "log_keys.retired"));
     retired.await.unwrap();
     assert_eq!(keys(&world.nhi, org), (second.clone(), None));
-    let again = world.nhi.retire_log_keys(org, commit(org, "refused"));
+    let again = world.nhi.retire_log_keys(org, kids, commit(org, "refused"));
     assert_eq!(code(again.await), "not_found");
     let reopened = world.reopen('7').await.unwrap();
     assert_eq!(keys(&reopened, org), (second, None));
@@ -94,6 +95,34 @@ async fn two_rotations_of_a_log_at_once_are_one() {
     assert_eq!(keys(&world.nhi, org), before);
 }
 
+/// Who retires was told which keys those are, and has signed the log with the next ones.
+#[tokio::test]
+async fn a_retirement_or_rotation_that_others_came_before_changes_nothing() {
+    let (world, org) = crew().await;
+    let rotate = async || {
+        let draft = world.nhi.draft_log_rotation(org).unwrap();
+        let rotated = world
+            .nhi
+            .commit_log_rotation(draft, commit(org, "log_keys.rotated"));
+        rotated.await.unwrap();
+    };
+    let retire = async |kids| {
+        let record = commit(org, "log_keys.retired");
+        world.nhi.retire_log_keys(org, kids, record).await
+    };
+    let stale = world.nhi.draft_log_rotation(org).unwrap();
+    rotate().await;
+    let first = world.nhi.former_log_keys(org).unwrap();
+    retire(first.clone()).await.unwrap();
+    let refused = world.nhi.commit_log_rotation(stale, commit(org, "refused"));
+    assert_eq!(code(refused.await), "conflict");
+    rotate().await;
+    let before = keys(&world.nhi, org);
+    assert_eq!(code(retire(first).await), "conflict");
+    assert_eq!(keys(&world.nhi, org), before);
+    assert!(before.1.is_some());
+}
+
 /// The store says what is so, also when it failed to say it.
 #[tokio::test]
 async fn a_lost_answer_changes_the_keys_of_a_log_and_a_failure_does_not() {
@@ -114,9 +143,10 @@ async fn a_lost_answer_changes_the_keys_of_a_log_and_a_failure_does_not() {
     for (failing, ends) in [(true, false), (false, true)] {
         store.failing.store(failing, Ordering::SeqCst);
         store.mute.store(!failing, Ordering::SeqCst);
+        let kids = world.nhi.former_log_keys(org).unwrap();
         let retired = world
             .nhi
-            .retire_log_keys(org, commit(org, "log_keys.retired"));
+            .retire_log_keys(org, kids, commit(org, "log_keys.retired"));
         assert_eq!(code(retired.await), "store_unavailable");
         assert_eq!(keys(&world.nhi, org).1.is_none(), ends);
     }
