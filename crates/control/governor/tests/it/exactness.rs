@@ -89,7 +89,7 @@ struct Seen {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     Revoked,
     Suspended,
     /// By the policies of this version.
@@ -119,7 +119,7 @@ fn units(limit: Quantity) -> u64 {
     }
 }
 
-fn of_decision(decision: Decision) -> Outcome {
+pub(crate) fn of_decision(decision: Decision) -> Outcome {
     let ids = |policies: &[creto_authz::PolicyId]| {
         let ids: Vec<String> = policies.iter().map(ToString::to_string).collect();
         version(&ids)
@@ -156,10 +156,10 @@ fn of_answer(answer: &ActionAnswer) -> Outcome {
 }
 
 /// What every call asks for. Limits lie far below and far above it.
-const ASKED: u64 = 500_000;
+pub(crate) const ASKED: u64 = 500_000;
 
 /// The policies of a version: the even ones permit everything, the odd ones nothing.
-fn policies(version: u64) -> PublishPoliciesRequest {
+pub(crate) fn policies(version: u64) -> PublishPoliciesRequest {
     let effect = if version.is_multiple_of(2) {
         "permit"
     } else {
@@ -169,7 +169,7 @@ fn policies(version: u64) -> PublishPoliciesRequest {
     with_schema(text, "another version")
 }
 
-fn with_schema(policies: String, reason: &str) -> PublishPoliciesRequest {
+pub(crate) fn with_schema(policies: String, reason: &str) -> PublishPoliciesRequest {
     let starter = PolicyFiles::starter();
     let schemas = starter
         .files()
@@ -188,7 +188,7 @@ fn with_schema(policies: String, reason: &str) -> PublishPoliciesRequest {
 
 /// Of the whole organization: the even ones refuse what is asked, the odd ones leave
 /// room for every caller. No two are the same.
-fn limit(round: u64) -> u64 {
+pub(crate) fn limit(round: u64) -> u64 {
     let base = if round.is_multiple_of(2) {
         1_000
     } else {
@@ -197,7 +197,7 @@ fn limit(round: u64) -> u64 {
     base + round
 }
 
-fn set(most: u64) -> LimitRequest {
+pub(crate) fn set(most: u64) -> LimitRequest {
     LimitRequest {
         scope: LimitSubject::Organization,
         event: None,
@@ -210,7 +210,7 @@ fn set(most: u64) -> LimitRequest {
     }
 }
 
-fn because() -> SuspensionRequest {
+pub(crate) fn because() -> SuspensionRequest {
     SuspensionRequest {
         reason: "a round of the test".to_owned(),
     }
@@ -228,9 +228,9 @@ fn read(units: u64) -> ActionRequest {
 }
 
 /// Delegations of the test: each gives an agent all work without a budget.
-struct Links {
+pub(crate) struct Links {
     /// Bound once, and asked for ever.
-    bound: Vec<Bound>,
+    pub(crate) bound: Vec<Bound>,
     callers: Vec<Caller>,
     ids: Vec<String>,
 }
@@ -239,9 +239,9 @@ struct Links {
 /// of those are revoked. The last two stand below the owner and stay.
 const REVOKED: usize = 10;
 const BELOW_LEAD: usize = 12;
-const LINKS: usize = 14;
+pub(crate) const LINKS: usize = 14;
 
-async fn links(world: &World) -> Links {
+pub(crate) async fn links(world: &World) -> Links {
     let governor = &world.governor;
     for name in ["lead", "worker"] {
         let request = PrincipalRequest {

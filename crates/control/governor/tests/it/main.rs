@@ -10,6 +10,7 @@ mod explain;
 mod expulsion;
 mod held;
 mod holes;
+mod jointly;
 mod limits;
 mod ordering;
 mod policies;

@@ -430,7 +430,6 @@ fn quota_is_asked_last_and_only_for_an_action() {
 #[test]
 fn policies_authority_and_limits_are_of_one_moment() {
     let repo = ResourceRef::resource(REPO);
-    let action = Action::named("history.read");
     let refusal = || Refusal::Refused {
         code: "limited",
         text: "later".to_owned(),
@@ -440,10 +439,15 @@ fn policies_authority_and_limits_are_of_one_moment() {
             for pure in [false, true] {
                 for ends in [false, true] {
                     let world = Arc::new(World::with(PERMIT_ALL));
+                    // Only once policies name it has it a number to be remembered by.
+                    let action = Action::named("history.read");
                     let bound = world.bind(world.bot());
                     let agent = Arc::clone(bound.identity());
                     if remembered {
-                        assert!(world.authz.check(&bound, &action, &repo, 1).is_allowed());
+                        for _ in 0..2 {
+                            assert!(world.authz.check(&bound, &action, &repo, 1).is_allowed());
+                        }
+                        assert_eq!(world.authz.counters().evaluated, 1);
                     }
                     world.quota.asked.lock().clear();
                     world.quota.given_back.store(0, Ordering::SeqCst);
