@@ -2,6 +2,9 @@
 
 use std::ptr::{from_ref, without_provenance};
 
+/// How much of memory comes at once.
+const LINE: usize = 64;
+
 /// A line of memory by its address. Whatever lay there may be gone by now: nothing is
 /// read, and asking for it is then in vain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +22,7 @@ impl Line {
     /// That which is so many lines further.
     #[must_use]
     pub const fn further(self, lines: usize) -> Self {
-        Self(self.0.wrapping_add(lines.wrapping_mul(64)))
+        Self(self.0.wrapping_add(lines.wrapping_mul(LINE)))
     }
 
     /// Asks memory for it, and does not wait. Where reading it without need would be waited

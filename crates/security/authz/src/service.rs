@@ -170,18 +170,18 @@ impl Authz {
         let chain = bound.chain();
         let decision = loop {
             let before = (chain.authority.epoch(), chain.org.epoch());
-            let mut decision = self.decide(bound, &question);
-            if let Decision::Allow { policies, .. } = decision {
-                let spend = spend(request, self.clock.reading());
+            let policies = match self.decide(bound, &question) {
+                Decision::Allow { policies, .. } => policies,
+                other => break other,
+            };
+            let fits = chain.account.fits(&spend(request, self.clock.reading()));
+            // Otherwise limits may be of another moment than policies and authority.
+            if chain.authority.epoch() == before.0 && chain.org.is_latest(before.1) {
                 let hold = None;
-                decision = match chain.account.fits(&spend) {
+                break match fits {
                     Ok(()) => Decision::Allow { policies, hold },
                     Err(refusal) => refused(refusal, policies),
                 };
-            }
-            // Otherwise limits may be of another moment than policies and authority.
-            if chain.authority.epoch() == before.0 && chain.org.is_latest(before.1) {
-                break decision;
             }
         };
         self.counts.decided(&decision);

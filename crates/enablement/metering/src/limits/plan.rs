@@ -329,7 +329,7 @@ impl Plan {
     }
 
     #[inline]
-    pub(super) fn priced(&self, spend: &Spend<'_>) -> Result<HoldData, Refusal> {
+    fn priced(&self, spend: &Spend<'_>) -> Result<HoldData, Refusal> {
         let Some(amount) = self.above.prices.cost(spend.action, spend.units) else {
             return Err(too_many(spend.units));
         };

@@ -320,6 +320,8 @@ impl World {
             } else {
                 registry.give_back(&Use::of(&by), cost, more);
             }
+            // As whoever settles does, whatever came of it.
+            self.org.note(&registry, &Use::of(&by));
         }
         format!("{answer:?}")
     }
