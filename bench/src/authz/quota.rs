@@ -59,11 +59,14 @@ fn reserve(world: &World, accounts: &[Arc<dyn Account>], threads: u64, most: usi
         threads,
         most,
         |place| {
-            Arc::clone(&accounts[place]).reserve(&Spend {
-                action: &action,
-                units: 1,
-                now,
-            })
+            Arc::clone(&accounts[place]).reserve(
+                &Spend {
+                    action: &action,
+                    units: 1,
+                    now,
+                },
+                &|| true,
+            )
         },
         Result::is_ok,
     )

@@ -180,7 +180,7 @@ impl Governor {
     /// The agent that a running sandbox is bound to.
     #[must_use]
     pub fn sandbox_caller(&self, sandbox: SandboxId) -> Option<Caller> {
-        let bound = self.parts.bindings.get(sandbox)?;
+        let bound = self.parts.bindings.current(sandbox, &self.parts.authz)?;
         Some(Caller::new(bound, Origin::Sandbox(sandbox)))
     }
 

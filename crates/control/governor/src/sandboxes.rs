@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_authz::Bound;
+use creto_authz::{Authz, Bound};
 use creto_crypto::sha256;
 use creto_errors::Classify;
 use creto_runtime::{
@@ -86,6 +86,16 @@ impl Bindings {
     #[must_use]
     pub fn get(&self, sandbox: SandboxId) -> Option<Bound> {
         self.bound.lock().get(&sandbox).cloned()
+    }
+
+    /// The agent of a running sandbox, bound anew if limits or rates changed since.
+    pub(crate) fn current(&self, sandbox: SandboxId, authz: &Authz) -> Option<Bound> {
+        let mut all = self.bound.lock();
+        let bound = all.get_mut(&sandbox)?;
+        if !bound.is_current() {
+            *bound = authz.bind(Arc::clone(bound.identity()));
+        }
+        Some(bound.clone())
     }
 
     fn insert(&self, sandbox: SandboxId, bound: Bound) {
@@ -503,4 +513,67 @@ impl Governor {
 /// Enough of a program's name to recognise it; the digest beside it is exact.
 fn shortened(name: &str) -> String {
     name.chars().take(256).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use creto_authz::{Account, AuthzConfig, Hold, Quota, Refusal, Spend};
+    use creto_nhi::AgentIdentity;
+    use creto_nhi::test_util::human;
+    use creto_types::{ManualClock, Timestamp};
+
+    use super::*;
+
+    /// Counts how often limits changed.
+    #[derive(Default)]
+    struct Changing(Arc<AtomicUsize>);
+
+    struct Made(Arc<AtomicUsize>, usize);
+
+    impl Quota for Changing {
+        fn account(&self, _: &Arc<AgentIdentity>) -> Arc<dyn Account> {
+            Arc::new(Made(Arc::clone(&self.0), self.0.load(Ordering::SeqCst)))
+        }
+    }
+
+    impl Account for Made {
+        fn is_current(&self) -> bool {
+            self.0.load(Ordering::SeqCst) == self.1
+        }
+
+        fn reserve(self: Arc<Self>, _: &Spend<'_>, _: &dyn Fn() -> bool) -> Result<Hold, Refusal> {
+            Err(Refusal::Outdated)
+        }
+
+        fn fits(&self, _: &Spend<'_>, _: &dyn Fn() -> bool) -> Result<(), Refusal> {
+            Ok(())
+        }
+
+        fn again(self: Arc<Self>) -> Arc<dyn Account> {
+            self
+        }
+    }
+
+    #[test]
+    fn whoever_runs_on_is_bound_anew_once_limits_changed() {
+        let changes = Arc::<AtomicUsize>::default();
+        let authz = Authz::new(
+            Arc::new(Changing(Arc::clone(&changes))),
+            Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)),
+            AuthzConfig { remembered: 0 },
+        );
+        let id = "0192f0c4a5e77b3c8d1e2f3a4b5c6d7e";
+        let sandbox = format!("sbx_{id}").parse().unwrap();
+        let org = format!("org_{id}").parse().unwrap();
+        let bindings = Bindings::new();
+        assert!(bindings.current(sandbox, &authz).is_none());
+        bindings.insert(sandbox, authz.bind(human(org, "dana")));
+        changes.fetch_add(1, Ordering::SeqCst);
+        assert!(!bindings.get(sandbox).unwrap().is_current());
+        assert!(bindings.current(sandbox, &authz).unwrap().is_current());
+        assert!(bindings.get(sandbox).unwrap().is_current());
+    }
 }

@@ -18,7 +18,7 @@ pub(crate) fn at_one_moment<P, L>(
     live: impl Fn() -> L,
 ) -> (P, L, Moment) {
     loop {
-        let moment = Moment { before: changes() };
+        let moment = Moment::from(&changes);
         let policies = policies();
         let live = live();
         if moment.lasts(&changes, || latest(&policies)) {
@@ -34,6 +34,12 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
+    /// From now on: of what is read after this.
+    #[inline]
+    pub(crate) fn from(changes: impl Fn() -> u64) -> Self {
+        Self { before: changes() }
+    }
+
     /// Whether they still are: then what was read in between, as limits are, was so at that
     /// moment too.
     #[inline]

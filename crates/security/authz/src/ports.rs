@@ -37,11 +37,20 @@ pub trait Account: Send + Sync + 'static {
     }
 
     /// Reserves, or says why not. What it holds may be held by the account itself.
-    fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal>;
+    ///
+    /// Either is of one moment, at which nobody else reserves: then it asks whether
+    /// what was decided before it `holds` still. If not it takes nothing, no rate counts
+    /// the call, and it answers [`Refusal::Outdated`].
+    fn reserve(
+        self: Arc<Self>,
+        spend: &Spend<'_>,
+        holds: &dyn Fn() -> bool,
+    ) -> Result<Hold, Refusal>;
 
     /// Reserves what fits beyond doubt, if the policies turn out to permit it: they are
-    /// asked after the rest, because what they said before may still be on its way from
-    /// memory. `None` tells nothing: [`Account::reserve`] does.
+    /// asked after the rest, as [`Account::reserve`] asks what it is given, and because
+    /// what they said before may still be on its way from memory. `None` tells nothing:
+    /// [`Account::reserve`] does.
     fn reserve_if(
         self: Arc<Self>,
         spend: &Spend<'_>,
@@ -53,7 +62,7 @@ pub trait Account: Send + Sync + 'static {
 
     /// Whether [`Account::reserve`] would grant this now, by limits and by rates, or why
     /// not. Takes nothing and counts nothing.
-    fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal>;
+    fn fits(&self, spend: &Spend<'_>, holds: &dyn Fn() -> bool) -> Result<(), Refusal>;
 
     /// The same counters for a call that rates counted already: what it reserved became
     /// void through no doing of its own, and it is decided anew.
@@ -185,6 +194,8 @@ pub enum Refusal {
         /// One sentence for whoever asked.
         text: String,
     },
+    /// What was decided before holds no longer: it is to be decided anew.
+    Outdated,
 }
 
 /// What a limit is a limit of.

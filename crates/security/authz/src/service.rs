@@ -25,7 +25,7 @@ use crate::counters::{Counters, Counts};
 use crate::evaluate::{Question, Verdict, denied};
 use crate::in_force::{InForce, OrgPolicies, Pinned, PolicyEpoch, Settled};
 use crate::model::{CheckRequest, Decision, PolicyIds, ResourceRef, deny};
-use crate::moment::at_one_moment;
+use crate::moment::{Moment, at_one_moment};
 use crate::policies::CompiledPolicies;
 use crate::ports::{Hold, Quota, Refusal, Spend};
 
@@ -154,7 +154,12 @@ impl Authz {
     /// question.
     #[must_use]
     pub fn ask(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
-        let decision = self.decide(bound, request);
+        let limits = if request.reserve {
+            Limits::Taken
+        } else {
+            Limits::Unasked
+        };
+        let decision = self.decide(bound, request, limits);
         self.counts.decided(&decision);
         decision
     }
@@ -163,27 +168,7 @@ impl Authz {
     /// then by budgets and rates as they are now. Nothing is taken.
     #[must_use]
     pub fn would(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
-        let question = CheckRequest {
-            reserve: false,
-            ..*request
-        };
-        let chain = bound.chain();
-        let decision = loop {
-            let before = (chain.authority.epoch(), chain.org.epoch());
-            let policies = match self.decide(bound, &question) {
-                Decision::Allow { policies, .. } => policies,
-                other => break other,
-            };
-            let fits = chain.account.fits(&spend(request, self.clock.reading()));
-            // Otherwise limits may be of another moment than policies and authority.
-            if chain.authority.epoch() == before.0 && chain.org.is_latest(before.1) {
-                let hold = None;
-                break match fits {
-                    Ok(()) => Decision::Allow { policies, hold },
-                    Err(refusal) => refused(refusal, policies),
-                };
-            }
-        };
+        let decision = self.decide(bound, request, Limits::Asked);
         self.counts.decided(&decision);
         decision
     }
@@ -222,36 +207,31 @@ impl Authz {
         *known
     }
 
-    fn decide(&self, bound: &Bound, request: &CheckRequest<'_>) -> Decision {
-        match self.attempt(bound, request) {
-            Ok(decision) => decision,
-            Err(outdated) => self.decide_anew(bound, request, outdated),
+    fn decide(&self, bound: &Bound, request: &CheckRequest<'_>, limits: Limits) -> Decision {
+        match self.attempt(bound, request, limits) {
+            Some(decision) => decision,
+            None => self.decide_anew(bound, request, limits),
         }
     }
 
     #[cold]
-    fn decide_anew(
-        &self,
-        bound: &Bound,
-        request: &CheckRequest<'_>,
-        mut outdated: Outdated,
-    ) -> Decision {
-        let mut bound = Bound::clone(bound);
+    fn decide_anew(&self, bound: &Bound, request: &CheckRequest<'_>, limits: Limits) -> Decision {
         loop {
-            // Rates count a call once.
-            if outdated.counted {
-                bound = bound.again();
-            }
-            match self.attempt(&bound, request) {
-                Ok(decision) => return decision,
-                Err(again) => outdated = again,
+            if let Some(decision) = self.attempt(bound, request, limits) {
+                return decision;
             }
         }
     }
 
-    fn attempt(&self, bound: &Bound, request: &CheckRequest<'_>) -> Result<Decision, Outdated> {
+    /// `None` when policies were replaced meanwhile.
+    fn attempt(
+        &self,
+        bound: &Bound,
+        request: &CheckRequest<'_>,
+        limits: Limits,
+    ) -> Option<Decision> {
         // What is far away in memory is asked for at once, before anything waits.
-        bound.ask_memory(request.reserve);
+        bound.ask_memory(limits != Limits::Unasked);
         let action = request.action.key();
         let known = bound.number.map(|number| {
             let place = self
@@ -275,14 +255,14 @@ impl Authz {
         let latest = |(pinned, _): &(Pinned, _)| chain.org.is_latest(PolicyEpoch::of(pinned));
         let ((pinned, key), (now, live), moment) = at_one_moment(changes, policies, latest, live);
         if let Err(error) = live {
-            return Ok(not_live(&chain.identity, &error));
+            return Some(not_live(&chain.identity, &error));
         }
         if bound.number.is_none() && chain.identity.is_powerless() {
-            return Ok(powerless(&chain.identity));
+            return Some(powerless(&chain.identity));
         }
         let question = Question::of(request, now.wall_ns);
         let Some(in_force) = &*pinned else {
-            return Ok(match rights(&chain.identity, &question) {
+            return Some(match rights(&chain.identity, &question) {
                 Err(hop) => outside_rights(&chain.identity, hop, &question),
                 Ok(()) => denied(
                     deny::NO_POLICIES,
@@ -292,21 +272,21 @@ impl Authz {
             });
         };
         let epoch = PolicyEpoch::of(&pinned);
-        let lasts = || moment.lasts(changes, || chain.org.is_latest(epoch));
-        if let Some(key) = key.as_ref().filter(|_| request.reserve) {
+        if let Some(key) = key.as_ref().filter(|_| limits == Limits::Taken) {
+            let lasts = || moment.lasts(changes, || chain.org.is_latest(epoch));
             let permitted = self.reserve_permitted(chain, in_force, request, now, (key, &lasts));
             if let Some((hold, number)) = permitted {
-                return Ok(Decision::Allow {
+                return Some(Decision::Allow {
                     policies: PolicyIds::pinned(pinned, number),
                     hold: Some(hold),
                 });
             }
         }
+        let permitted = |policies| self.limited(chain, request, limits, epoch, moment, policies);
         let settled = match self.settled(chain, in_force, &question, key.as_ref()) {
             Found::Number(number) => match in_force.settled.get(number) {
                 Some(Settled::Policies(Verdict::Permitted { .. })) => {
-                    let policies = PolicyIds::pinned(pinned, number);
-                    return reserved(chain, request, now, policies, lasts);
+                    return permitted(PolicyIds::pinned(pinned, number));
                 }
                 Some(settled) => settled.clone(),
                 // Never so: a number is given before it is remembered.
@@ -315,14 +295,56 @@ impl Authz {
             Found::Evaluated(settled) => settled,
         };
         match settled {
-            Settled::OutsideRights(hop) => Ok(outside_rights(&chain.identity, hop, &question)),
-            Settled::Policies(Verdict::Permitted { policies }) => {
-                reserved(chain, request, now, policies.into(), lasts)
-            }
+            Settled::OutsideRights(hop) => Some(outside_rights(&chain.identity, hop, &question)),
+            Settled::Policies(Verdict::Permitted { policies }) => permitted(policies.into()),
             Settled::Policies(verdict) => {
                 let policies = &in_force.policies;
-                Ok(policies.render(&verdict, &chain.identity, &question))
+                Some(policies.render(&verdict, &chain.identity, &question))
             }
+        }
+    }
+
+    /// What policies permit, if limits have room for it at a moment at which the chain is
+    /// live and no other policies are in force. `None` when there are other ones: otherwise
+    /// what they said stays, however often authority changes.
+    #[inline(never)]
+    fn limited(
+        &self,
+        chain: &Chain,
+        request: &CheckRequest<'_>,
+        limits: Limits,
+        epoch: PolicyEpoch,
+        mut moment: Moment,
+        policies: PolicyIds,
+    ) -> Option<Decision> {
+        let changes = || chain.authority.epoch();
+        let latest = || chain.org.is_latest(epoch);
+        loop {
+            let lasts = || moment.lasts(changes, latest);
+            let spend = spend(request, self.clock.reading());
+            let hold = match limits {
+                Limits::Unasked => Ok(None),
+                Limits::Asked => chain.account.fits(&spend, &lasts).map(|()| None),
+                Limits::Taken => Arc::clone(&chain.account).reserve(&spend, &lasts).map(Some),
+            };
+            return Some(match hold {
+                Ok(hold) => Decision::Allow { policies, hold },
+                Err(Refusal::Exceeded(exceeded)) => Decision::QuotaExceeded { exceeded, policies },
+                Err(Refusal::RateLimited { scope, retry_after }) => Decision::RateLimited {
+                    scope,
+                    retry_after,
+                    policies,
+                },
+                Err(Refusal::Refused { code, text }) => denied(code, text, Vec::new()),
+                Err(Refusal::Outdated) if latest() => {
+                    moment = Moment::from(changes);
+                    match chain.live(self.clock.reading()) {
+                        Ok(()) => continue,
+                        Err(error) => not_live(&chain.identity, &error),
+                    }
+                }
+                Err(Refusal::Outdated) => return None,
+            });
         }
     }
 
@@ -429,6 +451,14 @@ impl Authz {
     }
 }
 
+/// What a decision does with limits and rates, once policies permit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Limits {
+    Unasked,
+    Asked,
+    Taken,
+}
+
 enum Found {
     /// Remembered under this number.
     Number(u32),
@@ -449,53 +479,6 @@ const fn spend<'a>(request: &CheckRequest<'a>, now: Reading) -> Spend<'a> {
         action: request.action,
         units: request.units,
         now,
-    }
-}
-
-/// Policies or authority changed before limits and rates were asked: an answer of both
-/// would be of no one moment.
-struct Outdated {
-    /// Whether rates counted the call.
-    counted: bool,
-}
-
-/// What policies permit, if the quota has room for it, and if both were so at one moment.
-fn reserved(
-    chain: &Chain,
-    request: &CheckRequest<'_>,
-    now: Reading,
-    policies: PolicyIds,
-    lasts: impl FnOnce() -> bool,
-) -> Result<Decision, Outdated> {
-    if !request.reserve {
-        return Ok(Decision::Allow {
-            policies,
-            hold: None,
-        });
-    }
-    let reserved = Arc::clone(&chain.account).reserve(&spend(request, now));
-    if !lasts() {
-        let counted = reserved.is_ok();
-        return Err(Outdated { counted });
-    }
-    Ok(match reserved {
-        Ok(hold) => Decision::Allow {
-            policies,
-            hold: Some(hold),
-        },
-        Err(refusal) => refused(refusal, policies),
-    })
-}
-
-fn refused(refusal: Refusal, policies: PolicyIds) -> Decision {
-    match refusal {
-        Refusal::Exceeded(exceeded) => Decision::QuotaExceeded { exceeded, policies },
-        Refusal::RateLimited { scope, retry_after } => Decision::RateLimited {
-            scope,
-            retry_after,
-            policies,
-        },
-        Refusal::Refused { code, text } => denied(code, text, Vec::new()),
     }
 }
 

@@ -130,11 +130,14 @@ impl World {
         let action = Action::named("draft");
         let now = self.clock.reading();
         account
-            .reserve(&Spend {
-                action: &action,
-                units,
-                now,
-            })
+            .reserve(
+                &Spend {
+                    action: &action,
+                    units,
+                    now,
+                },
+                &|| true,
+            )
             .ok()
     }
 

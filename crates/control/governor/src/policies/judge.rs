@@ -211,11 +211,11 @@ impl Quota for Nothing {
 }
 
 impl Account for Nothing {
-    fn reserve(self: Arc<Self>, _: &Spend<'_>) -> Result<Hold, Refusal> {
+    fn reserve(self: Arc<Self>, _: &Spend<'_>, _: &dyn Fn() -> bool) -> Result<Hold, Refusal> {
         Err(nothing())
     }
 
-    fn fits(&self, _: &Spend<'_>) -> Result<(), Refusal> {
+    fn fits(&self, _: &Spend<'_>, _: &dyn Fn() -> bool) -> Result<(), Refusal> {
         Err(nothing())
     }
 

@@ -84,12 +84,47 @@ impl ChainAccount {
         &self.plan
     }
 
-    /// The plan in force, when it may be another than the account's own.
-    fn in_force(&self, spend: &Spend<'_>) -> Arc<Plan> {
-        let later = self.later.load_full();
-        later
-            .filter(|plan| plan.is_current())
-            .unwrap_or_else(|| self.renewed(spend.now.wall_ns))
+    /// Asks the plan in force, of after a change of limits, until it was so while it
+    /// answered.
+    fn ask_later<T>(
+        &self,
+        spend: &Spend<'_>,
+        ask: impl Fn(&Plan) -> Result<T, Refusal>,
+    ) -> (Arc<Plan>, Result<T, Refusal>) {
+        loop {
+            let later = self.later.load_full();
+            let plan = later
+                .filter(|plan| plan.is_current())
+                .unwrap_or_else(|| self.renewed(spend.now.wall_ns));
+            let answer = ask(&plan);
+            if !is_outdated(&answer, &plan) {
+                return (plan, answer);
+            }
+        }
+    }
+
+    fn reserve_later<const PACED: bool>(
+        &self,
+        spend: &Spend<'_>,
+        holds: &dyn Fn() -> bool,
+    ) -> Result<Hold, Refusal> {
+        let (plan, data) = self.ask_later(spend, |plan| plan.reserve::<PACED>(spend, holds));
+        let numbered = plan.is_numbered(spend.action);
+        Ok(hold(plan, numbered, spend.action, data?))
+    }
+
+    fn fits<const PACED: bool>(
+        &self,
+        spend: &Spend<'_>,
+        holds: &dyn Fn() -> bool,
+    ) -> Result<(), Refusal> {
+        let fits = self.plan.fits::<PACED>(spend, holds);
+        if is_outdated(&fits, &self.plan) {
+            return self
+                .ask_later(spend, |plan| plan.fits::<PACED>(spend, holds))
+                .1;
+        }
+        fits
     }
 
     #[cold]
@@ -99,6 +134,11 @@ impl ChainAccount {
         self.later.store(Some(Arc::clone(&plan)));
         plan
     }
+}
+
+/// Whether it is the plan that is outdated, and not what was decided before.
+fn is_outdated<T>(answer: &Result<T, Refusal>, plan: &Plan) -> bool {
+    matches!(answer, Err(Refusal::Outdated)) && !plan.is_current()
 }
 
 impl Holder for ChainAccount {
@@ -120,16 +160,17 @@ impl Account for ChainAccount {
         self.plan.lines(Line::of(self))
     }
 
-    fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
-        if self.plan.is_current() {
-            let data = self.plan.reserve::<true>(spend)?;
-            let numbered = self.plan.is_numbered(spend.action);
-            return Ok(hold(self, numbered, spend.action, data));
+    fn reserve(
+        self: Arc<Self>,
+        spend: &Spend<'_>,
+        holds: &dyn Fn() -> bool,
+    ) -> Result<Hold, Refusal> {
+        let data = self.plan.reserve::<true>(spend, holds);
+        if is_outdated(&data, &self.plan) {
+            return self.reserve_later::<true>(spend, holds);
         }
-        let plan = self.in_force(spend);
-        let data = plan.reserve::<true>(spend)?;
-        let numbered = plan.is_numbered(spend.action);
-        Ok(hold(plan, numbered, spend.action, data))
+        let numbered = self.plan.is_numbered(spend.action);
+        Ok(hold(self, numbered, spend.action, data?))
     }
 
     fn reserve_if(
@@ -137,22 +178,13 @@ impl Account for ChainAccount {
         spend: &Spend<'_>,
         permitted: &mut dyn FnMut() -> bool,
     ) -> Option<Hold> {
-        if self.plan.is_current() {
-            let data = self.plan.reserve_if(spend, permitted)?;
-            let numbered = self.plan.is_numbered(spend.action);
-            return Some(hold(self, numbered, spend.action, data));
-        }
-        let plan = self.in_force(spend);
-        let data = plan.reserve_if(spend, permitted)?;
-        let numbered = plan.is_numbered(spend.action);
-        Some(hold(plan, numbered, spend.action, data))
+        let data = self.plan.reserve_if(spend, permitted)?;
+        let numbered = self.plan.is_numbered(spend.action);
+        Some(hold(self, numbered, spend.action, data))
     }
 
-    fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
-        if self.plan.is_current() {
-            return self.plan.fits(spend);
-        }
-        self.in_force(spend).fits(spend)
+    fn fits(&self, spend: &Spend<'_>, holds: &dyn Fn() -> bool) -> Result<(), Refusal> {
+        self.fits::<true>(spend, holds)
     }
 
     fn again(self: Arc<Self>) -> Arc<dyn Account> {
@@ -165,19 +197,20 @@ impl Account for ChainAccount {
 struct Again(Arc<ChainAccount>);
 
 impl Account for Again {
-    fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
-        let plan = self.0.in_force(spend);
-        let data = plan.reserve::<false>(spend)?;
-        let numbered = plan.is_numbered(spend.action);
-        Ok(hold(plan, numbered, spend.action, data))
+    fn reserve(
+        self: Arc<Self>,
+        spend: &Spend<'_>,
+        holds: &dyn Fn() -> bool,
+    ) -> Result<Hold, Refusal> {
+        self.0.reserve_later::<false>(spend, holds)
     }
 
     fn lines(&self) -> Lines {
         self.0.lines()
     }
 
-    fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
-        self.0.fits(spend)
+    fn fits(&self, spend: &Spend<'_>, holds: &dyn Fn() -> bool) -> Result<(), Refusal> {
+        self.0.fits::<false>(spend, holds)
     }
 
     fn again(self: Arc<Self>) -> Arc<dyn Account> {
@@ -190,8 +223,8 @@ impl Account for Again {
 mod tests {
     use std::num::NonZeroU32;
 
-    use creto_nhi::Hop;
     use creto_nhi::test_util::{agent, hop, rights};
+    use creto_nhi::{Budget, BudgetPeriod, Hop};
     use creto_types::{Currency, OrgId, Reading};
 
     use super::*;
@@ -238,9 +271,68 @@ mod tests {
                 mono_ns: 1,
             },
         };
-        let reserve = |permitted| Arc::clone(&before).reserve_if(&spend, &mut || permitted);
-        assert!(reserve(true).is_some());
-        assert!(reserve(false).is_none());
+        let reserve = |holds| Arc::clone(&before).reserve(&spend, &|| holds);
+        assert!(reserve(true).is_ok());
+        assert_eq!(reserve(false).unwrap_err(), Refusal::Outdated);
+        assert!(before.fits::<true>(&spend, &|| true).is_ok());
+        assert!(
+            Arc::clone(&before)
+                .reserve_if(&spend, &mut || true)
+                .is_none()
+        );
+    }
+
+    /// A limit that is set while a call waits for the counters counts it.
+    #[test]
+    fn the_plan_is_in_force_while_the_counters_are_locked() {
+        let id: OrgId = format!("org_{:032x}", 1).parse().unwrap();
+        let rate = RateLimit::per_second(NonZeroU32::MAX, NonZeroU32::MAX);
+        let org = Arc::new(Org::new(id, rate));
+        let book = PriceBook::new(Currency::USD, []).unwrap();
+        let prices = Arc::new(PriceTable::new(book));
+        let link = format!("lnk_{:032x}", 1).parse().unwrap();
+        let all = rights(&[("*", "*")]);
+        let budget = Some(Budget {
+            limit: "5 units".parse().unwrap(),
+            period: BudgetPeriod::Total,
+        });
+        let hops = vec![hop(id, link, None, "owner", "lead", all, budget)];
+        let account = org.account(&agent(hops), &prices, 0);
+        let tree = Arc::clone(account.plan.above.tree.as_ref().unwrap());
+        let action = Action::named("read");
+        let spend = Spend {
+            action: &action,
+            units: 1,
+            now: Reading {
+                wall_ns: 0,
+                mono_ns: 1,
+            },
+        };
+        let while_it_waits = |ask: &(dyn Fn() -> Option<bool> + Sync)| {
+            let before = tree.waits();
+            let whole = tree.lock();
+            std::thread::scope(|scope| {
+                let asking = scope.spawn(ask);
+                while tree.waits() == before {
+                    std::thread::yield_now();
+                }
+                org.version().next();
+                drop(whole);
+                asking.join().unwrap()
+            })
+        };
+        let anew = while_it_waits(&|| {
+            let reserved = Arc::clone(&account).reserve(&spend, &|| true);
+            let (holder, _) = reserved.ok()?.into_parts();
+            Some(plan_of(&*holder)?.is_current())
+        });
+        assert_eq!(anew, Some(true));
+        let account = org.account(&account.plan.identity, &prices, 0);
+        let quiet = while_it_waits(&|| {
+            let reserved = Arc::clone(&account).reserve_if(&spend, &mut || true);
+            Some(reserved.is_some())
+        });
+        assert_eq!(quiet, Some(false));
     }
 
     #[test]

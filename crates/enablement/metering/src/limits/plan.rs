@@ -256,19 +256,25 @@ impl Plan {
         self.cells().filter(move |counted| counted.counts(action))
     }
 
-    /// Reserves for every cell or for none. A call that is not `PACED` was counted by the
-    /// rates before.
+    /// Reserves for every cell or for none, if what was decided before holds while they are
+    /// locked. A call that is not `PACED` was counted by the rates before.
     pub(super) fn reserve<const PACED: bool>(
         &self,
         spend: &Spend<'_>,
+        holds: &dyn Fn() -> bool,
     ) -> Result<HoldData, Refusal> {
         let mut data = self.priced(spend)?;
-        if self.reserve_in_part::<PACED>(spend, &data, || true) == Some(true) {
+        let holds = || self.is_current() && holds();
+        if self.reserve_in_part::<PACED>(spend, &data, holds) == Some(true) {
             return Ok(data);
         }
         let tree = self.lock_tree();
         let mut locks = self.lock();
-        self.look::<PACED>(&locks, spend, &mut data)?;
+        let fits = self.look::<PACED>(&locks, spend, &mut data);
+        if !holds() {
+            return Err(Refusal::Outdated);
+        }
+        fits?;
         self.take::<PACED>(&mut locks, spend, &data);
         drop(locks);
         self.share_out(tree, data.at);
@@ -284,7 +290,8 @@ impl Plan {
         last: &mut dyn FnMut() -> bool,
     ) -> Option<HoldData> {
         let data = self.priced(spend).ok()?;
-        if let Some(reserved) = self.reserve_in_part::<true>(spend, &data, &mut *last) {
+        let mut last = || self.is_current() && last();
+        if let Some(reserved) = self.reserve_in_part::<true>(spend, &data, &mut last) {
             return reserved.then_some(data);
         }
         let tree = self.lock_tree();
@@ -322,10 +329,19 @@ impl Plan {
     }
 
     /// Whether a call would be reserved now, or why not. Takes nothing.
-    pub(super) fn fits(&self, spend: &Spend<'_>) -> Result<(), Refusal> {
+    pub(super) fn fits<const PACED: bool>(
+        &self,
+        spend: &Spend<'_>,
+        holds: &dyn Fn() -> bool,
+    ) -> Result<(), Refusal> {
         let mut data = self.priced(spend)?;
         let _tree = self.lock_tree();
-        self.look::<true>(&self.lock(), spend, &mut data)
+        let locks = self.lock();
+        let fits = self.look::<PACED>(&locks, spend, &mut data);
+        if !(self.is_current() && holds()) {
+            return Err(Refusal::Outdated);
+        }
+        fits
     }
 
     #[inline]

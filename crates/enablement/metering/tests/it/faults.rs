@@ -305,7 +305,7 @@ async fn what_is_settled_beyond_a_reservation_is_nobody_elses() {
                 }
                 let mut kept = Vec::new();
                 while !done.load(Ordering::SeqCst) {
-                    kept.extend(Arc::clone(&account).reserve(&spend));
+                    kept.extend(Arc::clone(&account).reserve(&spend, &|| true));
                 }
                 kept
             })
@@ -542,7 +542,7 @@ async fn what_goes_beyond_a_limit_is_marked_whoever_was_first() {
                     now: world.clock.reading(),
                 };
                 loop {
-                    let last = Arc::clone(&account).reserve(&spend);
+                    let last = Arc::clone(&account).reserve(&spend, &|| true);
                     spinning.store(true, Ordering::SeqCst);
                     if stop.load(Ordering::SeqCst) {
                         return last;

@@ -417,7 +417,7 @@ async fn whether_a_call_fits_can_be_asked() {
             units,
             now: world.clock.reading(),
         };
-        world.account(&hops).fits(spend).err()
+        world.account(&hops).fits(spend, &|| true).err()
     };
     for _ in 0..9 {
         assert_eq!(fits("draft", 4), None);
@@ -445,7 +445,7 @@ async fn whether_a_call_fits_can_be_asked() {
         units: 1,
         now: world.clock.reading(),
     };
-    exceeded(Err(account.fits(&spend).unwrap_err()));
+    exceeded(Err(account.fits(&spend, &|| true).unwrap_err()));
 }
 
 /// A call whose hold a new limit made void is decided anew, and is still one call.
@@ -461,18 +461,54 @@ async fn rates_count_a_call_once_however_often_it_is_decided() {
         units: 2,
         now: world.clock.reading(),
     };
-    let hold = Arc::clone(&account).reserve(&spend).unwrap();
+    let hold = Arc::clone(&account).reserve(&spend, &|| true).unwrap();
     world.set(world.limit(of_agent(), "4 units")).await;
     let void = world.keep("free", hold).await;
     assert_eq!(void.unwrap_err().code(), "limits_changed");
     let again = Arc::clone(&account).again();
-    let hold = Arc::clone(&again).reserve(&spend).unwrap();
+    assert_eq!(again.fits(&spend, &|| true), Ok(()));
+    let hold = Arc::clone(&again).reserve(&spend, &|| true).unwrap();
     let id = world.keep("free", hold).await.unwrap();
     world.settle(id, 2).await;
     let beyond = Spend { units: 3, ..spend };
-    exceeded(again.reserve(&beyond));
-    let next = account.reserve(&spend);
+    exceeded(again.reserve(&beyond, &|| true));
+    let next = account.reserve(&spend, &|| true);
     assert!(matches!(next, Err(Refusal::RateLimited { .. })));
+}
+
+/// Nor is a call counted by which nothing was granted, because what was decided before it
+/// held no longer: before or after a change of limits, in the middle of a window or not.
+#[tokio::test]
+async fn what_is_outdated_takes_nothing_and_no_rate_counts_it() {
+    let world = World::with(config(1, 1), |store| store).await;
+    let hops = world.chain(&[("bot", None)]);
+    world.set(world.limit(of_agent(), "5 units")).await;
+    let account = world.account(&hops);
+    let free = Action::named("free");
+    for changed in [false, true] {
+        world.clock.advance(Duration::from_secs(1));
+        let spend = Spend {
+            action: &free,
+            units: 2,
+            now: world.clock.reading(),
+        };
+        let reserve = |holds| Arc::clone(&account).reserve(&spend, &|| holds);
+        if changed {
+            world.set(world.limit(of_agent(), "4 units")).await;
+        }
+        for units in [1, 2, 6] {
+            let spend = Spend { units, ..spend };
+            let outdated = Arc::clone(&account).reserve(&spend, &|| false);
+            assert_eq!(outdated.unwrap_err(), Refusal::Outdated);
+            let outdated = account.fits(&spend, &|| false);
+            assert_eq!(outdated.unwrap_err(), Refusal::Outdated);
+        }
+        let held = reserve(true).unwrap();
+        assert_eq!(reserve(false).unwrap_err(), Refusal::Outdated);
+        let next = reserve(true);
+        assert!(matches!(next, Err(Refusal::RateLimited { .. })));
+        drop(held);
+    }
 }
 
 #[tokio::test]
@@ -658,7 +694,7 @@ async fn once_a_limit_is_set_nothing_is_granted_by_the_old_one() {
                         units: 1,
                         now,
                     };
-                    granted += u64::from(Arc::clone(&account).reserve(&spend).is_ok());
+                    granted += u64::from(Arc::clone(&account).reserve(&spend, &|| true).is_ok());
                 }
                 granted
             })

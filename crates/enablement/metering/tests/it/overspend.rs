@@ -38,11 +38,14 @@ async fn sixty_four_callers_spend_exactly_the_budget() {
                 let mut kept = Vec::new();
                 for _ in 0..40 {
                     let now = world.clock.reading();
-                    match Arc::clone(&account).reserve(&Spend {
-                        action: &read,
-                        units: 1,
-                        now,
-                    }) {
+                    match Arc::clone(&account).reserve(
+                        &Spend {
+                            action: &read,
+                            units: 1,
+                            now,
+                        },
+                        &|| true,
+                    ) {
                         // Some give back at once what they got.
                         Ok(hold) if i % 8 == 0 => drop(hold),
                         Ok(hold) => {

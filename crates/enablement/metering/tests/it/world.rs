@@ -181,11 +181,14 @@ impl World {
         action: &str,
         units: u64,
     ) -> Result<Hold, Refusal> {
-        self.account_of(meter, hops).reserve(&Spend {
-            action: &Action::named(action),
-            units,
-            now: self.clock.reading(),
-        })
+        self.account_of(meter, hops).reserve(
+            &Spend {
+                action: &Action::named(action),
+                units,
+                now: self.clock.reading(),
+            },
+            &|| true,
+        )
     }
 
     pub(crate) async fn keep(&self, action: &str, hold: Hold) -> Result<ActionId, MeteringError> {

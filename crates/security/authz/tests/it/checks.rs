@@ -7,7 +7,7 @@ use creto_authz::{
     Action, CheckRequest, ContextValue, Decision, Exceeded, LimitScope, PolicyIds, Refusal,
     ResourceRef,
 };
-use creto_nhi::test_util::suspend;
+use creto_nhi::test_util::{changed, suspend};
 use creto_nhi::{DelegationLink, Hop, LinkStatus, PrincipalType};
 
 use crate::world::{World, at, code, denial, ids, name, question, usd};
@@ -472,14 +472,34 @@ fn policies_authority_and_limits_are_of_one_moment() {
                         "policy_forbids"
                     };
                     assert_eq!(code(decision), expected, "{remembered} {pure}");
-                    let taken = world.quota.asked.lock().len();
-                    let given_back = world.quota.given_back.load(Ordering::SeqCst);
-                    let granted = if refuses.is_none() { taken } else { 0 };
-                    assert_eq!(given_back, u64::try_from(granted).unwrap());
-                    assert_eq!(world.quota.again.load(Ordering::SeqCst), given_back);
+                    assert!(world.quota.asked.lock().is_empty());
+                    assert_eq!(world.quota.given_back.load(Ordering::SeqCst), 0);
                 }
             }
         }
+    }
+}
+
+/// What ends others' authority meanwhile costs no second evaluation.
+#[test]
+fn a_change_of_authority_leaves_what_policies_said() {
+    for pure in [false, true] {
+        let world = World::with(PERMIT_ALL);
+        // Too long a name to be remembered.
+        let repo = ResourceRef::resource(format!("{REPO}{}", "o".repeat(300)));
+        let action = Action::named("history.read");
+        let bound = world.bind(world.bot());
+        let agent = Arc::clone(bound.identity());
+        *world.quota.meanwhile.lock() = Some(Box::new(move || changed(&agent.authority)));
+        let decision = if pure {
+            world.authz.would(&bound, &question(&action, &repo, &[]))
+        } else {
+            world.authz.check(&bound, &action, &repo, 1)
+        };
+        assert!(decision.is_allowed(), "{decision:?}");
+        assert!(world.quota.meanwhile.lock().is_none());
+        assert_eq!(world.authz.counters().evaluated, 1);
+        assert_eq!(world.quota.asked.lock().len(), usize::from(!pure));
     }
 }
 

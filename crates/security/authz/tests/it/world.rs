@@ -39,8 +39,6 @@ pub(crate) struct Recorder {
     pub(crate) refuse: Mutex<Option<Refusal>>,
     pub(crate) asked: Mutex<Vec<Asked>>,
     pub(crate) given_back: AtomicU64,
-    /// For how many calls it was told that rates counted them before.
-    pub(crate) again: AtomicU64,
     /// What happens while it is asked, once.
     pub(crate) meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -75,8 +73,11 @@ impl Quota for Recording {
 }
 
 impl Account for Chain {
-    fn fits(&self, _: &Spend<'_>) -> Result<(), Refusal> {
+    fn fits(&self, _: &Spend<'_>, holds: &dyn Fn() -> bool) -> Result<(), Refusal> {
         self.recorder.takes_a_while();
+        if !holds() {
+            return Err(Refusal::Outdated);
+        }
         match self.recorder.refuse.lock().clone() {
             Some(refusal) => Err(refusal),
             None => Ok(()),
@@ -84,7 +85,6 @@ impl Account for Chain {
     }
 
     fn again(self: Arc<Self>) -> Arc<dyn Account> {
-        self.recorder.again.fetch_add(1, Ordering::SeqCst);
         self
     }
 
@@ -96,12 +96,19 @@ impl Account for Chain {
         self.recorder.takes_a_while();
         let fits = self.recorder.refuse.lock().is_none();
         let reserves = fits && permitted();
-        reserves.then(|| self.reserve(spend).unwrap())
+        reserves.then(|| self.reserve(spend, &|| true).unwrap())
     }
 
-    fn reserve(self: Arc<Self>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
+    fn reserve(
+        self: Arc<Self>,
+        spend: &Spend<'_>,
+        holds: &dyn Fn() -> bool,
+    ) -> Result<Hold, Refusal> {
         let recorder = &self.recorder;
         recorder.takes_a_while();
+        if !holds() {
+            return Err(Refusal::Outdated);
+        }
         recorder
             .asked
             .lock()

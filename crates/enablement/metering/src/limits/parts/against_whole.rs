@@ -363,7 +363,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
 /// Reserves as a decision does: what fits beyond doubt first.
 fn reserve(account: &Arc<ChainAccount>, spend: &Spend<'_>) -> Result<Hold, Refusal> {
     let quiet = Arc::clone(account).reserve_if(spend, &mut || true);
-    quiet.map_or_else(|| Arc::clone(account).reserve(spend), Ok)
+    quiet.map_or_else(|| Arc::clone(account).reserve(spend, &|| true), Ok)
 }
 
 proptest! {
@@ -382,7 +382,7 @@ proptest! {
                     let name = if read { "read" } else { "write" };
                     let action = Action::named(name);
                     let s = World::spend(&action, units, now, mono);
-                    let one = Arc::clone(&whole.accounts[who]).reserve(&s);
+                    let one = Arc::clone(&whole.accounts[who]).reserve(&s, &|| true);
                     for world in &mut others {
                         match (&one, reserve(&world.accounts[who], &s)) {
                             (Ok(one), Ok(other)) => {
@@ -406,9 +406,9 @@ proptest! {
                 Step::Fits { who, units, read } => {
                     let action = Action::named(if read { "read" } else { "write" });
                     let s = World::spend(&action, units, now, mono);
-                    let one = format!("{:?}", whole.accounts[who].fits(&s));
+                    let one = format!("{:?}", whole.accounts[who].fits(&s, &|| true));
                     for world in &others {
-                        prop_assert_eq!(&one, &format!("{:?}", world.accounts[who].fits(&s)));
+                        prop_assert_eq!(&one, &format!("{:?}", world.accounts[who].fits(&s, &|| true)));
                     }
                 }
                 Step::GiveBack(_) | Step::Adopt(_) if whole.held.is_empty() => {}
@@ -531,7 +531,8 @@ fn who_is_refused_takes_nothing_from_the_parts_of_others() {
     for (burst, own) in [(3_u32, 100_000), (1_000_000, 16)] {
         let world = World::new(own, burst).in_parts();
         let ask = |who: usize, units| {
-            Arc::clone(&world.accounts[who]).reserve(&World::spend(&read, units, 0, 1_000_000_000))
+            Arc::clone(&world.accounts[who])
+                .reserve(&World::spend(&read, units, 0, 1_000_000_000), &|| true)
         };
         take_from_now_on(0);
         // `two`, and `other` with its own pace, below the planner.
