@@ -21,6 +21,7 @@ use creto_grpc::Grpc;
 use creto_ingress::Hosts;
 use creto_log_http::{HttpWitness, TrustError};
 use creto_metering::{Meter, MeteringError};
+use creto_nhi::IssuedTokens;
 use creto_oversight::Oversight;
 use creto_runtime::{GatewayServices, Limits, RuntimeError};
 use creto_state_sqlite::{
@@ -374,6 +375,7 @@ async fn assemble(
     let governor = Governor::new(
         Parts {
             nhi: Arc::clone(&platform.nhi),
+            credentials: vec![Arc::new(IssuedTokens::new(Arc::clone(&platform.nhi)))],
             oracle: Arc::clone(&platform.oracle),
             sequencer: Arc::new(SqliteSequencer::new(Arc::clone(database))),
             audit: Arc::clone(&audit),

@@ -58,7 +58,7 @@ pub(crate) async fn page(
             caller,
             session: None,
         },
-        None => match session(&app, request.headers())? {
+        None => match session(&app, request.headers()) {
             Some(visitor) => visitor,
             None => {
                 let path = if request.method() == Method::GET {
@@ -144,30 +144,17 @@ pub(crate) async fn exchange(
 #[derive(Clone)]
 pub(crate) struct Proven(pub(crate) Option<Proof>);
 
-pub(crate) fn authenticate(app: &App, token: &str) -> Result<Caller, ApiError> {
-    Ok(creto_ingress::authenticate(&app.governor, token)?)
-}
-
-/// The session's credential is verified again at every request, so a session
-/// never outlives it.
-fn session(app: &App, headers: &HeaderMap) -> Result<Option<Visitor>, ApiError> {
-    let Some(id) = sessions::cookie(headers, sessions::COOKIE) else {
-        return Ok(None);
+/// Whether its credential still holds is asked at every request, so a session never outlives
+/// it.
+fn session(app: &App, headers: &HeaderMap) -> Option<Visitor> {
+    let id = sessions::cookie(headers, sessions::COOKIE)?;
+    let session = app.sessions.get(id)?;
+    let Ok(caller) = app.governor.still(&session.caller) else {
+        app.sessions.remove(id);
+        return None;
     };
-    let Some(session) = app.sessions.get(id) else {
-        return Ok(None);
-    };
-    match authenticate(app, session.credential()) {
-        Ok(caller) => Ok(Some(Visitor {
-            caller,
-            session: Some(session),
-        })),
-        Err(error) if creto_errors::Classify::class(&error) == creto_errors::Class::Transient => {
-            Err(error)
-        }
-        Err(_) => {
-            app.sessions.remove(id);
-            Ok(None)
-        }
-    }
+    Some(Visitor {
+        caller,
+        session: Some(session),
+    })
 }

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::http::header::COOKIE as COOKIE_HEADER;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use creto_governor::Caller;
 use creto_types::{Clock, Randomness};
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq as _;
@@ -30,17 +31,12 @@ const MOST: usize = 1_000;
 
 /// One person's browser.
 pub(crate) struct Session {
-    credential: Zeroizing<String>,
+    /// Who began it, by the credential of then: what ends that ends the session.
+    pub(crate) caller: Caller,
     /// Repeated by every form of this session.
     pub(crate) form_token: String,
     /// On the clock that never goes backwards.
     began: Duration,
-}
-
-impl Session {
-    pub(crate) fn credential(&self) -> &str {
-        &self.credential
-    }
 }
 
 /// All sessions, by their random id.
@@ -60,11 +56,11 @@ impl Sessions {
     }
 
     /// Begins a session and returns its id, the value of the cookie.
-    pub(crate) fn begin(&self, credential: Zeroizing<String>) -> String {
+    pub(crate) fn begin(&self, caller: Caller) -> String {
         let now = self.clock.monotonic();
         let id = random_text(self.random.as_ref());
         let session = Session {
-            credential,
+            caller,
             form_token: random_text(self.random.as_ref()),
             began: now,
         };

@@ -169,13 +169,6 @@ pub fn identify<B>(
     caller.map(Some).map_err(CredentialError::Refused)
 }
 
-/// Who a bearer token stands for, its whole chain verified.
-pub fn authenticate(governor: &Governor, token: &str) -> Result<Caller, CredentialError> {
-    governor
-        .authenticate(token)
-        .map_err(CredentialError::Refused)
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;

@@ -14,6 +14,8 @@ use crate::{Call, GovernError};
 pub enum Origin {
     /// A verified bearer token.
     Token,
+    /// A credential of any kind, when the person's session began.
+    Session,
     /// A sandbox that this server runs; it holds no credential.
     Sandbox(SandboxId),
 }

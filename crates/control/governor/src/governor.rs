@@ -10,7 +10,7 @@ use creto_audit::{
 use creto_authz::{Authz, Bound, deny};
 use creto_consensus::{Sequencer, TimestampOracle, TimestampOracleExt};
 use creto_metering::Meter;
-use creto_nhi::{Nhi, TokensEnded, VerifiedTokens};
+use creto_nhi::{HumanCredentials, Nhi, TokensEnded, VerifiedTokens};
 use creto_oversight::Oversight;
 use creto_runtime::{Limits, SandboxId, SandboxRuntime};
 use creto_telemetry::{CheckTotals, LeafClass, Metrics};
@@ -41,6 +41,8 @@ const EXPORTED_ANEW: usize = 8;
 pub struct Parts {
     /// Identities and delegations.
     pub nhi: Arc<Nhi>,
+    /// By what people begin a session, each of another kind.
+    pub credentials: Vec<Arc<dyn HumanCredentials>>,
     /// The instants of evidence.
     pub oracle: Arc<dyn TimestampOracle>,
     /// The order of the log, for events of others.
@@ -207,6 +209,7 @@ impl Governor {
             spiffe_id: identity.acting_id(),
             origin: match caller.origin() {
                 Origin::Token => "token".to_owned(),
+                Origin::Session => "session".to_owned(),
                 Origin::Sandbox(_) => "sandbox".to_owned(),
             },
             jkt: identity.confirmation().map(String::from),

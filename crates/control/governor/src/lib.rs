@@ -58,6 +58,7 @@ mod records;
 mod roles;
 mod sandboxes;
 mod secrets;
+mod sessions;
 mod settlement;
 mod signing;
 mod suspension;

@@ -1,14 +1,17 @@
-//! The contract of [`NhiStore`] as a test suite. Every backend runs it on an
-//! empty store.
+//! The contracts of the ports as test suites. Every backend of [`NhiStore`] runs [`all`] on
+//! an empty store, every kind of credentials [`human_credentials`].
 #![expect(
     clippy::panic,
     reason = "a test suite panics when the contract is broken"
 )]
 
 mod expulsions;
+mod human_credentials;
 mod prekeys;
 mod principal_keys;
 mod secrets;
+
+pub use human_credentials::human_credentials;
 
 use std::sync::Arc;
 

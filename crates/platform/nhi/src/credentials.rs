@@ -1,4 +1,4 @@
-//! Superseding a person's credentials: every token issued before is dead.
+//! Credentials of people, and superseding them: every one issued before is dead.
 //!
 //! A token's `iat` has whole seconds and follows a clock that may be stepped, so
 //! no instant tells exactly which tokens came before. Instead each supersession
@@ -8,11 +8,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use async_trait::async_trait;
 use creto_types::{Commit, Id, IdKind, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
-use crate::ports::StoredEpoch;
+use crate::ports::{HumanCredentials, Presented, StoredEpoch};
 use crate::service::{Inner, to_completion};
-use crate::{AgentIdentity, Nhi, NhiError, TokenEnds};
+use crate::{AgentIdentity, Nhi, NhiError, PrincipalType, TokenEnds};
 
 /// The kind of [`EpochId`].
 #[derive(Debug)]
@@ -32,7 +33,70 @@ pub(crate) struct Epoch {
     pub(crate) since: Timestamp,
 }
 
+/// The tokens that organizations issue to their people. They say all by themselves: no
+/// challenge is answered.
+#[derive(Debug)]
+pub struct IssuedTokens(Arc<Nhi>);
+
+impl IssuedTokens {
+    /// Of the organizations that this knows.
+    #[must_use]
+    pub const fn new(nhi: Arc<Nhi>) -> Self {
+        Self(nhi)
+    }
+}
+
+#[async_trait]
+impl HumanCredentials for IssuedTokens {
+    fn kind(&self) -> &'static str {
+        "token"
+    }
+
+    async fn verify(&self, presented: Presented<'_>) -> Result<Arc<AgentIdentity>, NhiError> {
+        let identity = self.0.verify_token(presented.credential)?;
+        match identity.kind {
+            PrincipalType::Human => Ok(identity),
+            PrincipalType::Agent => Err(NhiError::NotHuman {
+                name: identity.name.clone(),
+            }),
+        }
+    }
+}
+
 impl Nhi {
+    /// The identity of a person who proved by something else than a token who it is. It ends
+    /// at `until`, and with the next supersession of the person's credentials.
+    ///
+    /// `epoch` is [`Nhi::credentials_epoch`] of when the person was given what proves it: a
+    /// kind of credentials keeps that beside them, so that a supersession ends these too.
+    ///
+    /// # Errors
+    ///
+    /// [`NhiError::TokenSuperseded`], [`NhiError::NotHuman`], and those of names that are not
+    /// known.
+    pub fn human_in_person(
+        &self,
+        org: OrgId,
+        name: &PrincipalName,
+        epoch: Option<EpochId>,
+        until: Timestamp,
+    ) -> Result<Arc<AgentIdentity>, NhiError> {
+        let mut identity = self.inner.human(org, name)?;
+        identity.ends = self
+            .inner
+            .check_epoch(&identity, epoch, TokenEnds::default())?;
+        identity.expires_at = until;
+        Ok(Arc::new(identity))
+    }
+
+    /// Since which supersession the credentials of a human are good; none before the first.
+    #[must_use]
+    pub fn credentials_epoch(&self, org: OrgId, human: &PrincipalName) -> Option<EpochId> {
+        let registry = self.inner.registry.read();
+        let current = registry.orgs.get(&org)?.epochs.get(human)?;
+        Some(current.id)
+    }
+
     /// Supersedes every credential of a human. On return no token issued to that
     /// human before verifies, after a restart neither; every one issued from now
     /// on does, in the same second too. Delegations the human made stay: each is

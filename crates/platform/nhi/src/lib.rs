@@ -92,7 +92,7 @@ mod verified;
 pub use authority::{Authority, Standing};
 pub use budget::{Budget, BudgetPeriod};
 pub use chain::verify_chain;
-pub use credentials::{EpochId, EpochKind};
+pub use credentials::{EpochId, EpochKind, IssuedTokens};
 /// Part of what a store keeps.
 pub use creto_crypto::{WrappedKey, WrappingKey};
 pub use dpop::{DpopError, Exchanging, MAX_PROOF_LEN, MAX_PROOFS_PER_PRINCIPAL, NONCE_TURN, Proof};
@@ -108,9 +108,9 @@ pub use link::{
 };
 pub use log_keys::{LogRotationDraft, LogSigners};
 pub use ports::{
-    FormerIssuer, FormerLogKey, KeyHolder, NhiStore, Rewrapped, Snapshot, StoredEpoch,
-    StoredExpulsion, StoredFormerKey, StoredKeyChange, StoredKeyRevocation, StoredLink,
-    StoredLogRotation, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation,
+    FormerIssuer, FormerLogKey, HumanCredentials, KeyHolder, NhiStore, Presented, Rewrapped,
+    Snapshot, StoredEpoch, StoredExpulsion, StoredFormerKey, StoredKeyChange, StoredKeyRevocation,
+    StoredLink, StoredLogRotation, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation,
     StoredSuspension,
 };
 pub use prekeys::{

@@ -1,12 +1,16 @@
-//! What this crate needs from outside: a durable store.
+//! What this crate needs from outside: a durable store, and ways in which people prove who
+//! they are.
+
+use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use creto_crypto::{VerifyingKey, WrappedKey, WrappingKey};
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, SubjectId, Timestamp};
 
 use crate::{
-    EpochId, KeyPurpose, KeyVersion, LinkId, Organization, PrekeyStore, Principal, Role,
-    SecretName, SecretStore, SignedLink, StoredKey,
+    AgentIdentity, EpochId, KeyPurpose, KeyVersion, LinkId, NhiError, Organization, PrekeyStore,
+    Principal, Role, SecretName, SecretStore, SignedLink, StoredKey,
 };
 
 /// An organization with its keys.
@@ -406,4 +410,41 @@ pub trait NhiStore: Send + Sync + 'static {
         keys: Vec<(OrgId, WrappingKey)>,
         commits: Vec<Commit>,
     ) -> Result<(), StoreError>;
+}
+
+/// What a person presents to prove who it is.
+#[derive(Clone, Copy)]
+pub struct Presented<'a> {
+    /// The credential, or the answer that only its holder can give.
+    pub credential: &'a str,
+    /// What an answer has to be to: 256 random bits that were shown to this person's
+    /// browser, and to no other.
+    pub challenge: &'a str,
+}
+
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presented").finish_non_exhaustive()
+    }
+}
+
+/// A kind of credentials of people.
+///
+/// They are verified once, where a person begins a session. What goes on is the identity,
+/// which has to tell by itself when it ends: with the credential, with the next supersession
+/// of the person's credentials ([`crate::Nhi::supersede_credentials`]) and with the person's
+/// authority. [`crate::Nhi::human_in_person`] makes such ones. The suite that every kind passes
+/// is `conformance::human_credentials`.
+#[async_trait]
+pub trait HumanCredentials: fmt::Debug + Send + Sync {
+    /// The name of the kind, which whoever presents one says: `token`.
+    fn kind(&self) -> &'static str;
+
+    /// Whose it is: a human, as of now.
+    ///
+    /// # Errors
+    ///
+    /// Of class `Security` when it is nobody's or holds no more, and [`NhiError::NotHuman`]
+    /// for an agent's. Nothing is found out by asking again.
+    async fn verify(&self, presented: Presented<'_>) -> Result<Arc<AgentIdentity>, NhiError>;
 }

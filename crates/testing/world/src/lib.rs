@@ -26,7 +26,7 @@ use creto_governor::{
 use creto_metering::memory::MemoryLedger;
 use creto_metering::{Meter, MeterConfig, PriceBook, RateLimit};
 use creto_nhi::memory::MemoryNhiStore;
-use creto_nhi::{KeyPurpose, Nhi};
+use creto_nhi::{IssuedTokens, KeyPurpose, Nhi};
 use creto_oversight::memory::MemoryOversightStore;
 use creto_oversight::{Oversight, OversightConfig};
 use creto_runtime::Limits;
@@ -156,6 +156,7 @@ impl World {
         let governor = Governor::new(
             Parts {
                 nhi: nhi.clone(),
+                credentials: vec![Arc::new(IssuedTokens::new(nhi.clone()))],
                 oracle: Arc::new(oracle.await.unwrap()),
                 sequencer,
                 audit: audit.clone(),

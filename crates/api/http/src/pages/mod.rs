@@ -10,16 +10,16 @@ use axum::extract::State;
 use axum::http::header::{COOKIE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use creto_errors::{Class, Classify as _};
 use creto_governor::{Caller, GovernError, IdempotencyKey};
 use creto_ingress::CredentialError;
-use creto_nhi::DpopError;
+use creto_nhi::{DpopError, NhiError, Presented};
 use creto_oversight::{OversightError, RequestId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::app::{App, Shared};
-use crate::auth;
 use crate::error::ApiError;
 use crate::extract::{Form, Name, Params, parse_after};
 use crate::handlers::oversight::{state, walk};
@@ -100,12 +100,20 @@ pub(crate) struct LoginForm {
     /// The token of the login cookie.
     #[serde(default)]
     form_token: String,
-    /// A person's bearer token; one that is bound to a key begins no session.
+    /// The kind of the credential.
+    #[serde(default = "token")]
+    kind: String,
+    /// What proves who the person is; of the kind `token` a bearer token, for one that is
+    /// bound to a key begins no session.
     #[serde(default)]
     credential: String,
     /// The page to go on to.
     #[serde(default)]
     next: String,
+}
+
+fn token() -> String {
+    "token".to_owned()
 }
 
 /// The form to log out.
@@ -231,22 +239,23 @@ pub(crate) async fn login(
     if !sessions::same(cookie, &form.form_token) {
         return Err(ApiError::Forgery);
     }
-    match auth::authenticate(&app, &credential) {
-        Ok(caller) if caller.is_human() => {}
-        Ok(caller) => {
-            return Err(ApiError::PageForPeople {
-                name: caller.name().to_string(),
-            });
+    let presented = Presented {
+        credential: &credential,
+        challenge: cookie,
+    };
+    let caller = match app.governor.log_in(&form.kind, presented).await {
+        Ok(caller) => caller,
+        Err(GovernError::Nhi(NhiError::NotHuman { name })) => {
+            let name = name.to_string();
+            return Err(ApiError::PageForPeople { name });
         }
+        // No other credential would help.
+        Err(error @ GovernError::Invalid { .. }) => return Err(error.into()),
+        Err(error) if error.class() == Class::Transient => return Err(error.into()),
         Err(error) => {
-            if creto_errors::Classify::class(&error) == creto_errors::Class::Transient {
-                return Err(error);
-            }
-            // A browser has no key to prove, so no form can help: see decision 0022.
             let why = match &error {
-                ApiError::Credential(refused)
-                    if matches!(refused.dpop(), Some(DpopError::ProofRequired)) =>
-                {
+                // A browser has no key to prove, so no form can help: see decision 0022.
+                GovernError::Nhi(NhiError::Dpop(DpopError::ProofRequired)) => {
                     "This credential is bound to a key, which a browser cannot prove to have: it \
                      begins no session. Use one that is not bound."
                 }
@@ -254,8 +263,8 @@ pub(crate) async fn login(
             };
             return Ok(login_needed(&app, &headers, next, Some(why)));
         }
-    }
-    let id = app.sessions.begin(credential);
+    };
+    let id = app.sessions.begin(caller);
     let mut response = see_other(next);
     set_cookie(
         &mut response,

@@ -158,8 +158,8 @@ pub(super) fn login(form_token: &str, next: &str, why: Option<&str>) -> Markup {
             button.go type="submit" { "Log in" }
         }
         p.soft {
-            "It is the owner's token that " code { "creto init" } " wrote. It is kept on the \
-             server for this session and never in the browser."
+            "It is the token that " code { "creto init" } " wrote for the owner, or that an owner \
+             issued to you. It is looked at once, and kept neither here nor in the browser."
         }
     }
 }

@@ -66,12 +66,16 @@ impl<'a> Browser<'a> {
     }
 
     async fn log_in(&mut self) {
+        self.log_in_by(&self.world.owner).await;
+    }
+
+    async fn log_in_by(&mut self, credential: &str) {
         let form = self.get("/oversight").await;
         assert_eq!(form.status, StatusCode::UNAUTHORIZED);
         let fields = [
             ("form_token", hidden(&form, "form_token")),
             ("next", hidden(&form, "next")),
-            ("credential", self.world.owner.clone()),
+            ("credential", credential.to_owned()),
         ];
         let fields = fields
             .each_ref()
@@ -261,6 +265,15 @@ async fn login_refuses_strangers_agents_and_forgers() {
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
         assert!(answer.headers.get(header::SET_COOKIE).is_none());
     }
+    // A kind of credentials that this server does not have.
+    let other = [
+        ("form_token", token.as_str()),
+        ("kind", "passkey"),
+        ("credential", &world.owner),
+    ];
+    let answer = browser.post("/oversight/login", &other).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(answer.body.contains("token"), "{}", answer.body);
     // An address elsewhere is not followed after the login.
     for next in [
         "https://evil.example/",
@@ -319,4 +332,47 @@ async fn a_session_ends_by_logout_by_time_and_with_its_credential() {
         long.get("/oversight").await.status,
         StatusCode::UNAUTHORIZED
     );
+}
+
+/// What ends the credential that a session began with ends the session.
+#[tokio::test]
+async fn a_session_goes_on_as_long_as_its_credential_holds() {
+    let world = World::new().await;
+    let carol = json!({ "name": "carol", "role": "approver" });
+    let added = world.post("/v1/humans", &world.owner, carol).await.json();
+    let token = added["token"].as_str().unwrap().to_owned();
+    let mut carol = Browser::new(&world);
+    carol.log_in_by(&token).await;
+    for ends in ["principals/carol/suspend", "humans/carol/credential"] {
+        assert_eq!(carol.get("/oversight").await.status, StatusCode::OK);
+        let body = match ends.ends_with("suspend") {
+            true => json!({ "reason": "on leave" }),
+            false => json!({}),
+        };
+        let path = format!("/v1/{ends}");
+        let answer = world.post(&path, &world.owner, body).await;
+        assert!(answer.status.is_success(), "{ends}: {}", answer.body);
+        let cookies = carol.cookies.clone();
+        let answer = carol.get("/oversight").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{ends}");
+        if ends.ends_with("suspend") {
+            let path = "/v1/principals/carol/resume";
+            let resumed = world.post(path, &world.owner, json!({ "reason": "is back" }));
+            assert!(resumed.await.status.is_success());
+            // It ended, and does not come back.
+            carol.cookies = cookies;
+            let answer = carol.get("/oversight").await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+            carol.log_in_by(&token).await;
+        }
+    }
+    let form = carol.get("/oversight").await;
+    let (form_token, next) = (hidden(&form, "form_token"), hidden(&form, "next"));
+    let fields = [
+        ("form_token", form_token.as_str()),
+        ("next", &next),
+        ("credential", &token),
+    ];
+    let answer = carol.post("/oversight/login", &fields).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
 }

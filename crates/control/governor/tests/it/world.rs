@@ -20,7 +20,7 @@ use creto_governor::{
 use creto_metering::memory::MemoryLedger;
 use creto_metering::{LedgerStore, Meter, MeterConfig, PriceBook, RateLimit};
 use creto_nhi::memory::MemoryNhiStore;
-use creto_nhi::{KeyPurpose, Nhi, NhiStore};
+use creto_nhi::{IssuedTokens, KeyPurpose, Nhi, NhiStore};
 use creto_oversight::memory::MemoryOversightStore;
 use creto_oversight::{Oversight, OversightConfig};
 use creto_runtime::{
@@ -253,6 +253,7 @@ impl World {
                 Governor::new(
                     Parts {
                         nhi: nhi.clone(),
+                        credentials: vec![Arc::new(IssuedTokens::new(nhi.clone()))],
                         oracle: oracle.clone(),
                         sequencer: stores.sequencer,
                         audit: audit.clone(),

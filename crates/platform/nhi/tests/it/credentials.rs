@@ -1,12 +1,19 @@
-//! Superseding a person's credentials: exactly those issued before are dead.
+//! Kinds of people's credentials; and superseding them: exactly those issued before are dead.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use creto_crypto::sha256;
 use creto_errors::{Class, Classify};
 use creto_nhi::test_util::{World, commit, name};
-use creto_nhi::{EpochId, KeyPurpose, PrincipalType};
-use creto_types::{Commit, OrgId};
+use creto_nhi::{
+    AgentIdentity, EpochId, HumanCredentials, IssuedTokens, KeyPurpose, Nhi, NhiError, Presented,
+    PrincipalType, conformance,
+};
+use creto_types::{Commit, OrgId, Timestamp};
 use serde_json::json;
 
 use crate::lifecycle::tricky;
@@ -26,6 +33,77 @@ async fn supersede(world: &World, org: OrgId) {
         .await
         .unwrap();
     assert_eq!(receipt.leaves.len(), 1);
+}
+
+/// People who answer a challenge by what only they know, as an authenticator would.
+#[derive(Debug)]
+struct Answers {
+    nhi: Arc<Nhi>,
+    enrolled: Mutex<HashMap<String, Option<EpochId>>>,
+    until: Timestamp,
+}
+
+impl Answers {
+    fn answer(who: &str, challenge: &str) -> String {
+        let digest = sha256(format!("what {who} knows {challenge}").as_bytes());
+        format!("{who} {digest:02x?}").replace(", ", "")
+    }
+}
+
+#[async_trait]
+impl HumanCredentials for Answers {
+    fn kind(&self) -> &'static str {
+        "answer"
+    }
+
+    async fn verify(&self, presented: Presented<'_>) -> Result<Arc<AgentIdentity>, NhiError> {
+        let why = "nobody answers so";
+        let who = presented.credential.rsplit_once(' ').map(|(who, _)| who);
+        let epoch = who.and_then(|who| Some((who, *self.enrolled.lock().unwrap().get(who)?)));
+        let (who, epoch) = epoch.ok_or(NhiError::InvalidToken { why })?;
+        if presented.credential != Self::answer(who, presented.challenge) {
+            return Err(NhiError::InvalidToken { why });
+        }
+        let (org, human) = who.split_once(' ').unwrap();
+        self.nhi
+            .human_in_person(org.parse().unwrap(), &name(human), epoch, self.until)
+    }
+}
+
+#[tokio::test]
+async fn people_prove_who_they_are_by_any_kind_of_credentials() {
+    let world = World::new().await;
+    let tokens = IssuedTokens::new(Arc::clone(&world.nhi));
+    conformance::human_credentials(&world, &tokens, |org, human, _| {
+        token_of(&world, org, human)
+    })
+    .await;
+
+    let answers = Answers {
+        nhi: Arc::clone(&world.nhi),
+        enrolled: Mutex::default(),
+        until: world.after(3_600),
+    };
+    conformance::human_credentials(&world, &answers, |org, human, challenge| {
+        let who = format!("{org} {human}");
+        let epoch = world.nhi.credentials_epoch(org, &name(human));
+        answers.enrolled.lock().unwrap().insert(who.clone(), epoch);
+        Answers::answer(&who, challenge)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_of_an_agent_makes_nobody_a_person() {
+    let (world, org, [link, ..]) = chained().await;
+    let agent = world.nhi.identity_for_link(org, link).unwrap();
+    let token = world.nhi.issue_token(&agent, None).unwrap().token;
+    let presented = Presented {
+        credential: &token,
+        challenge: "any",
+    };
+    let tokens = IssuedTokens::new(Arc::clone(&world.nhi));
+    assert_eq!(code(tokens.verify(presented).await), "principal_not_human");
 }
 
 /// Whoever was let in before is not given a credential of after.
