@@ -123,6 +123,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0028_former_log_keys",
         include_str!("../migrations/0028_former_log_keys.sql"),
     ),
+    (
+        "0029_secret_roots",
+        include_str!("../migrations/0029_secret_roots.sql"),
+    ),
 ];
 
 pub(crate) const SECONDS_A_DAY: i64 = 86_400;

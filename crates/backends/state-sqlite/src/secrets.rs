@@ -12,12 +12,13 @@ use crate::nhi::{field, found, from_json, is_revoked, json, known_principal, one
 use crate::principals::not_expelled;
 
 const SECRET_COLUMNS: &str = "
-    SELECT s.org, s.name, s.version, s.put_by, s.put_at, s.sealed, coalesce(o.owner, s.put_by)
+    SELECT s.org, s.name, s.version, s.put_by, s.put_at, s.sealed, coalesce(o.owner, s.put_by),
+           CASE WHEN o.owner IS NULL THEN s.root END
     FROM secrets AS s LEFT JOIN secret_owners AS o ON o.org = s.org AND o.name = s.name";
 
-/// Whose a secret is; it has to be there.
+/// Whose a secret is, and in the chains from whom; it has to be there.
 const OWNER: &str = "
-    SELECT coalesce(o.owner, s.put_by)
+    SELECT coalesce(o.owner, s.put_by), CASE WHEN o.owner IS NULL THEN s.root END
     FROM secrets AS s LEFT JOIN secret_owners AS o ON o.org = s.org AND o.name = s.name
     WHERE s.org = ?1 AND s.name = ?2 AND s.version = 1";
 
@@ -37,17 +38,21 @@ impl SecretStore for SqliteNhi {
                 let org = secret.org.to_string();
                 known_organization(tx, &org)?;
                 may_be_stored(tx, &org, &secret.sealed)?;
-                if secret.version > 1 {
-                    let owner = owner(tx, &org, &secret.name)?;
-                    one(
-                        usize::from(owner == Some(secret.put_by.to_string())),
-                        "secret",
-                    )?;
-                }
+                let put_in = secret.root.as_ref().map(ToString::to_string);
+                let root = match secret.version {
+                    1 => put_in,
+                    _ => {
+                        let before = owner(tx, &org, &secret.name)?;
+                        let before = before.filter(|(owner, root)| {
+                            *owner == secret.put_by.as_str() && (root.is_none() || *root == put_in)
+                        });
+                        before.ok_or(StoreError::Conflict { what: "secret" })?.1
+                    }
+                };
                 let added = tx
                     .prepare_cached(
-                        "INSERT INTO secrets (org, name, version, put_by, put_at, sealed)
-                         SELECT ?1, ?2, ?3, ?4, ?5, ?6
+                        "INSERT INTO secrets (org, name, version, put_by, put_at, sealed, root)
+                         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
                          WHERE ?3 = 1 + (
                              SELECT coalesce(max(version), 0) FROM secrets
                              WHERE org = ?1 AND name = ?2
@@ -61,6 +66,7 @@ impl SecretStore for SqliteNhi {
                         secret.put_by.as_str(),
                         secret.put_at.to_string(),
                         json(&secret.sealed)?,
+                        root,
                     ])
                     .map_err(sql)?;
                 one(added, "secret")?;
@@ -78,10 +84,7 @@ impl SecretStore for SqliteNhi {
                 found(owner.is_some(), "secret")?;
                 known_principal(tx, &org, &change.to)?;
                 not_expelled(tx, &org, &change.to)?;
-                one(
-                    usize::from(owner == Some(change.from.to_string())),
-                    "secret",
-                )?;
+                is_owner(owner.as_ref(), &change.from)?;
                 tx.prepare_cached(
                     "INSERT INTO secret_owners (org, name, owner) VALUES (?1, ?2, ?3)
                      ON CONFLICT (org, name) DO UPDATE SET owner = excluded.owner",
@@ -134,7 +137,7 @@ impl SecretStore for SqliteNhi {
                 let org = lease.org.to_string();
                 let owner = owner(tx, &org, &lease.secret)?;
                 found(owner.is_some(), "secret")?;
-                one(usize::from(owner == Some(by.to_string())), "secret")?;
+                is_owner(owner.as_ref(), &by)?;
                 if is_revoked(tx, &org, lease.link)? {
                     return Err(StoreError::Conflict { what: "delegation" });
                 }
@@ -220,33 +223,44 @@ impl SecretStore for SqliteNhi {
         &self,
         org: OrgId,
         id: LeaseId,
+        by: PrincipalName,
         at: Timestamp,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         self.database()
             .write(move |tx| {
                 let receipt = apply_commit(tx, &commit)?;
-                if !one_lease(tx, org, id)?.is_some_and(|lease| lease.holds(at)) {
-                    return Err(StoreError::Conflict { what: "lease" });
-                }
+                let lease = one_lease(tx, org, id)?.filter(|lease| lease.holds(at));
+                let lease = lease.ok_or(StoreError::Conflict { what: "lease" })?;
+                is_owner(owner(tx, &org.to_string(), &lease.secret)?.as_ref(), &by)?;
                 Ok(receipt)
             })
             .await
     }
 }
 
+/// An owner and the root of the chains in which it is theirs.
+type Owner = (String, Option<String>);
+
 fn owner(
     connection: &Connection,
     org: &str,
     name: &SecretName,
-) -> Result<Option<String>, StoreError> {
+) -> Result<Option<Owner>, StoreError> {
     connection
         .prepare_cached(OWNER)
         .and_then(|mut s| {
-            s.query_row(params![org, name.as_str()], |row| row.get(0))
-                .optional()
+            let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            s.query_row(params![org, name.as_str()], read).optional()
         })
         .map_err(sql)
+}
+
+fn is_owner(owner: Option<&Owner>, who: &PrincipalName) -> Result<(), StoreError> {
+    match owner {
+        Some((owner, _)) if owner == who.as_str() => Ok(()),
+        _ => Err(StoreError::Conflict { what: "secret" }),
+    }
 }
 
 fn one_lease(
@@ -276,6 +290,7 @@ fn rows<T>(
 
 fn secret(row: &Row<'_>) -> Result<StoredSecret, StoreError> {
     let sealed: String = row.get(5).map_err(sql)?;
+    let root: Option<String> = row.get(7).map_err(sql)?;
     Ok(StoredSecret {
         org: field(row, 0, "secret")?,
         name: field(row, 1, "secret")?,
@@ -283,6 +298,9 @@ fn secret(row: &Row<'_>) -> Result<StoredSecret, StoreError> {
         put_by: field(row, 3, "secret")?,
         put_at: field(row, 4, "secret")?,
         owner: field(row, 6, "secret")?,
+        root: root
+            .map(|name| name.parse().map_err(|error| corrupt("secret", error)))
+            .transpose()?,
         sealed: from_json("secret", &sealed)?,
     })
 }

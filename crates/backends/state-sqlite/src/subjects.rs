@@ -603,6 +603,8 @@ mod tests {
             ("identity.signed", json!({ "delegation": link })),
             ("prekeys.published", json!({ "delegation": link })),
             ("prekey.taken", json!({ "delegation": link })),
+            ("secret.put", json!({ "delegation": link })),
+            ("secret.refused", json!({ "delegation": link })),
             ("secret.read", json!({ "delegation": link })),
             ("delegation.granted", json!({ "link": { "parent": link } })),
             ("delegation.refused", json!({ "parent": link })),

@@ -247,20 +247,24 @@ impl Governor {
         let name = secret_name(&request.name)?;
         let (org, nhi) = (caller.org(), &self.parts.nhi);
         let before = nhi.secret(org, &name).await?;
-        if before
-            .as_ref()
-            .is_some_and(|row| row.owner != *caller.name())
-        {
+        if let Some(row) = before.as_ref().filter(|row| !row.is_of(caller.identity())) {
+            let whose = match &row.root {
+                Some(root) if row.owner == *caller.name() => format!("for {root} alone"),
+                _ => "somebody else's".to_owned(),
+            };
             return Err(GovernError::forbidden(format!(
-                "the secret `{name}` is somebody else's; an owner may hand it over"
+                "the secret `{name}` is {whose}; an owner may hand it over"
             )));
         }
         let version = before.map_or(0, |row| row.version).saturating_add(1);
-        let by = caller.name().clone();
-        let secret = nhi.draft_secret(org, name.clone(), version, by, request.value.secret())?;
+        let (by, value) = (caller.identity(), request.value.secret());
+        let secret = nhi.draft_secret(by, name.clone(), version, value)?;
         drop(request);
         let action = self.permitted(caller, PUT, &name).await?;
-        let body = json!({ "secret": name, "version": version });
+        let body = match caller.link() {
+            Some(link) => json!({ "secret": name, "version": version, "delegation": link }),
+            None => json!({ "secret": name, "version": version }),
+        };
         let evidence = self
             .record(org, caller.name(), "secret.put", action, &body)
             .await?;
@@ -273,8 +277,8 @@ impl Governor {
 
     /// Makes a secret somebody else's, whoever's it is: so that whoever leaves takes none
     /// along. Once this returns, who had it puts no version and gives no lease; leases that
-    /// were given stay until they end or are taken back. Nobody learns the value by it. For
-    /// the owner.
+    /// were given are good where whose it is now stands in the reader's chain, and give nothing
+    /// elsewhere. Nobody learns the value by it. For the owner.
     ///
     /// # Errors
     ///
@@ -360,11 +364,11 @@ impl Governor {
             Some(link) => nhi.leases(org, Some(link)).await?,
         };
         let visible = |secret: &StoredSecret| {
-            caller.is_human()
-                || secret.owner == *caller.name()
-                || leased
-                    .iter()
-                    .any(|lease| lease.secret == secret.name && lease.holds(now))
+            let leased = || {
+                let mut leased = leased.iter().filter(|lease| lease.secret == secret.name);
+                leased.any(|lease| lease.holds(now)) && secret.reaches(caller.identity())
+            };
+            caller.is_human() || secret.is_of(caller.identity()) || leased()
         };
         let all = nhi.secrets(org).await?;
         Ok(all
@@ -403,7 +407,7 @@ impl Governor {
         };
         let (org, nhi) = (caller.org(), &self.parts.nhi);
         let secret = nhi.secret(org, &name).await?;
-        if secret.is_none_or(|secret| secret.owner != *caller.name()) {
+        if secret.is_none_or(|secret| !secret.is_of(caller.identity())) {
             return Err(NO_SECRET);
         }
         let link = link_id("delegation", &request.delegation)?;
@@ -479,7 +483,7 @@ impl Governor {
             true => Vec::new(),
             false => {
                 let all = nhi.secrets(org).await?.into_iter();
-                let own = all.filter(|secret| secret.owner == *caller.name());
+                let own = all.filter(|secret| secret.is_of(caller.identity()));
                 own.map(|secret| secret.name).collect()
             }
         };
@@ -523,7 +527,7 @@ impl Governor {
         let lease = nhi.lease(org, id).await?.ok_or_else(missing)?;
         if !caller.is_human() {
             let secret = nhi.secret(org, &lease.secret).await?;
-            if secret.is_none_or(|secret| secret.owner != *caller.name()) {
+            if secret.is_none_or(|secret| !secret.is_of(caller.identity())) {
                 return Err(missing());
             }
         }
@@ -548,13 +552,15 @@ impl Governor {
         )
     }
 
-    /// Reads a secret by a lease to the very delegation the caller acts under, when its
-    /// policies permit `secret.read` of `secret:<name>`. The evidence is durable before
-    /// the value is returned. A decision that does not allow it is an answer.
+    /// Reads a secret by a lease to the very delegation the caller acts under, when whose it
+    /// is stands in the caller's chain, and policies permit `secret.read` of
+    /// `secret:<name>`. The evidence is durable before the value is returned. A decision that
+    /// does not allow it is an answer.
     ///
     /// # Errors
     ///
-    /// `forbidden` to people, `not_found` without a lease that holds.
+    /// `forbidden` to people, `not_found` without a lease that holds, of which a
+    /// `secret.refused` tells.
     pub async fn read_secret(
         &self,
         caller: &Caller,
@@ -574,9 +580,20 @@ impl Governor {
         let lease = leases
             .into_iter()
             .filter(|lease| lease.secret == name && lease.holds(now))
-            .max_by_key(|lease| lease.expires_at)
-            .ok_or(NO_SECRET)?;
-        let secret = nhi.secret(org, &name).await?.ok_or(NO_SECRET)?;
+            .max_by_key(|lease| lease.expires_at);
+        let secret = nhi.secret(org, &name).await?;
+        let secret = secret.filter(|secret| secret.reaches(caller.identity()));
+        let (Some(lease), Some(secret)) = (lease, secret) else {
+            // What costs a record is bounded by how often its actor may ask.
+            self.admit(caller)?;
+            let body = json!({ "secret": name, "delegation": link, "code": NO_SECRET.code() });
+            let evidence = self
+                .record(org, caller.name(), "secret.refused", None, &body)
+                .await?;
+            let receipt = self.commit(Commit::of(evidence)).await?;
+            self.committed(org, &receipt);
+            return Err(NO_SECRET);
+        };
         let decision = self
             .submit(caller, asked(READ, &name, request.grant), None)
             .await?;

@@ -17,7 +17,7 @@ use creto_types::{Commit, Id, IdKind, OrgId, PrincipalName, Receipt, StoreError,
 use serde::{Deserialize, Serialize};
 
 use crate::service::to_completion;
-use crate::{LinkId, Nhi, NhiError};
+use crate::{AgentIdentity, LinkId, Nhi, NhiError};
 
 /// The longest value of a secret, in bytes.
 pub const MAX_SECRET_LEN: usize = 16 * 1024;
@@ -102,10 +102,35 @@ pub struct StoredSecret {
     /// Whose the secret is now, in all of its versions: whoever put the first one, until it
     /// is handed over. Only they put further ones and lease it.
     pub owner: PrincipalName,
+    /// The person at the top of the chain in which an agent put the first one: only in
+    /// chains from that person is it the agent's. None when a person put it, once it was handed
+    /// over, and where that was not written down.
+    pub root: Option<PrincipalName>,
     /// When.
     pub put_at: Timestamp,
     /// The value, under the wrapping key of the organization.
     pub sealed: WrappedKey,
+}
+
+impl StoredSecret {
+    /// Whether it is this principal's, in the chain by which it acts.
+    #[must_use]
+    pub fn is_of(&self, identity: &AgentIdentity) -> bool {
+        self.owner == identity.name && self.is_known_in(identity)
+    }
+
+    /// Whether a lease lets this agent read it: whose it is stands in the agent's chain.
+    #[must_use]
+    pub fn reaches(&self, reader: &AgentIdentity) -> bool {
+        let mut above = reader.hops.iter().map(|hop| &hop.link.delegator);
+        let stands_in = reader.name == self.owner || above.any(|name| *name == self.owner);
+        stands_in && self.is_known_in(reader)
+    }
+
+    fn is_known_in(&self, identity: &AgentIdentity) -> bool {
+        let top = || identity.hops.first().map(|hop| &hop.link.delegator);
+        self.root.is_none() || self.root.as_ref() == top()
+    }
 }
 
 /// A secret becomes somebody else's.
@@ -156,7 +181,7 @@ impl StoredLease {
 #[async_trait]
 pub trait SecretStore: Send + Sync {
     /// Adds a version. `Conflict` with `what` `secret` unless it is the next one of its
-    /// name and put by whose it is, and with `wrapping key` when it is under
+    /// name and put by whose it is, in a chain of that root, and with `wrapping key` when it is under
     /// one that was retired meanwhile; `NotFound` when there is no such organization.
     async fn insert_secret(
         &self,
@@ -164,7 +189,7 @@ pub trait SecretStore: Send + Sync {
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
 
-    /// Makes a secret somebody else's; its leases stay. `NotFound` when there is no such
+    /// Makes a secret somebody else's, of no root; its leases stay. `NotFound` when there is no such
     /// secret, or nobody to whom it goes; `Conflict` with `what` `secret` when it is not
     /// whose it is said to be, and with `principal` when who gets it was revoked.
     async fn hand_over(&self, change: HandOver, commit: Commit) -> Result<Receipt, StoreError>;
@@ -210,11 +235,13 @@ pub trait SecretStore: Send + Sync {
     ) -> Result<Receipt, StoreError>;
 
     /// Makes the evidence of one use durable. `Conflict`, and nothing is changed, when
-    /// the lease does not hold at that instant.
+    /// the lease does not hold at that instant, and with `what` `secret` when the secret is
+    /// not this owner's.
     async fn use_lease(
         &self,
         org: OrgId,
         id: LeaseId,
+        owner: PrincipalName,
         at: Timestamp,
         commit: Commit,
     ) -> Result<Receipt, StoreError>;
@@ -226,15 +253,16 @@ pub(crate) fn secret_wrapping(org: OrgId, name: &SecretName, version: u32) -> St
 }
 
 impl Nhi {
-    /// Seals a value as a version of a secret. Nothing is stored yet.
+    /// Seals a value as a version of a secret that this principal puts, an agent in the chain
+    /// by which it acts. Nothing is stored yet.
     pub fn draft_secret(
         &self,
-        org: OrgId,
+        by: &AgentIdentity,
         name: SecretName,
         version: u32,
-        put_by: PrincipalName,
         value: &Secret,
     ) -> Result<StoredSecret, NhiError> {
+        let org = by.org;
         if value.is_empty() || value.len() > MAX_SECRET_LEN {
             return Err(NhiError::Invalid {
                 field: "value",
@@ -247,8 +275,9 @@ impl Nhi {
             org,
             name,
             version,
-            owner: put_by.clone(),
-            put_by,
+            owner: by.name.clone(),
+            root: by.hops.first().map(|hop| hop.link.delegator.clone()),
+            put_by: by.name.clone(),
             put_at: self.inner.clock.now(),
             sealed: sealed.map_err(|source| NhiError::Crypto {
                 operation: "seal a secret",
@@ -271,7 +300,8 @@ impl Nhi {
     }
 
     /// Makes a secret somebody else's: once this returns, who had it puts no version and
-    /// gives no lease. Those that were given stay.
+    /// gives no lease, and those that were given are good where whose it is now stands in the
+    /// reader's chain.
     pub async fn hand_over_secret(
         &self,
         change: HandOver,
@@ -355,7 +385,8 @@ impl Nhi {
     }
 
     /// Opens a secret by a lease, once the evidence of that is durable. `Conflict` when
-    /// the lease does not hold at that instant.
+    /// the lease does not hold at that instant, or the secret was handed over since it was
+    /// looked for.
     pub async fn use_lease(
         &self,
         secret: &StoredSecret,
@@ -364,7 +395,10 @@ impl Nhi {
         commit: Commit,
     ) -> Result<(Receipt, Secret), NhiError> {
         let store = self.inner.store.secrets();
-        let receipt = store.use_lease(secret.org, lease, at, commit).await?;
+        let owner = secret.owner.clone();
+        let receipt = store
+            .use_lease(secret.org, lease, owner, at, commit)
+            .await?;
         Ok((receipt, self.open_secret(secret).await?))
     }
 

@@ -120,8 +120,9 @@ async fn a_secret_is_read_along_the_chain_it_was_leased_to() {
     let owner = &scene.world.owner;
     assert_eq!(scene.put(owner, "api-key").await.expect("puts").version, 1);
     assert_eq!(scene.put(owner, "api-key").await.expect("puts").version, 2);
-    // Rights and policies alone give nothing.
+    // Rights and policies alone give nothing, and whoever tries leaves a record.
     assert_eq!(code(scene.read(&scene.bot, "api-key").await), "not_found");
+    assert_eq!(scene.count("secret.refused"), 1);
     let lease = scene.lease(owner, "api-key", &scene.bot_link, Some(60));
     let lease = lease.await.expect("leases");
 
@@ -358,5 +359,61 @@ async fn a_secret_outlives_whoever_put_it() {
         .await;
     gone.expect("revokes");
     assert_eq!(code(hand_over(&scene, owner, "planner").await), "conflict");
+    scene.world.check_records().await.expect("the log is sound");
+}
+
+/// A new owner's value reaches nobody below whom it was taken from, and what an agent keeps
+/// for one person is nothing to it when it acts for another.
+#[tokio::test]
+async fn what_is_kept_in_one_chain_is_read_in_no_other() {
+    let scene = scene().await;
+    let (owner, governor) = (&scene.world.owner, &scene.world.governor);
+    let request = json!({ "name": "bob", "role": "owner" });
+    let request = serde_json::from_value(request).expect("a request");
+    let added = governor.add_human(owner, request, None).await;
+    let token = added.expect("adds").token.expect("shown once");
+    let bob = governor.authenticate(&token).expect("a good token");
+
+    scene.put(owner, "api-key").await.expect("puts");
+    let leased = scene.lease(owner, "api-key", &scene.bot_link, None).await;
+    leased.expect("leases");
+    assert!(scene.reads(&scene.bot, "api-key").await);
+    hand_over(&scene, owner, "bob").await.expect("hands over");
+    assert_eq!(code(scene.read(&scene.bot, "api-key").await), "not_found");
+    scene.put(&bob, "api-key").await.expect("puts");
+    assert_eq!(code(scene.read(&scene.bot, "api-key").await), "not_found");
+    let seen = governor.secrets(&scene.bot, None, 10).await;
+    assert!(seen.expect("lists").is_empty());
+    // Whoever stands above again gives it again.
+    let own = owner.name().as_str();
+    hand_over(&scene, owner, own).await.expect("hands over");
+    assert!(scene.reads(&scene.bot, "api-key").await);
+
+    // The planner acts for bob as well.
+    let mut request = delegate(
+        "planner",
+        "1.00",
+        scene.world.clock.now() + Duration::from_secs(3_600),
+    );
+    request.rights = ["secret.read", "secret.put", "secret.lease"]
+        .map(|action| right(action, "secret:*"))
+        .into();
+    let made = governor.delegate(&bob, request.clone(), None).await;
+    let for_bob = enter(governor, &bob, &made.expect("delegates").id).await;
+    request.delegatee = scene.bot.name().clone();
+    let made = governor.delegate(&for_bob, request, None).await;
+    let below = made.expect("delegates").id;
+    scene.put(&scene.planner, "notes").await.expect("puts");
+    let leased = scene.lease(&scene.planner, "notes", &scene.bot_link, None);
+    let lease = leased.await.expect("leases");
+    assert!(scene.reads(&scene.bot, "notes").await);
+    assert_eq!(code(scene.put(&for_bob, "notes").await), "forbidden");
+    let refused = scene.lease(&for_bob, "notes", &below, None).await;
+    assert_eq!(code(refused), "not_found");
+    let seen = governor.secrets(&for_bob, None, 10).await;
+    assert!(seen.expect("lists").is_empty());
+    let ended = governor.revoke_lease(&for_bob, &lease.id, None).await;
+    assert_eq!(code(ended), "not_found");
+    scene.put(&scene.planner, "notes").await.expect("puts");
     scene.world.check_records().await.expect("the log is sound");
 }

@@ -13,10 +13,13 @@ fn key() -> SecretName {
 }
 
 fn version(world: &World, org: OrgId, number: u32, by: &str) -> StoredSecret {
-    let value = Secret::new(b"hunter2".to_vec());
-    world
-        .nhi
-        .draft_secret(org, key(), number, name(by), &value)
+    let (value, nhi) = (Secret::new(b"hunter2".to_vec()), &world.nhi);
+    let identity = match nhi.held_by(org, &name(by), 1).first() {
+        Some(link) => nhi.identity_for_link(org, *link),
+        None => nhi.identity_for_human(org, &name(by)),
+    };
+    let identity = identity.expect("the principal is there");
+    nhi.draft_secret(&identity, key(), number, &value)
         .expect("it is sealed")
 }
 
@@ -53,8 +56,15 @@ async fn handed_over(world: &World, org: OrgId, lease: &StoredLease) {
     conflict(&hand(key(), "carol", "keeper").await);
     let put = |secret| secrets.insert_secret(secret, commit(org, "secret.put"));
     conflict(&put(version(world, org, 3, "carol")).await);
-    let third = version(world, org, 3, "keeper");
+    let mut third = version(world, org, 3, "keeper");
     put(third.clone()).await.expect("it is the keeper's");
+    assert_eq!(third.root.take(), Some(name("carol")));
+    let used = |owner, at| {
+        let record = commit(org, "secret.read");
+        secrets.use_lease(org, lease.id, name(owner), at, record)
+    };
+    conflict(&used("carol", world.now()).await);
+    used("keeper", world.now()).await.expect("it holds");
     let owners = secrets.secrets(org).await.expect("it reads");
     let owners = owners.into_iter().map(|row| (row.put_by, row.owner));
     let by = |who: &str| (name(who), name("keeper"));
@@ -74,6 +84,46 @@ async fn handed_over(world: &World, org: OrgId, lease: &StoredLease) {
     hand(key(), "keeper", "carol")
         .await
         .expect("it is the keeper's");
+}
+
+/// What an agent puts is its own in chains from the person for whom it put that.
+async fn in_a_chain(world: &World, org: OrgId) {
+    let secrets = world.store.secrets();
+    let put = |number, root: Option<&str>| {
+        let secret = StoredSecret {
+            name: "keepers-own".parse().expect("a name"),
+            root: root.map(name),
+            ..version(world, org, number, "keeper")
+        };
+        secrets.insert_secret(secret, commit(org, "secret.put"))
+    };
+    let carol = Some("carol");
+    put(1, carol).await.expect("it is the first");
+    for other in [Some("dora"), None] {
+        conflict(&put(2, other).await);
+    }
+    put(2, carol).await.expect("it is the next");
+    let roots = async || {
+        let all = secrets.secrets(org).await.expect("it reads");
+        let own = all
+            .into_iter()
+            .filter(|row| row.name.as_str() == "keepers-own");
+        own.map(|row| row.root).collect::<Vec<_>>()
+    };
+    assert_eq!(roots().await, [carol.map(name), carol.map(name)]);
+    // Who gets it has it in every chain.
+    for (from, to) in [("keeper", "carol"), ("carol", "keeper")] {
+        let change = HandOver {
+            org,
+            secret: "keepers-own".parse().expect("a name"),
+            from: name(from),
+            to: name(to),
+        };
+        let handed = secrets.hand_over(change, commit(org, "secret.handed_over"));
+        handed.await.expect("it is theirs");
+    }
+    put(3, Some("dora")).await.expect("it is the keeper's");
+    assert_eq!(roots().await, [None, None, None]);
 }
 
 pub(super) async fn run(world: &World, other: OrgId) {
@@ -136,14 +186,17 @@ pub(super) async fn run(world: &World, other: OrgId) {
     assert_eq!(of_link, std::slice::from_ref(&lease));
 
     handed_over(world, org, &lease).await;
+    in_a_chain(world, org).await;
 
     // Its end is exact to the instant, and for ever.
-    let used = |at| secrets.use_lease(org, id, at, commit(org, "secret.read"));
+    let carol = || name("carol");
+    let used = |at| secrets.use_lease(org, id, carol(), at, commit(org, "secret.read"));
     used(world.now()).await.expect("it holds");
     used(world.after(59)).await.expect("it holds");
     conflict(&used(world.after(60)).await);
     let now = world.now();
-    conflict(&secrets.use_lease(other, id, now, commit(other, "x")).await);
+    let elsewhere = secrets.use_lease(other, id, carol(), now, commit(other, "x"));
+    conflict(&elsewhere.await);
     let end = |id| secrets.end_lease(org, id, now, commit(org, "secret.lease_revoked"));
     not_found(&end(unknown).await);
     end(id).await.expect("it holds");

@@ -10,7 +10,7 @@ use crate::{HandOver, LeaseId, LinkId, SecretName, SecretStore, StoredLease, Sto
 impl SecretStore for MemoryNhiStore {
     async fn insert_secret(
         &self,
-        secret: StoredSecret,
+        mut secret: StoredSecret,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let mut rows = self.rows.lock();
@@ -20,7 +20,12 @@ impl SecretStore for MemoryNhiStore {
         let mut before = rows.secrets.values().filter(|row| row.org == org);
         let newest = before.rfind(|row| row.name == secret.name);
         let fits = match newest {
-            Some(row) => row.version + 1 == secret.version && row.owner == secret.put_by,
+            Some(row) => {
+                let follows = row.version + 1 == secret.version && row.owner == secret.put_by;
+                let in_chain = row.root.is_none() || row.root == secret.root;
+                secret.root.clone_from(&row.root);
+                follows && in_chain
+            }
             None => secret.version == 1,
         };
         if !fits {
@@ -49,6 +54,7 @@ impl SecretStore for MemoryNhiStore {
         let receipt = self.commits.apply(&commit)?;
         for row in rows.secrets.values_mut().filter(named) {
             row.owner = change.to.clone();
+            row.root = None;
         }
         Ok(receipt)
     }
@@ -133,13 +139,16 @@ impl SecretStore for MemoryNhiStore {
         &self,
         org: OrgId,
         id: LeaseId,
+        owner: PrincipalName,
         at: Timestamp,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let rows = self.rows.lock();
-        let row = rows.leases.get(&(org, id));
-        if !row.is_some_and(|row| row.holds(at)) {
-            return Err(StoreError::Conflict { what: "lease" });
+        let lease = rows.leases.get(&(org, id)).filter(|row| row.holds(at));
+        let lease = lease.ok_or(StoreError::Conflict { what: "lease" })?;
+        let named = |row: &&StoredSecret| row.org == org && row.name == lease.secret;
+        if rows.secrets.values().find(named).map(|row| &row.owner) != Some(&owner) {
+            return Err(StoreError::Conflict { what: "secret" });
         }
         self.commits.apply(&commit)
     }

@@ -279,9 +279,10 @@ async fn secrets_move_with_the_keys() {
     let link = link.await.unwrap();
     let value = creto_crypto::Secret::new(b"hunter2".to_vec());
     let key: creto_nhi::SecretName = "key".parse().unwrap();
+    let alice = world.nhi.identity_for_human(org, &name("alice")).unwrap();
     let drafted = world
         .nhi
-        .draft_secret(org, key.clone(), 1, name("alice"), &value)
+        .draft_secret(&alice, key.clone(), 1, &value)
         .unwrap();
     assert!(!format!("{drafted:?}").contains("hunter2"));
     let before = drafted.clone();
@@ -333,6 +334,6 @@ async fn secrets_move_with_the_keys() {
     }
     // No longer than it may be.
     let long = creto_crypto::Secret::new(vec![b'a'; creto_nhi::MAX_SECRET_LEN + 1]);
-    let refused = world.nhi.draft_secret(org, key, 2, name("alice"), &long);
+    let refused = world.nhi.draft_secret(&alice, key, 2, &long);
     assert_eq!(refused.unwrap_err().code(), "invalid_identity_request");
 }
