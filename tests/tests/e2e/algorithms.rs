@@ -238,6 +238,7 @@ fn a_live_organization_moves_to_other_algorithms_without_a_restart_or_a_failed_r
         progress(3);
         stop_old.store(true, Ordering::Relaxed);
         old_user.join().unwrap();
+        everybody_signs_by_it(&server);
         let retire = json!({ "reason": "moved", "now": true });
         let retired = new_owner.post("/v1/keys/retire", &retire).unwrap();
         assert!(retired["resealed"].as_u64().unwrap() > 10, "{retired}");
@@ -274,6 +275,26 @@ fn a_live_organization_moves_to_other_algorithms_without_a_restart_or_a_failed_r
     });
     let why = refused(server.path(), &["serve"], "algorithm_not_allowed");
     assert!(why.contains(CHACHA), "{why}");
+}
+
+/// People and agents get keys of the new algorithm, and what they signed before still holds.
+fn everybody_signs_by_it(server: &Server) {
+    let rotate = ["crypto", "rotate", "--principals", "--reason", "moved"];
+    let rotate = |more: &[&str]| {
+        let output = creto(server.path(), &[more, &rotate].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let moved: Value = serde_json::from_str(&rotate(&["--json"])).unwrap();
+    assert_eq!(moved["algorithm"], "ML-DSA-65");
+    let rotated = moved["rotated"].as_array().unwrap();
+    let names: Vec<_> = rotated.iter().map(|key| &key["principal"]).collect();
+    assert_eq!(names, ["owner", "worker"]);
+    assert!(rotated.iter().all(|key| key["alg"] == "ML-DSA-65"));
+    let again = rotate(&[]);
+    assert!(again.starts_with("All "), "{again}");
+    let keys = "SELECT DISTINCT json_extract(public, '$.alg') FROM principals";
+    assert_eq!(sql(server, keys), ["ML-DSA-65"]);
 }
 
 /// Whoever verifies offline has no configuration: what is not of the default lists is

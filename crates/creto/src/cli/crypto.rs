@@ -14,6 +14,10 @@ pub(crate) enum CryptoCommand {
     /// With --log it is the log that is given new keys instead. Those of before sign its
     /// checkpoints besides until `creto crypto retire --log`, so that monitors and
     /// witnesses can be given the new ones (`creto audit keys`) meanwhile.
+    ///
+    /// With --principals it is the people and agents whose signing keys are not of the
+    /// algorithm for new ones, each in turn; ended in between, running it again goes on. What
+    /// their keys before signed stays valid.
     Rotate(RotateArgs),
     /// Show which algorithms are in force, and what the configuration says of them
     ///
@@ -45,6 +49,9 @@ pub(crate) struct RotateArgs {
     /// The keys of the log, and of exported evidence, instead
     #[arg(long)]
     pub(crate) log: bool,
+    /// The signing keys of people and agents instead, where they are of another algorithm
+    #[arg(long, conflicts_with = "log")]
+    pub(crate) principals: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,10 +1,12 @@
 //! `creto crypto`.
 
+use creto_client::{Client, encode};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::cli::CryptoCommand;
 use crate::commands::server::runtime;
+use crate::commands::signing::known_keys;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::output::{Reply, at, fields, table};
@@ -30,6 +32,9 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
             let answer = context.client()?.post("/v1/audit/keys/retire", &body)?;
             let text = log_keys(&answer, &[(" ended", "/kids")]);
             Ok(Reply::new(text, answer))
+        }
+        CryptoCommand::Rotate(args) if args.principals => {
+            principals(&context.client()?, &args.reason)
         }
         CryptoCommand::Rotate(args) => {
             let body = json!({ "reason": args.reason });
@@ -112,6 +117,46 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
             Ok(Reply::new(text, document))
         }
     }
+}
+
+/// Gives another key to whoever signs by another algorithm than the one for new keys.
+fn principals(client: &Client, reason: &str) -> Result<Reply, CliError> {
+    let lists = client.get("/v1/keys/algorithms")?;
+    let new = at(&lists, "/in_force/signatures/new");
+    let (mut rows, mut rotated, mut kept) = (Vec::new(), Vec::new(), 0_u64);
+    for principal in client.pages("/v1/principals") {
+        let principal = principal?;
+        if at(&principal, "/revoked") == "true" {
+            continue;
+        }
+        if signs_by(&known_keys(client, &at(&principal, "/spiffe_id"))?) == Some(&new) {
+            kept += 1;
+            continue;
+        }
+        let name = at(&principal, "/name");
+        let path = format!("/v1/principals/{}/keys/rotate", encode(&name));
+        let answer = client.post(&path, &json!({ "reason": reason }))?;
+        rows.push(vec![name, at(&answer, "/alg"), at(&answer, "/kid")]);
+        rotated.push(answer);
+    }
+    let text = match rows.is_empty() {
+        true => format!("All {kept} sign by {new}: nobody got another key.\n"),
+        false => format!(
+            "{}\n{kept} signed by {new} before. What the keys before signed stays valid until\n\
+             `creto agent revoke-key`, for which they are of an accepted algorithm.\n",
+            table(&["PRINCIPAL", "ALGORITHM", "KEY"], &rows)
+        ),
+    };
+    let document = json!({ "algorithm": new, "rotated": rotated, "kept": kept });
+    Ok(Reply::new(text, document))
+}
+
+/// The algorithm of the key that signs, of a principal's public keys.
+fn signs_by(keys: &Value) -> Option<&str> {
+    let mut keys = keys.get("keys")?.as_array()?.iter();
+    keys.find(|key| at(key, "/state") == "present")?
+        .get("alg")?
+        .as_str()
 }
 
 /// The keys of a log by what they sign, in each of these parts of an answer.

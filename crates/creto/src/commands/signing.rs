@@ -94,7 +94,7 @@ pub(crate) fn keys(client: &Client, args: &KeysArgs) -> Result<Reply, CliError> 
     Ok(Reply::new(text, answer))
 }
 
-fn known_keys(client: &Client, spiffe_id: &str) -> Result<Value, CliError> {
+pub(crate) fn known_keys(client: &Client, spiffe_id: &str) -> Result<Value, CliError> {
     let path = format!("/v1/public-keys?spiffe_id={}", encode(spiffe_id));
     Ok(client.get(&path)?)
 }
