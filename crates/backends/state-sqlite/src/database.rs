@@ -17,6 +17,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, params};
 use crate::checkpoint::Checkpoints;
 use crate::consensus;
 use crate::epoch;
+use crate::keys;
 use crate::leaves::{NewLeaf, append_leaf};
 use crate::pool::ReadPool;
 use crate::room;
@@ -201,18 +202,21 @@ impl Database {
         let epoch = epoch::take(&mut connection)?;
         // A process that was killed behind an erasure leaves pages of before.
         empty_log(&connection)?;
+        let subjects = Subjects::new(sealer);
+        let wrapping = keys::all_wrapping_keys(&connection)?;
+        subjects.open_wrapping(wrapping.iter().map(|(org, key)| (*org, key)));
         let readers = ReadPool::new((0..READ_CONNECTIONS).map(|_| open_reader(path)))?;
         let beside = Connection::open(path).map_err(sql)?;
         configure(&beside)?;
         let checkpoints = Checkpoints::start(beside)?;
         let checkpointing = checkpoints.running();
-        let algorithms = sealer.algorithms().clone();
+        let algorithms = subjects.algorithms().clone();
         let writer = Writer::start(connection, epoch, Some(checkpoints), algorithms)?;
         Ok(Arc::new(Self {
             readers,
             writer,
             epoch,
-            subjects: Arc::new(Subjects::new(sealer)),
+            subjects: Arc::new(subjects),
             path: path.to_owned(),
             checkpointing,
             to_empty: AtomicBool::new(false),

@@ -100,6 +100,24 @@ pub(crate) fn load_wrapping_keys(
     .collect()
 }
 
+/// Those of every organization.
+pub(crate) fn all_wrapping_keys(
+    connection: &Connection,
+) -> Result<Vec<(OrgId, WrappingKey)>, StoreError> {
+    let mut statement = connection
+        .prepare("SELECT DISTINCT org FROM wrapping_keys")
+        .map_err(sql)?;
+    let rows = statement.query_map([], |row| row.get(0)).map_err(sql)?;
+    let mut all = Vec::new();
+    for row in rows {
+        let name: String = row.map_err(sql)?;
+        let org = name.parse().map_err(|e| corrupt("organization", e))?;
+        let keys = load_wrapping_keys(connection, &name)?;
+        all.extend(keys.into_iter().map(|key| (org, key)));
+    }
+    Ok(all)
+}
+
 pub(crate) fn load_former_issuers(
     connection: &Connection,
     org: &str,

@@ -77,6 +77,9 @@ impl NhiStore for SqliteNhi {
         owner: StoredPrincipal,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
+        let (org, wrapping) = (organization.organization.id, &organization.wrapping);
+        let opened = wrapping.iter().map(|key| (org, key));
+        self.db.subjects().open_wrapping(opened);
         self.db
             .write(move |tx| {
                 admit_commit(tx, &commit)?;
@@ -370,6 +373,8 @@ impl NhiStore for SqliteNhi {
         rotation: StoredRotation,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
+        let opened = [(rotation.org, &rotation.wrapping)];
+        self.db.subjects().open_wrapping(opened);
         let work = move |tx: &Change<'_>| keys::rotate(tx, &rotation, &commit);
         self.db.write(work).await
     }
@@ -392,7 +397,12 @@ impl NhiStore for SqliteNhi {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let work = move |tx: &Change<'_>| keys::retire(tx, org, before_version, &commit);
-        self.db.write(work).await
+        let retired = self.db.write(work).await;
+        // It may be on the disk all the same; one that is needed again is opened again.
+        if matches!(retired, Ok(_) | Err(StoreError::Unavailable(_))) {
+            self.db.subjects().retire_before(org, before_version);
+        }
+        retired
     }
 
     async fn rotate_log_keys(

@@ -241,6 +241,22 @@ impl Subjects {
         self.sealer.algorithms()
     }
 
+    /// Opens wrapping keys before anything is under them: the keystore, which may be slow,
+    /// is asked outside of changes. One that does not open is named where it is needed.
+    pub(crate) fn open_wrapping<'k>(
+        &self,
+        keys: impl IntoIterator<Item = (OrgId, &'k WrappingKey)>,
+    ) {
+        for (org, key) in keys {
+            let _ = self.sealer.open_wrapping(org, key);
+        }
+    }
+
+    /// Forgets the wrapping keys before this version.
+    pub(crate) fn retire_before(&self, org: OrgId, version: u32) {
+        self.sealer.retire_before(org, version);
+    }
+
     /// Seals the record for the subject: all of the work that needs no place.
     pub(crate) fn leaf(
         &self,

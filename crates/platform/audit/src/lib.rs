@@ -62,6 +62,8 @@ mod log;
 #[cfg(feature = "test-util")]
 pub mod memory;
 mod monitor;
+#[cfg(feature = "test-util")]
+mod noting;
 mod payload;
 mod ports;
 mod proven;
@@ -86,6 +88,8 @@ pub use cosign::{AskedWitness, WitnessAnswer, WitnessClient};
 pub use error::{AuditError, LeafError, RecordFault};
 pub use head::Checkpointed;
 pub use monitor::{Alarm, AlarmKind, LogReader, Monitor, Observation, Seen, Unproven, WatchError};
+#[cfg(feature = "test-util")]
+pub use noting::NotingKeystore;
 pub use payload::{Commitment, Content, Opening, Record, StoredRecord, UnknownWithheld, Withheld};
 pub use ports::{FormerLogKeys, Journal, LogKeySource, LogKeys, TileStore};
 pub use proven::{Proven, UnprovenError, check_proof};

@@ -47,7 +47,8 @@ pub struct NewSubject {
 
 /// Makes subjects, and seals and opens payloads.
 pub struct Sealer {
-    keystore: Arc<dyn Keystore>,
+    /// Of what the store names alone; which one is the newest, the store says.
+    ring: KeyRing,
     provider: Arc<dyn CryptoProvider>,
     algorithms: InForce,
 }
@@ -68,7 +69,7 @@ impl Sealer {
         algorithms: InForce,
     ) -> Self {
         Self {
-            keystore,
+            ring: KeyRing::new(keystore, Arc::clone(&provider), algorithms.clone()),
             provider,
             algorithms,
         }
@@ -105,7 +106,20 @@ impl Sealer {
         )
     }
 
-    /// The same, which accepts no other cipher.
+    /// With the keys of [`Sealer::for_tests`], and a keystore that notes who asks it.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "tests name what there is")]
+    pub fn for_tests_noting() -> (Self, Arc<crate::NotingKeystore>) {
+        let random = Arc::new(creto_types::SystemRandom);
+        let provider = Arc::new(creto_crypto::AwsLcProvider::new(random));
+        let root = creto_crypto::RootKey::from_hex(&"7".repeat(64)).expect("it is hexadecimal");
+        let keystore = Arc::new(crate::NotingKeystore::new(root, provider.clone()));
+        let algorithms = creto_crypto::AllowedAlgorithms::default().into();
+        (Self::new(keystore.clone(), provider, algorithms), keystore)
+    }
+
+    /// As [`Sealer::for_tests_with`], and accepts no other cipher.
     #[cfg(feature = "test-util")]
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "tests name what there is")]
@@ -121,6 +135,17 @@ impl Sealer {
         sealer
     }
 
+    /// Opens a wrapping key of an organization, so that nobody waits for the keystore who
+    /// makes or unlocks a subject under it.
+    pub fn open_wrapping(&self, org: OrgId, key: &WrappingKey) -> Result<(), CryptoError> {
+        self.ring.add(org, key)
+    }
+
+    /// Forgets the wrapping keys before this version, which were retired.
+    pub fn retire_before(&self, org: OrgId, version: u32) {
+        self.ring.retire_before(org, version);
+    }
+
     /// A new subject. Its key is wrapped under this wrapping key; without one, directly
     /// under the root key.
     pub fn make(
@@ -134,8 +159,8 @@ impl Sealer {
         let mut secret = vec![0; KEY_LEN];
         self.provider.random(&mut secret);
         let secret = Secret::new(secret);
-        let ring = self.ring(org, wrapping)?;
-        let wrapped = ring.wrap(org, &id.key_purpose(org), &secret)?;
+        let purpose = id.key_purpose(org);
+        let wrapped = self.ring.wrap_under(org, wrapping, &purpose, &secret)?;
         let key = SubjectKey(Arc::new(secret));
         Ok(NewSubject { id, key, wrapped })
     }
@@ -148,21 +173,9 @@ impl Sealer {
         wrapping: Option<&WrappingKey>,
         wrapped: &WrappedKey,
     ) -> Result<SubjectKey, CryptoError> {
-        let ring = self.ring(org, wrapping)?;
-        let secret = ring.unwrap(org, &subject.key_purpose(org), wrapped)?;
+        let purpose = subject.key_purpose(org);
+        let secret = self.ring.unwrap_under(org, wrapping, &purpose, wrapped)?;
         Ok(SubjectKey(Arc::new(secret)))
-    }
-
-    fn ring(&self, org: OrgId, wrapping: Option<&WrappingKey>) -> Result<KeyRing, CryptoError> {
-        let ring = KeyRing::new(
-            Arc::clone(&self.keystore),
-            Arc::clone(&self.provider),
-            self.algorithms.clone(),
-        );
-        if let Some(key) = wrapping {
-            ring.add(org, key)?;
-        }
-        Ok(ring)
     }
 
     /// The lists by which it seals and opens.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use creto_types::OrgId;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
 use crate::root_key::ROOT_LEN;
@@ -15,8 +15,9 @@ use crate::{CryptoError, CryptoProvider, InForce, RootKey, Secret, WrapAlgorithm
 /// Who keeps the root key. It never leaves: a device that wraps and unwraps by itself
 /// fits as well as a key in this process ([`LocalKeystore`]).
 ///
-/// Asked once for each wrapping key of an organization, and for the private keys of
-/// those that have none yet; never while a request is decided.
+/// Asked at starts and at rotations alone, for each wrapping key of an organization; never
+/// while a request is decided. What an organization has from before it had a wrapping key
+/// is under the root key itself, and is asked for one by one.
 pub trait Keystore: Send + Sync + 'static {
     /// Encrypts a secret so that only the same `purpose` opens it again.
     fn wrap(
@@ -106,7 +107,18 @@ pub struct KeyRing {
     keystore: Arc<dyn Keystore>,
     provider: Arc<dyn CryptoProvider>,
     algorithms: InForce,
-    keys: RwLock<HashMap<OrgId, BTreeMap<u32, Arc<RootKey>>>>,
+    orgs: RwLock<HashMap<OrgId, Opened>>,
+    /// Held while the keystore is asked: whoever waits finds what the first one opened.
+    opening: Mutex<()>,
+}
+
+/// The wrapping keys of one organization.
+#[derive(Default)]
+struct Opened {
+    /// Those before it were retired, and are not kept again.
+    oldest: u32,
+    /// By version, each with what it was opened from.
+    keys: BTreeMap<u32, (WrappedKey, Arc<RootKey>)>,
 }
 
 impl KeyRing {
@@ -122,7 +134,8 @@ impl KeyRing {
             keystore,
             provider,
             algorithms,
-            keys: RwLock::default(),
+            orgs: RwLock::default(),
+            opening: Mutex::default(),
         }
     }
 
@@ -141,32 +154,56 @@ impl KeyRing {
     }
 
     /// Opens a wrapping key and takes it into use: the highest version wraps what is
-    /// new.
+    /// new. The keystore is not asked for one that is open.
     pub fn add(&self, org: OrgId, key: &WrappingKey) -> Result<(), CryptoError> {
+        self.opened(org, key).map(drop)
+    }
+
+    fn opened(&self, org: OrgId, key: &WrappingKey) -> Result<Arc<RootKey>, CryptoError> {
         self.algorithms
             .now()
             .wrapping
             .check(key.wrapped.algorithm())?;
+        if let Some(known) = self.known(org, key) {
+            return Ok(known);
+        }
+        let _one = self.opening.lock();
+        if let Some(known) = self.known(org, key) {
+            return Ok(known);
+        }
         let purpose = WrappingKey::purpose(org, key.version);
         let secret = self.keystore.unwrap(&purpose, &key.wrapped)?;
         let opened = Arc::new(RootKey::from_secret(secret)?);
-        let mut keys = self.keys.write();
-        keys.entry(org).or_default().insert(key.version, opened);
-        Ok(())
+        let mut orgs = self.orgs.write();
+        let kept = orgs.entry(org).or_default();
+        if key.version >= kept.oldest {
+            let of = key.wrapped.clone();
+            kept.keys.insert(key.version, (of, Arc::clone(&opened)));
+        }
+        Ok(opened)
     }
 
-    /// Forgets the wrapping keys before this version.
+    /// The version alone does not say which key it is: a rotation that came to nothing had
+    /// the one of the next.
+    fn known(&self, org: OrgId, key: &WrappingKey) -> Option<Arc<RootKey>> {
+        let orgs = self.orgs.read();
+        let (of, opened) = orgs.get(&org)?.keys.get(&key.version)?;
+        (*of == key.wrapped).then(|| Arc::clone(opened))
+    }
+
+    /// Forgets the wrapping keys before this version, and keeps none of them again.
     pub fn retire_before(&self, org: OrgId, version: u32) {
-        if let Some(keys) = self.keys.write().get_mut(&org) {
-            keys.retain(|known, _| *known >= version);
-        }
+        let mut orgs = self.orgs.write();
+        let kept = orgs.entry(org).or_default();
+        kept.oldest = kept.oldest.max(version);
+        kept.keys.retain(|known, _| *known >= version);
     }
 
     /// The version that wraps what is new; `None` while that is the root key.
     #[must_use]
     pub fn version(&self, org: OrgId) -> Option<u32> {
-        let keys = self.keys.read();
-        keys.get(&org)?.keys().next_back().copied()
+        let orgs = self.orgs.read();
+        orgs.get(&org)?.keys.keys().next_back().copied()
     }
 
     /// Encrypts a private key of the organization for storage.
@@ -178,10 +215,10 @@ impl KeyRing {
     ) -> Result<WrappedKey, CryptoError> {
         let algorithm = self.algorithms.now().wrapping.for_new();
         let newest = {
-            let keys = self.keys.read();
-            keys.get(&org)
-                .and_then(|keys| keys.last_key_value())
-                .map(|(version, key)| (*version, Arc::clone(key)))
+            let orgs = self.orgs.read();
+            orgs.get(&org)
+                .and_then(|kept| kept.keys.last_key_value())
+                .map(|(version, (_, key))| (*version, Arc::clone(key)))
         };
         match newest {
             None => self.keystore.wrap(algorithm, purpose, secret),
@@ -204,13 +241,49 @@ impl KeyRing {
             return self.keystore.unwrap(purpose, wrapped);
         };
         let key = self
-            .keys
+            .orgs
             .read()
             .get(&org)
-            .and_then(|keys| keys.get(&version))
-            .map(Arc::clone)
+            .and_then(|kept| kept.keys.get(&version))
+            .map(|(_, key)| Arc::clone(key))
             .ok_or(CryptoError::WrappingKeyMissing { version })?;
         key.unwrap(purpose, wrapped)
+    }
+
+    /// Encrypts under this wrapping key, whichever is the newest here; without one, under
+    /// the root key.
+    pub fn wrap_under(
+        &self,
+        org: OrgId,
+        wrapping: Option<&WrappingKey>,
+        purpose: &str,
+        secret: &Secret,
+    ) -> Result<WrappedKey, CryptoError> {
+        let algorithm = self.algorithms.now().wrapping.for_new();
+        let Some(wrapping) = wrapping else {
+            return self.keystore.wrap(algorithm, purpose, secret);
+        };
+        let key = self.opened(org, wrapping)?;
+        let wrapped = key.wrap(self.provider.as_ref(), algorithm, purpose, secret)?;
+        Ok(wrapped.under(wrapping.version))
+    }
+
+    /// Decrypts what names this wrapping key, or none.
+    pub fn unwrap_under(
+        &self,
+        org: OrgId,
+        wrapping: Option<&WrappingKey>,
+        purpose: &str,
+        wrapped: &WrappedKey,
+    ) -> Result<Secret, CryptoError> {
+        self.algorithms.now().wrapping.check(wrapped.algorithm())?;
+        let Some(version) = wrapped.version() else {
+            return self.keystore.unwrap(purpose, wrapped);
+        };
+        let wrapping = wrapping
+            .filter(|key| key.version == version)
+            .ok_or(CryptoError::WrappingKeyMissing { version })?;
+        self.opened(org, wrapping)?.unwrap(purpose, wrapped)
     }
 
     /// Whether this would be wrapped otherwise if it were new.
@@ -229,6 +302,8 @@ impl fmt::Debug for KeyRing {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use creto_types::SeededRandom;
 
     use super::*;
@@ -295,6 +370,71 @@ mod tests {
         // Of one organization nothing opens with the keys of another.
         assert!(ring.unwrap(other, "p", &under_second).is_err());
         assert_eq!(ring.add(other, &second), Err(CryptoError::OpenFailed));
+    }
+
+    /// Counts how often the root key is used.
+    struct Counted(Arc<dyn Keystore>, AtomicUsize);
+
+    impl Keystore for Counted {
+        fn wrap(
+            &self,
+            algorithm: WrapAlgorithm,
+            purpose: &str,
+            secret: &Secret,
+        ) -> Result<WrappedKey, CryptoError> {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            self.0.wrap(algorithm, purpose, secret)
+        }
+
+        fn unwrap(&self, purpose: &str, wrapped: &WrappedKey) -> Result<Secret, CryptoError> {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            self.0.unwrap(purpose, wrapped)
+        }
+    }
+
+    #[test]
+    fn the_keystore_is_asked_once_for_each_wrapping_key() {
+        let [org, _] = orgs();
+        let keystore = Arc::new(Counted(keystore("1"), AtomicUsize::new(0)));
+        let asked = || keystore.1.swap(0, Ordering::SeqCst);
+        let ring = KeyRing::new(keystore.clone(), provider(), wrapping(Allowed::only(AES)));
+        let secret = Secret::new(vec![9; 32]);
+        let [first, other] = [(); 2].map(|()| ring.draft(org).unwrap());
+        assert_eq!((first.version, other.version, asked()), (1, 1, 2));
+        let wrapped = ring.wrap_under(org, Some(&first), "p", &secret).unwrap();
+        assert_eq!((wrapped.version(), asked()), (Some(1), 1));
+        for _ in 0..3 {
+            let opened = ring.unwrap_under(org, Some(&first), "p", &wrapped);
+            assert_eq!(opened.unwrap(), secret);
+            ring.wrap_under(org, Some(&first), "q", &secret).unwrap();
+            ring.add(org, &first).unwrap();
+        }
+        assert_eq!(asked(), 0);
+
+        // Another key of the same version is another key.
+        let refused = ring.unwrap_under(org, Some(&other), "p", &wrapped);
+        assert_eq!((refused, asked()), (Err(CryptoError::OpenFailed), 1));
+
+        // The one that is named, not the newest one; and no other in its place.
+        let second = ring.draft(org).unwrap();
+        ring.add(org, &second).unwrap();
+        let named = ring.wrap_under(org, Some(&first), "p", &secret).unwrap();
+        assert_eq!(named.version(), Some(1));
+        for wrong in [None, Some(&second)] {
+            assert_eq!(
+                ring.unwrap_under(org, wrong, "p", &wrapped),
+                Err(CryptoError::WrappingKeyMissing { version: 1 })
+            );
+        }
+
+        // What was retired opens for who still has it, and is not kept again.
+        ring.retire_before(org, 2);
+        asked();
+        for _ in 0..2 {
+            let opened = ring.unwrap_under(org, Some(&first), "p", &wrapped);
+            assert_eq!((opened.unwrap(), asked()), (secret.clone(), 1));
+        }
+        assert_eq!(ring.orgs.read()[&org].keys.len(), 1);
     }
 
     #[test]

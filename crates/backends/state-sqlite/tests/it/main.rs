@@ -13,6 +13,7 @@ mod crash;
 mod database;
 mod erasure;
 mod governor;
+mod keystore;
 mod metering;
 mod nhi;
 mod oversight;
