@@ -173,12 +173,14 @@ async fn move_under(
     }
     let store = SqliteNhi::new(Arc::clone(&platform.database));
     let snapshot = store.load().await?;
+    let algorithm = config.algorithms.wrapping.for_new();
     let mut keys = Vec::new();
     let mut commits = Vec::new();
     for stored in &snapshot.organizations {
         let org = stored.organization.id;
         for key in &stored.wrapping {
-            keys.push((org, key.rewrap(org, old, new).map_err(wrap_failed)?));
+            let moved = key.rewrap(org, old, new, algorithm);
+            keys.push((org, moved.map_err(wrap_failed)?));
         }
         let body = json!({ "wrapping_keys": stored.wrapping.len() });
         let evidence = evidence(platform, org, "root_key.rotated", body).await?;

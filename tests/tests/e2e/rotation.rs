@@ -107,6 +107,19 @@ fn a_live_organization_moves_to_another_algorithm_without_a_failed_request() {
     good(server.path(), &["verify", "evidence"]);
 }
 
+/// By what the wrapping keys are wrapped.
+fn under_the_root(server: &Server) -> String {
+    let ask = "import sqlite3, sys\nwith sqlite3.connect(sys.argv[1]) as db:\n    \
+               rows = db.execute(\"SELECT DISTINCT json_extract(wrapped, '$.alg') \
+               FROM wrapping_keys\")\n    print(','.join(row[0] for row in rows))";
+    let answer = std::process::Command::new("python3")
+        .args(["-c", ask])
+        .arg(server.path().join("data/creto.db"))
+        .output()
+        .unwrap();
+    String::from_utf8(answer.stdout).unwrap().trim().to_owned()
+}
+
 #[test]
 fn another_root_key_opens_everything_and_a_killed_change_is_finished() {
     let mut server = Server::fresh();
@@ -128,8 +141,11 @@ fn another_root_key_opens_everything_and_a_killed_change_is_finished() {
         .path()
         .join("data/root.key.next.0123456789abcdef.tmp");
     fs::write(&unfinished, "cd".repeat(32)).unwrap();
+    let wrapping = "HKDF-SHA256+ChaCha20-Poly1305";
+    server.configure(|table| set(table, &["crypto", "key_wrapping", "new"], wrapping));
     let said = good(server.path(), &change);
     assert!(said.contains("changed"), "{said}");
+    assert_eq!(under_the_root(&server), wrapping);
     assert!(!unfinished.exists());
     let second = read();
     assert_ne!(first, second);

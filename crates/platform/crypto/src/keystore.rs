@@ -83,18 +83,19 @@ impl WrappingKey {
         format!("creto/keystore/{org}/wrapping/{version}")
     }
 
-    /// The same key under another root key.
+    /// The same key under another root key, wrapped by this algorithm.
     pub fn rewrap(
         &self,
         org: OrgId,
         from: &dyn Keystore,
         to: &dyn Keystore,
+        algorithm: WrapAlgorithm,
     ) -> Result<Self, CryptoError> {
         let purpose = Self::purpose(org, self.version);
         let secret = from.unwrap(&purpose, &self.wrapped)?;
         Ok(Self {
             version: self.version,
-            wrapped: to.wrap(self.wrapped.algorithm(), &purpose, &secret)?,
+            wrapped: to.wrap(algorithm, &purpose, &secret)?,
         })
     }
 }
@@ -444,9 +445,10 @@ mod tests {
         let key = old.draft(org).unwrap();
         old.add(org, &key).unwrap();
         let wrapped = old.wrap(org, "p", &Secret::new(vec![9; 32])).unwrap();
-        let moved = key
-            .rewrap(org, keystore("1").as_ref(), keystore("2").as_ref())
-            .unwrap();
+        let (one, two) = (keystore("1"), keystore("2"));
+        let moved = key.rewrap(org, one.as_ref(), two.as_ref(), AES).unwrap();
+        let algorithms = (key.wrapped.algorithm(), moved.wrapped.algorithm());
+        assert_eq!((algorithms, moved.version), ((CHACHA, AES), key.version));
         assert_eq!(old.add(org, &moved), Err(CryptoError::OpenFailed));
         let new = ring("2", AES);
         assert_eq!(new.add(org, &key), Err(CryptoError::OpenFailed));
