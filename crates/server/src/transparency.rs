@@ -361,7 +361,7 @@ fn refusal(error: &WitnessError) -> Response {
     let status = match error {
         WitnessError::Malformed(_) | WitnessError::OldBeyondNew { .. } => StatusCode::BAD_REQUEST,
         WitnessError::UnknownLog { .. } => StatusCode::NOT_FOUND,
-        WitnessError::NotSigned => StatusCode::FORBIDDEN,
+        WitnessError::NotSigned | WitnessError::BadSignature(_) => StatusCode::FORBIDDEN,
         WitnessError::Conflict { size } => {
             let headers = [(header::CONTENT_TYPE, "text/x.tlog.size")];
             return (StatusCode::CONFLICT, headers, format!("{size}\n")).into_response();

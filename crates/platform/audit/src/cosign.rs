@@ -195,8 +195,8 @@ impl Witnessing {
                 Ok(lines) => {
                     self.known.lock().insert((org, place), head.size);
                     self.refusals.lock().remove(&(org, place));
-                    // Only the lines that are good ones of this witness's key.
-                    for line in witness.key.lines(&lines) {
+                    // Only the lines of this witness's key, which are good ones.
+                    for line in witness.key.lines(&lines).unwrap_or_default() {
                         note.add_line(line.clone());
                     }
                     // At once: one that is slow does not hold up the others' lines.

@@ -102,7 +102,7 @@ pub use search::{
     intersect,
 };
 pub use service::{Audit, AuditConfig, ConsistencyProof, LeafProof};
-pub use verifier::{NoteVerifier, VerifierError};
+pub use verifier::{BadSignature, NoteVerifier, VerifierError};
 pub use watch::{Cosigners, Looked, Memory, Patience, QuorumError, Steady, Watch};
 pub use witness::{Witness, WitnessError, WitnessStore};
 pub use witness_key::{WitnessKey, WitnessKeyError};

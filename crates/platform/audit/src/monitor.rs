@@ -345,11 +345,14 @@ impl<'a> Monitor<'a> {
             let detail = format!("it is of `{}`, the key is of `{}`", now.origin, key.name());
             return Err(look.alarm(AlarmKind::OtherLog, detail));
         }
-        if !key.verifies(&note) {
-            let detail = "the checkpoint has no good signature by the log's key";
-            return Err(look.alarm(AlarmKind::BadSignature, detail));
+        match key.lines(&note) {
+            Ok(lines) if !lines.is_empty() => Ok(now),
+            Ok(_) => {
+                let detail = "the checkpoint has no good signature by the log's key";
+                Err(look.alarm(AlarmKind::BadSignature, detail))
+            }
+            Err(error) => Err(look.alarm(AlarmKind::BadSignature, error.to_string())),
         }
-        Ok(now)
     }
 
     /// That the tiles lead to the signed root, and that the tree contains the one

@@ -3,8 +3,9 @@
 use creto_errors::{Class, Classify};
 use creto_tlog::{Checkpoint, CheckpointError, InclusionProof, ProofError, verify_inclusion};
 
-use crate::NoteVerifier;
 use crate::head::HASHER;
+use crate::verifier::signers;
+use crate::{BadSignature, NoteVerifier};
 
 /// What a proof shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,9 @@ pub enum UnprovenError {
     /// Its checkpoint is not signed by the key.
     #[error("the proof's checkpoint has no good signature by the log's key")]
     NotSigned,
+    /// A line of its checkpoint is under the key, or that of a witness, and is not by it.
+    #[error(transparent)]
+    BadSignature(#[from] BadSignature),
     /// Fewer witnesses have cosigned it than were asked for.
     #[error(
         "{found} of the witnesses have cosigned the proof's checkpoint, {quorum} are asked for"
@@ -57,6 +61,7 @@ impl Classify for UnprovenError {
             Self::Malformed(error) => error.class(),
             Self::OtherLog { .. } => Class::Permanent,
             Self::NotSigned | Self::NotCosigned { .. } => Class::Security,
+            Self::BadSignature(error) => error.class(),
             Self::NotIncluded(error) => error.class(),
         }
     }
@@ -66,6 +71,7 @@ impl Classify for UnprovenError {
             Self::Malformed(error) => error.code(),
             Self::OtherLog { .. } => "proof_other_log",
             Self::NotSigned => "proof_not_signed",
+            Self::BadSignature(error) => error.code(),
             Self::NotCosigned { .. } => "proof_not_cosigned",
             Self::NotIncluded(error) => error.code(),
         }
@@ -89,13 +95,12 @@ pub fn check_proof(
             expected: key.name().to_owned(),
         });
     }
-    if !key.verifies(&proof.checkpoint) {
+    if signers([key], &proof.checkpoint)?.is_empty() {
         return Err(UnprovenError::NotSigned);
     }
     // A key given twice is one witness.
-    let mut cosigned_by: Vec<(&str, String)> = witnesses
-        .iter()
-        .filter(|witness| witness.verifies(&proof.checkpoint))
+    let mut cosigned_by: Vec<(&str, String)> = signers(witnesses, &proof.checkpoint)?
+        .into_iter()
         .map(|witness| (witness.name(), witness.to_string()))
         .collect();
     cosigned_by.sort();

@@ -5,7 +5,7 @@ use std::fmt;
 
 use creto_crypto::{CryptoError, Signature, SignatureAlgorithm, VerifyingKey};
 use creto_errors::{Class, Classify};
-use creto_tlog::{Cosignature, Note, NoteError, NoteKey, NoteKeyMaterial};
+use creto_tlog::{Cosignature, Note, NoteError, NoteKey, NoteKeyMaterial, NoteSignature};
 
 use crate::head::{CHECKPOINT_CONTEXT, HASHER};
 
@@ -43,8 +43,35 @@ impl Classify for VerifierError {
     }
 }
 
+/// A line of a note is under the name and id of a key that is known here and is no good
+/// signature by it. Whoever knows the key rejects the whole note (C2SP signed-note), also
+/// where a good line of the same key, or of another one, stands beside it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a line of the note is under the key `{name}` and is no good signature by it")]
+pub struct BadSignature {
+    name: String,
+}
+
+impl BadSignature {
+    /// Under which key.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Classify for BadSignature {
+    fn class(&self) -> Class {
+        Class::Security
+    }
+
+    fn code(&self) -> &'static str {
+        "note_bad_signature"
+    }
+}
+
 /// A note has one line of a key, or a few cosignatures of different times. Whoever sends
-/// more has others' processors in mind.
+/// more has others' processors in mind: one line more is a bad one.
 const MAX_TRIED: usize = 8;
 
 /// One public key, and what its lines sign.
@@ -95,23 +122,29 @@ impl NoteVerifier {
         self.kind == Kind::Cosigner
     }
 
-    /// Whether a line of the note is a good signature by this key.
+    /// Whether the note has a good signature by this key, and no bad one.
     #[must_use]
     pub fn verifies(&self, note: &Note) -> bool {
-        self.lines(note).next().is_some()
+        self.lines(note).is_ok_and(|lines| !lines.is_empty())
     }
 
-    /// The good lines of this key. Lines of other keys are passed over, and so are
-    /// lines that only claim to be of this one, of which few are tried.
-    pub(crate) fn lines<'a>(
-        &'a self,
-        note: &'a Note,
-    ) -> impl Iterator<Item = &'a creto_tlog::NoteSignature> {
-        note.signatures()
-            .iter()
-            .filter(move |line| line.name == self.name.name() && line.key_id == self.name.id())
-            .take(MAX_TRIED)
-            .filter(move |line| self.holds(note.text(), &line.signature))
+    /// The lines of this key, all of which are good, or the note is rejected. Lines of
+    /// other keys are passed over. The same line again is one line.
+    pub(crate) fn lines<'a>(&self, note: &'a Note) -> Result<Vec<&'a NoteSignature>, BadSignature> {
+        let mut lines: Vec<&NoteSignature> = Vec::new();
+        let own =
+            |line: &&NoteSignature| line.name == self.name.name() && line.key_id == self.name.id();
+        for line in note.signatures().iter().filter(own) {
+            if lines.contains(&line) {
+                continue;
+            }
+            if lines.len() == MAX_TRIED || !self.holds(note.text(), &line.signature) {
+                let name = line.name.clone();
+                return Err(BadSignature { name });
+            }
+            lines.push(line);
+        }
+        Ok(lines)
     }
 
     fn holds(&self, text: &str, bytes: &[u8]) -> bool {
@@ -129,6 +162,20 @@ impl NoteVerifier {
             }),
         }
     }
+}
+
+/// Those of the known keys that have signed the note. A bad line of any of them rejects it.
+pub(crate) fn signers<'k>(
+    known: impl IntoIterator<Item = &'k NoteVerifier>,
+    note: &Note,
+) -> Result<Vec<&'k NoteVerifier>, BadSignature> {
+    let mut signed = Vec::new();
+    for key in known {
+        if !key.lines(note)?.is_empty() {
+            signed.push(key);
+        }
+    }
+    Ok(signed)
 }
 
 /// The verifier key as text.

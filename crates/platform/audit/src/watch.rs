@@ -13,7 +13,8 @@ use creto_tlog::Note;
 use serde::{Deserialize, Serialize};
 
 use crate::monitor::{AlarmKind, Monitor, Observation, Seen, WatchError, alarm};
-use crate::{LogReader, NoteVerifier};
+use crate::verifier::signers;
+use crate::{BadSignature, LogReader, NoteVerifier};
 
 /// A reading of a clock that never steps and counts on over restarts of the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,14 +162,12 @@ impl Cosigners {
     }
 
     /// The names of those that have cosigned this note.
-    fn of(&self, note: &str) -> Vec<String> {
+    fn of(&self, note: &str) -> Result<Vec<String>, BadSignature> {
         let Ok(note) = Note::parse(note.as_bytes()) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
-        names(self.keys.iter().filter(|key| key.verifies(&note)))
-            .into_iter()
-            .map(str::to_owned)
-            .collect()
+        let signed = names(signers(&self.keys, &note)?);
+        Ok(signed.into_iter().map(str::to_owned).collect())
     }
 }
 
@@ -220,11 +219,12 @@ impl<'a> Watch<'a> {
     pub fn look(&self, memory: &mut Memory, now: &Steady) -> Result<Looked, WatchError> {
         let found = self.monitor.look(memory.seen().as_ref());
         let found = found.and_then(|(observation, seen)| {
+            let by = self.cosigners_of(memory, &seen.checkpoint)?;
             let proved = self.proves(memory, &seen)?;
-            Ok((observation, seen, proved))
+            Ok((observation, seen, by, proved))
         });
         match found {
-            Ok((observation, seen, proved)) => {
+            Ok((observation, seen, by, proved)) => {
                 let before = memory.checkpoint.clone();
                 memory.keep(&seen);
                 let unproven = if proved {
@@ -239,7 +239,7 @@ impl<'a> Watch<'a> {
                     )
                 };
                 let (cosigned_by, uncosigned) =
-                    self.cosigned(memory, before.as_deref(), &seen.checkpoint, now)?;
+                    self.cosigned(by, memory, before.as_deref(), &seen.checkpoint, now)?;
                 if uncosigned.is_none() {
                     memory.uncosigned = None;
                 }
@@ -251,6 +251,7 @@ impl<'a> Watch<'a> {
                 })
             }
             Err(WatchError::Unproven(mut unproven)) => {
+                let by = self.cosigners_of(memory, &unproven.shown)?;
                 if let Some(pending) = &memory.unproven {
                     self.monitor
                         .same_tree(&pending.checkpoint, &unproven.shown)?;
@@ -259,7 +260,7 @@ impl<'a> Watch<'a> {
                 let held = self.withheld(memory, seen.as_deref(), &shown, now, || {
                     format!("`{}`, which it takes to check the log", unproven.path)
                 })?;
-                self.cosigned(memory, seen.as_deref(), &shown, now)?;
+                self.cosigned(by, memory, seen.as_deref(), &shown, now)?;
                 unproven.held = Some((held, self.patience.withheld));
                 Err(WatchError::Unproven(unproven))
             }
@@ -299,15 +300,23 @@ impl<'a> Watch<'a> {
         Err(alarm(AlarmKind::Withheld, detail, seen, owed))
     }
 
-    /// Who cosigned, and for how long they have been too few, up to the alarm.
+    /// Who cosigned. What has a bad line of a known witness is held for nothing.
+    fn cosigners_of(&self, memory: &Memory, shown: &str) -> Result<Vec<String>, WatchError> {
+        self.cosigners.of(shown).map_err(|error| {
+            let seen = memory.checkpoint.as_deref();
+            alarm(AlarmKind::BadSignature, error.to_string(), seen, shown)
+        })
+    }
+
+    /// For how long those who cosigned have been too few, up to the alarm.
     fn cosigned(
         &self,
+        by: Vec<String>,
         memory: &mut Memory,
         seen: Option<&str>,
         shown: &str,
         now: &Steady,
     ) -> Result<(Vec<String>, Option<Duration>), WatchError> {
-        let by = self.cosigners.of(shown);
         if by.len() >= self.cosigners.quorum {
             return Ok((by, None));
         }

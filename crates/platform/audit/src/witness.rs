@@ -14,7 +14,8 @@ use creto_tlog::{
 use creto_types::{Clock, StoreError};
 
 use crate::head::HASHER;
-use crate::{NoteVerifier, VerifierError, WitnessKey};
+use crate::verifier::signers;
+use crate::{BadSignature, NoteVerifier, VerifierError, WitnessKey};
 
 /// What a witness remembers: of each log, the checkpoint it cosigned last.
 #[async_trait]
@@ -50,6 +51,9 @@ pub enum WitnessError {
     /// No line is a good signature by a key of the log.
     #[error("no signature of the checkpoint is by a key of its log")]
     NotSigned,
+    /// A line of the checkpoint is under a key of the log and is not by it.
+    #[error(transparent)]
+    BadSignature(#[from] BadSignature),
     /// The witness cosigned another size last, or another root at this size.
     #[error("{size} is the size that was cosigned last")]
     Conflict {
@@ -84,6 +88,7 @@ impl Classify for WitnessError {
             }
             Self::Conflict { .. } => Class::Transient,
             Self::NotSigned | Self::Inconsistent(_) | Self::Memory { .. } => Class::Security,
+            Self::BadSignature(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Crypto(error) => error.class(),
         }
@@ -95,6 +100,7 @@ impl Classify for WitnessError {
             Self::OldBeyondNew { .. } => "witness_old_size",
             Self::UnknownLog { .. } => "witness_unknown_log",
             Self::NotSigned => "witness_not_signed",
+            Self::BadSignature(error) => error.code(),
             Self::Conflict { .. } => "witness_conflict",
             Self::Inconsistent(_) => "witness_inconsistent",
             Self::Memory { .. } => "witness_memory",
@@ -167,7 +173,7 @@ impl Witness {
             .ok_or_else(|| WitnessError::UnknownLog {
                 origin: new.origin.clone(),
             })?;
-        if !keys.iter().any(|key| key.verifies(note)) {
+        if signers(keys, note)?.is_empty() {
             return Err(WitnessError::NotSigned);
         }
         if request.old > new.size {

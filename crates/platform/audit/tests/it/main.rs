@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod bad_lines;
 mod bundle;
 mod consistency;
 mod contracts;

@@ -326,15 +326,17 @@ async fn a_view_for_this_monitor_alone_is_found_by_the_witnesses_silence() {
         .add_checkpoint(&request(&audit, 5).await.to_string())
         .await;
     assert_eq!(refused.unwrap_err().code(), "witness_inconsistent");
-    // Lines of another tree are no lines of this one.
+    let mut follower = Follower::new(&key);
+    follower.cosigners = Cosigners::new(vec![witness_key], None).unwrap();
+    // A line of another tree is a bad one of this.
     let mut note = Note::parse(&forked.0["checkpoint"]).unwrap();
     let lines = Note::parse(&honest.0["checkpoint"]).unwrap();
     note.add_line(lines.signatures().last().unwrap().clone());
-    let mut forked = forked.clone();
-    forked.0.insert("checkpoint".to_owned(), note.encode());
+    let mut taken = forked.clone();
+    taken.0.insert("checkpoint".to_owned(), note.encode());
+    let found = alarm(follower.look(&taken, &at("a", 0)));
+    assert_eq!(found.kind, AlarmKind::BadSignature);
 
-    let mut follower = Follower::new(&key);
-    follower.cosigners = Cosigners::new(vec![witness_key], None).unwrap();
     assert!(follower.look(&forked, &at("a", 0)).is_ok());
     let found = alarm(follower.look(&forked, &at("a", 100)));
     assert_eq!(found.kind, AlarmKind::Uncosigned);

@@ -13,7 +13,7 @@ use creto_audit::{
 };
 use creto_crypto::AwsLcProvider;
 use creto_errors::Classify as _;
-use creto_tlog::{AddCheckpoint, Checkpoint, Cosignature, Hash, Note};
+use creto_tlog::{AddCheckpoint, Checkpoint, Cosignature, Hash, Note, NoteSignature};
 use creto_types::{LeafIndex, ManualClock, SeededRandom, StoreError, Timestamp};
 use parking_lot::Mutex;
 use tokio::time::timeout;
@@ -25,7 +25,7 @@ const NOW: i64 = 1_700_000_100;
 /// What a witness remembers, and whether it can.
 #[derive(Default)]
 pub(crate) struct Memory {
-    kept: Mutex<HashMap<String, Vec<u8>>>,
+    pub(crate) kept: Mutex<HashMap<String, Vec<u8>>>,
     failing: AtomicBool,
     /// Fails, and what was to be written is there all the same.
     undurable: AtomicBool,
@@ -79,7 +79,7 @@ pub(crate) async fn request(audit: &Audit, old: u64) -> AddCheckpoint {
     }
 }
 
-async fn code(witness: &Witness, request: &AddCheckpoint) -> &'static str {
+pub(crate) async fn code(witness: &Witness, request: &AddCheckpoint) -> &'static str {
     match witness.add_checkpoint(&request.to_string()).await {
         Ok(line) => panic!("cosigned: {line}"),
         Err(error) => error.code(),
@@ -178,6 +178,16 @@ async fn what_does_not_continue_or_is_not_signed_is_refused() {
     }
     let mut bad = good.clone();
     bad.checkpoint = forged;
+    assert_eq!(code(&witness, &bad).await, "note_bad_signature");
+    // Of another key of the same name, which it does not know.
+    let mut bad = good.clone();
+    bad.checkpoint = Note::new(good.checkpoint.text()).unwrap();
+    for line in good.checkpoint.signatures() {
+        bad.checkpoint.add_line(NoteSignature {
+            key_id: line.key_id ^ 1,
+            ..line.clone()
+        });
+    }
     assert_eq!(code(&witness, &bad).await, "witness_not_signed");
 
     // A log it was not told of.
