@@ -246,6 +246,7 @@ fn limits_and_rates_from_the_command_line() {
         .find(|answer| answer["outcome"] == "rate_limited")
         .expect("one call a minute");
     assert_eq!(limited["rate"]["principal"], "worker");
+    assert_eq!(limited["rate"]["event"], "changelog.draft");
     let wait = limited["retry_after_ms"].as_u64().unwrap();
     assert!((2_000..=60_000).contains(&wait), "{wait}");
 }

@@ -3,8 +3,8 @@
 use creto_errors::Classify as _;
 use creto_governor::{
     ActionAnswer, ActionRequest, BatchRule, Fact, IdempotencyKey, OutcomeKind, Question,
-    QuestionAnswer, QuotaAnswer, ReasonAnswer, ResourceJson, SettlementAnswer, Subject,
-    SubjectAnswer, TypedResource,
+    QuestionAnswer, QuotaAnswer, RateExceededAnswer, ReasonAnswer, ResourceJson, SettlementAnswer,
+    Subject, SubjectAnswer, TypedResource,
 };
 use creto_proto::authz::v1 as wire;
 use creto_types::{ActionId, LeafIndex, Money, Quantity, Timestamp};
@@ -79,7 +79,7 @@ pub(crate) fn answer(answer: QuestionAnswer) -> wire::CheckResponse {
             policy_id: approval.policy_id,
         }),
         quota: answer.quota.map(quota),
-        rate: answer.rate.map(subject),
+        rate: answer.rate.map(rate),
         retry_after: answer.retry_after_ms.map(duration),
     }
 }
@@ -146,7 +146,7 @@ pub(crate) fn submitted(answer: ActionAnswer) -> wire::SubmitResponse {
             expires_at: Some(instant(needed.expires_at)),
         }),
         quota: answer.quota.map(quota),
-        rate: answer.rate.map(subject),
+        rate: answer.rate.map(rate),
         retry_after: answer.retry_after_ms.map(duration),
         leaf: answer.leaf.map(|LeafIndex(leaf)| leaf),
     }
@@ -190,6 +190,16 @@ fn quota(quota: QuotaAnswer) -> wire::QuotaExceeded {
         requested: Some(quantity(quota.requested)),
         resets_at: quota.resets_at.map(instant),
         reserved: Some(quantity(quota.reserved)),
+    }
+}
+
+fn rate(rate: RateExceededAnswer) -> wire::RateExceeded {
+    let subject = subject(rate.subject);
+    wire::RateExceeded {
+        scope: subject.scope,
+        delegation: subject.delegation,
+        principal: subject.principal,
+        event: rate.event,
     }
 }
 

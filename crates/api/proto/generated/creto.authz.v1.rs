@@ -113,7 +113,7 @@ pub struct CheckResponse {
     pub quota: ::core::option::Option<QuotaExceeded>,
     /// Whose calls are too many, with OUTCOME_RATE_LIMITED.
     #[prost(message, optional, tag = "7")]
-    pub rate: ::core::option::Option<LimitSubject>,
+    pub rate: ::core::option::Option<RateExceeded>,
     /// From when on it may be asked again; absent when there is no such time.
     #[prost(message, optional, tag = "8")]
     pub retry_after: ::core::option::Option<::prost_types::Duration>,
@@ -280,7 +280,7 @@ pub struct SubmitResponse {
     /// Whose calls are too many, with OUTCOME_RATE_LIMITED, when they are counted for
     /// somebody.
     #[prost(message, optional, tag = "10")]
-    pub rate: ::core::option::Option<LimitSubject>,
+    pub rate: ::core::option::Option<RateExceeded>,
     /// From when on it may be tried again.
     #[prost(message, optional, tag = "11")]
     pub retry_after: ::core::option::Option<::prost_types::Duration>,
@@ -304,7 +304,7 @@ pub struct OversightNeeded {
     #[prost(message, optional, tag = "4")]
     pub expires_at: ::core::option::Option<::prost_types::Timestamp>,
 }
-/// What a limit or a rate is about.
+/// What a limit is about.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LimitSubject {
     /// "delegation", "agent" or "organization".
@@ -341,6 +341,23 @@ pub struct QuotaExceeded {
     /// What of `used` is only reserved: some of it may be given back.
     #[prost(message, optional, tag = "7")]
     pub reserved: ::core::option::Option<Quantity>,
+}
+/// A rate that a call is ahead of. With the reason "too_many_open_reservations": whose open
+/// reservations are too many.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RateExceeded {
+    /// "delegation", "agent" or "organization".
+    #[prost(string, tag = "1")]
+    pub scope: ::prost::alloc::string::String,
+    /// The delegation, when it is one's.
+    #[prost(string, optional, tag = "2")]
+    pub delegation: ::core::option::Option<::prost::alloc::string::String>,
+    /// The principal: the agent, or who holds the delegation.
+    #[prost(string, optional, tag = "3")]
+    pub principal: ::core::option::Option<::prost::alloc::string::String>,
+    /// The one action that the rate is of; absent when it is of all.
+    #[prost(string, optional, tag = "4")]
+    pub event: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// An allowed action was done.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

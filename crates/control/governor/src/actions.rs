@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use creto_authz::{
-    Action, Approval, CheckRequest, Decision, DenyReason, Exceeded, HeldBy, Hold, LimitScope,
-    PolicyId, ResourceRef,
+    Action, Approval, CheckRequest, Decision, DenyReason, Exceeded, HeldBy, Hold, PolicyId,
+    ResourceRef, TooFast,
 };
 use creto_crypto::sha256;
 use creto_errors::Classify as _;
@@ -25,7 +25,7 @@ use crate::limits::whose;
 use crate::records::ACTION_DECIDED;
 use crate::{
     ActionAnswer, Call, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
-    OversightNeeded, QuotaAnswer, ReasonAnswer, SubjectAnswer,
+    OversightNeeded, QuotaAnswer, RateExceededAnswer, ReasonAnswer,
 };
 
 /// The most bytes of canonical JSON that an action's arguments may take: they
@@ -364,20 +364,16 @@ impl Governor {
                 let exceeded = later(*exceeded, crowded.as_ref());
                 self.quota(submission, exceeded, &policies).await
             }
-            Decision::RateLimited {
-                scope,
-                retry_after,
-                policies,
-            } => {
+            Decision::RateLimited { too_fast, policies } => {
                 let mut answer = submission.answer(
                     OutcomeKind::RateLimited,
                     refusal::RATE_LIMITED,
-                    too_fast(&scope, retry_after),
+                    ahead(&too_fast),
                     &policies,
                 );
-                let retry_after = retry_after.max(wait_of(crowded.as_ref()));
+                let retry_after = too_fast.retry_after.max(wait_of(crowded.as_ref()));
                 answer.retry_after_ms = Some(millis_up(retry_after));
-                answer.rate = Some(SubjectAnswer::from(&scope));
+                answer.rate = Some(RateExceededAnswer::from(*too_fast));
                 self.refuse(submission, answer).await
             }
         }
@@ -676,10 +672,7 @@ pub(crate) fn over(exceeded: &Exceeded) -> (&'static str, String) {
     } else {
         (refusal::LIMIT_EXCEEDED, "limit")
     };
-    let event = exceeded
-        .event
-        .as_ref()
-        .map_or_else(String::new, |event| format!(" for `{event}`"));
+    let event = of_event(exceeded.event.as_deref());
     let message = format!(
         "the {what} of {}{event} is {}; {} is used or reserved ({} only reserved) and this \
          takes {}; {resets}",
@@ -693,19 +686,31 @@ pub(crate) fn over(exceeded: &Exceeded) -> (&'static str, String) {
 }
 
 /// The words of a rate that is kept to.
-pub(crate) fn too_fast(scope: &LimitScope, retry_after: Duration) -> String {
+pub(crate) fn ahead(too_fast: &TooFast) -> String {
     format!(
-        "too many actions of {}; try again in {retry_after:?}",
-        whose(scope)
+        "too many actions of {}{}; try again in {:?}",
+        whose(&too_fast.scope),
+        of_event(too_fast.event.as_deref()),
+        too_fast.retry_after
     )
 }
 
+fn of_event(event: Option<&str>) -> String {
+    event.map_or_else(String::new, |event| format!(" for `{event}`"))
+}
+
 /// Whose open reservations are too many, and for how long.
-pub(crate) fn crowd(error: &MeteringError) -> (Option<SubjectAnswer>, Option<u64>) {
+pub(crate) fn crowd(error: &MeteringError) -> (Option<RateExceededAnswer>, Option<u64>) {
     match error {
         MeteringError::TooManyOpen {
             scope, retry_after, ..
-        } => (Some(scope.into()), Some(millis_up(*retry_after))),
+        } => {
+            let rate = RateExceededAnswer {
+                subject: scope.into(),
+                event: None,
+            };
+            (Some(rate), Some(millis_up(*retry_after)))
+        }
         _ => (None, None),
     }
 }

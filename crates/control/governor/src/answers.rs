@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use creto_authz::Exceeded;
+use creto_authz::{Exceeded, TooFast};
 use creto_nhi::{AgentIdentity, IssuedToken};
 use creto_types::{ActionId, LeafIndex, Money, OrgId, PrincipalName, Quantity, Timestamp};
 use schemars::JsonSchema;
@@ -131,7 +131,7 @@ pub struct ActionAnswer {
     pub quota: Option<QuotaAnswer>,
     /// Whose calls are too many.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub rate: Option<SubjectAnswer>,
+    pub rate: Option<RateExceededAnswer>,
     /// When to try again, in milliseconds from now.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub retry_after_ms: Option<u64>,
@@ -198,6 +198,26 @@ impl From<Exceeded> for QuotaAnswer {
             reserved: exceeded.reserved,
             requested: exceeded.requested,
             resets_at: exceeded.resets_at,
+        }
+    }
+}
+
+/// A rate that a call is ahead of, or whose open reservations are too many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RateExceededAnswer {
+    /// Whose calls, or open reservations, are too many.
+    #[serde(flatten)]
+    pub subject: SubjectAnswer,
+    /// The one action that the rate is of; absent when it is of all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub event: Option<String>,
+}
+
+impl From<TooFast> for RateExceededAnswer {
+    fn from(too_fast: TooFast) -> Self {
+        Self {
+            subject: SubjectAnswer::from(&too_fast.scope),
+            event: too_fast.event,
         }
     }
 }

@@ -74,9 +74,9 @@ pub use algorithms::{
 pub use answers::{
     ActionAnswer, Answer, BalanceAnswer, BudgetAnswer, DelegationAnswer, DelegationState,
     HopAnswer, InvoiceAnswer, InvoiceLineAnswer, InvoicedEvent, OutcomeKind, OversightAnswer,
-    OversightNeeded, PrincipalAnswer, QuotaAnswer, ReasonAnswer, RevocationAnswer, RightAnswer,
-    SandboxAnswer, SandboxState, SelfAnswer, SettlementAnswer, SubjectAnswer, SuspensionAnswer,
-    TokenAnswer, UsageAnswer, UsageLine, refusal,
+    OversightNeeded, PrincipalAnswer, QuotaAnswer, RateExceededAnswer, ReasonAnswer,
+    RevocationAnswer, RightAnswer, SandboxAnswer, SandboxState, SelfAnswer, SettlementAnswer,
+    SubjectAnswer, SuspensionAnswer, TokenAnswer, UsageAnswer, UsageLine, refusal,
 };
 pub use billing::{InvoiceRequest, UsageQuery};
 pub use caller::{Caller, Origin};

@@ -10,12 +10,12 @@ use creto_metering::MeteringError;
 use creto_nhi::{LinkId, PrincipalType};
 use creto_types::{OrgId, PrincipalName};
 
-use crate::actions::{check_name, check_units, crowd, later, millis_up, over, too_fast, wait_of};
+use crate::actions::{ahead, check_name, check_units, crowd, later, millis_up, over, wait_of};
 use crate::answers::refusal;
 use crate::delegation::link_id;
 use crate::facts::{ContextJson as Fact, context_values, entity_type, texts};
 use crate::{
-    Call, Caller, GovernError, Governor, OutcomeKind, QuotaAnswer, ReasonAnswer, SubjectAnswer,
+    Call, Caller, GovernError, Governor, OutcomeKind, QuotaAnswer, RateExceededAnswer, ReasonAnswer,
 };
 
 /// The most questions of one batch.
@@ -81,7 +81,7 @@ pub struct QuestionAnswer {
     /// The limit that does not cover it.
     pub quota: Option<QuotaAnswer>,
     /// Whose calls are too many.
-    pub rate: Option<SubjectAnswer>,
+    pub rate: Option<RateExceededAnswer>,
     /// When to ask again, in milliseconds from now; `None` when there is no such time.
     pub retry_after_ms: Option<u64>,
 }
@@ -208,14 +208,12 @@ impl Asking<'_> {
                 QuestionAnswer::from(Decision::QuotaExceeded { exceeded, policies })
             }
             Decision::RateLimited {
-                scope,
-                retry_after,
+                mut too_fast,
                 policies,
-            } => QuestionAnswer::from(Decision::RateLimited {
-                scope,
-                retry_after: retry_after.max(wait_of(crowded().as_ref())),
-                policies,
-            }),
+            } => {
+                too_fast.retry_after = too_fast.retry_after.max(wait_of(crowded().as_ref()));
+                QuestionAnswer::from(Decision::RateLimited { too_fast, policies })
+            }
             decision => QuestionAnswer::from(decision),
         };
         if let Some(approval) = &mut answer.approval {
@@ -466,20 +464,19 @@ impl From<Decision> for QuestionAnswer {
                     ..Self::new(OutcomeKind::QuotaExceeded, code, message, &policies)
                 }
             }
-            Decision::RateLimited {
-                scope,
-                retry_after,
-                policies,
-            } => Self {
-                rate: Some(SubjectAnswer::from(&scope)),
-                retry_after_ms: Some(millis_up(retry_after)),
-                ..Self::new(
-                    OutcomeKind::RateLimited,
-                    refusal::RATE_LIMITED,
-                    too_fast(&scope, retry_after),
-                    &policies,
-                )
-            },
+            Decision::RateLimited { too_fast, policies } => {
+                let message = ahead(&too_fast);
+                Self {
+                    retry_after_ms: Some(millis_up(too_fast.retry_after)),
+                    rate: Some(RateExceededAnswer::from(*too_fast)),
+                    ..Self::new(
+                        OutcomeKind::RateLimited,
+                        refusal::RATE_LIMITED,
+                        message,
+                        &policies,
+                    )
+                }
+            }
         }
     }
 }

@@ -72,7 +72,7 @@ pub use model::{
 };
 pub use policies::{CompiledPolicies, LoadReport, PolicyEffect, PolicyInfo};
 pub use ports::{
-    Account, Exceeded, Hold, HoldData, Holder, LimitScope, Lines, Quota, Refusal, Spend,
+    Account, Exceeded, Hold, HoldData, Holder, LimitScope, Lines, Quota, Refusal, Spend, TooFast,
 };
 pub use prefetch::Line;
 pub use printed::Printed;

@@ -4,14 +4,13 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
 use crate::held::HeldBy;
 use crate::in_force::{Pinned, permitting};
-use crate::ports::{Exceeded, Hold, LimitScope};
+use crate::ports::{Exceeded, Hold, TooFast};
 
 /// Codes of denials. They are part of the public interface: agents and tests
 /// read them.
@@ -337,10 +336,8 @@ pub enum Decision {
     },
     /// Too many calls. Nothing was reserved.
     RateLimited {
-        /// Whose calls are too many.
-        scope: LimitScope,
-        /// The same call fits after this time, if nothing else is asked meanwhile.
-        retry_after: Duration,
+        /// The rate.
+        too_fast: Box<TooFast>,
         /// The policies that permit the action itself.
         policies: PolicyIds,
     },

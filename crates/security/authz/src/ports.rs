@@ -181,12 +181,7 @@ pub enum Refusal {
     /// A limit does not suffice.
     Exceeded(Box<Exceeded>),
     /// Too many calls.
-    RateLimited {
-        /// Whose calls are too many.
-        scope: LimitScope,
-        /// The same call fits after this time, if nothing else is asked meanwhile.
-        retry_after: Duration,
-    },
+    RateLimited(Box<TooFast>),
     /// It cannot be answered. A denial with this code.
     Refused {
         /// A stable code.
@@ -212,6 +207,17 @@ pub enum LimitScope {
     Agent(PrincipalName),
     /// The whole organization.
     Organization,
+}
+
+/// The rate that a call is ahead of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooFast {
+    /// Whose calls are too many.
+    pub scope: LimitScope,
+    /// The one action that the rate is of; `None` when it is of all.
+    pub event: Option<String>,
+    /// The same call fits after this time, if nothing else is asked meanwhile.
+    pub retry_after: Duration,
 }
 
 /// The limit that does not suffice.

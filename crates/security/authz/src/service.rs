@@ -330,11 +330,7 @@ impl Authz {
             return Some(match hold {
                 Ok(hold) => Decision::Allow { policies, hold },
                 Err(Refusal::Exceeded(exceeded)) => Decision::QuotaExceeded { exceeded, policies },
-                Err(Refusal::RateLimited { scope, retry_after }) => Decision::RateLimited {
-                    scope,
-                    retry_after,
-                    policies,
-                },
+                Err(Refusal::RateLimited(too_fast)) => Decision::RateLimited { too_fast, policies },
                 Err(Refusal::Refused { code, text }) => denied(code, text, Vec::new()),
                 Err(Refusal::Outdated) if latest() => {
                     moment = Moment::from(changes);

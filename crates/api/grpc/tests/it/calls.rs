@@ -344,7 +344,9 @@ async fn a_check_that_comes_too_fast_says_whose_and_how_long() {
     let world = World::new().await;
     let mut client = world.client(&world.agent);
     let owner = world.governor.authenticate(&world.owner).unwrap();
-    let rate = serde_json::json!({ "scope": { "agent": "bot" }, "per_second": 1, "burst": 1 });
+    let rate = serde_json::json!({
+        "scope": { "agent": "bot" }, "event": "history.read", "per_second": 1, "burst": 1
+    });
     let rate = serde_json::from_value(rate).unwrap();
     world.governor.set_rate(&owner, rate, None).await.unwrap();
     let read = submit("history.read", "", None);
@@ -362,6 +364,10 @@ async fn a_check_that_comes_too_fast_says_whose_and_how_long() {
     let rate = no.rate.unwrap();
     assert_eq!(rate.scope, "agent");
     assert_eq!(rate.principal.as_deref(), Some("bot"));
+    assert_eq!(rate.event.as_deref(), Some("history.read"));
+    let read = submit("history.read", "", None);
+    let refused = client.submit(read).await.unwrap().into_inner();
+    assert_eq!(refused.rate, Some(rate));
     let wait = no.retry_after.unwrap();
     assert_eq!((wait.seconds, wait.nanos), (1, 0));
 }

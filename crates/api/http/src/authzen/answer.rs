@@ -1,7 +1,7 @@
 //! What is answered.
 
 use creto_governor::{
-    ActionAnswer, GovernError, OutcomeKind, QuestionAnswer, QuotaAnswer, SubjectAnswer,
+    ActionAnswer, GovernError, OutcomeKind, QuestionAnswer, QuotaAnswer, RateExceededAnswer,
 };
 use creto_types::{ActionId, Timestamp};
 use schemars::JsonSchema;
@@ -39,7 +39,7 @@ pub(crate) struct DecisionContext {
     quota: Option<QuotaAnswer>,
     /// Whose calls are too many.
     #[serde(skip_serializing_if = "Option::is_none")]
-    rate: Option<SubjectAnswer>,
+    rate: Option<RateExceededAnswer>,
     /// When to evaluate again, in milliseconds from now; absent when there is no
     /// such time.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -513,4 +513,23 @@ async fn what_comes_too_fast_is_no_and_says_whose_and_how_long() {
     );
     assert_eq!(context["retry_after_ms"], 1_000);
     assert_eq!(context.get("quota"), None);
+    // A rate of one action is named, when it is the one to wait for.
+    let rate = json!({
+        "scope": { "agent": "bot" }, "event": "history.read", "per_minute": 1, "burst": 1
+    });
+    let set = world.post("/v1/rates", &world.owner, rate).await;
+    assert_eq!(set.status, StatusCode::OK, "{}", set.body);
+    world.clock.advance(std::time::Duration::from_secs(1));
+    let read = json!({ "action": "history.read", "resource": "repo:creto" });
+    let done = world.post("/v1/actions", &world.agent, read.clone()).await;
+    assert_eq!(done.json()["outcome"], "allow", "{}", done.body);
+    let named = json!({ "scope": "agent", "principal": "bot", "event": "history.read" });
+    let body = asks(&agent("bot"), "history.read", "repo:creto");
+    let no = world.ask(&world.agent, body).await;
+    assert_eq!(no["context"]["rate"], named, "{no}");
+    let message = "too many actions of agent bot for `history.read`; try again in 60s";
+    assert_eq!(no["context"]["reason_user"]["en"], message);
+    let refused = world.post("/v1/actions", &world.agent, read).await.json();
+    assert_eq!(refused["rate"], named, "{refused}");
+    assert_eq!(refused["reason"]["message"], message);
 }

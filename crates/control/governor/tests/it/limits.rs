@@ -366,7 +366,7 @@ async fn too_many_open_reservations_are_refused_until_some_end() {
     assert_eq!(refused.outcome, OutcomeKind::RateLimited);
     assert_eq!(refused.reason.code, "too_many_open_reservations");
     assert_eq!(refused.retry_after_ms, Some(300_000));
-    assert_eq!(refused.rate.expect("whose").scope, "agent");
+    assert_eq!(refused.rate.expect("whose").subject.scope, "agent");
     // Who only asks is told the same.
     let ask = |caller| {
         let question = Question {

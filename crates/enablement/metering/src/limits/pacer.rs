@@ -50,6 +50,14 @@ pub(crate) fn is_of(event: ActionKey, name: impl FnOnce() -> bool, action: &Acti
     event == action.key()
 }
 
+/// How long a call has to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait<'a> {
+    pub(crate) least: Duration,
+    /// The event type of the rate that is waited for; `None` when it is the one of all calls.
+    pub(crate) event: Option<&'a str>,
+}
+
 /// The rates by event type, the one of all calls among them.
 pub(crate) type Rates = Vec<(Option<String>, RateLimit)>;
 
@@ -78,9 +86,15 @@ impl Pacers {
         self.of(action).all(|pacer| pacer.in_time(now))
     }
 
-    /// How long until a call is in time; `None` when it is.
-    pub(crate) fn wait(&self, action: &Action, now: u64) -> Option<Duration> {
-        self.of(action).filter_map(|pacer| pacer.wait(now)).max()
+    /// How long until a call is in time, and by which rate; `None` when it is.
+    #[cold]
+    pub(crate) fn wait(&self, action: &Action, now: u64) -> Option<Wait<'_>> {
+        let all = self.all.iter().map(|pacer| (pacer, None));
+        let events = self.events.iter().filter(|(event, _)| event.is(action));
+        let events = events.map(|(event, pacer)| (pacer, Some(&*event.name)));
+        all.chain(events)
+            .filter_map(|(pacer, event)| pacer.wait(now).map(|least| Wait { least, event }))
+            .max_by_key(|wait| wait.least)
     }
 
     /// Counts a call now that was found to be in time.

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use creto_authz::{Action, ActionKey, Exceeded, HoldData, LimitScope, Line, Lines, Refusal, Spend};
+use creto_authz::{
+    Action, ActionKey, Exceeded, HoldData, LimitScope, Line, Lines, Refusal, Spend, TooFast,
+};
 use creto_nhi::AgentIdentity;
 use smallvec::SmallVec;
 
@@ -452,8 +454,8 @@ impl Plan {
     fn too_fast(&self, locks: &Locks<'_>, spend: &Spend<'_>, data: &mut HoldData) -> Refusal {
         let rate = self.pace(locks, spend);
         match (self.second_look(&locks.agent, spend.action, data), &rate) {
-            (Err(Refusal::Exceeded(limit)), Refusal::RateLimited { retry_after, .. })
-                if limit.retry_after.is_none_or(|wait| wait > *retry_after) =>
+            (Err(Refusal::Exceeded(limit)), Refusal::RateLimited(rate))
+                if limit.retry_after.is_none_or(|wait| wait > rate.retry_after) =>
             {
                 Refusal::Exceeded(limit)
             }
@@ -470,15 +472,19 @@ impl Plan {
             .as_ref()
             .and_then(|whole| whole.wait(spend.action, now));
         // The call is in time once it is for both.
-        let (retry_after, scope) = match (agent, whole) {
-            (Some(agent), whole) if whole.is_none_or(|whole| whole <= agent) => {
+        let (wait, scope) = match (agent, whole) {
+            (Some(agent), whole) if whole.is_none_or(|whole| whole.least <= agent.least) => {
                 (agent, LimitScope::Agent(self.identity.name.clone()))
             }
             (_, Some(whole)) => (whole, LimitScope::Organization),
             // It was not in time a moment ago, under the same locks.
             _ => return full(),
         };
-        Refusal::RateLimited { scope, retry_after }
+        Refusal::RateLimited(Box::new(TooFast {
+            scope,
+            event: wait.event.map(str::to_owned),
+            retry_after: wait.least,
+        }))
     }
 
     /// Gives back what was reserved: of this action, or of the one that its number tells.

@@ -619,7 +619,7 @@ async fn rates_are_set_for_agents_actions_and_the_organization() {
         id
     };
     let wait = |decision: Result<Hold, Refusal>| match decision {
-        Err(Refusal::RateLimited { scope, retry_after }) => (scope, retry_after),
+        Err(Refusal::RateLimited(rate)) => (rate.scope, rate.event, rate.retry_after),
         other => panic!("expected a rate limit, got {other:?}"),
     };
     let bot = || LimitScope::Agent(name("bot"));
@@ -628,7 +628,7 @@ async fn rates_are_set_for_agents_actions_and_the_organization() {
     assert!(world.ask(&hops, "draft", 1).is_ok());
     assert_eq!(
         wait(world.ask(&hops, "draft", 1)),
-        (bot(), Duration::from_secs(1))
+        (bot(), Some("draft".to_owned()), Duration::from_secs(1))
     );
     assert!(world.ask(&hops, "read", 1).is_ok(), "of other actions");
     assert!(world.ask(&others, "draft", 1).is_ok(), "of other agents");
@@ -637,16 +637,19 @@ async fn rates_are_set_for_agents_actions_and_the_organization() {
     assert!(world.ask(&hops, "read", 1).is_ok());
     assert_eq!(
         wait(world.ask(&hops, "read", 1)),
-        (bot(), Duration::from_millis(100))
+        (bot(), None, Duration::from_millis(100))
     );
-    // Both refuse: the longer wait is the true one.
-    assert_eq!(wait(world.ask(&hops, "draft", 1)).1, Duration::from_secs(1));
+    // Both refuse: the longer wait is the true one, and its rate is named.
+    assert_eq!(
+        wait(world.ask(&hops, "draft", 1)),
+        (bot(), Some("draft".to_owned()), Duration::from_secs(1))
+    );
 
     // Set anew, it keeps what is used up: nothing comes at once.
     let again = set(rate(&world, of_bot(), Some("draft"), (2, 1))).await;
     assert_eq!(one, again);
     assert_eq!(
-        wait(world.ask(&hops, "draft", 1)).1,
+        wait(world.ask(&hops, "draft", 1)).2,
         Duration::from_millis(500)
     );
     world.clock.advance(Duration::from_millis(500));
@@ -659,10 +662,10 @@ async fn rates_are_set_for_agents_actions_and_the_organization() {
     set(rate(&world, RateScope::Organization, None, (1, 2))).await;
     assert!(world.ask(&hops, "read", 1).is_ok());
     assert!(world.ask(&others, "read", 1).is_ok());
-    let (scope, retry_after) = wait(world.ask(&hops, "read", 1));
+    let (scope, event, retry_after) = wait(world.ask(&hops, "read", 1));
     assert_eq!(
-        (scope, retry_after),
-        (LimitScope::Organization, Duration::from_secs(1))
+        (scope, event, retry_after),
+        (LimitScope::Organization, None, Duration::from_secs(1))
     );
     world.clock.advance(retry_after - Duration::from_nanos(1));
     wait(world.ask(&hops, "read", 1));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_authz::{Hold, LimitScope, Refusal};
+use creto_authz::{Hold, LimitScope, Refusal, TooFast};
 use creto_errors::Classify as _;
 use creto_metering::{MeterConfig, MeteringError, OpenBounds};
 use creto_nhi::BudgetPeriod::{Day, Month, Total};
@@ -111,10 +111,16 @@ async fn rates_are_refused_with_a_true_wait() {
         holds.push(world.ask(&hops, "read", 1).unwrap());
     }
     let refused = world.ask(&hops, "read", 1).unwrap_err();
-    let Refusal::RateLimited { scope, retry_after } = refused else {
+    let Refusal::RateLimited(too_fast) = refused else {
         panic!("the burst is over: {refused:?}");
     };
+    let TooFast {
+        scope,
+        event,
+        retry_after,
+    } = *too_fast;
     assert_eq!(scope, LimitScope::Agent(crate::world::name("bot")));
+    assert_eq!(event, None);
     assert_eq!(retry_after, Duration::from_millis(500));
     assert_eq!(world.balance(&world.meter, &hops[0])[1], usd("0.003"));
     world.clock.advance(retry_after - Duration::from_nanos(1));

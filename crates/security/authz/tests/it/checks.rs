@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use creto_authz::{
     Action, CheckRequest, ContextValue, Decision, Exceeded, LimitScope, PolicyIds, Refusal,
-    ResourceRef,
+    ResourceRef, TooFast,
 };
 use creto_nhi::test_util::{changed, suspend};
 use creto_nhi::{DelegationLink, Hop, LinkStatus, PrincipalType};
@@ -371,7 +371,11 @@ fn quota_is_asked_last_and_only_for_an_action() {
         resets_at: None,
         retry_after: None,
     });
-    let retry_after = std::time::Duration::from_millis(7);
+    let too_fast = Box::new(TooFast {
+        scope,
+        event: Some("history.read".to_owned()),
+        retry_after: std::time::Duration::from_millis(7),
+    });
     let permitting = PolicyIds::from(vec![creto_authz::PolicyId::from("release-work")]);
     let answers = [
         (
@@ -382,13 +386,9 @@ fn quota_is_asked_last_and_only_for_an_action() {
             },
         ),
         (
-            Refusal::RateLimited {
-                scope: scope.clone(),
-                retry_after,
-            },
+            Refusal::RateLimited(too_fast.clone()),
             Decision::RateLimited {
-                scope,
-                retry_after,
+                too_fast,
                 policies: permitting,
             },
         ),
