@@ -54,7 +54,7 @@ pub enum PolicyError {
     #[error("a policy does not parse: {}", list(.0))]
     Syntax(Vec<Finding>),
     /// A policy's annotations cannot be used: an `@id` that is empty or taken, an
-    /// `@oversight` that is empty or on a `permit`.
+    /// `@oversight` that is empty or on a `permit`, a `@reason` of several lines.
     #[error("a policy's annotations cannot be used: {}", list(.0))]
     Annotation(Vec<Finding>),
     /// A link of a policy template cannot be used: it does not parse, names no

@@ -20,6 +20,11 @@ use crate::validation::validate;
 /// The longest `@id`, in bytes.
 const MAX_ID: usize = 128;
 
+/// What ends a line, for one reader or another.
+const LINE_BREAKS: [char; 7] = [
+    '\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}',
+];
+
 /// What a policy does when it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyEffect {
@@ -337,8 +342,10 @@ fn name(parsed: Vec<Parsed>, links: &[(String, String)]) -> Result<Named, Policy
             continue;
         }
         let effect = parsed.body.effect();
-        let oversight = match oversight(&parsed.body, effect) {
-            Ok(oversight) => oversight,
+        let read = oversight(&parsed.body, effect)
+            .and_then(|oversight| Ok((oversight, reason(&parsed.body)?)));
+        let (oversight, reason) = match read {
+            Ok(read) => read,
             Err(problem) => {
                 findings.push(parsed.finding(problem));
                 continue;
@@ -348,11 +355,7 @@ fn name(parsed: Vec<Parsed>, links: &[(String, String)]) -> Result<Named, Policy
             id: PolicyId::from(id.as_str()),
             effect,
             oversight,
-            reason: parsed
-                .body
-                .annotation("reason")
-                .filter(|text| !text.trim().is_empty())
-                .map(str::to_owned),
+            reason,
             file: parsed.file,
             line: parsed.line,
         };
@@ -471,6 +474,17 @@ fn oversight(policy: &Body, effect: PolicyEffect) -> Result<Option<String>, Stri
         ));
     }
     Ok(Some(value.to_owned()))
+}
+
+/// It stands in answers, logs and terminals, which give it one line.
+fn reason(policy: &Body) -> Result<Option<String>, String> {
+    let Some(text) = policy.annotation("reason") else {
+        return Ok(None);
+    };
+    if text.contains(LINE_BREAKS) {
+        return Err("a @reason is one line, without a line break".to_owned());
+    }
+    Ok(Some(text.to_owned()).filter(|text| !text.trim().is_empty()))
 }
 
 /// What each policy with `@oversight` says.

@@ -128,11 +128,16 @@ fn annotations_are_checked() {
         format!("@oversight {forbid}"),
         format!("@oversight(\" \") {forbid}"),
         format!("@oversight(\"k\") @requireApproval(\"k\") {forbid}"),
+        format!("@reason(\"one line\\nand another\") {forbid}"),
+        format!("@reason(\"one line\nand another\") {permit}"),
+        format!("@reason(\"one line\\u{{2028}}and another\") {permit}"),
     ];
     for policies in bad {
         assert_eq!(finding(&policies).0, "policy_annotation", "{policies}");
     }
-    let kept = format!("@id(\"a.b/c:d-e_1\") @oversight(\"k\") @note(\"mine\") {forbid}");
+    let kept = format!(
+        "@id(\"a.b/c:d-e_1\") @oversight(\"k\") @note(\"mine\") @reason(\"one\\tline\") {forbid}"
+    );
     assert!(CompiledPolicies::compile(&sources(&kept)).is_ok());
 }
 
