@@ -29,8 +29,8 @@ pub use creto_audit::{
     Alarm, AlarmKind, Finding, Looked, Patience, Proven, Trust, VerifyReport, WatchError,
 };
 pub use creto_governor::{
-    BundleError, CheckedBundle, FindingAnswer, PolicyDiff, PolicyFiles, TestAnswer,
-    ValidationAnswer,
+    BundleError, Candidate, CheckedBundle, FailedTestsAnswer, FindingAnswer, PolicyDiff,
+    PolicyFiles, TestAnswer, ValidationAnswer,
 };
 pub use creto_runtime_gvisor::doctor::Check;
 pub use evidence::{Verified, verify};

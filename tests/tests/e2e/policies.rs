@@ -279,6 +279,24 @@ fn files_are_checked_and_tested_without_a_server() {
         "{text}"
     );
     assert!(refused(dir, &["config", "check"]).contains("policy_tests_failed"));
+    // It is compared all the same, and both answers say what fails.
+    std::fs::create_dir(dir.join("before")).unwrap();
+    for entry in std::fs::read_dir(dir.join("policies")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.join("before").join(path.file_name().unwrap())).unwrap();
+    }
+    std::fs::write(dir.join("before/release.cedar"), &good).unwrap();
+    let diff = run(dir, &["policy", "diff", "before", "policies"]);
+    assert_eq!(diff["changed"][0]["id"], "publish-needs-a-human", "{diff}");
+    assert_eq!(diff.get("before_tests_failed"), None);
+    let failed = &diff["after_tests_failed"];
+    assert_eq!(failed["items"][0]["file"], "release.test.json", "{diff}");
+    let text = said(&creto(dir, &["policy", "diff", "before", "policies"]));
+    assert!(text.contains("tests beside policies fail"), "{text}");
+    assert!(
+        text.contains("release.test.json: publishing by an agent"),
+        "{text}"
+    );
 
     std::fs::write(&file, good.replace("history.read", "history.raed")).unwrap();
     let text = refused(dir, &["policy", "validate", "policies"]);

@@ -98,14 +98,14 @@ pub use limits::{
 pub use log_keys::{LogRetirementAnswer, LogRetirementRequest, LogRotationAnswer, LogVerifierKeys};
 pub use ordering::{Event, MAX_EVENTS, Ordered};
 pub use policies::{
-    BundleError, ChangeCount, CheckedBundle, DifferenceAnswer, DifferenceKindAnswer, DryRunAnswer,
-    DryRunRequest, ExceededRights, ExplainAnswer, ExplainRequest, ExplainedPolicy,
-    ExplainedPrincipal, FilesRequest, FindingAnswer, FollowAnswer, FollowRequest, MAX_POLICY_BYTES,
-    MAX_POLICY_FILES, MissingPermitAnswer, NearPermitAnswer, NearRight, PoliciesInForceAnswer,
-    PolicyAnswer, PolicyBundleAnswer, PolicyChange, PolicyDiff, PolicyFiles, PolicyPlace,
-    PolicyShadow, PolicySource, PolicyText, PolicyVersionAnswer, PublishPoliciesRequest,
-    RefusedAnswer, ReloadError, RollbackPoliciesRequest, ShadowAnswer, TestAnswer, TestCase,
-    TestReport, ValidationAnswer, VerdictAnswer,
+    BundleError, Candidate, ChangeCount, CheckedBundle, DifferenceAnswer, DifferenceKindAnswer,
+    DryRunAnswer, DryRunRequest, ExceededRights, ExplainAnswer, ExplainRequest, ExplainedPolicy,
+    ExplainedPrincipal, FailedTestsAnswer, FilesRequest, FindingAnswer, FollowAnswer,
+    FollowRequest, MAX_POLICY_BYTES, MAX_POLICY_FILES, MissingPermitAnswer, NearPermitAnswer,
+    NearRight, PoliciesInForceAnswer, PolicyAnswer, PolicyBundleAnswer, PolicyChange, PolicyDiff,
+    PolicyFiles, PolicyPlace, PolicyShadow, PolicySource, PolicyText, PolicyVersionAnswer,
+    PublishPoliciesRequest, RefusedAnswer, ReloadError, RollbackPoliciesRequest, ShadowAnswer,
+    TestAnswer, TestCase, TestReport, ValidationAnswer, VerdictAnswer,
 };
 pub use ports::{
     ActionRecords, CommitStore, Erasure, Expiry, PolicyStore, PolicyVersion, Replies, Resealed,

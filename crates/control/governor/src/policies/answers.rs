@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bundle::{BundleError, CheckedBundle};
-use super::cases::TestReport;
+use super::cases::{TestCase, TestReport};
 use super::diff::effect;
 use crate::answers::Answer;
 use crate::ports::PolicyVersion;
@@ -223,16 +223,48 @@ pub struct TestAnswer {
     pub failure: Option<String>,
 }
 
-pub(crate) fn tests(report: &TestReport) -> Vec<TestAnswer> {
-    let cases = report.cases.iter();
-    cases
-        .map(|case| TestAnswer {
+impl From<&TestCase> for TestAnswer {
+    fn from(case: &TestCase) -> Self {
+        Self {
             file: case.file.clone(),
             name: case.name.clone(),
             passed: case.failure.is_none(),
             failure: case.failure.clone(),
+        }
+    }
+}
+
+pub(crate) fn tests(report: &TestReport) -> Vec<TestAnswer> {
+    report.cases.iter().map(TestAnswer::from).collect()
+}
+
+/// Failed tests that one answer lists.
+const LISTED: usize = 20;
+
+/// Tests beside a candidate that fail. It is looked at all the same, and cannot be put
+/// in force until they pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailedTestsAnswer {
+    /// How many fail.
+    pub failed: usize,
+    /// Of how many.
+    pub of: usize,
+    /// Those that fail, at most 20 of them.
+    pub items: Vec<TestAnswer>,
+}
+
+impl FailedTestsAnswer {
+    /// `None` when every test passed.
+    #[must_use]
+    pub fn of(report: &TestReport) -> Option<Self> {
+        let failed = report.failed();
+        let failures = report.cases.iter().filter(|case| case.failure.is_some());
+        (failed > 0).then(|| Self {
+            failed,
+            of: report.cases.len(),
+            items: failures.take(LISTED).map(TestAnswer::from).collect(),
         })
-        .collect()
+    }
 }
 
 /// Whether files could be published.

@@ -186,6 +186,50 @@ fn finding(file: &str, message: &str) -> Finding {
     }
 }
 
+/// A bundle that compiled, whatever its tests said: what may be looked at. A candidate
+/// changes decisions on purpose, and the tests of the set it came from say what was.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The files.
+    pub files: PolicyFiles,
+    /// See [`PolicyFiles::digest`].
+    pub digest: String,
+    /// What is asked.
+    pub compiled: Arc<CompiledPolicies>,
+    /// The tests that ran; some may have failed.
+    pub tests: TestReport,
+}
+
+impl Candidate {
+    /// Compiles and validates the policies and runs the tests beside them.
+    ///
+    /// Takes as long as there are policies: callers that must not wait run it on a
+    /// thread of its own.
+    pub fn check(files: PolicyFiles) -> Result<Self, BundleError> {
+        let compiled = Arc::new(CompiledPolicies::compile(&files.sources())?);
+        let tests = run_tests(&compiled, &read_tests(files.tests())?);
+        Ok(Self {
+            digest: files.digest()?,
+            files,
+            compiled,
+            tests,
+        })
+    }
+
+    /// What may be put in force, when every test passed.
+    pub fn passed(self) -> Result<CheckedBundle, BundleError> {
+        if self.tests.failed() > 0 {
+            return Err(BundleError::TestsFailed(self.tests));
+        }
+        Ok(CheckedBundle {
+            files: self.files,
+            digest: self.digest,
+            compiled: self.compiled,
+            tests: self.tests,
+        })
+    }
+}
+
 /// A bundle that compiled and whose tests passed: what may be put in force.
 #[derive(Clone, Debug)]
 pub struct CheckedBundle {
@@ -200,22 +244,9 @@ pub struct CheckedBundle {
 }
 
 impl CheckedBundle {
-    /// Compiles and validates the policies and runs the tests beside them.
-    ///
-    /// Takes as long as there are policies: callers that must not wait run it on a
-    /// thread of its own.
+    /// As [`Candidate::check`], and refuses tests that fail.
     pub fn check(files: PolicyFiles) -> Result<Self, BundleError> {
-        let compiled = Arc::new(CompiledPolicies::compile(&files.sources())?);
-        let tests = run_tests(&compiled, &read_tests(files.tests())?);
-        if tests.failed() > 0 {
-            return Err(BundleError::TestsFailed(tests));
-        }
-        Ok(Self {
-            digest: files.digest()?,
-            files,
-            compiled,
-            tests,
-        })
+        Candidate::check(files)?.passed()
     }
 }
 
@@ -351,7 +382,9 @@ mod tests {
         let mut files = PolicyFiles::starter().files().clone();
         let permit = "permit (principal, action, resource);".to_owned();
         files.insert("open.cedar".to_owned(), permit);
-        let refused = CheckedBundle::check(PolicyFiles::new(files).unwrap()).unwrap_err();
+        let candidate = Candidate::check(PolicyFiles::new(files).unwrap()).unwrap();
+        assert!(candidate.tests.failed() > 0, "it may be looked at");
+        let refused = candidate.passed().unwrap_err();
         assert_eq!(refused.code(), "policy_tests_failed");
         let text = refused.to_string();
         assert!(

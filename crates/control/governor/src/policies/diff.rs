@@ -6,7 +6,7 @@ use creto_authz::{PolicyEffect, Printed};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::bundle::CheckedBundle;
+use super::bundle::Candidate;
 
 /// What is in the second bundle and not in the first, and the other way round.
 /// Policies and templates are told apart by their ids; spaces, comments and the order of
@@ -60,7 +60,7 @@ pub struct PolicyChange {
 impl PolicyDiff {
     /// Compares two bundles that compile.
     #[must_use]
-    pub fn between(before: &CheckedBundle, after: &CheckedBundle) -> Self {
+    pub fn between(before: &Candidate, after: &Candidate) -> Self {
         let (old, new) = (texts(before), texts(after));
         let (old_report, new_report) = (before.compiled.report(), after.compiled.report());
         let mut diff = Self {
@@ -104,7 +104,7 @@ fn shown(id: &str, policy: &Printed) -> PolicyText {
     }
 }
 
-fn texts(bundle: &CheckedBundle) -> Texts {
+fn texts(bundle: &Candidate) -> Texts {
     // It compiled, so it can be printed.
     bundle.files.sources().printed().unwrap_or_default()
 }
@@ -130,7 +130,7 @@ fn missing(here: &[String], there: &[String]) -> Vec<String> {
 }
 
 /// Policies and templates are compared one by one, so their files are not.
-fn files_changed(before: &CheckedBundle, after: &CheckedBundle) -> Vec<String> {
+fn files_changed(before: &Candidate, after: &Candidate) -> Vec<String> {
     let (old, new) = (before.files.files(), after.files.files());
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     names
@@ -145,10 +145,10 @@ mod tests {
     use super::super::bundle::PolicyFiles;
     use super::*;
 
-    fn bundle(change: impl FnOnce(&mut BTreeMap<String, String>)) -> CheckedBundle {
+    fn bundle(change: impl FnOnce(&mut BTreeMap<String, String>)) -> Candidate {
         let mut files = PolicyFiles::starter().files().clone();
         change(&mut files);
-        CheckedBundle::check(PolicyFiles::new(files).unwrap()).unwrap()
+        Candidate::check(PolicyFiles::new(files).unwrap()).unwrap()
     }
 
     #[test]

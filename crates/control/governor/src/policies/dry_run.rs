@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::answers::FailedTestsAnswer;
 use super::bundle::PolicyFiles;
 use super::judge::{Approved, Asked, Judge, VerdictAnswer, is_by_policy};
 use super::shadow::DifferenceAnswer;
@@ -69,6 +70,9 @@ pub struct ChangeCount {
 pub struct DryRunAnswer {
     /// SHA-256 of the candidate's bundle, in hexadecimal.
     pub digest: String,
+    /// Tests beside the candidate that fail; absent when none does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tests_failed: Option<FailedTestsAnswer>,
     /// Decisions that the candidate was asked about.
     pub judged: u64,
     /// Decisions it was not asked about, because policies did not decide them: a
@@ -238,13 +242,14 @@ impl Governor {
         caller.require_person("try policies")?;
         let org = caller.org();
         let bundle = self
-            .check_bundle(PolicyFiles::new(request.files)?)
+            .check_candidate(PolicyFiles::new(request.files)?)
             .await??;
         let mut trial = Trial {
             org,
             judge: Judge::new(org, Arc::clone(&bundle.compiled)),
             answer: DryRunAnswer {
                 digest: bundle.digest,
+                tests_failed: FailedTestsAnswer::of(&bundle.tests),
                 judged: 0,
                 skipped: 0,
                 different: 0,

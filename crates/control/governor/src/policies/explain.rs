@@ -12,6 +12,7 @@ use creto_types::PrincipalName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::answers::FailedTestsAnswer;
 use super::bundle::PolicyFiles;
 use super::judge::{Asked, Judge, VerdictAnswer};
 use crate::actions::{check_name, check_units};
@@ -86,6 +87,9 @@ pub struct ExplainAnswer {
     /// The permit that somebody in the chain lacks.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub missing: Option<MissingPermitAnswer>,
+    /// Tests beside the candidate that fail; absent when none does, or none is asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tests_failed: Option<FailedTestsAnswer>,
 }
 
 /// A delegation that does not cover the request.
@@ -206,17 +210,20 @@ impl Governor {
         let asked = request.asked()?;
         let org = caller.org();
         let candidate = match request.files {
-            Some(files) => {
-                let bundle = self.check_bundle(PolicyFiles::new(files)?).await??;
-                Some(bundle.compiled)
-            }
+            Some(files) => Some(self.check_candidate(PolicyFiles::new(files)?).await??),
             None => None,
         };
+        let failed = candidate.as_ref().map(|candidate| &candidate.tests);
+        let tests_failed = failed.and_then(FailedTestsAnswer::of);
+        let candidate = candidate.map(|candidate| candidate.compiled);
         let principal = request.principal.as_ref();
         let Some(identity) = self.asked_for(caller, principal, request.delegation.as_deref())?
         else {
             let name = principal.unwrap_or(caller.name()).clone();
-            return Ok(ExplainAnswer::without_delegation(name));
+            return Ok(ExplainAnswer {
+                tests_failed,
+                ..ExplainAnswer::without_delegation(name)
+            });
         };
         let now = self.parts.clock.reading();
         let decision = match &candidate {
@@ -229,6 +236,7 @@ impl Governor {
         };
         let policies = candidate.or_else(|| self.parts.authz.policies(org));
         let mut answer = ExplainAnswer::of(&identity, QuestionAnswer::from(decision));
+        answer.tests_failed = tests_failed;
         answer.rights = exceeded(&identity.hops, &asked);
         if let Some(policies) = policies {
             let explained = asked.with(|request| policies.explain(&identity, request, now));
@@ -305,6 +313,7 @@ impl ExplainAnswer {
             verdict: None,
             principals: Vec::new(),
             missing: None,
+            tests_failed: None,
         }
     }
 
@@ -324,6 +333,7 @@ impl ExplainAnswer {
             verdict: None,
             principals: Vec::new(),
             missing: None,
+            tests_failed: None,
             principal: name,
         }
     }

@@ -23,10 +23,13 @@ mod publish;
 mod shadow;
 
 pub use answers::{
-    FindingAnswer, FollowAnswer, PoliciesInForceAnswer, PolicyAnswer, PolicyBundleAnswer,
-    PolicySource, PolicyVersionAnswer, RefusedAnswer, TestAnswer, ValidationAnswer,
+    FailedTestsAnswer, FindingAnswer, FollowAnswer, PoliciesInForceAnswer, PolicyAnswer,
+    PolicyBundleAnswer, PolicySource, PolicyVersionAnswer, RefusedAnswer, TestAnswer,
+    ValidationAnswer,
 };
-pub use bundle::{BundleError, CheckedBundle, MAX_POLICY_BYTES, MAX_POLICY_FILES, PolicyFiles};
+pub use bundle::{
+    BundleError, Candidate, CheckedBundle, MAX_POLICY_BYTES, MAX_POLICY_FILES, PolicyFiles,
+};
 pub use cases::{TestCase, TestReport};
 pub use diff::{PolicyChange, PolicyDiff, PolicyText};
 pub use dry_run::{ChangeCount, DryRunAnswer, DryRunRequest};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::answers::{
     FollowAnswer, PolicyBundleAnswer, PolicySource, PolicyVersionAnswer, ValidationAnswer,
 };
-use super::bundle::{BundleError, CheckedBundle, PolicyFiles};
+use super::bundle::{BundleError, Candidate, CheckedBundle, PolicyFiles};
 use crate::idempotency::{Begun, Ticket};
 use crate::ports::PolicyVersion;
 use crate::records::PolicyPublished;
@@ -219,16 +219,25 @@ impl Governor {
         Ok(ValidationAnswer::from(&checked))
     }
 
-    /// Compiles and tests a bundle on a thread of its own, one after the other: whoever
-    /// tries policies takes one processor, and leaves the others to those who decide.
+    /// Compiles and tests what is to be put in force.
     pub(super) async fn check_bundle(
         &self,
         files: PolicyFiles,
     ) -> Result<Result<CheckedBundle, BundleError>, GovernError> {
+        let candidate = self.check_candidate(files).await?;
+        Ok(candidate.and_then(Candidate::passed))
+    }
+
+    /// Compiles and tests a bundle on a thread of its own, one after the other: whoever
+    /// tries policies takes one processor, and leaves the others to those who decide.
+    pub(super) async fn check_candidate(
+        &self,
+        files: PolicyFiles,
+    ) -> Result<Result<Candidate, BundleError>, GovernError> {
         let one_at_a_time = Arc::clone(&self.in_force.checking).lock_owned().await;
         let check = move || {
             let _one_at_a_time = one_at_a_time;
-            CheckedBundle::check(files)
+            Candidate::check(files)
         };
         tokio::task::spawn_blocking(check)
             .await

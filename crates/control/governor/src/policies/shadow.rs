@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::bundle::{CheckedBundle, PolicyFiles};
+use super::answers::FailedTestsAnswer;
+use super::bundle::{Candidate, PolicyFiles};
 use super::judge::{Asked, Judge, VerdictAnswer};
 use super::publish::FilesRequest;
 use crate::answers::Answer;
@@ -57,7 +58,7 @@ struct Open {
     by: PrincipalName,
     key: IdempotencyKey,
     /// What is to be asked; nothing any more when absent.
-    candidate: Option<CheckedBundle>,
+    candidate: Option<Candidate>,
 }
 
 /// One candidate while it is asked.
@@ -66,6 +67,7 @@ struct Run {
     started_at: Timestamp,
     started_by: PrincipalName,
     policies: usize,
+    tests_failed: Option<FailedTestsAnswer>,
     queue: mpsc::Sender<Seen>,
     dropped: AtomicU64,
     seen: Mutex<Counts>,
@@ -148,6 +150,9 @@ pub struct ShadowAnswer {
     /// How many policies it has.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub policies: Option<usize>,
+    /// Tests beside the candidate that fail; absent when none does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tests_failed: Option<FailedTestsAnswer>,
     /// Since when. A restart of the server ends it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub started_at: Option<Timestamp>,
@@ -180,6 +185,7 @@ impl ShadowAnswer {
             active: false,
             digest: None,
             policies: None,
+            tests_failed: None,
             started_at: None,
             started_by: None,
             judged: 0,
@@ -198,6 +204,7 @@ impl Run {
             active: true,
             digest: Some(self.digest.clone()),
             policies: Some(self.policies),
+            tests_failed: self.tests_failed.clone(),
             started_at: Some(self.started_at),
             started_by: Some(self.started_by.clone()),
             judged: counts.judged,
@@ -348,13 +355,14 @@ impl PolicyShadow {
         })
     }
 
-    fn start(&self, org: OrgId, by: &PrincipalName, bundle: &CheckedBundle) {
+    fn start(&self, org: OrgId, by: &PrincipalName, bundle: &Candidate) {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         let run = Arc::new(Run {
             digest: bundle.digest.clone(),
             started_at: self.clock.now(),
             started_by: by.clone(),
             policies: bundle.compiled.report().policies.len(),
+            tests_failed: FailedTestsAnswer::of(&bundle.tests),
             queue,
             dropped: AtomicU64::new(0),
             seen: Mutex::default(),
@@ -390,7 +398,7 @@ impl PolicyShadow {
     }
 
     /// Does a change that is in the log: what was open before it is overruled.
-    fn change(&self, org: OrgId, by: &PrincipalName, candidate: Option<&CheckedBundle>) {
+    fn change(&self, org: OrgId, by: &PrincipalName, candidate: Option<&Candidate>) {
         self.open.lock().remove(&org);
         match candidate {
             Some(bundle) => self.start(org, by, bundle),
@@ -404,7 +412,7 @@ impl PolicyShadow {
         &self,
         caller: &Caller,
         key: Option<&IdempotencyKey>,
-        candidate: Option<CheckedBundle>,
+        candidate: Option<Candidate>,
     ) {
         let mut open = self.open.lock();
         open.remove(&caller.org());
@@ -470,7 +478,7 @@ impl Governor {
             Begun::Fresh(ticket) => ticket,
         };
         let bundle = self
-            .check_bundle(PolicyFiles::new(request.files)?)
+            .check_candidate(PolicyFiles::new(request.files)?)
             .await??;
         let _one_at_a_time = shadow.changing.lock().await;
         let body = json!({ "digest": bundle.digest });
@@ -487,6 +495,7 @@ impl Governor {
             active: true,
             digest: Some(bundle.digest.clone()),
             policies: Some(bundle.compiled.report().policies.len()),
+            tests_failed: FailedTestsAnswer::of(&bundle.tests),
             started_at: Some(self.now()),
             started_by: Some(caller.name().clone()),
             ..ShadowAnswer::none()
@@ -546,7 +555,7 @@ impl Governor {
         ticket: &Ticket,
         evidence: Evidence,
         answer: ShadowAnswer,
-        candidate: Option<CheckedBundle>,
+        candidate: Option<Candidate>,
     ) -> Result<ShadowAnswer, GovernError> {
         let (org, shadow) = (caller.org(), &self.parts.shadow);
         let commit = Commit::of(evidence).with_idempotency(ticket.record(&answer)?);

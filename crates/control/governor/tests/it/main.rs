@@ -4,6 +4,7 @@ mod actions;
 mod algorithms;
 mod authority;
 mod billing;
+mod candidates;
 mod evidence;
 mod exactness;
 mod explain;

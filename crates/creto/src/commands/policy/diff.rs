@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use creto_server::{CheckedBundle, PolicyDiff, PolicyFiles};
+use creto_server::{Candidate, FailedTestsAnswer, PolicyDiff, PolicyFiles};
 use serde_json::json;
 
 use super::files;
@@ -12,23 +12,34 @@ use crate::error::CliError;
 use crate::output::{Reply, printable, printable_lines};
 
 pub(crate) fn run(context: &Context, before: &str, after: &str) -> Result<Reply, CliError> {
-    let (before, after) = (bundle(context, before)?, bundle(context, after)?);
-    let diff = PolicyDiff::between(&before, &after);
-    Ok(Reply::new(text(&diff), json!(diff)))
+    let sets = (bundle(context, before)?, bundle(context, after)?);
+    let diff = PolicyDiff::between(&sets.0, &sets.1);
+    let (mut text, mut json) = (text(&diff), json!(diff));
+    let sides = [("before", before, &sets.0), ("after", after, &sets.1)];
+    for (side, named, set) in sides {
+        if let Some(failed) = FailedTestsAnswer::of(&set.tests) {
+            let failed = json!(failed);
+            text.push_str(&files::failed_tests(named, &failed));
+            if let Some(members) = json.as_object_mut() {
+                members.insert(format!("{side}_tests_failed"), failed);
+            }
+        }
+    }
+    Ok(Reply::new(text, json))
 }
 
 /// A directory, or a published version.
-fn bundle(context: &Context, named: &str) -> Result<CheckedBundle, CliError> {
+fn bundle(context: &Context, named: &str) -> Result<Candidate, CliError> {
     let version = named.parse::<u64>().ok();
     let checked = match version.filter(|_| !Path::new(named).is_dir()) {
-        None => files::check(Path::new(named))?,
+        None => Candidate::check(files::read(Path::new(named))?),
         Some(version) => {
             let answer = context.client()?.get(&format!("/v1/policies/{version}"))?;
             let texts: BTreeMap<String, String> = answer
                 .get("files")
                 .and_then(|files| serde_json::from_value(files.clone()).ok())
                 .ok_or(CliError::Answer { what: "files" })?;
-            PolicyFiles::new(texts).and_then(CheckedBundle::check)
+            PolicyFiles::new(texts).and_then(Candidate::check)
         }
     };
     checked.map_err(CliError::server)

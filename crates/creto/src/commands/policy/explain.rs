@@ -73,6 +73,8 @@ fn text(answer: &Value) -> String {
     if let Some(missing) = answer.get("missing").filter(|missing| missing.is_object()) {
         text.push_str(&of_missing(missing));
     }
+    let failed = answer.get("tests_failed").unwrap_or(&Value::Null);
+    text.push_str(&files::failed_tests("these policies", failed));
     text
 }
 

@@ -89,6 +89,25 @@ pub(crate) fn test(dir: &Path) -> Result<Reply, CliError> {
     })
 }
 
+/// The tests beside a set that fail, as answers tell them; empty when none does.
+pub(super) fn failed_tests(named: &str, failed: &Value) -> String {
+    let items = failed.get("items").and_then(Value::as_array);
+    let Some(items) = items else {
+        return String::new();
+    };
+    let mut text = format!(
+        "\nwarning: {} of {} tests beside {} fail\n",
+        at(failed, "/failed"),
+        at(failed, "/of"),
+        printable(named)
+    );
+    for test in items {
+        let told = ["/file", "/name", "/failure"].map(|part| at(test, part));
+        text.push_str(&format!("  {}\n", printable(&told.join(": "))));
+    }
+    text
+}
+
 /// One finding a line, as editors and other tools jump to it.
 fn lines(dir: &Path, findings: Option<&Value>, word: &str) -> String {
     let mut text = String::new();

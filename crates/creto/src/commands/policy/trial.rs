@@ -48,6 +48,8 @@ pub(crate) fn shadow(context: &Context, command: &ShadowCommand) -> Result<Reply
             differences(&samples)
         ));
     }
+    let failed = answer.get("tests_failed").unwrap_or(&Value::Null);
+    text.push_str(&files::failed_tests("the candidate", failed));
     Ok(Reply::new(text, answer))
 }
 
@@ -67,9 +69,13 @@ pub(crate) fn dry_run(
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
     let mut changes: BTreeMap<(String, String), u64> = BTreeMap::new();
     let mut items: Vec<Value> = Vec::new();
+    let mut failed = Value::Null;
     loop {
         let body_now = Value::Object(body.clone());
         let answer = client.post("/v1/policies/dry-run", &body_now)?;
+        if let Some(tests) = answer.get("tests_failed") {
+            failed = tests.clone();
+        }
         for name in ["judged", "skipped", "different"] {
             let count = answer.get(name).and_then(Value::as_u64).unwrap_or(0);
             *totals.entry(name).or_default() += count;
@@ -104,19 +110,23 @@ pub(crate) fn dry_run(
     } else {
         text.push_str(&format!("\n{}", differences(&items)));
     }
+    text.push_str(&files::failed_tests("the candidate", &failed));
     let changes: Vec<Value> = changes
         .iter()
         .map(|((enforced, candidate), count)| {
             json!({ "enforced": enforced, "candidate": candidate, "count": count })
         })
         .collect();
-    let json = json!({
+    let mut json = json!({
         "judged": count("judged"),
         "skipped": count("skipped"),
         "different": count("different"),
         "changes": changes,
         "items": items,
     });
+    if let (Some(members), false) = (json.as_object_mut(), failed.is_null()) {
+        members.insert("tests_failed".to_owned(), failed);
+    }
     Ok(Reply::new(text, json))
 }
 
