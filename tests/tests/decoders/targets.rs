@@ -5,10 +5,12 @@
 #[path = "evaluation.rs"]
 mod evaluation;
 
+use std::collections::BTreeMap;
+
+use creto_authz::PolicySources;
 use creto_authz::eval::EvalInput;
-use creto_authz::{CompiledPolicies, PolicySources};
 use creto_crypto::Accepted;
-use creto_governor::ActionRequest;
+use creto_governor::{ActionRequest, Candidate, PolicyFiles};
 use creto_http::authzen::{
     Evaluations, decode_access_request, decode_evaluation, decode_evaluations,
 };
@@ -26,21 +28,32 @@ fn texts<const N: usize>(data: &[u8]) -> Option<[&str; N]> {
     Some(std::array::from_fn(|_| parts.next().unwrap_or_default()))
 }
 
-/// Policies, and a schema beside the starter's: they compile or are refused with a
-/// finding.
+/// Policies, and beside the starter's schema another one, links of templates and tests:
+/// a bundle that compiles and whose tests ran, or a refusal with a text. What may be put
+/// in force has no test that failed.
 pub fn policy(data: &[u8]) {
-    let Some([policies, schema]) = texts(data) else {
+    let Some([policies, schema, links, tests]) = texts(data) else {
         return;
     };
-    let mut sources = PolicySources::starter();
-    sources.policies = vec![("fuzz.cedar".to_owned(), policies.to_owned())];
-    if !schema.is_empty() {
-        let file = ("fuzz.cedarschema".to_owned(), schema.to_owned());
-        sources.schema.push(file);
+    let mut files: BTreeMap<String, String> = PolicySources::starter().schema.into_iter().collect();
+    files.insert("fuzz.cedar".to_owned(), policies.to_owned());
+    for (name, text) in [
+        ("fuzz.cedarschema", schema),
+        ("fuzz.links.json", links),
+        ("fuzz.test.json", tests),
+    ] {
+        if !text.is_empty() {
+            files.insert(name.to_owned(), text.to_owned());
+        }
     }
-    if let Err(error) = CompiledPolicies::compile(&sources) {
-        assert!(!error.to_string().is_empty());
-    }
+    let files = PolicyFiles::new(files).expect("names and sizes are those of a bundle");
+    let candidate = match Candidate::check(files) {
+        Ok(candidate) => candidate,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let failed = candidate.tests.failed();
+    assert!(failed <= candidate.tests.cases.len());
+    assert_eq!(candidate.passed().is_ok(), failed == 0);
 }
 
 /// The body of `POST /v1/actions`: what is accepted has arguments whose canonical
