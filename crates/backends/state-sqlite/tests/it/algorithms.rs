@@ -17,7 +17,8 @@ use crate::sqlite;
 
 /// Takes back what came with and after the table of ciphers.
 const BEFORE_0026: &str = "DROP TABLE payload_ciphers; DROP TABLE secret_owners;
-     DROP TABLE former_log_keys; PRAGMA user_version = 25";
+     DROP TABLE former_log_keys; ALTER TABLE secrets DROP COLUMN root;
+     PRAGMA user_version = 25";
 
 fn lists(sealer: &Sealer) -> AllowedAlgorithms {
     AllowedAlgorithms::clone(&sealer.algorithms().now())
