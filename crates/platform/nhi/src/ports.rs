@@ -417,8 +417,9 @@ pub trait NhiStore: Send + Sync + 'static {
 pub struct Presented<'a> {
     /// The credential, or the answer that only its holder can give.
     pub credential: &'a str,
-    /// What an answer has to be to: 256 random bits that were shown to this person's
-    /// browser, and to no other.
+    /// What an answer has to be to: the text that the login form and a cookie of the browser
+    /// repeat. No other site can set or read it, but the browser itself could: a kind whose
+    /// answers must not be given twice has to know by itself which texts it was shown.
     pub challenge: &'a str,
 }
 
