@@ -175,6 +175,12 @@ def rush(options):
     return {"allowed": allowed, "stopped": answer}
 
 
+def connect(options):
+    """Fetches the heading twice, as a program that nobody counts would."""
+    url = options.host + "/heading.txt"
+    return {"first": web("GET", url), "second": web("GET", url)}
+
+
 def watch(options):
     """Reads the history again and again until it is stopped."""
     allowed = []
@@ -237,6 +243,7 @@ COMMANDS = {
     "misuse": misuse,
     "outside": outside,
     "rush": rush,
+    "connect": connect,
     "spend": spend,
     "watch": watch,
     "walls": walls,

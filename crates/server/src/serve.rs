@@ -351,14 +351,6 @@ async fn assemble(
         Arc::clone(&metrics),
         Arc::clone(&platform.clock),
     ));
-    let egress = Arc::new(GovernedEgress {
-        bindings: Arc::clone(&bindings),
-        authz: Arc::clone(&authz),
-        audit: Arc::clone(&audit),
-        oracle: Arc::clone(&platform.oracle),
-        metrics: Arc::clone(&metrics),
-        shadow: Arc::clone(&shadow),
-    });
     let sandboxes = match &config.runtime {
         Some(runtime) => Some(crate::sandboxes::open(
             runtime,
@@ -367,9 +359,9 @@ async fn assemble(
         )?),
         None => None,
     };
-    let (volumes, limits) = match config.runtime {
-        Some(runtime) => (runtime.volumes, runtime.limits),
-        None => (BTreeMap::new(), Limits::default()),
+    let (volumes, limits, egress_counted) = match config.runtime {
+        Some(runtime) => (runtime.volumes, runtime.limits, runtime.egress_counted),
+        None => (BTreeMap::new(), Limits::default(), false),
     };
     let state = Arc::new(SqliteGovernor::new(Arc::clone(database)));
     let governor = Governor::new(
@@ -400,6 +392,7 @@ async fn assemble(
             public_url: format!("http://{address}"),
             volumes,
             limits,
+            egress_counted,
         },
     );
     let router = creto_http::router(
@@ -410,6 +403,7 @@ async fn assemble(
         Arc::clone(&platform.random),
     );
     if let Some(sandboxes) = sandboxes {
+        let egress = Arc::new(GovernedEgress::new(Arc::clone(&governor)));
         sandboxes.gateway.connect(GatewayServices {
             decision: Arc::clone(&egress) as _,
             internal: Arc::new(SandboxApi::new(Arc::clone(&governor), router.clone())),

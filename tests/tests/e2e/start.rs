@@ -126,6 +126,24 @@ fn a_price_is_text_and_never_a_float() {
     );
 }
 
+/// A price that nothing would be charged by is a mistake.
+#[test]
+fn connections_have_a_price_where_they_count() {
+    let site = Site::new();
+    site.configure(|table| {
+        set(table, &["metering", "prices", "network_egress"], "0.001");
+        set(table, &["runtime", "enabled"], true);
+    });
+    let refused = creto(site.path(), &["config", "check"]);
+    assert_eq!(refused.status.code(), Some(1));
+    for part in ["metering.prices.network_egress", "runtime.egress.counted"] {
+        assert!(said(&refused).contains(part), "{}", said(&refused));
+    }
+    site.configure(|table| set(table, &["runtime", "egress", "counted"], true));
+    let accepted = creto(site.path(), &["config", "check"]);
+    assert_eq!(accepted.status.code(), Some(0), "{}", said(&accepted));
+}
+
 /// What shuts the command line itself out is said before it does.
 #[test]
 fn a_list_of_proofs_that_creto_cannot_make_is_noted() {

@@ -40,7 +40,7 @@ pub(crate) const MAX_UNITS: u64 = 1_000_000_000;
 
 /// How often one call is decided anew because a limit was set meanwhile, or what it
 /// was decided by ended.
-const DECIDED_ANEW: usize = 8;
+pub(crate) const DECIDED_ANEW: usize = 8;
 
 /// A governed action, asked for before it is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -92,6 +92,9 @@ pub struct GovernorConfig {
     pub volumes: BTreeMap<String, PathBuf>,
     /// The limits of a sandbox that asks for none, and the most one may ask for.
     pub limits: Limits,
+    /// Whether connections out of sandboxes count as actions do: in budgets, limits and
+    /// rates, and at their price.
+    pub egress_counted: bool,
 }
 
 /// The governance plane: see the crate's documentation for what it promises.

@@ -81,7 +81,7 @@ pub use answers::{
 pub use billing::{InvoiceRequest, UsageQuery};
 pub use caller::{Caller, Origin};
 pub use delegation::{BudgetRequest, DelegateRequest, PrincipalRequest, TokenRequest};
-pub use egress::GovernedEgress;
+pub use egress::{GovernedEgress, NETWORK_EGRESS};
 pub use erasure::{ErasureAnswer, ErasureRequest, REPLIES_KEPT_DAYS, Retention};
 pub use error::GovernError;
 pub use exchange::ExchangeRequest;

@@ -41,6 +41,18 @@ pub(crate) struct EgressChecked {
     /// Why it was refused.
     pub(crate) reason: Option<ReasonAnswer>,
     pub(crate) policy_ids: Vec<String>,
+    /// Where connections count.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(crate) charged: Option<Charged>,
+}
+
+/// What a connection took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Charged {
+    pub(crate) units: u64,
+    pub(crate) cost: Option<Money>,
+    pub(crate) overage: bool,
+    pub(crate) delegations: Vec<LinkId>,
 }
 
 /// What a sandbox was told.

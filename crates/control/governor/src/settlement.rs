@@ -18,7 +18,7 @@ use crate::records::UsageSettled;
 use crate::{Call, Caller, GovernError, Governor, IdempotencyKey, SettlementAnswer};
 
 /// How often one settlement is drafted anew because a limit changed meanwhile.
-const SETTLED_ANEW: usize = 8;
+pub(crate) const SETTLED_ANEW: usize = 8;
 
 impl Governor {
     /// Settles an allowed action with what was really used; the rest goes back to
@@ -253,7 +253,7 @@ impl Governor {
                 self.give_back(agent, reservation.org, action, "not settled in time", None)
                     .await
             }
-            Expired::Settled => self.settle_in_full(reservation).await,
+            Expired::Settled => self.settle_in_full(reservation, true).await,
         };
         match closed {
             Ok(_) => {
@@ -271,11 +271,16 @@ impl Governor {
         }
     }
 
-    async fn settle_in_full(&self, of: &Reservation) -> Result<Option<LeafIndex>, GovernError> {
+    /// All of it was used: by what is over, or for all that anybody knows.
+    pub(crate) async fn settle_in_full(
+        &self,
+        of: &Reservation,
+        expired: bool,
+    ) -> Result<Option<LeafIndex>, GovernError> {
         let meter = &self.parts.meter;
         let settlement = meter.draft_settlement(of.org, of.action_id, of.units)?;
         let body = UsageSettled {
-            expired: true,
+            expired,
             ..UsageSettled::from(&settlement)
         };
         let action = Some(of.action_id);

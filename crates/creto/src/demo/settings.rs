@@ -50,6 +50,7 @@ pub(crate) fn configure(
         // The release host of the demo is on this machine's loopback.
         let loopback = toml::Value::from(vec!["127.0.0.0/8"]);
         set(table, &["runtime", "egress", "allow_networks"], loopback);
+        set(table, &["runtime", "egress", "counted"], true);
     })
 }
 

@@ -1,6 +1,7 @@
 //! What a sandbox asks of the network, and what it was told.
 
 use std::fmt;
+use std::time::Duration;
 
 use creto_types::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,8 @@ pub enum EgressVerdict {
     Allow {
         /// The policies that decided.
         policies: Vec<String>,
+        /// Whether that is in the log already, as what counts is.
+        on_record: bool,
     },
     /// No.
     Refuse {
@@ -75,6 +78,8 @@ pub enum EgressVerdict {
         message: String,
         /// The policies that decided.
         policies: Vec<String>,
+        /// After this time it may be allowed; `None` when time alone mends nothing.
+        retry_after: Option<Duration>,
     },
 }
 
@@ -90,6 +95,7 @@ impl EgressVerdict {
             code: code.to_owned(),
             message: message.into(),
             policies: Vec::new(),
+            retry_after: None,
         }
     }
 }

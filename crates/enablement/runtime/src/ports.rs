@@ -52,9 +52,14 @@ pub trait RunningSandbox: Send + Sync {
 #[async_trait]
 pub trait EgressDecision: Send + Sync {
     /// The decision now. Asked for each name, each HTTP request and each other
-    /// connection anew, so a revocation is felt at the next one. An
+    /// connection anew, so a revocation is felt at the next one. Where limits and rates
+    /// count what leaves, an `Allow` has been counted by them for good. An
     /// implementation that cannot decide answers `Refuse`.
     async fn decide(&self, sandbox: SandboxId, request: &EgressRequest) -> EgressVerdict;
+
+    /// Whether what was allowed, and is under way, may go on. Counts nothing: what was
+    /// begun within the limits is not ended by them.
+    async fn decide_again(&self, sandbox: SandboxId, request: &EgressRequest) -> EgressVerdict;
 }
 
 /// Answers `http://creto.internal/`.

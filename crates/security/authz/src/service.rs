@@ -274,7 +274,7 @@ impl Authz {
         let epoch = PolicyEpoch::of(&pinned);
         if let Some(key) = key.as_ref().filter(|_| limits == Limits::Taken) {
             let lasts = || moment.lasts(changes, || chain.org.is_latest(epoch));
-            let permitted = self.reserve_permitted(chain, in_force, request, now, (key, &lasts));
+            let permitted = self.reserve_permitted(chain, in_force, request, now, (key, lasts));
             if let Some((hold, number)) = permitted {
                 return Some(Decision::Allow {
                     policies: PolicyIds::pinned(pinned, number),
@@ -353,7 +353,7 @@ impl Authz {
         in_force: &InForce,
         request: &CheckRequest<'_>,
         now: Reading,
-        (key, lasts): (&CacheKey, &dyn Fn() -> bool),
+        (key, lasts): (&CacheKey, impl Fn() -> bool),
     ) -> Option<(Hold, u32)> {
         let mut permitted = None;
         let account = Arc::clone(&chain.account);

@@ -181,6 +181,7 @@ impl World {
                 public_url: format!("http://{listen}"),
                 volumes: BTreeMap::new(),
                 limits: Limits::default(),
+                egress_counted: false,
             },
         );
         let starter = CheckedBundle::check(PolicyFiles::starter()).unwrap();

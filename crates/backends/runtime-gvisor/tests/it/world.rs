@@ -35,14 +35,20 @@ impl EgressDecision for Surroundings {
         if request.host == ALLOWED {
             EgressVerdict::Allow {
                 policies: vec!["test-allows".into()],
+                on_record: false,
             }
         } else {
             EgressVerdict::Refuse {
                 code: "egress_not_allowed".into(),
                 message: format!("no policy allows {}", request.host),
                 policies: Vec::new(),
+                retry_after: None,
             }
         }
+    }
+
+    async fn decide_again(&self, sandbox: SandboxId, request: &EgressRequest) -> EgressVerdict {
+        self.decide(sandbox, request).await
     }
 }
 

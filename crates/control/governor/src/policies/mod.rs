@@ -41,4 +41,5 @@ pub(crate) use force::InForce;
 pub use force::ReloadError;
 pub use judge::VerdictAnswer;
 pub use publish::{FilesRequest, FollowRequest, PublishPoliciesRequest, RollbackPoliciesRequest};
+pub(crate) use shadow::Observed;
 pub use shadow::{DifferenceAnswer, DifferenceKindAnswer, PolicyShadow, ShadowAnswer};

@@ -12,7 +12,7 @@ use creto_types::{LeafIndex, Quantity};
 
 use crate::world::{World, action, delegate, usd};
 
-fn limit(most: u64, event: Option<&str>) -> LimitRequest {
+pub(crate) fn limit(most: u64, event: Option<&str>) -> LimitRequest {
     LimitRequest {
         scope: LimitSubject::Agent("release-bot".parse().expect("a name")),
         event: event.map(str::to_owned),
@@ -201,21 +201,6 @@ async fn a_limit_that_was_set_on_a_delegation_is_no_budget() {
     assert_eq!((quota.used, quota.reserved), (one, one));
     let refused = submit("changelog.draft", 1_000).await;
     assert_eq!(refused.reason.code, "budget_exceeded", "{refused:?}");
-}
-
-/// Connections are judged and not counted, so nothing is set that would count nothing.
-#[tokio::test]
-async fn no_limit_and_no_rate_is_of_connections() {
-    let world = World::new().await;
-    let governor = &world.governor;
-    let egress = limit(1, Some("network_egress"));
-    let limited = governor.set_limit(&world.owner, egress, None).await;
-    assert_eq!(limited.expect_err("is refused").code(), "invalid_request");
-    let paced = governor.set_rate(&world.owner, rate("network_egress"), None);
-    let paced = paced.await.expect_err("is refused");
-    assert_eq!(paced.code(), "invalid_request");
-    let listed = governor.list_limits(&world.owner, None, 10);
-    assert!(listed.expect("lists").is_empty());
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod algorithms;
 mod authority;
 mod billing;
 mod candidates;
+mod egress;
 mod evidence;
 mod exactness;
 mod explain;

@@ -40,7 +40,7 @@ use tokio::sync::Notify;
 pub(crate) struct World {
     pub(crate) governor: Arc<Governor>,
     pub(crate) nhi: Arc<Nhi>,
-    meter: Arc<Meter>,
+    pub(crate) meter: Arc<Meter>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) commits: Arc<MemoryCommits>,
     pub(crate) owner: Caller,
@@ -48,12 +48,8 @@ pub(crate) struct World {
     pub(crate) bot: Caller,
     pub(crate) planner_link: String,
     pub(crate) bot_link: String,
-    pub(crate) bindings: Arc<Bindings>,
     pub(crate) authz: Arc<Authz>,
-    pub(crate) audit: Arc<Audit>,
-    pub(crate) oracle: Arc<dyn TimestampOracle>,
     pub(crate) runtime: Arc<ScriptedRuntime>,
-    pub(crate) shadow: Arc<PolicyShadow>,
     metrics: Arc<Metrics>,
     pub(crate) algorithms: Arc<MemoryAlgorithms>,
     pub(crate) stores: Stores,
@@ -66,6 +62,7 @@ pub(crate) struct Stores {
     pub(crate) policies: Arc<dyn PolicyStore>,
     pub(crate) commits: Arc<dyn CommitStore>,
     pub(crate) sequencer: Arc<dyn Sequencer>,
+    pub(crate) egress_counted: bool,
     shadow: Arc<PolicyShadow>,
 }
 
@@ -278,6 +275,7 @@ impl World {
                         public_url: "http://127.0.0.1:1".to_owned(),
                         volumes: BTreeMap::from([("history".to_owned(), "/srv/history".into())]),
                         limits: Limits::default(),
+                        egress_counted: stores.egress_counted,
                     },
                 )
             }
@@ -286,6 +284,7 @@ impl World {
             policies: state.clone(),
             commits: state,
             sequencer,
+            egress_counted: false,
             shadow: shadow.clone(),
         };
         let governor = assemble(stores.clone());
@@ -324,12 +323,8 @@ impl World {
             bot,
             planner_link,
             bot_link,
-            bindings,
             authz,
-            audit,
-            oracle,
             runtime,
-            shadow,
             metrics,
             algorithms,
             stores,

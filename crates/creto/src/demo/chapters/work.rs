@@ -18,6 +18,11 @@ pub(super) const STEPS: &[Row] = &[
     ("release-bot tries the sandbox's walls", "contained", walls),
     ("release-bot works outside its delegation", "deny", outside),
     ("release-bot asks too fast", "rate_limited", rush),
+    (
+        "release-bot connects more often than it may",
+        "limit_exceeded",
+        connect,
+    ),
 ];
 
 /// The name that the release host's name server must never be asked for.
@@ -226,4 +231,32 @@ fn rush(world: &mut World) -> Result<Done, DemoError> {
         number(&done, "/allowed")?
     );
     Ok(Done::new(text(stopped, "/outcome")?, detail).at(leaf(stopped)?))
+}
+
+/// One connection more than were made is allowed, and the next is not.
+fn connect(world: &mut World) -> Result<Done, DemoError> {
+    let limit = |most: u64| {
+        let most = format!("{most} units");
+        let mut words = vec!["limit", "set", &most, "--agent", "release-bot"];
+        words.extend(["--event", "network_egress", "--window", "total"]);
+        world.creto(&words)
+    };
+    limit(1_000)?;
+    let listed = world.owner()?.get("/v1/limits")?;
+    let made = number(&listed, "/items/0/balance/used/units")?;
+    ensure(made >= 2, || {
+        format!("the draft made two connections, and {made} are counted")
+    })?;
+    let set = limit(made + 1)?;
+    let host = world.host_url();
+    let tried = world.run_bot(&["connect", "--host", &host])?;
+    same("the first try", 200, number(&tried, "/first/status")?)?;
+    let refused = text(&tried, "/second/body")?;
+    let refused: Value = serde_json::from_str(refused)
+        .map_err(|_| DemoError::Fact(format!("the refusal is no problem details: {tried}")))?;
+    same("the second try", 403, number(&tried, "/second/status")?)?;
+    let id = text(&set, "/id")?;
+    world.creto(&["limit", "remove", id])?;
+    let detail = format!("after {} connections", made + 1);
+    Ok(Done::new(text(&refused, "/code")?, detail).at(leaf(&set)?))
 }

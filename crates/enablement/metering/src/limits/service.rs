@@ -134,6 +134,19 @@ impl Meter {
         Some(Limit::clone(limit))
     }
 
+    /// An organization in which a limit or a rate of this event type is in force.
+    #[must_use]
+    pub fn limits_event(&self, event: &str) -> Option<OrgId> {
+        let is_of = |named: &Option<String>| named.as_deref() == Some(event);
+        let limits = |org: &Arc<Org>| {
+            let registry = org.registry();
+            registry.limits(None).any(|(limit, _)| is_of(&limit.event))
+                || registry.rates().after(None).any(|rule| is_of(&rule.event))
+        };
+        let limited = self.core().orgs().into_iter().find(limits);
+        limited.map(|org| org.id)
+    }
+
     /// The organization's limits in the order of their ids, with what is left of
     /// them: at most `most`, after the given one.
     #[must_use]

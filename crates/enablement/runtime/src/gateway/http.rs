@@ -11,7 +11,9 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -473,8 +475,24 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 fn refusal(verdict: &EgressVerdict) -> Reply {
     match verdict {
-        EgressVerdict::Refuse { code, message, .. } => {
-            problem_reply(StatusCode::FORBIDDEN, code, message)
+        EgressVerdict::Refuse {
+            code,
+            message,
+            retry_after: None,
+            ..
+        } => problem_reply(StatusCode::FORBIDDEN, code, message),
+        EgressVerdict::Refuse {
+            code,
+            message,
+            retry_after: Some(wait),
+            ..
+        } => {
+            let mut reply = problem_reply(StatusCode::TOO_MANY_REQUESTS, code, message);
+            // Rounded up: waiting that long is enough.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            let headers = reply.headers_mut();
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            reply
         }
         // Nothing answers an allowed request with a refusal; if it happened, the
         // program must not take it for success.

@@ -43,7 +43,10 @@ impl Session {
     /// `Allow` that could not be recorded is a refusal.
     pub(crate) async fn decide(&self, request: &EgressRequest) -> EgressVerdict {
         self.pace.turn().await;
-        let verdict = self.ask(request).await;
+        let verdict = match self.services() {
+            Some(services) => services.decision.decide(self.sandbox, request).await,
+            None => not_ready(),
+        };
         self.record(request.protocol, &request.host, request.port, verdict)
             .await
     }
@@ -52,7 +55,10 @@ impl Session {
     /// of mind is returned: it is for the caller to stop what is under way and
     /// then to have it recorded by [`Session::changed`].
     pub(crate) async fn no_longer(&self, request: &EgressRequest) -> Option<EgressVerdict> {
-        let verdict = self.ask(request).await;
+        let verdict = match self.services() {
+            Some(services) => services.decision.decide_again(self.sandbox, request).await,
+            None => not_ready(),
+        };
         (!verdict.is_allow()).then_some(verdict)
     }
 
@@ -65,13 +71,6 @@ impl Session {
         self.pace.turn().await;
         self.record(request.protocol, &request.host, request.port, verdict)
             .await
-    }
-
-    async fn ask(&self, request: &EgressRequest) -> EgressVerdict {
-        match self.services() {
-            Some(services) => services.decision.decide(self.sandbox, request).await,
-            None => not_ready(),
-        }
     }
 
     /// Records a refusal that needs no policy and returns it.
@@ -88,7 +87,7 @@ impl Session {
         self.record(protocol, destination, port, verdict).await
     }
 
-    /// Records the verdict and returns the one that holds.
+    /// Records the verdict, unless it is on record, and returns the one that holds.
     async fn record(
         &self,
         protocol: EgressProtocol,
@@ -96,6 +95,9 @@ impl Session {
         port: u16,
         verdict: EgressVerdict,
     ) -> EgressVerdict {
+        if matches!(verdict, EgressVerdict::Allow { on_record, .. } if on_record) {
+            return verdict;
+        }
         let destination = quoted(destination);
         let event = EgressEvent {
             at: self.gateway.clock.now(),
@@ -125,7 +127,7 @@ impl Session {
 
     /// Hands the event to the log. The error is what an `Allow` turns into.
     async fn write(&self, event: EgressEvent) -> Result<(), EgressVerdict> {
-        // Without services nothing is allowed either: see `ask`.
+        // Without services nothing is allowed either: see `decide`.
         let services = self.services().ok_or_else(not_ready)?;
         services
             .log

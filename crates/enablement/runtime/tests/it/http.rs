@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use creto_runtime::{EgressProtocol, GatewayConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::world::{SANDBOX, World, server};
 
@@ -11,6 +12,15 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-From: server\r\n\r\n
 
 fn get(host: &str) -> Vec<u8> {
     format!("GET /x?y HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").into_bytes()
+}
+
+/// The answer to a request on a connection that stays open.
+async fn asked(stream: &mut TcpStream, port: u16) -> String {
+    let request = format!("GET / HTTP/1.1\r\nHost: a.test:{port}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut buffer = [0_u8; 2048];
+    let length = stream.read(&mut buffer).await.expect("an answer");
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
 }
 
 #[tokio::test]
@@ -71,19 +81,37 @@ async fn a_revocation_is_felt_by_the_next_request_of_the_same_connection() {
     let (port, _told) = server(Some(OK)).await;
     let a = world.address("a.test").await;
     let mut stream = world.dial(a, port).await;
-    let request = format!("GET / HTTP/1.1\r\nHost: a.test:{port}\r\n\r\n");
-    let mut buffer = [0_u8; 2048];
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let length = stream.read(&mut buffer).await.expect("an answer");
-    assert!(buffer[..length].starts_with(b"HTTP/1.1 200"));
+    let answer = asked(&mut stream, port).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     world.surroundings.allowed.lock().clear();
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let length = stream.read(&mut buffer).await.expect("an answer");
-    let answer = String::from_utf8_lossy(&buffer[..length]);
+    let answer = asked(&mut stream, port).await;
     assert!(
         answer.contains("403 Forbidden") && answer.contains("egress_not_allowed"),
         "{answer}"
     );
+}
+
+/// A limit refuses the next one and tells when; what is open goes on.
+#[tokio::test]
+async fn what_counts_is_refused_beyond_its_limit_and_on_record_once() {
+    let world = World::new(&["a.test"]).await;
+    let (port, _told) = server(Some(OK)).await;
+    *world.surroundings.left.lock() = Some(1);
+    let a = world.address("a.test").await;
+    let mut stream = world.dial(a, port).await;
+    let answer = asked(&mut stream, port).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let refused = asked(&mut stream, port).await.to_lowercase();
+    assert!(refused.starts_with("http/1.1 429"), "{refused}");
+    // Of one second and a half.
+    assert!(refused.contains("\r\nretry-after: 2\r\n"), "{refused}");
+    assert!(refused.contains("\"code\":\"rate_limited\""), "{refused}");
+    let recorded = world.surroundings.events.lock();
+    let http = recorded
+        .iter()
+        .filter(|event| event.protocol == EgressProtocol::Http);
+    let verdicts: Vec<_> = http.map(|event| event.verdict.is_allow()).collect();
+    assert_eq!(verdicts, [false], "the first is on record already");
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ pub(crate) const SANDBOX: &str = "sbx_0192f0c4a5e77b3c8d1e2f3a4b5c6d7e";
 /// Policy, log, resolver and internal service in one.
 pub(crate) struct Surroundings {
     pub(crate) allowed: Mutex<BTreeSet<String>>,
+    /// How many connections limits have room for, where they count them.
+    pub(crate) left: Mutex<Option<u32>>,
     pub(crate) addresses: Mutex<BTreeMap<String, IpAddr>>,
     pub(crate) resolved: Mutex<Vec<String>>,
     pub(crate) events: Mutex<Vec<EgressEvent>>,
@@ -47,6 +49,7 @@ impl Default for Surroundings {
     fn default() -> Self {
         Self {
             allowed: Mutex::default(),
+            left: Mutex::default(),
             addresses: Mutex::default(),
             resolved: Mutex::default(),
             events: Mutex::default(),
@@ -60,16 +63,40 @@ impl Default for Surroundings {
 
 #[async_trait]
 impl EgressDecision for Surroundings {
-    async fn decide(&self, _: SandboxId, request: &EgressRequest) -> EgressVerdict {
+    async fn decide(&self, sandbox: SandboxId, request: &EgressRequest) -> EgressVerdict {
+        let verdict = self.decide_again(sandbox, request).await;
+        let mut left = self.left.lock();
+        let counts = request.protocol != EgressProtocol::Dns;
+        match left.as_mut().filter(|_| counts && verdict.is_allow()) {
+            None => verdict,
+            Some(0) => EgressVerdict::Refuse {
+                code: "rate_limited".into(),
+                message: "too many connections".into(),
+                policies: Vec::new(),
+                retry_after: Some(Duration::from_millis(1_500)),
+            },
+            Some(left) => {
+                *left -= 1;
+                EgressVerdict::Allow {
+                    policies: Vec::new(),
+                    on_record: true,
+                }
+            }
+        }
+    }
+
+    async fn decide_again(&self, _: SandboxId, request: &EgressRequest) -> EgressVerdict {
         if self.allowed.lock().contains(&request.host) {
             EgressVerdict::Allow {
                 policies: Vec::new(),
+                on_record: false,
             }
         } else {
             EgressVerdict::Refuse {
                 code: "egress_not_allowed".into(),
                 message: format!("no policy allows {}", request.host),
                 policies: Vec::new(),
+                retry_after: None,
             }
         }
     }
