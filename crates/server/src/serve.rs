@@ -206,6 +206,7 @@ pub async fn serve(
     ));
     let (governor, audit, router) =
         assemble(config, &platform, address, metrics, Arc::clone(&lists)).await?;
+    governor.counts_what_is_limited()?;
     // Before anything is recorded by this process: that a clock was accepted makes nothing
     // end by it yet.
     let newest = match platform.accepted.take() {

@@ -3,6 +3,8 @@
 //! Where it counts (`runtime.egress.counted`), a connection is an action of one unit that
 //! is over at once: reserved, settled and on record before anything passes.
 
+mod counted;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,21 +12,20 @@ use creto_authz::{
     Action, Bound, CheckRequest, ContextValue, Decision, Hold, PolicyIds, ResourceRef,
 };
 use creto_consensus::TimestampOracleExt;
-use creto_errors::Classify as _;
-use creto_metering::MeteringError;
 use creto_runtime::{
     EgressDecision, EgressEvent, EgressLog, EgressLogError, EgressProtocol, EgressRequest,
     EgressVerdict, SandboxId,
 };
-use creto_telemetry::{EgressVerdict as VerdictLabel, LeafClass, ReservationEvent};
-use creto_types::{ActionId, Commit, Evidence};
+use creto_telemetry::{EgressVerdict as VerdictLabel, LeafClass};
+use creto_types::Evidence;
 
-use crate::actions::{DECIDED_ANEW, ahead, over};
+use counted::Counting;
+
+use crate::actions::{ahead, over};
 use crate::answers::refusal;
 use crate::policies::Observed;
-use crate::records::{Charged, Checked, EGRESS_CHECKED, EgressChecked};
-use crate::settlement::SETTLED_ANEW;
-use crate::{GovernError, Governor, ReasonAnswer};
+use crate::records::{Checked, EGRESS_CHECKED, EgressChecked};
+use crate::{Governor, ReasonAnswer};
 
 /// The action that every connection out of a sandbox is judged as.
 pub const NETWORK_EGRESS: &str = "network_egress";
@@ -64,6 +65,17 @@ impl Question {
             approval: None,
         }
     }
+
+    /// For the candidate policies: connections are live traffic too.
+    fn observed(
+        &self,
+        governor: &Governor,
+        bound: &Bound,
+        decision: &Decision,
+    ) -> Option<Observed> {
+        let shadow = &governor.parts.shadow;
+        shadow.observed(bound.identity(), None, &self.asks(false), decision)
+    }
 }
 
 impl GovernedEgress {
@@ -73,129 +85,15 @@ impl GovernedEgress {
         Self { governor }
     }
 
+    /// Whether connections count, and this is one: who asks for a name has none yet.
+    fn is_counted(&self, request: &EgressRequest) -> bool {
+        self.governor.config.egress_counted && request.protocol != EgressProtocol::Dns
+    }
+
     /// What policies and rights say; nothing is taken.
     fn judge(&self, bound: &Bound, question: &Question) -> Decision {
         let question = question.asks(false);
         self.governor.parts.authz.ask(bound, &question)
-    }
-
-    /// For the candidate policies: connections are live traffic too.
-    fn observed(
-        &self,
-        bound: &Bound,
-        question: &Question,
-        decision: &Decision,
-    ) -> Option<Observed> {
-        let shadow = &self.governor.parts.shadow;
-        shadow.observed(bound.identity(), None, &question.asks(false), decision)
-    }
-
-    /// Whether connections count, and this is one: who asks for a name has none yet.
-    fn counts(&self, request: &EgressRequest) -> bool {
-        self.governor.config.egress_counted && request.protocol != EgressProtocol::Dns
-    }
-
-    /// Decides, and counts what is allowed: it is durable when this returns.
-    async fn count(
-        &self,
-        sandbox: SandboxId,
-        bound: &Bound,
-        request: &EgressRequest,
-    ) -> EgressVerdict {
-        let question = Question::of(request);
-        let authz = &self.governor.parts.authz;
-        let mut again = 0..DECIDED_ANEW;
-        let mut counted = None;
-        loop {
-            let bound = counted.as_ref().unwrap_or(bound);
-            let epoch = bound.epoch();
-            let decision = authz.ask(bound, &question.asks(true));
-            let observed = self.observed(bound, &question, &decision);
-            let answer = match decision {
-                Decision::Allow {
-                    policies,
-                    hold: Some(hold),
-                } => {
-                    let policies = names(&policies);
-                    let (authz, deciding) = (Arc::clone(authz), bound.clone());
-                    let still = move || authz.still(&deciding, epoch);
-                    let taken = self.take((sandbox, bound, request), &policies, hold, still);
-                    match taken.await {
-                        Ok(()) => EgressVerdict::Allow {
-                            policies,
-                            on_record: true,
-                        },
-                        Err(error) if is_void(&error) && again.next().is_some() => {
-                            // Rates counted the call when it reserved what is void now.
-                            counted = Some(bound.again());
-                            continue;
-                        }
-                        Err(error) => uncounted(&error, policies),
-                    }
-                }
-                decision => verdict(decision, request),
-            };
-            if let Some(observed) = observed {
-                observed.hand_over();
-            }
-            return answer;
-        }
-    }
-
-    /// Makes what a connection takes durable, and that it was used.
-    async fn take(
-        &self,
-        (sandbox, bound, request): (SandboxId, &Bound, &EgressRequest),
-        policies: &[String],
-        hold: Hold,
-        still: impl FnOnce() -> bool + Send + 'static,
-    ) -> Result<(), GovernError> {
-        let governor = &self.governor;
-        let parts = &governor.parts;
-        let identity = bound.identity();
-        let (org, id): (_, ActionId) = (identity.org, parts.ids.next());
-        let hops = identity.hops.iter();
-        let body = EgressChecked {
-            sandbox_id: sandbox.to_string(),
-            protocol: request.protocol.to_string(),
-            destination: request.host.clone(),
-            port: request.port,
-            outcome: Checked::Allow,
-            reason: None,
-            policy_ids: policies.to_vec(),
-            charged: Some(Charged {
-                units: hold.data().units,
-                cost: hold.cost(),
-                overage: hold.data().over,
-                delegations: hops.map(|hop| hop.link.id).collect(),
-            }),
-        };
-        let evidence = governor
-            .record(org, &identity.name, EGRESS_CHECKED, Some(id), &body)
-            .await?;
-        let action = Action::named(NETWORK_EGRESS);
-        let commit = Commit::of(evidence);
-        let receipt = parts
-            .meter
-            .commit_reservation(id, &action, hold, commit, still)
-            .await?;
-        parts.metrics.reservations.inc(ReservationEvent::Granted);
-        parts.metrics.reservations_open.inc();
-        governor.committed(org, &receipt);
-        let reservation = parts.meter.reservation(org, id);
-        let reservation = reservation.ok_or(MeteringError::ReservationNotFound { action: id })?;
-        let mut again = 0..SETTLED_ANEW;
-        loop {
-            match governor.settle_in_full(&reservation, false).await {
-                Err(GovernError::Metering(MeteringError::LimitsChanged))
-                    if again.next().is_some() => {}
-                Err(error) => return Err(error),
-                Ok(_) => break,
-            }
-        }
-        parts.metrics.reservations.inc(ReservationEvent::Settled);
-        parts.metrics.egress.inc(VerdictLabel::Allowed);
-        Ok(())
     }
 
     async fn write(&self, sandbox: SandboxId, event: &EgressEvent) -> Result<(), EgressLogError> {
@@ -265,12 +163,18 @@ impl EgressDecision for GovernedEgress {
         let Some(bound) = self.governor.parts.bindings.get(sandbox) else {
             return unbound();
         };
-        if self.counts(request) {
-            return self.count(sandbox, &bound, request).await;
+        if self.is_counted(request) {
+            let counting = Counting {
+                governor: Arc::clone(&self.governor),
+                sandbox,
+                bound,
+                request: request.clone(),
+            };
+            return counting.carried_through().await;
         }
         let question = Question::of(request);
         let decision = self.judge(&bound, &question);
-        if let Some(observed) = self.observed(&bound, &question, &decision) {
+        if let Some(observed) = question.observed(&self.governor, &bound, &decision) {
             observed.hand_over();
         }
         verdict(decision, request)
@@ -312,15 +216,24 @@ fn unbound() -> EgressVerdict {
     }
 }
 
-/// A decision, for the gateway.
+/// A decision that takes nothing, for the gateway.
 fn verdict(decision: Decision, request: &EgressRequest) -> EgressVerdict {
+    match allowed(decision, request) {
+        Ok((policies, _)) => EgressVerdict::Allow {
+            policies,
+            on_record: false,
+        },
+        Err(refused) => refused,
+    }
+}
+
+/// By which policies it is allowed, and what it reserved; or what the gateway is told.
+fn allowed(
+    decision: Decision,
+    request: &EgressRequest,
+) -> Result<(Vec<String>, Option<Hold>), EgressVerdict> {
     let (code, message, policies, retry_after) = match decision {
-        Decision::Allow { policies, .. } => {
-            return EgressVerdict::Allow {
-                policies: names(&policies),
-                on_record: false,
-            };
-        }
+        Decision::Allow { policies, hold } => return Ok((names(&policies), hold)),
         Decision::Deny { reason, policies } => (reason.code, reason.text, policies, None),
         // A connection cannot wait for a human: the work behind it is what is held, as an
         // action.
@@ -339,41 +252,10 @@ fn verdict(decision: Decision, request: &EgressRequest) -> EgressVerdict {
             (refusal::RATE_LIMITED, ahead(&too_fast), policies, wait)
         }
     };
-    EgressVerdict::Refuse {
+    Err(EgressVerdict::Refuse {
         code: code.to_owned(),
         message,
         policies: names(&policies),
         retry_after,
-    }
-}
-
-/// Whether what was reserved became void before it was durable.
-const fn is_void(error: &GovernError) -> bool {
-    matches!(
-        error,
-        GovernError::Metering(MeteringError::LimitsChanged | MeteringError::Outdated)
-    )
-}
-
-/// What could not be counted does not pass.
-fn uncounted(error: &GovernError, policies: Vec<String>) -> EgressVerdict {
-    let (code, retry_after) = match error {
-        GovernError::Metering(MeteringError::TooManyOpen { retry_after, .. }) => {
-            (refusal::TOO_MANY_OPEN, Some(*retry_after))
-        }
-        error => {
-            tracing::error!(
-                code = error.code(),
-                error = error as &dyn std::error::Error,
-                "a connection could not be counted"
-            );
-            (error.code(), None)
-        }
-    };
-    EgressVerdict::Refuse {
-        code: code.to_owned(),
-        message: format!("nothing passes that is not counted, and {error}"),
-        policies,
-        retry_after,
-    }
+    })
 }

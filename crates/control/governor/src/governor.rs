@@ -371,6 +371,9 @@ impl Governor {
     /// What time alone brings about: reservations and requests for a human that
     /// ran out, and what is to be notified. Called about once a second.
     pub async fn sweep(&self) -> Result<(), GovernError> {
+        // What a caller that went away, or a store that could not answer, left uncounted.
+        let open = self.parts.meter.open_reservations();
+        self.parts.metrics.reservations_open.set(open);
         // One that fails keeps none of the others back.
         let outcomes = [
             self.close_expired().await,

@@ -39,7 +39,7 @@ impl Governor {
         caller.may(Call::SetLimit, self.now())?;
         self.admit(caller)?;
         self.admit_change(caller)?;
-        self.counts(request.event.as_deref())?;
+        self.is_counted(request.event.as_deref())?;
         let ticket = match self.begin(caller, key, "limit.set", &request).await? {
             Begun::Replay(answer) => return self.limits_in_force(caller, answer).await,
             Begun::Fresh(ticket) => ticket,
@@ -150,7 +150,7 @@ impl Governor {
     ) -> Result<RateAnswer, GovernError> {
         caller.may(Call::SetRate, self.now())?;
         caller.require_person("set rates")?;
-        self.counts(request.event.as_deref())?;
+        self.is_counted(request.event.as_deref())?;
         let rate = request.rate()?;
         let ticket = match self.begin(caller, key, "rate.set", &request).await? {
             Begun::Replay(answer) => return self.limits_in_force(caller, answer).await,
@@ -384,31 +384,34 @@ impl Governor {
     }
 
     /// Refuses limits and rates of what this server does not count.
-    fn counts(&self, event: Option<&str>) -> Result<(), GovernError> {
+    fn is_counted(&self, event: Option<&str>) -> Result<(), GovernError> {
         if event == Some(NETWORK_EGRESS) && !self.config.egress_counted {
             return Err(GovernError::Unsupported {
                 message: "this server does not count connections out of sandboxes, so that no \
                           limit or rate of them would be kept; have its configuration say \
-                          `runtime.egress.counted = true`"
+                          `runtime.egress.counted = true`, with `runtime.enabled`"
                     .to_owned(),
             });
         }
         Ok(())
     }
 
-    /// Refuses to leave uncounted what a limit or a rate in force is of.
-    pub(crate) fn counts_what_is_limited(&self) -> Result<(), GovernError> {
-        let limited = self.parts.meter.limits_event(NETWORK_EGRESS);
-        match limited.filter(|_| self.parts.runtime.is_some() && !self.config.egress_counted) {
-            None => Ok(()),
-            Some(org) => Err(GovernError::Unsupported {
-                message: format!(
-                    "a limit or a rate of {org} counts connections out of sandboxes, and the \
-                     configuration does not: set `runtime.egress.counted = true`, or start once \
-                     so and remove it"
-                ),
-            }),
+    /// Refuses to leave uncounted what a limit or a rate in force is of. Asked before this
+    /// server changes anything.
+    pub fn counts_what_is_limited(&self) -> Result<(), GovernError> {
+        let counted = self.parts.runtime.is_none() || self.config.egress_counted;
+        let limited = self.parts.meter.limiting(NETWORK_EGRESS);
+        if counted || limited.is_empty() {
+            return Ok(());
         }
+        Err(GovernError::Unsupported {
+            message: format!(
+                "connections out of sandboxes are limited by {}, and the configuration does not \
+                 count them: set `runtime.egress.counted = true`, or start once so and remove \
+                 what limits them",
+                limited.join(", ")
+            ),
+        })
     }
 
     fn finished<T: crate::Answer>(

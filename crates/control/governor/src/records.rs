@@ -49,6 +49,7 @@ pub(crate) struct EgressChecked {
 /// What a connection took.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Charged {
+    pub(crate) action: String,
     pub(crate) units: u64,
     pub(crate) cost: Option<Money>,
     pub(crate) overage: bool,

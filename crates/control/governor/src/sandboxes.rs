@@ -371,7 +371,6 @@ impl Governor {
     /// Ends and accounts for what an earlier process left behind. Called once,
     /// before the first request.
     pub async fn recover(&self) -> Result<(), GovernError> {
-        self.counts_what_is_limited()?;
         self.parts
             .metrics
             .reservations_open

@@ -18,7 +18,16 @@ use crate::records::UsageSettled;
 use crate::{Call, Caller, GovernError, Governor, IdempotencyKey, SettlementAnswer};
 
 /// How often one settlement is drafted anew because a limit changed meanwhile.
-pub(crate) const SETTLED_ANEW: usize = 8;
+const SETTLED_ANEW: usize = 8;
+
+/// Why all of a reservation is settled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// So much was used.
+    AsUsed,
+    /// Nobody said in time what was used.
+    Unheard,
+}
 
 impl Governor {
     /// Settles an allowed action with what was really used; the rest goes back to
@@ -253,7 +262,7 @@ impl Governor {
                 self.give_back(agent, reservation.org, action, "not settled in time", None)
                     .await
             }
-            Expired::Settled => self.settle_in_full(reservation, true).await,
+            Expired::Settled => self.settle_in_full(reservation, Settled::Unheard).await,
         };
         match closed {
             Ok(_) => {
@@ -271,16 +280,16 @@ impl Governor {
         }
     }
 
-    /// All of it was used: by what is over, or for all that anybody knows.
+    /// Settles all that was reserved: it needs no more room than it has.
     pub(crate) async fn settle_in_full(
         &self,
         of: &Reservation,
-        expired: bool,
+        settled: Settled,
     ) -> Result<Option<LeafIndex>, GovernError> {
         let meter = &self.parts.meter;
         let settlement = meter.draft_settlement(of.org, of.action_id, of.units)?;
         let body = UsageSettled {
-            expired,
+            expired: settled == Settled::Unheard,
             ..UsageSettled::from(&settlement)
         };
         let action = Some(of.action_id);

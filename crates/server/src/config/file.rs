@@ -243,8 +243,8 @@ impl File {
         {
             return Err(invalid(
                 &format!("metering.prices.{NETWORK_EGRESS}"),
-                "is charged where connections count: set `runtime.egress.counted = true`, or \
-                 remove the price",
+                "is charged where connections count: set `runtime.egress.counted = true`, with \
+                 `runtime.enabled`, or remove the price",
             ));
         }
         Ok(ServerConfig {

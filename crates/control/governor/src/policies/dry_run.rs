@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::answers::FailedTestsAnswer;
 use super::bundle::PolicyFiles;
-use super::judge::{Approved, Asked, Judge, VerdictAnswer, is_by_policy};
+use super::judge::{Approved, Asked, Judge, VerdictAnswer, is_by_limits, is_by_policy};
 use super::shadow::DifferenceAnswer;
 use crate::answers::refusal;
 use crate::egress::NETWORK_EGRESS;
@@ -154,6 +154,10 @@ impl EgressChecked {
             }
             (Checked::Refuse, Some(reason)) if is_by_policy(&reason.code) => {
                 (OutcomeKind::Deny, reason.clone())
+            }
+            // Budgets and rates are asked once policies permitted.
+            (Checked::Refuse, Some(reason)) if is_by_limits(&reason.code) => {
+                (OutcomeKind::Allow, permitted())
             }
             (Checked::Refuse, _) => return None,
         };

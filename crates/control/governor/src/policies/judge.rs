@@ -55,6 +55,18 @@ pub(crate) fn is_by_policy(code: &str) -> bool {
     BY_POLICY.contains(&code)
 }
 
+/// Whether a refusal with this code is that of a limit or a rate, asked once policies
+/// permitted.
+pub(crate) fn is_by_limits(code: &str) -> bool {
+    [
+        refusal::BUDGET_EXCEEDED,
+        refusal::LIMIT_EXCEEDED,
+        refusal::RATE_LIMITED,
+        refusal::TOO_MANY_OPEN,
+    ]
+    .contains(&code)
+}
+
 impl VerdictAnswer {
     /// Whether nobody is told anything else: the same outcome, the same kind of approval
     /// where both are known, and no error in place of a denial.

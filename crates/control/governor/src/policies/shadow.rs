@@ -99,7 +99,7 @@ struct Seen {
 pub struct DifferenceAnswer {
     /// When it was decided.
     pub at: Timestamp,
-    /// The governed action; absent for connections and questions.
+    /// The governed action; absent for questions, and for connections that do not count.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub action_id: Option<ActionId>,
     /// Where the decision lies in the log; absent for live traffic.

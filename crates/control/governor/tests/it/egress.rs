@@ -9,6 +9,7 @@ use creto_governor::{
     DryRunRequest, FilesRequest, GovernedEgress, Governor, OutcomeKind, RateRequest, RateSubject,
     SandboxState, SuspensionRequest, UsageQuery,
 };
+use creto_metering::{MeterConfig, OpenBounds};
 use creto_runtime::{EgressDecision, EgressProtocol, EgressRequest, EgressVerdict, SandboxId};
 use creto_types::{Clock as _, Commit, Evidence, Quantity};
 use serde_json::{Value, json};
@@ -116,6 +117,12 @@ async fn a_candidate_is_asked_again_about_connections() {
             refused("no_policy_permits"),
         ),
         (&sandbox, "10.0.0.1", "refuse", refused("private_address")),
+        (
+            &sandbox,
+            "releases.example.test",
+            "refuse",
+            refused("limit_exceeded"),
+        ),
         ("sbx_unknown", "releases.example.test", "allow", json!(null)),
     ] {
         let record = Evidence {
@@ -142,12 +149,12 @@ async fn a_candidate_is_asked_again_about_connections() {
         answer.expect("answers")
     };
     let same = run(starter()).await;
-    assert_eq!((same.judged, same.different, same.skipped), (2, 0, 2));
+    assert_eq!((same.judged, same.different, same.skipped), (3, 0, 2));
     let mut files = starter();
     files.remove("egress.cedar");
     files.remove("egress.test.json");
     let without = run(files).await;
-    assert_eq!((without.judged, without.different), (2, 1), "{without:?}");
+    assert_eq!((without.judged, without.different), (3, 2), "{without:?}");
     let difference = &without.items[0];
     assert_eq!(difference.resource, "releases.example.test");
     assert_eq!(difference.resource_type.as_deref(), Some("Creto::Host"));
@@ -325,7 +332,60 @@ async fn what_cannot_be_counted_does_not_pass() {
     let verdict = egress.decide(sandbox, &host).await;
     assert_eq!(code(&verdict), "store_unavailable", "{verdict:?}");
     assert!(bodies(&world, "usage.settled").is_empty());
+    assert_eq!(bodies(&world, "egress.checked").len(), 1, "it was reserved");
     assert!(egress.decide(sandbox, &host).await.is_allow());
+}
+
+/// A program that ends while its connection becomes durable leaves nothing half done.
+#[tokio::test]
+async fn a_connection_that_nobody_waits_for_any_more_is_carried_through() {
+    let (world, gate) = held::world().await;
+    let (governor, sandbox) = counting(&world).await;
+    let egress = Arc::new(GovernedEgress::new(governor.clone()));
+    gate.shut(Moment::Reserve);
+    let deciding = {
+        let egress = Arc::clone(&egress);
+        tokio::spawn(async move { egress.decide(sandbox, &ask("releases.example.test")).await })
+    };
+    gate.arrival().await;
+    deciding.abort();
+    assert!(deciding.await.expect_err("was ended").is_cancelled());
+    gate.open();
+    while bodies(&world, "usage.settled").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.meter.open_reservations(), 0);
+}
+
+/// A connection needs a place among the open reservations, and no rate counts what has none.
+#[tokio::test]
+async fn a_connection_waits_for_room_among_the_open_reservations() {
+    let config = MeterConfig {
+        open: OpenBounds {
+            per_agent: 1,
+            ..OpenBounds::default()
+        },
+        ..MeterConfig::default()
+    };
+    let world = World::metered(config).await;
+    let (governor, sandbox) = counting(&world).await;
+    let egress = GovernedEgress::new(governor.clone());
+    let host = ask("releases.example.test");
+    let set = governor.set_rate(&world.owner, rate(), None);
+    set.await.expect("sets it");
+    let inside = governor.sandbox_caller(sandbox).expect("is bound");
+    let open = governor.submit(&inside, action("history.read"), None).await;
+    let crowded = egress.decide(sandbox, &host).await;
+    assert!(
+        matches!(&crowded, EgressVerdict::Refuse { code, retry_after: Some(_), .. }
+            if code == "too_many_open_reservations"),
+        "{crowded:?}"
+    );
+    let id = open.expect("answers").action_id;
+    let released = governor.release(&inside, id, None).await;
+    released.expect("releases");
+    let verdict = egress.decide(sandbox, &host).await;
+    assert!(verdict.is_allow(), "{verdict:?}");
 }
 
 /// Whoever is revoked while its connection becomes durable does not make it.
@@ -367,15 +427,17 @@ async fn a_server_that_counts_no_connections_takes_no_limit_of_them_and_keeps_no
     assert_eq!(paced.expect_err("is refused").code(), "unsupported");
     let listed = governor.list_limits(&world.owner, None, 10);
     assert!(listed.expect("lists").is_empty());
-    governor.recover().await.expect("starts");
+    governor.counts_what_is_limited().expect("starts");
 
     let (counting, _) = counting(&world).await;
     let set = counting.set_limit(&world.owner, egress, None).await;
-    let id = set.expect("sets it").id.parse().expect("an id");
-    let started = world.restarted().recover().await;
+    let id = set.expect("sets it").id;
+    let started = world.restarted().counts_what_is_limited();
     let text = started.expect_err("would not keep it").to_string();
-    assert!(text.contains("runtime.egress.counted"), "{text}");
-    let removed = counting.remove_limit(&world.owner, id, None);
+    for part in ["runtime.egress.counted", &id] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let removed = counting.remove_limit(&world.owner, id.parse().expect("an id"), None);
     removed.await.expect("removes it");
-    world.restarted().recover().await.expect("starts");
+    world.restarted().counts_what_is_limited().expect("starts");
 }

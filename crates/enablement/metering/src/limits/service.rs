@@ -134,17 +134,24 @@ impl Meter {
         Some(Limit::clone(limit))
     }
 
-    /// An organization in which a limit or a rate of this event type is in force.
+    /// The limits and rates of this event type that are in force, as text with the
+    /// organizations they are in.
     #[must_use]
-    pub fn limits_event(&self, event: &str) -> Option<OrgId> {
+    pub fn limiting(&self, event: &str) -> Vec<String> {
         let is_of = |named: &Option<String>| named.as_deref() == Some(event);
-        let limits = |org: &Arc<Org>| {
+        let in_org = |org: Arc<Org>| {
             let registry = org.registry();
-            registry.limits(None).any(|(limit, _)| is_of(&limit.event))
-                || registry.rates().after(None).any(|rule| is_of(&rule.event))
+            let limits = registry.limits(None).map(|(limit, _)| limit);
+            let limits = limits.filter(|limit| is_of(&limit.event));
+            let rates = registry.rates().after(None);
+            let rates = rates.filter(|rule| is_of(&rule.event));
+            let ids = limits.map(|limit| limit.id.to_string());
+            let ids = ids.chain(rates.map(|rule| rule.id.to_string()));
+            ids.map(|id| format!("{id} of {}", org.id))
+                .collect::<Vec<_>>()
         };
-        let limited = self.core().orgs().into_iter().find(limits);
-        limited.map(|org| org.id)
+        let orgs = self.core().orgs().into_iter();
+        orgs.flat_map(in_org).collect()
     }
 
     /// The organization's limits in the order of their ids, with what is left of

@@ -7,7 +7,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// One decision in 20 ms, 50 in a second. A leaf of the log is a few hundred
 /// bytes, so a program that does nothing but ask adds some 15 KB a second, 1 GB
-/// in a day, and not what its processor can produce.
+/// in a day, and not what its processor can produce. Where connections count it is some
+/// three times that.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// So many at once before the pace is felt: the start of a build or a browser
