@@ -3,6 +3,7 @@
 //! those before them, money that adds up.
 
 mod faults;
+mod keyring;
 mod keys;
 mod limits;
 mod policies;
@@ -23,6 +24,7 @@ use self::faults::{
     Fault, INVOICES, KEYS, PEOPLE, RESUMPTIONS, ROLES, SETTLEMENTS, STRANGERS, STRANGERS_KEYS,
     SUSPENSIONS, Unread, absent,
 };
+use self::keyring::KeyringRecords;
 use self::keys::KeyRecords;
 use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
@@ -54,6 +56,7 @@ pub struct RecordChecker {
     limits: LimitRecords,
     policies: PolicyRecords,
     prekeys: PrekeyRecords,
+    keyring: KeyringRecords,
     /// Records that are not there, or could not be judged.
     unread: Unread,
     unchecked: u64,
@@ -278,6 +281,15 @@ impl RecordChecker {
                 }
                 let signed: Signed = body(leaf.body)?;
                 self.keys.in_force(&leaf.actor, &signed.kid)
+            }
+            "keys.rotated" | "keys.retired" | "log_keys.rotated" | "log_keys.retired" => {
+                self.owner_only(&leaf.actor, "change the organization's keys")?;
+                match leaf.kind.as_str() {
+                    "keys.rotated" => self.keyring.rotated(body(leaf.body)?),
+                    "keys.retired" => self.keyring.retired(&body(leaf.body)?),
+                    "log_keys.rotated" => self.keyring.log_rotated(body(leaf.body)?),
+                    _ => self.keyring.log_retired(&body(leaf.body)?),
+                }
             }
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {

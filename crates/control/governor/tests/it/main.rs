@@ -13,6 +13,7 @@ mod expulsion;
 mod held;
 mod holes;
 mod jointly;
+mod keyring;
 mod limits;
 mod ordering;
 mod policies;

@@ -1,0 +1,182 @@
+//! What the records say of the organization's own keys: those that seal and issue, and
+//! those that sign its log.
+//!
+//! The first of each are in no record, so only what rotations made is compared.
+
+use std::collections::BTreeMap;
+
+use creto_crypto::VerifyingKey;
+use creto_nhi::{KeyPurpose, key_id};
+use serde::Deserialize;
+
+use super::faults::{Fault, Kinds, absent};
+
+const ROTATIONS: Kinds = &["keys.rotated"];
+const LOG_ROTATIONS: Kinds = &["log_keys.rotated"];
+const LOG_CHANGES: Kinds = &["log_keys.rotated", "log_keys.retired"];
+
+/// The `kid` of each key, by the name of its purpose.
+type Kids = BTreeMap<String, String>;
+
+/// `keys.rotated`.
+#[derive(Deserialize)]
+pub(super) struct KeysRotated {
+    wrapping_version: u32,
+    issuer_kid: String,
+    former_kid: String,
+}
+
+/// `keys.retired`.
+#[derive(Deserialize)]
+pub(super) struct KeysRetired {
+    before_version: Option<u32>,
+    issuer_kids: Vec<String>,
+}
+
+/// `log_keys.rotated`.
+#[derive(Deserialize)]
+pub(super) struct LogKeysRotated {
+    keys: BTreeMap<String, VerifyingKey>,
+    former_kids: Kids,
+}
+
+/// `log_keys.retired`.
+#[derive(Deserialize)]
+pub(super) struct LogKeysRetired {
+    kids: Kids,
+}
+
+#[derive(Default)]
+pub(super) struct KeyringRecords {
+    /// That of the last rotation.
+    version: Option<u32>,
+    issuer: Option<String>,
+    /// Of the log since the last rotation.
+    log: Option<Kids>,
+    /// Those that sign checkpoints besides.
+    former: Option<Kids>,
+}
+
+impl KeyringRecords {
+    pub(super) fn rotated(&mut self, rotated: KeysRotated) -> Result<(), Fault> {
+        // Every organization begins with the first.
+        let next = self.version.unwrap_or(1).saturating_add(1);
+        if rotated.wrapping_version < next {
+            return Err(Fault::Wrong(format!(
+                "makes version {} of the wrapping key, where {next} is next",
+                rotated.wrapping_version
+            )));
+        }
+        if rotated.issuer_kid == rotated.former_kid {
+            return Err(Fault::Wrong("replaces a key by itself".to_owned()));
+        }
+        let follows = rotated.wrapping_version == next
+            && self
+                .issuer
+                .as_ref()
+                .is_none_or(|kid| *kid == rotated.former_kid);
+        self.version = Some(rotated.wrapping_version);
+        self.issuer = Some(rotated.issuer_kid);
+        if follows {
+            return Ok(());
+        }
+        Err(absent(
+            ROTATIONS,
+            "follows a rotation that is not in the log".to_owned(),
+        ))
+    }
+
+    pub(super) fn retired(&self, retired: &KeysRetired) -> Result<(), Fault> {
+        if self
+            .issuer
+            .as_ref()
+            .is_some_and(|kid| retired.issuer_kids.contains(kid))
+        {
+            return Err(absent(
+                ROTATIONS,
+                "ends the key that issues tokens".to_owned(),
+            ));
+        }
+        if retired.before_version > self.version.or(Some(1)) {
+            return Err(absent(
+                ROTATIONS,
+                "ends versions up to one that no rotation made".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn log_rotated(&mut self, rotated: LogKeysRotated) -> Result<(), Fault> {
+        let mut kids = Kids::new();
+        for (purpose, key) in &rotated.keys {
+            let kid = key_id(key).map_err(|error| creto_errors::chain(&error))?;
+            kids.insert(purpose.clone(), kid);
+        }
+        if !kids.keys().eq(rotated.former_kids.keys()) || !signs_the_log(&kids) {
+            return Err(Fault::Wrong(
+                "does not replace each key of the log by another".to_owned(),
+            ));
+        }
+        if kids.values().any(|kid| is_among(&rotated.former_kids, kid)) {
+            return Err(Fault::Wrong("replaces a key by itself".to_owned()));
+        }
+        let pending = self.former.is_some();
+        let follows = self
+            .log
+            .as_ref()
+            .is_none_or(|log| *log == rotated.former_kids);
+        self.log = Some(kids);
+        self.former = Some(checkpoints(rotated.former_kids));
+        match (follows, pending) {
+            (true, false) => Ok(()),
+            (false, _) => Err(absent(
+                LOG_ROTATIONS,
+                "replaces keys of the log that no rotation made".to_owned(),
+            )),
+            (true, true) => Err(absent(
+                &["log_keys.retired"],
+                "rotates keys of the log before those of before were retired".to_owned(),
+            )),
+        }
+    }
+
+    pub(super) fn log_retired(&mut self, retired: &LogKeysRetired) -> Result<(), Fault> {
+        let current = self.log.as_ref();
+        let ends = |log: &Kids| retired.kids.values().any(|kid| is_among(log, kid));
+        if current.is_some_and(ends) {
+            return Err(absent(
+                LOG_ROTATIONS,
+                "ends a key that signs the log".to_owned(),
+            ));
+        }
+        if self.former.take().as_ref() == Some(&retired.kids) {
+            return Ok(());
+        }
+        Err(absent(
+            LOG_CHANGES,
+            "ends keys of the log that no rotation replaced".to_owned(),
+        ))
+    }
+}
+
+/// Whether these are the purposes of a log's keys, all of them.
+fn signs_the_log(kids: &Kids) -> bool {
+    let mut expected = [
+        KeyPurpose::LogEd25519,
+        KeyPurpose::LogComposite,
+        KeyPurpose::Evidence,
+    ]
+    .map(KeyPurpose::as_str);
+    expected.sort_unstable();
+    kids.keys().map(String::as_str).eq(expected)
+}
+
+/// Those that sign checkpoints.
+fn checkpoints(mut kids: Kids) -> Kids {
+    kids.remove(KeyPurpose::Evidence.as_str());
+    kids
+}
+
+fn is_among(kids: &Kids, kid: &str) -> bool {
+    kids.values().any(|known| known == kid)
+}

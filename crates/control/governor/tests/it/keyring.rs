@@ -1,0 +1,170 @@
+//! What a verifier finds wrong with the records of the organization's own keys.
+
+use creto_governor::{LogRetirementRequest, RetirementRequest, RotationRequest};
+use serde_json::{Value, json};
+
+use crate::evidence::{place, read, records};
+use crate::world::World;
+
+const WHY: &str = "once a year";
+
+/// Each kind of key rotated twice, and retired.
+async fn rotated() -> World {
+    let world = World::new().await;
+    let (governor, owner) = (&world.governor, &world.owner);
+    let rotation = || RotationRequest {
+        reason: WHY.to_owned(),
+    };
+    for _ in 0..2 {
+        let rotated = governor.rotate_keys(owner, rotation(), None).await;
+        rotated.expect("rotates");
+        let rotated = governor.rotate_log_keys(owner, rotation(), None).await;
+        rotated.expect("rotates");
+        let request = LogRetirementRequest {
+            reason: WHY.to_owned(),
+        };
+        let retired = governor.retire_log_keys(owner, request, None).await;
+        retired.expect("retires");
+    }
+    // Last, because the owner's own token ends by it.
+    let request = RetirementRequest {
+        now: true,
+        reason: WHY.to_owned(),
+    };
+    let retired = governor.retire_keys(owner, request, None).await;
+    retired.expect("retires");
+    world
+}
+
+fn wrong(changed: &[Value], what: &str, case: &str) {
+    let said = read(changed).err().unwrap_or_default();
+    assert!(said.contains(what), "{case}: {said}");
+}
+
+#[tokio::test]
+async fn rotations_follow_one_another() {
+    let world = rotated().await;
+    world.check_records().await.expect("the records hold");
+    let whole = records(&world);
+
+    for kind in [
+        "keys.rotated",
+        "keys.retired",
+        "log_keys.rotated",
+        "log_keys.retired",
+    ] {
+        let mut changed = whole.clone();
+        let at = place(&changed, kind, 0);
+        changed[at]["actor"] = json!("planner");
+        wrong(&changed, "only an owner may", kind);
+    }
+    let of = |kind: &str, n: usize, field: &str| {
+        let found = whole[place(&whole, kind, n)].pointer(field);
+        found.cloned().expect("is there")
+    };
+    for (kind, n, field, value, what) in [
+        (
+            "keys.rotated",
+            0,
+            "/body/wrapping_version",
+            json!(1),
+            "where 2 is next",
+        ),
+        (
+            "keys.rotated",
+            1,
+            "/body/wrapping_version",
+            json!(4),
+            "not in the log",
+        ),
+        (
+            "keys.rotated",
+            1,
+            "/body/former_kid",
+            json!("other"),
+            "not in the log",
+        ),
+        (
+            "keys.rotated",
+            0,
+            "/body/issuer_kid",
+            of("keys.rotated", 0, "/body/former_kid"),
+            "by itself",
+        ),
+        (
+            "keys.retired",
+            0,
+            "/body/before_version",
+            json!(4),
+            "no rotation made",
+        ),
+        (
+            "keys.retired",
+            0,
+            "/body/issuer_kids",
+            json!([of("keys.rotated", 1, "/body/issuer_kid")]),
+            "issues tokens",
+        ),
+        (
+            "log_keys.rotated",
+            1,
+            "/body/former_kids/evidence",
+            json!("other"),
+            "that no rotation made",
+        ),
+        (
+            "log_keys.rotated",
+            1,
+            "/body/keys/evidence",
+            of("log_keys.rotated", 0, "/body/keys/evidence"),
+            "by itself",
+        ),
+        (
+            "log_keys.retired",
+            1,
+            "/body/kids/log_ed25519",
+            json!("other"),
+            "that no rotation replaced",
+        ),
+    ] {
+        let mut changed = whole.clone();
+        let at = place(&changed, kind, n);
+        *changed[at].pointer_mut(field).expect("is there") = value;
+        wrong(&changed, what, &format!("{kind} {n}, {field}"));
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_left_out_or_said_twice_is_missed() {
+    let world = rotated().await;
+    let whole = records(&world);
+    for (kind, n, twice, what) in [
+        ("keys.rotated", 0, false, "not in the log"),
+        ("keys.rotated", 1, true, "where 4 is next"),
+        ("log_keys.rotated", 0, false, "that no rotation replaced"),
+        (
+            "log_keys.retired",
+            0,
+            false,
+            "before those of before were retired",
+        ),
+        ("log_keys.retired", 1, true, "that no rotation replaced"),
+    ] {
+        let mut changed = whole.clone();
+        let at = place(&changed, kind, n);
+        if twice {
+            changed.insert(at, whole[at].clone());
+        } else {
+            changed.remove(at);
+        }
+        wrong(&changed, what, &format!("{kind} {n}"));
+
+        // Where it is there and cannot be read, nobody can tell.
+        if !twice {
+            let mut hidden = whole.clone();
+            hidden[at] = json!({ "kind": kind, "commitment": "00" });
+            let checker = read(&hidden).expect("may be explained by it");
+            assert!(checker.unchecked() > 0, "{kind} {n}");
+        }
+    }
+}
