@@ -74,3 +74,44 @@ fn check_context(context: &[u8]) -> Result<(), CryptoError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// NIST's vectors (ACVP) of the external interface, in the deterministic variant, whose
+    /// randomness is zeros (FIPS 204, algorithm 2), and hedged. They give the expanded key,
+    /// which nothing outside this module can be made of.
+    #[test]
+    fn signs_as_nist_does() {
+        let all: Vec<Value> =
+            serde_json::from_str(include_str!("../tests/data/acvp-signatures.json")).unwrap();
+        let group = all.iter().find(|group| group["mode"] == "sigGen").unwrap();
+        let mut ran = [0, 0];
+        for test in group["tests"].as_array().unwrap() {
+            let bytes = |name: &str| {
+                BASE64_STANDARD
+                    .decode(test[name].as_str().unwrap())
+                    .unwrap()
+            };
+            let expanded = MLDSA65SigningKey::new(bytes("sk").try_into().unwrap());
+            let key = MlDsaKey(Box::new(expanded));
+            let deterministic = test["deterministic"] == true;
+            let hedge = if deterministic {
+                [0; HEDGE_LEN]
+            } else {
+                bytes("rnd").try_into().unwrap()
+            };
+            let signature = key
+                .sign(&bytes("context"), &bytes("message"), hedge)
+                .unwrap();
+            assert_eq!(signature, bytes("signature"), "{}", test["name"]);
+            ran[usize::from(deterministic)] += 1;
+        }
+        assert_eq!(ran, [3, 3]);
+    }
+}

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use creto_crypto::{
-    AwsLcProvider, CryptoProvider as _, DecapsulationKey, KemAlgorithm, KemCiphertext,
-    SignatureAlgorithm, SigningKey,
+    AwsLcProvider, CryptoError, CryptoProvider as _, DecapsulationKey, KemAlgorithm, KemCiphertext,
+    Signature, SignatureAlgorithm, SigningKey, VerifyingKey,
 };
 use serde_json::Value;
 
@@ -47,6 +49,41 @@ fn a_seed_gives_the_signing_key() {
         let key = SigningKey::from_bytes(algorithm, &bytes(test, "seed")).unwrap();
         assert_eq!(key.verifying_key().as_bytes(), bytes(test, "pk"), "{test}");
     }
+}
+
+/// Signatures by the external interface, with contexts; NIST's of signing are beside the
+/// code that signs (`src/mldsa.rs`), as they have no seed.
+#[test]
+fn a_signature_holds_or_does_not() {
+    let all: Vec<Value> =
+        serde_json::from_str(include_str!("../data/acvp-signatures.json")).unwrap();
+    let group = all.iter().find(|group| group["mode"] == "sigVer").unwrap();
+    let algorithm = SignatureAlgorithm::MlDsa65;
+    let (mut held, mut refused) = (0, 0);
+    for test in group["tests"].as_array().unwrap() {
+        let bytes = |name: &str| {
+            BASE64_STANDARD
+                .decode(test[name].as_str().unwrap())
+                .unwrap()
+        };
+        let key = VerifyingKey::from_bytes(algorithm, &bytes("pk")).unwrap();
+        let signature = Signature::from_bytes(algorithm, &bytes("signature")).unwrap();
+        let (context, message) = (bytes("context"), bytes("message"));
+        let said = key.verify(&context, &message, &signature);
+        if test["testPassed"] == true {
+            assert_eq!(said, Ok(()), "{}", test["name"]);
+            // The same under another context is not.
+            let other = [&context[..], b"x"].concat();
+            let said = key.verify(&other, &message, &signature);
+            assert_eq!(said, Err(CryptoError::SignatureInvalid), "{}", test["name"]);
+            held += 1;
+        } else {
+            let why = &test["reason"];
+            assert_eq!(said, Err(CryptoError::SignatureInvalid), "{why}");
+            refused += 1;
+        }
+    }
+    assert_eq!((held, refused), (2, 8));
 }
 
 #[test]
