@@ -5,19 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_audit::conformance::{org, record};
+use creto_audit::conformance::record;
 use creto_audit::{
-    Audit, AuditConfig, AuditError, Journal as _, LogKeySource, LogKeys, RecordClass, StoredRecord,
-    TileStore, leaf_bytes,
+    Audit, AuditConfig, AuditError, FormerLogKeys, Journal as _, LogKeySource, LogKeys,
+    NoteVerifier, RecordClass, StoredRecord, TileStore, leaf_bytes,
 };
-use creto_crypto::{
-    AwsLcProvider, CryptoProvider as _, LocalSigner, SignatureAlgorithm, Signer, sha256,
-};
-use creto_errors::Classify as _;
-use creto_state_sqlite::{Database, SqliteJournal};
+use creto_crypto::{AwsLcProvider, LocalKeystore, RootKey, sha256};
+use creto_errors::Classify;
+use creto_nhi::{Nhi, NhiConfig, NhiError};
+use creto_state_sqlite::{Database, SqliteJournal, SqliteNhi};
 use creto_tiles_fs::FsTiles;
 use creto_tlog::{Checkpoint, Frontier, Hasher, Note};
-use creto_types::{LeafIndex, ManualClock, OrgId, SeededRandom, Timestamp};
+use creto_types::{
+    Commit, LeafIndex, ManualClock, OrgId, Receipt, SeededRandom, SystemIds, Timestamp,
+};
 
 const HASHER: Hasher = Hasher::new(sha256);
 
@@ -25,44 +26,72 @@ const HASHER: Hasher = Hasher::new(sha256);
 /// for a few calls at most.
 const TRIES: usize = 30;
 
-/// The same keys in every process.
-struct Keys(LogKeys);
+/// Two verifier keys: of one pair of keys of the log.
+type Pair = [String; 2];
 
-impl Keys {
-    fn new() -> Self {
-        let provider = Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(7))));
-        let signer = |algorithm| -> Arc<dyn Signer> {
-            let key = provider.generate_signing_key(algorithm).unwrap();
-            Arc::new(LocalSigner::new(key, provider.clone()))
-        };
-        Self(LogKeys {
-            ed25519: signer(SignatureAlgorithm::Ed25519),
-            composite: signer(SignatureAlgorithm::MlDsa65Ed25519),
-            evidence: signer(SignatureAlgorithm::MlDsa65Ed25519),
-            former: None,
+/// The log's keys are those of the organization, as in the server.
+struct Keys(Arc<Nhi>);
+
+impl LogKeySource for Keys {
+    fn keys(&self, org: OrgId) -> Result<LogKeys, AuditError> {
+        let signers = self.0.log_signers(org).map_err(|error| AuditError::Keys {
+            org,
+            source: Box::new(error),
+        })?;
+        Ok(LogKeys {
+            ed25519: signers.ed25519,
+            composite: signers.composite,
+            evidence: signers.evidence,
+            former: signers
+                .former
+                .map(|(ed25519, composite)| FormerLogKeys { ed25519, composite }),
         })
     }
 }
 
-impl LogKeySource for Keys {
-    fn keys(&self, _: OrgId) -> Result<LogKeys, AuditError> {
-        Ok(self.0.clone())
+/// The faults are those of files: of all that identities need, only the store fails.
+fn of_store(error: NhiError) -> AuditError {
+    match error {
+        NhiError::Store(error) => error.into(),
+        error => panic!("{error}"),
     }
 }
 
 /// One opening of everything that keeps the log.
 struct Opened {
+    org: OrgId,
+    nhi: Arc<Nhi>,
     journal: Arc<SqliteJournal>,
     tiles: Arc<FsTiles>,
     audit: Arc<Audit>,
 }
 
 impl Opened {
-    async fn open(dir: &Path, keys: &Arc<Keys>) -> Result<Self, AuditError> {
+    /// Each opening has a seed of its own: keys that are made in it are not those that
+    /// were made in another one.
+    async fn open(dir: &Path, seed: u64) -> Result<Self, AuditError> {
         let db = Database::open(&dir.join("state.db"))?;
+        let clock = ManualClock::new(Timestamp::from_second(1_700_000_000).unwrap());
+        let clock = Arc::new(clock);
+        let random = Arc::new(SeededRandom::new(seed));
+        let provider = Arc::new(AwsLcProvider::new(random.clone()));
+        let root = RootKey::from_hex(&"7".repeat(64)).unwrap();
+        let nhi = Nhi::open(
+            Arc::new(SqliteNhi::new(db.clone())),
+            provider.clone(),
+            Arc::new(LocalKeystore::new(root, provider)),
+            Arc::new(SystemIds::new(clock.clone(), random)),
+            clock.clone(),
+            NhiConfig::new("creto.example"),
+        )
+        .await
+        .map_err(of_store)?;
+        let org = match nhi.organizations().first() {
+            Some(organization) => organization.id,
+            None => found(&nhi).await.map_err(of_store)?,
+        };
         let journal = Arc::new(SqliteJournal::new(db));
         let tiles = Arc::new(FsTiles::open(&dir.join("log"))?);
-        let clock = ManualClock::new(Timestamp::from_second(1_700_000_000).unwrap());
         let config = AuditConfig {
             origin_prefix: "creto.example/log".to_owned(),
             batch_size: 2,
@@ -72,12 +101,14 @@ impl Opened {
         let audit = Audit::open(
             journal.clone(),
             tiles.clone(),
-            keys.clone(),
-            Arc::new(clock),
+            Arc::new(Keys(nhi.clone())),
+            clock,
             config,
         );
         let audit = audit.await?;
         Ok(Self {
+            org,
+            nhi,
             journal,
             tiles,
             audit,
@@ -86,9 +117,65 @@ impl Opened {
 
     /// The checkpoint that everybody can read now.
     async fn visible(&self) -> Option<Checkpoint> {
-        let note = self.tiles.get(org(1), "checkpoint").await.unwrap()?;
-        Some(Note::parse(&note).unwrap().text().parse().unwrap())
+        let note = published(&self.tiles, self.org).await?;
+        Some(note.text().parse().unwrap())
     }
+
+    /// A commit with this record.
+    fn commit(&self, n: u64) -> Commit {
+        Commit::of(record(self.org, n))
+    }
+
+    /// Replaces the keys of the log, if those of an earlier rotation do not sign besides.
+    /// Nothing is committed when that was done already and only the answer was lost.
+    async fn rotate(&self, n: u64) -> Result<Option<Receipt>, NhiError> {
+        if !self.nhi.former_log_keys(self.org)?.is_empty() {
+            return Ok(None);
+        }
+        let draft = self.nhi.draft_log_rotation(self.org)?;
+        let committed = self.nhi.commit_log_rotation(draft, self.commit(n)).await;
+        committed.map(Some)
+    }
+
+    /// Ends the keys that the last rotation replaced, likewise.
+    async fn retire(&self, n: u64) -> Result<Option<Receipt>, NhiError> {
+        let former = self.nhi.former_log_keys(self.org)?;
+        if former.is_empty() {
+            return Ok(None);
+        }
+        let retired = self
+            .nhi
+            .retire_log_keys(self.org, former, self.commit(n))
+            .await;
+        retired.map(Some)
+    }
+
+    fn pair(&self) -> Pair {
+        self.audit.verifier_keys(self.org).unwrap()
+    }
+
+    fn former(&self) -> Option<Pair> {
+        self.audit.former_verifier_keys(self.org).unwrap()
+    }
+}
+
+/// Founds the organization, without a record: places of records are counted from 0.
+async fn found(nhi: &Nhi) -> Result<OrgId, NhiError> {
+    let draft = nhi.draft_organization("Example", "owner".parse().unwrap())?;
+    let org = draft.organization().id;
+    nhi.commit_organization(draft, Commit::default()).await?;
+    Ok(org)
+}
+
+async fn published(tiles: &FsTiles, org: OrgId) -> Option<Note> {
+    let note = tiles.get(org, "checkpoint").await.unwrap()?;
+    Some(Note::parse(&note).unwrap())
+}
+
+/// Whether somebody who knows these keys takes the note for the log's.
+fn signed_by(note: &Note, pair: &Pair) -> bool {
+    let holds = |key: &String| NoteVerifier::parse(key).unwrap().verifies(note);
+    pair.iter().all(holds)
 }
 
 fn say(line: &str) {
@@ -97,7 +184,7 @@ fn say(line: &str) {
     out.flush().unwrap();
 }
 
-async fn again<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, AuditError>) -> T {
+async fn again<T, E: Classify>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
     for _ in 0..TRIES {
         match attempt().await {
             Ok(value) => return value,
@@ -107,48 +194,61 @@ async fn again<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, AuditE
     panic!("{what} fails for ever");
 }
 
-/// Two openings of the store, each with evidence, trace and a checkpoint; says on
+/// Two openings of the store, each with evidence, trace and a checkpoint. In the first one
+/// the keys of the log are replaced, in the second the former ones are retired. Says on
 /// standard output what it was told, when it was told.
 pub(crate) fn run(dir: &Path, first: u64) {
-    let keys = Arc::new(Keys::new());
     for first in [first, first + 10] {
         // With its runtime goes whatever still works in the background, and then the
         // store is closed.
-        crate::runtime().block_on(session(dir, &keys, first));
+        crate::runtime().block_on(session(dir, first));
     }
     say("done");
 }
 
-async fn session(dir: &Path, keys: &Arc<Keys>, first: u64) {
-    let log = again("open", async || Opened::open(dir, keys).await).await;
+async fn session(dir: &Path, first: u64) {
+    let log = again("open", async || Opened::open(dir, first + 1).await).await;
+    say(&format!("keys {} {}", log.org, log.pair().join(" ")));
     for n in [first, first + 1] {
-        let leaf = again("append", async || {
-            let records = vec![record(org(1), n)];
-            Ok(log.journal.append(RecordClass::Evidence, records).await?)
-        });
-        let leaf = leaf.await;
-        say(&format!("evidence {} {n}", leaf[0]));
+        let leaf = again("append", async || append(&log, &[n]).await);
+        say(&format!("evidence {} {n}", leaf.await[0]));
     }
     let n = first + 2;
     again("trace", async || {
-        let traced = log.audit.trace(record(org(1), n)).await;
+        let traced = log.audit.trace(record(log.org, n)).await;
         // Refused while an earlier batch fails, which is tried again by this.
         log.audit.flush().await?;
         traced
     })
     .await;
     say(&format!("trace {n}"));
+    other_keys(&log, first + 5).await;
     let pair = [first + 3, first + 4];
-    let leaves = again("append", async || {
-        let records = pair.map(|n| record(org(1), n)).into();
-        Ok(log.journal.append(RecordClass::Evidence, records).await?)
-    });
+    let leaves = again("append", async || append(&log, &pair).await);
     for (leaf, n) in leaves.await.iter().zip(pair) {
         say(&format!("evidence {leaf} {n}"));
     }
-    again("checkpoint", async || {
-        let outcome = log.audit.checkpoint(org(1)).await;
-        // Failed or not: whoever looked has seen it.
+    signed_anew("checkpoint", &log, async || {
+        log.audit.checkpoint(log.org).await
+    })
+    .await;
+}
+
+async fn append(log: &Opened, numbers: &[u64]) -> Result<Vec<LeafIndex>, AuditError> {
+    let records = numbers.iter().map(|n| record(log.org, *n)).collect();
+    let leaves = log.journal.append(RecordClass::Evidence, records).await;
+    Ok(leaves?)
+}
+
+/// Brings the log to a checkpoint, and says what whoever looked has seen, also after a
+/// failure.
+async fn signed_anew<T>(
+    what: &str,
+    log: &Opened,
+    mut attempt: impl AsyncFnMut() -> Result<T, AuditError>,
+) {
+    again(what, async || {
+        let outcome = attempt().await;
         if let Some(head) = log.visible().await {
             say(&format!("checkpoint {} {}", head.size, head.root));
         }
@@ -157,19 +257,58 @@ async fn session(dir: &Path, keys: &Arc<Keys>, first: u64) {
     .await;
 }
 
+/// Other keys for the log, or the end of the former ones, in the order in which the server
+/// does it.
+async fn other_keys(log: &Opened, n: u64) {
+    let rekey = async || log.audit.rekey(log.org).await;
+    let done = if log.former().is_none() {
+        let rotated = again("rotate", async || log.rotate(n).await).await;
+        say(&format!("rotated {}", log.pair().join(" ")));
+        signed_anew("rekey", log, rekey).await;
+        say("rekeyed");
+        rotated
+    } else {
+        // What is found after the former ones have ended is by keys that are there.
+        signed_anew("rekey", log, rekey).await;
+        say("retiring");
+        let retired = again("retire", async || log.retire(n).await).await;
+        say("retired");
+        signed_anew("rekey", log, rekey).await;
+        say("alone");
+        retired
+    };
+    if let Some(leaf) = done.and_then(|receipt| receipt.leaf()) {
+        say(&format!("evidence {leaf} {n}"));
+    }
+}
+
 /// What a process said before it ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
+    org: Option<OrgId>,
     /// Place and number of each acknowledged record.
     evidence: Vec<(u64, u64)>,
     trace: Vec<u64>,
     checkpoints: Vec<(u64, String)>,
+    keys: ToldKeys,
     pub(crate) failures: Vec<String>,
     pub(crate) done: bool,
 }
 
+/// How far the change of the log's keys was acknowledged.
+#[derive(Clone, Debug, Default)]
+struct ToldKeys {
+    before: Option<Pair>,
+    after: Option<Pair>,
+    rekeyed: bool,
+    retiring: bool,
+    retired: bool,
+    alone: bool,
+}
+
 impl Told {
     pub(crate) fn read(&mut self, output: &str) {
+        let pair = |ed25519: &str, composite: &str| Some([ed25519, composite].map(str::to_owned));
         for line in output.lines() {
             let words: Vec<_> = line.split(' ').collect();
             match words[..] {
@@ -180,6 +319,17 @@ impl Told {
                 ["checkpoint", size, root] => self
                     .checkpoints
                     .push((size.parse().unwrap(), root.to_owned())),
+                ["keys", org, ed25519, composite] => {
+                    self.org = Some(org.parse().unwrap());
+                    if self.keys.before.is_none() {
+                        self.keys.before = pair(ed25519, composite);
+                    }
+                }
+                ["rotated", ed25519, composite] => self.keys.after = pair(ed25519, composite),
+                ["rekeyed"] => self.keys.rekeyed = true,
+                ["retiring"] => self.keys.retiring = true,
+                ["retired"] => self.keys.retired = true,
+                ["alone"] => self.keys.alone = true,
                 ["failed", what, code] => self.failures.push(format!("{what} {code}")),
                 ["done"] => self.done = true,
                 _ => {}
@@ -188,14 +338,52 @@ impl Told {
     }
 }
 
+impl ToldKeys {
+    /// What lies there for everybody, before anything is opened: whoever knows the keys of
+    /// before can read it until their end was begun, and whoever knows the new ones can as
+    /// soon as they were told.
+    fn expect_readable(&self, note: &Note) {
+        let signed = |pair: &Option<Pair>| pair.as_ref().map(|pair| signed_by(note, pair));
+        assert!(
+            self.retiring || signed(&self.before) != Some(false),
+            "who knows the keys of before is lost: {note}"
+        );
+        if self.rekeyed {
+            assert_eq!(signed(&self.after), Some(true), "{note}");
+        }
+        if self.alone {
+            assert_eq!(signed(&self.before), Some(false), "{note}");
+        }
+    }
+
+    /// The keys that were acknowledged are those of the store.
+    fn expect_stored(&self, log: &Opened) {
+        let (in_force, former) = (log.pair(), log.former());
+        if let Some(after) = &self.after {
+            assert_eq!(in_force, *after, "the rotation was acknowledged");
+        }
+        if self.retired {
+            assert_eq!(former, None, "the end of the former keys was acknowledged");
+        }
+        if self.before.is_some() && !self.retiring {
+            let of_before = former.as_ref().unwrap_or(&in_force);
+            assert_eq!(Some(of_before), self.before.as_ref());
+        }
+    }
+}
+
 /// Opens what was left, without any fault: all that was acknowledged is there, the tree
 /// extends every checkpoint that anybody saw, and everything goes on.
 pub(crate) async fn check(dir: &Path, told: &Told) {
-    let keys = Arc::new(Keys::new());
-    let log = Opened::open(dir, &keys).await.unwrap();
-    let leaves = log.journal.read(org(1), 0, 1_000).await.unwrap();
-    assert_eq!(log.journal.size(org(1)).await.unwrap(), leaves.len() as u64);
-    let stored = log.journal.records(org(1), 0, 1_000).await.unwrap();
+    expect_readable(dir, told).await;
+    let log = Opened::open(dir, 7_777).await.unwrap();
+    told.keys.expect_stored(&log);
+    let leaves = log.journal.read(log.org, 0, 1_000).await.unwrap();
+    assert_eq!(
+        log.journal.size(log.org).await.unwrap(),
+        leaves.len() as u64
+    );
+    let stored = log.journal.records(log.org, 0, 1_000).await.unwrap();
     let mut contents = stored.into_iter().map(|stored| stored.content);
     let mut numbers = Vec::new();
     let mut frontier = Frontier::new(HASHER);
@@ -213,7 +401,7 @@ pub(crate) async fn check(dir: &Path, told: &Told) {
             _ => RecordClass::Evidence,
         };
         let ts = read["ts"].as_str().unwrap().parse().unwrap();
-        let written = leaf_bytes(LeafIndex(index), ts, class, &record(org(1), n)).unwrap();
+        let written = leaf_bytes(LeafIndex(index), ts, class, &record(log.org, n)).unwrap();
         let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
         assert_eq!(written, read, "leaf {index}");
         numbers.push(n);
@@ -233,30 +421,62 @@ pub(crate) async fn check(dir: &Path, told: &Told) {
         assert_eq!(found.as_ref(), Some(root), "checkpoint of {size}");
     }
 
-    let more = vec![record(org(1), 9_999)];
-    let leaf = log.journal.append(RecordClass::Evidence, more).await;
-    let leaf = leaf.unwrap()[0];
+    let leaf = append(&log, &[9_999]).await.unwrap()[0];
     assert_eq!(leaf.0, leaves.len() as u64);
-    let head = log.audit.checkpoint(org(1)).await.unwrap();
+    let head = log.audit.checkpoint(log.org).await.unwrap();
     assert_eq!(head.size, leaf.0 + 1);
     // Each proof is verified before it is given.
     for leaf in [LeafIndex(0), leaf] {
-        log.audit.prove(org(1), leaf).await.unwrap();
+        log.audit.prove(log.org, leaf).await.unwrap();
+    }
+    expect_other_keys(&log).await;
+}
+
+async fn expect_readable(dir: &Path, told: &Told) {
+    let log = dir.join("log");
+    let Some((_, org)) = told.checkpoints.first().zip(told.org) else {
+        return;
+    };
+    let tiles = FsTiles::open(&log).unwrap();
+    let note = published(&tiles, org).await;
+    told.keys.expect_readable(&note.unwrap());
+}
+
+/// The keys change as ever: the former ones end, and others come.
+async fn expect_other_keys(log: &Opened) {
+    let in_force = log.pair();
+    log.retire(10_000).await.unwrap();
+    let alone = log.audit.rekey(log.org).await.unwrap();
+    log.rotate(10_001).await.unwrap().unwrap();
+    let both = log.audit.rekey(log.org).await.unwrap();
+    assert_eq!(log.former(), Some(in_force.clone()));
+    for (head, pairs) in [
+        (alone, vec![&in_force]),
+        (both, vec![&log.pair(), &in_force]),
+    ] {
+        let note = Note::parse(&head.note).unwrap();
+        assert_eq!(note.signatures().len(), 2 * pairs.len(), "{note}");
+        assert!(
+            pairs.into_iter().all(|pair| signed_by(&note, pair)),
+            "{note}"
+        );
     }
 }
 
 /// The store as it is before a run: a few leaves, published.
 pub(crate) async fn prepare(dir: &Path) -> Told {
-    let keys = Arc::new(Keys::new());
-    let log = Opened::open(dir, &keys).await.unwrap();
-    let mut told = Told::default();
+    let log = Opened::open(dir, 5_555).await.unwrap();
+    let mut told = Told {
+        org: Some(log.org),
+        ..Told::default()
+    };
     for n in 0..3 {
-        let records = vec![record(org(1), n)];
-        let leaf = log.journal.append(RecordClass::Evidence, records).await;
-        told.evidence.push((leaf.unwrap()[0].0, n));
+        let leaf = append(&log, &[n]).await.unwrap()[0];
+        told.evidence.push((leaf.0, n));
     }
-    log.audit.checkpoint(org(1)).await.unwrap();
+    log.audit.checkpoint(log.org).await.unwrap();
     let head = log.visible().await.unwrap();
     told.checkpoints.push((head.size, head.root.to_string()));
+    told.keys.before = Some(log.pair());
     told
 }
