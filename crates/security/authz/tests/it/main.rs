@@ -13,6 +13,7 @@ mod loading;
 mod memory;
 mod oversight;
 mod properties;
+mod rights;
 mod slices;
 mod templates;
 mod world;
