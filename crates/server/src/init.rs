@@ -249,6 +249,7 @@ pub async fn init(options: InitOptions) -> Result<InitReport, InitError> {
 pub async fn renew_credential(config_path: &Path) -> Result<InitReport, InitError> {
     let config = ServerConfig::load(config_path)?;
     let platform = Platform::open(&config).await?;
+    platform.record_algorithms().await?;
     let organizations = platform.nhi.organizations();
     let [organization] = organizations.as_slice() else {
         return Err(InitError::Organizations {

@@ -1,12 +1,15 @@
 //! `[crypto]` of the configuration, put in force while the server runs.
 //!
 //! It is read anew when the process is told to (SIGHUP), and nothing else of the file is.
-//! What cannot be read, or leaves out what something stored needs, changes nothing.
+//! What cannot be read, or leaves out what something stored needs, changes nothing. Other
+//! lists are in the log of every organization before they are in force.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use creto_audit::Audit;
+use creto_consensus::{OracleError, TimestampOracle};
 use creto_crypto::{AllowedAlgorithms, InForce};
 use creto_errors::{Class, Classify};
 use creto_governor::{ConfiguredAlgorithms, ConfiguredLists, ListsRefusal, ListsReload};
@@ -18,6 +21,7 @@ use tokio::signal::unix::Signal;
 use tokio::task::JoinError;
 
 use crate::config::{ServerConfig, ServerConfigError};
+use crate::init::instant;
 
 /// Lists were not put in force.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,9 @@ enum ListsError {
     /// What is stored.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The time of the record.
+    #[error(transparent)]
+    Oracle(#[from] OracleError),
     /// The thread that read the file did not come back.
     #[error("the configuration could not be read")]
     Unread(#[source] JoinError),
@@ -38,6 +45,7 @@ impl Classify for ListsError {
         match self {
             Self::Config(error) => error.class(),
             Self::Store(error) => error.class(),
+            Self::Oracle(error) => error.class(),
             Self::Unread(_) => Class::Transient,
         }
     }
@@ -46,6 +54,7 @@ impl Classify for ListsError {
         match self {
             Self::Config(error) => error.code(),
             Self::Store(error) => error.code(),
+            Self::Oracle(error) => error.code(),
             Self::Unread(_) => "server_failed",
         }
     }
@@ -66,6 +75,7 @@ pub(crate) struct Lists {
     database: Arc<Database>,
     in_force: InForce,
     metrics: Arc<Metrics>,
+    oracle: Arc<dyn TimestampOracle>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
@@ -83,6 +93,7 @@ impl Lists {
         database: Arc<Database>,
         in_force: InForce,
         metrics: Arc<Metrics>,
+        oracle: Arc<dyn TimestampOracle>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let state = State {
@@ -94,20 +105,21 @@ impl Lists {
             database,
             in_force,
             metrics,
+            oracle,
             clock,
             state: Mutex::new(state),
         }
     }
 
     /// Reads the file anew whenever the signal comes, for as long as it is polled.
-    pub(crate) async fn follow(self: Arc<Self>, mut told: Signal) {
+    pub(crate) async fn follow(self: Arc<Self>, mut told: Signal, audit: Arc<Audit>) {
         while told.recv().await.is_some() {
-            self.reload().await;
+            self.reload(&audit).await;
         }
     }
 
-    async fn reload(&self) {
-        let outcome = self.put_in_force().await;
+    async fn reload(&self, audit: &Audit) {
+        let outcome = self.put_in_force(audit).await;
         let at = self.clock.now();
         let mut state = self.state.lock();
         let refused = match outcome {
@@ -132,14 +144,16 @@ impl Lists {
         state.reload = Some(ListsReload { at, refused });
     }
 
-    /// Whether that changed anything.
-    async fn put_in_force(&self) -> Result<bool, ListsError> {
+    /// Whether that changed anything. Done also when it does not: of an exchange that failed
+    /// the records may be in the logs all the same, and these say what holds.
+    async fn put_in_force(&self, audit: &Audit) -> Result<bool, ListsError> {
         let lists = self.read().await?;
-        if lists == **self.in_force.now() {
-            return Ok(false);
+        let changed = lists != **self.in_force.now();
+        let at = instant(&self.oracle).await?;
+        for org in self.database.put_in_force(lists, at).await? {
+            audit.notify(org);
         }
-        self.database.put_in_force(lists).await?;
-        Ok(true)
+        Ok(changed)
     }
 
     async fn read(&self) -> Result<AllowedAlgorithms, ListsError> {

@@ -19,7 +19,7 @@ use creto_types::{
 use serde_json::json;
 
 use crate::config::{RootKeyPlace, ServerConfig};
-use crate::init::{InitError, OWNER_CREDENTIAL_TTL, owner_of};
+use crate::init::{InitError, OWNER_CREDENTIAL_TTL, instant, owner_of};
 use crate::root::next_of;
 
 /// The deepest delegation chain.
@@ -134,6 +134,13 @@ impl Platform {
             accepted,
             algorithms,
         })
+    }
+
+    /// Puts the lists that are in force on record, before anything is made by them, where
+    /// the log says others. Gives the organizations whose log has a new record.
+    pub(crate) async fn record_algorithms(&self) -> Result<Vec<OrgId>, InitError> {
+        let at = instant(&self.oracle).await?;
+        Ok(self.database.record_in_force(at).await?)
     }
 }
 

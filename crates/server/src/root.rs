@@ -168,6 +168,7 @@ async fn move_under(
     new: &dyn Keystore,
 ) -> Result<usize, InitError> {
     let platform = &Platform::open(config).await?;
+    platform.record_algorithms().await?;
     for organization in platform.nhi.organizations() {
         leave_the_root(platform, organization.id).await?;
     }

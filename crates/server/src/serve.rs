@@ -202,6 +202,7 @@ pub async fn serve(
         Arc::clone(&platform.database),
         platform.algorithms.clone(),
         Arc::clone(&metrics),
+        Arc::clone(&platform.oracle),
         Arc::clone(&platform.clock),
     ));
     let (governor, audit, router) =
@@ -213,6 +214,9 @@ pub async fn serve(
         Some(accepted) => accepted.records,
         None => governor.newest_records().await?,
     };
+    for org in platform.record_algorithms().await? {
+        audit.notify(org);
+    }
     governor.serve_policies(policies).await?;
     governor.recover().await?;
 
@@ -232,7 +236,10 @@ pub async fn serve(
         keep_time(Arc::clone(&platform.oracle)),
         stopping.clone(),
     ));
-    let lists = tokio::spawn(until_stopped(lists.follow(told), stopping.clone()));
+    let lists = tokio::spawn(until_stopped(
+        lists.follow(told, Arc::clone(&audit)),
+        stopping.clone(),
+    ));
     let sweeper = tokio::spawn(sweep(Arc::clone(&governor), stopping));
     let grpc = grpc_listener.map(|(listener, address)| {
         let grpc = Grpc::new(

@@ -14,10 +14,15 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use toml::Table;
 
-use crate::harness::{Server, Site, creto, delegation, good, granted, refused, said, set};
+use crate::harness::{
+    Server, Site, creto, delegation, good, granted, recorded, refused, said, set,
+};
 
 const CHACHA: &str = "ChaCha20-Poly1305";
 const CHACHA_WRAPPING: &str = "HKDF-SHA256+ChaCha20-Poly1305";
+
+/// The record of other lists.
+const CHANGED: &str = "crypto.algorithms_changed";
 
 /// Tells the server to read the configuration anew, and gives what it says it did.
 fn reload(server: &Server, owner: &Client) -> Value {
@@ -116,7 +121,8 @@ fn a_live_organization_moves_to_other_algorithms_without_a_restart_or_a_failed_r
     let mut server = site.start();
     let owner = server.owner();
     server.make_agent("worker");
-    let mut body = delegation("worker", "1.00");
+    // However long it goes on: one who is refused would be waited for in vain.
+    let mut body = delegation("worker", "1000000.00");
     body["rights"] = json!([
         {"action": "history.read", "resource": "repo:*"},
         {"action": "secret.read", "resource": "secret:*"},
@@ -169,6 +175,7 @@ fn a_live_organization_moves_to_other_algorithms_without_a_restart_or_a_failed_r
         assert!(now["reload"].get("refused").is_none(), "{now}");
         assert_eq!(now["in_force"]["signatures"]["new"], "ML-DSA-65");
         assert!(now.get("configured").is_none(), "{now}");
+        let moved_to = now["in_force"].clone();
         good(server.path(), &["crypto", "status"]);
         progress(3);
         let rotated = owner.post("/v1/keys/rotate", &because("moved")).unwrap();
@@ -256,6 +263,15 @@ fn a_live_organization_moves_to_other_algorithms_without_a_restart_or_a_failed_r
         // Records of before are read as those of after.
         let found = new_owner.get("/v1/audit/leaves/0").unwrap();
         assert_eq!(found["record"]["kind"], "organization.created");
+        // What was put in force is on record, and nothing of what was refused.
+        let query = format!("/v1/audit/records?kind={CHANGED}");
+        let records = new_owner.get(&query).unwrap()["items"].clone();
+        assert_eq!(records.as_array().unwrap().len(), 2, "{records}");
+        let [last, first] = [0, 1].map(|n| &records[n]["record"]["body"]);
+        assert_eq!(first["before"]["signatures"]["new"], "ML-DSA-65-Ed25519");
+        assert_eq!(first["after"], moved_to);
+        assert_eq!(last["before"], moved_to);
+        assert_eq!(last["after"], now["in_force"]);
     });
 
     let ciphers = sql(&server, "SELECT name FROM payload_ciphers ORDER BY name");
@@ -295,6 +311,37 @@ fn everybody_signs_by_it(server: &Server) {
     assert!(again.starts_with("All "), "{again}");
     let keys = "SELECT DISTINCT json_extract(public, '$.alg') FROM principals";
     assert_eq!(sql(server, keys), ["ML-DSA-65"]);
+}
+
+/// A start under other lists than those on record is a change like any other.
+#[test]
+fn other_lists_at_a_start_are_recorded_once() {
+    let mut server = Server::fresh();
+    assert!(recorded(&server, CHANGED).is_empty(), "founded under them");
+    let before = algorithms(&server.owner())["in_force"].clone();
+    server.stop();
+    server.configure(|table| set(table, &["crypto", "kem", "new"], "ML-KEM-1024"));
+    for _ in 0..2 {
+        server.restart();
+        let records = recorded(&server, CHANGED);
+        assert_eq!(records.len(), 1, "{records:?}");
+        let record = &records[0]["record"];
+        assert_eq!(record["actor"], "owner");
+        assert_eq!(record["class"], "evidence");
+        assert_eq!(record["body"]["before"], before);
+        let now = algorithms(&server.owner())["in_force"].clone();
+        assert_eq!(now["kem"]["new"], "ML-KEM-1024");
+        assert_eq!(record["body"]["after"], now);
+        server.stop();
+    }
+    // Whoever works offline has them on record first, too.
+    server.configure(|table| set(table, &["crypto", "kem", "new"], "X-Wing"));
+    good(server.path(), &["init", "--renew-credential"]);
+    server.restart();
+    let records = recorded(&server, CHANGED);
+    assert_eq!(records.len(), 2, "{records:?}");
+    good(server.path(), &["audit", "export", "evidence"]);
+    good(server.path(), &["verify", "evidence"]);
 }
 
 /// Whoever verifies offline has no configuration: what is not of the default lists is

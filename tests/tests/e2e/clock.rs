@@ -4,9 +4,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::harness::{Server, creto, creto_with, faketime, good, in_seconds, now, said, set};
+use crate::harness::{Server, creto_with, faketime, good, in_seconds, now, recorded, said, set};
 
 const DAY: u64 = 86_400;
 
@@ -41,13 +39,6 @@ fn kept(dir: &Path) -> Vec<(String, Vec<u8>)> {
     }
     all.sort();
     all
-}
-
-fn recorded(server: &Server, kind: &str) -> Vec<Value> {
-    let words = ["--json", "audit", "search", "--kind", kind];
-    let output = creto(server.path(), &words);
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    answer["items"].as_array().unwrap().clone()
 }
 
 #[test]

@@ -213,6 +213,14 @@ impl Site {
     }
 }
 
+/// The records of this kind, the newest first.
+pub(crate) fn recorded(server: &Server, kind: &str) -> Vec<Value> {
+    let words = ["--json", "audit", "search", "--kind", kind];
+    let output = creto(server.path(), &words);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer["items"].as_array().unwrap().clone()
+}
+
 pub(crate) fn set(table: &mut Table, path: &[&str], value: impl Into<toml::Value>) {
     let (key, above) = path.split_last().unwrap();
     let mut inner = table;

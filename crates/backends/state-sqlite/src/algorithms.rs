@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use creto_audit::{AlgorithmsInUse, AllowedAlgorithms, unreadable};
-use creto_types::StoreError;
+use creto_governor::{ListsAnswer, ListsChange};
+use creto_types::{Commit, OrgId, PrincipalName, StoreError, Timestamp};
 use rusqlite::Connection;
+use serde_json::Value;
 
 use crate::Database;
-use crate::database::sql;
+use crate::database::{apply_commit, sql};
+use crate::nhi::{field, from_json, json};
 use crate::subjects::Change;
 
 /// What is verified by a key that is not revoked, the issuers of tokens among them.
@@ -46,25 +49,101 @@ impl Database {
             .await
     }
 
-    /// Puts other lists in force, for everything that shares those of this database. When
-    /// something is stored that they do not read they are refused
-    /// ([`StoreError::Algorithm`]), and those of before stay.
+    /// Puts other lists in force, for everything that shares those of this database, and
+    /// records that in the log of every organization ([`ListsChange`]), as of this instant.
+    /// Gives the organizations. When something is stored that they do not read they are
+    /// refused ([`StoreError::Algorithm`]), and those of before stay; what the records
+    /// themselves are sealed by counts, which is by the lists of before.
     ///
-    /// It is done in between two changes: what is stored before was looked at, and what
-    /// follows is refused when it is by an algorithm that is accepted no more.
-    pub async fn put_in_force(&self, lists: AllowedAlgorithms) -> Result<(), StoreError> {
-        // What the one before makes undone is not what this one found.
+    /// They are in force once the records are on disk, in between two changes: what is
+    /// stored before was looked at, and what follows is refused when it is by an algorithm
+    /// that is accepted no more.
+    pub async fn put_in_force(
+        &self,
+        lists: AllowedAlgorithms,
+        at: Timestamp,
+    ) -> Result<Vec<OrgId>, StoreError> {
         let _alone = self.replacing.lock().await;
-        let (in_force, before) = (self.algorithms().clone(), self.algorithms().now());
-        let before = AllowedAlgorithms::clone(&before);
+        let (in_force, new) = (self.algorithms().clone(), lists.clone());
         let put = move |change: &Change<'_>| {
+            let recorded = record(change, &lists, at)?;
             readable(change, &lists)?;
-            change.algorithms().replace(lists);
-            Ok(())
+            Ok(recorded)
         };
-        self.write_or(0, put, move || in_force.replace(before))
-            .await
+        self.write_then(put, move || in_force.replace(new)).await
     }
+
+    /// Records the lists that are in force in the log of every organization that has others
+    /// on record, or none. Gives those organizations.
+    pub async fn record_in_force(&self, at: Timestamp) -> Result<Vec<OrgId>, StoreError> {
+        let _alone = self.replacing.lock().await;
+        self.write(move |change| {
+            let lists = AllowedAlgorithms::clone(&change.algorithms().now());
+            record(change, &lists, at)
+        })
+        .await
+    }
+}
+
+/// What an organization is founded under: on record without a record, for there is nothing
+/// that it changed.
+pub(crate) fn founded_under(change: &Change<'_>, org: &str) -> Result<(), StoreError> {
+    let lists = json(&ListsAnswer::of(&change.algorithms().now()))?;
+    change
+        .prepare_cached("INSERT INTO algorithms_on_record (org, lists) VALUES (?1, ?2)")
+        .and_then(|mut s| s.execute([org, &lists]))
+        .map(drop)
+        .map_err(sql)
+}
+
+/// A record in the log of every organization that has other lists on record.
+fn record(
+    change: &Change<'_>,
+    lists: &AllowedAlgorithms,
+    at: Timestamp,
+) -> Result<Vec<OrgId>, StoreError> {
+    let text = json(&ListsAnswer::of(lists))?;
+    let after: Value = from_json("lists of algorithms", &text)?;
+    let mut recorded = Vec::new();
+    for (org, owner, before) in on_record(change)? {
+        if before.as_ref() == Some(&after) {
+            continue;
+        }
+        let made = ListsChange {
+            org,
+            owner,
+            before,
+            after: after.clone(),
+        };
+        apply_commit(change, &Commit::of(made.evidence(at)))?;
+        change
+            .prepare_cached("INSERT OR REPLACE INTO algorithms_on_record VALUES (?1, ?2)")
+            .and_then(|mut s| s.execute([&org.to_string(), &text]))
+            .map_err(sql)?;
+        recorded.push(org);
+    }
+    Ok(recorded)
+}
+
+/// Every organization with its owner, and the lists that it has on record.
+fn on_record(
+    connection: &Connection,
+) -> Result<Vec<(OrgId, PrincipalName, Option<Value>)>, StoreError> {
+    let mut statement = connection
+        .prepare(
+            "SELECT o.id, o.owner, r.lists FROM organizations AS o
+             LEFT JOIN algorithms_on_record AS r ON r.org = o.id ORDER BY o.id",
+        )
+        .map_err(sql)?;
+    let mut rows = statement.query([]).map_err(sql)?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next().map_err(sql)? {
+        let lists: Option<String> = row.get(2).map_err(sql)?;
+        let lists = lists.map(|text| from_json("lists of algorithms", &text));
+        let org = field(row, 0, "organization")?;
+        all.push((org, field(row, 1, "owner")?, lists.transpose()?));
+    }
+    Ok(all)
 }
 
 fn readable(connection: &Connection, lists: &AllowedAlgorithms) -> Result<(), StoreError> {
@@ -100,7 +179,7 @@ mod tests {
         let leaves = db.seal(RecordClass::Trace, &[record]).await.unwrap();
         let other = Sealer::for_tests_only_with("7", "ChaCha20-Poly1305");
         let lists = AllowedAlgorithms::clone(&other.algorithms().now());
-        db.put_in_force(lists).await.unwrap();
+        db.put_in_force(lists, Timestamp::UNIX_EPOCH).await.unwrap();
         assert!(matches!(
             db.append(leaves).await,
             Err(StoreError::Conflict { what: CIPHER })

@@ -128,6 +128,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0029_secret_roots",
         include_str!("../migrations/0029_secret_roots.sql"),
     ),
+    (
+        "0030_algorithms_on_record",
+        include_str!("../migrations/0030_algorithms_on_record.sql"),
+    ),
 ];
 
 pub(crate) const SECONDS_A_DAY: i64 = 86_400;
@@ -248,26 +252,41 @@ impl Database {
         F: FnOnce(&Change<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.write_or(0, job, || {}).await
+        self.write_bytes(0, job).await
     }
 
-    /// The same of a change that brings so many bytes to the disk. When it was made and is
-    /// not committed, `undo` runs before the next change begins.
-    pub(crate) async fn write_or<T, F, U>(
-        &self,
-        bytes: usize,
-        job: F,
-        undo: U,
-    ) -> Result<T, StoreError>
+    /// The same of a change that brings so many bytes to the disk.
+    pub(crate) async fn write_bytes<T, F>(&self, bytes: usize, job: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Change<'_>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let done = self.writer.submit(bytes, self.on_change(job)).await;
+        done.map_err(|error| room::named(&self.path, error))
+    }
+
+    /// The same of a change with something that is not of the database: `then` is run when
+    /// the change is on disk, before the next one begins.
+    pub(crate) async fn write_then<T, F, U>(&self, job: F, then: U) -> Result<T, StoreError>
     where
         F: FnOnce(&Change<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
         U: FnOnce() + Send + 'static,
     {
-        let subjects = Arc::clone(&self.subjects);
-        let job = move |tx: &Transaction<'_>| job(&Change::new(tx, &subjects));
-        let done = self.writer.submit_or(bytes, job, undo).await;
+        let done = self.writer.submit_last(self.on_change(job), then).await;
         done.map_err(|error| room::named(&self.path, error))
+    }
+
+    fn on_change<T, F>(
+        &self,
+        job: F,
+    ) -> impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + use<T, F>
+    where
+        F: FnOnce(&Change<'_>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let subjects = Arc::clone(&self.subjects);
+        move |tx: &Transaction<'_>| job(&Change::new(tx, &subjects))
     }
 
     /// Makes leaves of the records, on the caller's side: whatever needs no place in a

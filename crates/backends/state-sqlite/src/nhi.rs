@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Database;
+use crate::algorithms;
 use crate::database::{admit_commit, apply_commit, corrupt, record_commit, sql};
 use crate::keys;
 use crate::principal_keys;
@@ -107,6 +108,7 @@ impl NhiStore for SqliteNhi {
                     .map_err(sql)?;
                 one(added, "organization")?;
                 let org = organization.id.to_string();
+                algorithms::founded_under(tx, &org)?;
                 for key in &wrapping {
                     keys::add_wrapping_key(tx, &org, key)?;
                 }

@@ -88,7 +88,7 @@ impl SqliteSubjects {
                         Ok(count + changed.map_err(sql)?)
                     })
                 };
-                let written = self.db.write_or(bytes, write, || {}).await?;
+                let written = self.db.write_bytes(bytes, write).await?;
                 let written = u64::try_from(written).unwrap_or(u64::MAX);
                 done.sealed = done.sealed.saturating_add(written);
             }

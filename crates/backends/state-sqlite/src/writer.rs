@@ -43,6 +43,8 @@ struct Job {
     run: Run,
     /// Of leaves, about; most changes count for their place alone.
     bytes: usize,
+    /// Whether nothing follows it in its group.
+    last: bool,
 }
 
 /// What a job works on.
@@ -113,49 +115,42 @@ impl Writer {
         })
     }
 
-    #[cfg(test)]
-    async fn submit<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// Runs work that brings so many bytes to the disk.
+    pub(crate) async fn submit<T, F>(&self, bytes: usize, work: F) -> Result<T, StoreError>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.submit_or(0, work, || {}).await
+        self.queue(bytes, changing(work), None::<fn()>).await
     }
 
-    /// Runs work that brings so many bytes to the disk. Where it was done and its group was
-    /// not committed, `undo` runs before the next group begins.
-    pub(crate) async fn submit_or<T, F, U>(
-        &self,
-        bytes: usize,
-        work: F,
-        undo: U,
-    ) -> Result<T, StoreError>
+    /// Runs work that ends its group. Once that is on disk `then` runs, before the next
+    /// group begins.
+    pub(crate) async fn submit_last<T, F, U>(&self, work: F, then: U) -> Result<T, StoreError>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
         U: FnOnce() + Send + 'static,
     {
-        let work = |group: Group<'_>| {
-            // It may append leaves, or undo them.
-            group.heads.forget();
-            in_savepoint(group.tx, work)
-        };
-        self.queue(bytes, work, undo).await
+        self.queue(0, changing(work), Some(then)).await
     }
 
     /// Appends the leaves, all or none.
     pub(crate) async fn append(&self, leaves: Vec<NewLeaf>) -> Result<Vec<LeafIndex>, StoreError> {
         let bytes = leaves.iter().map(NewLeaf::size).sum();
-        self.queue(bytes, move |group| group.append(&leaves), || {})
+        self.queue(bytes, move |group| group.append(&leaves), None::<fn()>)
             .await
     }
 
-    async fn queue<T, F, U>(&self, bytes: usize, work: F, undo: U) -> Result<T, StoreError>
+    /// What has something to do `then` ends its group: no other job may have been done as
+    /// if that had not happened.
+    async fn queue<T, F, U>(&self, bytes: usize, work: F, then: Option<U>) -> Result<T, StoreError>
     where
         F: FnOnce(Group<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
         U: FnOnce() + Send + 'static,
     {
+        let last = then.is_some();
         let (reply, outcome) = oneshot::channel();
         let run: Run = Box::new(move |group| {
             let result = match group {
@@ -164,18 +159,20 @@ impl Writer {
             };
             Box::new(move |committed| {
                 let answer = match (result, committed) {
-                    (Ok(value), Ok(())) => Ok(value),
-                    (Err(error), _) => Err(error),
-                    (Ok(_), Err(error)) => {
-                        undo();
-                        Err(not_committed(error))
+                    (Ok(value), Ok(())) => {
+                        if let Some(then) = then {
+                            then();
+                        }
+                        Ok(value)
                     }
+                    (Err(error), _) => Err(error),
+                    (Ok(_), Err(error)) => Err(not_committed(error)),
                 };
                 // The caller may have gone; the change stands all the same.
                 let _ = reply.send(answer);
             })
         });
-        self.enqueue(Job { run, bytes })?;
+        self.enqueue(Job { run, bytes, last })?;
         outcome
             .await
             .map_err(|_| unavailable(WriterError::Stopped))?
@@ -223,6 +220,18 @@ impl Group<'_> {
             heads.forget();
         }
         appended
+    }
+}
+
+/// A change, as a job: it may append leaves, or undo them.
+fn changing<T, F>(work: F) -> impl FnOnce(Group<'_>) -> Result<T, StoreError> + Send + 'static
+where
+    F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    T: Send + 'static,
+{
+    move |group: Group<'_>| {
+        group.heads.forget();
+        in_savepoint(group.tx, work)
     }
 }
 
@@ -298,7 +307,7 @@ fn commit_group(
             tx: &tx,
             heads: &mut *heads,
         })));
-        let room = finish.len() < GROUP_LIMIT && bytes < GROUP_BYTES;
+        let room = !job.last && finish.len() < GROUP_LIMIT && bytes < GROUP_BYTES;
         next = (room && since.elapsed() < GROUP_TIME)
             .then(|| jobs.try_recv().ok())
             .flatten();
@@ -377,15 +386,14 @@ mod tests {
 
     const OWN: Epoch = Epoch::from_u64(1);
 
+    const TABLES: &str = "PRAGMA journal_mode = WAL;
+        CREATE TABLE t (n INTEGER NOT NULL UNIQUE) STRICT;
+        CREATE TABLE epoch (number INTEGER NOT NULL) STRICT;
+        INSERT INTO epoch VALUES (1);";
+
     fn connection() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        connection
-            .execute_batch(
-                "CREATE TABLE t (n INTEGER NOT NULL UNIQUE) STRICT;
-                 CREATE TABLE epoch (number INTEGER NOT NULL) STRICT;
-                 INSERT INTO epoch VALUES (1);",
-            )
-            .unwrap();
+        connection.execute_batch(TABLES).unwrap();
         connection
     }
 
@@ -396,7 +404,7 @@ mod tests {
     }
 
     async fn rows(writer: &Writer) -> i64 {
-        let count = writer.submit(|tx| {
+        let count = writer.submit(0, |tx| {
             tx.query_row("SELECT count(*) FROM t", [], |row| row.get(0))
                 .map_err(sql)
         });
@@ -419,19 +427,19 @@ mod tests {
         let writer = Writer::start(connection(), OWN, None, InForce::default()).unwrap();
         let (started, begun) = mpsc::channel();
         let (go_on, wait) = mpsc::channel::<()>();
-        let mut first = Box::pin(writer.submit(move |_| {
+        let mut first = Box::pin(writer.submit(0, move |_| {
             started.send(()).map_err(unavailable)?;
             wait.recv().map_err(unavailable)
         }));
         assert!(waits(first.as_mut()).await);
         begun.recv().unwrap();
         let mut queued: Vec<_> = (0..QUEUE_LIMIT)
-            .map(|n| Box::pin(writer.submit(move |tx| insert(tx, n))))
+            .map(|n| Box::pin(writer.submit(0, move |tx| insert(tx, n))))
             .collect();
         for write in &mut queued {
             assert!(waits(write.as_mut()).await);
         }
-        is_not_done(writer.submit(|tx| insert(tx, QUEUE_LIMIT)).await);
+        is_not_done(writer.submit(0, |tx| insert(tx, QUEUE_LIMIT)).await);
         go_on.send(()).unwrap();
         first.await.unwrap();
         for write in queued {
@@ -443,8 +451,8 @@ mod tests {
     #[tokio::test]
     async fn a_change_that_fails_alone_was_not_done() {
         let writer = Writer::start(connection(), OWN, None, InForce::default()).unwrap();
-        writer.submit(|tx| insert(tx, 1)).await.unwrap();
-        let twice = writer.submit(|tx| {
+        writer.submit(0, |tx| insert(tx, 1)).await.unwrap();
+        let twice = writer.submit(0, |tx| {
             insert(tx, 2)?;
             insert(tx, 1)
         });
@@ -453,10 +461,53 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_follows_a_change_happens_when_it_is_on_disk_and_before_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let file = Connection::open(&path).unwrap();
+        file.execute_batch(TABLES).unwrap();
+        let writer = Writer::start(file, OWN, None, InForce::default()).unwrap();
+        let (say, said) = mpsc::channel();
+        let (go_on, wait) = mpsc::channel::<()>();
+        // All of them are waiting before the first one goes on, and could share its group.
+        let mut first = Box::pin(writer.submit(0, move |tx| {
+            wait.recv().map_err(unavailable)?;
+            insert(tx, 1)
+        }));
+        assert!(waits(first.as_mut()).await);
+        let mut last = Box::pin(writer.submit_last(|tx| insert(tx, 2), {
+            let say = say.clone();
+            move || {
+                let other = Connection::open(&path).unwrap();
+                let seen = "SELECT count(*) FROM t";
+                let seen: i64 = other.query_row(seen, [], |row| row.get(0)).unwrap();
+                say.send(seen).unwrap();
+            }
+        }));
+        assert!(waits(last.as_mut()).await);
+        let mut next = Box::pin(writer.submit(0, move |tx| {
+            say.send(-1).map_err(unavailable)?;
+            insert(tx, 3)
+        }));
+        assert!(waits(next.as_mut()).await);
+        go_on.send(()).unwrap();
+        first.await.unwrap();
+        last.await.unwrap();
+        next.await.unwrap();
+        assert_eq!(said.try_iter().collect::<Vec<_>>(), [2, -1]);
+
+        // Nothing follows what was not done.
+        let (say, said) = mpsc::channel();
+        let twice = writer.submit_last(|tx| insert(tx, 3), move || say.send(()).unwrap());
+        is_not_done(twice.await);
+        assert!(said.try_recv().is_err());
+    }
+
+    #[tokio::test]
     async fn without_a_transaction_nothing_is_done() {
         let connection = connection();
         connection.execute_batch("BEGIN").unwrap();
         let writer = Writer::start(connection, OWN, None, InForce::default()).unwrap();
-        is_not_done(writer.submit(|tx| insert(tx, 1)).await);
+        is_not_done(writer.submit(0, |tx| insert(tx, 1)).await);
     }
 }

@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use creto_crypto::{Algorithm, Allowed, AllowedAlgorithms};
-use creto_types::Timestamp;
+use creto_types::{Evidence, OrgId, PrincipalName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{Call, Caller, GovernError, Governor};
+
+/// The kind of the record of other lists.
+const ALGORITHMS_CHANGED: &str = "crypto.algorithms_changed";
 
 /// Knows the lists that are in force, and those of the configuration.
 #[async_trait]
@@ -94,8 +98,39 @@ pub struct AlgorithmsAnswer {
     pub reload: Option<ListsReload>,
 }
 
+/// Other lists are in force for an organization than its log says: what is recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListsChange {
+    /// The organization.
+    pub org: OrgId,
+    /// Its owner, for whom whoever runs the server says which they are.
+    pub owner: PrincipalName,
+    /// The lists that its log says are in force, in the form of [`ListsAnswer`] that they
+    /// were recorded in; none in a log of an earlier version.
+    pub before: Option<Value>,
+    /// The lists from here on.
+    pub after: Value,
+}
+
+impl ListsChange {
+    /// The record.
+    #[must_use]
+    pub fn evidence(self, at: Timestamp) -> Evidence {
+        Evidence {
+            org: self.org,
+            kind: ALGORITHMS_CHANGED.to_owned(),
+            at,
+            actor: self.owner,
+            action_id: None,
+            body: json!({ "before": self.before, "after": self.after }),
+        }
+    }
+}
+
 impl ListsAnswer {
-    fn of(lists: &AllowedAlgorithms) -> Self {
+    /// These lists by their names.
+    #[must_use]
+    pub fn of(lists: &AllowedAlgorithms) -> Self {
         Self {
             signatures: ListAnswer::of(&lists.signature),
             key_wrapping: ListAnswer::of(&lists.wrapping),

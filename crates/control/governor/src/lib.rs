@@ -68,8 +68,8 @@ mod verify;
 pub use access_requests::{AccessRequest, ApprovalReference};
 pub use actions::ActionRequest;
 pub use algorithms::{
-    AlgorithmsAnswer, ConfiguredAlgorithms, ConfiguredLists, ListAnswer, ListsAnswer, ListsRefusal,
-    ListsReload,
+    AlgorithmsAnswer, ConfiguredAlgorithms, ConfiguredLists, ListAnswer, ListsAnswer, ListsChange,
+    ListsRefusal, ListsReload,
 };
 pub use answers::{
     ActionAnswer, Answer, BalanceAnswer, BudgetAnswer, DelegationAnswer, DelegationState,

@@ -7,17 +7,21 @@ use creto_audit::{
     Allowed, AllowedAlgorithms, InForce, Journal as _, RecordClass, Sealer, conformance,
 };
 use creto_errors::Classify as _;
-use creto_governor::{Resealed, SubjectStore as _};
+use creto_governor::{ListsAnswer, Resealed, SubjectStore as _};
 use creto_nhi::PrincipalType;
 use creto_nhi::test_util::{World, commit, name};
 use creto_state_sqlite::{Database, SqliteJournal, SqliteNhi, SqliteSubjects};
-use creto_types::StoreError;
+use creto_types::{OrgId, StoreError, Timestamp};
+use serde_json::{Value, json};
 
 use crate::sqlite;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// Takes back what came with and after the table of ciphers.
 const BEFORE_0026: &str = "DROP TABLE payload_ciphers; DROP TABLE secret_owners;
      DROP TABLE former_log_keys; ALTER TABLE secrets DROP COLUMN root;
+     DROP TABLE algorithms_on_record;
      PRAGMA user_version = 25";
 
 fn lists(sealer: &Sealer) -> AllowedAlgorithms {
@@ -77,7 +81,9 @@ async fn nothing_is_on_record_where_nothing_was_sealed() {
     drop(Database::open(&path).unwrap());
     sqlite(&path, BEFORE_0026);
     let db = Database::open(&path).unwrap();
-    db.put_in_force(only("ChaCha20-Poly1305")).await.unwrap();
+    db.put_in_force(only("ChaCha20-Poly1305"), NOW)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -95,13 +101,19 @@ async fn lists_that_do_not_read_what_is_stored_are_not_put_in_force() {
         journal.append(RecordClass::Trace, records).await.unwrap();
     };
     append().await;
-    refused(db.put_in_force(only("ChaCha20-Poly1305")).await, "A256GCM");
+    refused(
+        db.put_in_force(only("ChaCha20-Poly1305"), NOW).await,
+        "A256GCM",
+    );
     assert_eq!(**in_force.now(), both);
     let chacha = lists(&Sealer::for_tests_with("1", "ChaCha20-Poly1305"));
-    db.put_in_force(chacha.clone()).await.unwrap();
+    db.put_in_force(chacha.clone(), NOW).await.unwrap();
     assert_eq!(**in_force.now(), chacha);
     append().await;
-    refused(db.put_in_force(only("A256GCM")).await, "ChaCha20-Poly1305");
+    refused(
+        db.put_in_force(only("A256GCM"), NOW).await,
+        "ChaCha20-Poly1305",
+    );
     for record in journal.records(org, 0, 9).await.unwrap() {
         assert!(record.read().unwrap().whole().is_some());
     }
@@ -124,13 +136,13 @@ async fn what_was_made_by_an_algorithm_that_is_gone_meanwhile_is_not_stored() {
         signature: Allowed::new(all[0], all).unwrap(),
         ..defaults.clone()
     };
-    db.put_in_force(wider.clone()).await.unwrap();
+    db.put_in_force(wider.clone(), NOW).await.unwrap();
     let draft = |name_of| {
         let (nhi, kind) = (&world.nhi, PrincipalType::Agent);
         nhi.draft_principal(org, name(name_of), kind).unwrap()
     };
     let (late, rotation) = (draft("late"), world.nhi.draft_rotation(org).unwrap());
-    db.put_in_force(defaults.clone()).await.unwrap();
+    db.put_in_force(defaults.clone(), NOW).await.unwrap();
     let conflict = |error: creto_nhi::NhiError| assert_eq!(error.code(), "conflict", "{error:?}");
     let added = world.nhi.commit_principal(late, commit(org, "added"));
     conflict(added.await.unwrap_err());
@@ -138,12 +150,12 @@ async fn what_was_made_by_an_algorithm_that_is_gone_meanwhile_is_not_stored() {
     conflict(rotated.await.unwrap_err());
 
     // And once it is stored, the lists that do not have it are refused.
-    db.put_in_force(wider).await.unwrap();
+    db.put_in_force(wider, NOW).await.unwrap();
     let added = world
         .nhi
         .commit_principal(draft("early"), commit(org, "added"));
     added.await.unwrap();
-    refused(db.put_in_force(defaults).await, "ML-DSA-65");
+    refused(db.put_in_force(defaults, NOW).await, "ML-DSA-65");
 }
 
 /// Payloads move to another cipher, and the one of before may go when none is left, whosever
@@ -165,14 +177,19 @@ async fn payloads_move_to_the_new_cipher_and_the_old_one_may_go() {
     let subjects = SqliteSubjects::new(Arc::clone(&db));
     let nothing = subjects.reseal(orgs[0]).await.unwrap().sealed;
     assert_eq!(nothing, 0, "all are of the one for new ones");
-    db.put_in_force(chacha.clone()).await.unwrap();
+    db.put_in_force(chacha.clone(), NOW).await.unwrap();
     let before = journal.read(orgs[0], 0, 300).await.unwrap();
     assert_eq!(subjects.reseal(orgs[0]).await.unwrap().sealed, 300);
     assert_eq!(subjects.reseal(orgs[0]).await.unwrap().sealed, 0);
     // The other organization has some yet.
-    refused(db.put_in_force(only("ChaCha20-Poly1305")).await, "A256GCM");
+    refused(
+        db.put_in_force(only("ChaCha20-Poly1305"), NOW).await,
+        "A256GCM",
+    );
     assert_eq!(subjects.reseal(orgs[1]).await.unwrap().sealed, 300);
-    db.put_in_force(only("ChaCha20-Poly1305")).await.unwrap();
+    db.put_in_force(only("ChaCha20-Poly1305"), NOW)
+        .await
+        .unwrap();
     for org in orgs {
         let records = journal.records(org, 0, 300).await.unwrap();
         assert_eq!(records.len(), 300);
@@ -206,7 +223,10 @@ async fn a_payload_that_cannot_be_opened_keeps_its_cipher() {
         unread: 1,
     };
     assert_eq!(resealed, one_each);
-    refused(db.put_in_force(only("ChaCha20-Poly1305")).await, "A256GCM");
+    refused(
+        db.put_in_force(only("ChaCha20-Poly1305"), NOW).await,
+        "A256GCM",
+    );
 }
 
 /// What is refused changes nothing, also when it is the commit that fails.
@@ -223,8 +243,7 @@ async fn lists_whose_change_was_not_committed_are_not_in_force() {
         std::thread::sleep(std::time::Duration::from_millis(300));
         Ok(())
     });
-    let put = db.put_in_force(chacha);
-    // As on a full disk: what fails is the commit of the group.
+    // As on a full disk: what fails is the commit of the group, which the lists end.
     let spoilt = db.write(|change| {
         change
             .execute_batch(
@@ -234,7 +253,8 @@ async fn lists_whose_change_was_not_committed_are_not_in_force() {
             .unwrap();
         Ok(())
     });
-    let (busy, put, spoilt) = tokio::join!(busy, put, spoilt);
+    let put = db.put_in_force(chacha, NOW);
+    let (busy, spoilt, put) = tokio::join!(busy, spoilt, put);
     busy.unwrap();
     assert!(spoilt.is_err());
     assert!(put.is_err());
@@ -262,9 +282,91 @@ async fn large_payloads_are_sealed_anew_a_few_at_a_time() {
         appended.await.unwrap();
     }
     let chacha = lists(&Sealer::for_tests_with("1", "ChaCha20-Poly1305"));
-    db.put_in_force(chacha).await.unwrap();
+    db.put_in_force(chacha, NOW).await.unwrap();
     let subjects = SqliteSubjects::new(Arc::clone(&db));
     assert_eq!(subjects.reseal(org).await.unwrap().sealed, 128);
     assert_eq!(subjects.reseal(org).await.unwrap().sealed, 0);
-    db.put_in_force(only("ChaCha20-Poly1305")).await.unwrap();
+    db.put_in_force(only("ChaCha20-Poly1305"), NOW)
+        .await
+        .unwrap();
+}
+
+/// Kind and body of each record of this log.
+async fn bodies(journal: &SqliteJournal, org: OrgId) -> Vec<(String, Value)> {
+    let records = journal.records(org, 0, 99).await.unwrap();
+    let read = records.into_iter().map(|record| {
+        let whole = record.read().unwrap().whole().unwrap().clone();
+        let kind = whole["kind"].as_str().unwrap().to_owned();
+        (kind, whole["body"].clone())
+    });
+    read.collect()
+}
+
+#[tokio::test]
+async fn other_lists_are_in_every_log_before_they_are_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let sealer = Sealer::for_tests();
+    let (in_force, defaults) = (sealer.algorithms().clone(), lists(&sealer));
+    let db = Database::open_with(&path, sealer).unwrap();
+    let world = World::on(Arc::new(SqliteNhi::new(Arc::clone(&db)))).await;
+    let mut orgs = [
+        world.organization("alice").await,
+        world.organization("bob").await,
+    ];
+    orgs.sort();
+    let journal = SqliteJournal::new(Arc::clone(&db));
+    let changes = async |journal: &SqliteJournal, org| {
+        let mut bodies = bodies(journal, org).await;
+        bodies.retain(|(kind, _)| kind == "crypto.algorithms_changed");
+        bodies.into_iter().map(|(_, body)| body).collect::<Vec<_>>()
+    };
+    // What they were founded under is no change.
+    assert_eq!(db.record_in_force(NOW).await.unwrap(), []);
+    let kems = AllowedAlgorithms {
+        kem: Allowed::only("ML-KEM-1024".parse().unwrap()),
+        ..defaults.clone()
+    };
+    assert_eq!(db.put_in_force(kems.clone(), NOW).await.unwrap(), orgs);
+    assert_eq!(**in_force.now(), kems);
+    assert_eq!(db.put_in_force(kems.clone(), NOW).await.unwrap(), []);
+    let of = |lists| serde_json::to_value(ListsAnswer::of(lists)).unwrap();
+    let first = json!({ "before": of(&defaults), "after": of(&kems) });
+    for org in orgs {
+        assert_eq!(changes(&journal, org).await, vec![first.clone()]);
+    }
+
+    // What is refused leaves nothing.
+    let sizes = async |journal: &SqliteJournal| {
+        let [one, two] = orgs.map(|org| journal.size(org));
+        [one.await.unwrap(), two.await.unwrap()]
+    };
+    let before = sizes(&journal).await;
+    refused(
+        db.put_in_force(only("ChaCha20-Poly1305"), NOW).await,
+        "A256GCM",
+    );
+    assert_eq!(sizes(&journal).await, before);
+    assert_eq!(**in_force.now(), kems);
+
+    // The next process has other lists.
+    drop((journal, world, db));
+    let db = Database::open_with(&path, Sealer::for_tests()).unwrap();
+    let journal = SqliteJournal::new(Arc::clone(&db));
+    assert_eq!(db.record_in_force(NOW).await.unwrap(), orgs);
+    assert_eq!(db.record_in_force(NOW).await.unwrap(), []);
+    let second = json!({ "before": of(&kems), "after": of(&defaults) });
+    for org in orgs {
+        let told = changes(&journal, org).await;
+        assert_eq!(told, [first.clone(), second.clone()]);
+    }
+
+    // A log from before there were such records begins with one.
+    drop((journal, db));
+    sqlite(&path, "DELETE FROM algorithms_on_record");
+    let db = Database::open_with(&path, Sealer::for_tests()).unwrap();
+    let journal = SqliteJournal::new(Arc::clone(&db));
+    assert_eq!(db.record_in_force(NOW).await.unwrap(), orgs);
+    let third = json!({ "before": null, "after": of(&defaults) });
+    assert_eq!(changes(&journal, orgs[1]).await, [first, second, third]);
 }
