@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use creto_audit::conformance::{org, record};
 use creto_audit::{
-    AskedWitness, Audit, Journal as _, NoteVerifier, RecordClass, Witness, WitnessAnswer,
-    WitnessClient, WitnessError, WitnessKey, WitnessStore,
+    AskedWitness, Audit, Journal as _, LogKeySource as _, NoteVerifier, RecordClass, Witness,
+    WitnessAnswer, WitnessClient, WitnessError, WitnessKey, WitnessStore,
 };
 use creto_crypto::AwsLcProvider;
 use creto_errors::Classify as _;
@@ -214,6 +214,55 @@ async fn what_does_not_continue_or_is_not_signed_is_refused() {
 }
 
 /// Two histories of one log, both signed by its keys.
+/// Hedged signatures of one text are all different, and each costs a verification. Eight are
+/// tried; the ninth rejects the note though it is as good as the others.
+#[tokio::test]
+async fn of_nine_good_lines_under_one_key_the_ninth_is_refused() {
+    let world = World::new();
+    let audit = world.open().await.unwrap();
+    let keys = audit.verifier_keys(org(1)).unwrap();
+    world.commit(org(1), 5).await;
+    let mut request = request(&audit, 0).await;
+    let signer = world.keys.keys(org(1)).unwrap().composite;
+    let name = NoteVerifier::parse(&keys[1]).unwrap().name().to_owned();
+    let key_id = request.checkpoint.signatures()[1].key_id;
+    let line = |note: &Note| NoteSignature {
+        name: name.clone(),
+        key_id,
+        signature: signer
+            .sign(b"creto/checkpoint/v1", note.text().as_bytes())
+            .unwrap()
+            .as_bytes()
+            .to_vec(),
+    };
+    // One is there already.
+    for _ in 1..8 {
+        let another = line(&request.checkpoint);
+        request.checkpoint.add_line(another);
+    }
+    // The same line again is not another one.
+    let again = request.checkpoint.signatures()[1].clone();
+    let repeated = request
+        .checkpoint
+        .with_lines(&format!("{again}\n"))
+        .unwrap();
+    assert_eq!(repeated.signatures().len(), 1 + 9);
+    let witness = witness_over(&Arc::new(Memory::default()), 1, &keys);
+    for checkpoint in [request.checkpoint.clone(), repeated] {
+        let request = AddCheckpoint {
+            checkpoint,
+            ..request.clone()
+        };
+        let cosigned = witness_over(&Arc::new(Memory::default()), 1, &keys)
+            .add_checkpoint(&request.to_string())
+            .await;
+        cosigned.unwrap();
+    }
+    let ninth = line(&request.checkpoint);
+    request.checkpoint.add_line(ninth);
+    assert_eq!(code(&witness, &request).await, "note_bad_signature");
+}
+
 #[tokio::test]
 async fn the_second_history_of_a_log_is_refused() {
     let [one, two] = [World::new(), World::new()];
