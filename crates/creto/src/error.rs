@@ -122,6 +122,9 @@ pub(crate) enum CliError {
     /// The demo could not go on.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// What is verified is made by an algorithm that was not accepted.
+    #[error(transparent)]
+    NotAccepted(Box<Self>),
     /// The server's own part of this program refused.
     #[error("{text}")]
     Server {
@@ -145,6 +148,15 @@ impl CliError {
             class: error.class(),
             text: error.to_string(),
             source: Box::new(error),
+        }
+    }
+
+    /// The same of something that was verified by the lists of the command line.
+    pub(crate) fn verifying<E: Classify + Send + Sync + 'static>(error: E) -> Self {
+        let error = Self::server(error);
+        match error.code() {
+            "algorithm_not_allowed" => Self::NotAccepted(Box::new(error)),
+            _ => error,
         }
     }
 
@@ -198,6 +210,9 @@ impl CliError {
                 problem.title.clone()
             }
             Self::Client(ClientError::Refused(problem)) => problem.detail.clone(),
+            Self::NotAccepted(error) => {
+                format!("{}; --accept reads it by its name", error.message())
+            }
             other => creto_errors::chain(other),
         }
     }
@@ -212,6 +227,7 @@ impl Classify for CliError {
         match self {
             Self::Client(error) | Self::PrekeysKept { source: error, .. } => error.class(),
             Self::Server { class, .. } => *class,
+            Self::NotAccepted(error) => error.class(),
             Self::Demo(error) => error.class(),
             Self::Runtime(_) | Self::Output(_) | Self::Undumpable(_) => Class::Transient,
             Self::UnsafeName { .. } => Class::Security,
@@ -233,6 +249,7 @@ impl Classify for CliError {
         match self {
             Self::Client(error) | Self::PrekeysKept { source: error, .. } => error.code(),
             Self::Server { code, .. } => code,
+            Self::NotAccepted(error) => error.code(),
             Self::Demo(error) => error.code(),
             Self::NoCredential { .. } => "credential_missing",
             Self::NoConfig { .. } => "config_missing",

@@ -356,6 +356,7 @@ fn a_bundle_of_other_algorithms_is_verified_by_whoever_accepts_them() {
     for word in [
         "the signature algorithm `ML-DSA-65` is not allowed here",
         "algorithm_not_allowed",
+        "--accept ML-DSA-65",
     ] {
         refused(server.path(), &["verify", "evidence"], word);
     }

@@ -594,7 +594,8 @@ impl RecordChecker {
         let algorithm = signed.signature.algorithm();
         self.lists.signature.check(algorithm).map_err(|error| {
             let (why, code) = (creto_errors::chain(&error), error.code());
-            format!("is signed by {}: {why} ({code})", link.delegator)
+            let by = &link.delegator;
+            format!("is signed by {by}: {why} ({code}); --accept {algorithm} reads it")
         })?;
         verify_link(signed, &key).map_err(|error| creto_errors::chain(&error))?;
         if let Some(name) = names.iter().find(|name| self.suspended.contains(**name)) {

@@ -248,7 +248,10 @@ fn take(client: &Client, args: &TakeArgs) -> Result<Reply, CliError> {
     keys.of(&args.spiffe_id).map_err(CliError::server)?;
     if let Some(newest) = keys.keys.first() {
         let algorithm = newest.key.algorithm();
-        lists.signature.check(algorithm).map_err(CliError::server)?;
+        lists
+            .signature
+            .check(algorithm)
+            .map_err(CliError::verifying)?;
     }
     let body = json!({ "owner": args.spiffe_id, "grant": args.grant });
     let answer = client.post("/v1/prekeys/take", &body)?;
@@ -257,7 +260,7 @@ fn take(client: &Client, args: &TakeArgs) -> Result<Reply, CliError> {
     };
     let prekey: Prekey =
         serde_json::from_value(found.clone()).map_err(|_| CliError::Answer { what: "prekey" })?;
-    prekey.verify(&keys, &lists).map_err(CliError::server)?;
+    prekey.verify(&keys, &lists).map_err(CliError::verifying)?;
     let document = format!("{found:#}\n");
     let Some(path) = &args.out else {
         return Ok(Reply::new(document, answer));

@@ -114,7 +114,7 @@ pub(crate) fn verify(context: &Context, args: &VerifySignatureArgs) -> Result<Re
         Some(named) => keys.verify_digest(&signed, &digest(named.algorithm(), file)?, &lists),
         None => keys.verify(&signed, &message(file)?, &lists),
     };
-    checked.map_err(CliError::server)?;
+    checked.map_err(CliError::verifying)?;
     let document = json!({
         "valid": true,
         "signer": signed.signer,
