@@ -174,9 +174,53 @@ impl Classify for InitError {
 /// Makes an organization with its keys, its owner and the owner's credential,
 /// and writes a configuration and the starter policies beside them.
 ///
-/// The configuration is written first and the credential last: a run that was
-/// interrupted leaves no credential, and the next one says what to remove.
+/// On an error everything that was made is gone again. The configuration is written first
+/// and the credential last: a run that was interrupted leaves no credential, and the next
+/// one says what to remove.
 pub async fn init(options: InitOptions) -> Result<InitReport, InitError> {
+    let mut made = Made::default();
+    let done = found(options, &mut made).await;
+    if done.is_err() {
+        made.remove();
+    }
+    done
+}
+
+/// What was not there before, in the order in which it was made.
+#[derive(Default)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// A directory that nobody else has made: one run alone removes it.
+    fn directory(&mut self, path: &Path, mode: u32) -> Result<(), InitError> {
+        if let Some(above) = path.parent() {
+            make_dir(above, 0o755)?;
+        }
+        let made = fs::DirBuilder::new().mode(mode).create(path);
+        made.map_err(write_failed(path))?;
+        self.0.push(path.to_owned());
+        Ok(())
+    }
+
+    /// Removes it. What cannot be removed, the next run names.
+    fn remove(self) {
+        for path in self.0.into_iter().rev() {
+            let removed = match path.is_dir() {
+                true => fs::remove_dir_all(&path),
+                false => fs::remove_file(&path),
+            };
+            if let Err(error) = removed {
+                tracing::warn!(
+                    path = %path.display(),
+                    error = &error as &dyn std::error::Error,
+                    "what was made could not be removed"
+                );
+            }
+        }
+    }
+}
+
+async fn found(options: InitOptions, made: &mut Made) -> Result<InitReport, InitError> {
     let config_dir = options
         .config_path
         .parent()
@@ -189,17 +233,24 @@ pub async fn init(options: InitOptions) -> Result<InitReport, InitError> {
         }
     }
     make_dir(config_dir, 0o755)?;
-    make_dir(&options.data_dir, 0o700)?;
+    made.directory(&options.data_dir, 0o700)?;
     let data_dir = options
         .data_dir
         .canonicalize()
         .map_err(write_failed(&options.data_dir))?;
-    write_policies(&policy_dir)?;
+    // The operator's own are checked when the configuration loads.
+    if !policy_dir.exists() {
+        made.directory(&policy_dir, 0o755)?;
+        for (name, text) in PolicyFiles::starter().files() {
+            write_new(&policy_dir.join(name), text.as_bytes(), 0o644)?;
+        }
+    }
     write_new(
         &options.config_path,
         config_text(&data_dir).as_bytes(),
         0o644,
     )?;
+    made.0.push(options.config_path.clone());
     let config = ServerConfig::load(&options.config_path)?;
     config.policies().map_err(ServerConfigError::from)?;
     let provider = crate::platform::provider();
@@ -337,18 +388,6 @@ pub(crate) fn owner_of(nhi: &Nhi, org: OrgId) -> Option<PrincipalName> {
     nhi.owner(org).ok()
 }
 
-fn write_policies(directory: &Path) -> Result<(), InitError> {
-    if directory.exists() {
-        // The operator's own; they are checked when the configuration loads.
-        return Ok(());
-    }
-    make_dir(directory, 0o755)?;
-    for (name, text) in PolicyFiles::starter().files() {
-        write_new(&directory.join(name), text.as_bytes(), 0o644)?;
-    }
-    Ok(())
-}
-
 fn config_text(data_dir: &Path) -> String {
     format!(
         "# Creto's configuration; docs/formats/configuration.md describes every key.\n\
@@ -392,8 +431,12 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InitError> {
             .create_new(true)
             .mode(mode)
             .open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        if written.is_err() {
+            // Half of it would stand in the way of the next run.
+            let _ = fs::remove_file(path);
+        }
+        written
     };
     write().map_err(write_failed(path))
 }

@@ -166,7 +166,7 @@ fn what_is_started_on_a_full_disk_says_so_and_works_once_there_is_room() {
     assert_all(&server.owner(), &["before".to_owned(), "after".to_owned()]);
     server.stop();
 
-    // What cannot be made leaves something behind, which is to be removed first.
+    // What cannot be made leaves nothing behind.
     let other = dir.join("other");
     std::fs::create_dir(&other).unwrap();
     let place = data.join("second");
@@ -178,17 +178,33 @@ fn what_is_started_on_a_full_disk_says_so_and_works_once_there_is_room() {
         place.to_str().unwrap(),
     ];
     fill(&filler);
-    refused(&other, &words, &place);
-    let again = creto(&other, &words);
-    assert!(
-        said(&again).contains("already_initialized"),
-        "{}",
-        said(&again)
-    );
+    for _ in 0..2 {
+        refused(&other, &words, &place);
+        assert!(!place.exists());
+        assert_eq!(std::fs::read_dir(&other).unwrap().count(), 0);
+    }
     std::fs::remove_file(&filler).unwrap();
-    std::fs::remove_dir_all(&place).unwrap();
-    std::fs::remove_file(other.join("creto.toml")).unwrap();
     let founded = creto(&other, &words);
     assert!(founded.status.success(), "{}", said(&founded));
     umount(&data).unwrap();
+}
+
+/// What was made until then is gone, and once there is room the same command works.
+#[test]
+fn an_init_on_a_full_disk_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = dir.path().join("site");
+    std::fs::create_dir(&site).unwrap();
+    on_a_small_disk(&site, 1);
+    let init = || creto(&site, &["init", "--org", "Test", "--owner", "owner"]);
+    let ballast = site.join("ballast");
+    // From where not even the policies fit, to where the database does not.
+    for kilobytes in [1020, 1000, 960, 900, 700] {
+        std::fs::write(&ballast, vec![1; kilobytes * 1024]).unwrap();
+        let failed = init();
+        assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
+        assert!(said(&failed).contains("storage_full"), "{}", said(&failed));
+        let left: Vec<_> = std::fs::read_dir(&site).unwrap().collect();
+        assert_eq!(left.len(), 1, "{kilobytes} KiB taken: {left:?}");
+    }
 }

@@ -126,6 +126,30 @@ fn a_price_is_text_and_never_a_float() {
     );
 }
 
+/// The next run finds what the first one found.
+#[test]
+fn an_init_that_fails_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let policies = dir.path().join("policies");
+    std::fs::create_dir(&policies).unwrap();
+    let own = policies.join("own.cedar");
+    std::fs::write(&own, "permit (").unwrap();
+    let init = || creto(dir.path(), &["init", "--org", "Test", "--owner", "owner"]);
+    let failed = init();
+    assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
+    assert!(
+        said(&failed).contains("policy_schema_unfit"),
+        "{}",
+        said(&failed)
+    );
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "the policies alone: {left:?}");
+    assert_eq!(std::fs::read_to_string(&own).unwrap(), "permit (");
+    std::fs::remove_dir_all(&policies).unwrap();
+    let made = init();
+    assert_eq!(made.status.code(), Some(0), "{}", said(&made));
+}
+
 /// A price that nothing would be charged by is a mistake.
 #[test]
 fn connections_have_a_price_where_they_count() {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{Call, Caller, GovernError, Governor};
 
 /// The kind of the record of other lists.
-const ALGORITHMS_CHANGED: &str = "crypto.algorithms_changed";
+pub(crate) const ALGORITHMS_CHANGED: &str = "crypto.algorithms_changed";
 
 /// Knows the lists that are in force, and those of the configuration.
 #[async_trait]

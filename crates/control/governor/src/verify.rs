@@ -29,6 +29,7 @@ use self::keys::KeyRecords;
 use self::limits::LimitRecords;
 use self::policies::PolicyRecords;
 use self::prekeys::PrekeyRecords;
+use crate::algorithms::ALGORITHMS_CHANGED;
 use crate::records::{
     DelegationRefused, EVENT_ORDERED, EventOrdered, InvoiceIssued, OrganizationCreated,
     PrekeyTaken, PrekeysPublished, PrincipalKeyRevoked, PrincipalKeyRotated, RoleSet, UsageSettled,
@@ -290,6 +291,10 @@ impl RecordChecker {
                     "log_keys.rotated" => self.keyring.log_rotated(body(leaf.body)?),
                     _ => self.keyring.log_retired(&body(leaf.body)?),
                 }
+            }
+            ALGORITHMS_CHANGED => {
+                self.owner_only(&leaf.actor, "be named for other lists of algorithms")?;
+                self.keyring.algorithms_changed(body(leaf.body)?)
             }
             "usage.settled" => self.settlement(index, leaf.action_id, body(leaf.body)?),
             "invoice.issued" => {

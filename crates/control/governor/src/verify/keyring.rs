@@ -1,18 +1,21 @@
-//! What the records say of the organization's own keys: those that seal and issue, and
-//! those that sign its log.
+//! What the records say of the organization's own keys, those that seal and issue and
+//! those that sign its log, and of the algorithms that are in force.
 //!
-//! The first of each are in no record, so only what rotations made is compared.
+//! The first of each are in no record, so only what changes made is compared.
 
 use std::collections::BTreeMap;
 
 use creto_crypto::VerifyingKey;
 use creto_nhi::{KeyPurpose, key_id};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::faults::{Fault, Kinds, absent};
+use crate::algorithms::ALGORITHMS_CHANGED;
 
 const ROTATIONS: Kinds = &["keys.rotated"];
 const LOG_ROTATIONS: Kinds = &["log_keys.rotated"];
+const LISTS: Kinds = &[ALGORITHMS_CHANGED];
 const LOG_CHANGES: Kinds = &["log_keys.rotated", "log_keys.retired"];
 
 /// The `kid` of each key, by the name of its purpose.
@@ -46,6 +49,13 @@ pub(super) struct LogKeysRetired {
     kids: Kids,
 }
 
+/// `crypto.algorithms_changed`.
+#[derive(Deserialize)]
+pub(super) struct AlgorithmsChanged {
+    before: Option<Value>,
+    after: Value,
+}
+
 #[derive(Default)]
 pub(super) struct KeyringRecords {
     /// That of the last rotation.
@@ -55,9 +65,25 @@ pub(super) struct KeyringRecords {
     log: Option<Kids>,
     /// Those that sign checkpoints besides.
     former: Option<Kids>,
+    /// The lists of algorithms since the last change.
+    lists: Option<Value>,
 }
 
 impl KeyringRecords {
+    pub(super) fn algorithms_changed(&mut self, changed: AlgorithmsChanged) -> Result<(), Fault> {
+        if changed.before.as_ref() == Some(&changed.after) {
+            return Err(Fault::Wrong("changes nothing".to_owned()));
+        }
+        let known = self.lists.replace(changed.after);
+        if known.is_none() || known == changed.before {
+            return Ok(());
+        }
+        Err(absent(
+            LISTS,
+            "replaces lists of algorithms that no record put in force".to_owned(),
+        ))
+    }
+
     pub(super) fn rotated(&mut self, rotated: KeysRotated) -> Result<(), Fault> {
         // Every organization begins with the first.
         let next = self.version.unwrap_or(1).saturating_add(1);

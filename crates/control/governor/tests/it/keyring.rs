@@ -1,6 +1,9 @@
 //! What a verifier finds wrong with the records of the organization's own keys.
 
-use creto_governor::{LogRetirementRequest, RetirementRequest, RotationRequest};
+use creto_governor::{
+    Caller, ListsChange, LogRetirementRequest, RetirementRequest, RotationRequest,
+};
+use creto_types::{Clock as _, Timestamp};
 use serde_json::{Value, json};
 
 use crate::evidence::{place, read, records};
@@ -167,4 +170,50 @@ async fn a_rotation_that_is_left_out_or_said_twice_is_missed() {
             assert!(checker.unchecked() > 0, "{kind} {n}");
         }
     }
+}
+
+/// A change of lists, as the server records it.
+fn change(owner: &Caller, before: Option<Value>, after: Value, at: Timestamp) -> Value {
+    let change = ListsChange {
+        org: owner.org(),
+        owner: owner.name().clone(),
+        before,
+        after,
+    };
+    serde_json::to_value(change.evidence(at)).expect("a record is JSON")
+}
+
+#[tokio::test]
+async fn lists_of_algorithms_follow_one_another() {
+    let world = World::new().await;
+    let mut whole = records(&world);
+    let lists = |name: &str| json!({ "sealing": { "new": name } });
+    let mut change = |before: Option<&str>, after: &str| {
+        let at = world.clock.now();
+        let record = change(&world.owner, before.map(lists), lists(after), at);
+        whole.push(record);
+        whole.clone()
+    };
+    change(None, "A256GCM");
+    let good = change(Some("A256GCM"), "ChaCha20-Poly1305");
+    read(&good).expect("holds");
+    let at = good.len() - 1;
+    for (field, value, what) in [
+        ("actor", json!("planner"), "only an owner may"),
+        (
+            "body",
+            good[at - 1]["body"].clone(),
+            "that no record put in force",
+        ),
+    ] {
+        let mut changed = good.clone();
+        changed[at][field] = value;
+        wrong(&changed, what, field);
+    }
+    let same = change(Some("ChaCha20-Poly1305"), "ChaCha20-Poly1305");
+    wrong(&same, "changes nothing", "the same again");
+    let mut hidden = good.clone();
+    hidden[at - 1] = json!({ "kind": "crypto.algorithms_changed", "commitment": "00" });
+    hidden[at]["body"]["before"] = lists("other");
+    read(&hidden).expect("nobody can tell");
 }
