@@ -5,12 +5,11 @@ use std::num::NonZeroU128;
 use std::sync::Arc;
 
 use creto_nhi::{AgentIdentity, Authority, IdentityError};
-use creto_types::{Reading, Timestamp};
+use creto_types::{Line, Reading, Timestamp};
 
 use crate::found::FoundLive;
 use crate::in_force::{OrgPolicies, PolicyEpoch};
 use crate::ports::{Account, Lines};
-use crate::prefetch::Line;
 
 /// An authenticated identity, ready to be checked. Clones share one value.
 ///

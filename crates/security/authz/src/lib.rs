@@ -48,7 +48,6 @@ mod model;
 mod moment;
 mod policies;
 mod ports;
-mod prefetch;
 mod printed;
 mod rules;
 mod schema;
@@ -60,6 +59,8 @@ mod validation;
 pub use action::{Action, ActionKey};
 pub use bound::Bound;
 pub use counters::Counters;
+/// Of what lies behind [`Account::lines`].
+pub use creto_types::Line;
 pub use error::{Finding, PolicyError};
 pub use explain::{
     Explanation, MissingPermit, NearPermit, Outcome, PolicyExplanation, PrincipalExplanation, Unfit,
@@ -74,7 +75,6 @@ pub use policies::{CompiledPolicies, LoadReport, PolicyEffect, PolicyInfo};
 pub use ports::{
     Account, Exceeded, Hold, HoldData, Holder, LimitScope, Lines, Quota, Refusal, Spend, TooFast,
 };
-pub use prefetch::Line;
 pub use printed::Printed;
 pub use service::{Authz, AuthzConfig};
 pub use sources::{PolicySources, read_file};

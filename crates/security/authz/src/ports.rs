@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use creto_nhi::{AgentIdentity, LinkId};
-use creto_types::{Money, PrincipalName, Quantity, Reading, Timestamp};
+use creto_types::{Line, Money, PrincipalName, Quantity, Reading, Timestamp};
 
 use crate::action::{Action, ActionKey};
-use crate::prefetch::Line;
 
 /// Keeps what may be used.
 pub trait Quota: Send + Sync + 'static {

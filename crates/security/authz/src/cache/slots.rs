@@ -13,8 +13,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use creto_types::Line;
+
 use super::room::room;
-use crate::prefetch::Line;
 
 /// Slots that one hash may use. With a quarter of all slots taken, four keys in a
 /// thousand find theirs full.
