@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use creto_types::{PrincipalName, Timestamp};
-use parking_lot::Mutex;
 
 use crate::link::Ended;
 use crate::since::Since;
@@ -91,10 +90,15 @@ pub struct Standing {
     principal: PrincipalName,
     ended: Ended,
     suspended: Since,
-    role: Mutex<Option<Role>>,
-    /// How often a human's credentials were superseded in this process.
-    supersessions: AtomicU64,
+    /// The role of a human, as its place in [`Role::ALL`] counted from one, in the lowest
+    /// bits; above them how often its credentials were superseded in this process.
+    person: AtomicU64,
 }
+
+/// The bits of a role.
+const ROLE: u64 = 0b111;
+/// One supersession.
+const SUPERSESSION: u64 = ROLE + 1;
 
 impl Standing {
     /// A principal in good standing.
@@ -104,8 +108,7 @@ impl Standing {
             principal,
             ended: Ended::default(),
             suspended: Since::default(),
-            role: Mutex::new(None),
-            supersessions: AtomicU64::new(0),
+            person: AtomicU64::new(0),
         }
     }
 
@@ -168,21 +171,29 @@ impl Standing {
     /// or whose role the store has not told.
     #[must_use]
     pub fn role(&self) -> Option<Role> {
-        *self.role.lock()
+        let place = self.person.load(Ordering::SeqCst) & ROLE;
+        let mut known = (1..).zip(Role::ALL);
+        known.find_map(|(number, role)| (number == place).then_some(role))
     }
 
     pub(crate) fn set_role(&self, role: Option<Role>) {
-        *self.role.lock() = role;
+        let mut known = (1..).zip(Role::ALL);
+        let place = known.find_map(|(number, known)| (role == Some(known)).then_some(number));
+        let replaced = |person| Some(person & !ROLE | place.unwrap_or(0));
+        // It refuses nothing.
+        let _ = self
+            .person
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, replaced);
     }
 
     pub(crate) fn supersessions(&self) -> u64 {
-        self.supersessions.load(Ordering::SeqCst)
+        self.person.load(Ordering::SeqCst) / SUPERSESSION
     }
 
     /// Another epoch of the human's credentials began: no token of the one before holds.
     /// Changed together with the epoch, under the registry's lock.
     pub(crate) fn supersede(&self) {
-        self.supersessions.fetch_add(1, Ordering::SeqCst);
+        self.person.fetch_add(SUPERSESSION, Ordering::SeqCst);
     }
 
     pub(crate) fn suspend(&self, at: Timestamp) {
@@ -201,3 +212,19 @@ impl Standing {
 
 /// The standings of a chain's principals: its human, then every delegatee.
 pub(crate) type Standings = Arc<[Arc<Standing>]>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_and_supersessions_leave_one_another_alone() {
+        let standing = Standing::good(crate::test_util::name("alice"));
+        assert_eq!((standing.role(), standing.supersessions()), (None, 0));
+        for (count, role) in (1..).zip(Role::ALL.map(Some).into_iter().chain([None])) {
+            standing.set_role(role);
+            standing.supersede();
+            assert_eq!((standing.role(), standing.supersessions()), (role, count));
+        }
+    }
+}
