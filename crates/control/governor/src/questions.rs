@@ -317,13 +317,13 @@ impl Governor {
         let held = nhi.held_by(org, holder, NEWEST_DELEGATIONS + 1);
         let now = self.now();
         let mut live = Vec::new();
-        for id in &held {
-            if nhi.identity_for_link(org, *id)?.live(now).is_ok() {
-                live.push(*id);
+        for id in held.iter().map(|view| view.signed.link.id) {
+            if nhi.identity_for_link(org, id)?.live(now).is_ok() {
+                live.push(id);
             }
         }
         match live.as_slice() {
-            [] => Ok(held.first().copied()),
+            [] => Ok(held.first().map(|newest| newest.signed.link.id)),
             [one] if held.len() <= NEWEST_DELEGATIONS => Ok(Some(*one)),
             _ => Err(GovernError::DelegationAmbiguous {
                 holder: holder.clone(),

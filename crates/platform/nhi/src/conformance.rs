@@ -134,13 +134,13 @@ async fn links(world: &World, acme: OrgId, other: OrgId) {
 
     // A parent and principals are looked for in the link's own organization.
     let mut crossed = late.clone();
-    crossed.link.org = other;
+    Arc::make_mut(&mut crossed.link).org = other;
     not_found(&store.insert_link(crossed, commit(other, "refused")).await);
     let mut orphan = late.clone();
-    orphan.link.parent = Some(world.ids.next());
+    Arc::make_mut(&mut orphan.link).parent = Some(world.ids.next());
     not_found(&store.insert_link(orphan, commit(acme, "refused")).await);
     let mut unknown = late.clone();
-    unknown.link.delegatee = name("nobody");
+    Arc::make_mut(&mut unknown.link).delegatee = name("nobody");
     not_found(&store.insert_link(unknown, commit(acme, "refused")).await);
 
     let at = world.now();

@@ -4,36 +4,35 @@
 //! no cache holds once there are many. So everything is found by a hash, and an order of
 //! keys alone serves lists.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::ops::Bound;
 
-use creto_types::PrincipalName;
-use smallvec::SmallVec;
+use creto_types::{Line, PrincipalName};
 
-use crate::LinkId;
 use crate::registry::PrincipalEntry;
+use crate::table::Table;
+use crate::{LinkId, LinkView};
 
 /// A table that grows moves all it has, while everybody waits for the registry. Of so many
 /// tables, each has a small part of all.
 const TABLES: usize = 64;
 
-/// A map by hash with an order of its keys. The hashes are under secrets of the process
+/// A map by hash with an order of its keys. The hash is under a secret of the process
 /// (`SipHash`): whoever chooses names does not choose what collides.
 pub(crate) struct Index<K, V> {
-    tables: Vec<HashMap<K, V>>,
-    /// Tells the table. Under a secret of its own: in a table the hash would be alike.
-    places: RandomState,
+    tables: Vec<Table<K, V>>,
+    hashing: RandomState,
     order: BTreeSet<K>,
 }
 
 impl<K, V> Default for Index<K, V> {
     fn default() -> Self {
         Self {
-            tables: std::iter::repeat_with(HashMap::default)
+            tables: std::iter::repeat_with(Table::default)
                 .take(TABLES)
                 .collect(),
-            places: RandomState::new(),
+            hashing: RandomState::new(),
             order: BTreeSet::new(),
         }
     }
@@ -41,22 +40,29 @@ impl<K, V> Default for Index<K, V> {
 
 impl<K: Clone + Eq + Hash + Ord, V> Index<K, V> {
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
-        self.tables.get(self.place(key))?.get(key)
+        self.get_asking(key, |_| ())
+    }
+
+    /// The same, that asks memory for what will be read of it before the key is compared:
+    /// a key may be a text elsewhere.
+    fn get_asking(&self, key: &K, ask: impl Fn(&V)) -> Option<&V> {
+        let (place, hash) = self.place(key);
+        self.tables.get(place)?.get(hash, key, ask)
     }
 
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        let place = self.place(key);
-        self.tables.get_mut(place)?.get_mut(key)
+        let (place, hash) = self.place(key);
+        self.tables.get_mut(place)?.get_mut(hash, key)
     }
 
     /// Adds one, or puts it in the place of the one of this key.
     pub(crate) fn insert(&mut self, key: K, value: V) {
-        let place = self.place(&key);
+        let (place, hash) = self.place(&key);
         let table = self.tables.get_mut(place);
         self.order.insert(key.clone());
         table
             .expect("a place is less than the number of tables")
-            .insert(key, value);
+            .insert(hash, key, value);
     }
 
     /// Those of keys greater than this one, or all, by key.
@@ -66,9 +72,15 @@ impl<K: Clone + Eq + Hash + Ord, V> Index<K, V> {
         keys.filter_map(|key| self.get(key))
     }
 
-    fn place(&self, key: &K) -> usize {
-        let hash = self.places.hash_one(key);
-        usize::try_from(hash % TABLES as u64).unwrap_or_default()
+    /// Which table, and where in it.
+    fn place(&self, key: &K) -> (usize, u32) {
+        let hash = self.hashing.hash_one(key);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "some of its bits are meant, for each its own"
+        )]
+        let (place, hash) = ((hash >> 32) as usize % TABLES, hash as u32);
+        (place, hash)
     }
 }
 
@@ -76,15 +88,68 @@ impl<K: Clone + Eq + Hash + Ord, V> Index<K, V> {
 #[derive(Default)]
 pub(crate) struct Principals(Index<PrincipalName, Place>);
 
+/// With its key and hash it is one line of memory, and leads to all that is asked for most.
 struct Place {
     entry: PrincipalEntry,
-    /// Oldest first. Most hold one, which then lies here and nowhere else.
-    held: SmallVec<[LinkId; 1]>,
+    held: Held,
+}
+
+/// Links by their ids. Most hold one, which is then one step away.
+#[derive(Default)]
+struct Held {
+    newest: Option<LinkView>,
+    older: Option<Box<Older>>,
+}
+
+/// Oldest first.
+struct Older(Vec<LinkView>);
+
+fn id(link: &LinkView) -> LinkId {
+    link.signed.link.id
+}
+
+impl Held {
+    fn add(&mut self, link: LinkView) {
+        let older = match self.newest.take() {
+            Some(newest) if id(&newest) > id(&link) => {
+                self.newest = Some(newest);
+                link
+            }
+            before => {
+                self.newest = Some(link);
+                let Some(before) = before else { return };
+                before
+            }
+        };
+        let held = &mut self.older.get_or_insert_with(|| Older(Vec::new()).into()).0;
+        let at = held.partition_point(|known| id(known) < id(&older));
+        held.insert(at, older);
+    }
+
+    /// Newest first.
+    fn iter(&self) -> impl Iterator<Item = &LinkView> {
+        let older = self.older.iter().flat_map(|older| older.0.iter().rev());
+        self.newest.iter().chain(older)
+    }
+}
+
+impl Place {
+    /// Whoever looks for an agent looks at what it holds next.
+    fn ask_memory(&self) {
+        Line::of(&*self.entry.principal).ask();
+        if let Some(newest) = &self.held.newest {
+            newest.ask_memory();
+        }
+    }
 }
 
 impl Principals {
     pub(crate) fn get(&self, name: &PrincipalName) -> Option<&PrincipalEntry> {
-        self.0.get(name).map(|place| &place.entry)
+        Some(&self.place(name)?.entry)
+    }
+
+    fn place(&self, name: &PrincipalName) -> Option<&Place> {
+        self.0.get_asking(name, Place::ask_memory)
     }
 
     pub(crate) fn get_mut(&mut self, name: &PrincipalName) -> Option<&mut PrincipalEntry> {
@@ -96,8 +161,9 @@ impl Principals {
     }
 
     pub(crate) fn insert(&mut self, name: PrincipalName, entry: PrincipalEntry) {
-        let held = SmallVec::new();
-        self.0.insert(name, Place { entry, held });
+        let held = Held::default();
+        let place = Place { entry, held };
+        self.0.insert(name, place);
     }
 
     /// Those of names greater than this one, or all, by name.
@@ -109,26 +175,68 @@ impl Principals {
     }
 
     /// Tells that somebody was given a link. `None` when there is no such principal.
-    pub(crate) fn give(&mut self, holder: &PrincipalName, link: LinkId) -> Option<()> {
-        let held = &mut self.0.get_mut(holder)?.held;
-        let at = held.partition_point(|known| *known < link);
-        held.insert(at, link);
+    pub(crate) fn give(&mut self, holder: &PrincipalName, link: LinkView) -> Option<()> {
+        self.0.get_mut(holder)?.held.add(link);
         Some(())
     }
 
-    /// The links that somebody was given, oldest first.
-    pub(crate) fn held(&self, holder: &PrincipalName) -> &[LinkId] {
-        self.0.get(holder).map_or(&[], |place| &place.held)
+    /// The links that somebody was given, newest first.
+    pub(crate) fn held(&self, holder: &PrincipalName) -> impl Iterator<Item = &LinkView> {
+        let place = self.place(holder).into_iter();
+        place.flat_map(|place| place.held.iter())
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use creto_crypto::{Signature, SignatureAlgorithm};
+    use creto_types::OrgId;
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
+    use crate::test_util::hop;
+    use crate::{LinkStatus, SignedLink};
+
+    #[test]
+    fn a_principal_takes_one_line() {
+        assert_eq!(Table::<PrincipalName, Place>::SLOT, 64);
+    }
+
+    /// A link that nobody signed.
+    fn link(number: u128) -> LinkView {
+        let id = LinkId::from_uuid(Uuid::from_u128(number));
+        let org = OrgId::from_uuid(Uuid::from_u128(0));
+        let hop = hop(org, id, None, "alice", "agent", Vec::new(), None);
+        let signature = Signature::from_bytes(SignatureAlgorithm::Ed25519, &[0; 64]).unwrap();
+        let signed = SignedLink {
+            link: hop.link,
+            signature,
+        };
+        LinkView::new(signed, LinkStatus::active())
+    }
+
+    fn distinct() -> impl Strategy<Value = Vec<u128>> {
+        let numbers = proptest::collection::btree_set(0_u128..64, 0..12);
+        let numbers = numbers.prop_map(|numbers| numbers.into_iter().collect::<Vec<_>>());
+        numbers.prop_shuffle()
+    }
 
     proptest! {
+        /// In whatever order they came.
+        #[test]
+        fn links_are_held_newest_first(numbers in distinct()) {
+            let mut held = Held::default();
+            for number in &numbers {
+                held.add(link(*number));
+            }
+            let mut newest_first: Vec<_> = numbers.iter().map(|number| id(&link(*number))).collect();
+            newest_first.sort_by(|one, other| other.cmp(one));
+            let listed: Vec<_> = held.iter().map(id).collect();
+            prop_assert_eq!(listed, newest_first);
+        }
+
         /// It is a map, and its lists are in order and complete.
         #[test]
         fn it_finds_and_lists_what_a_tree_would(

@@ -83,6 +83,7 @@ mod service;
 mod signing;
 mod since;
 mod suspension;
+mod table;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod token;
@@ -103,8 +104,8 @@ pub use identity::{AgentIdentity, IdentityError, Narrowed, TokenId, TokenKind};
 pub use instance::InstanceName;
 pub use keys::{KeyPurpose, StoredKey, UnknownKeyPurpose, key_id};
 pub use link::{
-    DELEGATION_CONTEXT, DelegationLink, Hop, LinkId, LinkKind, LinkStatus, LinkView, MAX_RIGHTS,
-    SignedLink, verify_link,
+    DELEGATION_CONTEXT, DelegationLink, Hop, KnownLink, LinkId, LinkKind, LinkStatus, LinkView,
+    MAX_RIGHTS, SignedLink, verify_link,
 };
 pub use log_keys::{LogRotationDraft, LogSigners};
 pub use ports::{

@@ -1,9 +1,13 @@
 //! One step of authority: a signed link from a delegator to a delegatee.
 
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use creto_crypto::{Signature, Signer, VerifyingKey};
-use creto_types::{CanonicalError, Id, IdKind, OrgId, PrincipalName, Timestamp, canonical_json};
+use creto_types::{
+    CanonicalError, Id, IdKind, Line, OrgId, PrincipalName, Timestamp, canonical_json,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ChainError;
@@ -82,10 +86,31 @@ impl DelegationLink {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignedLink {
-    /// What is signed.
-    pub link: DelegationLink,
+    /// What is signed. Every identity that acts by it shares it.
+    #[serde(with = "shared")]
+    pub link: Arc<DelegationLink>,
     /// By the delegator's key, in [`DELEGATION_CONTEXT`].
     pub signature: Signature,
+}
+
+/// A shared value is written as what it is.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &Arc<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(deserializer).map(Arc::new)
+    }
 }
 
 pub(crate) enum SignError {
@@ -99,7 +124,10 @@ impl SignedLink {
         let signature = signer
             .sign(DELEGATION_CONTEXT, &bytes)
             .map_err(SignError::Crypto)?;
-        Ok(Self { link, signature })
+        Ok(Self {
+            link: Arc::new(link),
+            signature,
+        })
     }
 }
 
@@ -216,11 +244,56 @@ pub struct Hop {
     pub status: Arc<LinkStatus>,
 }
 
-/// A link as it stands now.
+/// A link as it stands now. Clones share one value.
 #[derive(Clone, Debug)]
-pub struct LinkView {
+pub struct LinkView(Arc<KnownLink>);
+
+/// What a registry knows of a link.
+#[derive(Debug)]
+pub struct KnownLink {
     /// The link and its signature.
-    pub signed: Arc<SignedLink>,
+    pub signed: SignedLink,
     /// Its own status; it is also dead when a link above it is.
     pub status: Arc<LinkStatus>,
+    /// Its signature and its place in its chain were checked in this process.
+    /// Neither ever changes, so once is enough.
+    verified: AtomicBool,
+}
+
+impl LinkView {
+    pub(crate) fn new(signed: SignedLink, status: LinkStatus) -> Self {
+        Self(Arc::new(KnownLink {
+            signed,
+            status: Arc::new(status),
+            verified: AtomicBool::new(false),
+        }))
+    }
+
+    pub(crate) fn hop(&self) -> Hop {
+        Hop {
+            link: Arc::clone(&self.signed.link),
+            status: Arc::clone(&self.status),
+        }
+    }
+
+    pub(crate) fn is_verified(&self) -> bool {
+        self.0.verified.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_verified(&self) {
+        self.0.verified.store(true, Ordering::Release);
+    }
+
+    /// Asks memory for what whoever takes the link reads of it.
+    pub(crate) fn ask_memory(&self) {
+        Line::of(&*self.0).ask();
+    }
+}
+
+impl Deref for LinkView {
+    type Target = KnownLink;
+
+    fn deref(&self) -> &KnownLink {
+        &self.0
+    }
 }

@@ -613,7 +613,7 @@ impl Inner {
         owner: &PrincipalName,
     ) -> Result<Vec<AvailablePrekey>, NhiError> {
         let owner_entry = self.registry.read().org(org)?.principal(owner)?.clone();
-        let keys = owner_entry.keys()?;
+        let keys = owner_entry.listed()?;
         let in_force = |kid: &str| keys.iter().any(|key| key.kid == kid && !key.revoked);
         let mut available = self.store.prekeys().available_prekeys(org, owner).await?;
         let algorithms = self.config.algorithms.now();

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::keys::{key_id, wrapping_of};
 use crate::link::Ended;
 use crate::ports::{StoredFormerKey, StoredKeyChange, StoredKeyRevocation, StoredPrincipal};
-use crate::registry::{PrincipalEntry, Registry, corrupt};
+use crate::registry::{Keys, PrincipalEntry, Registry, corrupt};
 use crate::service::{Inner, not_revoked, to_completion};
 use crate::{Nhi, NhiError, Principal, StoredKey};
 
@@ -97,7 +97,7 @@ impl KnownKey {
 impl PrincipalEntry {
     /// What the wrapped half of the key that it signs with is bound to.
     pub(crate) fn wrapping(&self) -> Result<String, NhiError> {
-        let known = self.known.iter().map(|key| key.public.clone());
+        let known = self.keys.known.iter().map(|key| key.public.clone());
         let mut before: Vec<VerifyingKey> = known.collect();
         before.pop();
         wrapping_of(&self.principal, &before)
@@ -105,7 +105,7 @@ impl PrincipalEntry {
 
     /// Refuses to sign with a key that may have been replaced.
     pub(crate) fn settled(&self) -> Result<(), NhiError> {
-        if self.settled {
+        if self.keys.settled {
             return Ok(());
         }
         let why = format!(
@@ -117,14 +117,15 @@ impl PrincipalEntry {
 
     /// The key that it signs with now.
     pub(crate) fn present(&self) -> &KnownKey {
-        self.known
+        self.keys
+            .known
             .last()
             .expect("it was made with a key, and none is ever removed")
     }
 
     /// The key of this version.
     pub(crate) fn known(&self, version: KeyVersion) -> Result<&KnownKey, NhiError> {
-        let mut known = self.known.iter();
+        let mut known = self.keys.known.iter();
         known
             .find(|key| key.version == version)
             .ok_or_else(|| NhiError::UnknownKey {
@@ -134,9 +135,9 @@ impl PrincipalEntry {
     }
 
     /// Its keys, oldest first.
-    pub(crate) fn keys(&self) -> Result<Vec<PrincipalKey>, NhiError> {
+    pub(crate) fn listed(&self) -> Result<Vec<PrincipalKey>, NhiError> {
         let present = self.present().version;
-        let known = self.known.iter().map(|key| {
+        let known = self.keys.known.iter().map(|key| {
             Ok(PrincipalKey {
                 version: key.version,
                 key: key.public.clone(),
@@ -215,10 +216,10 @@ impl Nhi {
         let entry = inner.registry.read().org(org)?.principal(name)?.clone();
         not_revoked(&entry.standing)?;
         entry.settled()?;
-        if entry.known.len() >= MAX_PRINCIPAL_KEYS {
+        if entry.keys.known.len() >= MAX_PRINCIPAL_KEYS {
             return Err(NhiError::TooManyKeys { name: name.clone() });
         }
-        let before = entry.known.iter().map(|key| key.public.clone());
+        let before = entry.keys.known.iter().map(|key| key.public.clone());
         let wrapping = wrapping_of(&entry.principal, &before.collect::<Vec<_>>())?;
         let key = inner.keys.make(org, None, &wrapping)?;
         let present = entry.present();
@@ -287,7 +288,15 @@ impl Nhi {
     /// Finds out which key a principal signs with, when the store could not tell after a
     /// rotation; nothing to do otherwise. Until it can, the principal signs nothing.
     pub async fn settle_keys(&self, org: OrgId, name: &PrincipalName) -> Result<(), NhiError> {
-        let settled = |inner: &Inner| Ok(inner.registry.read().org(org)?.principal(name)?.settled);
+        let settled = |inner: &Inner| {
+            Ok(inner
+                .registry
+                .read()
+                .org(org)?
+                .principal(name)?
+                .keys
+                .settled)
+        };
         if settled(&self.inner)? {
             return Ok(());
         }
@@ -391,7 +400,7 @@ impl Nhi {
             .org(org)?
             .principal(name)?
             .clone();
-        entry.keys()
+        entry.listed()
     }
 
     /// The key of a principal with this thumbprint.
@@ -424,12 +433,12 @@ impl Inner {
         let (stored, mut known, revocations) = match learnt {
             Ok(learnt) => learnt,
             Err(error) => {
-                entry.settled = false;
+                entry.keys.settled = false;
                 return Err(error);
             }
         };
         // The links of a key share its status: it stays the same one.
-        for (known, before) in known.iter_mut().zip(entry.known.iter()) {
+        for (known, before) in known.iter_mut().zip(entry.keys.known.iter()) {
             known.status = Arc::clone(&before.status);
         }
         for row in revocations {
@@ -437,10 +446,12 @@ impl Inner {
                 key.status.end(row.at);
             }
         }
-        entry.known = known.into();
         entry.principal = Arc::new(stored.principal);
-        entry.key = Arc::new(stored.key);
-        entry.settled = true;
+        *entry.keys = Keys {
+            key: Arc::new(stored.key),
+            known: known.into(),
+            settled: true,
+        };
         drop(registry);
         authority.changed();
         Ok(())
@@ -502,12 +513,13 @@ impl Registry {
             since: former.replaced_at,
             status: Arc::default(),
         };
-        entry.known = entry.known.iter().cloned().chain([next]).collect();
+        let known = entry.keys.known.iter().cloned();
+        entry.keys.known = known.chain([next]).collect();
         entry.principal = Arc::new(Principal {
             verifying_key: key.public.clone(),
             ..Principal::clone(&entry.principal)
         });
-        entry.key = Arc::new(StoredKey { ..key });
+        entry.keys.key = Arc::new(StoredKey { ..key });
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use creto_crypto::{Allowed, SignatureAlgorithm, VerifyingKey};
 use creto_types::{OrgId, PrincipalName, StoreError, Timestamp};
@@ -49,7 +48,7 @@ pub(crate) struct OrgState {
     /// Those that were replaced and not retired, oldest first.
     pub(crate) former_issuers: Vec<KnownIssuer>,
     pub(crate) principals: Principals,
-    pub(crate) links: Index<LinkId, LinkEntry>,
+    pub(crate) links: Index<LinkId, LinkView>,
     /// Of the humans whose credentials were ever superseded.
     pub(crate) epochs: BTreeMap<PrincipalName, Epoch>,
 }
@@ -65,56 +64,28 @@ pub(crate) struct KnownIssuer {
 #[derive(Clone)]
 pub(crate) struct PrincipalEntry {
     pub(crate) principal: Arc<Principal>,
-    /// The key that it signs with now.
+    pub(crate) standing: Arc<Standing>,
+    pub(crate) keys: Box<Keys>,
+}
+
+/// What a principal signs with and is verified by: not beside it, because few who look for
+/// a principal read it.
+#[derive(Clone)]
+pub(crate) struct Keys {
+    /// The one that it signs with now.
     pub(crate) key: Arc<StoredKey>,
     /// What its links are verified by, oldest first; the last is the one it signs with.
     pub(crate) known: Arc<[KnownKey]>,
     /// Whether the store said so; nothing is signed otherwise.
     pub(crate) settled: bool,
-    pub(crate) standing: Arc<Standing>,
-}
-
-#[derive(Clone)]
-pub(crate) struct LinkEntry {
-    pub(crate) signed: Arc<SignedLink>,
-    pub(crate) link: Arc<DelegationLink>,
-    pub(crate) status: Arc<LinkStatus>,
-    /// Its signature and its place in its chain were checked in this process.
-    /// Neither ever changes, so once is enough.
-    pub(crate) verified: Arc<AtomicBool>,
 }
 
 /// One link of a chain with what it takes to verify it.
 pub(crate) struct ChainEntry {
-    pub(crate) entry: LinkEntry,
+    pub(crate) entry: LinkView,
     delegator: Arc<Principal>,
     /// The key that signed it.
     key: VerifyingKey,
-}
-
-impl LinkEntry {
-    pub(crate) fn new(signed: SignedLink, status: LinkStatus) -> Self {
-        Self {
-            link: Arc::new(signed.link.clone()),
-            signed: Arc::new(signed),
-            status: Arc::new(status),
-            verified: Arc::new(AtomicBool::new(false)),
-        }
-    }
-
-    pub(crate) fn view(&self) -> LinkView {
-        LinkView {
-            signed: Arc::clone(&self.signed),
-            status: Arc::clone(&self.status),
-        }
-    }
-
-    fn hop(&self) -> Hop {
-        Hop {
-            link: Arc::clone(&self.link),
-            status: Arc::clone(&self.status),
-        }
-    }
 }
 
 impl OrgState {
@@ -205,10 +176,12 @@ impl OrgState {
             name,
             PrincipalEntry {
                 standing: Arc::new(standing),
-                known: known_keys(&stored.principal, before)?.into(),
-                settled: true,
+                keys: Box::new(Keys {
+                    known: known_keys(&stored.principal, before)?.into(),
+                    settled: true,
+                    key: Arc::new(stored.key),
+                }),
                 principal: Arc::new(stored.principal),
-                key: Arc::new(stored.key),
             },
         );
         Ok(())
@@ -226,20 +199,16 @@ impl OrgState {
         // One text for each name, however many links there are.
         let delegatee = self.principal(&signed.link.delegatee)?;
         let names = [delegator, delegatee].map(|entry| entry.principal.name.clone());
-        [signed.link.delegator, signed.link.delegatee] = names;
-        let entry = LinkEntry::new(signed, status);
-        let (id, holder) = (entry.link.id, &entry.link.delegatee);
-        let given = self.principals.give(holder, id);
+        let link = Arc::make_mut(&mut signed.link);
+        [link.delegator, link.delegatee] = names;
+        let link = LinkView::new(signed, status);
+        let holder = &link.signed.link.delegatee;
+        let given = self.principals.give(holder, link.clone());
         given.ok_or_else(|| NhiError::UnknownPrincipal {
             name: holder.clone(),
         })?;
-        self.links.insert(id, entry);
+        self.links.insert(link.signed.link.id, link);
         Ok(())
-    }
-
-    /// The links that were given to a principal, newest first.
-    pub(crate) fn held(&self, holder: &PrincipalName) -> impl Iterator<Item = LinkId> {
-        self.principals.held(holder).iter().rev().copied()
     }
 
     pub(crate) fn principal(&self, name: &PrincipalName) -> Result<&PrincipalEntry, NhiError> {
@@ -250,8 +219,10 @@ impl OrgState {
 
     /// The standings along a chain, root first.
     pub(crate) fn standings(&self, chain: &[ChainEntry]) -> Result<Standings, NhiError> {
-        let human = chain.first().map(|first| &first.entry.link.delegator);
-        let delegatees = chain.iter().map(|link| &link.entry.link.delegatee);
+        let human = chain
+            .first()
+            .map(|first| &first.entry.signed.link.delegator);
+        let delegatees = chain.iter().map(|link| &link.entry.signed.link.delegatee);
         human
             .into_iter()
             .chain(delegatees)
@@ -289,11 +260,12 @@ impl OrgState {
                 (None, true) => return Err(NhiError::UnknownDelegation { link: id }),
                 _ => return Err(ChainError::NotJoined { link: id }.into()),
             };
-            next = entry.link.parent;
-            let delegator = self.principal(&entry.link.delegator)?;
+            let link = &entry.signed.link;
+            next = link.parent;
+            let delegator = self.principal(&link.delegator)?;
             chain.push(ChainEntry {
                 delegator: Arc::clone(&delegator.principal),
-                key: delegator.known(entry.link.key_version)?.public.clone(),
+                key: delegator.known(link.key_version)?.public.clone(),
                 entry: entry.clone(),
             });
         }
@@ -473,11 +445,11 @@ pub(crate) fn verified_hops(
         key,
     } in chain
     {
-        if !entry.verified.load(Ordering::Acquire) {
+        if !entry.is_verified() {
             verify_beneath(&entry.signed, &above, delegator, key, allowed)?;
-            entry.verified.store(true, Ordering::Release);
+            entry.set_verified();
         }
-        above.push(&entry.link);
+        above.push(&entry.signed.link);
     }
     Ok(chain.iter().map(|link| link.entry.hop()).collect())
 }

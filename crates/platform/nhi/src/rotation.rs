@@ -328,9 +328,9 @@ impl Inner {
                 };
                 // Another key may have taken its place meanwhile.
                 let found = state.principals.get_mut(&name);
-                if let Some(entry) = found.filter(|entry| entry.key.wrapped == from) {
-                    entry.key = Arc::new(StoredKey {
-                        public: entry.key.public.clone(),
+                if let Some(entry) = found.filter(|entry| entry.keys.key.wrapped == from) {
+                    entry.keys.key = Arc::new(StoredKey {
+                        public: entry.keys.key.public.clone(),
                         wrapped: to,
                     });
                 }

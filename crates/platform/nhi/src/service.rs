@@ -19,9 +19,7 @@ use crate::link::SignError;
 use crate::ports::{StoredOrganization, StoredPrincipal};
 use crate::prekeys::Taking;
 use crate::principal::spiffe_id;
-use crate::registry::{
-    LinkEntry, OrgState, PrincipalEntry, Registry, verified_hops, verify_beneath,
-};
+use crate::registry::{OrgState, PrincipalEntry, Registry, verified_hops, verify_beneath};
 use crate::{
     AgentIdentity, DelegationLink, DelegationRequest, Hop, IdentityError, KeyPurpose, KeyVersion,
     LinkId, LinkStatus, LinkView, NhiConfig, NhiError, NhiStore, Organization, OrganizationDraft,
@@ -401,7 +399,7 @@ impl Nhi {
     #[must_use]
     pub fn link(&self, org: OrgId, id: LinkId) -> Option<LinkView> {
         let registry = self.inner.registry.read();
-        Some(registry.orgs.get(&org)?.links.get(&id)?.view())
+        registry.orgs.get(&org)?.links.get(&id).cloned()
     }
 
     /// Delegations with an id greater than `after`, by id.
@@ -412,18 +410,18 @@ impl Nhi {
             return Vec::new();
         };
         let links = state.links.after(after.as_ref()).take(limit);
-        links.map(LinkEntry::view).collect()
+        links.cloned().collect()
     }
 
     /// The delegations that were given to a principal, newest first, whatever
     /// became of them.
     #[must_use]
-    pub fn held_by(&self, org: OrgId, holder: &PrincipalName, limit: usize) -> Vec<LinkId> {
+    pub fn held_by(&self, org: OrgId, holder: &PrincipalName, limit: usize) -> Vec<LinkView> {
         let registry = self.inner.registry.read();
         let Some(state) = registry.orgs.get(&org) else {
             return Vec::new();
         };
-        state.held(holder).take(limit).collect()
+        state.principals.held(holder).take(limit).cloned().collect()
     }
 
     /// The chain that ends in this link, root first. Every signature was
@@ -494,7 +492,7 @@ impl Inner {
         let present = entry.present();
         present.in_force(name)?;
         Ok((
-            self.keys.signer(org, &entry.key, &entry.wrapping()?)?,
+            self.keys.signer(org, &entry.keys.key, &entry.wrapping()?)?,
             present.version,
         ))
     }
@@ -564,7 +562,7 @@ impl Inner {
             let standing = state.standings(&chain)?;
             let link = state.links.get(&id);
             let link = link.ok_or(NhiError::UnknownDelegation { link: id })?;
-            let holder = Arc::clone(&state.principal(&link.link.delegatee)?.principal);
+            let holder = Arc::clone(&state.principal(&link.signed.link.delegatee)?.principal);
             (chain, holder, standing, Arc::clone(&state.authority))
         };
         let hops = verified_hops(&chain, &self.config.algorithms.now().signature)?;

@@ -478,7 +478,7 @@ impl Nhi {
         if !is_this {
             return Ok(None);
         }
-        let keys = entry.keys()?;
+        let keys = entry.listed()?;
         let (revoked, in_force): (Vec<_>, Vec<_>) = keys.iter().rev().partition(|key| key.revoked);
         Ok(Some(KnownPrincipal {
             name,

@@ -15,7 +15,7 @@ fn key() -> SecretName {
 fn version(world: &World, org: OrgId, number: u32, by: &str) -> StoredSecret {
     let (value, nhi) = (Secret::new(b"hunter2".to_vec()), &world.nhi);
     let identity = match nhi.held_by(org, &name(by), 1).first() {
-        Some(link) => nhi.identity_for_link(org, *link),
+        Some(link) => nhi.identity_for_link(org, link.signed.link.id),
         None => nhi.identity_for_human(org, &name(by)),
     };
     let identity = identity.expect("the principal is there");

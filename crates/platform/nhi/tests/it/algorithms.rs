@@ -47,7 +47,7 @@ async fn an_organization_moves_to_another_algorithm() {
         .delegate(org, world.request("newcomer", "second", Some(first)))
         .await
         .unwrap();
-    let signed = world.nhi.link(org, second).unwrap().signed;
+    let signed = world.nhi.link(org, second).unwrap().signed.clone();
     assert_eq!(signed.signature.algorithm(), ML_DSA);
 
     // An organization that is founded now has its issuer of the new one, and of the

@@ -16,7 +16,7 @@ use crate::{chained, code};
 
 fn signed(world: &World, org: OrgId, ids: &[LinkId]) -> Vec<SignedLink> {
     ids.iter()
-        .map(|id| world.nhi.link(org, *id).unwrap().signed.as_ref().clone())
+        .map(|id| world.nhi.link(org, *id).unwrap().signed.clone())
         .collect()
 }
 
@@ -93,7 +93,7 @@ async fn an_altered_link_is_refused_by_the_verifier_and_by_the_service() {
     let parent = signed(&world, org, &[root]).remove(0);
     for (field, alter) in ALTERATIONS {
         let mut altered = drafted.clone();
-        alter(&mut altered.link, &world);
+        alter(Arc::make_mut(&mut altered.link), &world);
         assert_ne!(altered, drafted, "{field} is altered");
         assert_eq!(
             code(verify(&world, org, &[parent.clone(), altered.clone()])),
@@ -122,7 +122,7 @@ async fn an_altered_link_is_refused_by_the_verifier_and_by_the_service() {
 #[tokio::test]
 async fn a_revoke_that_comes_second_finds_it_dead() {
     let (world, org, [root, ..]) = chained().await;
-    let status = world.nhi.link(org, root).unwrap().status;
+    let status = world.nhi.link(org, root).unwrap().status.clone();
     // The store knows already, memory does not yet.
     world
         .store
@@ -150,9 +150,10 @@ async fn another_principals_signature_is_not_the_delegators() {
         .nhi
         .draft_delegation(org, world.request("alice", "worker", None))
         .unwrap();
-    forged.link.delegator = name("planner");
-    forged.link.parent = Some(root);
-    forged.link.max_depth = 0;
+    let link = Arc::make_mut(&mut forged.link);
+    link.delegator = name("planner");
+    link.parent = Some(root);
+    link.max_depth = 0;
     assert_eq!(
         code(
             world
@@ -213,7 +214,10 @@ impl Rogues {
         let signature = self.keys[&link.delegator]
             .sign(DELEGATION_CONTEXT, &bytes)
             .unwrap();
-        SignedLink { link, signature }
+        SignedLink {
+            link: Arc::new(link),
+            signature,
+        }
     }
 
     fn verify(&self, links: &[SignedLink]) -> Result<(), ChainError> {

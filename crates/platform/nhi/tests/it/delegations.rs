@@ -1,5 +1,7 @@
 //! Escalation attempts, one a dimension, and who may delegate at all.
 
+use std::sync::Arc;
+
 use creto_errors::{Class, Classify};
 use creto_nhi::test_util::{World, name, rights};
 use creto_nhi::{Budget, BudgetPeriod, DelegationRequest, LinkId, PrincipalType};
@@ -53,7 +55,14 @@ async fn a_child_within_its_parent_is_accepted() {
         },
     ] {
         let id = world.delegate(org, request).await.unwrap();
-        let link = world.nhi.link(org, id).unwrap().signed.link.clone();
+        let link = world
+            .nhi
+            .link(org, id)
+            .unwrap()
+            .signed
+            .link
+            .as_ref()
+            .clone();
         assert_eq!(link.max_depth, 1, "the most that is left");
         assert_eq!(link.not_before, world.after(60), "not before the parent");
     }
@@ -272,7 +281,7 @@ async fn authority_does_not_go_back_into_its_chain() {
         .nhi
         .draft_delegation(org, world.request("planner", "helper", Some(root)))
         .unwrap();
-    turned.link.delegatee = name("planner");
+    Arc::make_mut(&mut turned.link).delegatee = name("planner");
     let refused = world.nhi.commit_delegation(turned, Default::default());
     assert_eq!(code(refused.await), "delegation_loops");
     assert_eq!(world.nhi.links(org, None, 10).len(), 3);

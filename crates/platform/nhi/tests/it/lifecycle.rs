@@ -31,7 +31,7 @@ async fn a_restart_gives_the_same_links_revocations_and_keys() {
             .nhi
             .links(org, None, 10)
             .into_iter()
-            .map(|view| (view.signed.as_ref().clone(), view.status.revoked_at()))
+            .map(|view| (view.signed.clone(), view.status.revoked_at()))
             .collect();
         let keys = KeyPurpose::ALL.map(|purpose| {
             let signer = world.nhi.signer(org, purpose).unwrap();
@@ -448,7 +448,7 @@ async fn a_revocation_whose_answer_was_lost_takes_effect() {
 #[tokio::test]
 async fn a_revocation_that_nobody_can_tell_of_counts_as_made_and_may_be_repeated() {
     let (store, world, org, link) = tricky().await;
-    let status = world.nhi.link(org, link).unwrap().status;
+    let status = world.nhi.link(org, link).unwrap().status.clone();
     let revoke = async |at| world.nhi.revoke(org, link, at, Commit::default()).await;
     store.failing.store(true, Ordering::SeqCst);
     store.unreadable.store(true, Ordering::SeqCst);
@@ -467,7 +467,7 @@ async fn a_revocation_that_nobody_can_tell_of_counts_as_made_and_may_be_repeated
 #[tokio::test]
 async fn a_revocation_whose_caller_went_away_still_takes_effect() {
     let (store, world, org, link) = tricky().await;
-    let status = world.nhi.link(org, link).unwrap().status;
+    let status = world.nhi.link(org, link).unwrap().status.clone();
     store.gated.store(true, Ordering::SeqCst);
     let nhi = Arc::clone(&world.nhi);
     let at = world.now();
@@ -494,9 +494,12 @@ async fn what_was_altered_in_the_store_gives_no_authority() {
         world.reopen('7').await
     };
 
-    let nhi = with(|snapshot| snapshot.links[0].signed.link.rights = rights(&[("x", "y")]))
-        .await
-        .unwrap();
+    let nhi = with(|snapshot| {
+        let link = Arc::make_mut(&mut snapshot.links[0].signed.link);
+        link.rights = rights(&[("x", "y")]);
+    })
+    .await
+    .unwrap();
     assert_eq!(code(nhi.identity_for_link(org, link)), "delegation_forged");
     assert_eq!(
         code(nhi.draft_delegation(org, world.request("planner", "worker", Some(link)))),

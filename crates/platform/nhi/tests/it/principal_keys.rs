@@ -1,12 +1,13 @@
 //! The keys of principals: one signs, those before are verified by, until revoked.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use creto_crypto::{DecapsulationKey, KemAlgorithm};
 use creto_nhi::test_util::{World, commit, name};
 use creto_nhi::{
-    KeyVersion, LinkId, MAX_PRINCIPAL_KEYS, NewPrekeys, NhiError, NhiStore as _, PublicKeys,
-    Signable, Snapshot, verify_chain,
+    DelegationLink, KeyVersion, LinkId, MAX_PRINCIPAL_KEYS, NewPrekeys, NhiError, NhiStore as _,
+    PublicKeys, Signable, Snapshot, verify_chain,
 };
 use creto_types::{Commit, OrgId};
 
@@ -43,8 +44,8 @@ fn verified(world: &World, org: OrgId, ids: &[LinkId]) -> Result<(), creto_nhi::
     let links: Vec<_> = ids
         .iter()
         .map(|id| {
-            let signed = world.nhi.link(org, *id).unwrap().signed;
-            let text = serde_json::to_string(signed.as_ref()).unwrap();
+            let signed = world.nhi.link(org, *id).unwrap().signed.clone();
+            let text = serde_json::to_string(&signed).unwrap();
             serde_json::from_str(&text).unwrap()
         })
         .collect();
@@ -64,8 +65,8 @@ async fn a_new_key_signs_and_the_one_before_is_verified_by() {
     };
     let before = token(&world);
     // A link of the first key is written as it always was.
-    let first = world.nhi.link(org, ids[1]).unwrap().signed;
-    let names_key = |link| {
+    let first = world.nhi.link(org, ids[1]).unwrap().signed.clone();
+    let names_key = |link: &DelegationLink| {
         let text = serde_json::to_string(link).unwrap();
         text.contains("\"key_version\"")
     };
@@ -114,7 +115,7 @@ async fn a_link_says_truly_which_key_signed_it() {
         .unwrap();
     assert_eq!(signed.link.key_version, version(2));
     for (number, refusal) in [(1, "delegation_forged"), (3, "unknown_key")] {
-        signed.link.key_version = version(number);
+        Arc::make_mut(&mut signed.link).key_version = version(number);
         let refused = world
             .nhi
             .commit_delegation(signed.clone(), Commit::default());

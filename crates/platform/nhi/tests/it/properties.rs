@@ -78,7 +78,7 @@ fn grant(parent: Option<LinkId>, from: &str, to: &str, asked: &Asked) -> Option<
         budget: asked.budget,
     };
     let id = runtime.block_on(world.delegate(*org, request)).ok()?;
-    Some(world.nhi.link(*org, id)?.signed.link.clone())
+    Some(world.nhi.link(*org, id)?.signed.link.as_ref().clone())
 }
 
 /// Every text of up to four letters over the patterns' alphabet.

@@ -1,5 +1,7 @@
 //! What an agent signs is taken for nothing else, and its key is found by its SPIFFE id.
 
+use std::sync::Arc;
+
 use creto_crypto::{
     Algorithm as _, Allowed, AllowedAlgorithms, Digest, HashAlgorithm, Signature,
     SignatureAlgorithm,
@@ -130,7 +132,7 @@ async fn a_signature_is_never_a_delegation_or_a_token() {
         let bytes = link.signing_bytes().unwrap();
         let statement = signed(nhi, &world, agent, &bytes);
         let forged = SignedLink {
-            link,
+            link: Arc::new(link),
             signature: statement.signature.clone(),
         };
         assert_eq!(code(verify_link(&forged, key)), "delegation_forged");
@@ -139,7 +141,8 @@ async fn a_signature_is_never_a_delegation_or_a_token() {
             .await;
         assert!(entered.is_err());
         // The other way round, a link's signature is no statement.
-        let real = nhi.link(org, own.id).unwrap().signed;
+        let real = nhi.link(org, own.id).unwrap();
+        let real = &real.signed;
         let borrowed = SignedStatement {
             signature: real.signature.clone(),
             ..statement
