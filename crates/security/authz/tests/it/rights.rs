@@ -218,7 +218,10 @@ fn accepted(key: &SigningKey, links: &[&Hop]) -> bool {
         let link = DelegationLink::clone(&hop.link);
         let message = link.signing_bytes().unwrap();
         let signature = provider.sign(key, DELEGATION_CONTEXT, &message).unwrap();
-        SignedLink { link, signature }
+        SignedLink {
+            link: link.into(),
+            signature,
+        }
     });
     let signed: Vec<SignedLink> = signed.collect();
     match verify_chain(&signed, &|_, _| Some(key.verifying_key().clone())) {
