@@ -52,6 +52,8 @@ pub struct ServerConfig {
     pub token_ttl: Duration,
     /// Whether a token of an agent has to be bound to a key (RFC 9449).
     pub require_dpop: bool,
+    /// The most delegations of a chain that begins from now on.
+    pub max_delegation_depth: u8,
     /// Which steps of the clock are tolerated.
     pub oracle: OracleConfig,
     /// The directory of policies.

@@ -174,7 +174,7 @@ impl Classify for InitError {
 /// Makes an organization with its keys, its owner and the owner's credential,
 /// and writes a configuration and the starter policies beside them.
 ///
-/// On an error everything that was made is gone again. The configuration is written first
+/// On an error everything that was made is gone again, but for directories above it. The configuration is written first
 /// and the credential last: a run that was interrupted leaves no credential, and the next
 /// one says what to remove.
 pub async fn init(options: InitOptions) -> Result<InitReport, InitError> {
@@ -232,12 +232,19 @@ async fn found(options: InitOptions, made: &mut Made) -> Result<InitReport, Init
             return Err(InitError::Exists { path: path.clone() });
         }
     }
-    make_dir(config_dir, 0o755)?;
+    // Before the other one, which may be the same or lie in it.
     made.directory(&options.data_dir, 0o700)?;
+    make_dir(config_dir, 0o755)?;
     let data_dir = options
         .data_dir
         .canonicalize()
         .map_err(write_failed(&options.data_dir))?;
+    write_new(
+        &options.config_path,
+        config_text(&data_dir).as_bytes(),
+        0o644,
+    )?;
+    made.0.push(options.config_path.clone());
     // The operator's own are checked when the configuration loads.
     if !policy_dir.exists() {
         made.directory(&policy_dir, 0o755)?;
@@ -245,12 +252,6 @@ async fn found(options: InitOptions, made: &mut Made) -> Result<InitReport, Init
             write_new(&policy_dir.join(name), text.as_bytes(), 0o644)?;
         }
     }
-    write_new(
-        &options.config_path,
-        config_text(&data_dir).as_bytes(),
-        0o644,
-    )?;
-    made.0.push(options.config_path.clone());
     let config = ServerConfig::load(&options.config_path)?;
     config.policies().map_err(ServerConfigError::from)?;
     let provider = crate::platform::provider();

@@ -150,10 +150,20 @@ impl Lists {
         let lists = self.read().await?;
         let changed = lists != **self.in_force.now();
         let at = instant(&self.oracle).await?;
-        for org in self.database.put_in_force(lists, at).await? {
+        let (recorded, outcome) = match self.database.put_in_force(lists, at).await {
+            Ok(recorded) => (recorded, Ok(changed)),
+            Err(error @ StoreError::Unavailable(_)) => {
+                // It may be on record all the same, and is not in force: the logs say so.
+                let at = instant(&self.oracle).await?;
+                let recorded = self.database.record_in_force(at).await?;
+                (recorded, Err(error.into()))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for org in recorded {
             audit.notify(org);
         }
-        Ok(changed)
+        outcome
     }
 
     async fn read(&self) -> Result<AllowedAlgorithms, ListsError> {

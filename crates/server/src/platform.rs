@@ -22,9 +22,6 @@ use crate::config::{RootKeyPlace, ServerConfig};
 use crate::init::{InitError, OWNER_CREDENTIAL_TTL, instant, owner_of};
 use crate::root::next_of;
 
-/// The deepest delegation chain.
-const MAX_CHAIN: u8 = 8;
-
 pub(crate) struct Platform {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Randomness>,
@@ -105,7 +102,7 @@ impl Platform {
                 trust_domain: config.trust_domain.clone(),
                 token_ttl: config.token_ttl,
                 max_token_ttl: OWNER_CREDENTIAL_TTL.max(config.token_ttl),
-                max_depth: MAX_CHAIN,
+                max_depth: config.max_delegation_depth,
                 algorithms: algorithms.clone(),
                 require_proof: config.require_dpop,
             },
@@ -136,8 +133,8 @@ impl Platform {
         })
     }
 
-    /// Puts the lists that are in force on record, before anything is made by them, where
-    /// the log says others. Gives the organizations whose log has a new record.
+    /// Puts the lists that are in force on record where the log says others. Before anything is
+    /// made by them but the record of a clock that was accepted. Gives the organizations whose log has a new record.
     pub(crate) async fn record_algorithms(&self) -> Result<Vec<OrgId>, InitError> {
         let at = instant(&self.oracle).await?;
         Ok(self.database.record_in_force(at).await?)

@@ -4,7 +4,7 @@
 use creto_client::Client;
 use serde_json::{Value, json};
 
-use crate::harness::{Server, code, delegation, draft, granted, in_seconds};
+use crate::harness::{Server, Site, code, delegation, draft, granted, in_seconds, set};
 
 fn with(mut body: Value, field: &str, value: Value) -> Value {
     body[field] = value;
@@ -142,5 +142,27 @@ fn a_budget_below_a_spent_one_gives_nothing() {
         let answer = draft(agent).unwrap();
         assert_eq!(answer["outcome"], "quota_exceeded", "{answer}");
         assert_eq!(answer["quota"]["principal"], "planner", "{answer}");
+    }
+}
+
+/// Eight links by default: the first leaves seven for those below it.
+#[test]
+fn chains_are_as_deep_as_the_configuration_says() {
+    for (configured, deepest) in [(None, 7), (Some(1), 0), (Some(12), 11)] {
+        let site = Site::new();
+        site.configure(|table| {
+            if let Some(depth) = configured {
+                set(table, &["identity", "max_delegation_depth"], depth);
+            }
+        });
+        let server = site.start();
+        server.make_agent("planner");
+        let owner = server.owner();
+        let mut body = delegation("planner", "5.00");
+        body["max_depth"] = json!(deepest + 1);
+        let refused = owner.post("/v1/delegations", &body);
+        assert_eq!(code(refused), "delegation_depth_exceeded", "{configured:?}");
+        body["max_depth"] = json!(deepest);
+        granted(&owner, &body);
     }
 }

@@ -84,6 +84,8 @@ fn a_key_is_replaced_and_then_ended_over_crashes_and_the_log_bears_it_out() {
         assert_eq!(known["keys"][1]["state"], "former", "{known}");
         assert_eq!(known["keys"][1]["version"], 1, "{known}");
     }
+    assert_eq!(keys("planner"), keys(&planner_id), "by its name too");
+    refused(&dir, &["agent", "keys", "nobody"], "not_found");
     let shown = good(&dir, &["agent", "keys", &planner_id]);
     assert!(shown.contains("former"), "{shown}");
     draft(&agent).unwrap();

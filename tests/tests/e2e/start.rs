@@ -150,6 +150,21 @@ fn an_init_that_fails_leaves_nothing() {
     assert_eq!(made.status.code(), Some(0), "{}", said(&made));
 }
 
+#[test]
+fn all_of_an_organization_may_lie_in_one_new_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    for (config, place) in [
+        ("site/creto.toml", "site"),
+        ("site/creto.toml", "site/data"),
+        ("site/conf/creto.toml", "site"),
+    ] {
+        let words = ["--config", config, "init", "--org", "Test"];
+        let made = creto(dir.path(), &[&words[..], &["--data-dir", place]].concat());
+        assert_eq!(made.status.code(), Some(0), "{}", said(&made));
+        std::fs::remove_dir_all(dir.path().join("site")).unwrap();
+    }
+}
+
 /// A price that nothing would be charged by is a mistake.
 #[test]
 fn connections_have_a_price_where_they_count() {

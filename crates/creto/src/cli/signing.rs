@@ -47,8 +47,10 @@ pub(crate) struct VerifySignatureArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct KeysArgs {
-    /// The SPIFFE id of an agent, of one instance of it, or of a human
-    pub(crate) spiffe_id: String,
+    /// The SPIFFE id of an agent, of one instance of it, or of a human; or the name of one of
+    /// your own organization
+    #[arg(value_name = "SPIFFE_ID")]
+    pub(crate) who: String,
     /// Where to write them, for `creto verify-signature --keys`; the file must not exist
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,

@@ -68,7 +68,7 @@ pub(crate) fn refused(answer: Value) -> Reply {
 
 pub(crate) fn keys(client: &Client, args: &KeysArgs) -> Result<Reply, CliError> {
     must_be_new(args.out.as_deref())?;
-    let answer = known_keys(client, &args.spiffe_id)?;
+    let answer = known_keys(client, &spiffe_id_of(client, &args.who)?)?;
     let mut text = fields(&[
         ("spiffe id", at(&answer, "/spiffe_id")),
         ("kind", at(&answer, "/kind")),
@@ -92,6 +92,19 @@ pub(crate) fn keys(client: &Client, args: &KeysArgs) -> Result<Reply, CliError> 
         text.push_str(&fields(&[("file", path.display().to_string())]));
     }
     Ok(Reply::new(text, answer))
+}
+
+/// Of a name in the caller's organization, or as it is.
+fn spiffe_id_of(client: &Client, who: &str) -> Result<String, CliError> {
+    if !who.contains("://") {
+        for principal in client.pages("/v1/principals") {
+            let principal = principal?;
+            if at(&principal, "/name") == who {
+                return Ok(at(&principal, "/spiffe_id"));
+            }
+        }
+    }
+    Ok(who.to_owned())
 }
 
 pub(crate) fn known_keys(client: &Client, spiffe_id: &str) -> Result<Value, CliError> {

@@ -123,9 +123,18 @@ impl Nhi {
     ) -> Result<Receipt, NhiError> {
         let inner = Arc::clone(&self.inner);
         to_completion(commit.turn(), async move {
-            let RotationDraft { stored, signer, .. } = draft;
+            let RotationDraft {
+                stored,
+                signer,
+                summary,
+            } = draft;
             // Memory has to take them in the order in which the store did.
             let _turn = inner.superseding.lock().await;
+            // What the record says was replaced has to be what is.
+            if inner.registry.read().org(stored.org)?.issuer_kid != summary.former_kid {
+                let what = "wrapping key";
+                return Err(StoreError::Conflict { what }.into());
+            }
             let result = inner.store.rotate_keys(stored.clone(), commit).await;
             let in_force = match &result {
                 Ok(_) => true,

@@ -31,6 +31,9 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 /// Most witnesses that are asked: each cosigns every checkpoint.
 const MAX_WITNESSES: usize = 16;
 
+/// The most delegations of a chain, from its human to the agent that acts.
+const DEFAULT_DEPTH: u8 = 8;
+
 /// Up to a year.
 type Ttl = Seconds<1, 31_536_000>;
 
@@ -72,6 +75,7 @@ struct IdentitySection {
     root_key_file: Option<PathBuf>,
     token_ttl_seconds: Option<Ttl>,
     require_dpop: Option<bool>,
+    max_delegation_depth: Option<Bounded<1, 32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -264,6 +268,11 @@ impl File {
             algorithms: crate::algorithms::algorithms(&self.crypto)?,
             token_ttl: seconds(self.identity.token_ttl_seconds, 3_600),
             require_dpop: self.identity.require_dpop.unwrap_or(false),
+            max_delegation_depth: self
+                .identity
+                .max_delegation_depth
+                .and_then(|depth| u8::try_from(depth.get()).ok())
+                .unwrap_or(DEFAULT_DEPTH),
             oracle: self.consensus.oracle()?,
             policy_dir,
             watch_policies: self.authz.watch_policies.unwrap_or(true),

@@ -85,18 +85,22 @@ impl KeyringRecords {
     }
 
     pub(super) fn rotated(&mut self, rotated: KeysRotated) -> Result<(), Fault> {
-        // Every organization begins with the first.
-        let next = self.version.unwrap_or(1).saturating_add(1);
-        if rotated.wrapping_version < next {
+        // Organizations are founded with the first version; the oldest of them made it by
+        // their first rotation.
+        let (least, next) = match self.version {
+            None => (1, 2),
+            Some(version) => (version.saturating_add(1), version.saturating_add(1)),
+        };
+        if rotated.wrapping_version < least {
             return Err(Fault::Wrong(format!(
-                "makes version {} of the wrapping key, where {next} is next",
+                "makes version {} of the wrapping key, where {least} is next",
                 rotated.wrapping_version
             )));
         }
         if rotated.issuer_kid == rotated.former_kid {
             return Err(Fault::Wrong("replaces a key by itself".to_owned()));
         }
-        let follows = rotated.wrapping_version == next
+        let follows = (least..=next).contains(&rotated.wrapping_version)
             && self
                 .issuer
                 .as_ref()

@@ -70,8 +70,8 @@ async fn rotations_follow_one_another() {
             "keys.rotated",
             0,
             "/body/wrapping_version",
-            json!(1),
-            "where 2 is next",
+            json!(0),
+            "where 1 is next",
         ),
         (
             "keys.rotated",
@@ -135,6 +135,20 @@ async fn rotations_follow_one_another() {
         *changed[at].pointer_mut(field).expect("is there") = value;
         wrong(&changed, what, &format!("{kind} {n}, {field}"));
     }
+}
+
+/// Organizations from before wrapping keys make their first one by rotating.
+#[tokio::test]
+async fn the_first_version_may_come_of_a_rotation() {
+    let world = rotated().await;
+    let mut whole = records(&world);
+    for (n, version) in [(0, 1), (1, 2)] {
+        let at = place(&whole, "keys.rotated", n);
+        whole[at]["body"]["wrapping_version"] = json!(version);
+    }
+    let at = place(&whole, "keys.retired", 0);
+    whole[at]["body"]["before_version"] = json!(2);
+    read(&whole).expect("holds");
 }
 
 #[tokio::test]
