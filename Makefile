@@ -32,7 +32,7 @@ is-root:
 bench: bench-built
 	$(TARGET)/release/creto-bench $(ONLY)
 
-# All of it, the long entries too, on a machine that does nothing else: writes the figures
+# All of it, on a machine that does nothing else: writes the figures
 # of docs/benchmarks.md.
 figures: bench-built
 	$(TARGET)/release/creto-bench --figures

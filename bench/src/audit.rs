@@ -63,7 +63,7 @@ fn appending(report: &mut Report) -> Result<(), Box<dyn Error>> {
     );
     let entry = Entry::latency("audit/append_latency", "us", sample.micros());
     report.add(entry.beside("4 KiB fdatasync", sync));
-    // Minutes and gigabytes: only when it is asked for.
+    // Minutes and gigabytes: not for whoever asks for what else begins so.
     if far {
         let at = |leaves| {
             let leaves = fill(&runtime, &journal, org, leaves)?;

@@ -3,7 +3,7 @@
 //!
 //! `creto-bench [PREFIX...]` measures all entries, or those whose names begin so, and
 //! writes `target/bench/report.json`, and the same as a table. `creto-bench --figures`
-//! measures all, the long ones too, and writes the figures of `docs/benchmarks.md`.
+//! measures all, and writes the figures of `docs/benchmarks.md`.
 #![allow(
     clippy::disallowed_methods,
     reason = "what is measured is the real clock; product code takes an injected one"

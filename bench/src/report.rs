@@ -160,7 +160,7 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Report {
     only: Vec<String>,
-    /// Everything is measured, the long entries too, for the document.
+    /// Everything is measured, for the document.
     figures: bool,
     entries: Vec<Entry>,
 }
@@ -188,9 +188,9 @@ impl Report {
         self.only.is_empty() || self.only.iter().any(|prefix| name.starts_with(prefix))
     }
 
-    /// Whether an entry that is too long for every run is to be measured: by its name.
+    /// Whether a long entry is to be measured: with all, or by its own name.
     pub(crate) fn asks_for(&self, name: &str) -> bool {
-        self.figures || self.only.iter().any(|prefix| prefix == name)
+        self.only.is_empty() || self.only.iter().any(|prefix| prefix == name)
     }
 
     /// Adds an entry, unless only others are wanted.

@@ -12,12 +12,14 @@ use creto_audit::{
 };
 use creto_crypto::{AwsLcProvider, LocalKeystore, RootKey, sha256};
 use creto_errors::Classify;
-use creto_nhi::{Nhi, NhiConfig, NhiError};
-use creto_state_sqlite::{Database, SqliteJournal, SqliteNhi};
+use creto_governor::{Erasure, SubjectStore as _};
+use creto_nhi::{Nhi, NhiConfig, NhiError, PrincipalType};
+use creto_state_sqlite::{Database, SqliteJournal, SqliteNhi, SqliteSubjects};
 use creto_tiles_fs::FsTiles;
 use creto_tlog::{Checkpoint, Frontier, Hasher, Note};
 use creto_types::{
-    Commit, LeafIndex, ManualClock, OrgId, Receipt, SeededRandom, SystemIds, Timestamp,
+    Commit, Evidence, LeafIndex, ManualClock, OrgId, PrincipalName, Receipt, SeededRandom,
+    StoreError, SystemIds, Timestamp,
 };
 
 const HASHER: Hasher = Hasher::new(sha256);
@@ -61,6 +63,7 @@ fn of_store(error: NhiError) -> AuditError {
 struct Opened {
     org: OrgId,
     nhi: Arc<Nhi>,
+    subjects: SqliteSubjects,
     journal: Arc<SqliteJournal>,
     tiles: Arc<FsTiles>,
     audit: Arc<Audit>,
@@ -90,6 +93,9 @@ impl Opened {
             Some(organization) => organization.id,
             None => found(&nhi).await.map_err(of_store)?,
         };
+        let subjects = SqliteSubjects::new(db.clone());
+        // As at every start: what an erasure left in files ends.
+        subjects.settle().await?;
         let journal = Arc::new(SqliteJournal::new(db));
         let tiles = Arc::new(FsTiles::open(&dir.join("log"))?);
         let config = AuditConfig {
@@ -109,6 +115,7 @@ impl Opened {
         Ok(Self {
             org,
             nhi,
+            subjects,
             journal,
             tiles,
             audit,
@@ -150,6 +157,21 @@ impl Opened {
         retired.map(Some)
     }
 
+    /// Destroys the key of what the person's record says, unless that is done.
+    async fn erase(&self, n: u64) -> Result<Option<Receipt>, StoreError> {
+        let (org, person) = (self.org, person());
+        let Some(subject) = self.subjects.subject(org, &person).await? else {
+            return Ok(None);
+        };
+        let erasure = Erasure {
+            org,
+            person,
+            subject,
+        };
+        let erased = self.subjects.erase(erasure, self.commit(n)).await;
+        erased.map(Some)
+    }
+
     fn pair(&self) -> Pair {
         self.audit.verifier_keys(self.org).unwrap()
     }
@@ -165,6 +187,26 @@ async fn found(nhi: &Nhi) -> Result<OrgId, NhiError> {
     let org = draft.organization().id;
     nhi.commit_organization(draft, Commit::default()).await?;
     Ok(org)
+}
+
+/// Who was there before a run, did one thing, and is suspended.
+fn person() -> PrincipalName {
+    "carol".parse().unwrap()
+}
+
+/// The number of that one thing, and of no other.
+const HERS: u64 = 77;
+
+/// The record of this number.
+fn numbered(org: OrgId, n: u64) -> Evidence {
+    let record = record(org, n);
+    match n {
+        HERS => Evidence {
+            actor: person(),
+            ..record
+        },
+        _ => record,
+    }
 }
 
 async fn published(tiles: &FsTiles, org: OrgId) -> Option<Note> {
@@ -195,7 +237,8 @@ async fn again<T, E: Classify>(what: &str, mut attempt: impl AsyncFnMut() -> Res
 }
 
 /// Two openings of the store, each with evidence, trace and a checkpoint. In the first one
-/// the keys of the log are replaced, in the second the former ones are retired. Says on
+/// the keys of the log are replaced and a person is erased, in the second the former keys are
+/// retired. Says on
 /// standard output what it was told, when it was told.
 pub(crate) fn run(dir: &Path, first: u64) {
     for first in [first, first + 10] {
@@ -228,6 +271,12 @@ async fn session(dir: &Path, first: u64) {
     for (leaf, n) in leaves.await.iter().zip(pair) {
         say(&format!("evidence {leaf} {n}"));
     }
+    say("erasing");
+    let erased = again("erase", async || log.erase(first + 6).await).await;
+    say("erased");
+    if let Some(leaf) = erased.and_then(|receipt| receipt.leaf()) {
+        say(&format!("evidence {leaf} {}", first + 6));
+    }
     signed_anew("checkpoint", &log, async || {
         log.audit.checkpoint(log.org).await
     })
@@ -235,7 +284,7 @@ async fn session(dir: &Path, first: u64) {
 }
 
 async fn append(log: &Opened, numbers: &[u64]) -> Result<Vec<LeafIndex>, AuditError> {
-    let records = numbers.iter().map(|n| record(log.org, *n)).collect();
+    let records = numbers.iter().map(|n| numbered(log.org, *n)).collect();
     let leaves = log.journal.append(RecordClass::Evidence, records).await;
     Ok(leaves?)
 }
@@ -290,6 +339,8 @@ pub(crate) struct Told {
     evidence: Vec<(u64, u64)>,
     trace: Vec<u64>,
     checkpoints: Vec<(u64, String)>,
+    erasing: bool,
+    erased: bool,
     keys: ToldKeys,
     pub(crate) failures: Vec<String>,
     pub(crate) done: bool,
@@ -326,6 +377,8 @@ impl Told {
                     }
                 }
                 ["rotated", ed25519, composite] => self.keys.after = pair(ed25519, composite),
+                ["erasing"] => self.erasing = true,
+                ["erased"] => self.erased = true,
                 ["rekeyed"] => self.keys.rekeyed = true,
                 ["retiring"] => self.keys.retiring = true,
                 ["retired"] => self.keys.retired = true,
@@ -394,19 +447,33 @@ pub(crate) async fn check(dir: &Path, told: &Told) {
             leaf: leaf.clone(),
             content: contents.next().unwrap(),
         };
-        let read = stored.read().unwrap().whole().unwrap();
+        let whole = stored.read().unwrap().whole();
+        let hers = told.evidence.contains(&(index, HERS));
+        if hers {
+            // Readable until its end is begun, and by nobody once it is acknowledged.
+            assert!(whole.is_some() || told.erasing, "erased by nobody");
+            assert!(
+                whole.is_none() || !told.erased,
+                "the erasure was acknowledged"
+            );
+        }
+        frontier.push(HASHER.leaf(leaf));
+        roots.push(frontier.root());
+        let Some(read) = whole else {
+            assert!(hers, "leaf {index} has lost its payload");
+            numbers.push(HERS);
+            continue;
+        };
         let n = read["body"]["n"].as_u64().unwrap();
         let class = match read["class"].as_str().unwrap() {
             "trace" => RecordClass::Trace,
             _ => RecordClass::Evidence,
         };
         let ts = read["ts"].as_str().unwrap().parse().unwrap();
-        let written = leaf_bytes(LeafIndex(index), ts, class, &record(log.org, n)).unwrap();
+        let written = leaf_bytes(LeafIndex(index), ts, class, &numbered(log.org, n)).unwrap();
         let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
         assert_eq!(written, read, "leaf {index}");
         numbers.push(n);
-        frontier.push(HASHER.leaf(leaf));
-        roots.push(frontier.root());
     }
     for (leaf, n) in &told.evidence {
         let found = numbers.get(usize::try_from(*leaf).unwrap());
@@ -430,6 +497,9 @@ pub(crate) async fn check(dir: &Path, told: &Told) {
         log.audit.prove(log.org, leaf).await.unwrap();
     }
     expect_other_keys(&log).await;
+    // Whether it was done before or is now.
+    log.erase(10_002).await.unwrap();
+    assert_eq!(log.erase(10_003).await.unwrap().map(drop), None);
 }
 
 async fn expect_readable(dir: &Path, told: &Told) {
@@ -470,7 +540,16 @@ pub(crate) async fn prepare(dir: &Path) -> Told {
         org: Some(log.org),
         ..Told::default()
     };
-    for n in 0..3 {
+    let draft = log
+        .nhi
+        .draft_principal(log.org, person(), PrincipalType::Human);
+    let added = log.nhi.commit_principal(draft.unwrap(), Commit::default());
+    added.await.unwrap();
+    let at = Timestamp::from_second(1_700_000_000).unwrap();
+    let carol = person();
+    let suspended = log.nhi.suspend(log.org, &carol, at, Commit::default());
+    suspended.await.unwrap();
+    for n in [0, 1, 2, HERS] {
         let leaf = append(&log, &[n]).await.unwrap()[0];
         told.evidence.push((leaf.0, n));
     }
