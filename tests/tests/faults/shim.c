@@ -13,7 +13,8 @@
  *   eio-applied  the call is made and fails all the same
  *   eio-cut      `eio`, and the power goes FAULT_GAP calls later. A sync that failed leaves
  *                what it was for unsynced for ever, as Linux does
- *   enospc       no space for FAULT_GAP calls: half of a write is made, then ENOSPC
+ *   enospc       no space for FAULT_GAP calls: half of a write is made, then ENOSPC. What
+ *                makes a file no longer needs none
  *   short        half of the bytes are written, and that is what the call says
  *
  * At its end, and when it dies, it writes one letter a call to FAULT_LOG: `w` a write, `s`
@@ -395,8 +396,10 @@ int fdatasync(int fd) { return fsync(fd); }
 int ftruncate64(int fd, off_t len) {
     if (!path_of(fd)) return real_ftruncate(fd, len);
     pthread_mutex_lock(&lock);
+    struct stat now;
     enum verdict v = pass('t');
     int outcome;
+    if (v == NO_SPACE && fstat(fd, &now) == 0 && len <= now.st_size) v = MAKE;
     if (v == FAIL || v == NO_SPACE) {
         outcome = fail(v == FAIL ? EIO : ENOSPC);
     } else {
