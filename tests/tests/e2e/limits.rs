@@ -3,7 +3,7 @@
 use creto_client::Client;
 use serde_json::{Value, json};
 
-use crate::harness::{Server, code, creto, draft, said};
+use crate::harness::{Server, Site, code, creto, draft, refused, said, set as configured};
 
 fn set(who: &Client, body: &Value) -> Value {
     who.post("/v1/limits", body).unwrap()
@@ -249,4 +249,44 @@ fn limits_and_rates_from_the_command_line() {
     assert_eq!(limited["rate"]["event"], "changelog.draft");
     let wait = limited["retry_after_ms"].as_u64().unwrap();
     assert!((2_000..=60_000).contains(&wait), "{wait}");
+}
+
+/// Whoever counts connections no more ends what limits them first.
+#[test]
+fn a_limit_of_connections_is_not_left_uncounted() {
+    let site = Site::new();
+    let count = |counted: bool| {
+        move |table: &mut toml::Table| {
+            configured(table, &["runtime", "enabled"], true);
+            configured(table, &["runtime", "egress", "counted"], counted);
+        }
+    };
+    site.configure(count(false));
+    let mut server = site.start();
+    let body = json!({
+        "scope": "organization", "event": "network_egress",
+        "limit": {"units": 1}, "window": "total",
+    });
+    let uncounted = server.owner().post("/v1/limits", &body);
+    assert_eq!(code(uncounted), "unsupported");
+
+    server.stop();
+    server.configure(count(true));
+    server.restart();
+    let limit = set(&server.owner(), &body);
+    let id = limit["id"].as_str().unwrap();
+    server.stop();
+    server.configure(count(false));
+    let why = refused(server.path(), &["serve"], "unsupported");
+    for part in [id, "runtime.egress.counted"] {
+        assert!(why.contains(part), "{part} in {why}");
+    }
+
+    server.configure(count(true));
+    server.restart();
+    let removal = format!("/v1/limits/{id}/remove");
+    server.owner().post(&removal, &json!({})).unwrap();
+    server.stop();
+    server.configure(count(false));
+    server.restart();
 }
