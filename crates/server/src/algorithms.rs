@@ -22,7 +22,7 @@ pub(crate) fn algorithms(section: &CryptoSection) -> Result<AllowedAlgorithms, S
             "must be an algorithm that takes a context, by which the uses of a key are told apart",
         ));
     }
-    // Of checkpoints and evidence the formats fix the algorithms.
+    // Of the first line of checkpoints the format fixes the algorithm.
     for purpose in KeyPurpose::ALL {
         if let Some(algorithm) = purpose.fixed_algorithm()
             && signature.check(algorithm).is_err()
@@ -192,6 +192,11 @@ mod tests {
                 "[signatures]\nnew = \"Ed25519\"",
                 "crypto.signatures.new",
                 "context",
+            ),
+            (
+                "[signatures]\nnew = \"ML-DSA-65\"\naccepted = [\"ML-DSA-65\"]",
+                "crypto.signatures.accepted",
+                "log_ed25519",
             ),
             (
                 "[signatures]\naccepted = [\"ML-DSA-65-Ed25519\"]",

@@ -19,17 +19,19 @@ pub struct Verified {
 
 /// Checks a bundle directory with public keys alone: the manifest, both
 /// signatures of the checkpoint, every leaf against the tree, every delegation's
-/// signature, and that invoices add up to the settlements they point to. Delegations are
-/// signed by algorithms that `lists` read; of the rest the format fixes them.
+/// signature, and that invoices add up to the settlements they point to. Keys and signatures
+/// are of algorithms that `lists` read.
 pub fn verify(
     directory: &Path,
     trust: &Trust,
     lists: AllowedAlgorithms,
 ) -> Result<Verified, Vec<Finding>> {
+    let accepted = lists.signature.clone();
     let checker = RefCell::new(RecordChecker::reading(lists));
     let report = verify_bundle(
         &DirectoryBundle(directory.to_owned()),
         trust,
+        &accepted,
         &mut |leaf, record| checker.borrow_mut().leaf(leaf, record),
         &mut |path, bytes| checker.borrow_mut().attachment(path, bytes),
     )?;

@@ -25,7 +25,7 @@ const CHACHA_WRAPPING: &str = "HKDF-SHA256+ChaCha20-Poly1305";
 const CHANGED: &str = "crypto.algorithms_changed";
 
 /// Tells the server to read the configuration anew, and gives what it says it did.
-fn reload(server: &Server, owner: &Client) -> Value {
+pub(crate) fn reload(server: &Server, owner: &Client) -> Value {
     let before = algorithms(owner)["reload"]["at"].clone();
     let id = i32::try_from(server.id()).unwrap();
     kill(Pid::from_raw(id), Signal::SIGHUP).unwrap();

@@ -1,8 +1,13 @@
 //! A log that strangers follow is given other keys.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::process::Stdio;
 
-use crate::harness::{creto, said};
+use serde_json::{Value, json};
+
+use crate::algorithms::reload;
+use crate::harness::{creto, python, said, set};
 use crate::transparency::{Public, answer, good, text, until};
 
 /// The log's own signature lines.
@@ -117,4 +122,112 @@ fn a_followed_log_is_given_other_keys_and_nobody_is_left_behind() {
     for bundle in ["first", "second", "third"] {
         good(&dir, &["verify", bundle]);
     }
+}
+
+/// The algorithms of the lines of these keys, each of which a stranger's library checked.
+fn checked(note: &str, keys: &[&Value]) -> Vec<String> {
+    let keys: Vec<&Value> = keys
+        .iter()
+        .flat_map(|keys| [&keys["ed25519"], &keys["composite"]])
+        .collect();
+    let mut stranger = python("note_side.py", "cryptography")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let asked = json!({ "note": note, "keys": keys }).to_string();
+    let mut input = stranger.stdin.take().unwrap();
+    input.write_all(asked.as_bytes()).unwrap();
+    drop(input);
+    let output = stranger.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(ToOwned::to_owned).collect()
+}
+
+/// Ends the keys that a principal had before the one that it signs with.
+fn forget_former_keys(dir: &Path, name: &str) {
+    let keys = good(dir, &["agent", "keys", name]);
+    for key in keys["keys"].as_array().unwrap() {
+        if key["state"] != "present" {
+            let kid = text(key, "kid");
+            let revoke = ["agent", "revoke-key", name, &kid, "--reason", "moved"];
+            good(dir, &revoke);
+        }
+    }
+}
+
+#[test]
+fn a_followed_log_moves_to_ml_dsa_alone_and_nothing_is_composite_any_more() {
+    const COMPOSITE: &str = "ML-DSA-65-Ed25519";
+    const ML_DSA: &str = "ML-DSA-65";
+    let mut public = Public::new(0);
+    let dir = public.server.path().to_owned();
+    let size = public.grow(1, "before");
+    let old = good(&dir, &["audit", "keys"]);
+    let note = public.cosigned(size);
+    assert_eq!(checked(&note, &[&old]), ["Ed25519", COMPOSITE]);
+
+    public
+        .server
+        .configure(|table| set(table, &["crypto", "signatures", "new"], ML_DSA));
+    reload(&public.server, &public.server.owner());
+    let rotate = ["crypto", "rotate", "--log", "--reason", "ML-DSA alone"];
+    let rotated = good(&dir, &rotate);
+    let algorithms =
+        json!({ "log_ed25519": "Ed25519", "log_composite": ML_DSA, "evidence": ML_DSA });
+    assert_eq!(rotated["algorithms"], algorithms);
+    assert!(rotated.get("configuration_differs").is_none(), "{rotated}");
+    let new = good(&dir, &["audit", "keys"]);
+    let size = public.grow(1, "between");
+    let note = public.cosigned(size);
+    let four = ["Ed25519", ML_DSA, "Ed25519", COMPOSITE];
+    assert_eq!(checked(&note, &[&new, &old]), four);
+    // The second line alone is enough to follow it by.
+    let by_second = text(&new, "composite");
+    let (status, looked) = public.watch(&["--key", &by_second]);
+    assert_eq!(status, Some(0), "{looked}");
+    proven(&dir, 9, &by_second);
+    good(
+        &dir,
+        &["crypto", "retire", "--log", "--reason", "they have it"],
+    );
+
+    // It leaves the list when nothing is left of it: not before.
+    let without = |public: &Public| {
+        public.server.configure(|table| {
+            let accepted = vec![ML_DSA, "Ed25519"];
+            set(table, &["crypto", "signatures", "accepted"], accepted);
+        });
+    };
+    without(&public);
+    let now = reload(&public.server, &public.server.owner());
+    let refused = &now["reload"]["refused"];
+    assert_eq!(refused["code"], "algorithm_not_allowed", "{now}");
+    good(&dir, &["crypto", "rotate", "--reason", "moved"]);
+    let all = ["crypto", "rotate", "--principals", "--reason", "moved"];
+    let moved = good(&dir, &all);
+    for principal in moved["rotated"].as_array().unwrap() {
+        forget_former_keys(&dir, &text(principal, "principal"));
+    }
+    good(&dir, &["crypto", "retire", "--reason", "moved", "--now"]);
+    public.server.stop();
+    good(&dir, &["init", "--renew-credential"]);
+    public.server.restart();
+
+    let size = public.grow(1, "after");
+    let note = until("a checkpoint by the new keys alone", || {
+        let note = public.checkpoint()?;
+        let covers = note.lines().nth(1)?.parse::<u64>().ok()? >= size;
+        covers.then_some(note)
+    });
+    assert_eq!(checked(&note, &[&new, &old]), ["Ed25519", ML_DSA]);
+    let (status, looked) = public.watch(&["--key", &by_second]);
+    assert_eq!(status, Some(0), "{looked}");
+    good(&dir, &["audit", "export", "evidence"]);
+    let (status, refused) = answer(&dir, &["verify", "evidence"]);
+    assert_eq!(status, Some(1), "{refused}");
+    let accept = ["verify", "evidence", "--accept", ML_DSA];
+    good(&dir, &accept);
 }

@@ -32,6 +32,12 @@ pub struct LogRotationAnswer {
     /// The `kid` of each key before. Those of checkpoints sign besides until they are
     /// retired.
     pub former_kids: BTreeMap<String, String>,
+    /// The algorithm of each new key. That of `log_ed25519` is always Ed25519.
+    #[serde(default)]
+    pub algorithms: BTreeMap<String, String>,
+    /// As for the keys that issue tokens.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub configuration_differs: bool,
     /// From when that holds.
     pub at: Timestamp,
     /// Where it lies in the log.
@@ -52,7 +58,7 @@ pub struct LogRetirementAnswer {
 }
 
 /// The verifier keys of the log's checkpoints, as note tools read them: Ed25519 first, then
-/// the composite one.
+/// the one that holds against quantum computers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogVerifierKeys {
     /// Those in force.
@@ -89,7 +95,8 @@ impl Governor {
         })
     }
 
-    /// Gives the log new keys. Those of before sign its checkpoints besides, so that
+    /// Gives the log new keys, of the algorithm that is in force for new ones but where the
+    /// format has another. Those of before sign its checkpoints besides, so that
     /// whoever knows them can follow it until [`Governor::retire_log_keys`]. The record
     /// has the new keys: it lies in the log that the keys before signed alone. For the
     /// owner.
@@ -120,6 +127,11 @@ impl Governor {
         let evidence = self
             .record(org, caller.name(), "log_keys.rotated", None, &body)
             .await?;
+        let algorithm = |key: &VerifyingKey| key.algorithm().as_str().to_owned();
+        let algorithms = keys
+            .iter()
+            .map(|(name, key)| (name.clone(), algorithm(key)));
+        let algorithms = algorithms.collect();
         let kid = |(name, key)| Ok((name, creto_nhi::key_id(&key)?));
         let answer = LogRotationAnswer {
             kids: keys
@@ -127,6 +139,8 @@ impl Governor {
                 .map(kid)
                 .collect::<Result<_, GovernError>>()?,
             former_kids,
+            algorithms,
+            configuration_differs: self.parts.algorithms.lists().await.differ(),
             at: evidence.at,
             leaf: None,
         };

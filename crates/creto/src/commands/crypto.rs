@@ -21,9 +21,10 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
             let body = json!({ "reason": args.reason });
             let answer = context.client()?.post("/v1/audit/keys/rotate", &body)?;
             let text = format!(
-                "{}\nThe keys before sign checkpoints besides. Give monitors and witnesses the new ones\n\
+                "{}{}\nThe keys before sign checkpoints besides. Give monitors and witnesses the new ones\n\
                  (creto audit keys), then: creto crypto retire --log --reason TEXT\n",
                 log_keys(&answer, &[("", "/kids"), (" before", "/former_kids")]),
+                differs(&answer),
             );
             Ok(Reply::new(text, answer))
         }
@@ -39,10 +40,7 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
         CryptoCommand::Rotate(args) => {
             let body = json!({ "reason": args.reason });
             let answer = context.client()?.post("/v1/keys/rotate", &body)?;
-            let differs = match at(&answer, "/configuration_differs").as_str() {
-                "true" => DIFFERS,
-                _ => "",
-            };
+            let differs = differs(&answer);
             let text = format!(
                 "{}{differs}\nWhat the keys before made stays valid until: creto crypto retire --reason TEXT\n",
                 fields(&[
@@ -159,7 +157,16 @@ fn signs_by(keys: &Value) -> Option<&str> {
         .as_str()
 }
 
-/// The keys of a log by what they sign, in each of these parts of an answer.
+/// What to know of new keys when the configuration would have other ones made.
+fn differs(rotated: &Value) -> &'static str {
+    match at(rotated, "/configuration_differs").as_str() {
+        "true" => DIFFERS,
+        _ => "",
+    }
+}
+
+/// The keys of a log by what they sign, in each of these parts of an answer. Those that it
+/// says the algorithm of are new.
 fn log_keys(answer: &Value, parts: &[(&str, &str)]) -> String {
     let mut rows = Vec::new();
     for (which, part) in parts {
@@ -173,6 +180,10 @@ fn log_keys(answer: &Value, parts: &[(&str, &str)]) -> String {
                 rows.push((format!("{name}{which}"), kid));
             }
         }
+    }
+    let algorithm = at(answer, "/algorithms/evidence");
+    if !algorithm.is_empty() {
+        rows.push(("new ones by".to_owned(), algorithm));
     }
     rows.push(("leaf".to_owned(), at(answer, "/leaf")));
     let rows: Vec<(&str, String)> = rows

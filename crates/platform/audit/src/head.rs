@@ -1,5 +1,6 @@
 //! Signed tree heads: C2SP checkpoints, and the pair of keys that their lines are of, one
-//! Ed25519 and one composite.
+//! Ed25519 and one that holds against a quantum computer. The second is called composite
+//! throughout, which is what it is by default.
 
 use creto_crypto::{CryptoError, Signature, SignatureAlgorithm, VerifyingKey, sha256};
 use creto_tlog::{Checkpoint, Hasher, Note, NoteError, NoteKey, NoteSignature};
@@ -9,7 +10,7 @@ use crate::bundle::Finding;
 
 pub(crate) const HASHER: Hasher = Hasher::new(sha256);
 
-/// Separates checkpoints from everything else the composite key signs.
+/// Separates checkpoints from everything else the second key signs.
 pub(crate) const CHECKPOINT_CONTEXT: &[u8] = b"creto/checkpoint/v1";
 
 pub(crate) const ED25519_PLACE: &str = "checkpoint signature ed25519";
@@ -17,6 +18,9 @@ pub(crate) const COMPOSITE_PLACE: &str = "checkpoint signature composite";
 
 /// The purpose of the key of the Ed25519 line.
 pub(crate) const LOG_ED25519: &str = "log_ed25519";
+
+/// The purpose of the key of the other line.
+pub(crate) const LOG_COMPOSITE: &str = "log_composite";
 
 /// A signed tree head.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,12 +84,14 @@ impl HeadKeys {
         ed25519: &VerifyingKey,
         composite: &VerifyingKey,
     ) -> Result<Self, HeadKeyError> {
-        expect(LOG_ED25519, SignatureAlgorithm::Ed25519, ed25519)?;
-        expect(
-            "log_composite",
-            SignatureAlgorithm::MlDsa65Ed25519,
-            composite,
-        )?;
+        if ed25519.algorithm() != SignatureAlgorithm::Ed25519 {
+            return Err(HeadKeyError::Algorithm {
+                purpose: LOG_ED25519,
+                expected: SignatureAlgorithm::Ed25519.as_str(),
+                got: ed25519.algorithm().as_str(),
+            });
+        }
+        expect_context(LOG_COMPOSITE, composite)?;
         let raw: &[u8; 32] = ed25519
             .as_bytes()
             .try_into()
@@ -94,7 +100,7 @@ impl HeadKeys {
         let hybrid = NoteKey::unassigned(
             HASHER,
             origin,
-            SignatureAlgorithm::MlDsa65Ed25519.as_str(),
+            composite.algorithm().as_str(),
             composite.as_bytes(),
         )?;
         Ok(Self {
@@ -241,18 +247,18 @@ impl HeadKeyError {
     }
 }
 
-/// Refuses a key of another algorithm than its purpose has.
-pub(crate) fn expect(
+/// Refuses a key that cannot tell what it signs for this purpose from what it signs for
+/// another one.
+pub(crate) fn expect_context(
     purpose: &'static str,
-    expected: SignatureAlgorithm,
     key: &VerifyingKey,
 ) -> Result<(), HeadKeyError> {
-    if key.algorithm() == expected {
+    if key.algorithm().takes_context() {
         Ok(())
     } else {
         Err(HeadKeyError::Algorithm {
             purpose,
-            expected: expected.as_str(),
+            expected: "of an algorithm that takes a context",
             got: key.algorithm().as_str(),
         })
     }

@@ -20,7 +20,7 @@
 //!   was signed is refused when it is opened. Opening reads the whole journal
 //!   once, for that reason.
 //! - **Public formats.** Files are those of C2SP tlog-tiles; checkpoints are
-//!   C2SP signed notes with an Ed25519 and a composite ML-DSA-65 + Ed25519 line;
+//!   C2SP signed notes with an Ed25519 line and one of ML-DSA-65, composite or alone;
 //!   proofs are C2SP tlog-proof.
 //! - **Keys may be replaced** ([`Audit::rekey`]) while the log is used. The pair that signed
 //!   before signs besides until it is retired, so that who knows the one or the other can

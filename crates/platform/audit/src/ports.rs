@@ -79,9 +79,10 @@ pub trait TileStore: Send + Sync {
 pub struct LogKeys {
     /// Signs checkpoints for tools that know C2SP signature type 0x01. Ed25519.
     pub ed25519: Arc<dyn Signer>,
-    /// Signs checkpoints too. Composite ML-DSA-65 + Ed25519.
+    /// Signs checkpoints too, by an algorithm that takes a context: the composite one of
+    /// ML-DSA-65 and Ed25519, or ML-DSA-65.
     pub composite: Arc<dyn Signer>,
-    /// Signs evidence bundles. Composite ML-DSA-65 + Ed25519.
+    /// Signs evidence bundles. As the one before.
     pub evidence: Arc<dyn Signer>,
     /// The pair that signed checkpoints before. It signs besides until it is retired, so
     /// that readers who know it alone have time to learn the pair in force.

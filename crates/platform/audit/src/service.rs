@@ -261,7 +261,7 @@ impl Audit {
     }
 
     /// The verifier keys in force of an organization's log, as note tools read them:
-    /// Ed25519 first, then the composite one.
+    /// Ed25519 first, then the one that holds against quantum computers.
     pub fn verifier_keys(&self, org: OrgId) -> Result<[String; 2], AuditError> {
         Ok(self.shared.signing_of(org)?.names().note_keys())
     }

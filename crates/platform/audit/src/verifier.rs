@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use creto_crypto::{CryptoError, Signature, SignatureAlgorithm, VerifyingKey};
+use creto_crypto::{Algorithm as _, CryptoError, Signature, SignatureAlgorithm, VerifyingKey};
 use creto_errors::{Class, Classify};
 use creto_tlog::{Cosignature, Note, NoteError, NoteKey, NoteKeyMaterial, NoteSignature};
 
@@ -85,25 +85,24 @@ pub struct NoteVerifier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Plain,
-    Composite,
+    InContext,
     Cosigner,
 }
 
 impl NoteVerifier {
-    /// Reads a verifier key: Ed25519 (0x01), a cosigner's Ed25519 (0x04), or the
-    /// composite of this product's logs (0xff).
+    /// Reads a verifier key: Ed25519 (0x01), a cosigner's Ed25519 (0x04), or one of the
+    /// second lines of this product's logs (0xff and the name of its algorithm).
     pub fn parse(text: &str) -> Result<Self, VerifierError> {
         let name = NoteKey::parse(HASHER, text)?;
-        let composite = SignatureAlgorithm::MlDsa65Ed25519;
         let (kind, algorithm, bytes) = match name.material() {
             NoteKeyMaterial::Ed25519(bytes) => (Kind::Plain, SignatureAlgorithm::Ed25519, bytes),
             NoteKeyMaterial::Cosigner(bytes) => {
                 (Kind::Cosigner, SignatureAlgorithm::Ed25519, bytes)
             }
-            NoteKeyMaterial::Unassigned(bytes) => bytes
-                .strip_prefix(composite.as_str().as_bytes())
-                .map(|bytes| (Kind::Composite, composite, bytes))
-                .ok_or_else(|| unknown(&name))?,
+            NoteKeyMaterial::Unassigned(named) => {
+                let (algorithm, bytes) = in_context(named).ok_or_else(|| unknown(&name))?;
+                (Kind::InContext, algorithm, bytes)
+            }
             NoteKeyMaterial::Unknown => return Err(unknown(&name)),
         };
         let key = VerifyingKey::from_bytes(algorithm, bytes)?;
@@ -155,7 +154,7 @@ impl NoteVerifier {
         };
         match self.kind {
             Kind::Plain => verified(b"", text.as_bytes(), bytes),
-            Kind::Composite => verified(CHECKPOINT_CONTEXT, text.as_bytes(), bytes),
+            Kind::InContext => verified(CHECKPOINT_CONTEXT, text.as_bytes(), bytes),
             Kind::Cosigner => Cosignature::parse(bytes).is_some_and(|cosignature| {
                 let message = Cosignature::message(cosignature.time, text);
                 verified(b"", &message, &cosignature.signature)
@@ -183,6 +182,17 @@ impl fmt::Display for NoteVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.name.fmt(f)
     }
+}
+
+/// The algorithm that is named before the bytes of a key. One name is the beginning of
+/// another, so the bytes behind it have to be a key's.
+fn in_context(named: &[u8]) -> Option<(SignatureAlgorithm, &[u8])> {
+    let mut algorithms = SignatureAlgorithm::ALL.iter().copied();
+    algorithms.find_map(|algorithm| {
+        let bytes = named.strip_prefix(algorithm.as_str().as_bytes())?;
+        let is_key = algorithm.takes_context() && bytes.len() == algorithm.public_key_len();
+        is_key.then_some((algorithm, bytes))
+    })
 }
 
 fn unknown(name: &NoteKey) -> VerifierError {

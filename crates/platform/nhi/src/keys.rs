@@ -24,7 +24,8 @@ pub enum KeyPurpose {
     Issuer,
     /// Checkpoints of the log, with the Ed25519 that today's witnesses know.
     LogEd25519,
-    /// The same checkpoints, composite.
+    /// The same checkpoints, by the algorithm for new keys, which is the composite one unless
+    /// configured otherwise.
     LogComposite,
     /// Exported evidence.
     Evidence,
@@ -64,9 +65,8 @@ impl KeyPurpose {
     #[must_use]
     pub const fn fixed_algorithm(self) -> Option<SignatureAlgorithm> {
         match self {
-            Self::Issuer => None,
             Self::LogEd25519 => Some(SignatureAlgorithm::Ed25519),
-            Self::LogComposite | Self::Evidence => Some(SignatureAlgorithm::MlDsa65Ed25519),
+            Self::Issuer | Self::LogComposite | Self::Evidence => None,
         }
     }
 }

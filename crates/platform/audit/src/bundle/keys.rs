@@ -1,12 +1,16 @@
 //! `keys.json`: the public keys that a bundle is checked with.
 
-use creto_crypto::{SignatureAlgorithm, VerifyingKey};
+use creto_crypto::{Allowed, SignatureAlgorithm, VerifyingKey};
+use creto_errors::Classify as _;
 use creto_types::{OrgId, canonical_json};
 use serde::{Deserialize, Serialize};
 
 use super::manifest::SIGNATURE_PLACE;
 use crate::LogKeys;
-use crate::head::{COMPOSITE_PLACE, ED25519_PLACE, HeadKeyError, HeadKeys, LOG_ED25519, expect};
+use crate::head::{
+    COMPOSITE_PLACE, ED25519_PLACE, HeadKeyError, HeadKeys, LOG_COMPOSITE, LOG_ED25519,
+    expect_context,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,7 +105,7 @@ fn place_at(bytes: &[u8], error: &serde_json::Error) -> Option<&'static str> {
     let mut from = 0;
     for (place, purpose) in PLACES
         .into_iter()
-        .zip([LOG_ED25519, "log_composite", "evidence"])
+        .zip([LOG_ED25519, LOG_COMPOSITE, "evidence"])
     {
         let end = format!("\"purpose\":\"{purpose}\"}}");
         let rest = bytes.get(from..)?;
@@ -120,9 +124,12 @@ fn place_at(bytes: &[u8], error: &serde_json::Error) -> Option<&'static str> {
 /// The signatures that the keys are for, in the order of the file.
 pub(crate) const PLACES: [&str; 3] = [ED25519_PLACE, COMPOSITE_PLACE, SIGNATURE_PLACE];
 
-/// Reads the file in its one form. What is wrong says whose key it is wrong
-/// with, where that shows.
-pub(crate) fn parse(bytes: &[u8]) -> Result<BundleKeys, String> {
+/// Reads the file in its one form; its keys have to be of accepted algorithms. What is wrong
+/// says whose key it is wrong with, where that shows.
+pub(crate) fn parse(
+    bytes: &[u8],
+    accepted: &Allowed<SignatureAlgorithm>,
+) -> Result<BundleKeys, String> {
     let file: KeysFile = serde_json::from_slice(bytes).map_err(|error| {
         let why = format!("it cannot be read: {error}");
         match place_at(bytes, &error) {
@@ -141,12 +148,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<BundleKeys, String> {
                 HeadKeyError::Name(_) => error.to_string(),
             },
         )?;
-    expect(
-        "evidence",
-        SignatureAlgorithm::MlDsa65Ed25519,
-        &evidence.key,
-    )
-    .map_err(|error| of_key(SIGNATURE_PLACE, error))?;
+    expect_context("evidence", &evidence.key).map_err(|error| of_key(SIGNATURE_PLACE, error))?;
+    for (place, entry) in PLACES.into_iter().zip(&file.keys) {
+        let algorithm = entry.key.algorithm();
+        accepted.check(algorithm).map_err(|error| {
+            let code = error.code();
+            of_key(
+                place,
+                format!("{error} ({code}); --accept {algorithm} reads it"),
+            )
+        })?;
+    }
     let again = file_of(file.org, &head, &ed25519.key, &composite.key, &evidence.key);
     let altered: Vec<&str> = PLACES
         .into_iter()

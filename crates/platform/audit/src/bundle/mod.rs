@@ -12,14 +12,12 @@ mod verify;
 
 use std::fmt;
 
-use creto_crypto::SignatureAlgorithm;
-
 pub(crate) use export::{Only, Refers, Source, export};
 pub use payloads::{Unread, is_kept, is_reason};
 pub use reader::{BundleReader, DirectoryBundle};
 pub use verify::{AttachmentCheck, LeafCheck, Trust, VerifyReport, verify_bundle};
 
-use crate::head::expect;
+use crate::head::expect_context;
 use crate::{AuditError, LogKeys};
 
 pub(crate) const CHECKPOINT: &str = "checkpoint";
@@ -57,12 +55,7 @@ impl fmt::Display for Finding {
 }
 
 pub(crate) fn check_evidence_key(keys: &LogKeys) -> Result<(), AuditError> {
-    expect(
-        "evidence",
-        SignatureAlgorithm::MlDsa65Ed25519,
-        keys.evidence.verifying_key(),
-    )
-    .map_err(|e| e.into_audit(""))
+    expect_context("evidence", keys.evidence.verifying_key()).map_err(|e| e.into_audit(""))
 }
 
 /// Whether this is a plain relative path that every file system takes.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use creto_crypto::sha256;
+use creto_crypto::{Allowed, SignatureAlgorithm, sha256};
 use creto_tlog::{Checkpoint, TILE_WIDTH};
 use creto_types::LeafIndex;
 
@@ -60,20 +60,22 @@ pub type AttachmentCheck<'a> = dyn FnMut(&str, &[u8]) -> Result<(), String> + 'a
 
 /// Checks a whole bundle: that it has exactly the files its manifest lists, that
 /// each is in its one encoding, every signature, every leaf and the tree over
-/// them. `check_leaf` and `check_attachment` (which gets the name without
-/// `attachments/`) add what leaves and attachments mean.
+/// them. Its keys have to be of algorithms that are `accepted`. `check_leaf` and
+/// `check_attachment` (which gets the name without `attachments/`) add what leaves and
+/// attachments mean.
 ///
 /// All that is wrong is returned, what names its place most exactly first. The
 /// bundle is held in memory.
 pub fn verify_bundle(
     files: &dyn BundleReader,
     trust: &Trust,
+    accepted: &Allowed<SignatureAlgorithm>,
     check_leaf: &mut LeafCheck<'_>,
     check_attachment: &mut AttachmentCheck<'_>,
 ) -> Result<VerifyReport, Vec<Finding>> {
     let mut check = Check::default();
     let files = check.read(files);
-    let keys = check.keys(&files, trust);
+    let keys = check.keys(&files, trust, accepted);
     let manifest = check.manifest(&files, keys.as_ref());
     if let Some(manifest) = &manifest {
         check.listed(&files, manifest);
@@ -235,7 +237,12 @@ impl Check {
         files
     }
 
-    fn keys(&mut self, files: &Files, trust: &Trust) -> Option<BundleKeys> {
+    fn keys(
+        &mut self,
+        files: &Files,
+        trust: &Trust,
+        accepted: &Allowed<SignatureAlgorithm>,
+    ) -> Option<BundleKeys> {
         let Some(bytes) = files.get(KEYS) else {
             self.file(KEYS, "the file is missing");
             self.unchecked(&keys::PLACES, "keys.json is missing");
@@ -250,7 +257,7 @@ impl Check {
             );
             self.exact(KEYS, message);
         }
-        match keys::parse(bytes) {
+        match keys::parse(bytes, accepted) {
             Ok(keys) => Some(keys),
             Err(message) => {
                 self.exact(KEYS, message);

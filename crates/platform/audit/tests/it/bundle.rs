@@ -8,7 +8,7 @@ use creto_audit::{
     DirectoryBundle, Finding, Journal as _, RecordClass, SealedHead, Trust, VerifyReport, Withheld,
     leaf_bytes, verify_bundle,
 };
-use creto_crypto::sha256;
+use creto_crypto::{Allowed, AllowedAlgorithms, SignatureAlgorithm, sha256};
 use creto_errors::Classify as _;
 use creto_types::{HybridTimestamp, LeafIndex};
 
@@ -30,12 +30,23 @@ async fn bundle(leaves: u64) -> Files {
     export(&world).await
 }
 
+/// The algorithms that whoever verifies reads.
+pub(crate) fn accepted() -> Allowed<SignatureAlgorithm> {
+    AllowedAlgorithms::default().signature
+}
+
 pub(crate) fn verify(files: &Files) -> Result<VerifyReport, Vec<Finding>> {
     verify_as(files, &Trust::BundleKeys)
 }
 
 pub(crate) fn verify_as(files: &Files, trust: &Trust) -> Result<VerifyReport, Vec<Finding>> {
-    verify_bundle(files, trust, &mut |_, _| Ok(()), &mut |_, _| Ok(()))
+    verify_bundle(
+        files,
+        trust,
+        &accepted(),
+        &mut |_, _| Ok(()),
+        &mut |_, _| Ok(()),
+    )
 }
 
 fn places(files: &Files) -> Vec<String> {
@@ -60,6 +71,7 @@ async fn a_whole_bundle_verifies() {
         let report = verify_bundle(
             &files,
             &Trust::Pinned(digest.to_vec()),
+            &accepted(),
             &mut |index, leaf| {
                 assert_eq!(leaf["body"]["n"], index.0);
                 seen.push(index.0);
@@ -374,6 +386,7 @@ async fn what_leaves_and_attachments_mean_is_judged_by_the_caller() {
     let findings = verify_bundle(
         &files,
         &Trust::BundleKeys,
+        &accepted(),
         &mut |index, _| {
             if index.0 == 3 {
                 Err("its signature does not verify".to_owned())
@@ -441,6 +454,7 @@ async fn payloads_may_be_gone_for_a_reason_in_the_log() {
     let report = verify_bundle(
         &files,
         &Trust::BundleKeys,
+        &accepted(),
         &mut |_, leaf| {
             seen += u64::from(leaf.get("body").is_some());
             Ok(())
@@ -524,6 +538,7 @@ async fn a_directory_is_read_as_it_is() {
         verify_bundle(
             &reader,
             &Trust::BundleKeys,
+            &accepted(),
             &mut |_, _| Ok(()),
             &mut |_, _| Ok(()),
         )
@@ -537,6 +552,7 @@ async fn a_directory_is_read_as_it_is() {
     verify_bundle(
         &gone,
         &Trust::BundleKeys,
+        &accepted(),
         &mut |_, _| Ok(()),
         &mut |_, _| Ok(()),
     )

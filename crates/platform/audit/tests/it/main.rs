@@ -19,6 +19,7 @@ mod proofs;
 mod rekeyed_readers;
 mod rekeys;
 mod search;
+mod second_line;
 mod trace;
 mod watches;
 mod witnesses;
@@ -41,6 +42,8 @@ use parking_lot::Mutex;
 pub(crate) struct Keys {
     provider: Arc<AwsLcProvider>,
     made: Mutex<HashMap<OrgId, LogKeys>>,
+    /// Of new keys, but the Ed25519 one.
+    algorithm: Mutex<SignatureAlgorithm>,
     away: AtomicBool,
 }
 
@@ -49,6 +52,7 @@ impl Keys {
         Arc::new(Self {
             provider: Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(seed)))),
             made: Mutex::default(),
+            algorithm: Mutex::new(SignatureAlgorithm::MlDsa65Ed25519),
             away: AtomicBool::new(false),
         })
     }
@@ -58,11 +62,17 @@ impl Keys {
         Arc::new(LocalSigner::new(key, self.provider.clone()))
     }
 
+    /// New keys are of this algorithm, but the Ed25519 one.
+    pub(crate) fn make_by(&self, algorithm: SignatureAlgorithm) {
+        *self.algorithm.lock() = algorithm;
+    }
+
     fn make(&self) -> LogKeys {
+        let algorithm = *self.algorithm.lock();
         LogKeys {
             ed25519: self.signer(SignatureAlgorithm::Ed25519),
-            composite: self.signer(SignatureAlgorithm::MlDsa65Ed25519),
-            evidence: self.signer(SignatureAlgorithm::MlDsa65Ed25519),
+            composite: self.signer(algorithm),
+            evidence: self.signer(algorithm),
             former: None,
         }
     }

@@ -16,6 +16,7 @@ use creto_types::{Evidence, HybridTimestamp, Timestamp};
 use serde_json::{Value, json};
 
 use crate::World;
+use crate::bundle::accepted;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -76,6 +77,7 @@ fn read(files: &Files) -> (VerifyReport, BTreeSet<u64>, BTreeSet<u64>) {
     let report = verify_bundle(
         files,
         &Trust::BundleKeys,
+        &accepted(),
         &mut |leaf, record| {
             if record.get("body").is_some() {
                 leaves.insert(leaf.0);
@@ -135,6 +137,7 @@ async fn a_narrowed_bundle_is_no_whole_one() {
         verify_bundle(
             files,
             &Trust::BundleKeys,
+            &accepted(),
             &mut |_, _| Ok(()),
             &mut |_, _| Ok(()),
         )
@@ -229,6 +232,7 @@ async fn the_payloads_are_those_that_the_manifest_says() {
         let said = verify_bundle(
             &forged,
             &Trust::BundleKeys,
+            &accepted(),
             &mut |_, _| Ok(()),
             &mut |_, _| Ok(()),
         );

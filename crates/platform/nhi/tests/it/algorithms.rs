@@ -50,8 +50,8 @@ async fn an_organization_moves_to_another_algorithm() {
     let signed = world.nhi.link(org, second).unwrap().signed.clone();
     assert_eq!(signed.signature.algorithm(), ML_DSA);
 
-    // An organization that is founded now has its issuer of the new one, and of the
-    // log's keys each of its format's.
+    // An organization that is founded now has its keys of the new one, but where the format
+    // has another.
     let other = world.organization("bob").await;
     let algorithm = |purpose| {
         let signer = world.nhi.signer(other, purpose).unwrap();
@@ -59,8 +59,8 @@ async fn an_organization_moves_to_another_algorithm() {
     };
     assert_eq!(algorithm(KeyPurpose::Issuer), ML_DSA);
     assert_eq!(algorithm(KeyPurpose::LogEd25519), ED25519);
-    assert_eq!(algorithm(KeyPurpose::LogComposite), COMPOSITE);
-    assert_eq!(algorithm(KeyPurpose::Evidence), COMPOSITE);
+    assert_eq!(algorithm(KeyPurpose::LogComposite), ML_DSA);
+    assert_eq!(algorithm(KeyPurpose::Evidence), ML_DSA);
     let bob = world.nhi.identity_for_human(other, &name("bob")).unwrap();
     let token = world.nhi.issue_token(&bob, None).unwrap().token;
     assert_eq!(part(&token, 0)["alg"], "ML-DSA-65");
@@ -78,6 +78,39 @@ async fn an_organization_moves_to_another_algorithm() {
     let error = refused.unwrap_err();
     assert_eq!(error.code(), "algorithm_not_allowed");
     assert_eq!(error.class(), Class::Security);
+}
+
+/// The log's keys move when they are rotated, and what they were needs no list then.
+#[tokio::test]
+async fn the_keys_of_a_log_move_to_another_algorithm() {
+    let (mut world, org) = crew().await;
+    world.nhi = world
+        .reopen_under(signing(ML_DSA, &[ML_DSA, COMPOSITE, ED25519]))
+        .await
+        .unwrap();
+    let algorithms = |nhi: &creto_nhi::Nhi| {
+        let signers = nhi.log_signers(org).unwrap();
+        let of = |signer: &dyn creto_crypto::Signer| signer.verifying_key().algorithm();
+        let former = signers.former.map(|(one, two)| [of(&*one), of(&*two)]);
+        let now = [&signers.ed25519, &signers.composite, &signers.evidence];
+        (now.map(|signer| of(&**signer)), former)
+    };
+    assert_eq!(algorithms(&world.nhi).0, [ED25519, COMPOSITE, COMPOSITE]);
+    let draft = world.nhi.draft_log_rotation(org).unwrap();
+    let rotated = world
+        .nhi
+        .commit_log_rotation(draft, commit(org, "log_keys.rotated"));
+    rotated.await.unwrap();
+    let overlap = ([ED25519, ML_DSA, ML_DSA], Some([ED25519, COMPOSITE]));
+    assert_eq!(algorithms(&world.nhi), overlap);
+    let again = world.reopen_under(signing(ML_DSA, &[ML_DSA, COMPOSITE, ED25519]));
+    assert_eq!(algorithms(&again.await.unwrap()), overlap);
+    let former = world.nhi.former_log_keys(org).unwrap();
+    let retired = world
+        .nhi
+        .retire_log_keys(org, former, commit(org, "log_keys.retired"));
+    retired.await.unwrap();
+    assert_eq!(algorithms(&world.nhi), ([ED25519, ML_DSA, ML_DSA], None));
 }
 
 /// One change of the lists is in force for keys, their wrapping, prekeys and digests.
