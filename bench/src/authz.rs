@@ -17,6 +17,7 @@ pub(crate) use cedar::cedar;
 pub(crate) use hot::Numbers;
 pub(crate) use world::World;
 
+use crate::lines::Ring;
 use crate::memory;
 use crate::peers::Peers;
 use crate::report::{Entry, Report};
@@ -77,20 +78,11 @@ fn bound_agents(report: &mut Report) -> Result<(), Box<dyn Error>> {
 /// whatever has more of them than caches hold.
 fn memory_line(report: &mut Report) -> f64 {
     const NAME: &str = "machine/memory_line";
-    const LINES: usize = (256 << 20) / 64;
     const STEPS: u32 = 4_096;
-    let mut numbers = hot::Numbers::new(1);
-    let mut next: Vec<[usize; 8]> = (0..LINES).map(|line| [line; 8]).collect();
-    // Sattolo's shuffle makes one ring of all lines.
-    for line in (1..LINES).rev() {
-        next.swap(line, numbers.below(line));
-    }
+    let ring = Ring::new();
     let mut at = 0;
     let sample = crate::sample::Sample::time(Duration::from_secs(1), 1, || {
-        for _ in 0..STEPS {
-            at = next[at][0];
-        }
-        std::hint::black_box(at);
+        at = std::hint::black_box(ring.walk(at, STEPS));
     });
     let sample = sample.nanos().over(STEPS.into());
     report.add(Entry::latency(NAME, "ns", sample));

@@ -15,6 +15,7 @@ mod authz;
 mod consensus;
 mod crypto;
 mod figures;
+mod lines;
 mod memory;
 mod nhi;
 mod peers;
