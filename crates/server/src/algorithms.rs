@@ -3,7 +3,10 @@
 use std::str::FromStr;
 
 use creto_config::{AlgorithmsSection, CryptoSection};
-use creto_crypto::{Accepted, Algorithm, Allowed, AllowedAlgorithms, CryptoError, HolderAlgorithm};
+use creto_crypto::{
+    Accepted, Algorithm, Allowed, AllowedAlgorithms, CryptoError, HolderAlgorithm,
+    SignatureAlgorithm,
+};
 use creto_nhi::KeyPurpose;
 
 use crate::config::{ServerConfigError, invalid};
@@ -16,10 +19,12 @@ pub(crate) fn algorithms(section: &CryptoSection) -> Result<AllowedAlgorithms, S
         &section.signatures,
         &defaults.signature,
     )?;
-    if !signature.for_new().takes_context() {
+    let made = SignatureAlgorithm::OF_ORGANIZATIONS;
+    if !made.contains(&signature.for_new()) {
+        let made = made.map(SignatureAlgorithm::as_str).join(" or ");
         return Err(invalid(
             "crypto.signatures.new",
-            "must be an algorithm that takes a context, by which the uses of a key are told apart",
+            &format!("must be {made}, which take a context that tells the uses of a key apart"),
         ));
     }
     // Of the first line of checkpoints the format fixes the algorithm.
@@ -109,7 +114,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use creto_crypto::{HashAlgorithm, KemAlgorithm, SignatureAlgorithm, WrapAlgorithm};
+    use creto_crypto::{HashAlgorithm, KemAlgorithm, WrapAlgorithm};
 
     use super::*;
 
@@ -142,9 +147,10 @@ mod tests {
         .unwrap();
         assert_eq!(read.holder.list(), [HolderAlgorithm::Ed25519]);
         assert_eq!(read.signature.for_new(), SignatureAlgorithm::MlDsa65);
-        for algorithm in SignatureAlgorithm::ALL {
-            read.signature.check(*algorithm).unwrap();
+        for algorithm in SignatureAlgorithm::OF_ORGANIZATIONS {
+            read.signature.check(algorithm).unwrap();
         }
+        assert!(read.signature.check(SignatureAlgorithm::MlDsa44).is_err());
         assert_eq!(read.kem.for_new(), KemAlgorithm::MlKem1024);
         assert_eq!(read.kem.accepted(), KEMS);
         assert_eq!(read.hash.for_new(), HashAlgorithm::Blake3);
@@ -165,7 +171,7 @@ mod tests {
             (
                 "[signatures]\nnew = \"RS256\"",
                 "crypto.signatures.new",
-                "known are Ed25519, ML-DSA-65, ML-DSA-65-Ed25519",
+                "known are Ed25519, ML-DSA-44, ML-DSA-65, ML-DSA-65-Ed25519",
             ),
             (
                 "[key_wrapping]\naccepted = [\"A256GCM\"]",
@@ -192,6 +198,11 @@ mod tests {
                 "[signatures]\nnew = \"Ed25519\"",
                 "crypto.signatures.new",
                 "context",
+            ),
+            (
+                "[signatures]\nnew = \"ML-DSA-44\"",
+                "crypto.signatures.new",
+                "must be ML-DSA-65 or ML-DSA-65-Ed25519",
             ),
             (
                 "[signatures]\nnew = \"ML-DSA-65\"\naccepted = [\"ML-DSA-65\"]",

@@ -26,7 +26,8 @@ use creto_runtime_gvisor::GvisorConfig;
 
 pub use config::{RuntimeConfig, ServerConfig, ServerConfigError};
 pub use creto_audit::{
-    Alarm, AlarmKind, Finding, Looked, Patience, Proven, Trust, VerifyReport, WatchError,
+    Alarm, AlarmKind, CosignatureType, Finding, Looked, Patience, Proven, Trust, VerifyReport,
+    WatchError,
 };
 pub use creto_governor::{
     BundleError, Candidate, CheckedBundle, FailedTestsAnswer, FindingAnswer, PolicyDiff,

@@ -12,9 +12,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use creto_audit::{
-    Content, Cosigners, Looked, Memory, NoteVerifier, Opening, Patience, Proven, QuorumError,
-    RecordFault, Steady, StoredRecord, UnprovenError, VerifierError, Watch, WatchError, Witness,
-    WitnessError, WitnessKey, WitnessKeyError,
+    Content, CosignatureType, Cosigners, Looked, Memory, NoteVerifier, Opening, Patience, Proven,
+    QuorumError, RecordFault, Steady, StoredRecord, UnprovenError, VerifierError, Watch,
+    WatchError, Witness, WitnessError, WitnessKey, WitnessKeyError,
 };
 use creto_config::{Secret, SecretError};
 use creto_errors::{Class, Classify};
@@ -281,10 +281,13 @@ fn witness_keys(texts: &[String]) -> Result<Vec<NoteVerifier>, TransparencyError
 }
 
 /// A new key for a witness: its private text, and the verifier key for others.
-pub fn new_witness_key(name: &str) -> Result<(Secret, String), TransparencyError> {
-    let (key, text) = WitnessKey::generate(name, provider())?;
+pub fn new_witness_key(
+    name: &str,
+    kind: CosignatureType,
+) -> Result<(Secret, String), TransparencyError> {
+    let (key, text) = WitnessKey::generate(name, kind, provider())?;
     let text = Secret::new(String::from_utf8_lossy(text.expose()).into_owned())?;
-    Ok((text, key.verifier_key()?))
+    Ok((text, key.verifier_key()))
 }
 
 /// How a witness runs.
@@ -292,8 +295,8 @@ pub fn new_witness_key(name: &str) -> Result<(Secret, String), TransparencyError
 pub struct WitnessOptions {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// The file with its key.
-    pub key: PathBuf,
+    /// The files with its keys, by each of which it cosigns.
+    pub keys: Vec<PathBuf>,
     /// The directory it remembers in.
     pub state: PathBuf,
     /// The verifier keys of the logs it cosigns.
@@ -301,19 +304,19 @@ pub struct WitnessOptions {
 }
 
 /// Cosigns checkpoints until the process is told to stop (SIGINT or SIGTERM).
-/// `ready` is called with the address and the verifier key once requests are
+/// `ready` is called with the address and the verifier keys once requests are
 /// answered.
 pub async fn witness(
     options: &WitnessOptions,
-    ready: impl FnOnce(SocketAddr, &str) + Send,
+    ready: impl FnOnce(SocketAddr, &[String]) + Send,
 ) -> Result<(), TransparencyError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     creto_telemetry::init(&LogConfig::default(), Arc::clone(&clock))?;
     let witness = open(options, clock)?;
     let (listener, address) = bind(options.listen).await?;
-    let key = witness.verifier_key();
-    tracing::info!(%address, key, "witnessing");
-    ready(address, &key);
+    let keys = witness.verifier_keys();
+    tracing::info!(%address, keys = keys.join(" "), "witnessing");
+    ready(address, &keys);
     let router = Router::new()
         .route("/add-checkpoint", post(add_checkpoint))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
@@ -326,14 +329,15 @@ pub async fn witness(
 }
 
 fn open(options: &WitnessOptions, clock: Arc<dyn Clock>) -> Result<Witness, TransparencyError> {
-    let key = read_key(&options.key)?;
+    let keys = options.keys.iter().map(|path| read_key(path));
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
     let logs = options
         .logs
         .iter()
         .map(|text| log_key(text))
         .collect::<Result<Vec<_>, _>>()?;
     let store = Arc::new(FsWitness::open(&options.state)?);
-    Ok(Witness::new(key, logs, store, clock)?)
+    Ok(Witness::new(keys, logs, store, clock))
 }
 
 fn read_key(path: &Path) -> Result<WitnessKey, TransparencyError> {

@@ -143,7 +143,7 @@ func head(signed []byte, key note.Verifier) (tlog.Tree, error) {
 	return tlog.Tree{N: size, Hash: root}, err
 }
 
-// cosigned checks the line of a witness (C2SP tlog-cosignature, version 1).
+// cosigned checks the line of a witness (C2SP tlog-cosignature, with Ed25519).
 func cosigned(signed []byte, key string) error {
 	parts := strings.SplitN(key, "+", 3)
 	typed, err := base64.StdEncoding.DecodeString(parts[2])
@@ -161,7 +161,14 @@ func cosigned(signed []byte, key string) error {
 			continue
 		}
 		raw, err := base64.StdEncoding.DecodeString(encoded)
-		if err != nil || len(raw) != 4+8+ed25519.SignatureSize || !bytes.Equal(raw[:4], id[:4]) {
+		if err != nil || len(raw) < 4 {
+			return fmt.Errorf("the line %q is malformed", line)
+		}
+		if !bytes.Equal(raw[:4], id[:4]) {
+			// By another key of the same witness.
+			continue
+		}
+		if len(raw) != 4+8+ed25519.SignatureSize {
 			return fmt.Errorf("the line %q is malformed", line)
 		}
 		time := binary.BigEndian.Uint64(raw[4:12])

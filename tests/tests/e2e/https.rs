@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{creto_with, python, said, set};
+use crate::harness::{creto_with, python, said};
 use crate::transparency::Public;
 
 /// Python's TLS in front of plain services; it ends with this value.
@@ -87,13 +87,7 @@ fn a_log_is_followed_and_a_witness_asked_over_https_that_is_vouched_for() {
     // The server and its witness.
     public.server.stop();
     let witness = format!("https://localhost:{}", tls.ports[1]);
-    public.server.configure(|table| {
-        let mut asked = toml::Table::new();
-        asked.insert("url".to_owned(), witness.into());
-        asked.insert("key".to_owned(), public.witness_key.clone().into());
-        let asked = vec![toml::Value::Table(asked)];
-        set(table, &["audit", "witness"], asked);
-    });
+    public.ask_at(&witness);
     public.server.give("SSL_CERT_FILE", trusting.to_owned());
     public.server.give("SSL_CERT_DIR", String::new());
     public.server.restart();

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::algorithms::reload;
 use crate::harness::{creto, python, said, set};
@@ -125,11 +125,7 @@ fn a_followed_log_is_given_other_keys_and_nobody_is_left_behind() {
 }
 
 /// The algorithms of the lines of these keys, each of which a stranger's library checked.
-fn checked(note: &str, keys: &[&Value]) -> Vec<String> {
-    let keys: Vec<&Value> = keys
-        .iter()
-        .flat_map(|keys| [&keys["ed25519"], &keys["composite"]])
-        .collect();
+fn checked(note: &str, keys: &[&str]) -> Vec<String> {
     let mut stranger = python("note_side.py", "cryptography")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -165,9 +161,15 @@ fn a_followed_log_moves_to_ml_dsa_alone_and_nothing_is_composite_any_more() {
     let mut public = Public::new(0);
     let dir = public.server.path().to_owned();
     let size = public.grow(1, "before");
-    let old = good(&dir, &["audit", "keys"]);
+    let both = |dir: &Path| {
+        let keys = good(dir, &["audit", "keys"]);
+        [text(&keys, "ed25519"), text(&keys, "composite")]
+    };
+    let old = both(&dir);
     let note = public.cosigned(size);
-    assert_eq!(checked(&note, &[&old]), ["Ed25519", COMPOSITE]);
+    let witness = public.witness_key.clone();
+    let three = ["Ed25519", COMPOSITE, "cosigned by ML-DSA-44"];
+    assert_eq!(checked(&note, &[&old[0], &old[1], &witness]), three);
 
     public
         .server
@@ -179,13 +181,14 @@ fn a_followed_log_moves_to_ml_dsa_alone_and_nothing_is_composite_any_more() {
         json!({ "log_ed25519": "Ed25519", "log_composite": ML_DSA, "evidence": ML_DSA });
     assert_eq!(rotated["algorithms"], algorithms);
     assert!(rotated.get("configuration_differs").is_none(), "{rotated}");
-    let new = good(&dir, &["audit", "keys"]);
+    let new = both(&dir);
     let size = public.grow(1, "between");
     let note = public.cosigned(size);
     let four = ["Ed25519", ML_DSA, "Ed25519", COMPOSITE];
-    assert_eq!(checked(&note, &[&new, &old]), four);
+    let all = [&*new[0], &*new[1], &*old[0], &*old[1]];
+    assert_eq!(checked(&note, &all), four);
     // The second line alone is enough to follow it by.
-    let by_second = text(&new, "composite");
+    let by_second = new[1].clone();
     let (status, looked) = public.watch(&["--key", &by_second]);
     assert_eq!(status, Some(0), "{looked}");
     proven(&dir, 9, &by_second);
@@ -206,8 +209,8 @@ fn a_followed_log_moves_to_ml_dsa_alone_and_nothing_is_composite_any_more() {
     let refused = &now["reload"]["refused"];
     assert_eq!(refused["code"], "algorithm_not_allowed", "{now}");
     good(&dir, &["crypto", "rotate", "--reason", "moved"]);
-    let all = ["crypto", "rotate", "--principals", "--reason", "moved"];
-    let moved = good(&dir, &all);
+    let everybody = ["crypto", "rotate", "--principals", "--reason", "moved"];
+    let moved = good(&dir, &everybody);
     for principal in moved["rotated"].as_array().unwrap() {
         forget_former_keys(&dir, &text(principal, "principal"));
     }
@@ -222,7 +225,7 @@ fn a_followed_log_moves_to_ml_dsa_alone_and_nothing_is_composite_any_more() {
         let covers = note.lines().nth(1)?.parse::<u64>().ok()? >= size;
         covers.then_some(note)
     });
-    assert_eq!(checked(&note, &[&new, &old]), ["Ed25519", ML_DSA]);
+    assert_eq!(checked(&note, &all), ["Ed25519", ML_DSA]);
     let (status, looked) = public.watch(&["--key", &by_second]);
     assert_eq!(status, Some(0), "{looked}");
     good(&dir, &["audit", "export", "evidence"]);

@@ -1,6 +1,6 @@
 """Checks the lines of a signed note with PyPI's `cryptography` alone, as docs/formats/log.md
-says. Reads `{"note": text, "keys": [verifier key]}` and prints the algorithm of each key
-whose line is there, a line each; a bad signature ends it."""
+and C2SP tlog-cosignature say. Reads `{"note": text, "keys": [verifier key]}` and prints the
+algorithm of each key whose line is there, a line each; a bad signature ends it."""
 
 import base64
 import hashlib
@@ -31,11 +31,36 @@ def composite(public, message, signature):
     plain(public[1952:], message, signature[3309:])
 
 
-def material(encoded):
+def opaque(name):
+    return bytes([len(name)]) + name
+
+
+def cosigned(name):
+    """What checks a witness's line, which begins with a time in eight bytes."""
+
+    def by_ed25519(public, text, line):
+        time = int.from_bytes(line[:8], "big")
+        plain(public, b"cosignature/v1\ntime %d\n" % time + text, line[8:])
+
+    def by_ml_dsa_44(public, text, line):
+        origin, size, root = text.split(b"\n")[:3]
+        tree = bytes(8) + int(size).to_bytes(8, "big") + base64.b64decode(root)
+        message = b"subtree/v1\n\0" + opaque(name) + line[:8] + opaque(origin) + tree
+        mldsa.MLDSA44PublicKey.from_public_bytes(public).verify(line[8:], message)
+
+    return by_ed25519, by_ml_dsa_44
+
+
+def material(name, encoded):
     """What checks by the key, its algorithm and its bytes."""
     kind, rest = encoded[0], encoded[1:]
+    by_ed25519, by_ml_dsa_44 = cosigned(name.encode())
     if kind == 0x01:
         return plain, b"Ed25519", rest
+    if kind == 0x04:
+        return by_ed25519, b"cosigned by Ed25519", rest
+    if kind == 0x06:
+        return by_ml_dsa_44, b"cosigned by ML-DSA-44", rest
     assert kind == 0xFF
     for check, name, length in [(composite, COMPOSITE, 1984), (ml_dsa, ML_DSA, 1952)]:
         if rest.startswith(name) and len(rest) == len(name) + length:
@@ -56,7 +81,7 @@ def main():
         for _, signer, line in lines:
             line = base64.b64decode(line)
             if signer == name and line[:4] == made:
-                check, algorithm, public = material(encoded)
+                check, algorithm, public = material(name, encoded)
                 check(public, text, line[4:])
                 print(algorithm.decode())
 

@@ -114,6 +114,14 @@ pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> 
     })
 }
 
+/// A witness to ask, as the configuration has it.
+fn asked(url: &str, key: &str) -> toml::Value {
+    let mut asked = toml::Table::new();
+    asked.insert("url".to_owned(), url.into());
+    asked.insert("key".to_owned(), key.into());
+    toml::Value::Table(asked)
+}
+
 /// A server whose log is public, and a witness that cosigns it.
 pub(crate) struct Public {
     pub(crate) server: Server,
@@ -127,6 +135,8 @@ pub(crate) struct Public {
     pub(crate) key: String,
     /// The witness's key.
     pub(crate) witness_key: String,
+    /// Its Ed25519 one, by which it cosigns besides.
+    plain_witness_key: String,
 }
 
 impl Public {
@@ -135,17 +145,12 @@ impl Public {
         let dir = server.path().to_owned();
         let keys = good(&dir, &["audit", "keys"]);
         let key = text(&keys, "ed25519");
-        let made = good(
-            &dir,
-            &[
-                "audit",
-                "witness-key",
-                "witness.example/w1",
-                "--out",
-                "w1.key",
-            ],
-        );
-        let witness_key = text(&made, "key");
+        let made = |out: &str, by: &[&str]| {
+            let words = ["audit", "witness-key", "witness.example/w1", "--out", out];
+            text(&good(&dir, &[&words, by].concat()), "key")
+        };
+        let witness_key = made("w1.key", &[]);
+        let plain_witness_key = made("w1-plain.key", &["--algorithm", "Ed25519"]);
         let witness_at = free_address();
         let words = [
             "audit",
@@ -154,6 +159,8 @@ impl Public {
             &witness_at.to_string(),
             "--key",
             "w1.key",
+            "--key",
+            "w1-plain.key",
             "--state",
             "w1",
             "--log",
@@ -169,14 +176,9 @@ impl Public {
             set(table, &["audit", "public_listen"], address.to_string());
             set(table, &["audit", "public_entries"], true);
             set(table, &["audit", "witness_quorum"], i64::from(quorum));
-            let mut asked = toml::Table::new();
-            asked.insert("url".to_owned(), format!("http://{witness_at}").into());
-            asked.insert("key".to_owned(), witness_key.clone().into());
-            set(
-                table,
-                &["audit", "witness"],
-                vec![toml::Value::Table(asked)],
-            );
+            let url = format!("http://{witness_at}");
+            let asked = [&witness_key, &plain_witness_key].map(|key| asked(&url, key));
+            set(table, &["audit", "witness"], asked.to_vec());
         });
         server.restart();
         let org = text(&keys, "origin").rsplit('/').next().unwrap().to_owned();
@@ -188,19 +190,30 @@ impl Public {
             path: format!("/log/{org}"),
             key,
             witness_key,
+            plain_witness_key,
         }
+    }
+
+    /// Has the server ask the witness there.
+    pub(crate) fn ask_at(&self, url: &str) {
+        let keys = [&self.witness_key, &self.plain_witness_key];
+        self.server.configure(|table| {
+            let asked = keys.map(|key| asked(url, key));
+            set(table, &["audit", "witness"], asked.to_vec());
+        });
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}{}", self.address, self.path)
     }
 
-    /// The public checkpoint, once it covers this many leaves and is cosigned.
+    /// The public checkpoint, once it covers this many leaves and is cosigned by both keys.
     pub(crate) fn cosigned(&self, size: u64) -> String {
         until("a cosigned checkpoint", || {
             let note = self.checkpoint()?;
             let covers = note.lines().nth(1)?.parse::<u64>().ok()? >= size;
-            (covers && note.contains("\u{2014} witness.example/w1 ")).then_some(note)
+            let lines = note.matches("\u{2014} witness.example/w1 ").count();
+            (covers && lines == 2).then_some(note)
         })
     }
 
@@ -392,7 +405,7 @@ fn a_witness_answers_in_the_words_of_its_protocol() {
     assert_eq!(again.status, 200);
     let line = String::from_utf8(again.body).unwrap();
     assert!(line.starts_with("\u{2014} witness.example/w1 "), "{line}");
-    assert_eq!(line.matches('\n').count(), 1);
+    assert_eq!(line.matches('\n').count(), 2, "one by each key: {line}");
 
     let conflict = submit(&format!("old 0\n\n{note}"));
     assert_eq!(conflict.status, 409);
@@ -492,7 +505,7 @@ fn a_verifier_of_somebody_else_agrees_on_every_size() {
             .output()
             .unwrap()
     };
-    let output = verify(&public.key, &public.witness_key, &public.url());
+    let output = verify(&public.key, &public.plain_witness_key, &public.url());
     assert!(output.status.success(), "{}", said(&output));
     let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = json!({"size": size, "consistency": size, "inclusion": size});
@@ -505,6 +518,8 @@ fn a_verifier_of_somebody_else_agrees_on_every_size() {
             "audit",
             "witness-key",
             "witness.example/w1",
+            "--algorithm",
+            "Ed25519",
             "--out",
             "w2.key",
         ],
@@ -514,7 +529,7 @@ fn a_verifier_of_somebody_else_agrees_on_every_size() {
     let mut changed = proofs.clone();
     changed["consistency"][300]["hashes"][0] = changed["consistency"][300]["hashes"][1].clone();
     std::fs::write(dir.join("proofs.json"), changed.to_string()).unwrap();
-    let output = verify(&public.key, &public.witness_key, &public.url());
+    let output = verify(&public.key, &public.plain_witness_key, &public.url());
     assert!(said(&output).contains("from 301 to"), "{}", said(&output));
 }
 
@@ -566,37 +581,27 @@ fn a_public_log_that_cannot_be_is_refused_in_the_configuration() {
     );
 
     let log_key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
-    let witness = |url: &str, key: &str| {
-        let mut asked = toml::Table::new();
-        asked.insert("url".to_owned(), url.into());
-        asked.insert("key".to_owned(), key.into());
-        toml::Value::Table(asked)
-    };
-    let one = witness("http://127.0.0.1:1", &key);
+    let one = asked("http://127.0.0.1:1", &key);
     for (witnesses, quorum, what) in [
         (vec![one.clone()], 1, None),
         (vec![one.clone()], 2, Some("audit.witness_quorum")),
         (vec![], 1, Some("audit.witness_quorum")),
         (vec![one.clone(), one.clone()], 1, Some("twice")),
         (vec![one.clone(); 17], 1, Some("16")),
+        (vec![asked("ftp://w.example", &key)], 1, Some("http[s]://")),
+        (vec![asked("https://w.example", &key)], 1, None),
         (
-            vec![witness("ftp://w.example", &key)],
-            1,
-            Some("http[s]://"),
-        ),
-        (vec![witness("https://w.example", &key)], 1, None),
-        (
-            vec![witness("http://u:p@w.example", &key)],
+            vec![asked("http://u:p@w.example", &key)],
             1,
             Some("credentials"),
         ),
         (
-            vec![witness("http://w.example", log_key)],
+            vec![asked("http://w.example", log_key)],
             1,
             Some("not the key of a witness"),
         ),
         (
-            vec![witness("http://w.example", "nonsense")],
+            vec![asked("http://w.example", "nonsense")],
             1,
             Some("not a verifier key"),
         ),

@@ -38,28 +38,34 @@ class Ed25519:
 
 
 class MlDsa:
-    @staticmethod
-    def sign(seed, context, message):
-        key = mldsa.MLDSA65PrivateKey.from_seed_bytes(seed)
+    def __init__(self, private, public):
+        self.private, self.public = private, public
+
+    def sign(self, seed, context, message):
+        key = self.private.from_seed_bytes(seed)
         return raw(key.public_key()), key.sign(message, context)
 
-    @staticmethod
-    def verify(public, context, message, signature):
-        mldsa.MLDSA65PublicKey.from_public_bytes(public).verify(signature, message, context)
+    def verify(self, public, context, message, signature):
+        self.public.from_public_bytes(public).verify(signature, message, context)
+
+
+ML_DSA_44 = MlDsa(mldsa.MLDSA44PrivateKey, mldsa.MLDSA44PublicKey)
+ML_DSA_65 = MlDsa(mldsa.MLDSA65PrivateKey, mldsa.MLDSA65PublicKey)
 
 
 class Composite:
     @staticmethod
     def sign(seed, context, message):
         message = representative(context, message)
-        ml_public, ml_signature = MlDsa.sign(seed[:32], LABEL, message)
+        ml_public, ml_signature = ML_DSA_65.sign(seed[:32], LABEL, message)
         ed_public, ed_signature = Ed25519.sign(seed[32:], b"", message)
         return ml_public + ed_public, ml_signature + ed_signature
 
     @staticmethod
     def verify(public, context, message, signature):
         message = representative(context, message)
-        MlDsa.verify(public[:ML_DSA_PUBLIC], LABEL, message, signature[:ML_DSA_SIGNATURE])
+        half = signature[:ML_DSA_SIGNATURE]
+        ML_DSA_65.verify(public[:ML_DSA_PUBLIC], LABEL, message, half)
         Ed25519.verify(public[ML_DSA_PUBLIC:], b"", message, signature[ML_DSA_SIGNATURE:])
 
 
@@ -101,7 +107,12 @@ class XWing:
         return ml_ciphertext + sent, self.combine(ml_secret, secret, sent, public[1184:])
 
 
-SIGNATURES = {"Ed25519": Ed25519, "ML-DSA-65": MlDsa, "ML-DSA-65-Ed25519": Composite}
+SIGNATURES = {
+    "Ed25519": Ed25519,
+    "ML-DSA-44": ML_DSA_44,
+    "ML-DSA-65": ML_DSA_65,
+    "ML-DSA-65-Ed25519": Composite,
+}
 KEMS = {
     "ML-KEM-768": MlKem(mlkem.MLKEM768PrivateKey, mlkem.MLKEM768PublicKey),
     "ML-KEM-1024": MlKem(mlkem.MLKEM1024PrivateKey, mlkem.MLKEM1024PublicKey),

@@ -12,7 +12,7 @@ globalThis.crypto ??= webcrypto;
 // Packages lie beside the target folder, where a bare name of this file leads nowhere.
 const require = createRequire(process.env.NODE_PACKAGES + "/");
 const load = (name) => import(pathToFileURL(require.resolve(name)).href);
-const { ml_dsa65 } = await load("@noble/post-quantum/ml-dsa.js");
+const { ml_dsa44, ml_dsa65 } = await load("@noble/post-quantum/ml-dsa.js");
 const { ml_kem768, ml_kem1024 } = await load("@noble/post-quantum/ml-kem.js");
 const { ml_kem768_x25519 } = await load("@noble/post-quantum/hybrid.js");
 const { ed25519 } = await load("@noble/curves/ed25519.js");
@@ -33,19 +33,22 @@ const ML_DSA_SIGNATURE = 3309;
 const representative = (context, message) =>
   concatBytes(PREFIX, LABEL, Uint8Array.of(context.length), context, sha512(message));
 
+const mlDsa = (library) => ({
+  sign: ({ seed, context, message }) => {
+    const keys = library.keygen(seed);
+    return [keys.publicKey, library.sign(message, keys.secretKey, { context })];
+  },
+  verify: ({ public: key, context, message, signature }) =>
+    library.verify(signature, message, key, { context }),
+});
+
 const SIGNATURES = {
   Ed25519: {
     sign: ({ seed, message }) => [ed25519.getPublicKey(seed), ed25519.sign(message, seed)],
     verify: ({ public: key, message, signature }) => ed25519.verify(signature, message, key),
   },
-  "ML-DSA-65": {
-    sign: ({ seed, context, message }) => {
-      const keys = ml_dsa65.keygen(seed);
-      return [keys.publicKey, ml_dsa65.sign(message, keys.secretKey, { context })];
-    },
-    verify: ({ public: key, context, message, signature }) =>
-      ml_dsa65.verify(signature, message, key, { context }),
-  },
+  "ML-DSA-44": mlDsa(ml_dsa44),
+  "ML-DSA-65": mlDsa(ml_dsa65),
   "ML-DSA-65-Ed25519": {
     sign: ({ seed, context, message }) => {
       const both = representative(context, message);

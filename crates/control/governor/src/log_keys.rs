@@ -35,7 +35,8 @@ pub struct LogRotationAnswer {
     /// The algorithm of each new key. That of `log_ed25519` is always Ed25519.
     #[serde(default)]
     pub algorithms: BTreeMap<String, String>,
-    /// As for the keys that issue tokens.
+    /// Whether the configuration says something else of algorithms than what is in force,
+    /// or cannot be read: these keys are of what is in force.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub configuration_differs: bool,
     /// From when that holds.

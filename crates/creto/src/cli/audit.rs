@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use creto_server::CosignatureType;
 use creto_types::Timestamp;
 
 #[derive(Debug, Subcommand)]
@@ -96,7 +97,34 @@ pub(crate) enum AuditCommand {
         /// The file to write; it must not exist
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// By which it cosigns. ML-DSA-44 holds against quantum computers; Ed25519 is for logs
+        /// and readers that know no other
+        #[arg(
+            long,
+            value_enum,
+            value_name = "ALGORITHM",
+            default_value = "ML-DSA-44"
+        )]
+        algorithm: CosignerAlgorithm,
     },
+}
+
+/// The algorithms of C2SP tlog-cosignature.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CosignerAlgorithm {
+    #[value(name = "ML-DSA-44")]
+    MlDsa44,
+    #[value(name = "Ed25519")]
+    Ed25519,
+}
+
+impl From<CosignerAlgorithm> for CosignatureType {
+    fn from(algorithm: CosignerAlgorithm) -> Self {
+        match algorithm {
+            CosignerAlgorithm::MlDsa44 => Self::MlDsa44,
+            CosignerAlgorithm::Ed25519 => Self::Ed25519,
+        }
+    }
 }
 
 /// What records have to say, all at once.
@@ -207,9 +235,10 @@ pub(crate) struct WitnessArgs {
     /// The address and port to listen on
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
-    /// The file with the witness's key, as `creto audit witness-key` writes it
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: PathBuf,
+    /// The file with the witness's key, as `creto audit witness-key` writes it; may be
+    /// repeated, and each key cosigns
+    #[arg(long = "key", value_name = "FILE", required = true)]
+    pub(crate) keys: Vec<PathBuf>,
     /// The directory to remember in what was cosigned; losing it is losing the witness
     #[arg(long, value_name = "DIR")]
     pub(crate) state: PathBuf,

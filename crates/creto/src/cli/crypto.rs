@@ -11,8 +11,8 @@ pub(crate) enum CryptoCommand {
     /// `creto crypto retire`. To move to another algorithm, write it as `new` under
     /// [crypto] and send the server SIGHUP first, which puts that section in force.
     ///
-    /// With --log it is the log that is given new keys instead, by the same algorithm but
-    /// for the Ed25519 one that today's tools read. Those of before sign its
+    /// With --log it is the log that is given new keys instead, by the algorithm for new keys
+    /// but for the Ed25519 one that today's tools read. Those of before sign its
     /// checkpoints besides until `creto crypto retire --log`, so that monitors and
     /// witnesses can be given the new ones (`creto audit keys`) meanwhile.
     ///

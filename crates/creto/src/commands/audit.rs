@@ -18,7 +18,11 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
     match command {
         AuditCommand::Watch(args) => transparency::watch(context, &args),
         AuditCommand::Witness(args) => transparency::witness(args),
-        AuditCommand::WitnessKey { name, out } => transparency::witness_key(&name, &out),
+        AuditCommand::WitnessKey {
+            name,
+            out,
+            algorithm,
+        } => transparency::witness_key(&name, algorithm.into(), &out),
         AuditCommand::Checkpoint => {
             let note = context.client()?.get_bytes("/v1/audit/checkpoint")?;
             let note = String::from_utf8_lossy(&note).into_owned();

@@ -1,6 +1,7 @@
 //! `creto crypto`.
 
 use creto_client::{Client, encode};
+use creto_crypto::AllowedAlgorithms;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -21,17 +22,24 @@ pub(crate) fn run(context: &Context, command: CryptoCommand) -> Result<Reply, Cl
             let body = json!({ "reason": args.reason });
             let answer = context.client()?.post("/v1/audit/keys/rotate", &body)?;
             let text = format!(
-                "{}{}\nThe keys before sign checkpoints besides. Give monitors and witnesses the new ones\n\
+                "{}{}{}\nThe keys before sign checkpoints besides. Give monitors and witnesses the new ones\n\
                  (creto audit keys), then: creto crypto retire --log --reason TEXT\n",
-                log_keys(&answer, &[("", "/kids"), (" before", "/former_kids")]),
+                log_keys(
+                    &answer,
+                    &[
+                        ("", "/kids", "/algorithms"),
+                        (" before", "/former_kids", "/none")
+                    ]
+                ),
                 differs(&answer),
+                accepting(&answer),
             );
             Ok(Reply::new(text, answer))
         }
         CryptoCommand::Retire(args) if args.log => {
             let body = json!({ "reason": args.reason });
             let answer = context.client()?.post("/v1/audit/keys/retire", &body)?;
-            let text = log_keys(&answer, &[(" ended", "/kids")]);
+            let text = log_keys(&answer, &[(" ended", "/kids", "/none")]);
             Ok(Reply::new(text, answer))
         }
         CryptoCommand::Rotate(args) if args.principals => {
@@ -165,25 +173,23 @@ fn differs(rotated: &Value) -> &'static str {
     }
 }
 
-/// The keys of a log by what they sign, in each of these parts of an answer. Those that it
-/// says the algorithm of are new.
-fn log_keys(answer: &Value, parts: &[(&str, &str)]) -> String {
+/// The keys of a log by what they sign, in each of these parts of an answer, with the
+/// algorithms that it gives.
+fn log_keys(answer: &Value, parts: &[(&str, &str, &str)]) -> String {
     let mut rows = Vec::new();
-    for (which, part) in parts {
+    for (which, kids, algorithms) in parts {
         for (purpose, name) in [
-            ("log_ed25519", "checkpoints, Ed25519"),
-            ("log_composite", "checkpoints, composite"),
+            ("log_ed25519", "checkpoints, first line"),
+            ("log_composite", "checkpoints, second line"),
             ("evidence", "evidence"),
         ] {
-            let kid = at(answer, &format!("{part}/{purpose}"));
+            let member = |part: &str| at(answer, &format!("{part}/{purpose}"));
+            let (kid, algorithm) = (member(kids), member(algorithms));
             if !kid.is_empty() {
-                rows.push((format!("{name}{which}"), kid));
+                let value = format!("{kid} {algorithm}").trim_end().to_owned();
+                rows.push((format!("{name}{which}"), value));
             }
         }
-    }
-    let algorithm = at(answer, "/algorithms/evidence");
-    if !algorithm.is_empty() {
-        rows.push(("new ones by".to_owned(), algorithm));
     }
     rows.push(("leaf".to_owned(), at(answer, "/leaf")));
     let rows: Vec<(&str, String)> = rows
@@ -191,6 +197,20 @@ fn log_keys(answer: &Value, parts: &[(&str, &str)]) -> String {
         .map(|(name, kid)| (name.as_str(), kid.clone()))
         .collect();
     fields(&rows)
+}
+
+/// What whoever verifies by the defaults has to know of new keys of a log.
+fn accepting(rotated: &Value) -> String {
+    let algorithm = at(rotated, "/algorithms/evidence");
+    let defaults = AllowedAlgorithms::default().signature;
+    let known = algorithm.parse().is_ok_and(|it| defaults.check(it).is_ok());
+    if algorithm.is_empty() || known {
+        return String::new();
+    }
+    format!(
+        "\nWhat is exported from now on is verified with: creto verify --accept {algorithm}\n\
+         Monitors and witnesses have to know {algorithm} to read the second line.\n"
+    )
 }
 
 /// The kinds, as the answer calls them and as people read them.

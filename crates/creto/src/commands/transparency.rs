@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use creto_errors::{Class, Classify as _};
 use creto_server::{
-    Alarm, AlarmKind, Looked, Patience, TransparencyError, WatchError, WatchOptions, WitnessOptions,
+    Alarm, AlarmKind, CosignatureType, Looked, Patience, TransparencyError, WatchError,
+    WatchOptions, WitnessOptions,
 };
 use serde_json::{Value, json};
 
@@ -210,22 +211,27 @@ pub(crate) fn check_proof(args: &CheckProofArgs) -> Result<Reply, CliError> {
 pub(crate) fn witness(args: WitnessArgs) -> Result<Reply, CliError> {
     let options = WitnessOptions {
         listen: args.listen,
-        key: args.key,
+        keys: args.keys,
         state: args.state,
         logs: args.logs,
     };
     runtime()?
-        .block_on(creto_server::witness(&options, |address, key| {
+        .block_on(creto_server::witness(&options, |address, keys| {
             // Whoever waits for the witness may wait for these lines; when nobody
             // reads them, it serves all the same.
-            let _ = print(&format!("witnessing on http://{address}\nkey {key}\n"));
+            let keys: String = keys.iter().map(|key| format!("key {key}\n")).collect();
+            let _ = print(&format!("witnessing on http://{address}\n{keys}"));
         }))
         .map_err(CliError::server)?;
     Ok(Reply::new("", json!({"stopped": true})))
 }
 
-pub(crate) fn witness_key(name: &str, out: &Path) -> Result<Reply, CliError> {
-    let (secret, key) = creto_server::new_witness_key(name).map_err(CliError::server)?;
+pub(crate) fn witness_key(
+    name: &str,
+    kind: CosignatureType,
+    out: &Path,
+) -> Result<Reply, CliError> {
+    let (secret, key) = creto_server::new_witness_key(name, kind).map_err(CliError::server)?;
     write_secret(out, secret.expose())?;
     let text = fields(&[
         ("key file", out.display().to_string()),

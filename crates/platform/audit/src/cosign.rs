@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::error::corrupt;
 use crate::head::HASHER;
 use crate::service::{Published, Shared};
+use crate::verifier::names;
 use crate::{AuditError, Checkpointed, NoteVerifier};
 
 /// How soon a witness that did not cosign is asked again.
@@ -127,8 +128,8 @@ impl Witnessing {
 
     /// How many of the witnesses have cosigned.
     pub(crate) fn count(&self, note: &Note) -> usize {
-        let cosigned = |witness: &&AskedWitness| witness.key.verifies(note);
-        self.witnesses.iter().filter(cosigned).count()
+        let keys = self.witnesses.iter().map(|witness| &witness.key);
+        names(keys.filter(|key| key.verifies(note))).len()
     }
 
     /// Asks until the service ends.

@@ -54,6 +54,10 @@ pub(crate) struct LineKey {
 }
 
 impl LineKey {
+    pub(crate) fn algorithm(&self) -> SignatureAlgorithm {
+        self.key.algorithm()
+    }
+
     /// Whether the line says that it is of this key.
     pub(crate) fn names(&self, line: &NoteSignature) -> bool {
         line.name == self.name.name() && line.key_id == self.name.id()
@@ -91,7 +95,7 @@ impl HeadKeys {
                 got: ed25519.algorithm().as_str(),
             });
         }
-        expect_context(LOG_COMPOSITE, composite)?;
+        expect_of_organization(LOG_COMPOSITE, composite)?;
         let raw: &[u8; 32] = ed25519
             .as_bytes()
             .try_into()
@@ -247,18 +251,18 @@ impl HeadKeyError {
     }
 }
 
-/// Refuses a key that cannot tell what it signs for this purpose from what it signs for
-/// another one.
-pub(crate) fn expect_context(
+/// Refuses a key of an algorithm that no key of an organization is made by: it could not tell
+/// what it signs for this purpose from what it signs for another one, or is too weak.
+pub(crate) fn expect_of_organization(
     purpose: &'static str,
     key: &VerifyingKey,
 ) -> Result<(), HeadKeyError> {
-    if key.algorithm().takes_context() {
+    if SignatureAlgorithm::OF_ORGANIZATIONS.contains(&key.algorithm()) {
         Ok(())
     } else {
         Err(HeadKeyError::Algorithm {
             purpose,
-            expected: "of an algorithm that takes a context",
+            expected: "ML-DSA-65 or ML-DSA-65-Ed25519",
             got: key.algorithm().as_str(),
         })
     }

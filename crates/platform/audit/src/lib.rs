@@ -97,6 +97,7 @@ pub use record::{LeafForm, RecordClass, SealedHead, UnknownClass, leaf_bytes, se
 pub use seal::{NewSubject, Sealer, SubjectKey, sealed_by, unreadable};
 // What a store is asked for, and asks.
 pub use creto_crypto::{AeadAlgorithm, AlgorithmsInUse, Allowed, AllowedAlgorithms, InForce};
+pub use creto_tlog::CosignatureType;
 pub use search::{
     Found, MAX_VALUE_BYTES, SearchField, SearchIndex, SearchPage, SearchQuery, SearchTerm,
     intersect,

@@ -4,7 +4,7 @@ use creto_errors::{Class, Classify};
 use creto_tlog::{Checkpoint, CheckpointError, InclusionProof, ProofError, verify_inclusion};
 
 use crate::head::HASHER;
-use crate::verifier::signers;
+use crate::verifier::{names, signers};
 use crate::{BadSignature, NoteVerifier};
 
 /// What a proof shows.
@@ -98,13 +98,7 @@ pub fn check_proof(
     if signers([key], &proof.checkpoint)?.is_empty() {
         return Err(UnprovenError::NotSigned);
     }
-    // A key given twice is one witness.
-    let mut cosigned_by: Vec<(&str, String)> = signers(witnesses, &proof.checkpoint)?
-        .into_iter()
-        .map(|witness| (witness.name(), witness.to_string()))
-        .collect();
-    cosigned_by.sort();
-    cosigned_by.dedup();
+    let cosigned_by = names(signers(witnesses, &proof.checkpoint)?);
     if cosigned_by.len() < quorum {
         return Err(UnprovenError::NotCosigned {
             found: cosigned_by.len(),
@@ -124,9 +118,6 @@ pub fn check_proof(
         origin: head.origin,
         index: proof.index,
         size: head.size,
-        cosigned_by: cosigned_by
-            .into_iter()
-            .map(|(name, _)| name.to_owned())
-            .collect(),
+        cosigned_by: cosigned_by.into_iter().map(str::to_owned).collect(),
     })
 }

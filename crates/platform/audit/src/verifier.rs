@@ -1,11 +1,14 @@
 //! Public keys of notes as their readers hold them: parsed from the text that note
 //! tools exchange, checked against the lines of a note.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use creto_crypto::{Algorithm as _, CryptoError, Signature, SignatureAlgorithm, VerifyingKey};
+use creto_crypto::{CryptoError, Signature, SignatureAlgorithm, VerifyingKey};
 use creto_errors::{Class, Classify};
-use creto_tlog::{Cosignature, Note, NoteError, NoteKey, NoteKeyMaterial, NoteSignature};
+use creto_tlog::{
+    Cosignature, CosignatureType, Note, NoteError, NoteKey, NoteKeyMaterial, NoteSignature,
+};
 
 use crate::head::{CHECKPOINT_CONTEXT, HASHER};
 
@@ -86,18 +89,18 @@ pub struct NoteVerifier {
 enum Kind {
     Plain,
     InContext,
-    Cosigner,
+    Cosigner(CosignatureType),
 }
 
 impl NoteVerifier {
-    /// Reads a verifier key: Ed25519 (0x01), a cosigner's Ed25519 (0x04), or one of the
+    /// Reads a verifier key: Ed25519 (0x01), a cosigner's Ed25519 (0x04) or ML-DSA-44 (0x06), or one of the
     /// second lines of this product's logs (0xff and the name of its algorithm).
     pub fn parse(text: &str) -> Result<Self, VerifierError> {
         let name = NoteKey::parse(HASHER, text)?;
         let (kind, algorithm, bytes) = match name.material() {
             NoteKeyMaterial::Ed25519(bytes) => (Kind::Plain, SignatureAlgorithm::Ed25519, bytes),
-            NoteKeyMaterial::Cosigner(bytes) => {
-                (Kind::Cosigner, SignatureAlgorithm::Ed25519, bytes)
+            NoteKeyMaterial::Cosigner(kind, bytes) => {
+                (Kind::Cosigner(kind), cosigning(kind), bytes)
             }
             NoteKeyMaterial::Unassigned(named) => {
                 let (algorithm, bytes) = in_context(named).ok_or_else(|| unknown(&name))?;
@@ -118,7 +121,7 @@ impl NoteVerifier {
     /// Whether it is the key of a cosigner and not of a log.
     #[must_use]
     pub fn is_cosigner(&self) -> bool {
-        self.kind == Kind::Cosigner
+        matches!(self.kind, Kind::Cosigner(_))
     }
 
     /// Whether the note has a good signature by this key, and no bad one.
@@ -155,9 +158,9 @@ impl NoteVerifier {
         match self.kind {
             Kind::Plain => verified(b"", text.as_bytes(), bytes),
             Kind::InContext => verified(CHECKPOINT_CONTEXT, text.as_bytes(), bytes),
-            Kind::Cosigner => Cosignature::parse(bytes).is_some_and(|cosignature| {
-                let message = Cosignature::message(cosignature.time, text);
-                verified(b"", &message, &cosignature.signature)
+            Kind::Cosigner(kind) => Cosignature::parse(kind, bytes).is_some_and(|cosignature| {
+                kind.message(self.name.name(), cosignature.time, text)
+                    .is_ok_and(|message| verified(b"", &message, &cosignature.signature))
             }),
         }
     }
@@ -177,6 +180,11 @@ pub(crate) fn signers<'k>(
     Ok(signed)
 }
 
+/// The names of whoever has these keys. One name is one witness, however many keys it has.
+pub(crate) fn names<'k>(keys: impl IntoIterator<Item = &'k NoteVerifier>) -> BTreeSet<&'k str> {
+    keys.into_iter().map(NoteVerifier::name).collect()
+}
+
 /// The verifier key as text.
 impl fmt::Display for NoteVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,14 +192,21 @@ impl fmt::Display for NoteVerifier {
     }
 }
 
+/// By which algorithm a cosigner's key of this type signs.
+pub(crate) const fn cosigning(kind: CosignatureType) -> SignatureAlgorithm {
+    match kind {
+        CosignatureType::Ed25519 => SignatureAlgorithm::Ed25519,
+        CosignatureType::MlDsa44 => SignatureAlgorithm::MlDsa44,
+    }
+}
+
 /// The algorithm that is named before the bytes of a key. One name is the beginning of
 /// another, so the bytes behind it have to be a key's.
 fn in_context(named: &[u8]) -> Option<(SignatureAlgorithm, &[u8])> {
-    let mut algorithms = SignatureAlgorithm::ALL.iter().copied();
+    let mut algorithms = SignatureAlgorithm::OF_ORGANIZATIONS.into_iter();
     algorithms.find_map(|algorithm| {
         let bytes = named.strip_prefix(algorithm.as_str().as_bytes())?;
-        let is_key = algorithm.takes_context() && bytes.len() == algorithm.public_key_len();
-        is_key.then_some((algorithm, bytes))
+        (bytes.len() == algorithm.public_key_len()).then_some((algorithm, bytes))
     })
 }
 

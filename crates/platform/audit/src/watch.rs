@@ -5,7 +5,6 @@
 //! history than the rest of the world has no files to go with it that lead back to what
 //! this reader saw, or no witness that cosigns it.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use creto_errors::{Class, Classify};
@@ -13,7 +12,7 @@ use creto_tlog::Note;
 use serde::{Deserialize, Serialize};
 
 use crate::monitor::{AlarmKind, Monitor, Observation, Seen, WatchError, alarm};
-use crate::verifier::signers;
+use crate::verifier::{names, signers};
 use crate::{BadSignature, LogReader, NoteVerifier};
 
 /// A reading of a clock that never steps and counts on over restarts of the process.
@@ -169,10 +168,6 @@ impl Cosigners {
         let signed = names(signers(&self.keys, &note)?);
         Ok(signed.into_iter().map(str::to_owned).collect())
     }
-}
-
-fn names<'a>(keys: impl IntoIterator<Item = &'a NoteVerifier>) -> BTreeSet<&'a str> {
-    keys.into_iter().map(NoteVerifier::name).collect()
 }
 
 /// A look at which everything held that a log can be held to at once.

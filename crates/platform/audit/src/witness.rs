@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use creto_crypto::{CryptoError, SignatureAlgorithm, Signer};
+use creto_crypto::CryptoError;
 use creto_errors::{Class, Classify};
 use creto_tlog::{
-    AddCheckpoint, Checkpoint, CheckpointError, Cosignature, Hash, Note, NoteKey, ProofError,
+    AddCheckpoint, Checkpoint, CheckpointError, Cosignature, Hash, Note, ProofError,
     verify_consistency,
 };
 use creto_types::{Clock, StoreError};
 
 use crate::head::HASHER;
 use crate::verifier::signers;
-use crate::{BadSignature, NoteVerifier, VerifierError, WitnessKey};
+use crate::{BadSignature, NoteVerifier, WitnessKey};
 
 /// What a witness remembers: of each log, the checkpoint it cosigned last.
 #[async_trait]
@@ -114,8 +114,8 @@ impl Classify for WitnessError {
 /// continue what it cosigned; and it remembers before it signs.
 pub struct Witness {
     logs: HashMap<String, Vec<NoteVerifier>>,
-    signer: Arc<dyn Signer>,
-    name: NoteKey,
+    /// Each cosigns.
+    keys: Vec<WitnessKey>,
     store: Arc<dyn WitnessStore>,
     clock: Arc<dyn Clock>,
     /// Looking at the last size and replacing it are one step.
@@ -125,44 +125,44 @@ pub struct Witness {
 impl std::fmt::Debug for Witness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Witness")
-            .field("name", &self.name)
+            .field("keys", &self.keys)
             .field("logs", &self.logs)
             .finish_non_exhaustive()
     }
 }
 
 impl Witness {
-    /// A witness for the logs whose keys these are; a key's name is its log's origin.
-    /// The witness's own key is for it alone: a version 1 cosignature does not name who
+    /// A witness for the logs whose keys these are; a key's name is its log's origin. It
+    /// cosigns by each of its own keys, so that readers may know one or another.
+    /// The witness's own key is for it alone: a cosignature by Ed25519 does not name who
     /// made it.
+    #[must_use]
     pub fn new(
-        key: WitnessKey,
+        keys: impl IntoIterator<Item = WitnessKey>,
         logs: impl IntoIterator<Item = NoteVerifier>,
         store: Arc<dyn WitnessStore>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, VerifierError> {
+    ) -> Self {
         let mut known: HashMap<String, Vec<NoteVerifier>> = HashMap::new();
         for log in logs {
             known.entry(log.name().to_owned()).or_default().push(log);
         }
-        let (name, signer) = key.into_parts();
-        Ok(Self {
+        Self {
             logs: known,
-            name: cosigner_name(&name, signer.as_ref())?,
-            signer,
+            keys: keys.into_iter().collect(),
             store,
             clock,
             turn: tokio::sync::Mutex::default(),
-        })
+        }
     }
 
-    /// The verifier key that logs and readers configure.
+    /// The verifier keys that logs and readers configure, one or another of them.
     #[must_use]
-    pub fn verifier_key(&self) -> String {
-        self.name.to_string()
+    pub fn verifier_keys(&self) -> Vec<String> {
+        self.keys.iter().map(WitnessKey::verifier_key).collect()
     }
 
-    /// Answers `add-checkpoint`: the signature line, with its newline.
+    /// Answers `add-checkpoint`: a signature line by each key, each with its newline.
     pub async fn add_checkpoint(&self, body: &str) -> Result<String, WitnessError> {
         let request: AddCheckpoint = body.parse()?;
         let note = &request.checkpoint;
@@ -196,10 +196,12 @@ impl Witness {
                 computed: new.root,
             }));
         }
+        // What cannot be signed is not remembered as if it were.
+        let messages = self.messages(note)?;
         // Also when it is there already: a write that failed before may be there without
         // being durable.
         self.store.put(&new.origin, note.encode()).await?;
-        self.cosign(note)
+        self.cosign(note, messages)
     }
 
     /// What was cosigned last; the empty tree when nothing was.
@@ -224,34 +226,30 @@ impl Witness {
         Ok((kept.size, kept.root))
     }
 
-    fn cosign(&self, note: &Note) -> Result<String, WitnessError> {
+    /// What each key signs, and when that is.
+    fn messages(&self, note: &Note) -> Result<Messages, WitnessError> {
         // Before 1970 there was no log.
         let time = u64::try_from(self.clock.now().as_second()).unwrap_or(0);
-        let message = Cosignature::message(time, note.text());
-        let signed = self.signer.sign(b"", &message)?;
-        let signature = signed
-            .as_bytes()
-            .try_into()
-            .expect("an Ed25519 signature has 64 bytes");
-        let line = Cosignature { time, signature };
+        let message = |key: &WitnessKey| key.kind.message(key.name.name(), time, note.text());
+        let messages = self.keys.iter().map(message).collect::<Result<_, _>>()?;
+        Ok(Messages { time, messages })
+    }
+
+    fn cosign(&self, note: &Note, signed: Messages) -> Result<String, WitnessError> {
+        let Messages { time, messages } = signed;
         let mut cosigned = Note::new(note.text()).map_err(CheckpointError::from)?;
-        cosigned.add_signature(&self.name, line.encode());
+        for (key, message) in self.keys.iter().zip(messages) {
+            let signature = key.signer.sign(b"", &message)?.as_bytes().to_vec();
+            let line = Cosignature { time, signature };
+            cosigned.add_signature(&key.name, line.encode());
+        }
         let lines = cosigned.signatures().iter().map(|line| format!("{line}\n"));
         Ok(lines.collect())
     }
 }
 
-/// The key's name on cosignatures.
-pub(crate) fn cosigner_name(name: &str, signer: &dyn Signer) -> Result<NoteKey, VerifierError> {
-    let key = signer.verifying_key();
-    if key.algorithm() != SignatureAlgorithm::Ed25519 {
-        return Err(VerifierError::UnknownType {
-            name: name.to_owned(),
-        });
-    }
-    let raw = key
-        .as_bytes()
-        .try_into()
-        .expect("an Ed25519 key has 32 bytes");
-    Ok(NoteKey::cosigner(HASHER, name, raw)?)
+/// By key.
+struct Messages {
+    time: u64,
+    messages: Vec<Vec<u8>>,
 }

@@ -6,33 +6,25 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use creto_crypto::{
-    CryptoError, CryptoProvider, LocalSigner, Secret, SignatureAlgorithm, Signer, SigningKey,
-};
+use creto_crypto::{CryptoError, CryptoProvider, LocalSigner, Secret, Signer, SigningKey};
 use creto_errors::{Class, Classify};
+use creto_tlog::{CosignatureType, NoteKey};
 
 use crate::VerifierError;
-use crate::witness::cosigner_name;
+use crate::head::HASHER;
+use crate::verifier::cosigning;
 
 const HEAD: &str = "PRIVATE+KEY+";
 
-/// Signature type of Ed25519 cosignatures (C2SP tlog-cosignature).
-const COSIGNATURE: u8 = 0x04;
-
+/// Of either type.
 const SEED_LEN: usize = 32;
-
-fn signing_key(typed: &[u8]) -> Result<SigningKey, WitnessKeyError> {
-    let seed = typed
-        .strip_prefix(&[COSIGNATURE])
-        .ok_or(WitnessKeyError::Malformed)?;
-    Ok(SigningKey::from_bytes(SignatureAlgorithm::Ed25519, seed)?)
-}
 
 /// The name and the private key of a witness.
 #[derive(Clone)]
 pub struct WitnessKey {
-    name: String,
-    signer: Arc<dyn Signer>,
+    pub(crate) name: NoteKey,
+    pub(crate) kind: CosignatureType,
+    pub(crate) signer: Arc<dyn Signer>,
 }
 
 /// A text is not a witness's key, or a name cannot be a witness's.
@@ -79,20 +71,18 @@ impl WitnessKey {
     /// A new key, and its text, which is a secret.
     pub fn generate(
         name: &str,
+        kind: CosignatureType,
         provider: Arc<dyn CryptoProvider>,
     ) -> Result<(Self, Secret), WitnessKeyError> {
-        let mut seed = vec![COSIGNATURE; 1 + SEED_LEN];
+        let mut seed = vec![kind.byte(); 1 + SEED_LEN];
         provider.random(seed.get_mut(1..).unwrap_or_default());
         let seed = Secret::new(seed);
-        let key = signing_key(seed.expose())?;
-        let signer = Arc::new(LocalSigner::new(key, provider));
-        let public = cosigner_name(name, signer.as_ref())?;
+        let key = Self::of(name, seed.expose(), provider)?;
         // Room for all of it, so that no part is left behind when it grows.
         let mut text = String::with_capacity(name.len() + 128);
-        let _ = write!(text, "{HEAD}{name}+{:08x}+", public.id());
+        let _ = write!(text, "{HEAD}{name}+{:08x}+", key.name.id());
         STANDARD.encode_string(seed.expose(), &mut text);
-        let name = name.to_owned();
-        Ok((Self { name, signer }, Secret::new(text.into_bytes())))
+        Ok((key, Secret::new(text.into_bytes())))
     }
 
     /// Reads a key's text.
@@ -108,21 +98,36 @@ impl WitnessKey {
             .decode(seed)
             .map(Secret::new)
             .map_err(|_| WitnessKeyError::Malformed)?;
-        let key = signing_key(seed.expose())?;
-        let signer = Arc::new(LocalSigner::new(key, provider));
-        if format!("{:08x}", cosigner_name(name, signer.as_ref())?.id()) != id {
+        let key = Self::of(name, seed.expose(), provider)?;
+        if format!("{:08x}", key.name.id()) != id {
             return Err(WitnessKeyError::Malformed);
         }
-        let name = name.to_owned();
-        Ok(Self { name, signer })
+        Ok(key)
+    }
+
+    /// The key of a seed, before which is the byte of its type.
+    fn of(
+        name: &str,
+        typed: &[u8],
+        provider: Arc<dyn CryptoProvider>,
+    ) -> Result<Self, WitnessKeyError> {
+        let (byte, seed) = typed.split_first().ok_or(WitnessKeyError::Malformed)?;
+        let mut kinds = CosignatureType::ALL.into_iter();
+        let kind = kinds.find(|kind| kind.byte() == *byte);
+        let kind = kind.ok_or(WitnessKeyError::Malformed)?;
+        let key = SigningKey::from_bytes(cosigning(kind), seed)?;
+        let public = key.verifying_key().as_bytes();
+        let name = NoteKey::cosigner(HASHER, name, kind, public).map_err(VerifierError::from)?;
+        Ok(Self {
+            name,
+            kind,
+            signer: Arc::new(LocalSigner::new(key, provider)),
+        })
     }
 
     /// The verifier key that logs and readers configure.
-    pub fn verifier_key(&self) -> Result<String, WitnessKeyError> {
-        Ok(cosigner_name(&self.name, self.signer.as_ref())?.to_string())
-    }
-
-    pub(crate) fn into_parts(self) -> (String, Arc<dyn Signer>) {
-        (self.name, self.signer)
+    #[must_use]
+    pub fn verifier_key(&self) -> String {
+        self.name.to_string()
     }
 }

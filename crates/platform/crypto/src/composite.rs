@@ -13,7 +13,7 @@
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use zeroize::Zeroizing;
 
-use crate::mldsa::{self, HEDGE_LEN, MlDsaKey};
+use crate::mldsa::{self, HEDGE_LEN, MlDsaKey, Set};
 use crate::{CryptoError, encoding, sha512};
 
 /// The object identifier of the algorithm.
@@ -23,14 +23,16 @@ pub(crate) const NAME: &str = "ML-DSA-65-Ed25519";
 const PREFIX: &[u8; 32] = b"CompositeAlgorithmSignatures2025";
 const LABEL: &[u8; 30] = b"COMPSIG-MLDSA65-Ed25519-SHA512";
 
+const ML_DSA: Set = Set::MlDsa65;
+
 // RFC 8032, section 5.1.
 const ED_SEED: usize = 32;
 const ED_PUBLIC: usize = 32;
 const ED_SIGNATURE: usize = 64;
 
-pub(crate) const PUBLIC_LEN: usize = mldsa::PUBLIC_LEN + ED_PUBLIC;
+pub(crate) const PUBLIC_LEN: usize = ML_DSA.public_len() + ED_PUBLIC;
 pub(crate) const PRIVATE_LEN: usize = mldsa::SEED_LEN + ED_SEED;
-pub(crate) const SIGNATURE_LEN: usize = mldsa::SIGNATURE_LEN + ED_SIGNATURE;
+pub(crate) const SIGNATURE_LEN: usize = ML_DSA.signature_len() + ED_SIGNATURE;
 
 /// Both private halves, ready to sign.
 pub(crate) struct CompositeKey {
@@ -45,7 +47,7 @@ impl CompositeKey {
         let private: Zeroizing<[u8; PRIVATE_LEN]> =
             Zeroizing::new(encoding::fixed("private key", NAME, private)?);
         let (mldsa_seed, ed_seed) = private.split_at(mldsa::SEED_LEN);
-        let (mldsa, mut public) = MlDsaKey::expand(mldsa_seed)?;
+        let (mldsa, mut public) = MlDsaKey::expand(ML_DSA, mldsa_seed)?;
         let ed25519 =
             Ed25519KeyPair::from_seed_unchecked(ed_seed).map_err(|_| CryptoError::Engine {
                 operation: "Ed25519 key set-up",
@@ -84,11 +86,18 @@ pub(crate) fn verify(
 ) -> Result<(), CryptoError> {
     let public: [u8; PUBLIC_LEN] = encoding::fixed("public key", NAME, public)?;
     let signature: [u8; SIGNATURE_LEN] = encoding::fixed("signature", NAME, signature)?;
-    let (mldsa_public, ed_public) = public.split_at(mldsa::PUBLIC_LEN);
-    let (mldsa_signature, ed_signature) = signature.split_at(mldsa::SIGNATURE_LEN);
+    let (mldsa_public, ed_public) = public.split_at(ML_DSA.public_len());
+    let (mldsa_signature, ed_signature) = signature.split_at(ML_DSA.signature_len());
     let representative = representative(context, message)?;
 
-    let mldsa = mldsa::verify(mldsa_public, LABEL, &representative, mldsa_signature).is_ok();
+    let mldsa = mldsa::verify(
+        ML_DSA,
+        mldsa_public,
+        LABEL,
+        &representative,
+        mldsa_signature,
+    )
+    .is_ok();
     let ed25519 = UnparsedPublicKey::new(&ED25519, ed_public)
         .verify(&representative, ed_signature)
         .is_ok();

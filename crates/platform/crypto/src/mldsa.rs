@@ -1,5 +1,8 @@
-//! ML-DSA-65 (FIPS 204) with a context, hedged.
+//! ML-DSA-44 and ML-DSA-65 (FIPS 204) with a context, hedged.
 
+use libcrux_ml_dsa::ml_dsa_44::{
+    self, MLDSA44Signature, MLDSA44SigningKey, MLDSA44VerificationKey,
+};
 use libcrux_ml_dsa::ml_dsa_65::{
     self, MLDSA65Signature, MLDSA65SigningKey, MLDSA65VerificationKey,
 };
@@ -7,9 +10,6 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::{CryptoError, encoding};
 
-// FIPS 204, table 2.
-pub(crate) const PUBLIC_LEN: usize = 1952;
-pub(crate) const SIGNATURE_LEN: usize = 3309;
 /// The seed ξ; private keys are kept in no other form.
 pub(crate) const SEED_LEN: usize = 32;
 /// The randomness of the hedged variant.
@@ -18,26 +18,72 @@ pub(crate) const HEDGE_LEN: usize = 32;
 /// FIPS 204, section 5.2.
 const LONGEST_CONTEXT: usize = 255;
 
-pub(crate) const NAME: &str = "ML-DSA-65";
+/// The parameter set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Set {
+    MlDsa44,
+    MlDsa65,
+}
+
+impl Set {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::MlDsa44 => "ML-DSA-44",
+            Self::MlDsa65 => "ML-DSA-65",
+        }
+    }
+
+    // FIPS 204, table 2.
+
+    pub(crate) const fn public_len(self) -> usize {
+        match self {
+            Self::MlDsa44 => 1312,
+            Self::MlDsa65 => 1952,
+        }
+    }
+
+    pub(crate) const fn signature_len(self) -> usize {
+        match self {
+            Self::MlDsa44 => 2420,
+            Self::MlDsa65 => 3309,
+        }
+    }
+}
 
 /// The expanded key, wiped on drop: the library's own type is not.
-pub(crate) struct MlDsaKey(Box<MLDSA65SigningKey>);
+pub(crate) enum MlDsaKey {
+    MlDsa44(Box<MLDSA44SigningKey>),
+    MlDsa65(Box<MLDSA65SigningKey>),
+}
 
 impl Drop for MlDsaKey {
     fn drop(&mut self) {
-        self.0.as_ref_mut().zeroize();
+        match self {
+            Self::MlDsa44(key) => key.as_ref_mut().zeroize(),
+            Self::MlDsa65(key) => key.as_ref_mut().zeroize(),
+        }
     }
 }
 
 impl MlDsaKey {
     /// Expands the seed and gives the public key beside it.
-    pub(crate) fn expand(seed: &[u8]) -> Result<(Self, Vec<u8>), CryptoError> {
+    pub(crate) fn expand(set: Set, seed: &[u8]) -> Result<(Self, Vec<u8>), CryptoError> {
         let seed: Zeroizing<[u8; SEED_LEN]> =
-            Zeroizing::new(encoding::fixed("private key", NAME, seed)?);
-        let mut pair = ml_dsa_65::generate_key_pair(*seed);
-        let key = Self(Box::new(pair.signing_key.clone()));
-        pair.signing_key.as_ref_mut().zeroize();
-        Ok((key, pair.verification_key.as_slice().to_vec()))
+            Zeroizing::new(encoding::fixed("private key", set.name(), seed)?);
+        Ok(match set {
+            Set::MlDsa44 => {
+                let mut pair = ml_dsa_44::generate_key_pair(*seed);
+                let key = Self::MlDsa44(Box::new(pair.signing_key.clone()));
+                pair.signing_key.as_ref_mut().zeroize();
+                (key, pair.verification_key.as_slice().to_vec())
+            }
+            Set::MlDsa65 => {
+                let mut pair = ml_dsa_65::generate_key_pair(*seed);
+                let key = Self::MlDsa65(Box::new(pair.signing_key.clone()));
+                pair.signing_key.as_ref_mut().zeroize();
+                (key, pair.verification_key.as_slice().to_vec())
+            }
+        })
     }
 
     pub(crate) fn sign(
@@ -47,25 +93,40 @@ impl MlDsaKey {
         hedge: [u8; HEDGE_LEN],
     ) -> Result<Vec<u8>, CryptoError> {
         check_context(context)?;
-        ml_dsa_65::sign(&self.0, message, context, hedge)
-            .map(|signature| signature.as_slice().to_vec())
-            .map_err(|_| CryptoError::Engine {
-                operation: "ML-DSA-65 signing",
-            })
+        let signed = match self {
+            Self::MlDsa44(key) => ml_dsa_44::sign(key, message, context, hedge)
+                .map(|signature| signature.as_slice().to_vec()),
+            Self::MlDsa65(key) => ml_dsa_65::sign(key, message, context, hedge)
+                .map(|signature| signature.as_slice().to_vec()),
+        };
+        signed.map_err(|_| CryptoError::Engine {
+            operation: "ML-DSA signing",
+        })
     }
 }
 
 pub(crate) fn verify(
+    set: Set,
     public: &[u8],
     context: &[u8],
     message: &[u8],
     signature: &[u8],
 ) -> Result<(), CryptoError> {
     check_context(context)?;
-    let public = MLDSA65VerificationKey::new(encoding::fixed("public key", NAME, public)?);
-    let signature = MLDSA65Signature::new(encoding::fixed("signature", NAME, signature)?);
-    ml_dsa_65::verify(&public, message, context, &signature)
-        .map_err(|_| CryptoError::SignatureInvalid)
+    let name = set.name();
+    let verified = match set {
+        Set::MlDsa44 => {
+            let public = MLDSA44VerificationKey::new(encoding::fixed("public key", name, public)?);
+            let signature = MLDSA44Signature::new(encoding::fixed("signature", name, signature)?);
+            ml_dsa_44::verify(&public, message, context, &signature)
+        }
+        Set::MlDsa65 => {
+            let public = MLDSA65VerificationKey::new(encoding::fixed("public key", name, public)?);
+            let signature = MLDSA65Signature::new(encoding::fixed("signature", name, signature)?);
+            ml_dsa_65::verify(&public, message, context, &signature)
+        }
+    };
+    verified.map_err(|_| CryptoError::SignatureInvalid)
 }
 
 fn check_context(context: &[u8]) -> Result<(), CryptoError> {
@@ -99,7 +160,7 @@ mod tests {
                     .unwrap()
             };
             let expanded = MLDSA65SigningKey::new(bytes("sk").try_into().unwrap());
-            let key = MlDsaKey(Box::new(expanded));
+            let key = MlDsaKey::MlDsa65(Box::new(expanded));
             let deterministic = test["deterministic"] == true;
             let hedge = if deterministic {
                 [0; HEDGE_LEN]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::algorithm::named;
 use crate::composite::{self, CompositeKey};
-use crate::mldsa::{self, HEDGE_LEN, MlDsaKey};
+use crate::mldsa::{self, HEDGE_LEN, MlDsaKey, Set};
 use crate::{CryptoError, Secret, encoding};
 
 /// A signature algorithm, named as in JOSE.
@@ -18,6 +18,10 @@ pub enum SignatureAlgorithm {
     /// Ed25519 (RFC 8032), `Ed25519` of RFC 9864.
     #[serde(rename = "Ed25519")]
     Ed25519,
+    /// ML-DSA-44 (FIPS 204), `ML-DSA-44` of RFC 9964. Of the lowest security category; what
+    /// cosignatures of witnesses are made by (C2SP tlog-cosignature).
+    #[serde(rename = "ML-DSA-44")]
+    MlDsa44,
     /// ML-DSA-65 (FIPS 204), `ML-DSA-65` of RFC 9964.
     #[serde(rename = "ML-DSA-65")]
     MlDsa65,
@@ -29,16 +33,21 @@ pub enum SignatureAlgorithm {
 named!(
     SignatureAlgorithm,
     "signature",
-    [Ed25519, MlDsa65, MlDsa65Ed25519]
+    [Ed25519, MlDsa44, MlDsa65, MlDsa65Ed25519]
 );
 
 impl SignatureAlgorithm {
+    /// Those that keys of organizations and principals are made by. They take a context, by
+    /// which the uses of one key are told apart, and are of NIST's security category 3.
+    pub const OF_ORGANIZATIONS: [Self; 2] = [Self::MlDsa65, Self::MlDsa65Ed25519];
+
     /// The JOSE name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ed25519 => "Ed25519",
-            Self::MlDsa65 => mldsa::NAME,
+            Self::MlDsa44 => Set::MlDsa44.name(),
+            Self::MlDsa65 => Set::MlDsa65.name(),
             Self::MlDsa65Ed25519 => composite::NAME,
         }
     }
@@ -48,7 +57,8 @@ impl SignatureAlgorithm {
     pub const fn public_key_len(self) -> usize {
         match self {
             Self::Ed25519 => 32,
-            Self::MlDsa65 => mldsa::PUBLIC_LEN,
+            Self::MlDsa44 => Set::MlDsa44.public_len(),
+            Self::MlDsa65 => Set::MlDsa65.public_len(),
             Self::MlDsa65Ed25519 => composite::PUBLIC_LEN,
         }
     }
@@ -58,7 +68,7 @@ impl SignatureAlgorithm {
     pub const fn takes_context(self) -> bool {
         match self {
             Self::Ed25519 => false,
-            Self::MlDsa65 | Self::MlDsa65Ed25519 => true,
+            Self::MlDsa44 | Self::MlDsa65 | Self::MlDsa65Ed25519 => true,
         }
     }
 
@@ -67,7 +77,7 @@ impl SignatureAlgorithm {
     pub const fn private_key_len(self) -> usize {
         match self {
             Self::Ed25519 => 32,
-            Self::MlDsa65 => mldsa::SEED_LEN,
+            Self::MlDsa44 | Self::MlDsa65 => mldsa::SEED_LEN,
             Self::MlDsa65Ed25519 => composite::PRIVATE_LEN,
         }
     }
@@ -77,7 +87,8 @@ impl SignatureAlgorithm {
     pub const fn signature_len(self) -> usize {
         match self {
             Self::Ed25519 => 64,
-            Self::MlDsa65 => mldsa::SIGNATURE_LEN,
+            Self::MlDsa44 => Set::MlDsa44.signature_len(),
+            Self::MlDsa65 => Set::MlDsa65.signature_len(),
             Self::MlDsa65Ed25519 => composite::SIGNATURE_LEN,
         }
     }
@@ -148,8 +159,13 @@ impl VerifyingKey {
                     .verify(message, &signature.bytes)
                     .map_err(|_| CryptoError::SignatureInvalid)
             }
+            SignatureAlgorithm::MlDsa44 => {
+                let set = Set::MlDsa44;
+                mldsa::verify(set, &self.bytes, context, message, &signature.bytes)
+            }
             SignatureAlgorithm::MlDsa65 => {
-                mldsa::verify(&self.bytes, context, message, &signature.bytes)
+                let set = Set::MlDsa65;
+                mldsa::verify(set, &self.bytes, context, message, &signature.bytes)
             }
             SignatureAlgorithm::MlDsa65Ed25519 => {
                 composite::verify(&self.bytes, context, message, &signature.bytes)
@@ -245,8 +261,12 @@ impl SigningKey {
                 let public = pair.public_key().as_ref().to_vec();
                 (Expanded::Ed25519(pair), public)
             }
+            SignatureAlgorithm::MlDsa44 => {
+                let (key, public) = MlDsaKey::expand(Set::MlDsa44, bytes)?;
+                (Expanded::MlDsa(key), public)
+            }
             SignatureAlgorithm::MlDsa65 => {
-                let (key, public) = MlDsaKey::expand(bytes)?;
+                let (key, public) = MlDsaKey::expand(Set::MlDsa65, bytes)?;
                 (Expanded::MlDsa(key), public)
             }
             SignatureAlgorithm::MlDsa65Ed25519 => {

@@ -10,7 +10,7 @@
 //! - **Checkpoints** of C2SP tlog-checkpoint inside C2SP signed-note
 //!   ([`Checkpoint`], [`Note`], [`NoteKey`]), and C2SP tlog-proof
 //!   ([`InclusionProof`]).
-//! - **Cosignatures** of C2SP tlog-cosignature, version 1 with Ed25519
+//! - **Cosignatures** of C2SP tlog-cosignature, with Ed25519 and with ML-DSA-44
 //!   ([`Cosignature`]), and what C2SP tlog-witness sends for one
 //!   ([`AddCheckpoint`]).
 //!
@@ -33,7 +33,7 @@ mod tile;
 mod tree;
 
 pub use checkpoint::{Checkpoint, InclusionProof};
-pub use cosignature::{AddCheckpoint, Cosignature};
+pub use cosignature::{AddCheckpoint, Cosignature, CosignatureType};
 pub use entries::{Entries, MAX_ENTRY_LEN, encode_entries, parse_entries};
 pub use error::{CheckpointError, EntryError, NoteError, ProofError, ResourceError, TileError};
 pub use frontier::Frontier;

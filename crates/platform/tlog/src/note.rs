@@ -5,7 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::{Hasher, NoteError};
+use crate::{CosignatureType, Hasher, NoteError};
 
 /// A note with sixteen post-quantum signatures is far below this.
 const MAX_NOTE_LEN: usize = 256 * 1024;
@@ -25,8 +25,6 @@ pub struct NoteKey {
 impl NoteKey {
     /// Signature type of Ed25519.
     const ED25519: u8 = 0x01;
-    /// Signature type of Ed25519 cosignatures (C2SP tlog-cosignature).
-    const COSIGNATURE: u8 = 0x04;
     /// Signature types without an assigned byte; a longer identifier follows.
     const UNASSIGNED: u8 = 0xff;
 
@@ -47,9 +45,14 @@ impl NoteKey {
         Self::new(hasher, name, encoded)
     }
 
-    /// The Ed25519 key of a cosigner (signature type 0x04, C2SP tlog-cosignature).
-    pub fn cosigner(hasher: Hasher, name: &str, public: &[u8; 32]) -> Result<Self, NoteError> {
-        Self::new(hasher, name, [&[Self::COSIGNATURE][..], public].concat())
+    /// The key of a cosigner (C2SP tlog-cosignature). Its length is for whoever uses it.
+    pub fn cosigner(
+        hasher: Hasher,
+        name: &str,
+        kind: CosignatureType,
+        public: &[u8],
+    ) -> Result<Self, NoteError> {
+        Self::new(hasher, name, [&[kind.byte()][..], public].concat())
     }
 
     /// Reads a verifier key, `name+id+base64(type || key)`. The id has to be the one
@@ -101,9 +104,15 @@ impl NoteKey {
     pub fn material(&self) -> NoteKeyMaterial<'_> {
         match self.encoded.split_first() {
             Some((&Self::ED25519, rest)) => NoteKeyMaterial::Ed25519(rest),
-            Some((&Self::COSIGNATURE, rest)) => NoteKeyMaterial::Cosigner(rest),
             Some((&Self::UNASSIGNED, rest)) => NoteKeyMaterial::Unassigned(rest),
-            _ => NoteKeyMaterial::Unknown,
+            Some((byte, rest)) => {
+                let mut kinds = CosignatureType::ALL.into_iter();
+                let kind = kinds.find(|kind| kind.byte() == *byte);
+                kind.map_or(NoteKeyMaterial::Unknown, |kind| {
+                    NoteKeyMaterial::Cosigner(kind, rest)
+                })
+            }
+            None => NoteKeyMaterial::Unknown,
         }
     }
 }
@@ -114,8 +123,8 @@ impl NoteKey {
 pub enum NoteKeyMaterial<'a> {
     /// Type 0x01: Ed25519 over the text.
     Ed25519(&'a [u8]),
-    /// Type 0x04: a timestamped Ed25519 cosignature.
-    Cosigner(&'a [u8]),
+    /// Types 0x04 and 0x06: timestamped cosignatures.
+    Cosigner(CosignatureType, &'a [u8]),
     /// Type 0xff: an identifier and the key.
     Unassigned(&'a [u8]),
     /// A type this crate has no name for.

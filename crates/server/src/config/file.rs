@@ -1,6 +1,6 @@
 //! The file as it is written, and what is refused in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -344,7 +344,9 @@ impl AuditSection {
         }
         let quorum = self.witness_quorum.map_or(0, |quorum| quorum.get());
         let quorum = usize::try_from(quorum).unwrap_or(usize::MAX);
-        if quorum > witnesses.len() {
+        // Keys of one name are of one witness.
+        let names: BTreeSet<&str> = witnesses.iter().map(|(key, _)| key.name()).collect();
+        if quorum > names.len() {
             return Err(invalid(
                 "audit.witness_quorum",
                 "is more than there are witnesses",

@@ -59,7 +59,8 @@ pub(crate) struct LogKeysAnswer {
     origin: String,
     /// Of the first signature line; C2SP signature type 0x01.
     ed25519: String,
-    /// Of the second line, which holds against quantum computers.
+    /// Of the second line, which holds against quantum computers: composite, or ML-DSA-65
+    /// alone where that was the algorithm for new keys; the text names it.
     composite: String,
     /// Those that a rotation replaced: they sign besides until they are retired.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +72,7 @@ pub(crate) struct LogKeysAnswer {
 pub(crate) struct FormerKeysAnswer {
     /// Of the third line.
     ed25519: String,
-    /// Of the fourth.
+    /// Of the fourth, as the second is.
     composite: String,
 }
 

@@ -370,3 +370,50 @@ async fn other_lists_are_in_every_log_before_they_are_in_force() {
     let third = json!({ "before": null, "after": of(&defaults) });
     assert_eq!(changes(&journal, orgs[1]).await, [first, second, third]);
 }
+
+/// A pair of keys that signs besides is as much in use as the one in force.
+#[tokio::test]
+async fn the_former_pair_of_a_log_keeps_its_algorithm_in_the_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let sealer = Sealer::for_tests();
+    let in_force: InForce = sealer.algorithms().clone();
+    let defaults = lists(&sealer);
+    let db = Database::open_with(&dir.path().join("state.db"), sealer).unwrap();
+    let [ml_dsa, composite, ed25519] =
+        ["ML-DSA-65", "ML-DSA-65-Ed25519", "Ed25519"].map(|name| name.parse().unwrap());
+    let by = |new, accepted: &[_]| AllowedAlgorithms {
+        signature: Allowed::new(new, accepted.iter().copied()).unwrap(),
+        ..defaults.clone()
+    };
+    let all = [ml_dsa, composite, ed25519];
+    let without = by(ml_dsa, &[ml_dsa, ed25519]);
+    db.put_in_force(by(ml_dsa, &all), NOW).await.unwrap();
+    let mut world = World::on(Arc::new(SqliteNhi::new(Arc::clone(&db)))).await;
+    world.nhi = world.reopen_under(in_force).await.unwrap();
+    let org = world.organization("alice").await;
+    let (nhi, db) = (&world.nhi, &db);
+    let put = async |lists| db.put_in_force(lists, NOW).await;
+    let rotate = async |draft| nhi.commit_log_rotation(draft, commit(org, "rotated")).await;
+    let retire = async || {
+        let former = nhi.former_log_keys(org).unwrap();
+        nhi.retire_log_keys(org, former, commit(org, "retired"))
+            .await
+            .unwrap();
+    };
+
+    // Drafted before other lists are in force, and stored after.
+    put(by(composite, &all)).await.unwrap();
+    let late = nhi.draft_log_rotation(org).unwrap();
+    put(without.clone()).await.unwrap();
+    assert_eq!(rotate(late).await.unwrap_err().code(), "conflict");
+
+    put(by(composite, &all)).await.unwrap();
+    rotate(nhi.draft_log_rotation(org).unwrap()).await.unwrap();
+    retire().await;
+    put(by(ml_dsa, &all)).await.unwrap();
+    refused(put(without.clone()).await, "ML-DSA-65-Ed25519");
+    rotate(nhi.draft_log_rotation(org).unwrap()).await.unwrap();
+    refused(put(without.clone()).await, "ML-DSA-65-Ed25519");
+    retire().await;
+    put(without).await.unwrap();
+}

@@ -3,9 +3,9 @@
 //!
 //! The first of each are in no record, so only what changes made is compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use creto_crypto::VerifyingKey;
+use creto_crypto::{SignatureAlgorithm, VerifyingKey};
 use creto_nhi::{KeyPurpose, key_id};
 use serde::Deserialize;
 use serde_json::Value;
@@ -146,6 +146,25 @@ impl KeyringRecords {
             return Err(Fault::Wrong(
                 "does not replace each key of the log by another".to_owned(),
             ));
+        }
+        for (purpose, key) in &rotated.keys {
+            let algorithm = key.algorithm();
+            let fits = match purpose.parse::<KeyPurpose>().ok() {
+                Some(purpose) => match purpose.fixed_algorithm() {
+                    Some(fixed) => fixed == algorithm,
+                    None => SignatureAlgorithm::OF_ORGANIZATIONS.contains(&algorithm),
+                },
+                None => false,
+            };
+            if !fits {
+                return Err(Fault::Wrong(format!(
+                    "has a key `{purpose}` by {algorithm}"
+                )));
+            }
+        }
+        let different: BTreeSet<&String> = kids.values().collect();
+        if different.len() < kids.len() {
+            return Err(Fault::Wrong("has one key for two purposes".to_owned()));
         }
         if kids.values().any(|kid| is_among(&rotated.former_kids, kid)) {
             return Err(Fault::Wrong("replaces a key by itself".to_owned()));

@@ -123,6 +123,27 @@ async fn rotations_follow_one_another() {
             "by itself",
         ),
         (
+            "log_keys.rotated",
+            0,
+            "/body/keys/log_ed25519",
+            of("log_keys.rotated", 0, "/body/keys/evidence"),
+            "has a key `log_ed25519` by ML-DSA-65-Ed25519",
+        ),
+        (
+            "log_keys.rotated",
+            0,
+            "/body/keys/evidence",
+            of("log_keys.rotated", 0, "/body/keys/log_ed25519"),
+            "has a key `evidence` by Ed25519",
+        ),
+        (
+            "log_keys.rotated",
+            0,
+            "/body/keys/evidence",
+            of("log_keys.rotated", 0, "/body/keys/log_composite"),
+            "has one key for two purposes",
+        ),
+        (
             "log_keys.retired",
             1,
             "/body/kids/log_ed25519",

@@ -9,7 +9,7 @@ use super::manifest::SIGNATURE_PLACE;
 use crate::LogKeys;
 use crate::head::{
     COMPOSITE_PLACE, ED25519_PLACE, HeadKeyError, HeadKeys, LOG_COMPOSITE, LOG_ED25519,
-    expect_context,
+    expect_of_organization,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,7 +148,8 @@ pub(crate) fn parse(
                 HeadKeyError::Name(_) => error.to_string(),
             },
         )?;
-    expect_context("evidence", &evidence.key).map_err(|error| of_key(SIGNATURE_PLACE, error))?;
+    expect_of_organization("evidence", &evidence.key)
+        .map_err(|error| of_key(SIGNATURE_PLACE, error))?;
     for (place, entry) in PLACES.into_iter().zip(&file.keys) {
         let algorithm = entry.key.algorithm();
         accepted.check(algorithm).map_err(|error| {

@@ -17,7 +17,7 @@ pub use payloads::{Unread, is_kept, is_reason};
 pub use reader::{BundleReader, DirectoryBundle};
 pub use verify::{AttachmentCheck, LeafCheck, Trust, VerifyReport, verify_bundle};
 
-use crate::head::expect_context;
+use crate::head::expect_of_organization;
 use crate::{AuditError, LogKeys};
 
 pub(crate) const CHECKPOINT: &str = "checkpoint";
@@ -55,7 +55,7 @@ impl fmt::Display for Finding {
 }
 
 pub(crate) fn check_evidence_key(keys: &LogKeys) -> Result<(), AuditError> {
-    expect_context("evidence", keys.evidence.verifying_key()).map_err(|e| e.into_audit(""))
+    expect_of_organization("evidence", keys.evidence.verifying_key()).map_err(|e| e.into_audit(""))
 }
 
 /// Whether this is a plain relative path that every file system takes.

@@ -14,7 +14,7 @@ use super::{
     ATTACHMENTS, BundleReader, CHECKPOINT, Finding, KEYS, MANIFEST, Unread, is_attachment_name,
     leaves,
 };
-use crate::head::{COMPOSITE_PLACE, ED25519_PLACE};
+use crate::head::LineKey;
 
 /// Whose keys a bundle is believed by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct VerifyReport {
     /// What the records were chosen by whose payloads are in the bundle, when it was made
     /// of some only.
     pub filter: Option<BTreeMap<String, String>>,
-    /// The signatures that verified, each with its key's id.
+    /// The signatures that verified, each with its algorithm and its key's id.
     pub signatures: Vec<String>,
     /// SHA-256 of `keys.json`, to compare with what is known from elsewhere.
     pub keys_digest: [u8; 32],
@@ -115,7 +115,19 @@ pub fn verify_bundle(
     if !check.exact.is_empty() || !check.whole_files.is_empty() {
         return Err(check.findings());
     }
-    let note_id = |key: &creto_tlog::NoteKey| format!("{:08x}", key.id());
+    let signed = |place: &str, algorithm: SignatureAlgorithm, id: &str| {
+        format!("{place} ({algorithm}, {id})")
+    };
+    let line = |key: &LineKey| {
+        let id = format!("{:08x}", key.name.id());
+        signed(key.place, key.algorithm(), &id)
+    };
+    let [ed25519, composite] = keys.head.lines().map(line);
+    let evidence = signed(
+        manifest::SIGNATURE_PLACE,
+        keys.evidence.algorithm(),
+        &key_id,
+    );
     Ok(VerifyReport {
         origin: head.origin,
         size: head.size,
@@ -123,17 +135,7 @@ pub fn verify_bundle(
         leaves: head.size,
         unread,
         filter,
-        signatures: vec![
-            format!(
-                "{ED25519_PLACE} ({})",
-                note_id(keys.head.ed25519_note_key())
-            ),
-            format!(
-                "{COMPOSITE_PLACE} ({})",
-                note_id(keys.head.composite_note_key())
-            ),
-            format!("{} ({key_id})", manifest::SIGNATURE_PLACE),
-        ],
+        signatures: vec![ed25519, composite, evidence],
         keys_digest: files
             .get(KEYS)
             .map(|bytes| sha256(bytes))

@@ -11,6 +11,7 @@ mod bad_lines;
 mod bundle;
 mod consistency;
 mod contracts;
+mod cosigners;
 mod log;
 mod monitors;
 mod narrowed;

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use creto_audit::conformance::org;
-use creto_audit::{NoteVerifier, Witness, WitnessKey, check_proof};
-use creto_crypto::AwsLcProvider;
+use creto_audit::{NoteVerifier, Witness, check_proof};
 use creto_errors::Classify as _;
 use creto_tlog::{InclusionProof, Note};
-use creto_types::{LeafIndex, ManualClock, SeededRandom, Timestamp};
+use creto_types::{LeafIndex, ManualClock, Timestamp};
 
 use crate::World;
-use crate::witnesses::{Memory, request};
+use crate::witnesses::{KINDS, Memory, made, own as own_key, request};
 
 fn key(text: &str) -> NoteVerifier {
     NoteVerifier::parse(text).unwrap()
@@ -25,11 +24,10 @@ async fn a_proof_is_checked_with_keys_alone() {
     let keys = audit.verifier_keys(org(1)).unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
     let witness = |seed| {
-        let provider = Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(seed))));
         let name = format!("witness.example/w{seed}");
-        let own = WitnessKey::generate(&name, provider).unwrap().0;
+        let own = made(seed, &name, KINDS[1]);
         let memory = Arc::new(Memory::default());
-        Witness::new(own, [key(&keys[0])], memory, clock.clone()).unwrap()
+        Witness::new([own], [key(&keys[0])], memory, clock.clone())
     };
     let (first, second) = (witness(1), witness(2));
     let line = first
@@ -40,7 +38,7 @@ async fn a_proof_is_checked_with_keys_alone() {
     let mut proof: InclusionProof = leaf.proof.parse().unwrap();
     proof.checkpoint = proof.checkpoint.with_lines(&line).unwrap();
     let text = proof.to_string();
-    let witnesses = [key(&first.verifier_key()), key(&second.verifier_key())];
+    let witnesses = [own_key(&first), own_key(&second)];
 
     for own in &keys {
         let own = key(own);
@@ -61,7 +59,7 @@ async fn a_proof_is_checked_with_keys_alone() {
     };
     assert_eq!(code(&text, &leaf.bytes, &own, 2), "proof_not_cosigned");
     // One witness named twice is one.
-    let twice = [key(&first.verifier_key()), key(&first.verifier_key())];
+    let twice = [own_key(&first), own_key(&first)];
     let error = check_proof(&text, &leaf.bytes, &own, &twice, 2).unwrap_err();
     assert_eq!(error.code(), "proof_not_cosigned");
     let other = key(&audit.verifier_keys(org(2)).unwrap()[0]);

@@ -3,9 +3,9 @@
 use creto_audit::conformance::org;
 use creto_audit::{AuditError, FormerLogKeys, LogKeySource as _, LogKeys, NoteVerifier};
 use creto_audit::{Trust, VerifyReport, verify_bundle};
-use creto_crypto::{Allowed, SignatureAlgorithm};
+use creto_crypto::{Allowed, SignatureAlgorithm, sha256};
 use creto_errors::Classify as _;
-use creto_tlog::{Checkpoint, Note};
+use creto_tlog::{Checkpoint, Hasher, Note, NoteKey};
 
 use crate::World;
 use crate::bundle::Files;
@@ -146,4 +146,27 @@ async fn verifier_keys_say_their_algorithm() {
         let [_, text] = audit.verifier_keys(org(1)).unwrap();
         assert_eq!(NoteVerifier::parse(&text).unwrap().to_string(), text);
     }
+    let (ml_dsa, composite) = (ML_DSA.public_key_len(), COMPOSITE.public_key_len());
+    let read = |name: &str, public: &[u8]| {
+        let key = NoteKey::unassigned(Hasher::new(sha256), "log.example/1", name, public);
+        NoteVerifier::parse(&key.unwrap().to_string()).is_ok()
+    };
+    for (name, length, good) in [
+        ("ML-DSA-65", ml_dsa, true),
+        ("ML-DSA-65", composite, false),
+        ("ML-DSA-65-Ed25519", composite, true),
+        ("ML-DSA-65-Ed25519", ml_dsa, false),
+        (
+            "ML-DSA-44",
+            SignatureAlgorithm::MlDsa44.public_key_len(),
+            false,
+        ),
+        ("Ed25519", 32, false),
+    ] {
+        assert_eq!(read(name, &vec![7; length]), good, "{name} {length}");
+    }
+    // A key whose bytes go on like the other name.
+    let mut public = vec![7; ml_dsa];
+    public[..8].copy_from_slice(b"-Ed25519");
+    assert!(read("ML-DSA-65", &public));
 }

@@ -246,7 +246,7 @@ async fn cosigned(world: &World, files: &Files, witnesses: &[&Witness], old: u64
 pub(crate) fn witness(seed: u64, key: &NoteVerifier) -> (Witness, NoteVerifier) {
     let memory = Arc::new(witnesses::Memory::default());
     let witness = witness_over(&memory, seed, &[key.to_string()]);
-    let key = NoteVerifier::parse(&witness.verifier_key()).unwrap();
+    let key = witnesses::own(&witness);
     (witness, key)
 }
 

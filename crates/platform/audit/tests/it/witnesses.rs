@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use creto_audit::conformance::{org, record};
 use creto_audit::{
-    AskedWitness, Audit, Journal as _, LogKeySource as _, NoteVerifier, RecordClass, Witness,
-    WitnessAnswer, WitnessClient, WitnessError, WitnessKey, WitnessStore,
+    AskedWitness, Audit, CosignatureType, Journal as _, LogKeySource as _, NoteVerifier,
+    RecordClass, Witness, WitnessAnswer, WitnessClient, WitnessError, WitnessKey, WitnessStore,
 };
 use creto_crypto::AwsLcProvider;
 use creto_errors::Classify as _;
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::World;
 
-const NOW: i64 = 1_700_000_100;
+pub(crate) const NOW: i64 = 1_700_000_100;
 
 /// What a witness remembers, and whether it can.
 #[derive(Default)]
@@ -53,9 +53,23 @@ impl WitnessStore for Memory {
     }
 }
 
-fn key(seed: u64, name: &str) -> WitnessKey {
+pub(crate) const KINDS: [CosignatureType; 2] = CosignatureType::ALL;
+
+/// By which a witness of this seed signs: tests with two have one of each.
+fn kind(seed: u64) -> CosignatureType {
+    KINDS[usize::try_from(seed % 2).unwrap()]
+}
+
+pub(crate) fn made(seed: u64, name: &str, kind: CosignatureType) -> WitnessKey {
     let provider = Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(seed))));
-    WitnessKey::generate(name, provider).unwrap().0
+    WitnessKey::generate(name, kind, provider).unwrap().0
+}
+
+/// The verifier key of a witness that has one.
+pub(crate) fn own(witness: &Witness) -> NoteVerifier {
+    let keys = witness.verifier_keys();
+    assert_eq!(keys.len(), 1);
+    NoteVerifier::parse(&keys[0]).unwrap()
 }
 
 pub(crate) fn witness_over(memory: &Arc<Memory>, seed: u64, logs: &[String]) -> Witness {
@@ -65,7 +79,8 @@ pub(crate) fn witness_over(memory: &Arc<Memory>, seed: u64, logs: &[String]) -> 
         .map(|log| NoteVerifier::parse(log).unwrap())
         .collect();
     let name = format!("witness.example/w{seed}");
-    Witness::new(key(seed, &name), logs, memory.clone(), Arc::new(clock)).unwrap()
+    let keys = [made(seed, &name, kind(seed))];
+    Witness::new(keys, logs, memory.clone(), Arc::new(clock))
 }
 
 /// The request that brings a witness from `old` leaves to what is published.
@@ -93,7 +108,7 @@ async fn a_log_is_cosigned_as_far_as_it_continues_what_was_cosigned() {
     let memory = Arc::new(Memory::default());
     let keys = audit.verifier_keys(org(1)).unwrap();
     let witness = witness_over(&memory, 1, &keys[..1]);
-    let own = NoteVerifier::parse(&witness.verifier_key()).unwrap();
+    let own = own(&witness);
     assert!(own.is_cosigner());
 
     let mut old = 0;
@@ -105,7 +120,7 @@ async fn a_log_is_cosigned_as_far_as_it_continues_what_was_cosigned() {
         let cosigned = request.checkpoint.with_lines(&line).unwrap();
         assert!(own.verifies(&cosigned));
         let signature = &cosigned.signatures().last().unwrap().signature;
-        let time = Cosignature::parse(signature).unwrap().time;
+        let time = Cosignature::parse(kind(1), signature).unwrap().time;
         assert_eq!(time, u64::try_from(NOW).unwrap());
         // The lines of the log are as good as before.
         for key in &keys {
@@ -157,7 +172,7 @@ async fn what_does_not_continue_or_is_not_signed_is_refused() {
     assert_eq!(code(&witness, &bad).await, "witness_old_size");
     let mut bad = good.clone();
     bad.checkpoint = Note::new(good.checkpoint.text()).unwrap();
-    let own = NoteVerifier::parse(&witness.verifier_key()).unwrap();
+    let own = own(&witness);
     assert!(!own.verifies(&bad.checkpoint));
     assert_eq!(
         witness
@@ -323,29 +338,6 @@ async fn looking_and_remembering_are_one_step() {
     assert_eq!(cosigned, 1, "only one of them was the first");
 }
 
-#[test]
-fn a_witness_key_is_a_line_of_text() {
-    let provider = Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(3))));
-    let (key, text) = WitnessKey::generate("witness.example/w1", provider.clone()).unwrap();
-    let text = std::str::from_utf8(text.expose()).unwrap();
-    assert!(text.starts_with("PRIVATE+KEY+witness.example/w1+"));
-    let again = WitnessKey::parse(text, provider.clone()).unwrap();
-    assert_eq!(again.verifier_key().unwrap(), key.verifier_key().unwrap());
-    let shown = format!("{again:?}");
-    assert!(!shown.contains(text.rsplit('+').next().unwrap()));
-    for bad in [
-        "",
-        "PRIVATE+KEY+",
-        &text.replace("w1", "w2"),
-        &text.replacen("PRIVATE", "PUBLIC", 1),
-        &text[..text.len() - 4],
-    ] {
-        assert!(WitnessKey::parse(bad, provider.clone()).is_err());
-    }
-    assert!(WitnessKey::generate("two words", provider.clone()).is_err());
-    assert!(WitnessKey::generate("a+b", provider).is_err());
-}
-
 /// A witness in the same process, and what it is made to do wrong.
 pub(crate) struct Near {
     witness: Witness,
@@ -366,7 +358,7 @@ impl Near {
 
     pub(crate) fn asked(self: &Arc<Self>) -> AskedWitness {
         AskedWitness {
-            key: NoteVerifier::parse(&self.witness.verifier_key()).unwrap(),
+            key: own(&self.witness),
             client: self.clone(),
         }
     }

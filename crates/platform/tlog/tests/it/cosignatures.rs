@@ -1,7 +1,8 @@
 //! Verifier keys, cosignatures and the request for one, as text.
 
 use creto_tlog::{
-    AddCheckpoint, Checkpoint, Cosignature, Note, NoteError, NoteKey, NoteKeyMaterial,
+    AddCheckpoint, Checkpoint, CheckpointError, Cosignature, CosignatureType, Note, NoteError,
+    NoteKey, NoteKeyMaterial,
 };
 use proptest::prelude::*;
 
@@ -41,12 +42,17 @@ fn a_key_is_read_in_its_one_form() {
 #[test]
 fn the_types_of_keys_are_told_apart() {
     let public = [5; 32];
-    let cosigner = NoteKey::cosigner(HASHER, "witness.example/w1", &public).unwrap();
+    let kinds = CosignatureType::ALL;
+    let cosigner = |kind| NoteKey::cosigner(HASHER, "witness.example/w1", kind, &public).unwrap();
+    let [one, other] = kinds.map(cosigner);
     let plain = NoteKey::ed25519(HASHER, "witness.example/w1", &public).unwrap();
-    assert_ne!(cosigner.id(), plain.id());
-    assert_eq!(cosigner.material(), NoteKeyMaterial::Cosigner(&public));
+    assert_ne!(one.id(), plain.id());
+    assert_ne!(one.id(), other.id());
+    for (kind, key) in kinds.into_iter().zip([&one, &other]) {
+        assert_eq!(key.material(), NoteKeyMaterial::Cosigner(kind, &public));
+    }
     assert_eq!(plain.material(), NoteKeyMaterial::Ed25519(&public));
-    for key in [cosigner, plain] {
+    for key in [one, other, plain] {
         assert_eq!(NoteKey::parse(HASHER, &key.to_string()), Ok(key));
     }
 }
@@ -56,9 +62,9 @@ fn the_types_of_keys_are_told_apart() {
 fn what_is_cosigned_is_that_of_the_specification() {
     let checkpoint = "example.com/behind-the-sofa\n20852163\n\
                       CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n";
-    let message = Cosignature::message(1_679_315_147, checkpoint);
+    let message = CosignatureType::Ed25519.message("anybody", 1_679_315_147, checkpoint);
     assert_eq!(
-        String::from_utf8(message).unwrap(),
+        String::from_utf8(message.unwrap()).unwrap(),
         format!("cosignature/v1\ntime 1679315147\n{checkpoint}")
     );
 }
@@ -74,24 +80,61 @@ fn a_cosignature_of_the_specification_is_read() {
     )
     .unwrap();
     let line = &note.signatures()[0];
-    let cosignature = Cosignature::parse(&line.signature).unwrap();
+    let cosignature = Cosignature::parse(CosignatureType::Ed25519, &line.signature).unwrap();
     assert_eq!(cosignature.time, 1_679_315_147);
     assert_eq!(cosignature.encode(), line.signature);
 }
 
+/// The structure of tlog-cosignature, byte by byte: the tree and both names, and none of the
+/// text's other lines.
+#[test]
+fn what_ml_dsa_signs_is_that_of_the_specification() {
+    let checkpoint = "example.com/behind-the-sofa\n20852163\n\
+                      CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n";
+    let extended = format!("{checkpoint}more\n");
+    let root = checkpoint.parse::<Checkpoint>().unwrap().root;
+    let kind = CosignatureType::MlDsa44;
+    for text in [checkpoint, &extended] {
+        let message = kind.message("witness.example.com/w1", 1_679_315_147, text);
+        let expected = [
+            &b"subtree/v1\n\0"[..],
+            b"\x16witness.example.com/w1",
+            b"\0\0\0\0\x64\x18\x50\xcb",
+            b"\x1bexample.com/behind-the-sofa",
+            b"\0\0\0\0\0\0\0\0",
+            b"\0\0\0\0\x01\x3e\x2d\xc3",
+            root.as_bytes(),
+        ];
+        assert_eq!(message.unwrap(), expected.concat());
+    }
+    let malformed = |what| Err(CheckpointError::Malformed { what });
+    for (cosigner, says) in [
+        (String::new(), malformed("cosigner name")),
+        ("w".repeat(256), malformed("cosigner name")),
+        ("w".repeat(255), Ok(())),
+    ] {
+        assert_eq!(kind.message(&cosigner, 0, checkpoint).map(drop), says);
+    }
+    let long = checkpoint.replacen("example", &"e".repeat(256), 1);
+    assert_eq!(kind.message("w", 0, &long).map(drop), malformed("origin"));
+    assert!(kind.message("w", 0, "no checkpoint\n").is_err());
+}
+
 #[test]
 fn a_cosignature_has_one_length_and_a_time_that_is_one() {
-    let cosignature = Cosignature {
-        time: 7,
-        signature: [9; 64],
-    };
-    let bytes = cosignature.encode();
-    assert_eq!(Cosignature::parse(&bytes), Some(cosignature));
-    assert_eq!(Cosignature::parse(&bytes[1..]), None);
-    assert_eq!(Cosignature::parse(&[&bytes[..], &[0]].concat()), None);
-    let mut late = bytes;
-    late[0] = 0x80;
-    assert_eq!(Cosignature::parse(&late), None, "over 2^63 - 1");
+    for (kind, length) in CosignatureType::ALL.into_iter().zip([64, 2420]) {
+        let cosignature = Cosignature {
+            time: 7,
+            signature: vec![9; length],
+        };
+        let bytes = cosignature.encode();
+        assert_eq!(Cosignature::parse(kind, &bytes), Some(cosignature));
+        assert_eq!(Cosignature::parse(kind, &bytes[1..]), None);
+        assert_eq!(Cosignature::parse(kind, &[&bytes[..], &[0]].concat()), None);
+        let mut late = bytes;
+        late[0] = 0x80;
+        assert_eq!(Cosignature::parse(kind, &late), None, "over 2^63 - 1");
+    }
 }
 
 /// The request of tlog-witness's example.
