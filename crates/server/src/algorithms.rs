@@ -139,7 +139,7 @@ mod tests {
     fn a_new_algorithm_is_accepted_beside_those_of_before() {
         let read = read(
             "[signatures]\nnew = \"ML-DSA-65\"\n\
-             [key_wrapping]\nnew = \"HKDF-SHA256+ChaCha20-Poly1305\"\n\
+             [key_wrapping]\nnew = \"HKDF-SHA384+ChaCha20-Poly1305\"\n\
              [kem]\nnew = \"ML-KEM-1024\"\n\
              [digests]\nnew = \"blake3\"\n\
              [dpop]\naccepted = [\"EdDSA\"]\n",
@@ -160,7 +160,7 @@ mod tests {
             read.wrapping.accepted(),
             [
                 WrapAlgorithm::HkdfSha256Aes256Gcm,
-                WrapAlgorithm::HkdfSha256ChaCha20Poly1305
+                WrapAlgorithm::HkdfSha384ChaCha20Poly1305
             ]
         );
     }
@@ -176,7 +176,14 @@ mod tests {
             (
                 "[key_wrapping]\naccepted = [\"A256GCM\"]",
                 "crypto.key_wrapping.accepted",
-                "unknown algorithm `A256GCM`",
+                "unknown algorithm `A256GCM`; known are HKDF-SHA256+A256GCM, \
+                 HKDF-SHA384+A256GCM, HKDF-SHA512+A256GCM, HKDF-SHA256+ChaCha20-Poly1305, \
+                 HKDF-SHA384+ChaCha20-Poly1305, HKDF-SHA512+ChaCha20-Poly1305",
+            ),
+            (
+                "[key_wrapping]\nnew = \"HKDF-SHA3-256+A256GCM\"",
+                "crypto.key_wrapping.new",
+                "unknown algorithm `HKDF-SHA3-256+A256GCM`",
             ),
             (
                 "[kem]\nnew = \"RSA\"",

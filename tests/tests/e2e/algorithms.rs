@@ -19,7 +19,7 @@ use crate::harness::{
 };
 
 const CHACHA: &str = "ChaCha20-Poly1305";
-const CHACHA_WRAPPING: &str = "HKDF-SHA256+ChaCha20-Poly1305";
+const WRAPPING: &str = "HKDF-SHA512+ChaCha20-Poly1305";
 
 /// The record of other lists.
 const CHANGED: &str = "crypto.algorithms_changed";
@@ -45,7 +45,7 @@ fn algorithms(owner: &Client) -> Value {
 
 fn moved(table: &mut Table) {
     set(table, &["crypto", "signatures", "new"], "ML-DSA-65");
-    set(table, &["crypto", "key_wrapping", "new"], CHACHA_WRAPPING);
+    set(table, &["crypto", "key_wrapping", "new"], WRAPPING);
     set(table, &["crypto", "sealing", "new"], CHACHA);
     set(table, &["crypto", "kem", "new"], "ML-KEM-1024");
 }
@@ -180,7 +180,7 @@ fn a_live_organization_moves_to_other_algorithms_without_a_restart_or_a_failed_r
         progress(3);
         let rotated = owner.post("/v1/keys/rotate", &because("moved")).unwrap();
         assert_eq!(rotated["issuer"], "ML-DSA-65");
-        assert_eq!(rotated["wrapping"], CHACHA_WRAPPING);
+        assert_eq!(rotated["wrapping"], WRAPPING);
         assert!(rotated.get("configuration_differs").is_none(), "{rotated}");
         owner.post("/v1/secrets", &put).unwrap();
         progress(3);
@@ -204,7 +204,7 @@ fn a_live_organization_moves_to_other_algorithms_without_a_restart_or_a_failed_r
             server.configure(|table| {
                 let (new, accepted) = match list {
                     "signatures" => ("ML-DSA-65-Ed25519", vec!["ML-DSA-65-Ed25519", "Ed25519"]),
-                    "key_wrapping" => (CHACHA_WRAPPING, vec![CHACHA_WRAPPING]),
+                    "key_wrapping" => (WRAPPING, vec![WRAPPING]),
                     _ => (CHACHA, vec![CHACHA]),
                 };
                 set(table, &["crypto", list, "new"], new);
@@ -252,7 +252,7 @@ fn a_live_organization_moves_to_other_algorithms_without_a_restart_or_a_failed_r
         progress(3);
         // Nothing is left under the old wrapping or cipher: they go from the lists.
         server.configure(|table| {
-            let accepted = vec![CHACHA_WRAPPING];
+            let accepted = vec![WRAPPING];
             set(table, &["crypto", "key_wrapping", "accepted"], accepted);
             set(table, &["crypto", "sealing", "accepted"], vec![CHACHA]);
         });
@@ -281,7 +281,7 @@ fn a_live_organization_moves_to_other_algorithms_without_a_restart_or_a_failed_r
     let wrapped = "SELECT DISTINCT json_extract(w, '$.alg') FROM (
                        SELECT sealed AS w FROM secrets UNION ALL SELECT private FROM principals
                        UNION ALL SELECT wrapped FROM wrapping_keys)";
-    assert_eq!(sql(&server, wrapped), [CHACHA_WRAPPING]);
+    assert_eq!(sql(&server, wrapped), [WRAPPING]);
     server.stop();
 
     // A start takes the same lists, and refuses the same ones.

@@ -141,7 +141,7 @@ fn another_root_key_opens_everything_and_a_killed_change_is_finished() {
         .path()
         .join("data/root.key.next.0123456789abcdef.tmp");
     fs::write(&unfinished, "cd".repeat(32)).unwrap();
-    let wrapping = "HKDF-SHA256+ChaCha20-Poly1305";
+    let wrapping = "HKDF-SHA384+A256GCM";
     server.configure(|table| set(table, &["crypto", "key_wrapping", "new"], wrapping));
     let said = good(server.path(), &change);
     assert!(said.contains("changed"), "{said}");

@@ -132,6 +132,17 @@ KDFS = {
 }
 
 
+def wrapped(algorithm, root, salt, purpose):
+    """A cipher, a nonce and associated data, as docs/formats/keys-and-tokens.md says."""
+    if algorithm == "HKDF-SHA256+A256GCM":
+        info = b"creto/wrapped-key/v1\0" + purpose
+    else:
+        info = b"creto/wrapped-key/v2\0" + algorithm.encode() + b"\0" + purpose
+    kdf, cipher = algorithm.split("+")
+    okm = HKDF(KDFS[kdf](), 44, salt, info).derive(root)
+    return AEADS[cipher](okm[:32]), okm[32:], info
+
+
 def answer(task):
     data = {name: bytes.fromhex(text) for name, text in task.items() if name not in ("do", "alg")}
     algorithm = task["alg"]
@@ -163,6 +174,12 @@ def answer(task):
             digest = hashes.Hash(HASHES[algorithm]())
             digest.update(data["data"])
             return {"digest": digest.finalize()}
+        case "wrap":
+            cipher, nonce, info = wrapped(algorithm, data["root"], data["salt"], data["purpose"])
+            return {"ciphertext": cipher.encrypt(nonce, data["secret"], info)}
+        case "unwrap":
+            cipher, nonce, info = wrapped(algorithm, data["root"], data["salt"], data["purpose"])
+            return {"secret": cipher.decrypt(nonce, data["ciphertext"], info)}
         case "derive":
             kdf = HKDF(KDFS[algorithm](), 77, data["salt"], data["info"])
             return {"okm": kdf.derive(data["secret"])}

@@ -13,10 +13,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_crypto::{
     AeadAlgorithm, AeadKey, Algorithm, AwsLcProvider, CryptoProvider as _, DecapsulationKey,
-    EncapsulationKey, HashAlgorithm, KdfAlgorithm, KemAlgorithm, KemCiphertext, Sealed, Signature,
-    SignatureAlgorithm, SigningKey, VerifyingKey,
+    EncapsulationKey, HashAlgorithm, KdfAlgorithm, KemAlgorithm, KemCiphertext, RootKey, Sealed,
+    Secret, Signature, SignatureAlgorithm, SigningKey, VerifyingKey, WrapAlgorithm, WrappedKey,
 };
 use creto_types::SystemRandom;
 use serde_json::{Value, json};
@@ -200,6 +202,41 @@ fn sealed(other: Other) {
     }
 }
 
+/// Wrapped keys, in the form that they are stored in.
+fn wrapped(other: Other) {
+    let (root, salt) = (random(32), random(16));
+    let ours = RootKey::from_hex(&text(&root)).unwrap();
+    let purpose = "creto/keystore/org/wrapping/1";
+    let own = Secret::new(random(64));
+    let mut tasks = Vec::new();
+    for algorithm in WrapAlgorithm::ALL {
+        let wrapped = ours.wrap(&provider(), *algorithm, purpose, &own).unwrap();
+        let wrapped = serde_json::to_value(wrapped).unwrap();
+        assert_eq!(wrapped["alg"], algorithm.name());
+        let field = |name: &str| URL_SAFE_NO_PAD.decode(wrapped[name].as_str().unwrap());
+        tasks.push(json!({
+            "do": "unwrap", "alg": algorithm.name(), "root": text(&root),
+            "purpose": text(purpose), "salt": text(field("salt").unwrap()),
+            "ciphertext": text(field("ciphertext").unwrap()),
+        }));
+        tasks.push(json!({
+            "do": "wrap", "alg": algorithm.name(), "root": text(&root),
+            "purpose": text(purpose), "salt": text(&salt), "secret": text(MESSAGE),
+        }));
+    }
+    let answers = other.answers(&tasks);
+    for (algorithm, answers) in WrapAlgorithm::ALL.iter().zip(answers.chunks(2)) {
+        assert_eq!(bytes(&answers[0], "secret"), own.expose(), "{algorithm}");
+        let theirs: WrappedKey = serde_json::from_value(json!({
+            "alg": algorithm.name(), "salt": URL_SAFE_NO_PAD.encode(&salt),
+            "ciphertext": URL_SAFE_NO_PAD.encode(bytes(&answers[1], "ciphertext")),
+        }))
+        .unwrap();
+        let opened = ours.unwrap(purpose, &theirs).unwrap();
+        assert_eq!(opened.expose(), MESSAGE, "{algorithm}");
+    }
+}
+
 fn digests(other: Other) {
     let hashes: Vec<HashAlgorithm> = HashAlgorithm::ALL
         .iter()
@@ -236,6 +273,7 @@ fn cryptography_of_pypi_agrees() {
     signatures(Other::Cryptography);
     secrets(Other::Cryptography);
     sealed(Other::Cryptography);
+    wrapped(Other::Cryptography);
     digests(Other::Cryptography);
 }
 
@@ -244,5 +282,6 @@ fn noble_post_quantum_of_npm_agrees() {
     signatures(Other::Noble);
     secrets(Other::Noble);
     sealed(Other::Noble);
+    wrapped(Other::Noble);
     digests(Other::Noble);
 }

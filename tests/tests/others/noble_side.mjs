@@ -83,6 +83,18 @@ const HASHES = {
 };
 const KDFS = { "HKDF-SHA256": sha256, "HKDF-SHA384": sha384, "HKDF-SHA512": sha512 };
 
+// A cipher by which a key is wrapped, as docs/formats/keys-and-tokens.md says.
+const wrapping = (algorithm, { root, salt, purpose }) => {
+  const label =
+    algorithm === "HKDF-SHA256+A256GCM"
+      ? "creto/wrapped-key/v1\0"
+      : `creto/wrapped-key/v2\0${algorithm}\0`;
+  const info = concatBytes(utf8ToBytes(label), purpose);
+  const [kdf, cipher] = algorithm.split("+");
+  const okm = hkdf(KDFS[kdf], root, salt, info, 44);
+  return AEADS[cipher](okm.slice(0, 32), okm.slice(32), info);
+};
+
 const WORK = {
   sign: (algorithm, data) => {
     const [key, signature] = SIGNATURES[algorithm].sign(data);
@@ -105,6 +117,12 @@ const WORK = {
   }),
   unseal: (algorithm, { key, nonce, aad, ciphertext }) => ({
     plaintext: AEADS[algorithm](key, nonce, aad).decrypt(ciphertext),
+  }),
+  wrap: (algorithm, { secret, ...data }) => ({
+    ciphertext: wrapping(algorithm, data).encrypt(secret),
+  }),
+  unwrap: (algorithm, { ciphertext, ...data }) => ({
+    secret: wrapping(algorithm, data).decrypt(ciphertext),
   }),
   hash: (algorithm, { data }) => ({ digest: HASHES[algorithm](data) }),
   derive: (algorithm, { salt, secret, info }) => ({

@@ -174,7 +174,7 @@ impl KeyRing {
         }
         let purpose = WrappingKey::purpose(org, key.version);
         let secret = self.keystore.unwrap(&purpose, &key.wrapped)?;
-        let opened = Arc::new(RootKey::from_secret(secret)?);
+        let opened = Arc::new(RootKey::from_secret(key.wrapped.algorithm(), secret)?);
         let mut orgs = self.orgs.write();
         let kept = orgs.entry(org).or_default();
         if key.version >= kept.oldest {
@@ -308,7 +308,7 @@ mod tests {
     use creto_types::SeededRandom;
 
     use super::*;
-    use crate::{Allowed, AllowedAlgorithms, AwsLcProvider};
+    use crate::{Algorithm as _, Allowed, AllowedAlgorithms, AwsLcProvider};
 
     const AES: WrapAlgorithm = WrapAlgorithm::HkdfSha256Aes256Gcm;
     const CHACHA: WrapAlgorithm = WrapAlgorithm::HkdfSha256ChaCha20Poly1305;
@@ -454,6 +454,47 @@ mod tests {
         assert_eq!(new.add(org, &key), Err(CryptoError::OpenFailed));
         new.add(org, &moved).unwrap();
         assert_eq!(new.unwrap(org, "p", &wrapped).unwrap().expose(), [9; 32]);
+    }
+
+    #[test]
+    fn every_algorithm_moves_to_every_other() {
+        let ([org, _], secret) = (orgs(), Secret::new(vec![9; 32]));
+        for (old, new) in pairs() {
+            let lists = wrapping(Allowed::only(old));
+            let ring = KeyRing::new(keystore("1"), provider(), lists.clone());
+            ring.add(org, &ring.draft(org).unwrap()).unwrap();
+            let before = ring.wrap(org, "p", &secret).unwrap();
+            let moved = |accepted: &[WrapAlgorithm]| AllowedAlgorithms {
+                wrapping: Allowed::new(new, accepted.iter().copied()).unwrap(),
+                ..AllowedAlgorithms::default()
+            };
+            lists.replace(moved(&[old, new]));
+            assert!(ring.is_old(org, &before));
+            ring.add(org, &ring.draft(org).unwrap()).unwrap();
+            let after = ring.wrap(org, "p", &secret).unwrap();
+            assert!(!ring.is_old(org, &after));
+            assert_eq!((before.algorithm(), after.algorithm()), (old, new));
+            for wrapped in [&before, &after] {
+                assert_eq!(ring.unwrap(org, "p", wrapped).unwrap(), secret);
+            }
+            lists.replace(moved(&[new]));
+            assert_eq!(ring.unwrap(org, "p", &after).unwrap(), secret);
+            assert_eq!(
+                ring.unwrap(org, "p", &before),
+                Err(CryptoError::AlgorithmNotAllowed {
+                    kind: WrapAlgorithm::KIND,
+                    name: old.name(),
+                })
+            );
+        }
+    }
+
+    /// Every algorithm with each of the others.
+    fn pairs() -> impl Iterator<Item = (WrapAlgorithm, WrapAlgorithm)> {
+        let all = || WrapAlgorithm::ALL.iter().copied();
+        all()
+            .flat_map(move |old| all().map(move |new| (old, new)))
+            .filter(|(old, new)| old != new)
     }
 
     #[test]

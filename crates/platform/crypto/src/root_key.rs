@@ -21,50 +21,70 @@ const SALT_LEN: usize = 16;
 /// with another.
 const DOMAIN_V1: &str = "creto/wrapped-key/v1\0";
 /// As the first, with the algorithm's name before the purpose: no key is derived
-/// for two ciphers.
+/// for two ciphers. Of every algorithm but the one that the first version is of.
 const DOMAIN_V2: &str = "creto/wrapped-key/v2\0";
 
-/// How a [`WrappedKey`] was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum WrapAlgorithm {
-    /// HKDF-SHA-256 (RFC 5869) gives each wrap its own AES-256-GCM key and nonce.
-    #[serde(rename = "HKDF-SHA256+A256GCM")]
-    HkdfSha256Aes256Gcm,
-    /// The same with ChaCha20-Poly1305.
-    #[serde(rename = "HKDF-SHA256+ChaCha20-Poly1305")]
-    HkdfSha256ChaCha20Poly1305,
+/// One line for each: its standards' names, and what they stand for.
+macro_rules! wrap_algorithms {
+    ($($variant:ident = $name:literal: $kdf:ident, $aead:ident;)+) => {
+        /// How a [`WrappedKey`] was made: a key derivation (RFC 5869) gives each wrap a key
+        /// and a nonce of its own, a cipher encrypts with them. Named `<kdf>+<cipher>`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum WrapAlgorithm {
+            $(
+                #[doc = concat!("`", $name, "`.")]
+                #[serde(rename = $name)]
+                $variant,
+            )+
+        }
+
+        named!(WrapAlgorithm, "key wrapping", [$($variant),+]);
+
+        impl WrapAlgorithm {
+            /// The names of what it is made of.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            const fn parts(self) -> (KdfAlgorithm, AeadAlgorithm) {
+                match self {
+                    $(Self::$variant => (KdfAlgorithm::$kdf, AeadAlgorithm::$aead),)+
+                }
+            }
+        }
+    };
 }
 
-named!(
-    WrapAlgorithm,
-    "key wrapping",
-    [HkdfSha256Aes256Gcm, HkdfSha256ChaCha20Poly1305]
-);
+wrap_algorithms! {
+    HkdfSha256Aes256Gcm = "HKDF-SHA256+A256GCM": HkdfSha256, Aes256Gcm;
+    HkdfSha384Aes256Gcm = "HKDF-SHA384+A256GCM": HkdfSha384, Aes256Gcm;
+    HkdfSha512Aes256Gcm = "HKDF-SHA512+A256GCM": HkdfSha512, Aes256Gcm;
+    HkdfSha256ChaCha20Poly1305 = "HKDF-SHA256+ChaCha20-Poly1305": HkdfSha256, ChaCha20Poly1305;
+    HkdfSha384ChaCha20Poly1305 = "HKDF-SHA384+ChaCha20-Poly1305": HkdfSha384, ChaCha20Poly1305;
+    HkdfSha512ChaCha20Poly1305 = "HKDF-SHA512+ChaCha20-Poly1305": HkdfSha512, ChaCha20Poly1305;
+}
 
 impl WrapAlgorithm {
-    /// The names of what it is made of.
+    /// By what the key and the nonce of a wrap are derived.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::HkdfSha256Aes256Gcm => "HKDF-SHA256+A256GCM",
-            Self::HkdfSha256ChaCha20Poly1305 => "HKDF-SHA256+ChaCha20-Poly1305",
-        }
+    pub const fn kdf(self) -> KdfAlgorithm {
+        self.parts().0
     }
 
-    const fn aead(self) -> AeadAlgorithm {
-        match self {
-            Self::HkdfSha256Aes256Gcm => AeadAlgorithm::Aes256Gcm,
-            Self::HkdfSha256ChaCha20Poly1305 => AeadAlgorithm::ChaCha20Poly1305,
-        }
+    /// By what a wrap is encrypted.
+    #[must_use]
+    pub const fn aead(self) -> AeadAlgorithm {
+        self.parts().1
     }
 
     /// What a wrap is bound to: the info of the derivation and the associated data.
     fn binding(self, purpose: &str) -> String {
         match self {
-            Self::HkdfSha256Aes256Gcm => format!("{DOMAIN_V1}{purpose}"),
-            Self::HkdfSha256ChaCha20Poly1305 => {
-                format!("{DOMAIN_V2}{}\0{purpose}", self.as_str())
-            }
+            Self::HkdfSha256Aes256Gcm => [DOMAIN_V1, purpose].concat(),
+            other => [DOMAIN_V2, other.as_str(), "\0", purpose].concat(),
         }
     }
 }
@@ -126,17 +146,14 @@ impl RootKey {
         Ok(Self(Secret::copy_of(&bytes)))
     }
 
-    pub(crate) fn from_secret(secret: Secret) -> Result<Self, CryptoError> {
-        if secret.len() == ROOT_LEN {
-            Ok(Self(secret))
-        } else {
-            Err(CryptoError::Malformed {
-                what: "wrapping key",
-                algorithm: KdfAlgorithm::HkdfSha256.as_str(),
-                expected: ROOT_LEN,
-                got: secret.len(),
-            })
-        }
+    /// A wrapping key, which was itself wrapped by `algorithm`.
+    pub(crate) fn from_secret(
+        algorithm: WrapAlgorithm,
+        secret: Secret,
+    ) -> Result<Self, CryptoError> {
+        let name = algorithm.as_str();
+        encoding::expect_len("wrapping key", name, ROOT_LEN, secret.expose())?;
+        Ok(Self(secret))
     }
 
     /// Reads the key from a file of 64 hexadecimal digits. The file must be a
@@ -226,12 +243,9 @@ impl RootKey {
         binding: &str,
     ) -> Result<(Zeroizing<[u8; KEY_LEN]>, [u8; NONCE_LEN]), CryptoError> {
         let mut okm = Zeroizing::new([0_u8; KEY_LEN + NONCE_LEN]);
-        KdfAlgorithm::HkdfSha256.derive(
-            salt,
-            self.0.expose(),
-            &[binding.as_bytes()],
-            okm.as_mut(),
-        )?;
+        let info = [binding.as_bytes()];
+        let kdf = algorithm.kdf();
+        kdf.derive(salt, self.0.expose(), &info, okm.as_mut())?;
         let (key_part, nonce_part) = okm.split_at(KEY_LEN);
         let name = algorithm.as_str();
         Ok((

@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use creto_crypto::{
-    Algorithm as _, CryptoError, RootKey, RootKeyError, Secret, WrapAlgorithm, WrappedKey,
+    AeadAlgorithm, Algorithm as _, CryptoError, KdfAlgorithm, RootKey, RootKeyError, Secret,
+    WrapAlgorithm, WrappedKey,
 };
 use creto_errors::{Class, Classify as _};
 
@@ -146,7 +147,7 @@ fn a_mangled_wrapped_key_is_an_error() {
 #[test]
 fn wrapped_keys_that_others_made_open() {
     let root = RootKey::from_hex(&"01".repeat(32)).unwrap();
-    for (algorithm, ciphertext) in [
+    let made = [
         (
             "HKDF-SHA256+A256GCM",
             "4_VqnX_zUqCZaiQLyGVqXBYbA3qLJ4ndfuCh1pUpOitddGbYrE4dFdtcyObrYOjy",
@@ -155,7 +156,25 @@ fn wrapped_keys_that_others_made_open() {
             "HKDF-SHA256+ChaCha20-Poly1305",
             "P33huAwqLLLD6XFP6D2WjRxQ0xA2p07vDZiOESW7HK6d5aANFZNrlMz2ZcKZOJAT",
         ),
-    ] {
+        (
+            "HKDF-SHA384+A256GCM",
+            "YQaTTFYlPBO9DzKwg-adZ8WcIogycQ9W3yez_dMRu4i4dnVRe2ndtDYxz0iJF8Sn",
+        ),
+        (
+            "HKDF-SHA384+ChaCha20-Poly1305",
+            "Fe8KUThgCoiABb1tHpgydAYEnFCrwW1mkP9hH5CjzTb0L60Bb3LQhi06_IhMJhch",
+        ),
+        (
+            "HKDF-SHA512+A256GCM",
+            "jVrkREjZ8JHNxp3evkzKNWKL2ooTAm7Z6GoJPscdRqKN8gXWKe_9rll7BKNqqdL5",
+        ),
+        (
+            "HKDF-SHA512+ChaCha20-Poly1305",
+            "biMjPtCoWe0buVAHoj-0WxFFoNXbwB808o1jZb0FPXhgNhmJi0dWx4itQisljG-4",
+        ),
+    ];
+    assert_eq!(made.len(), WrapAlgorithm::ALL.len());
+    for (algorithm, ciphertext) in made {
         let salt = "AAECAwQFBgcICQoLDA0ODw";
         let json =
             format!(r#"{{"alg":"{algorithm}","salt":"{salt}","ciphertext":"{ciphertext}"}}"#);
@@ -163,6 +182,21 @@ fn wrapped_keys_that_others_made_open() {
         let opened = root.unwrap("issuer", &wrapped).unwrap();
         assert_eq!(opened.expose(), [9; 32], "{algorithm}");
     }
+}
+
+#[test]
+fn every_derivation_wraps_with_every_cipher() {
+    let mut expected: Vec<String> = Vec::new();
+    for aead in AeadAlgorithm::ALL {
+        for kdf in KdfAlgorithm::ALL {
+            expected.push(format!("{kdf}+{aead}"));
+        }
+    }
+    let all = WrapAlgorithm::ALL.iter();
+    let names: Vec<&str> = all.clone().map(|algorithm| algorithm.as_str()).collect();
+    assert_eq!(names, expected);
+    let parts = all.map(|algorithm| format!("{}+{}", algorithm.kdf(), algorithm.aead()));
+    assert_eq!(parts.collect::<Vec<_>>(), expected);
 }
 
 #[test]

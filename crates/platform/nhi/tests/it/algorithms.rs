@@ -184,23 +184,23 @@ async fn a_link_of_an_algorithm_that_is_not_accepted_is_refused_unread() {
 #[tokio::test]
 async fn keys_are_wrapped_by_the_new_algorithm_and_read_by_the_accepted() {
     let (mut world, org) = crew().await;
-    let chacha = WrapAlgorithm::HkdfSha256ChaCha20Poly1305;
+    let other = WrapAlgorithm::HkdfSha384Aes256Gcm;
     let aes = WrapAlgorithm::HkdfSha256Aes256Gcm;
     let wrapping = |new, accepted: &[WrapAlgorithm]| AllowedAlgorithms {
         wrapping: Allowed::new(new, accepted.iter().copied()).unwrap(),
         ..AllowedAlgorithms::default()
     };
-    let refused = world.reopen_under(wrapping(chacha, &[chacha])).await;
+    let refused = world.reopen_under(wrapping(other, &[other])).await;
     assert_eq!(code(refused), "algorithm_not_allowed");
     world.nhi = world
-        .reopen_under(wrapping(chacha, &[chacha, aes]))
+        .reopen_under(wrapping(other, &[other, aes]))
         .await
         .unwrap();
     world.principal(org, "newcomer", PrincipalType::Agent).await;
     let snapshot = world.store.load().await.unwrap();
     for stored in &snapshot.principals {
         let new = stored.principal.name.as_str() == "newcomer";
-        let expected = if new { chacha } else { aes };
+        let expected = if new { other } else { aes };
         assert_eq!(stored.key.wrapped.algorithm(), expected);
     }
     assert_eq!(
@@ -208,7 +208,7 @@ async fn keys_are_wrapped_by_the_new_algorithm_and_read_by_the_accepted() {
         "algorithm_not_allowed"
     );
     world
-        .reopen_under(wrapping(aes, &[aes, chacha]))
+        .reopen_under(wrapping(aes, &[aes, other]))
         .await
         .unwrap();
 }

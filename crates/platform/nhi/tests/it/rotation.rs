@@ -14,7 +14,7 @@ use crate::tokens::part;
 use crate::{chained, code, crew};
 
 const AES: WrapAlgorithm = WrapAlgorithm::HkdfSha256Aes256Gcm;
-const CHACHA: WrapAlgorithm = WrapAlgorithm::HkdfSha256ChaCha20Poly1305;
+const CHACHA: WrapAlgorithm = WrapAlgorithm::HkdfSha512ChaCha20Poly1305;
 const ED25519: SignatureAlgorithm = SignatureAlgorithm::Ed25519;
 const ML_DSA: SignatureAlgorithm = SignatureAlgorithm::MlDsa65;
 const COMPOSITE: SignatureAlgorithm = SignatureAlgorithm::MlDsa65Ed25519;
