@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use aws_lc_rs::{aead, agreement, digest, hkdf, kem};
 use creto_crypto::{
     AeadAlgorithm, AwsLcProvider, CryptoProvider as _, HashAlgorithm, KdfAlgorithm, KemAlgorithm,
-    SignatureAlgorithm, VerifyingKey,
+    RootKey, SignatureAlgorithm, VerifyingKey, WrapAlgorithm,
 };
 use creto_types::{Randomness as _, SystemRandom};
 use libcrux_ml_dsa::ml_dsa_65;
@@ -31,6 +32,8 @@ pub(crate) fn run(report: &mut Report) -> Outcome {
     let provider = AwsLcProvider::new(Arc::new(SystemRandom));
     hashes(report, &provider);
     sealing(report, &provider)?;
+    wrapping(report, &provider)?;
+    making_keys(report, &provider);
     signatures(report, &provider)?;
     agreement_of_secrets(report, &provider)
 }
@@ -100,26 +103,48 @@ fn hashes(report: &mut Report, provider: &AwsLcProvider) {
             black_box(blake3::hash(black_box(DATA)));
         },
     );
-    let mut okm = [0; 32];
-    let mut bare_okm = [0; 32];
-    pair(
-        report,
-        "hkdf_sha256",
-        "aws-lc-rs",
-        16,
-        || {
-            let derived =
-                KdfAlgorithm::HkdfSha256.derive(b"salt", black_box(&[9; 32]), &[b"i"], &mut okm);
-            let _ = black_box(derived);
-        },
-        || {
-            let filled = hkdf::Salt::new(hkdf::HKDF_SHA256, b"salt")
-                .extract(black_box(&[9; 32]))
-                .expand(&[b"i"], hkdf::HKDF_SHA256)
-                .and_then(|okm| okm.fill(&mut bare_okm));
-            let _ = black_box(filled);
-        },
-    );
+    let (mut okm, mut bare_okm) = ([0; 32], [0; 32]);
+    for (name, algorithm, engine) in [
+        ("hkdf_sha256", KdfAlgorithm::HkdfSha256, hkdf::HKDF_SHA256),
+        ("hkdf_sha384", KdfAlgorithm::HkdfSha384, hkdf::HKDF_SHA384),
+        ("hkdf_sha512", KdfAlgorithm::HkdfSha512, hkdf::HKDF_SHA512),
+    ] {
+        pair(
+            report,
+            name,
+            "aws-lc-rs",
+            16,
+            || {
+                let derived = algorithm.derive(b"salt", black_box(&[9; 32]), &[b"i"], &mut okm);
+                let _ = black_box(derived);
+            },
+            || {
+                let _ = black_box(bare_hkdf(engine, b"salt", &[9; 32], b"i", &mut bare_okm));
+            },
+        );
+    }
+}
+
+/// How many bytes are asked for.
+struct Length(usize);
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+fn bare_hkdf(
+    engine: hkdf::Algorithm,
+    salt: &[u8],
+    secret: &[u8],
+    info: &[u8],
+    okm: &mut [u8],
+) -> Result<(), Unspecified> {
+    hkdf::Salt::new(engine, salt)
+        .extract(black_box(secret))
+        .expand(&[info], Length(okm.len()))?
+        .fill(okm)
 }
 
 /// The bare calls have what a sender and a reader cannot do without: a fresh nonce, and
@@ -170,6 +195,163 @@ fn sealing(report: &mut Report, provider: &AwsLcProvider) -> Outcome {
         );
     }
     Ok(())
+}
+
+/// The bare calls derive a key and a nonce from a salt, and seal or open with them. What is
+/// stored is text besides, which they neither write nor read.
+fn wrapping(report: &mut Report, provider: &AwsLcProvider) -> Outcome {
+    const PURPOSE: &str =
+        "creto/nhi/org_019b76daa800770db259e4e1cb631c66/principal/agent/release-bot";
+    const BINDING: &[u8] = b"creto/wrapped-key/v1\0\
+        creto/nhi/org_019b76daa800770db259e4e1cb631c66/principal/agent/release-bot";
+    let root = RootKey::from_hex(&"5a".repeat(32))?;
+    let key = provider.generate_signing_key(SignatureAlgorithm::MlDsa65Ed25519)?;
+    let (algorithm, secret) = (WrapAlgorithm::HkdfSha256Aes256Gcm, key.secret());
+    let wrapped = root.wrap(provider, algorithm, PURPOSE, secret)?;
+    let bare = |salt: &[u8]| {
+        let mut okm = [0; 44];
+        bare_hkdf(hkdf::HKDF_SHA256, salt, &[0x5a; 32], BINDING, &mut okm)?;
+        let (key, nonce) = okm.split_at(32);
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key)?);
+        Ok::<_, Unspecified>((key, Nonce::try_assume_unique_for_key(nonce)?))
+    };
+    let seal = |salt: &[u8; 16]| {
+        let (key, nonce) = bare(salt)?;
+        let mut buffer = Vec::with_capacity(secret.len() + 16);
+        buffer.extend_from_slice(black_box(secret.expose()));
+        key.seal_in_place_append_tag(nonce, Aad::from(BINDING), &mut buffer)?;
+        Ok::<_, Unspecified>(buffer)
+    };
+    let sealed = seal(&[3; 16])?;
+    pair(
+        report,
+        "wrap",
+        "HKDF and AEAD, bare",
+        4,
+        || {
+            drop(black_box(root.wrap(
+                provider,
+                algorithm,
+                black_box(PURPOSE),
+                secret,
+            )))
+        },
+        || {
+            let mut salt = [0; 16];
+            SystemRandom.fill(&mut salt);
+            let _ = black_box((seal(&salt), salt));
+        },
+    );
+    pair(
+        report,
+        "unwrap",
+        "HKDF and AEAD, bare",
+        4,
+        || drop(black_box(root.unwrap(black_box(PURPOSE), &wrapped))),
+        || {
+            let mut buffer = black_box(&sealed).clone();
+            let opened = bare(black_box(&[3; 16])).and_then(|(key, nonce)| {
+                key.open_in_place(nonce, Aad::from(BINDING), &mut buffer)
+                    .map(|plain| plain.len())
+            });
+            let _ = black_box((opened, buffer));
+        },
+    );
+    Ok(())
+}
+
+/// From fresh seeds to keys that sign or open. Of ML-KEM the one library makes the key and
+/// the other has it ready for use.
+fn making_keys(report: &mut Report, provider: &AwsLcProvider) {
+    let ed = || {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed::<32>());
+        let _ = black_box(pair.map(|pair| (pair.public_key().clone(), pair)));
+    };
+    let ml_dsa = || {
+        black_box(ml_dsa_65::generate_key_pair(seed()));
+    };
+    let ml_kem_768 = |seed| {
+        let pair = mlkem768::generate_key_pair(seed);
+        let ready = kem::DecapsulationKey::new(&kem::ML_KEM_768, pair.sk());
+        let _ = black_box((ready, pair));
+    };
+    let ml_kem_1024 = |seed| {
+        let pair = mlkem1024::generate_key_pair(seed);
+        let ready = kem::DecapsulationKey::new(&kem::ML_KEM_1024, pair.sk());
+        let _ = black_box((ready, pair));
+    };
+    let x_wing = || {
+        let expanded = libcrux_sha3::shake256::<96>(&seed::<32>());
+        let (both, own) = expanded.split_at(64);
+        if let Ok(both) = both.try_into() {
+            ml_kem_768(both);
+        }
+        let own = agreement::PrivateKey::from_private_key(&agreement::X25519, own);
+        let _ = black_box(own.map(|own| (own.compute_public_key(), own)));
+    };
+    let both = || {
+        ed();
+        ml_dsa();
+    };
+    for (name, algorithm, peer, bare) in [
+        (
+            "ed25519",
+            SignatureAlgorithm::Ed25519,
+            "aws-lc-rs",
+            &ed as &dyn Fn(),
+        ),
+        ("ml_dsa_65", SignatureAlgorithm::MlDsa65, "libcrux", &ml_dsa),
+        (
+            "composite",
+            SignatureAlgorithm::MlDsa65Ed25519,
+            "both halves, bare",
+            &both,
+        ),
+    ] {
+        pair(
+            report,
+            &format!("{name}_generate"),
+            peer,
+            1,
+            || drop(black_box(provider.generate_signing_key(algorithm))),
+            bare,
+        );
+    }
+    for (name, algorithm, peer, bare) in [
+        (
+            "ml_kem_768",
+            KemAlgorithm::MlKem768,
+            "libcrux and aws-lc-rs",
+            &(|| ml_kem_768(seed())) as &dyn Fn(),
+        ),
+        (
+            "ml_kem_1024",
+            KemAlgorithm::MlKem1024,
+            "libcrux and aws-lc-rs",
+            &|| ml_kem_1024(seed()),
+        ),
+        (
+            "x_wing",
+            KemAlgorithm::XWing,
+            "both halves and SHAKE256, bare",
+            &x_wing,
+        ),
+    ] {
+        pair(
+            report,
+            &format!("{name}_generate"),
+            peer,
+            1,
+            || drop(black_box(provider.generate_kem_key(algorithm))),
+            bare,
+        );
+    }
+}
+
+fn seed<const N: usize>() -> [u8; N] {
+    let mut seed = [0; N];
+    SystemRandom.fill(&mut seed);
+    seed
 }
 
 fn signatures(report: &mut Report, provider: &AwsLcProvider) -> Outcome {

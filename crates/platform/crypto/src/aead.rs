@@ -136,7 +136,7 @@ impl AeadKey {
                 got: sealed.algorithm.as_str(),
             });
         }
-        open(&self.expanded, sealed.nonce, aad, sealed.ciphertext.clone())
+        open(&self.expanded, sealed.nonce, aad, &sealed.ciphertext)
     }
 }
 
@@ -274,23 +274,21 @@ pub(crate) fn seal(
     Ok(buffer)
 }
 
-/// The plaintext of [`seal`]'s output, in the same allocation.
+/// The plaintext of [`seal`]'s output, in one allocation of just its length: there is no
+/// byte more to wipe than there is plaintext.
 pub(crate) fn open(
     key: &LessSafeKey,
     nonce: [u8; NONCE_LEN],
     aad: &[u8],
-    ciphertext: Vec<u8>,
+    ciphertext: &[u8],
 ) -> Result<Secret, CryptoError> {
+    let (text, tag) = ciphertext
+        .split_last_chunk::<TAG_LEN>()
+        .ok_or(CryptoError::OpenFailed)?;
     // A secret from here on, whether it opens or not.
-    let mut buffer = Secret::new(ciphertext);
-    let length = key
-        .open_in_place(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(aad),
-            buffer.expose_mut(),
-        )
-        .map_err(|_| CryptoError::OpenFailed)?
-        .len();
-    buffer.truncate(length);
+    let mut buffer = Secret::copy_of(text);
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, buffer.expose_mut())
+        .map_err(|_| CryptoError::OpenFailed)?;
     Ok(buffer)
 }

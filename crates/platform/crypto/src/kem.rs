@@ -236,22 +236,27 @@ impl DecapsulationKey {
     /// The key pair that comes of a seed, the same each time.
     pub fn from_seed(algorithm: KemAlgorithm, seed: &[u8]) -> Result<Self, CryptoError> {
         let name = algorithm.as_str();
-        let (secret, public, expanded) = match algorithm.family() {
+        let (secret, encoded, checked, expanded) = match algorithm.family() {
             Family::MlKem(set) => {
                 let seed = Zeroizing::new(encoding::fixed("seed", name, seed)?);
-                let (secret, public) = mlkem::expand(set, *seed);
-                let expanded = mlkem::Private::from_bytes(set, secret.expose(), &public)?;
-                (secret, public, ExpandedKey::MlKem(expanded))
+                let made = mlkem::expand(set, *seed)?;
+                let checked = CheckedKey::MlKem(made.public);
+                let expanded = ExpandedKey::MlKem(made.private);
+                (made.secret, made.encoded, checked, expanded)
             }
             Family::XWing => {
-                let (expanded, public) = xwing::Private::expand(seed)?;
-                let secret = Secret::copy_of(seed);
-                (secret, public, ExpandedKey::XWing(expanded))
+                let (expanded, encoded, public) = xwing::Private::expand(seed)?;
+                let (checked, expanded) = (CheckedKey::XWing(public), ExpandedKey::XWing(expanded));
+                (Secret::copy_of(seed), encoded, checked, expanded)
             }
         };
         Ok(Self {
             secret,
-            public: EncapsulationKey::from_bytes(algorithm, &public)?,
+            public: EncapsulationKey {
+                algorithm,
+                bytes: encoded.into(),
+                checked: Arc::new(checked),
+            },
             expanded: Arc::new(expanded),
         })
     }

@@ -110,22 +110,44 @@ impl Public {
     }
 }
 
-/// The decapsulation key and the encapsulation key that come of a seed.
-pub(crate) fn expand(set: Set, seed: [u8; SEED_LEN]) -> (Secret, Vec<u8>) {
-    match set {
+/// Both halves of a key, in bytes and ready for use.
+pub(crate) struct Made {
+    pub(crate) secret: Secret,
+    pub(crate) private: Private,
+    pub(crate) encoded: Vec<u8>,
+    pub(crate) public: Public,
+}
+
+/// What comes of a seed. It is not asked what [`Public::from_bytes`] and
+/// [`Private::from_bytes`] ask: that is of keys from elsewhere (FIPS 203, sections 7.2 and
+/// 7.3), and takes a fifth of the time again.
+pub(crate) fn expand(set: Set, seed: [u8; SEED_LEN]) -> Result<Made, CryptoError> {
+    let (secret, encoded, public) = match set {
         Set::MlKem768 => {
             let (private, public) = mlkem768::generate_key_pair(seed).into_parts();
             let private = Zeroizing::new(<[u8; 2400]>::from(private));
-            let private = Secret::copy_of(private.as_ref());
-            (private, public.as_slice().to_vec())
+            let secret = Secret::copy_of(private.as_ref());
+            let encoded = public.as_slice().to_vec();
+            (secret, encoded, Public::MlKem768(Box::new(public)))
         }
         Set::MlKem1024 => {
             let (private, public) = mlkem1024::generate_key_pair(seed).into_parts();
             let private = Zeroizing::new(<[u8; 3168]>::from(private));
-            let private = Secret::copy_of(private.as_ref());
-            (private, public.as_slice().to_vec())
+            let secret = Secret::copy_of(private.as_ref());
+            let encoded = public.as_slice().to_vec();
+            (secret, encoded, Public::MlKem1024(Box::new(public)))
         }
-    }
+    };
+    let private = kem::DecapsulationKey::new(set.engine(), secret.expose());
+    let private = private.map_err(|_| CryptoError::Engine {
+        operation: "ML-KEM key set-up",
+    })?;
+    Ok(Made {
+        secret,
+        private: Private(private),
+        encoded,
+        public,
+    })
 }
 
 /// A decapsulation key, ready for use.

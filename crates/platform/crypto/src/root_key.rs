@@ -231,7 +231,7 @@ impl RootKey {
         let binding = algorithm.binding(purpose);
         let (key, nonce) = self.derive(algorithm, &salt, &binding)?;
         let key = aead::expand(algorithm.aead(), key.as_ref())?;
-        aead::open(&key, nonce, binding.as_bytes(), ciphertext)
+        aead::open(&key, nonce, binding.as_bytes(), &ciphertext)
     }
 
     /// A key and a nonce for one wrap. The salt makes them unique, so no number

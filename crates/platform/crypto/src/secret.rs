@@ -32,11 +32,6 @@ impl Secret {
         &mut self.0
     }
 
-    /// Forgets all but the first bytes.
-    pub(crate) fn truncate(&mut self, length: usize) {
-        self.0.truncate(length);
-    }
-
     /// How many bytes there are.
     #[must_use]
     pub const fn len(&self) -> usize {

@@ -64,23 +64,27 @@ pub(crate) struct Private {
 }
 
 impl Private {
-    /// `expandDecapsulationKey`; the public key beside it.
-    pub(crate) fn expand(seed: &[u8]) -> Result<(Self, Vec<u8>), CryptoError> {
+    /// `expandDecapsulationKey`; the public key beside it, in bytes and ready for use.
+    pub(crate) fn expand(seed: &[u8]) -> Result<(Self, Vec<u8>, Public), CryptoError> {
         encoding::expect_len("decapsulation key", NAME, PRIVATE_LEN, seed)?;
         let expanded = Zeroizing::new(libcrux_sha3::shake256::<EXPANDED_LEN>(seed));
         let (mlkem_seed, x25519) = expanded.split_at(mlkem::SEED_LEN);
         let mlkem_seed = Zeroizing::new(encoding::fixed("seed", NAME, mlkem_seed)?);
-        let (mlkem, mut public) = mlkem::expand(Set::MlKem768, *mlkem_seed);
-        let mlkem = mlkem::Private::from_bytes(Set::MlKem768, mlkem.expose(), &public)?;
+        let made = mlkem::expand(Set::MlKem768, *mlkem_seed)?;
         let x25519 = x25519_key(x25519)?;
         let x25519_public = x25519_public(&x25519)?;
-        public.extend_from_slice(&x25519_public);
+        let mut encoded = made.encoded;
+        encoded.extend_from_slice(&x25519_public);
         let key = Self {
-            mlkem,
+            mlkem: made.private,
             x25519,
             x25519_public,
         };
-        Ok((key, public))
+        let public = Public {
+            mlkem: made.public,
+            x25519: x25519_public,
+        };
+        Ok((key, encoded, public))
     }
 
     pub(crate) fn decapsulate(&self, ciphertext: &[u8]) -> Result<Secret, CryptoError> {
