@@ -23,6 +23,7 @@ mod governor;
 mod keys;
 mod leaves;
 mod leftovers;
+mod load;
 mod metering;
 mod nhi;
 mod oversight;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use creto_nhi::{
-    DelegationLink, LinkId, NhiStore, Organization, PrekeyStore, Principal, PrincipalType,
-    Rewrapped, SecretStore, SignedLink, Snapshot, StoredEpoch, StoredExpulsion, StoredKey,
-    StoredKeyChange, StoredKeyRevocation, StoredLink, StoredLogRotation, StoredOrganization,
-    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappedKey, WrappingKey,
+    DelegationLink, LinkId, NhiStore, Part, PrekeyStore, PrincipalType, Rewrapped, SecretStore,
+    SignedLink, Snapshot, StoredEpoch, StoredExpulsion, StoredKey, StoredKeyChange,
+    StoredKeyRevocation, StoredLogRotation, StoredOrganization, StoredPrincipal, StoredRole,
+    StoredRotation, StoredSuspension, WrappedKey, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, SubjectId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -20,6 +20,7 @@ use crate::Database;
 use crate::algorithms;
 use crate::database::{admit_commit, apply_commit, corrupt, record_commit, sql};
 use crate::keys;
+use crate::load::{self, Which};
 use crate::principal_keys;
 use crate::principals;
 use crate::subjects::Change;
@@ -58,16 +59,29 @@ impl NhiStore for SqliteNhi {
                 // One transaction, so that the lists are of one moment.
                 let tx = connection.unchecked_transaction().map_err(sql)?;
                 Ok(Snapshot {
-                    organizations: load_organizations(&tx)?,
-                    principals: load_principals(&tx)?,
-                    links: load_links(&tx)?,
-                    epochs: load_epochs(&tx)?,
-                    suspensions: load_suspensions(&tx)?,
-                    roles: load_roles(&tx)?,
-                    expulsions: principals::load_expulsions(&tx)?,
-                    former_keys: principal_keys::load_former(&tx)?,
-                    key_revocations: principal_keys::load_revocations(&tx)?,
+                    organizations: load::organizations(&tx, None)?,
+                    links: load::links(&tx, &Which::All)?,
+                    ..load::people(&tx, &Which::All)?
                 })
+            })
+            .await
+    }
+
+    async fn load_part(&self, part: Part) -> Result<Snapshot, StoreError> {
+        self.db
+            .read(move |connection| {
+                let tx = connection.unchecked_transaction().map_err(sql)?;
+                match part {
+                    Part::Organization(org) => Ok(Snapshot {
+                        organizations: load::organizations(&tx, Some(org))?,
+                        ..Snapshot::default()
+                    }),
+                    Part::Principal(org, name) => load::people(&tx, &Which::one(org, &name)),
+                    Part::Link(org, id) => Ok(Snapshot {
+                        links: load::links(&tx, &Which::one(org, &id))?,
+                        ..Snapshot::default()
+                    }),
+                }
             })
             .await
     }
@@ -595,158 +609,8 @@ pub(crate) fn one(added: usize, what: &'static str) -> Result<(), StoreError> {
     }
 }
 
-fn load_organizations(connection: &Connection) -> Result<Vec<StoredOrganization>, StoreError> {
-    let rows = query(
-        connection,
-        "SELECT id, name, created_at, owner FROM organizations ORDER BY id",
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
-    )?;
-    rows.into_iter()
-        .map(|(id, name, created_at, owner): FoundedRow| {
-            let mut keys = Vec::new();
-            let mut statement = connection
-                .prepare_cached(
-                    "SELECT purpose, public, private FROM organization_keys
-                     WHERE org = ?1 ORDER BY purpose",
-                )
-                .map_err(sql)?;
-            let mut rows = statement.query([&id]).map_err(sql)?;
-            while let Some(row) = rows.next().map_err(sql)? {
-                let purpose: String = row.get(0).map_err(sql)?;
-                let purpose = purpose
-                    .parse()
-                    .map_err(|e| corrupt("organization key", e))?;
-                keys.push((purpose, stored_key(row, 1)?));
-            }
-            Ok(StoredOrganization {
-                organization: Organization {
-                    id: parsed("organization", &id)?,
-                    name,
-                    created_at: parsed("organization", &created_at)?,
-                },
-                owner: owner
-                    .ok_or_else(|| corrupt("organization", "it has no owner"))
-                    .and_then(|owner| parsed("organization", &owner))?,
-                keys,
-                wrapping: keys::load_wrapping_keys(connection, &id)?,
-                former_issuers: keys::load_former_issuers(connection, &id)?,
-                former_log_keys: keys::load_former_log_keys(connection, &id)?,
-            })
-        })
-        .collect()
-}
-
-/// Id, name, instant and owner of an organization.
-type FoundedRow = (String, String, String, Option<String>);
-
-fn load_principals(connection: &Connection) -> Result<Vec<StoredPrincipal>, StoreError> {
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT org, name, kind, spiffe_id, created_at, public, private
-             FROM principals ORDER BY org, name",
-        )
-        .map_err(sql)?;
-    let mut rows = statement.query([]).map_err(sql)?;
-    let mut principals = Vec::new();
-    while let Some(row) = rows.next().map_err(sql)? {
-        let key = stored_key(row, 5)?;
-        principals.push(StoredPrincipal {
-            principal: Principal {
-                org: field::<OrgId>(row, 0, "principal")?,
-                name: field::<PrincipalName>(row, 1, "principal")?,
-                kind: kind(row)?,
-                spiffe_id: row.get(3).map_err(sql)?,
-                created_at: field::<Timestamp>(row, 4, "principal")?,
-                verifying_key: key.public.clone(),
-            },
-            key,
-        });
-    }
-    Ok(principals)
-}
-
-fn load_links(connection: &Connection) -> Result<Vec<StoredLink>, StoreError> {
-    let rows = query(
-        connection,
-        "SELECT org, id, signed, revoked_at FROM delegations ORDER BY position",
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
-    )?;
-    rows.into_iter()
-        .map(
-            |(org, id, signed, revoked_at): (String, String, String, Option<String>)| {
-                let signed: SignedLink = from_json("delegation", &signed)?;
-                if signed.link.org.to_string() != org || signed.link.id.to_string() != id {
-                    return Err(corrupt("delegation", "its columns are of another link"));
-                }
-                let revoked_at = revoked_at.map(|at| parsed("delegation", &at)).transpose()?;
-                Ok(StoredLink { signed, revoked_at })
-            },
-        )
-        .collect()
-}
-
-fn load_epochs(connection: &Connection) -> Result<Vec<StoredEpoch>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT org, human, epoch, since FROM credential_epochs ORDER BY position")
-        .map_err(sql)?;
-    let mut rows = statement.query([]).map_err(sql)?;
-    let mut epochs = Vec::new();
-    while let Some(row) = rows.next().map_err(sql)? {
-        epochs.push(StoredEpoch {
-            org: field(row, 0, "credential epoch")?,
-            human: field(row, 1, "credential epoch")?,
-            epoch: field(row, 2, "credential epoch")?,
-            since: field(row, 3, "credential epoch")?,
-        });
-    }
-    Ok(epochs)
-}
-
-fn load_suspensions(connection: &Connection) -> Result<Vec<StoredSuspension>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT org, principal, since FROM suspensions ORDER BY org, principal")
-        .map_err(sql)?;
-    let mut rows = statement.query([]).map_err(sql)?;
-    let mut suspensions = Vec::new();
-    while let Some(row) = rows.next().map_err(sql)? {
-        suspensions.push(StoredSuspension {
-            org: field(row, 0, "suspension")?,
-            principal: field(row, 1, "suspension")?,
-            since: field(row, 2, "suspension")?,
-        });
-    }
-    Ok(suspensions)
-}
-
-fn load_roles(connection: &Connection) -> Result<Vec<StoredRole>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT org, human, role, since FROM roles ORDER BY org, human")
-        .map_err(sql)?;
-    let mut rows = statement.query([]).map_err(sql)?;
-    let mut roles = Vec::new();
-    while let Some(row) = rows.next().map_err(sql)? {
-        roles.push(StoredRole {
-            org: field(row, 0, "role")?,
-            human: field(row, 1, "role")?,
-            role: field(row, 2, "role")?,
-            since: field(row, 3, "role")?,
-        });
-    }
-    Ok(roles)
-}
-
-fn query<T>(
-    connection: &Connection,
-    text: &str,
-    row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, StoreError> {
-    let mut statement = connection.prepare_cached(text).map_err(sql)?;
-    let rows = statement.query_map([], row).map_err(sql)?;
-    rows.collect::<Result<_, _>>().map_err(sql)
-}
-
 /// The key whose halves stand in this column and the next.
-fn stored_key(row: &Row<'_>, column: usize) -> Result<StoredKey, StoreError> {
+pub(crate) fn stored_key(row: &Row<'_>, column: usize) -> Result<StoredKey, StoreError> {
     let public: String = row.get(column).map_err(sql)?;
     let private: String = row.get(column + 1).map_err(sql)?;
     Ok(StoredKey {
@@ -755,7 +619,7 @@ fn stored_key(row: &Row<'_>, column: usize) -> Result<StoredKey, StoreError> {
     })
 }
 
-fn kind(row: &Row<'_>) -> Result<PrincipalType, StoreError> {
+pub(crate) fn kind(row: &Row<'_>) -> Result<PrincipalType, StoreError> {
     let text: String = row.get(2).map_err(sql)?;
     [PrincipalType::Human, PrincipalType::Agent]
         .into_iter()
@@ -775,7 +639,7 @@ where
     parsed(what, &text)
 }
 
-fn parsed<T: FromStr>(what: &'static str, text: &str) -> Result<T, StoreError>
+pub(crate) fn parsed<T: FromStr>(what: &'static str, text: &str) -> Result<T, StoreError>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {

@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row, Transaction, params};
 
 use crate::database::{apply_commit, corrupt, sql};
 use crate::keys::key_may_be_stored;
+use crate::load::Which;
 use crate::nhi::{exists, field, found, from_json, json, known_principal, one};
 use crate::principals::not_expelled;
 use crate::subjects::Change;
@@ -124,14 +125,17 @@ pub(crate) fn in_force(
     Ok(())
 }
 
-pub(crate) fn load_former(connection: &Connection) -> Result<Vec<StoredFormerKey>, StoreError> {
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT org, principal, version, public, replaced_at FROM former_keys
-             ORDER BY org, principal, version",
-        )
-        .map_err(sql)?;
-    let mut rows = statement.query([]).map_err(sql)?;
+pub(crate) fn load_former(
+    connection: &Connection,
+    which: &Which,
+) -> Result<Vec<StoredFormerKey>, StoreError> {
+    let text = which.of(
+        "SELECT org, principal, version, public, replaced_at FROM former_keys",
+        "principal",
+        "org, principal, version",
+    );
+    let mut statement = connection.prepare_cached(&text).map_err(sql)?;
+    let mut rows = statement.query(which.params()).map_err(sql)?;
     let mut former = Vec::new();
     while let Some(row) = rows.next().map_err(sql)? {
         let public: String = row.get(3).map_err(sql)?;
@@ -148,14 +152,15 @@ pub(crate) fn load_former(connection: &Connection) -> Result<Vec<StoredFormerKey
 
 pub(crate) fn load_revocations(
     connection: &Connection,
+    which: &Which,
 ) -> Result<Vec<StoredKeyRevocation>, StoreError> {
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT org, principal, version, kid, at FROM key_revocations
-             ORDER BY org, principal, version",
-        )
-        .map_err(sql)?;
-    let mut rows = statement.query([]).map_err(sql)?;
+    let text = which.of(
+        "SELECT org, principal, version, kid, at FROM key_revocations",
+        "principal",
+        "org, principal, version",
+    );
+    let mut statement = connection.prepare_cached(&text).map_err(sql)?;
+    let mut rows = statement.query(which.params()).map_err(sql)?;
     let mut revocations = Vec::new();
     while let Some(row) = rows.next().map_err(sql)? {
         revocations.push(StoredKeyRevocation {

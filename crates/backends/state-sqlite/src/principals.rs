@@ -5,6 +5,7 @@ use creto_types::{Commit, PrincipalName, Receipt, StoreError};
 use rusqlite::{Connection, Transaction, params};
 
 use crate::database::{apply_commit, sql};
+use crate::load::Which;
 use crate::nhi::{exists, field, known_principal, one};
 use crate::subjects::Change;
 
@@ -41,11 +42,17 @@ pub(crate) fn not_expelled(
     Ok(())
 }
 
-pub(crate) fn load_expulsions(connection: &Connection) -> Result<Vec<StoredExpulsion>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT org, principal, at FROM expulsions ORDER BY org, principal")
-        .map_err(sql)?;
-    let mut rows = statement.query([]).map_err(sql)?;
+pub(crate) fn load_expulsions(
+    connection: &Connection,
+    which: &Which,
+) -> Result<Vec<StoredExpulsion>, StoreError> {
+    let text = which.of(
+        "SELECT org, principal, at FROM expulsions",
+        "principal",
+        "org, principal",
+    );
+    let mut statement = connection.prepare_cached(&text).map_err(sql)?;
+    let mut rows = statement.query(which.params()).map_err(sql)?;
     let mut expulsions = Vec::new();
     while let Some(row) = rows.next().map_err(sql)? {
         expulsions.push(StoredExpulsion {

@@ -116,6 +116,49 @@ impl SecretStore for SqliteNhi {
             .await
     }
 
+    async fn secret_version(
+        &self,
+        org: OrgId,
+        name: &SecretName,
+        version: u32,
+    ) -> Result<Option<StoredSecret>, StoreError> {
+        let name = name.clone();
+        self.database()
+            .read(move |connection| {
+                let query =
+                    format!("{SECRET_COLUMNS} WHERE s.org = ?1 AND s.name = ?2 AND s.version = ?3");
+                let one = params![org.to_string(), name.as_str(), version];
+                Ok(rows(connection, &query, one, secret)?.pop())
+            })
+            .await
+    }
+
+    async fn newest_secrets(
+        &self,
+        org: OrgId,
+        after: Option<SecretName>,
+        max: usize,
+    ) -> Result<Vec<StoredSecret>, StoreError> {
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        self.database()
+            .read(move |connection| {
+                let query = format!(
+                    "{SECRET_COLUMNS} WHERE s.org = ?1 AND s.name > ?2 AND s.version = (
+                         SELECT max(version) FROM secrets WHERE org = s.org AND name = s.name
+                     ) ORDER BY s.name LIMIT ?3"
+                );
+                // No name is empty.
+                let after = after.as_ref().map_or("", SecretName::as_str);
+                rows(
+                    connection,
+                    &query,
+                    params![org.to_string(), after, max],
+                    secret,
+                )
+            })
+            .await
+    }
+
     async fn secrets(&self, org: OrgId) -> Result<Vec<StoredSecret>, StoreError> {
         self.database()
             .read(move |connection| {
@@ -175,19 +218,24 @@ impl SecretStore for SqliteNhi {
         &self,
         org: OrgId,
         link: Option<LinkId>,
+        after: Option<LeaseId>,
+        max: usize,
     ) -> Result<Vec<StoredLease>, StoreError> {
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
         self.database()
             .read(move |connection| {
                 let org = org.to_string();
+                let after = after.map(|after| after.to_string()).unwrap_or_default();
+                let page = "AND id > ?2 ORDER BY id LIMIT ?3";
                 match link {
                     None => {
-                        let query = format!("{LEASE_COLUMNS} WHERE org = ?1 ORDER BY id");
-                        rows(connection, &query, params![org], lease)
+                        let query = format!("{LEASE_COLUMNS} WHERE org = ?1 {page}");
+                        rows(connection, &query, params![org, after, max], lease)
                     }
                     Some(link) => {
-                        let query =
-                            format!("{LEASE_COLUMNS} WHERE org = ?1 AND link = ?2 ORDER BY id");
-                        rows(connection, &query, params![org, link.to_string()], lease)
+                        let query = format!("{LEASE_COLUMNS} WHERE org = ?1 AND link = ?4 {page}");
+                        let link = link.to_string();
+                        rows(connection, &query, params![org, after, max, link], lease)
                     }
                 }
             })

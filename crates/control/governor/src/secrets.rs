@@ -1,11 +1,12 @@
 //! Secrets: put there, leased down a chain, and read by whom they were leased to.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use creto_crypto::Secret;
 use creto_errors::Classify as _;
-use creto_nhi::{HandOver, LeaseId, SecretName, StoredLease, StoredSecret};
-use creto_types::{ActionId, Commit, LeafIndex, PrincipalName, Timestamp};
+use creto_nhi::{HandOver, LeaseId, LinkId, SecretName, StoredLease, StoredSecret};
+use creto_types::{ActionId, Commit, LeafIndex, OrgId, PrincipalName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
@@ -25,6 +26,10 @@ const PUT: &str = "secret.put";
 
 /// When an agent leases one that it put.
 const LEASE: &str = "secret.lease";
+
+/// How many secrets or leases are in memory at once while they are looked through: some may
+/// be as large as a value may be.
+const AT_ONCE: usize = 64;
 
 /// The value of a secret on its way in or out: wiped when dropped, not shown by
 /// `Debug`.
@@ -359,25 +364,59 @@ impl Governor {
         let now = self.now();
         caller.may(Call::ListSecrets, now)?;
         let (org, nhi) = (caller.org(), &self.parts.nhi);
-        let leased = match caller.link() {
-            None => Vec::new(),
-            Some(link) => nhi.leases(org, Some(link)).await?,
-        };
+        let mut leased = BTreeSet::new();
+        if let Some(link) = caller.link() {
+            self.each_lease(org, Some(link), None, |lease| {
+                if lease.holds(now) {
+                    leased.insert(lease.secret);
+                }
+                true
+            })
+            .await?;
+        }
         let visible = |secret: &StoredSecret| {
-            let leased = || {
-                let mut leased = leased.iter().filter(|lease| lease.secret == secret.name);
-                leased.any(|lease| lease.holds(now)) && secret.reaches(caller.identity())
-            };
+            let leased = || leased.contains(&secret.name) && secret.reaches(caller.identity());
             caller.is_human() || secret.is_of(caller.identity()) || leased()
         };
-        let all = nhi.secrets(org).await?;
-        Ok(all
-            .iter()
-            .filter(|secret| after.is_none_or(|after| secret.name.as_str() > after))
-            .filter(|secret| visible(secret))
-            .take(limit)
-            .map(SecretAnswer::from)
-            .collect())
+        let mut found = Vec::new();
+        let mut after = match after {
+            Some(after) => Some(secret_name(after)?),
+            None => None,
+        };
+        loop {
+            let page = nhi.newest_secrets(org, after, AT_ONCE).await?;
+            let last = page.len() < AT_ONCE;
+            after = page.last().map(|secret| secret.name.clone());
+            let page = page.iter().filter(|secret| visible(secret));
+            found.extend(page.map(SecretAnswer::from).take(limit - found.len()));
+            if last || found.len() == limit {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Shows leases one after the other, a page of them in memory, until there are no more or
+    /// it was enough.
+    async fn each_lease(
+        &self,
+        org: OrgId,
+        link: Option<LinkId>,
+        mut after: Option<LeaseId>,
+        mut see: impl FnMut(StoredLease) -> bool,
+    ) -> Result<(), GovernError> {
+        loop {
+            let page = self.parts.nhi.leases(org, link, after, AT_ONCE).await?;
+            let last = page.len() < AT_ONCE;
+            for lease in page {
+                after = Some(lease.id);
+                if !see(lease) {
+                    return Ok(());
+                }
+            }
+            if last {
+                return Ok(());
+            }
+        }
     }
 
     /// Leases a secret of the caller's to an agent below it. For people, and for
@@ -479,27 +518,34 @@ impl Governor {
     ) -> Result<Vec<LeaseAnswer>, GovernError> {
         caller.may(Call::ListLeases, self.now())?;
         let (org, nhi) = (caller.org(), &self.parts.nhi);
-        let own: Vec<SecretName> = match caller.is_human() {
-            true => Vec::new(),
-            false => {
-                let all = nhi.secrets(org).await?.into_iter();
-                let own = all.filter(|secret| secret.is_of(caller.identity()));
-                own.map(|secret| secret.name).collect()
+        let mut own = BTreeSet::new();
+        if !caller.is_human() {
+            let mut after = None;
+            loop {
+                let page = nhi.newest_secrets(org, after, AT_ONCE).await?;
+                let last = page.len() < AT_ONCE;
+                after = page.last().map(|secret| secret.name.clone());
+                let page = page.into_iter();
+                let page = page.filter(|secret| secret.is_of(caller.identity()));
+                own.extend(page.map(|secret| secret.name));
+                if last {
+                    break;
+                }
             }
-        };
+        }
         let after = after.map(lease_id).transpose()?;
-        let leases = nhi.leases(org, None).await?;
-        Ok(leases
-            .iter()
-            .filter(|lease| after.is_none_or(|after| lease.id > after))
-            .filter(|lease| {
-                caller.is_human()
-                    || Some(lease.link) == caller.link()
-                    || own.contains(&lease.secret)
-            })
-            .take(limit)
-            .map(LeaseAnswer::from)
-            .collect())
+        let mut found = Vec::new();
+        self.each_lease(org, None, after, |lease| {
+            let visible = caller.is_human()
+                || Some(lease.link) == caller.link()
+                || own.contains(&lease.secret);
+            if visible && found.len() < limit {
+                found.push(LeaseAnswer::from(&lease));
+            }
+            found.len() < limit
+        })
+        .await?;
+        Ok(found)
     }
 
     /// Takes a lease back: once this returns, nothing is read by it. For people, and
@@ -576,11 +622,15 @@ impl Governor {
                 "a secret is read by the agent that it is leased to",
             ));
         };
-        let leases = nhi.leases(org, Some(link)).await?;
-        let lease = leases
-            .into_iter()
-            .filter(|lease| lease.secret == name && lease.holds(now))
-            .max_by_key(|lease| lease.expires_at);
+        let mut lease: Option<StoredLease> = None;
+        self.each_lease(org, Some(link), None, |given| {
+            let longer = |than: &StoredLease| given.expires_at >= than.expires_at;
+            if given.secret == name && given.holds(now) && lease.as_ref().is_none_or(longer) {
+                lease = Some(given);
+            }
+            true
+        })
+        .await?;
         let secret = nhi.secret(org, &name).await?;
         let secret = secret.filter(|secret| secret.reaches(caller.identity()));
         let (Some(lease), Some(secret)) = (lease, secret) else {

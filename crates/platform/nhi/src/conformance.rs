@@ -7,6 +7,7 @@
 
 mod expulsions;
 mod human_credentials;
+mod parts;
 mod prekeys;
 mod principal_keys;
 mod secrets;
@@ -44,6 +45,7 @@ pub async fn all(store: Arc<dyn NhiStore>) {
     secrets::run(&world, other).await;
     prekeys::run(&world, other).await;
     loaded_again(&world).await;
+    parts::run(&world).await;
 }
 
 fn link_of(world: &World, org: OrgId, parent: Option<LinkId>) -> SignedLink {

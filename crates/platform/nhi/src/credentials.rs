@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use creto_types::{Commit, Id, IdKind, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
-use crate::ports::{HumanCredentials, Presented, StoredEpoch};
+use crate::ports::{HumanCredentials, Part, Presented, StoredEpoch};
 use crate::service::{Inner, to_completion};
 use crate::{AgentIdentity, Nhi, NhiError, PrincipalType, TokenEnds};
 
@@ -148,14 +148,12 @@ impl Nhi {
 impl Inner {
     /// Takes over which epoch the store says the human's credentials are of.
     async fn learn_epoch(&self, attempted: StoredEpoch) -> Result<(), NhiError> {
-        let Ok(snapshot) = self.store.load().await else {
+        let part = Part::Principal(attempted.org, attempted.human.clone());
+        let Ok(mut snapshot) = self.store.load_part(part).await else {
             return self.registry.write().begin_epoch(attempted);
         };
         let (org, human) = (attempted.org, attempted.human);
-        let last = snapshot
-            .epochs
-            .into_iter()
-            .rfind(|stored| stored.org == org && stored.human == human);
+        let last = snapshot.epochs.pop();
         let mut registry = self.registry.write();
         match last {
             Some(stored) => registry.begin_epoch(stored),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
 use crate::authority::Standing;
-use crate::ports::StoredExpulsion;
+use crate::ports::{Part, StoredExpulsion};
 use crate::service::{Inner, to_completion};
 use crate::{Nhi, NhiError};
 
@@ -71,14 +71,11 @@ impl Nhi {
 impl Inner {
     /// Takes over what the store knows of a principal's revocation.
     pub(crate) async fn learn_expulsion(&self, org: OrgId, standing: &Standing) {
-        let Ok(snapshot) = self.store.load().await else {
+        let part = Part::Principal(org, standing.principal().clone());
+        let Ok(snapshot) = self.store.load_part(part).await else {
             return standing.kill();
         };
-        let stored = snapshot
-            .expulsions
-            .iter()
-            .find(|row| row.org == org && row.principal == *standing.principal());
-        if let Some(row) = stored {
+        if let Some(row) = snapshot.expulsions.first() {
             standing.revoke(row.at);
         }
     }

@@ -109,7 +109,7 @@ pub use link::{
 };
 pub use log_keys::{LogRotationDraft, LogSigners};
 pub use ports::{
-    FormerIssuer, FormerLogKey, HumanCredentials, KeyHolder, NhiStore, Presented, Rewrapped,
+    FormerIssuer, FormerLogKey, HumanCredentials, KeyHolder, NhiStore, Part, Presented, Rewrapped,
     Snapshot, StoredEpoch, StoredExpulsion, StoredFormerKey, StoredKeyChange, StoredKeyRevocation,
     StoredLink, StoredLogRotation, StoredOrganization, StoredPrincipal, StoredRole, StoredRotation,
     StoredSuspension,

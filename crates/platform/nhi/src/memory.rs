@@ -11,7 +11,7 @@ use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use parking_lot::Mutex;
 
 use crate::ports::{
-    FormerIssuer, FormerLogKey, KeyHolder, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion,
+    FormerIssuer, FormerLogKey, KeyHolder, Part, Rewrapped, Snapshot, StoredEpoch, StoredExpulsion,
     StoredFormerKey, StoredKeyChange, StoredKeyRevocation, StoredLink, StoredLogRotation,
     StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension,
 };
@@ -236,6 +236,27 @@ impl NhiStore for MemoryNhiStore {
             former_keys: rows.former_keys.values().cloned().collect(),
             key_revocations: rows.key_revocations.values().cloned().collect(),
         })
+    }
+
+    async fn load_part(&self, part: Part) -> Result<Snapshot, StoreError> {
+        let mut all = self.load().await?;
+        let of = |org: OrgId, name: &PrincipalName| matches!(&part, Part::Principal(of, whose) if (of, whose) == (&org, name));
+        all.organizations
+            .retain(|row| part == Part::Organization(row.organization.id));
+        all.principals
+            .retain(|row| of(row.principal.org, &row.principal.name));
+        all.links.retain(|row| {
+            let link = &row.signed.link;
+            part == Part::Link(link.org, link.id)
+        });
+        all.epochs.retain(|row| of(row.org, &row.human));
+        all.suspensions.retain(|row| of(row.org, &row.principal));
+        all.roles.retain(|row| of(row.org, &row.human));
+        all.expulsions.retain(|row| of(row.org, &row.principal));
+        all.former_keys.retain(|row| of(row.org, &row.principal));
+        all.key_revocations
+            .retain(|row| of(row.org, &row.principal));
+        Ok(all)
     }
 
     async fn insert_organization(

@@ -233,6 +233,17 @@ pub struct Snapshot {
     pub key_revocations: Vec<StoredKeyRevocation>,
 }
 
+/// What some of all that is stored is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The organization and its keys: nobody in it.
+    Organization(OrgId),
+    /// One principal, with its keys, epochs, role, suspension and revocations: no link.
+    Principal(OrgId, PrincipalName),
+    /// One link.
+    Link(OrgId, LinkId),
+}
+
 /// Keeps identities.
 ///
 /// Every change becomes durable together with its [`Commit`] or not at all, and
@@ -244,6 +255,10 @@ pub struct Snapshot {
 pub trait NhiStore: Send + Sync + 'static {
     /// Everything that is stored.
     async fn load(&self) -> Result<Snapshot, StoreError>;
+
+    /// What is stored of one part, of one moment, and nothing else; what is not there is no
+    /// error. Of other principals and links nothing is read, however many there are.
+    async fn load_part(&self, part: Part) -> Result<Snapshot, StoreError>;
 
     /// Secrets and leases, which are not part of the snapshot.
     fn secrets(&self) -> &dyn SecretStore;

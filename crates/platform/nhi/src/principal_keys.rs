@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::{key_id, wrapping_of};
 use crate::link::Ended;
-use crate::ports::{StoredFormerKey, StoredKeyChange, StoredKeyRevocation, StoredPrincipal};
+use crate::ports::{Part, StoredFormerKey, StoredKeyChange, StoredKeyRevocation, StoredPrincipal};
 use crate::registry::{Keys, PrincipalEntry, Registry, corrupt};
 use crate::service::{Inner, not_revoked, to_completion};
 use crate::{Nhi, NhiError, Principal, StoredKey};
@@ -462,19 +462,18 @@ impl Inner {
         org: OrgId,
         name: &PrincipalName,
     ) -> Result<(StoredPrincipal, Vec<KnownKey>, Vec<StoredKeyRevocation>), NhiError> {
-        let mut snapshot = self.store.load().await?;
-        let mut principals = snapshot.principals.into_iter();
-        let stored = principals
-            .find(|row| row.principal.org == org && row.principal.name == *name)
+        let part = Part::Principal(org, name.clone());
+        let mut snapshot = self.store.load_part(part).await?;
+        let stored = snapshot
+            .principals
+            .pop()
             .ok_or_else(|| NhiError::UnknownPrincipal { name: name.clone() })?;
         let former = FormerKeys::of(snapshot.former_keys).take(&stored.principal);
         // It vouches for the rows, as at the start.
         let wrapping = wrapping_after(&stored.principal, &former)?;
         self.keys.signer(org, &stored.key, &wrapping)?;
         let known = known_keys(&stored.principal, former)?;
-        let revocations = &mut snapshot.key_revocations;
-        revocations.retain(|row| row.org == org && row.principal == *name);
-        Ok((stored, known, std::mem::take(revocations)))
+        Ok((stored, known, snapshot.key_revocations))
     }
 
     /// Waits until whoever revokes a key has told memory of it.
@@ -484,13 +483,12 @@ impl Inner {
 
     /// Takes over what the store knows of a key's revocation.
     async fn learn_key_revocation(&self, tried: &StoredKeyRevocation, status: &Ended) {
-        let Ok(snapshot) = self.store.load().await else {
+        let part = Part::Principal(tried.org, tried.principal.clone());
+        let Ok(snapshot) = self.store.load_part(part).await else {
             return status.kill();
         };
         let mut revocations = snapshot.key_revocations.iter();
-        let stored = revocations.find(|row| {
-            (row.org, row.version) == (tried.org, tried.version) && row.principal == tried.principal
-        });
+        let stored = revocations.find(|row| row.version == tried.version);
         if let Some(row) = stored {
             status.end(row.at);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
 
+use crate::ports::Part;
 use crate::service::{Inner, to_completion};
 use crate::{LinkId, LinkStatus, Nhi, NhiError};
 
@@ -65,13 +66,10 @@ impl Inner {
     /// Takes over what the store knows of a link's revocation. The links below
     /// share its status.
     async fn learn_revocation(&self, org: OrgId, link: LinkId, status: &LinkStatus) {
-        let Ok(snapshot) = self.store.load().await else {
+        let Ok(snapshot) = self.store.load_part(Part::Link(org, link)).await else {
             return status.kill();
         };
-        let stored = snapshot
-            .links
-            .iter()
-            .find(|stored| stored.signed.link.org == org && stored.signed.link.id == link);
+        let stored = snapshot.links.first();
         if let Some(at) = stored.and_then(|stored| stored.revoked_at) {
             status.revoke(at);
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
-use crate::ports::StoredRole;
+use crate::ports::{Part, StoredRole};
 use crate::service::{Inner, to_completion};
 use crate::{Nhi, NhiError, PrincipalDraft, PrincipalType, Role, Standing};
 
@@ -117,11 +117,9 @@ impl Nhi {
 
 impl Inner {
     async fn learn_role(&self, org: OrgId, standing: &Standing) {
-        let stored = match self.store.load().await {
-            Ok(snapshot) => snapshot
-                .roles
-                .into_iter()
-                .find(|row| row.org == org && row.human == *standing.principal()),
+        let part = Part::Principal(org, standing.principal().clone());
+        let stored = match self.store.load_part(part).await {
+            Ok(mut snapshot) => snapshot.roles.pop(),
             Err(_) => None,
         };
         standing.set_role(stored.map(|row| row.role));

@@ -13,7 +13,7 @@ use creto_crypto::{SignatureAlgorithm, WrapAlgorithm, WrappedKey};
 use creto_types::{Commit, OrgId, Receipt, StoreError, Timestamp};
 
 use crate::keys::{SharedSigner, key_id, organization_wrapping};
-use crate::ports::{KeyHolder, Rewrapped, StoredOrganization, StoredRotation};
+use crate::ports::{KeyHolder, Part, Rewrapped, StoredOrganization, StoredRotation};
 use crate::principal_keys::{FormerKeys, wrapping_after};
 use crate::secrets::secret_wrapping;
 use crate::service::{Inner, to_completion};
@@ -255,9 +255,9 @@ impl Inner {
 
     /// An organization as the store has it; `None` when the store cannot say, or has not.
     pub(crate) async fn stored_organization(&self, org: OrgId) -> Option<StoredOrganization> {
-        let snapshot = self.store.load().await.ok()?;
-        let mut organizations = snapshot.organizations.into_iter();
-        organizations.find(|stored| stored.organization.id == org)
+        let part = Part::Organization(org);
+        let mut snapshot = self.store.load_part(part).await.ok()?;
+        snapshot.organizations.pop()
     }
 
     fn take_rotation(

@@ -201,8 +201,25 @@ pub trait SecretStore: Send + Sync {
         name: &SecretName,
     ) -> Result<Option<StoredSecret>, StoreError>;
 
+    /// One version.
+    async fn secret_version(
+        &self,
+        org: OrgId,
+        name: &SecretName,
+        version: u32,
+    ) -> Result<Option<StoredSecret>, StoreError>;
+
     /// Every version of every secret, by name and version.
     async fn secrets(&self, org: OrgId) -> Result<Vec<StoredSecret>, StoreError>;
+
+    /// The newest version of each secret with a greater name than this, by name, at most so
+    /// many.
+    async fn newest_secrets(
+        &self,
+        org: OrgId,
+        after: Option<SecretName>,
+        max: usize,
+    ) -> Result<Vec<StoredSecret>, StoreError>;
 
     /// Adds a lease that this principal gives. `Conflict` when its id is taken, `NotFound`
     /// when there is no such secret or link, `Conflict` with `what` `secret` when that is not
@@ -217,11 +234,13 @@ pub trait SecretStore: Send + Sync {
     /// One lease.
     async fn lease(&self, org: OrgId, id: LeaseId) -> Result<Option<StoredLease>, StoreError>;
 
-    /// Every lease, or every one to this link, by id.
+    /// Leases, or those to this link, with a greater id than this, by id, at most so many.
     async fn leases(
         &self,
         org: OrgId,
         link: Option<LinkId>,
+        after: Option<LeaseId>,
+        max: usize,
     ) -> Result<Vec<StoredLease>, StoreError>;
 
     /// Ends a lease. `Conflict` when it is ended already, `NotFound` when there is no
@@ -323,16 +342,16 @@ impl Nhi {
         Ok(self.inner.store.secrets().secret(org, name).await?)
     }
 
-    /// The newest version of every secret, sealed, by name.
-    pub async fn secrets(&self, org: OrgId) -> Result<Vec<StoredSecret>, NhiError> {
-        let mut newest: Vec<StoredSecret> = Vec::new();
-        for secret in self.inner.store.secrets().secrets(org).await? {
-            match newest.last_mut() {
-                Some(last) if last.name == secret.name => *last = secret,
-                _ => newest.push(secret),
-            }
-        }
-        Ok(newest)
+    /// The newest version of each secret with a greater name than this, sealed, by name, at
+    /// most so many.
+    pub async fn newest_secrets(
+        &self,
+        org: OrgId,
+        after: Option<SecretName>,
+        max: usize,
+    ) -> Result<Vec<StoredSecret>, NhiError> {
+        let store = self.inner.store.secrets();
+        Ok(store.newest_secrets(org, after, max).await?)
     }
 
     /// Adds a lease that this principal gives, whose the secret has to be. Whether it may
@@ -359,13 +378,17 @@ impl Nhi {
         Ok(self.inner.store.secrets().lease(org, id).await?)
     }
 
-    /// Every lease, or every one to this link, by id.
+    /// Leases, or those to this delegation, with a greater id than this, by id, at most so
+    /// many.
     pub async fn leases(
         &self,
         org: OrgId,
         link: Option<LinkId>,
+        after: Option<LeaseId>,
+        max: usize,
     ) -> Result<Vec<StoredLease>, NhiError> {
-        Ok(self.inner.store.secrets().leases(org, link).await?)
+        let store = self.inner.store.secrets();
+        Ok(store.leases(org, link, after, max).await?)
     }
 
     /// Ends a lease: once this returns, nothing is read by it.
@@ -412,11 +435,9 @@ impl Nhi {
                 return Ok(value);
             }
             // Its wrapping key may have been retired since it was read.
-            let stored = self.inner.store.secrets().secrets(org).await?;
-            let same = stored
-                .into_iter()
-                .find(|row| row.name == secret.name && row.version == secret.version);
-            match same {
+            let store = self.inner.store.secrets();
+            let same = store.secret_version(org, &secret.name, secret.version);
+            match same.await? {
                 Some(row) if row.sealed != sealed => sealed = row.sealed,
                 _ => break,
             }

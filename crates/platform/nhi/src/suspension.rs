@@ -6,7 +6,7 @@ use std::sync::Arc;
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
 use crate::authority::{Authority, Standing};
-use crate::ports::StoredSuspension;
+use crate::ports::{Part, StoredSuspension};
 use crate::service::{Inner, not_revoked, to_completion};
 use crate::{IdentityError, Nhi, NhiError};
 
@@ -164,17 +164,14 @@ impl Inner {
     /// say, one that was to be suspended is, and one that was to be resumed stays
     /// what it is.
     async fn learn_standing(&self, org: OrgId, standing: &Standing, suspending: bool) {
-        let Ok(snapshot) = self.store.load().await else {
+        let part = Part::Principal(org, standing.principal().clone());
+        let Ok(snapshot) = self.store.load_part(part).await else {
             if suspending {
                 standing.hold();
             }
             return;
         };
-        let stored = snapshot
-            .suspensions
-            .iter()
-            .find(|row| row.org == org && row.principal == *standing.principal());
-        match stored {
+        match snapshot.suspensions.first() {
             Some(row) => standing.suspend(row.since),
             None => standing.resume(),
         }

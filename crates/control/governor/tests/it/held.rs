@@ -123,6 +123,9 @@ impl NhiStore for HeldIdentities {
     async fn load(&self) -> Result<Snapshot, StoreError> {
         self.inner.load().await
     }
+    async fn load_part(&self, part: creto_nhi::Part) -> Result<Snapshot, StoreError> {
+        self.inner.load_part(part).await
+    }
     async fn insert_organization(
         &self,
         organization: StoredOrganization,

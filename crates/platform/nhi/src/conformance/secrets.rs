@@ -126,6 +126,43 @@ async fn in_a_chain(world: &World, org: OrgId) {
     assert_eq!(roots().await, [None, None, None]);
 }
 
+/// One version, and the newest of each by name.
+async fn listed(world: &World, other: OrgId) {
+    let secrets = world.store.secrets();
+    let org = world.organization("erin").await;
+    let named = |name: &str, number| {
+        let mut secret = version(world, org, number, "erin");
+        secret.name = name.parse().expect("a name");
+        secret
+    };
+    let all = [named("a", 1), named("b", 1), named("b", 2), named("c", 1)];
+    for secret in &all {
+        let put = secrets.insert_secret(secret.clone(), commit(org, "secret.put"));
+        put.await.expect("it is the next");
+    }
+    let [a, first, b, c] = all;
+    let newest = async |org, after: Option<&str>, max| {
+        let after = after.map(|name| name.parse().expect("a name"));
+        let found = secrets.newest_secrets(org, after, max).await;
+        found.expect("it reads")
+    };
+    let every = [a.clone(), b.clone(), c.clone()];
+    assert_eq!(newest(org, None, 9).await, every);
+    assert_eq!(newest(org, None, 2).await, [a, b.clone()]);
+    assert_eq!(newest(org, Some("a"), 1).await, [b]);
+    assert_eq!(newest(org, Some("b"), 9).await, [c]);
+    assert_eq!(newest(org, Some("c"), 9).await, []);
+    assert_eq!(newest(org, None, 0).await, []);
+    let elsewhere = newest(other, None, 9).await;
+    assert!(elsewhere.iter().all(|secret| secret.org == other));
+    let stored = async |number| {
+        let found = secrets.secret_version(org, &first.name, number).await;
+        found.expect("it reads")
+    };
+    assert_eq!(stored(1).await, Some(first.clone()));
+    assert_eq!(stored(3).await, None);
+}
+
 pub(super) async fn run(world: &World, other: OrgId) {
     let secrets = world.store.secrets();
     let org = world.organization("carol").await;
@@ -182,11 +219,19 @@ pub(super) async fn run(world: &World, other: OrgId) {
     let read = secrets.lease(org, id).await.expect("it reads");
     assert_eq!(read, Some(lease.clone()));
     assert_eq!(secrets.lease(other, id).await.expect("it reads"), None);
-    let of_link = secrets.leases(org, Some(link)).await.expect("it reads");
-    assert_eq!(of_link, std::slice::from_ref(&lease));
+    let leases = async |link, after, max| {
+        let found = secrets.leases(org, link, after, max).await;
+        found.expect("it reads")
+    };
+    for link in [None, Some(link)] {
+        assert_eq!(leases(link, None, 9).await, std::slice::from_ref(&lease));
+        assert_eq!(leases(link, Some(id), 9).await, []);
+        assert_eq!(leases(link, None, 0).await, []);
+    }
 
     handed_over(world, org, &lease).await;
     in_a_chain(world, org).await;
+    listed(world, other).await;
 
     // Its end is exact to the instant, and for ever.
     let carol = || name("carol");

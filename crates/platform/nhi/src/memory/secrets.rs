@@ -1,5 +1,7 @@
 //! Secrets and leases in memory.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 
@@ -71,10 +73,34 @@ impl SecretStore for MemoryNhiStore {
         Ok(versions.next_back().map(|(_, row)| row.clone()))
     }
 
+    async fn secret_version(
+        &self,
+        org: OrgId,
+        name: &SecretName,
+        version: u32,
+    ) -> Result<Option<StoredSecret>, StoreError> {
+        let rows = self.rows.lock();
+        Ok(rows.secrets.get(&(org, name.clone(), version)).cloned())
+    }
+
     async fn secrets(&self, org: OrgId) -> Result<Vec<StoredSecret>, StoreError> {
         let rows = self.rows.lock();
         let all = rows.secrets.values().filter(|row| row.org == org);
         Ok(all.cloned().collect())
+    }
+
+    async fn newest_secrets(
+        &self,
+        org: OrgId,
+        after: Option<SecretName>,
+        max: usize,
+    ) -> Result<Vec<StoredSecret>, StoreError> {
+        let mut newest = BTreeMap::new();
+        for row in self.secrets(org).await? {
+            newest.insert(row.name.clone(), row);
+        }
+        let after = |row: &StoredSecret| after.as_ref().is_none_or(|after| row.name > *after);
+        Ok(newest.into_values().filter(after).take(max).collect())
     }
 
     async fn insert_lease(
@@ -110,11 +136,14 @@ impl SecretStore for MemoryNhiStore {
         &self,
         org: OrgId,
         link: Option<LinkId>,
+        after: Option<LeaseId>,
+        max: usize,
     ) -> Result<Vec<StoredLease>, StoreError> {
         let rows = self.rows.lock();
         let all = rows.leases.values().filter(|row| row.org == org);
         let all = all.filter(|row| link.is_none_or(|link| row.link == link));
-        Ok(all.cloned().collect())
+        let all = all.filter(|row| after.is_none_or(|after| row.id > after));
+        Ok(all.take(max).cloned().collect())
     }
 
     async fn end_lease(

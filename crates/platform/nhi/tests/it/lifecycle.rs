@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use creto_nhi::memory::MemoryNhiStore;
 use creto_nhi::test_util::{World, name, rights};
 use creto_nhi::{
-    KeyPurpose, LinkId, NhiStore, PrincipalType, Rewrapped, SignedLink, Snapshot, StoredEpoch,
-    StoredExpulsion, StoredKeyChange, StoredKeyRevocation, StoredLogRotation, StoredOrganization,
-    StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
+    KeyPurpose, LinkId, NhiStore, Part, PrincipalType, Rewrapped, SignedLink, Snapshot,
+    StoredEpoch, StoredExpulsion, StoredKeyChange, StoredKeyRevocation, StoredLogRotation,
+    StoredOrganization, StoredPrincipal, StoredRole, StoredRotation, StoredSuspension, WrappingKey,
 };
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use tokio::sync::Notify;
@@ -166,6 +166,17 @@ impl NhiStore for Tricky {
             return Err(StoreError::Unavailable("disk gone".into()));
         }
         let mut snapshot = self.inner.load().await?;
+        if let Some(tamper) = *self.tamper.lock() {
+            tamper(&mut snapshot);
+        }
+        Ok(snapshot)
+    }
+
+    async fn load_part(&self, part: Part) -> Result<Snapshot, StoreError> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("disk gone".into()));
+        }
+        let mut snapshot = self.inner.load_part(part).await?;
         if let Some(tamper) = *self.tamper.lock() {
             tamper(&mut snapshot);
         }
