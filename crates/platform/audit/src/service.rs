@@ -24,6 +24,10 @@ use crate::{
     SearchQuery, StoredRecord, TileStore, bundle, search,
 };
 
+/// How soon leaves that could not be brought into a log are tried again, when no further
+/// one comes before.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// How long a committed leaf waits for others to share its checkpoint, at most; less
 /// when trace records are written sooner. A signed head and the files below it cost some
 /// syncs, and ten of them a second are no burden. Nobody who needs a proof waits this
@@ -111,6 +115,8 @@ pub(crate) struct Shared {
     /// What is published, for readers: they never wait for who writes.
     heads: Mutex<HashMap<OrgId, Published>>,
     dirty: Mutex<BTreeSet<OrgId>>,
+    /// Why leaves were not brought into a log when that was tried last.
+    failing: Mutex<HashMap<OrgId, String>>,
     wake: Notify,
     pub(crate) closed: AtomicBool,
     witnessing: OnceLock<Arc<Witnessing>>,
@@ -150,6 +156,7 @@ impl Audit {
             logs: Mutex::default(),
             heads: Mutex::default(),
             dirty: Mutex::default(),
+            failing: Mutex::default(),
             wake: Notify::new(),
             closed: AtomicBool::new(false),
             witnessing: OnceLock::new(),
@@ -561,18 +568,29 @@ impl Shared {
 
     async fn integrate_one(self: &Arc<Self>, org: OrgId) {
         let Err(error) = self.advance(org).await else {
+            self.failing.lock().remove(&org);
             return;
         };
-        tracing::error!(
-            %org, error = &error as &dyn std::error::Error,
-            "leaves are durable but cannot be brought into the log"
-        );
+        // It is tried again and again: what is new is said once.
+        let why = creto_errors::chain(&error);
+        if self.failing.lock().insert(org, why.clone()) != Some(why) {
+            tracing::error!(
+                %org, error = &error as &dyn std::error::Error,
+                "leaves are durable but cannot be brought into the log"
+            );
+        }
         let retry = matches!(
             creto_errors::Classify::class(&error),
             creto_errors::Class::Transient
         );
-        if retry && !self.closed.load(Ordering::Acquire) {
-            self.notify(org);
+        if retry {
+            let shared = Arc::downgrade(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(AGAIN).await;
+                if let Some(shared) = shared.upgrade() {
+                    shared.notify(org);
+                }
+            });
         }
     }
 }
