@@ -201,13 +201,16 @@ pub fn watch(options: &WatchOptions) -> Result<Looked, TransparencyError> {
     );
     let mut memory = before.clone();
     let looked = watch.look(&mut memory, &steady()?);
-    if memory != before {
-        let bytes = serde_json::to_vec_pretty(&memory).map_err(state)?;
-        match (file.put(&bytes), &looked) {
-            // What was found is told, whether or not it can be kept.
-            (Err(_), Err(WatchError::Alarm(_))) => {}
-            (kept, _) => kept?,
-        }
+    let kept = if memory == before {
+        // The look before may have failed to make it last, and is taken up here.
+        file.settle()
+    } else {
+        file.put(&serde_json::to_vec_pretty(&memory).map_err(state)?)
+    };
+    match (kept, &looked) {
+        // What was found is told, whether or not it can be kept.
+        (Err(_), Err(WatchError::Alarm(_))) => {}
+        (kept, _) => kept?,
     }
     Ok(looked?)
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use creto_audit::WitnessStore;
 use creto_types::StoreError;
 
-use crate::{RefusedPath, TEMPORARY, blocking, create_dirs, failed, read, replace};
+use crate::{RefusedPath, TEMPORARY, blocking, create_dirs, failed, read, replace, sync_directory};
 
 /// Twice as many hexadecimal digits fit in a file's name.
 const MAX_ORIGIN_BYTES: usize = 120;
@@ -118,7 +118,19 @@ impl KeptFile {
             }
             _ => {}
         }
-        let target = std::path::absolute(&self.0).map_err(|e| failed("find", &self.0, e))?;
-        replace(&temporary, &target, bytes)
+        replace(&temporary, &self.target()?, bytes)
+    }
+
+    /// Makes durable what is there: a replacement that failed may be there without being so.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let target = self.target()?;
+        match target.parent() {
+            Some(directory) if target.exists() => sync_directory(directory),
+            _ => Ok(()),
+        }
+    }
+
+    fn target(&self) -> Result<PathBuf, StoreError> {
+        std::path::absolute(&self.0).map_err(|e| failed("find", &self.0, e))
     }
 }

@@ -157,8 +157,10 @@ fn a_kept_file_is_replaced_whole() {
     let path = dir.path().join("seen.json");
     let file = KeptFile::new(&path);
     assert_eq!(file.get().unwrap(), None);
+    file.settle().unwrap();
     for text in [&b"one"[..], b"", b"three"] {
         file.put(text).unwrap();
+        file.settle().unwrap();
         assert_eq!(file.get().unwrap().as_deref(), Some(text));
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
