@@ -1,7 +1,7 @@
 //! The log over a file layer that fails, at every call that writes, syncs or names.
 //!
 //! The layer is `shim.c`, compiled here and loaded into this binary, which is started
-//! again for each run. What is checked afterwards is in `work.rs`.
+//! again for each run. What is done is in `work.rs`, what is checked afterwards in `check.rs`.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -9,6 +9,12 @@
     reason = "tests"
 )]
 
+mod check;
+mod keys;
+mod opened;
+mod payloads;
+mod told;
+mod watching;
 mod work;
 
 use std::os::unix::process::ExitStatusExt as _;
@@ -17,7 +23,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use work::Told;
+use told::Told;
+use work::Work;
 
 /// Runs at a time: the machine's processors are shared with other tests.
 const RUNS_AT_A_TIME: usize = 3;
@@ -38,8 +45,9 @@ fn runtime() -> tokio::runtime::Runtime {
 #[test]
 fn child() {
     if let Some(dir) = std::env::var_os("FAULT_DIR") {
-        let first = std::env::var("FAULT_FIRST").unwrap().parse().unwrap();
-        work::run(Path::new(&dir), first);
+        let name = std::env::var("FAULT_WORK").unwrap();
+        let work = Work::ALL.into_iter().find(|work| work.name() == name);
+        work::run(Path::new(&dir), work.unwrap());
     }
 }
 
@@ -80,7 +88,7 @@ impl Bench {
 
     /// One run: a copy of the store (or none), the work with one fault, the check. Gives
     /// the kinds of the calls.
-    fn run(&self, mode: &str, at: usize, fresh: bool) -> String {
+    fn run(&self, work: Work, mode: &str, at: usize) -> String {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let place = self.dir.path().join(number.to_string());
         let (data, aside) = (place.join("data"), place.join("aside"));
@@ -88,7 +96,7 @@ impl Bench {
             std::fs::create_dir(dir).unwrap();
         }
         let mut told = Told::default();
-        if !fresh {
+        if work != Work::Creation {
             copy(&self.dir.path().join("before"), &data);
             told = self.before.clone();
         }
@@ -102,29 +110,29 @@ impl Bench {
             .env("FAULT_AT", at.to_string())
             .env("FAULT_GAP", GAP.to_string())
             .env("FAULT_SEED", (at * 2 + 1).to_string())
-            .env("FAULT_FIRST", if fresh { "0" } else { "100" })
+            .env("FAULT_WORK", work.name())
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         told.read(&said);
         let what = || {
             let errors = String::from_utf8_lossy(&output.stderr);
-            format!("{mode} at {at}, fresh {fresh}:\n{said}\n{errors}")
+            format!("{mode} at {at} of {work:?}:\n{said}\n{errors}")
         };
         // Whoever survives the fault comes to the end; nothing but the fault kills.
         let survives = ["eio", "eio-applied", "enospc", "short"].contains(&mode);
         let killed = output.status.signal() == Some(9);
-        assert!(told.done || (killed && !survives), "{}", what());
+        assert!(told.has("done") || (killed && !survives), "{}", what());
         if mode == "enospc" {
             // The engine does not say why it cannot be opened, nor traces what they wait for.
             let vague = ["open store_unavailable", "trace trace_unavailable"];
-            for failure in &told.failures {
+            for failure in told.failures() {
                 let clear = failure.ends_with(" storage_full");
                 assert!(clear || vague.contains(&failure.as_str()), "{}", what());
             }
         }
         let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            runtime().block_on(work::check(&data, &told));
+            runtime().block_on(check::check(&data, &told, work));
         }));
         assert!(checked.is_ok(), "{}", what());
         let calls = std::fs::read_to_string(place.join("calls")).unwrap_or_default();
@@ -133,15 +141,15 @@ impl Bench {
     }
 
     /// Every fault of this kind, a few at a time.
-    fn sweep(&self, faults: &[(&str, usize, bool)]) {
+    fn sweep(&self, faults: &[(Work, &str, usize)]) {
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..RUNS_AT_A_TIME {
                 scope.spawn(|| {
-                    while let Some((mode, at, fresh)) =
+                    while let Some((work, mode, at)) =
                         faults.get(next.fetch_add(1, Ordering::Relaxed))
                     {
-                        self.run(mode, *at, *fresh);
+                        self.run(*work, mode, *at);
                     }
                 });
             }
@@ -162,45 +170,56 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-#[test]
-fn whatever_fails_and_whenever_it_dies_nothing_acknowledged_is_lost() {
+/// What fails how, and at which kinds of calls.
+const MODES: [(&str, &str); 9] = [
+    ("kill", "wsnt"),
+    ("half", "w"),
+    ("cut", "wsnt"),
+    ("some", "wsnt"),
+    ("eio", "wsnt"),
+    ("eio-applied", "wsnt"),
+    ("eio-cut", "wsnt"),
+    ("enospc", "wnt"),
+    ("short", "w"),
+];
+
+fn whatever_fails(work: Work) {
     let bench = Arc::new(Bench::new());
-    let calls = bench.run("count", 0, false);
-    let first = bench.run("count", 0, true);
+    let calls = bench.run(work, "count", 0);
     // That the layer sees what it is to see.
     for kind in ['w', 's', 'n'] {
         assert!(calls.contains(kind), "{calls}");
     }
-    assert!(calls.len() > 100, "{calls}");
-    let points = |calls: &str, kinds: &str| -> Vec<usize> {
-        (1..)
-            .zip(calls.chars())
-            .filter(|(_, kind)| kinds.contains(*kind))
-            .map(|(point, _)| point)
-            .collect()
-    };
+    assert!(calls.len() > 50, "{calls}");
     let mut faults = Vec::new();
-    for (mode, kinds) in [
-        ("kill", "wsnt"),
-        ("half", "w"),
-        ("cut", "wsnt"),
-        ("some", "wsnt"),
-        ("eio", "wsnt"),
-        ("eio-applied", "wsnt"),
-        ("eio-cut", "wsnt"),
-        ("enospc", "wnt"),
-        ("short", "w"),
-    ] {
-        faults.extend(
-            points(&calls, kinds)
-                .into_iter()
-                .map(|at| (mode, at, false)),
-        );
-    }
-    // A store that is being made: its tables alone are some hundred calls.
-    for (mode, step) in [("kill", 5), ("cut", 5), ("some", 3), ("eio", 7)] {
-        let at = points(&first, "wsnt").into_iter().step_by(step);
-        faults.extend(at.map(|at| (mode, at, true)));
+    for (mode, kinds) in MODES {
+        // Of the hundreds of calls that make tables each is struck, and not in each mode.
+        if work == Work::Creation && !["kill", "cut", "some", "eio", "enospc"].contains(&mode) {
+            continue;
+        }
+        let points = (1..).zip(calls.chars());
+        let points = points.filter(|(_, kind)| kinds.contains(*kind));
+        faults.extend(points.map(|(at, _)| (work, mode, at)));
     }
     bench.sweep(&faults);
+}
+
+#[test]
+fn whatever_fails_while_a_store_is_made() {
+    whatever_fails(Work::Creation);
+}
+
+#[test]
+fn whatever_fails_while_a_log_grows() {
+    whatever_fails(Work::Log);
+}
+
+#[test]
+fn whatever_fails_while_payloads_end() {
+    whatever_fails(Work::Payloads);
+}
+
+#[test]
+fn whatever_fails_while_a_log_is_watched() {
+    whatever_fails(Work::Watching);
 }

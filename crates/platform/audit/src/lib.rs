@@ -95,6 +95,8 @@ pub use ports::{FormerLogKeys, Journal, LogKeySource, LogKeys, TileStore};
 pub use proven::{Proven, UnprovenError, check_proof};
 pub use record::{LeafForm, RecordClass, SealedHead, UnknownClass, leaf_bytes, sealed_leaf_bytes};
 pub use seal::{NewSubject, Sealer, SubjectKey, sealed_by, unreadable};
+#[cfg(feature = "test-util")]
+pub use search::index_all;
 // What a store is asked for, and asks.
 pub use creto_crypto::{AeadAlgorithm, AlgorithmsInUse, Allowed, AllowedAlgorithms, InForce};
 pub use creto_tlog::CosignatureType;

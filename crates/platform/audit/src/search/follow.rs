@@ -171,6 +171,19 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Brings everything into the index as the background task does it, and says what fails.
+#[cfg(feature = "test-util")]
+pub async fn index_all(
+    org: OrgId,
+    journal: Arc<dyn Journal>,
+    index: Arc<dyn SearchIndex>,
+) -> Result<(), AuditError> {
+    let follower = Follower::new(journal, index);
+    let mut reader = Reader::default();
+    while follower.advance(org, &mut reader).await? {}
+    Ok(())
+}
+
 fn failed(error: &AuditError, org: Option<OrgId>) {
     tracing::error!(
         org = org.map(tracing::field::display),

@@ -15,6 +15,8 @@ use creto_types::{HybridTimestamp, LeafIndex, OrgId, StoreError, Timestamp};
 use serde::Deserialize;
 
 pub(crate) use follow::Follower;
+#[cfg(feature = "test-util")]
+pub use follow::index_all;
 pub(crate) use terms::own_terms;
 pub use terms::{MAX_VALUE_BYTES, SearchField, SearchTerm};
 
