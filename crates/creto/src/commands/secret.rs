@@ -15,6 +15,10 @@ use crate::output::{Reply, at, fields, instant, table};
 /// More than a server takes, so that it is the server that says what is too long.
 const MAX_READ: u64 = 64 * 1024;
 
+/// What a value is read into: never full, so that it never grows, which would leave parts
+/// of the value behind.
+const ROOM: usize = 65 * 1024;
+
 pub(crate) fn run(context: &Context, command: SecretCommand) -> Result<Reply, CliError> {
     let client = context.client()?;
     match command {
@@ -109,7 +113,7 @@ pub(crate) fn run(context: &Context, command: SecretCommand) -> Result<Reply, Cl
 
 /// The value, which never stands among the arguments: other users see those.
 fn value(file: Option<&Path>) -> Result<Zeroizing<String>, CliError> {
-    let mut text = Zeroizing::new(String::new());
+    let mut text = Zeroizing::new(String::with_capacity(ROOM));
     let (path, read) = match file {
         Some(path) => {
             let file = std::fs::File::open(path).map_err(file_error("read", path))?;

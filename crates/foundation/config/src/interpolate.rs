@@ -3,10 +3,7 @@
 //! One pass from left to right: what a variable holds is copied and never
 //! scanned, so a value can neither name another variable nor escape anything.
 
-use std::borrow::Cow;
-use std::ffi::OsString;
-
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::Environment;
 
@@ -24,43 +21,63 @@ pub(crate) enum Fault {
     Malformed(&'static str),
 }
 
+/// A piece of the value that comes out.
+enum Piece<'a> {
+    Written(&'a str),
+    Held(Substitution),
+}
+
+impl Piece<'_> {
+    fn text(&self) -> &str {
+        match self {
+            Self::Written(text) => text,
+            Self::Held(substitution) => &substitution.text,
+        }
+    }
+}
+
 /// The value with every reference replaced, or `None` when it has none.
 pub(crate) fn interpolate(
     value: &str,
     environment: &dyn Environment,
     substitutions: &mut Vec<Substitution>,
-) -> Result<Option<String>, Fault> {
+) -> Result<Option<Zeroizing<String>>, Fault> {
     if !value.contains("${") {
         return Ok(None);
     }
-    let mut out = String::with_capacity(value.len());
+    let mut pieces = Vec::new();
     let mut rest = value;
     while let Some(dollar) = rest.find('$') {
         let (before, from_dollar) = rest.split_at(dollar);
-        out.push_str(before);
+        pieces.push(Piece::Written(before));
         if let Some(after) = from_dollar.strip_prefix("$${") {
-            out.push_str("${");
+            pieces.push(Piece::Written("${"));
             rest = after;
         } else if let Some(after) = from_dollar.strip_prefix("${") {
             let (reference, after) = after
                 .split_once('}')
                 .ok_or(Fault::Malformed("has a `${` without its `}`"))?;
-            out.push_str(&resolve(reference, environment, substitutions)?);
+            pieces.push(resolve(reference, environment)?);
             rest = after;
         } else {
-            out.push('$');
+            pieces.push(Piece::Written("$"));
             rest = from_dollar.get(1..).unwrap_or("");
         }
     }
-    out.push_str(rest);
+    pieces.push(Piece::Written(rest));
+    // Room for all of it: growing would leave parts of a secret behind.
+    let length = pieces.iter().map(|piece| piece.text().len()).sum();
+    let mut out = Zeroizing::new(String::with_capacity(length));
+    for piece in pieces {
+        out.push_str(piece.text());
+        if let Piece::Held(substitution) = piece {
+            substitutions.push(substitution);
+        }
+    }
     Ok(Some(out))
 }
 
-fn resolve<'a>(
-    reference: &'a str,
-    environment: &dyn Environment,
-    substitutions: &mut Vec<Substitution>,
-) -> Result<Cow<'a, str>, Fault> {
+fn resolve<'a>(reference: &'a str, environment: &dyn Environment) -> Result<Piece<'a>, Fault> {
     let (name, default) = match reference.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (reference, None),
@@ -70,23 +87,23 @@ fn resolve<'a>(
             "has a reference that is neither `${NAME}` nor `${NAME:-default}`",
         ));
     }
-    let found = environment
-        .variable(name)
-        .map(OsString::into_string)
-        .transpose()
-        .map_err(|_| Fault::NotText(name.to_owned()))?;
+    let found = match environment.variable(name).map(|held| held.into_string()) {
+        Some(Ok(text)) => Some(Zeroizing::new(text)),
+        Some(Err(other)) => {
+            other.into_encoded_bytes().zeroize();
+            return Err(Fault::NotText(name.to_owned()));
+        }
+        None => None,
+    };
     match (found, default) {
         // As in POSIX shells, `:-` also covers a variable set to nothing
         // (IEEE Std 1003.1, XCU 2.6.2).
-        (Some(text), Some(default)) if text.is_empty() => Ok(Cow::Borrowed(default)),
-        (Some(text), _) => {
-            substitutions.push(Substitution {
-                variable: name.to_owned(),
-                text: Zeroizing::new(text.clone()),
-            });
-            Ok(Cow::Owned(text))
-        }
-        (None, Some(default)) => Ok(Cow::Borrowed(default)),
+        (Some(text), Some(default)) if text.is_empty() => Ok(Piece::Written(default)),
+        (Some(text), _) => Ok(Piece::Held(Substitution {
+            variable: name.to_owned(),
+            text,
+        })),
+        (None, Some(default)) => Ok(Piece::Written(default)),
         (None, None) => Err(Fault::Missing(name.to_owned())),
     }
 }
@@ -112,7 +129,17 @@ mod tests {
 
     fn run(value: &str) -> Result<String, Fault> {
         interpolate(value, &environment(), &mut Vec::new())
-            .map(|text| text.unwrap_or_else(|| value.to_owned()))
+            .map(|text| text.map_or_else(|| value.to_owned(), |text| text.to_string()))
+    }
+
+    #[test]
+    fn a_value_has_room_from_the_start() {
+        let long = [("KEY".to_owned(), "k".repeat(1_000))];
+        let mut held = Vec::new();
+        let text = interpolate("a ${KEY}, ${KEY} $${KEY}", &BTreeMap::from(long), &mut held);
+        let text = text.unwrap().unwrap();
+        assert_eq!(text.capacity(), text.len());
+        assert_eq!(held.len(), 2);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Text to type: parse, interpolate, deserialize, and say where it went wrong.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::Path;
 
@@ -9,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
+use zeroize::Zeroizing;
 
 use crate::interpolate::{Fault, Substitution, interpolate};
 use crate::{ConfigError, Environment, Position};
@@ -32,7 +35,8 @@ pub fn load_file<T: DeserializeOwned>(
     };
     let size = std::fs::metadata(path).map_err(unreadable)?.len();
     check_size(size)?;
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    // Secrets may be written in it.
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
     load(&text, environment)
 }
 
@@ -56,9 +60,13 @@ pub fn load<T: DeserializeOwned>(
         environment,
         path: Vec::new(),
         replaced: Vec::new(),
+        texts: Texts::new(),
     };
-    walk.table(root.get_mut())?;
-    let replaced = walk.replaced;
+    walk.table(root.get_ref())?;
+    let Walk {
+        replaced, texts, ..
+    } = walk;
+    lend(root.get_mut(), &texts);
 
     serde_path_to_error::deserialize(toml::de::Deserializer::from(root)).map_err(|error| {
         let key = error.path().to_string();
@@ -123,22 +131,26 @@ struct Replaced {
     substitution: Substitution,
 }
 
+/// Values that have references, by where they begin, with these replaced.
+type Texts = BTreeMap<usize, Zeroizing<String>>;
+
 struct Walk<'a> {
     text: &'a str,
     environment: &'a dyn Environment,
     path: Vec<String>,
     replaced: Vec<Replaced>,
+    texts: Texts,
 }
 
 impl Walk<'_> {
-    fn table(&mut self, table: &mut DeTable<'_>) -> Result<(), ConfigError> {
+    fn table(&mut self, table: &DeTable<'_>) -> Result<(), ConfigError> {
         let disabled = table
             .get("enabled")
             .is_some_and(|value| value.get_ref().as_bool() == Some(false));
         if disabled {
             return Ok(());
         }
-        for (key, value) in table.iter_mut() {
+        for (key, value) in table.iter() {
             self.path.push(key.get_ref().to_string());
             self.value(value)?;
             self.path.pop();
@@ -146,13 +158,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn value(&mut self, value: &mut Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
+    fn value(&mut self, value: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
         let span = value.span();
-        match value.get_mut() {
+        match value.get_ref() {
             DeValue::String(string) => self.string(string, span),
             DeValue::Table(table) => self.table(table),
             DeValue::Array(array) => {
-                for (index, item) in array.iter_mut().enumerate() {
+                for (index, item) in array.iter().enumerate() {
                     self.path.push(format!("[{index}]"));
                     self.value(item)?;
                     self.path.pop();
@@ -163,7 +175,7 @@ impl Walk<'_> {
         }
     }
 
-    fn string(&mut self, string: &mut Cow<'_, str>, span: Range<usize>) -> Result<(), ConfigError> {
+    fn string(&mut self, string: &str, span: Range<usize>) -> Result<(), ConfigError> {
         let mut substitutions = Vec::new();
         let result = interpolate(string, self.environment, &mut substitutions);
         self.replaced
@@ -172,7 +184,9 @@ impl Walk<'_> {
                 substitution,
             }));
         match result {
-            Ok(Some(text)) => *string = Cow::Owned(text),
+            Ok(Some(text)) => {
+                self.texts.insert(span.start, text);
+            }
             Ok(None) => {}
             Err(fault) => {
                 let key = self.key();
@@ -199,12 +213,41 @@ impl Walk<'_> {
     }
 }
 
+/// Puts the texts in place. They are lent, so that they are wiped whatever becomes of the
+/// table; a table of this depth may be walked by calls.
+fn lend<'a>(table: &mut DeTable<'a>, texts: &'a Texts) {
+    for (_, value) in table.iter_mut() {
+        lend_value(value, texts);
+    }
+}
+
+fn lend_value<'a>(value: &mut Spanned<DeValue<'a>>, texts: &'a Texts) {
+    let start = value.span().start;
+    match value.get_mut() {
+        DeValue::String(string) => {
+            if let Some(text) = texts.get(&start) {
+                *string = Cow::Borrowed(text.as_str());
+            }
+        }
+        DeValue::Table(table) => lend(table, texts),
+        DeValue::Array(array) => {
+            for item in array.iter_mut() {
+                lend_value(item, texts);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Deserializers quote the value they refuse. When that value came from a
 /// variable it may be a secret, so the message is replaced as a whole.
 fn without_values(message: &str, span: Option<Range<usize>>, replaced: &[Replaced]) -> String {
     let leaks = |item: &&Replaced| {
         let value = item.substitution.text.as_str();
-        let escaped = format!("{value:?}");
+        // A byte becomes six at most, as in `\u{7f}`.
+        let room = value.len().saturating_mul(6).saturating_add(2);
+        let mut escaped = Zeroizing::new(String::with_capacity(room));
+        let _ = write!(escaped, "{value:?}");
         let escaped = escaped.trim_matches('"');
         let overlaps = span
             .as_ref()

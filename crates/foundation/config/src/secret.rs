@@ -16,6 +16,11 @@ const REDACTED: &str = "[redacted]";
 /// The longest secret that is read from a file: 64 KiB.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
+/// More than what a buffer needs to be left free when all is read: with less, `std` reads
+/// by way of the stack to see whether there is more, or lets the buffer grow. Either would
+/// leave parts of the secret behind.
+const SPARE_BYTES: u64 = 64;
+
 /// A secret text. It is zeroized when dropped, and Debug, Display and Serialize
 /// show `[redacted]`; only [`Secret::expose`] gives it out.
 #[derive(Clone)]
@@ -42,9 +47,12 @@ impl Secret {
         // again at what was opened.
         check_file(path, &std::fs::metadata(path).map_err(unreadable)?)?;
         let file = File::open(path).map_err(unreadable)?;
-        check_file(path, &file.metadata().map_err(unreadable)?)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        check_file(path, &metadata)?;
 
-        let mut text = Zeroizing::new(String::new());
+        let length = metadata.len().min(MAX_SECRET_BYTES) + SPARE_BYTES;
+        let room = usize::try_from(length).unwrap_or_default();
+        let mut text = Zeroizing::new(String::with_capacity(room));
         file.take(MAX_SECRET_BYTES + 1)
             .read_to_string(&mut text)
             .map_err(unreadable)?;
@@ -136,7 +144,7 @@ impl SecretRef {
         match &self.0 {
             Reference::Text(text) => Secret::new(text.as_str().to_owned()),
             Reference::File(path) if path.is_absolute() => Secret::from_file(path),
-            Reference::File(path) => Err(SecretError::RelativePath { path: path.clone() }),
+            Reference::File(_) => Err(SecretError::RelativePath),
         }
     }
 }
@@ -252,12 +260,10 @@ pub enum SecretError {
         /// Its permission bits.
         mode: u32,
     },
-    /// A `file:` reference that depends on the working directory.
-    #[error("`file:{}` is not an absolute path", path.display())]
-    RelativePath {
-        /// The path.
-        path: PathBuf,
-    },
+    /// A `file:` reference that depends on the working directory. What it says may be a
+    /// secret that stands there by mistake.
+    #[error("a `file:` reference is not an absolute path (it is not shown)")]
+    RelativePath,
     /// The file is longer than a secret may be.
     #[error("{} has more than {limit} bytes", path.display())]
     TooLarge {
@@ -282,7 +288,7 @@ impl Classify for SecretError {
             Self::Unreadable { .. } => "secret_unreadable",
             Self::NotAFile { .. } => "secret_not_a_file",
             Self::Permissions { .. } => "secret_permissions",
-            Self::RelativePath { .. } => "secret_relative_path",
+            Self::RelativePath => "secret_relative_path",
             Self::TooLarge { .. } => "secret_too_large",
         }
     }
@@ -323,6 +329,17 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_read_into_room_it_never_fills() {
+        let dir = tempfile::tempdir().unwrap();
+        for length in [1, 31, 32, 64, 4_096, 64 * 1024] {
+            let path = write(dir.path(), &"x".repeat(length), 0o600);
+            let Secret(text) = Secret::from_file(&path).unwrap();
+            assert_eq!(text.len(), length);
+            assert_eq!(text.capacity(), length + 64);
+        }
+    }
+
+    #[test]
     fn a_file_open_to_others_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         for mode in [0o640, 0o604, 0o620, 0o610, 0o644] {
@@ -342,10 +359,10 @@ mod tests {
         assert_eq!(code(&write(dir.path(), "\n", 0o600)), "secret_empty");
         let long = "x".repeat(64 * 1024 + 1);
         assert_eq!(code(&write(dir.path(), &long, 0o600)), "secret_too_large");
-        let relative = SecretRef::from("file:etc/secret".to_owned());
-        assert_eq!(
-            relative.resolve().unwrap_err().code(),
-            "secret_relative_path"
-        );
+        let relative = SecretRef::from("file:hunter2".to_owned());
+        let error = relative.resolve().unwrap_err();
+        assert_eq!(error.code(), "secret_relative_path");
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }
