@@ -235,6 +235,13 @@ impl File {
                 ));
             }
             (Some(reference), None) => RootKeyPlace::Reference(reference),
+            (None, Some(path)) if is_key(&path) => {
+                return Err(invalid(
+                    "identity.root_key_file",
+                    "names no file but holds a key, 64 hexadecimal digits (it is not shown); a \
+                     key that a variable holds is `root_key = \"${VARIABLE}\"`",
+                ));
+            }
             (None, Some(path)) => RootKeyPlace::File(base.join(path)),
             (None, None) => RootKeyPlace::File(data_dir.join("root.key")),
         };
@@ -504,6 +511,14 @@ impl RuntimeSection {
     }
 }
 
+/// Whether somebody wrote the key where its file is expected: each error about a file shows
+/// its name.
+fn is_key(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.map(str::trim)
+        .is_some_and(|name| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 /// A SPIFFE trust domain (SPIFFE-ID, section 2.1): lower-case letters, digits,
 /// `-`, `_` and `.`, at most 255 bytes.
 fn trust_domain(given: Option<String>) -> Result<String, ServerConfigError> {
@@ -539,5 +554,28 @@ pub(crate) fn invalid(key: &str, why: &str) -> ServerConfigError {
     ServerConfigError::Invalid {
         key: key.to_owned(),
         why: why.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_in_place_of_its_file_is_refused_and_not_shown() {
+        let key = "5eC2e7".repeat(11).split_off(2);
+        for given in [key.clone(), format!("{key}\n"), format!("/etc/creto/{key}")] {
+            let file: File = toml::from_str(&format!("[identity]\nroot_key_file = {given:?}\n"))
+                .expect("the file is well-formed");
+            let error = file.validate(Path::new("/srv")).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains("root_key = "), "{shown}");
+            assert!(!shown.contains(&key), "{shown}");
+        }
+        for name in ["root.key", &key[1..]] {
+            let file: File = toml::from_str(&format!("[identity]\nroot_key_file = {name:?}\n"))
+                .expect("the file is well-formed");
+            file.validate(Path::new("/srv")).unwrap();
+        }
     }
 }
