@@ -2,7 +2,7 @@
 
 use creto_errors::Classify as _;
 use creto_governor::{
-    ActionAnswer, ActionRequest, BatchRule, Fact, IdempotencyKey, OutcomeKind, Question,
+    ActionAnswer, ActionRequest, BatchRule, Fact, GrantText, IdempotencyKey, OutcomeKind, Question,
     QuestionAnswer, QuotaAnswer, RateExceededAnswer, ReasonAnswer, ResourceJson, SettlementAnswer,
     Subject, SubjectAnswer, TypedResource,
 };
@@ -116,7 +116,7 @@ pub(crate) fn action(
         context: facts(request.context)?,
         args,
         units: request.units.unwrap_or(1),
-        grant: request.grant,
+        grant: request.grant.map(GrantText::from),
     };
     Ok((request, key))
 }

@@ -504,7 +504,7 @@ pub(crate) fn admit_commit(tx: &Change<'_>, commit: &Commit) -> Result<(), Store
             .map_err(sql)?;
         if added == 0 {
             return Err(StoreError::AlreadyClaimed {
-                token: claim.token.clone(),
+                claim: claim.clone(),
             });
         }
     }

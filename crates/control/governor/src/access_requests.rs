@@ -14,8 +14,8 @@ use serde_json::Value;
 use crate::answers::refusal;
 use crate::questions::Question;
 use crate::{
-    ActionAnswer, ActionRequest, Call, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
-    OversightAnswer, ReasonAnswer,
+    ActionAnswer, ActionRequest, Call, Caller, GovernError, Governor, GrantText, IdempotencyKey,
+    OutcomeKind, OversightAnswer, ReasonAnswer,
 };
 
 /// A question, asked again as a request for a human.
@@ -34,7 +34,7 @@ pub struct ApprovalReference {
     /// The request that was approved.
     pub request: String,
     /// Its single-use grant.
-    pub grant: String,
+    pub grant: GrantText,
 }
 
 impl Governor {
@@ -129,7 +129,7 @@ fn own_action(
     caller: &Caller,
     question: &Question,
     args: Value,
-    grant: Option<String>,
+    grant: Option<GrantText>,
 ) -> Result<ActionRequest, GovernError> {
     question.validate()?;
     let own = match &question.subject {

@@ -24,7 +24,7 @@ use crate::idempotency::{Begun, Ticket};
 use crate::limits::whose;
 use crate::records::ACTION_DECIDED;
 use crate::{
-    ActionAnswer, Call, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
+    ActionAnswer, Call, Caller, GovernError, Governor, GrantText, IdempotencyKey, OutcomeKind,
     OversightNeeded, QuotaAnswer, RateExceededAnswer, ReasonAnswer,
 };
 
@@ -63,7 +63,7 @@ pub struct ActionRequest {
     pub units: u64,
     /// The single-use grant of an approved oversight request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant: Option<String>,
+    pub grant: Option<GrantText>,
 }
 
 const fn one() -> u64 {
@@ -246,7 +246,7 @@ impl Governor {
             .oversight
             .check_grant(
                 caller.org(),
-                grant,
+                grant.as_str(),
                 caller.name(),
                 caller.link_text().as_deref(),
                 &held,

@@ -62,6 +62,7 @@ answers_with_leaf!(
     TokenAnswer,
 );
 
+use crate::hidden::GrantText;
 use crate::limits::{LimitAnswer, RateAnswer, RemovalAnswer};
 
 /// The five outcomes of a decision.
@@ -611,7 +612,7 @@ pub struct OversightAnswer {
     pub grant_expires_at: Option<Timestamp>,
     /// The single-use grant; shown to the agent alone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub grant: Option<String>,
+    pub grant: Option<GrantText>,
     /// Where the newest change lies in the log.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leaf: Option<LeafIndex>,

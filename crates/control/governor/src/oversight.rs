@@ -10,7 +10,7 @@ use creto_types::{Commit, StoreError};
 use serde_json::json;
 
 use crate::idempotency::Begun;
-use crate::{Call, Caller, GovernError, Governor, IdempotencyKey, OversightAnswer};
+use crate::{Call, Caller, GovernError, Governor, GrantText, IdempotencyKey, OversightAnswer};
 
 impl Governor {
     /// Requests after `after`, oldest first. An agent sees its own.
@@ -273,7 +273,7 @@ fn answer(request: OversightRequest, caller: &Caller) -> OversightAnswer {
             answer.decision_reason = reason;
             answer.grant_expires_at = Some(grant_expires_at);
             let own = request.held.agent == *caller.name();
-            answer.grant = own.then(|| grant.as_str().to_owned());
+            answer.grant = own.then(|| GrantText::from(String::from(grant)));
         }
         State::Denied { by, at, reason } => {
             answer.state = "denied".to_owned();

@@ -15,8 +15,8 @@ use crate::answers::Answer;
 use crate::idempotency::{Begun, Ticket};
 use crate::records::{PrekeyTaken, PrekeysPublished};
 use crate::{
-    ActionAnswer, ActionRequest, Call, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
-    SignatureValue,
+    ActionAnswer, ActionRequest, Call, Caller, GovernError, Governor, GrantText, IdempotencyKey,
+    OutcomeKind, SignatureValue,
 };
 
 /// The action that policies decide when an agent publishes prekeys.
@@ -52,7 +52,7 @@ pub struct PrekeysRequest {
     pub one_time: Vec<EncapsulationKeyValue>,
     /// The single-use grant of an approved oversight request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant: Option<String>,
+    pub grant: Option<GrantText>,
 }
 
 /// Which prekeys were published.
@@ -86,7 +86,7 @@ pub struct TakePrekeyRequest {
     pub owner: String,
     /// The single-use grant of an approved oversight request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant: Option<String>,
+    pub grant: Option<GrantText>,
 }
 
 /// A prekey with its owner's signature.
@@ -502,7 +502,7 @@ fn in_good_standing(owner: &KnownPrincipal) -> Result<(), GovernError> {
     Ok(())
 }
 
-fn asked(action: &str, owner: &str, args: Value, grant: Option<String>) -> ActionRequest {
+fn asked(action: &str, owner: &str, args: Value, grant: Option<GrantText>) -> ActionRequest {
     ActionRequest {
         action: action.to_owned(),
         resource: format!("prekey:{owner}").as_str().into(),

@@ -15,7 +15,8 @@ use crate::answers::Answer;
 use crate::delegation::link_id;
 use crate::idempotency::Begun;
 use crate::{
-    ActionAnswer, ActionRequest, Call, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
+    ActionAnswer, ActionRequest, Call, Caller, GovernError, Governor, GrantText, IdempotencyKey,
+    OutcomeKind,
 };
 
 /// The action that policies decide when an agent reads a secret.
@@ -62,7 +63,7 @@ impl Serialize for SecretValue {
 
 impl<'de> Deserialize<'de> for SecretValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let text = crate::hidden::text(deserializer)?;
         Ok(Self(Secret::new(text.into_bytes())))
     }
 }
@@ -124,7 +125,7 @@ pub struct LeaseRequest {
 pub struct SecretReadRequest {
     /// The single-use grant of an approved oversight request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant: Option<String>,
+    pub grant: Option<GrantText>,
 }
 
 /// What is told of a secret: all but its value.
@@ -724,7 +725,7 @@ impl Governor {
     }
 }
 
-fn asked(action: &str, name: &SecretName, grant: Option<String>) -> ActionRequest {
+fn asked(action: &str, name: &SecretName, grant: Option<GrantText>) -> ActionRequest {
     ActionRequest {
         action: action.to_owned(),
         resource: format!("secret:{name}").as_str().into(),

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use crate::answers::Answer;
 use crate::idempotency::{Begun, Ticket};
 use crate::{
-    ActionAnswer, ActionRequest, Call, Caller, GovernError, Governor, IdempotencyKey, OutcomeKind,
+    ActionAnswer, ActionRequest, Call, Caller, GovernError, Governor, GrantText, IdempotencyKey,
+    OutcomeKind,
 };
 
 /// The action that policies decide when an agent has something signed.
@@ -37,7 +38,7 @@ pub struct SignRequest {
     pub digest: Option<String>,
     /// The single-use grant of an approved oversight request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant: Option<String>,
+    pub grant: Option<GrantText>,
 }
 
 /// A signature and its algorithm.
@@ -367,7 +368,7 @@ fn message(text: &str) -> Result<Vec<u8>, GovernError> {
 
 /// The action with what is signed among its arguments: who approves it sees that, and a
 /// grant is for that alone.
-fn asked(purpose: &SigningPurpose, content: &Content, grant: Option<String>) -> ActionRequest {
+fn asked(purpose: &SigningPurpose, content: &Content, grant: Option<GrantText>) -> ActionRequest {
     let args = match content {
         Content::Message(message) => shown(message),
         Content::Digest(digest) => json!({ "digest": digest }),

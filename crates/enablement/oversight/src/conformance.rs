@@ -436,8 +436,8 @@ async fn use_is_derived_from_the_claims(store: Arc<dyn OversightStore>) {
         )
         .await;
     assert!(
-        matches!(&refused, Err(OversightError::Store(StoreError::AlreadyClaimed { token }))
-            if *token == claim.token)
+        matches!(&refused, Err(OversightError::Store(StoreError::AlreadyClaimed { claim: taken }))
+            if *taken == claim)
     );
     assert_eq!(store.get(world.org, id).await.expect("reads"), None);
 }

@@ -51,7 +51,7 @@ impl MemoryOversightStore {
             .with_claim(claim(PROBE));
         matches!(
             self.commits.apply(&probe),
-            Err(StoreError::AlreadyClaimed { token: taken }) if taken == token
+            Err(StoreError::AlreadyClaimed { claim }) if claim.token == token
         )
     }
 

@@ -340,7 +340,7 @@ impl GrantError {
     #[must_use]
     pub fn of_commit(error: StoreError, claim: &Claim) -> Self {
         match error {
-            StoreError::AlreadyClaimed { token } if token == claim.token => Self::Used,
+            StoreError::AlreadyClaimed { claim: taken } if taken == *claim => Self::Used,
             other => Self::Store(other),
         }
     }

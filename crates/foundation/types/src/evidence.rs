@@ -110,12 +110,20 @@ pub struct Commit {
 /// Uses up a single-use token: the first commit that claims it succeeds, every
 /// later one fails with [`crate::StoreError::AlreadyClaimed`] and changes
 /// nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// Tokens of two organizations never meet.
     pub org: OrgId,
-    /// The token's text.
+    /// The token's text: whoever has it before it is used up may use it.
     pub token: String,
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim")
+            .field("org", &self.org)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Commit {

@@ -46,7 +46,7 @@ impl MemoryCommits {
             .find(|claim| state.claims.contains(claim))
         {
             return Err(StoreError::AlreadyClaimed {
-                token: claim.token.clone(),
+                claim: claim.clone(),
             });
         }
         let mut leaves = Vec::with_capacity(commit.evidence.len());

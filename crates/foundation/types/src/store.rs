@@ -5,7 +5,7 @@ use std::error::Error;
 
 use creto_errors::{Class, Classify};
 
-use crate::LeafIndex;
+use crate::{Claim, LeafIndex};
 
 /// The reply kept for an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub enum StoreError {
     /// The single-use token was used up before.
     #[error("the single-use token was already used")]
     AlreadyClaimed {
-        /// The token.
-        token: String,
+        /// What the change would have used up.
+        claim: Claim,
     },
     /// No such row in this organization.
     #[error("no such {what}")]
@@ -140,5 +140,22 @@ impl Classify for StoreError {
             Self::Full(_) => "storage_full",
             Self::Unavailable(_) => "store_unavailable",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_shows_a_token() {
+        let claim = Claim {
+            org: "org_0192f0c4a5e77b3c8d1e2f3a4b5c6d7e".parse().unwrap(),
+            token: "grt_hunter2".to_owned(),
+        };
+        let error = StoreError::AlreadyClaimed { claim };
+        let shown = format!("{error} {error:?}");
+        assert!(shown.contains("org_"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

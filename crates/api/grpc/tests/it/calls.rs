@@ -386,7 +386,7 @@ async fn approve(world: &World, id: &str) -> String {
         .oversight_request(&agent, id, None)
         .await
         .unwrap();
-    request.grant.unwrap()
+    request.grant.unwrap().as_str().to_owned()
 }
 
 #[tokio::test]

@@ -110,6 +110,18 @@ async fn paths_methods_queries_and_media_types_are_checked() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_no_text_is_not_quoted_back() {
+    let world = World::new().await;
+    for value in [json!(8_675_309), json!(-8.675_309e12), json!([8_675_309])] {
+        let body = json!({ "name": "deploy-key", "value": value });
+        let answer = world.post("/v1/secrets", &world.owner, body).await;
+        assert_eq!(answer.problem(), (400, "invalid_body".to_owned()));
+        assert_eq!(answer.json()["field"], "value");
+        assert!(!answer.body.contains("8675309"), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn a_body_has_a_limit() {
     let world = World::new().await;
     let body = publish(json!({ "text": "x".repeat(1024 * 1024) }));

@@ -431,7 +431,7 @@ async fn asking_alone_has_a_bound_and_costs_no_record() {
     };
     let approval = ApprovalReference {
         request: "ovr_0192f0c4a5e77b3c8d1e2f3a4b5c6d7e".to_owned(),
-        grant: "grt_none".to_owned(),
+        grant: "grt_none".to_owned().into(),
     };
     let before = records();
     let governor = &world.governor;

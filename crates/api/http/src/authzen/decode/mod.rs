@@ -102,7 +102,7 @@ impl Evaluation {
             grant: given
                 .state
                 .as_ref()
-                .map_or_else(String::new, |Object(state)| state.grant.clone()),
+                .map_or_else(|| String::new().into(), |Object(state)| state.grant.clone()),
         })
     }
 }

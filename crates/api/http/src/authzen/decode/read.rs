@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use creto_governor::{Fact, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS};
+use creto_governor::{Fact, GrantText, MAX_FACTS, MAX_QUESTIONS, MAX_TEXTS};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -109,7 +109,7 @@ pub(super) struct GivenApproval {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ApprovalState {
     /// Opens what was approved, once.
-    pub(crate) grant: String,
+    pub(crate) grant: GrantText,
 }
 
 impl<'de> Deserialize<'de> for Facts {
