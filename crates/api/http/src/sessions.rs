@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::http::header::COOKIE as COOKIE_HEADER;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use creto_crypto::sha256;
 use creto_governor::Caller;
 use creto_types::{Clock, Randomness};
 use parking_lot::Mutex;
@@ -34,16 +35,23 @@ pub(crate) struct Session {
     /// Who began it, by the credential of then: what ends that ends the session.
     pub(crate) caller: Caller,
     /// Repeated by every form of this session.
-    pub(crate) form_token: String,
+    pub(crate) form_token: Zeroizing<String>,
     /// On the clock that never goes backwards.
     began: Duration,
 }
 
-/// All sessions, by their random id.
+/// The SHA-256 of a session's id.
+type Key = [u8; 32];
+
+/// A session, and when it was last used.
+type Open = (Arc<Session>, Duration);
+
+/// All sessions, by the SHA-256 of their random id: memory has no id that a browser could
+/// use.
 pub(crate) struct Sessions {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Randomness>,
-    open: Mutex<HashMap<String, (Arc<Session>, Duration)>>,
+    open: Mutex<HashMap<Key, Open>>,
 }
 
 impl Sessions {
@@ -56,7 +64,7 @@ impl Sessions {
     }
 
     /// Begins a session and returns its id, the value of the cookie.
-    pub(crate) fn begin(&self, caller: Caller) -> String {
+    pub(crate) fn begin(&self, caller: Caller) -> Zeroizing<String> {
         let now = self.clock.monotonic();
         let id = random_text(self.random.as_ref());
         let session = Session {
@@ -70,32 +78,33 @@ impl Sessions {
             let oldest = open
                 .iter()
                 .min_by_key(|(_, (session, _))| session.began)
-                .map(|(id, _)| id.clone());
+                .map(|(id, _)| *id);
             match oldest {
                 Some(id) => open.remove(&id),
                 None => break,
             };
         }
-        open.insert(id.clone(), (Arc::new(session), now));
+        open.insert(sha256(id.as_bytes()), (Arc::new(session), now));
         id
     }
 
     /// The session of this id, if it is open; it counts as used.
     pub(crate) fn get(&self, id: &str) -> Option<Arc<Session>> {
         let now = self.clock.monotonic();
+        let id = sha256(id.as_bytes());
         let mut open = self.open.lock();
-        let (session, seen) = open.get_mut(id)?;
+        let (session, seen) = open.get_mut(&id)?;
         if is_open(session, *seen, now) {
             *seen = now;
             return Some(Arc::clone(session));
         }
-        open.remove(id);
+        open.remove(&id);
         None
     }
 
     /// Ends a session.
     pub(crate) fn remove(&self, id: &str) {
-        self.open.lock().remove(id);
+        self.open.lock().remove(&sha256(id.as_bytes()));
     }
 }
 
@@ -104,10 +113,10 @@ fn is_open(session: &Session, seen: Duration, now: Duration) -> bool {
 }
 
 /// 32 random bytes as text.
-pub(crate) fn random_text(random: &dyn Randomness) -> String {
+pub(crate) fn random_text(random: &dyn Randomness) -> Zeroizing<String> {
     let mut bytes = Zeroizing::new([0_u8; 32]);
     random.fill(bytes.as_mut());
-    URL_SAFE_NO_PAD.encode(bytes.as_ref())
+    Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_ref()))
 }
 
 /// Whether two secrets are equal, in time that does not depend on where they
@@ -126,4 +135,27 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
         .filter_map(|pair| pair.trim().split_once('='))
         .find(|(key, _)| *key == name)
         .map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use creto_world::World;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_kept_is_no_cookie() {
+        let world = World::new("127.0.0.1:1").await;
+        let caller = world.governor.authenticate(&world.owner).unwrap();
+        let sessions = Sessions::new(world.clock.clone(), world.random.clone());
+        let id = sessions.begin(caller);
+        assert!(sessions.get(&id).is_some());
+        let kept: Vec<Key> = sessions.open.lock().keys().copied().collect();
+        assert_eq!(kept, [sha256(id.as_bytes())]);
+        for text in [hex::encode(kept[0]), URL_SAFE_NO_PAD.encode(kept[0])] {
+            assert!(sessions.get(&text).is_none());
+        }
+        sessions.remove(&id);
+        assert!(sessions.get(&id).is_none());
+    }
 }

@@ -5,13 +5,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use creto_governor::{
     HandOverAnswer, HandOverRequest, LeaseAnswer, LeaseRequest, SecretAnswer, SecretReadRequest,
-    SecretReading, SecretRequest,
+    SecretRequest,
 };
 
 use crate::app::Shared;
+use crate::error::ApiError;
 use crate::extract::{Authenticated, Document, Key, List, ListQuery, Name, Params};
 use crate::handlers::system::Nothing;
-use crate::handlers::{Created, Reply};
+use crate::handlers::{Created, Reply, Wiped};
 
 pub(crate) async fn put(
     State(app): State<Shared>,
@@ -60,9 +61,9 @@ pub(crate) async fn read(
     Authenticated(caller): Authenticated,
     Name(name): Name<String>,
     Document(request): Document<SecretReadRequest>,
-) -> Reply<SecretReading> {
+) -> Result<Wiped, ApiError> {
     let reading = app.governor.read_secret(&caller, &name, request);
-    Ok(Json(reading.await?))
+    Wiped::of(&reading.await?)
 }
 
 pub(crate) async fn leases(

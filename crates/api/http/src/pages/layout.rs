@@ -22,14 +22,15 @@ pub(crate) fn page(app: &App, title: &str, body: &Markup) -> Response {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (title) " · Creto" }
-                style nonce=(nonce) { (PreEscaped(STYLE)) }
+                style nonce=(nonce.as_str()) { (PreEscaped(STYLE)) }
             }
             body { main { (body) } }
         }
     };
     let policy = format!(
-        "default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; \
-         frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; style-src 'nonce-{}'; form-action 'self'; \
+         frame-ancestors 'none'; base-uri 'none'",
+        nonce.as_str()
     );
     let mut response = page.into_string().into_response();
     let headers = response.headers_mut();

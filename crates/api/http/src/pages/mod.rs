@@ -228,7 +228,8 @@ pub(crate) async fn login(
     headers: HeaderMap,
     Form(form): Form<LoginForm>,
 ) -> Result<Response, ApiError> {
-    let credential = Zeroizing::new(form.credential.trim().to_owned());
+    let credential = Zeroizing::new(form.credential);
+    let credential = credential.trim();
     let next = safe_next(&form.next);
     if credential.is_empty() {
         return Ok(login_needed(&app, &headers, next, None));
@@ -240,7 +241,7 @@ pub(crate) async fn login(
         return Err(ApiError::Forgery);
     }
     let presented = Presented {
-        credential: &credential,
+        credential,
         challenge: cookie,
     };
     let caller = match app.governor.log_in(&form.kind, presented).await {
@@ -351,9 +352,11 @@ fn set_cookie(response: &mut Response, request: &HeaderMap, name: &str, value: &
         Some(scheme) if scheme == "https" => "; Secure",
         _ => "",
     };
-    let cookie =
-        format!("{name}={value}; Path={HOME}; HttpOnly; SameSite=Strict; Max-Age={age}{secure}");
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+    let cookie = Zeroizing::new(format!(
+        "{name}={value}; Path={HOME}; HttpOnly; SameSite=Strict; Max-Age={age}{secure}"
+    ));
+    if let Ok(mut cookie) = HeaderValue::from_str(&cookie) {
+        cookie.set_sensitive(true);
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response

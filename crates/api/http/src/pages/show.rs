@@ -179,7 +179,7 @@ fn head(visitor: &Visitor, title: &str) -> Markup {
             h1 { (title) }
             @if let Some(session) = &visitor.session {
                 form method="post" action={ (HOME) "/logout" } {
-                    input type="hidden" name="form_token" value=(session.form_token);
+                    input type="hidden" name="form_token" value=(session.form_token.as_str());
                     button.quiet type="submit" { (visitor.caller.name()) " · Log out" }
                 }
             }
