@@ -1,5 +1,6 @@
 //! The key that a credential is bound to, and the proofs by it (RFC 9449).
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use creto_crypto::{
 };
 use creto_types::{Clock, SystemClock, SystemRandom};
 use parking_lot::Mutex;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::{Client, ClientError};
@@ -41,7 +42,12 @@ struct PrivateJwk {
     kty: String,
     crv: String,
     x: String,
-    d: String,
+    #[serde(deserialize_with = "secret")]
+    d: Secret,
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    Secret::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
 impl ProofKey {
@@ -53,7 +59,10 @@ impl ProofKey {
             .map_err(ClientError::Proof)?;
         let d =
             Secret::new(URL_SAFE_NO_PAD.encode(key.secret().expose())).expect("a seed has bytes");
-        let jwk = format!(
+        // Growing would leave parts of `d` behind.
+        let mut jwk = String::with_capacity(256);
+        let _ = write!(
+            jwk,
             r#"{{"crv":"Ed25519","d":"{}","kty":"OKP","x":"{}"}}"#,
             d.expose(),
             key.verifying_key().to_base64url(),
@@ -75,8 +84,7 @@ impl ProofKey {
         if jwk.kty != "OKP" || jwk.crv != "Ed25519" {
             return Err(unusable());
         }
-        let encoded = Secret::new(jwk.d).map_err(|_| unusable())?;
-        let seed = URL_SAFE_NO_PAD.decode(encoded.expose());
+        let seed = URL_SAFE_NO_PAD.decode(jwk.d.expose());
         let seed = creto_crypto::Secret::new(seed.map_err(|_| unusable())?);
         let key = SigningKey::from_bytes(SignatureAlgorithm::Ed25519, seed.expose())
             .map_err(|_| unusable())?;

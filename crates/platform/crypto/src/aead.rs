@@ -265,12 +265,14 @@ pub(crate) fn seal(
     // Room for the tag from the start: growing would leave plaintext behind.
     let mut buffer = Vec::with_capacity(plaintext.len().saturating_add(TAG_LEN));
     buffer.extend_from_slice(plaintext);
-    key.seal_in_place_append_tag(
-        Nonce::assume_unique_for_key(nonce),
-        Aad::from(aad),
-        &mut buffer,
-    )
-    .map_err(|_| SEALING)?;
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    if key
+        .seal_in_place_append_tag(nonce, Aad::from(aad), &mut buffer)
+        .is_err()
+    {
+        buffer.zeroize();
+        return Err(SEALING);
+    }
     Ok(buffer)
 }
 
