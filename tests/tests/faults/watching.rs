@@ -13,8 +13,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use creto_audit::memory::{MemoryJournal, MemoryTiles};
 use creto_audit::{
-    AskedWitness, Audit, Journal as _, Memory, NoteVerifier, RecordClass, TileStore as _, Witness,
-    WitnessAnswer, WitnessClient, WitnessError, WitnessKey, WitnessStore as _,
+    AskedWitness, Audit, CosignatureType, Journal as _, Memory, NoteVerifier, RecordClass,
+    TileStore as _, Witness, WitnessAnswer, WitnessClient, WitnessError, WitnessKey,
+    WitnessStore as _,
 };
 use creto_crypto::AwsLcProvider;
 use creto_errors::Classify as _;
@@ -34,20 +35,20 @@ const STEP: Duration = Duration::from_millis(2);
 fn witness_key() -> WitnessKey {
     let random = Arc::new(SeededRandom::new(4_242));
     let provider = Arc::new(AwsLcProvider::new(random));
-    WitnessKey::generate("witness.example/w", provider)
+    WitnessKey::generate("witness.example/w", CosignatureType::MlDsa44, provider)
         .unwrap()
         .0
 }
 
 fn cosigner() -> String {
-    witness_key().verifier_key().unwrap()
+    witness_key().verifier_key()
 }
 
 fn open_witness(dir: &Path, log: &Opened) -> Result<Witness, StoreError> {
     let store = Arc::new(FsWitness::open(&dir.join("witness"))?);
     let keys = log.pair().map(|key| NoteVerifier::parse(&key).unwrap());
     let clock = Arc::new(ManualClock::new(now()));
-    Ok(Witness::new(witness_key(), keys, store, clock).unwrap())
+    Ok(Witness::new([witness_key()], keys, store, clock))
 }
 
 fn tree(note: &Note) -> Checkpoint {
