@@ -59,7 +59,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    fn new(work: Work) -> Self {
         // In memory where there is such a place: what a sync is for is kept by the shim.
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() {
@@ -77,7 +77,7 @@ impl Bench {
             .unwrap();
         assert!(compiled.success());
         std::fs::create_dir(dir.path().join("before")).unwrap();
-        let before = runtime().block_on(work::prepare(&dir.path().join("before")));
+        let before = runtime().block_on(work::prepare(&dir.path().join("before"), work));
         Self {
             dir,
             shim,
@@ -184,7 +184,7 @@ const MODES: [(&str, &str); 9] = [
 ];
 
 fn whatever_fails(work: Work) {
-    let bench = Arc::new(Bench::new());
+    let bench = Arc::new(Bench::new(work));
     let calls = bench.run(work, "count", 0);
     // That the layer sees what it is to see.
     for kind in ['w', 's', 'n'] {

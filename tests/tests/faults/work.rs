@@ -91,6 +91,9 @@ async fn log(dir: &Path, first: u64) {
     say(&format!("trace {n}"));
     other_keys(&log, first + 5).await;
     append(&log, &[first + 3, first + 4]).await;
+    // Some that may share a transaction.
+    let [one, two, three] = [[first + 6], [first + 7], [first + 8]];
+    tokio::join!(append(&log, &one), append(&log, &two), append(&log, &three));
     checkpoint(&log).await;
 }
 
@@ -101,9 +104,13 @@ async fn checkpoint(log: &Opened) {
     .await;
 }
 
-/// The store as it is before a run: a few leaves, published, cosigned and looked at. Gives
-/// what was said of it.
-pub(crate) async fn prepare(dir: &Path) -> Told {
+/// The leaves of a full tile.
+const TILE: u64 = 256;
+
+/// The store as it is before a run: a few leaves, published, cosigned and looked at. Where the
+/// log is to grow it is a few leaves short of a full tile, so that one is written and the
+/// partial ones before it go. Gives what was said of it.
+pub(crate) async fn prepare(dir: &Path, work: Work) -> Told {
     let log = Opened::open(dir, 5_555).await.unwrap();
     let mut lines = vec![format!("keys {} {}", log.org, log.pair().join(" "))];
     let kind = PrincipalType::Human;
@@ -122,6 +129,14 @@ pub(crate) async fn prepare(dir: &Path) -> Told {
         lines.push(format!("evidence {leaf} {n}"));
     }
     log.audit.checkpoint(log.org).await.unwrap();
+    if work == Work::Log {
+        let Checkpoint { size, .. } = log.visible().await.unwrap();
+        let numbers: Vec<u64> = (1_000 + size..1_000 + TILE - 4).collect();
+        let leaves = log.append(RecordClass::Evidence, &numbers).await.unwrap();
+        let leaves = leaves.iter().zip(&numbers);
+        lines.extend(leaves.map(|(leaf, n)| format!("evidence {leaf} {n}")));
+        log.audit.checkpoint(log.org).await.unwrap();
+    }
     let Checkpoint { size, root, .. } = log.visible().await.unwrap();
     watching::begin(dir, &log).await;
     for word in ["checkpoint", "cosigned", "shown", "watched"] {
