@@ -63,8 +63,26 @@ struct Site {
     directory: tempfile::TempDir,
     runtime: Runtime,
     journal: Arc<SqliteJournal>,
+    tiles: Arc<FsTiles>,
+    keys: Arc<Keys>,
     audit: Arc<Audit>,
     org: OrgId,
+}
+
+/// A log that is not open yet.
+async fn open(
+    journal: &Arc<SqliteJournal>,
+    tiles: &Arc<FsTiles>,
+    keys: &Arc<Keys>,
+) -> Result<Arc<Audit>, AuditError> {
+    // As the server's configuration has it when it says nothing.
+    let config = AuditConfig {
+        origin_prefix: "creto.bench/log".to_owned(),
+        batch_size: 100,
+        flush_interval: Duration::from_secs(1),
+    };
+    let clock = Arc::new(SystemClock::new());
+    Audit::open(journal.clone(), tiles.clone(), keys.clone(), clock, config).await
 }
 
 struct Keys(LogKeys);
@@ -94,22 +112,18 @@ impl Site {
         let directory = tempfile::tempdir()?;
         let runtime = Runtime::new()?;
         let clock = Arc::new(SystemClock::new());
-        let ids = SystemIds::new(clock.clone(), Arc::new(SystemRandom));
+        let ids = SystemIds::new(clock, Arc::new(SystemRandom));
         let database = Database::open(&directory.path().join("bench.db"))?;
         let journal = Arc::new(SqliteJournal::new(database));
         let tiles = Arc::new(FsTiles::open(&directory.path().join("log"))?);
-        // As the server's configuration has it when it says nothing.
-        let config = AuditConfig {
-            origin_prefix: "creto.bench/log".to_owned(),
-            batch_size: 100,
-            flush_interval: Duration::from_secs(1),
-        };
-        let opened = Audit::open(journal.clone(), tiles, Arc::new(keys()?), clock, config);
-        let audit = runtime.block_on(opened)?;
+        let keys = Arc::new(keys()?);
+        let audit = runtime.block_on(open(&journal, &tiles, &keys))?;
         Ok(Self {
             directory,
             runtime,
             journal,
+            tiles,
+            keys,
             audit,
             org: (&ids as &dyn IdSource).next(),
         })
@@ -232,10 +246,25 @@ fn proofs(report: &mut Report, ten: bool) -> Outcome<()> {
             Some(small) => {
                 let entry = Entry::each("audit/log_memory", "B", kept);
                 report.add(entry.beside("at 1,000,000 leaves", small));
+                opening(report, &site, size)?;
             }
         }
     }
     memory::stop();
+    Ok(())
+}
+
+/// A start reads the whole journal, and compares every file with what it leads to.
+fn opening(report: &mut Report, site: &Site, size: u64) -> Outcome<()> {
+    let start = Instant::now();
+    let opened = site
+        .runtime
+        .block_on(open(&site.journal, &site.tiles, &site.keys))?;
+    let seconds = start.elapsed().as_secs_f64();
+    drop(opened);
+    eprintln!("  opened in {seconds:.1} s");
+    let entry = Entry::rate("audit/open_10m", size as f64 / seconds);
+    report.add(entry.beside("SHA-256 of 512 bytes", super::hashes()));
     Ok(())
 }
 
