@@ -25,8 +25,8 @@ use creto_nhi::IssuedTokens;
 use creto_oversight::Oversight;
 use creto_runtime::{GatewayServices, Limits, RuntimeError};
 use creto_state_sqlite::{
-    SqliteGovernor, SqliteIndex, SqliteJournal, SqliteLedger, SqliteOversight, SqliteReplies,
-    SqliteSequencer, SqliteSubjects,
+    SqliteGovernor, SqliteIndex, SqliteIndexKeys, SqliteJournal, SqliteLedger, SqliteOversight,
+    SqliteReplies, SqliteSequencer, SqliteSubjects,
 };
 use creto_telemetry::{LogConfig, Metrics, TelemetryError};
 use creto_tiles_fs::FsTiles;
@@ -321,7 +321,10 @@ async fn assemble(
         },
     )
     .await?;
-    audit.index_with(Arc::new(SqliteIndex::new(Arc::clone(database))));
+    audit.index_with(
+        Arc::new(SqliteIndex::new(Arc::clone(database))),
+        Arc::new(SqliteIndexKeys::new(Arc::clone(database))),
+    );
     if !config.audit.witnesses.is_empty() {
         let witnesses = config.audit.witnesses.into_iter();
         let asked = witnesses.map(|(key, prefix)| {

@@ -33,6 +33,7 @@ mod restart;
 mod retention;
 mod revocation;
 mod rotation;
+mod search;
 mod secrets;
 mod signing;
 mod start;

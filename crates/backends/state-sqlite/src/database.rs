@@ -132,6 +132,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0030_algorithms_on_record",
         include_str!("../migrations/0030_algorithms_on_record.sql"),
     ),
+    (
+        "0031_search_tags",
+        include_str!("../migrations/0031_search_tags.sql"),
+    ),
 ];
 
 pub(crate) const SECONDS_A_DAY: i64 = 86_400;
@@ -298,17 +302,17 @@ impl Database {
     ) -> Result<Vec<NewLeaf>, StoreError> {
         let mut leaves = Vec::with_capacity(records.len());
         for record in records {
-            let whose = Whose::of(record);
-            let subject = match self.subjects.known(record.org, &whose) {
-                Some(subject) => subject,
-                None => self.subject_of(record.org, whose).await?,
-            };
+            let subject = self.subject_of(record.org, Whose::of(record)).await?;
             leaves.push(self.subjects.leaf(class, record, &subject)?);
         }
         Ok(leaves)
     }
 
-    async fn subject_of(&self, org: OrgId, whose: Whose) -> Result<Subject, StoreError> {
+    /// Whose records these are; made when it has none yet.
+    pub(crate) async fn subject_of(&self, org: OrgId, whose: Whose) -> Result<Subject, StoreError> {
+        if let Some(subject) = self.subjects.known(org, &whose) {
+            return Ok(subject);
+        }
         let (subjects, asked) = (Arc::clone(&self.subjects), whose.clone());
         let stored = self
             .read(move |connection| subjects.look(connection, org, &asked))

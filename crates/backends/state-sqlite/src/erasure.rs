@@ -304,8 +304,8 @@ impl SqliteSubjects {
         log: i64,
         places: Arc<Places>,
     ) -> Result<(), StoreError> {
-        // Field, value and leaf of the last term that was looked at.
-        let mut after = (0_i64, String::new(), -1_i64);
+        // Field, tag and leaf of the last term that was looked at.
+        let mut after = (0_i64, Vec::new(), -1_i64);
         loop {
             let (from, of) = (after.clone(), Arc::clone(&places));
             let step = self
@@ -322,12 +322,12 @@ impl SqliteSubjects {
                         let mut delete = change
                             .prepare_cached(
                                 "DELETE FROM search
-                                 WHERE log = ?1 AND field = ?2 AND value = ?3 AND leaf = ?4",
+                                 WHERE log = ?1 AND field = ?2 AND tag = ?3 AND leaf = ?4",
                             )
                             .map_err(sql)?;
-                        for (field, value, leaf) in &step.found {
+                        for (field, tag, leaf) in &step.found {
                             delete
-                                .execute(params![log, field, value, leaf])
+                                .execute(params![log, field, tag, leaf])
                                 .map_err(sql)?;
                         }
                         Ok(())
@@ -391,7 +391,7 @@ impl Places {
     }
 }
 
-type Term = (i64, String, i64);
+type Term = (i64, Vec<u8>, i64);
 
 /// Some terms of a log's search index.
 struct Terms {
@@ -404,19 +404,19 @@ struct Terms {
 fn terms(
     connection: &Connection,
     log: i64,
-    (field, value, leaf): &Term,
+    (field, tag, leaf): &Term,
     places: &Places,
 ) -> Result<Terms, StoreError> {
     let mut statement = connection
         .prepare_cached(
-            "SELECT field, value, leaf FROM search
-             WHERE log = ?1 AND (field, value, leaf) > (?2, ?3, ?4)
-             ORDER BY field, value, leaf LIMIT ?5",
+            "SELECT field, tag, leaf FROM search
+             WHERE log = ?1 AND (field, tag, leaf) > (?2, ?3, ?4)
+             ORDER BY field, tag, leaf LIMIT ?5",
         )
         .map_err(sql)?;
     let limit = i64::try_from(STEP).unwrap_or(i64::MAX);
     let mut rows = statement
-        .query(params![log, field, value, leaf, limit])
+        .query(params![log, field, tag, leaf, limit])
         .map_err(sql)?;
     let mut terms = Terms {
         found: Vec::new(),

@@ -50,5 +50,5 @@ pub use metering::SqliteLedger;
 pub use nhi::SqliteNhi;
 pub use oversight::SqliteOversight;
 pub use replies::SqliteReplies;
-pub use search::SqliteIndex;
+pub use search::{SqliteIndex, SqliteIndexKeys};
 pub use subjects::Change;

@@ -1,15 +1,16 @@
-//! The search index beside the journal.
+//! The search index beside the journal, and what its tags are made under.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use creto_audit::{Found, SearchIndex, SearchTerm, intersect};
+use creto_audit::{Found, IndexKey, IndexKeys, SearchIndex, SearchTag, intersect};
 use creto_types::{OrgId, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::Database;
 use crate::database::{corrupt, sql};
+use crate::subjects::Whose;
 
 /// The search index in this database.
 #[derive(Clone, Debug)]
@@ -22,6 +23,29 @@ impl SqliteIndex {
     #[must_use]
     pub fn new(db: Arc<Database>) -> Self {
         Self { db }
+    }
+}
+
+/// The keys of search indexes, by what lies in this database.
+#[derive(Clone, Debug)]
+pub struct SqliteIndexKeys {
+    db: Arc<Database>,
+}
+
+impl SqliteIndexKeys {
+    /// Those of the organizations in this database.
+    #[must_use]
+    pub fn new(db: Arc<Database>) -> Self {
+        Self { db }
+    }
+}
+
+#[async_trait]
+impl IndexKeys for SqliteIndexKeys {
+    async fn key(&self, org: OrgId) -> Result<IndexKey, StoreError> {
+        let subject = self.db.subject_of(org, Whose::Organization).await?;
+        let key = subject.key.index_key();
+        key.map_err(|e| corrupt("key of a subject", e))
     }
 }
 
@@ -64,7 +88,7 @@ impl SearchIndex for SqliteIndex {
         &self,
         org: OrgId,
         from: u64,
-        leaves: Vec<Vec<SearchTerm>>,
+        leaves: Vec<Vec<SearchTag>>,
     ) -> Result<u64, StoreError> {
         self.db
             .write(move |tx| {
@@ -77,14 +101,14 @@ impl SearchIndex for SqliteIndex {
                 let mut next = covered;
                 let mut insert = tx
                     .prepare_cached(
-                        "INSERT INTO search (log, field, value, leaf) VALUES (?1, ?2, ?3, ?4)
+                        "INSERT INTO search (log, field, tag, leaf) VALUES (?1, ?2, ?3, ?4)
                          ON CONFLICT DO NOTHING",
                     )
                     .map_err(sql)?;
-                for terms in leaves {
-                    for term in terms {
+                for tags in leaves {
+                    for SearchTag { field, tag } in tags {
                         insert
-                            .execute(params![log, term.field as u8, term.value, next])
+                            .execute(params![log, field as u8, tag, next])
                             .map_err(sql)?;
                     }
                     next += 1;
@@ -104,7 +128,7 @@ impl SearchIndex for SqliteIndex {
         &self,
         org: OrgId,
         span: Range<u64>,
-        terms: Vec<SearchTerm>,
+        tags: Vec<SearchTag>,
         max: usize,
     ) -> Result<Found, StoreError> {
         self.db
@@ -118,14 +142,14 @@ impl SearchIndex for SqliteIndex {
                 let mut before = connection
                     .prepare_cached(
                         "SELECT leaf FROM search
-                         WHERE log = ?1 AND field = ?2 AND value = ?3 AND leaf < ?4
+                         WHERE log = ?1 AND field = ?2 AND tag = ?3 AND leaf < ?4
                          ORDER BY leaf DESC LIMIT 1",
                     )
                     .map_err(sql)?;
-                intersect(span, &terms, max, |term, below| {
+                intersect(span, &tags, max, |of, below| {
                     let below = column(below)?;
                     before
-                        .query_row(params![log, term.field as u8, term.value, below], |row| {
+                        .query_row(params![log, of.field as u8, of.tag, below], |row| {
                             row.get(0)
                         })
                         .optional()

@@ -103,7 +103,7 @@ impl<'a> Deref for Change<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     pub(crate) id: SubjectId,
-    key: SubjectKey,
+    pub(crate) key: SubjectKey,
 }
 
 /// What a record itself says of whose it is.

@@ -8,10 +8,12 @@
 
 use std::sync::Arc;
 
+use creto_crypto::Secret;
 use creto_types::{Evidence, HybridTimestamp, LeafIndex, OrgId, Timestamp};
 
 use crate::{
-    Found, Journal, RecordClass, SearchField, SearchIndex, SearchTerm, TileStore, leaf_bytes,
+    Found, IndexKey, Journal, RecordClass, SearchField, SearchIndex, SearchTag, SearchTerm,
+    TileStore, leaf_bytes,
 };
 
 /// The organization with this number.
@@ -170,11 +172,13 @@ pub async fn tiles_are_kept(tiles: &dyn TileStore) {
     }
 }
 
-fn term(field: SearchField, value: &str) -> SearchTerm {
-    SearchTerm::new(field, value)
+/// What an index is given of a term, under a key that everybody knows.
+#[must_use]
+pub fn tag(field: SearchField, value: &str) -> SearchTag {
+    IndexKey::of(&Secret::new(vec![7; 32])).tag(&SearchTerm::new(field, value))
 }
 
-/// Leaves are found by their terms, newest first, in the span that is asked for, each log
+/// Leaves are found by their tags, newest first, in the span that is asked for, each log
 /// for itself; an extension happens once, and only behind what is there. The journal has
 /// ten leaves of the first organization and of the second.
 pub async fn index_finds(index: &dyn SearchIndex) {
@@ -182,11 +186,11 @@ pub async fn index_finds(index: &dyn SearchIndex) {
     assert_eq!(index.covered(org(1)).await.unwrap(), 0);
     let leaf = |n: u64| {
         let agent = if n.is_multiple_of(2) { "even" } else { "odd" };
-        let mut terms = vec![term(Agent, agent), term(Kind, "k")];
+        let mut tags = vec![tag(Agent, agent), tag(Kind, "k")];
         if n.is_multiple_of(3) {
-            terms.push(term(Kind, "third"));
+            tags.push(tag(Kind, "third"));
         }
-        terms
+        tags
     };
     let first: Vec<_> = (0..4).map(leaf).collect();
     assert_eq!(index.extend(org(1), 1, first.clone()).await.unwrap(), 0);
@@ -198,37 +202,23 @@ pub async fn index_finds(index: &dyn SearchIndex) {
     assert_eq!(index.extend(org(2), 0, first).await.unwrap(), 4);
     assert_eq!(index.covered(org(2)).await.unwrap(), 4);
 
-    let (even, third) = (term(Agent, "even"), term(Kind, "third"));
-    for (owner, span, terms, max, leaves, rest) in [
-        (1, 0..10, vec![even.clone()], 10, vec![8, 6, 4, 2, 0], None),
-        (1, 0..10, vec![even.clone()], 2, vec![8, 6], Some(6)),
-        (1, 0..6, vec![even.clone()], 10, vec![4, 2, 0], None),
-        (1, 3..9, vec![even.clone()], 10, vec![8, 6, 4], None),
-        (
-            1,
-            0..10,
-            vec![even.clone(), third.clone()],
-            10,
-            vec![6, 0],
-            None,
-        ),
-        (1, 0..10, vec![third, even.clone()], 1, vec![6], Some(6)),
+    let (even, third) = (tag(Agent, "even"), tag(Kind, "third"));
+    for (owner, span, tags, max, leaves, rest) in [
+        (1, 0..10, vec![even], 10, vec![8, 6, 4, 2, 0], None),
+        (1, 0..10, vec![even], 2, vec![8, 6], Some(6)),
+        (1, 0..6, vec![even], 10, vec![4, 2, 0], None),
+        (1, 3..9, vec![even], 10, vec![8, 6, 4], None),
+        (1, 0..10, vec![even, third], 10, vec![6, 0], None),
+        (1, 0..10, vec![third, even], 1, vec![6], Some(6)),
         (1, 0..10, vec![], 3, vec![9, 8, 7], Some(7)),
         (1, 2..2, vec![], 3, vec![], None),
-        (1, 0..10, vec![term(Kind, "even")], 10, vec![], None),
-        (
-            1,
-            0..10,
-            vec![even.clone(), term(Agent, "odd")],
-            10,
-            vec![],
-            None,
-        ),
-        (2, 0..4, vec![even.clone()], 10, vec![2, 0], None),
+        (1, 0..10, vec![tag(Kind, "even")], 10, vec![], None),
+        (1, 0..10, vec![even, tag(Agent, "odd")], 10, vec![], None),
+        (2, 0..4, vec![even], 10, vec![2, 0], None),
         (3, 0..0, vec![even], 10, vec![], None),
     ] {
-        let what = format!("{owner} {span:?} {terms:?} {max}");
-        let found = index.find(org(owner), span, terms, max).await.unwrap();
+        let what = format!("{owner} {span:?} {tags:?} {max}");
+        let found = index.find(org(owner), span, tags, max).await.unwrap();
         let leaves = leaves.into_iter().map(LeafIndex).collect();
         assert_eq!(found, Found { leaves, rest }, "{what}");
     }

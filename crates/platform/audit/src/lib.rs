@@ -101,8 +101,8 @@ pub use search::index_all;
 pub use creto_crypto::{AeadAlgorithm, AlgorithmsInUse, Allowed, AllowedAlgorithms, InForce};
 pub use creto_tlog::CosignatureType;
 pub use search::{
-    Found, MAX_VALUE_BYTES, SearchField, SearchIndex, SearchPage, SearchQuery, SearchTerm,
-    intersect,
+    Found, IndexKey, IndexKeys, MAX_VALUE_BYTES, SearchField, SearchIndex, SearchPage, SearchQuery,
+    SearchTag, SearchTerm, TAG_BYTES, intersect,
 };
 pub use service::{Audit, AuditConfig, ConsistencyProof, LeafProof};
 pub use verifier::{BadSignature, NoteVerifier, VerifierError};

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use creto_crypto::sha256;
+use creto_crypto::{Secret, sha256};
 use creto_types::{
     Evidence, HybridTimestamp, LeafIndex, OrgId, PrincipalName, StoreError, SubjectId,
 };
@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 
 use crate::record::{ReadLeaf, read_leaf};
 use crate::{
-    Commitment, Content, Found, Journal, LeafError, Opening, RecordClass, SealedHead, SearchIndex,
-    SearchTerm, StoredRecord, TileStore, Withheld, intersect, leaf_bytes, sealed_leaf_bytes,
+    Commitment, Content, Found, IndexKey, IndexKeys, Journal, LeafError, Opening, RecordClass,
+    SealedHead, SearchIndex, SearchTag, StoredRecord, TileStore, Withheld, intersect, leaf_bytes,
+    sealed_leaf_bytes,
 };
 
 /// A journal in memory. Payloads lie beside their leaves; the key that erasing destroys
@@ -313,7 +314,7 @@ pub struct MemoryIndex {
 #[derive(Debug, Default)]
 struct Indexed {
     covered: u64,
-    terms: HashMap<SearchTerm, BTreeSet<u64>>,
+    tags: HashMap<SearchTag, BTreeSet<u64>>,
 }
 
 impl MemoryIndex {
@@ -340,7 +341,7 @@ impl SearchIndex for MemoryIndex {
         &self,
         org: OrgId,
         from: u64,
-        leaves: Vec<Vec<SearchTerm>>,
+        leaves: Vec<Vec<SearchTag>>,
     ) -> Result<u64, StoreError> {
         let outcome = self.failures.pass();
         if outcome.is_err() && !self.failures.applied.load(Ordering::SeqCst) {
@@ -349,9 +350,9 @@ impl SearchIndex for MemoryIndex {
         let mut logs = self.logs.lock();
         let log = logs.entry(org).or_default();
         if log.covered == from {
-            for terms in leaves {
-                for term in terms {
-                    log.terms.entry(term).or_default().insert(log.covered);
+            for tags in leaves {
+                for tag in tags {
+                    log.tags.entry(tag).or_default().insert(log.covered);
                 }
                 log.covered += 1;
             }
@@ -363,20 +364,33 @@ impl SearchIndex for MemoryIndex {
         &self,
         org: OrgId,
         span: Range<u64>,
-        terms: Vec<SearchTerm>,
+        tags: Vec<SearchTag>,
         max: usize,
     ) -> Result<Found, StoreError> {
         let logs = self.logs.lock();
         let none = Indexed::default();
         let log = logs.get(&org).unwrap_or(&none);
         let span = span.start..span.end.min(log.covered);
-        let found = intersect::<Infallible>(span, &terms, max, |term, below| {
-            let leaves = log.terms.get(term);
+        let found = intersect::<Infallible>(span, &tags, max, |tag, below| {
+            let leaves = log.tags.get(tag);
             Ok(leaves.and_then(|leaves| leaves.range(..below).next_back().copied()))
         });
         match found {
             Ok(found) => Ok(found),
             Err(never) => match never {},
         }
+    }
+}
+
+/// Keys of search indexes that everybody knows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemoryIndexKeys;
+
+#[async_trait]
+impl IndexKeys for MemoryIndexKeys {
+    async fn key(&self, org: OrgId) -> Result<IndexKey, StoreError> {
+        Ok(IndexKey::of(&Secret::copy_of(&sha256(
+            org.to_string().as_bytes(),
+        ))))
     }
 }

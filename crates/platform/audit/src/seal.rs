@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use creto_crypto::{
     AeadAlgorithm, AeadKey, CryptoError, CryptoProvider, InForce, KdfAlgorithm, KeyRing, Keystore,
-    Sealed, Secret, WrappedKey, WrappingKey,
+    MAC_LENGTH, Sealed, Secret, WrappedKey, WrappingKey,
 };
 use creto_types::{OrgId, StoreError, SubjectId};
 
-use crate::{Commitment, Opening};
+use crate::{Commitment, IndexKey, Opening};
 
 /// Bytes of a subject's key.
 const KEY_LEN: usize = 32;
@@ -24,9 +24,26 @@ const TAG_LEN: usize = 16;
 /// Separates the keys of payloads from whatever else may be derived of a subject's.
 const CONTEXT: &[u8] = b"creto/payload/v1\0";
 
+/// Separates the key of the search index from those of payloads.
+const INDEX_CONTEXT: &[u8] = b"creto/search/v1\0";
+
 /// The key of a subject, in memory. Wiped with its last clone.
 #[derive(Clone)]
 pub struct SubjectKey(Arc<Secret>);
+
+impl SubjectKey {
+    /// What search terms are tagged under, when this is the key of the organization itself:
+    /// that one is never erased, and its wrapping may change without changing it.
+    pub fn index_key(&self) -> Result<IndexKey, CryptoError> {
+        let mut derived = vec![0; MAC_LENGTH];
+        let outcome =
+            KdfAlgorithm::HkdfSha256.derive(&[], self.0.expose(), &[INDEX_CONTEXT], &mut derived);
+        // Wiped from here on, whatever came of it.
+        let derived = Secret::new(derived);
+        outcome?;
+        Ok(IndexKey::of(&derived))
+    }
+}
 
 impl fmt::Debug for SubjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -318,6 +335,16 @@ mod tests {
         let sealed = sealer.provider.seal(&key(one), b"aad", b"text").unwrap();
         assert!(sealer.provider.open(&key(one), b"aad", &sealed).is_ok());
         assert!(sealer.provider.open(&key(two), b"aad", &sealed).is_err());
+    }
+
+    /// The form of `docs/formats/log.md`, by Python's `hmac`: an index that is stored is found
+    /// in by later builds.
+    #[test]
+    fn the_key_of_the_index_is_derived_of_the_subjects() {
+        let key = SubjectKey(Arc::new(Secret::new(vec![7; KEY_LEN])));
+        let term = crate::SearchTerm::new(crate::SearchField::Agent, "bot");
+        let tag = key.index_key().unwrap().tag(&term);
+        assert_eq!(hex::encode(tag.tag), "7eb808d7b9c7b1f99b6e1590c5469395");
     }
 
     /// The form of `docs/formats/log.md`, sealed by Python's `cryptography` with a nonce of

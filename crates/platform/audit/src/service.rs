@@ -20,8 +20,8 @@ use crate::search::Follower;
 use crate::signing::Signing;
 use crate::trace::Tracer;
 use crate::{
-    AuditError, Checkpointed, Content, Journal, LogKeySource, Record, SearchIndex, SearchPage,
-    SearchQuery, StoredRecord, TileStore, bundle, search,
+    AuditError, Checkpointed, Content, IndexKeys, Journal, LogKeySource, Record, SearchIndex,
+    SearchPage, SearchQuery, StoredRecord, TileStore, bundle, search,
 };
 
 /// How soon leaves that could not be brought into a log are tried again, when no further
@@ -211,12 +211,12 @@ impl Audit {
     }
 
     /// From now on keeps this index behind the journal, in the background, for
-    /// [`Audit::search`]. May be called once.
+    /// [`Audit::search`]; what it is given is tagged under these keys. May be called once.
     ///
     /// Must be called inside a Tokio runtime.
-    pub fn index_with(&self, index: Arc<dyn SearchIndex>) {
+    pub fn index_with(&self, index: Arc<dyn SearchIndex>, keys: Arc<dyn IndexKeys>) {
         let journal = Arc::clone(&self.shared.stores.journal);
-        let follower = Follower::new(journal, index);
+        let follower = Follower::new(journal, index, keys);
         if self.shared.follower.set(Arc::clone(&follower)).is_ok() {
             tokio::spawn(follower.run());
         }

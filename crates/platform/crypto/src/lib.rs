@@ -12,7 +12,8 @@
 //!   associated data; [`RootKey`] wraps private keys for storage under a fresh key
 //!   each time.
 //! - **Recognition**: [`MacKey`] is HMAC-SHA-256 with a key that one process makes
-//!   and keeps, for what it gives out and gets back.
+//!   and keeps, for what it gives out and gets back, or that is derived, for what is
+//!   kept to be found again.
 //! - **Key agreement** is ML-KEM-768, ML-KEM-1024 (FIPS 203) or X-Wing.
 //! - **Digests** are SHA-2, SHA3-256 or BLAKE3; keys are derived by HKDF.
 //! - **Possession**: a [`HolderKey`] of somebody else's verifies what JOSE libraries

@@ -1,4 +1,4 @@
-//! Message authentication within one process: HMAC-SHA-256 (RFC 2104).
+//! Message authentication for oneself: HMAC-SHA-256 (RFC 2104).
 
 use std::fmt;
 
@@ -6,12 +6,13 @@ use aws_lc_rs::hmac;
 use creto_types::Randomness;
 use zeroize::Zeroizing;
 
-use crate::CryptoProvider;
+use crate::{CryptoProvider, Secret};
 
 /// The bytes of a tag.
 pub const MAC_LENGTH: usize = 32;
 
-/// A secret that what this process gave out is recognized by when it comes back.
+/// A secret that what was given out, or kept, is recognized by when it comes back. Wiped on
+/// drop.
 pub struct MacKey(hmac::Key);
 
 impl MacKey {
@@ -29,6 +30,12 @@ impl MacKey {
         let mut bytes = Zeroizing::new([0_u8; MAC_LENGTH]);
         provider.random(bytes.as_mut());
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes.as_ref()))
+    }
+
+    /// The key of these bytes, which were derived for this alone.
+    #[must_use]
+    pub fn of(secret: &Secret) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()))
     }
 
     /// The tag of these bytes.
@@ -60,7 +67,7 @@ mod tests {
     /// RFC 4231, test case 6: a key longer than a block.
     #[test]
     fn tags_are_those_of_the_rfc() {
-        let key = MacKey(hmac::Key::new(hmac::HMAC_SHA256, &[0xaa; 131]));
+        let key = MacKey::of(&Secret::new(vec![0xaa; 131]));
         let data = b"Test Using Larger Than Block-Size Key - Hash Key First";
         let tag = [
             0x60, 0xe4, 0x31, 0x59, 0x1e, 0xe0, 0xb6, 0x7f, 0x0d, 0x8a, 0x26, 0xaa, 0xcb, 0xf5,

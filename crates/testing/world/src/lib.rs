@@ -12,7 +12,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use creto_audit::memory::{MemoryIndex, MemoryJournal, MemoryTiles};
+use creto_audit::memory::{MemoryIndex, MemoryIndexKeys, MemoryJournal, MemoryTiles};
 use creto_audit::{Audit, AuditConfig, AuditError, LogKeySource, LogKeys};
 use creto_authz::{Authz, Quota};
 use creto_consensus::memory::{MemoryOrder, MemoryWindow};
@@ -119,7 +119,7 @@ impl World {
         )
         .await
         .unwrap();
-        audit.index_with(Arc::new(MemoryIndex::new()));
+        audit.index_with(Arc::new(MemoryIndex::new()), Arc::new(MemoryIndexKeys));
         let price = ("release.publish".to_owned(), "0.25 USD".parse().unwrap());
         let thousand = NonZeroU32::new(1_000).unwrap();
         let meter = Meter::open(

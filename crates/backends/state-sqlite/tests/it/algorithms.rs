@@ -21,7 +21,8 @@ const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 /// Takes back what came with and after the table of ciphers.
 const BEFORE_0026: &str = "DROP TABLE payload_ciphers; DROP TABLE secret_owners;
      DROP TABLE former_log_keys; ALTER TABLE secrets DROP COLUMN root;
-     DROP TABLE algorithms_on_record;
+     DROP TABLE algorithms_on_record; DROP TABLE search;
+     CREATE TABLE search (log, field, value, leaf);
      PRAGMA user_version = 25";
 
 fn lists(sealer: &Sealer) -> AllowedAlgorithms {

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use creto_audit::{
-    Journal as _, RecordClass, SearchField, SearchIndex as _, SearchTerm, conformance,
-};
+use creto_audit::conformance::tag;
+use creto_audit::{Journal as _, RecordClass, SearchField, SearchIndex as _, conformance};
 use creto_state_sqlite::{Database, SqliteIndex, SqliteJournal};
 use creto_types::StoreError;
 
@@ -56,7 +55,7 @@ async fn the_search_index_keeps_the_contract_and_stays() {
 
     let index = SqliteIndex::new(Database::open(&path).unwrap());
     assert_eq!(index.covered(conformance::org(1)).await.unwrap(), 10);
-    let third = vec![SearchTerm::new(SearchField::Kind, "third")];
+    let third = vec![tag(SearchField::Kind, "third")];
     let found = index.find(conformance::org(1), 0..10, third, 2).await;
     assert_eq!(found.unwrap().leaves, [9, 6].map(creto_types::LeafIndex));
 }

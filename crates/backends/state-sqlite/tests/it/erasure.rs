@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use creto_audit::conformance::tag;
 use creto_audit::{
-    Journal as _, RecordClass, SUBJECT_ERASED, SearchField, SearchIndex as _, SearchTerm, Withheld,
-    conformance,
+    Journal as _, RecordClass, SUBJECT_ERASED, SearchField, SearchIndex as _, Withheld, conformance,
 };
 use creto_governor::{Erasure, SubjectStore as _};
 use creto_nhi::NhiStore as _;
@@ -70,14 +70,14 @@ async fn world(path: &Path, suspended: usize) -> (SqliteJournal, SqliteSubjects,
         }
     }
     let index = SqliteIndex::new(db.clone());
-    let terms = (0..2 * PEOPLE).map(|n| {
+    let tags = (0..2 * PEOPLE).map(|n| {
         let name = person(n % PEOPLE).to_string();
         vec![
-            SearchTerm::new(SearchField::Agent, name),
-            SearchTerm::new(SearchField::Kind, "resource.read"),
+            tag(SearchField::Agent, &name),
+            tag(SearchField::Kind, "resource.read"),
         ]
     });
-    index.extend(org(), 0, terms.collect()).await.unwrap();
+    index.extend(org(), 0, tags.collect()).await.unwrap();
     (journal, SqliteSubjects::new(db), index)
 }
 
@@ -114,8 +114,8 @@ async fn readable(journal: &SqliteJournal) -> Vec<usize> {
 }
 
 async fn found(index: &SqliteIndex, field: SearchField, value: &str) -> Vec<u64> {
-    let terms = vec![SearchTerm::new(field, value)];
-    let found = index.find(org(), 0..1_000, terms, 1_000).await.unwrap();
+    let tags = vec![tag(field, value)];
+    let found = index.find(org(), 0..1_000, tags, 1_000).await.unwrap();
     found.leaves.into_iter().map(|leaf| leaf.0).collect()
 }
 
@@ -155,7 +155,7 @@ async fn a_person_is_erased_in_every_file_and_nobody_else_is() {
 
     // The index is not past the erasure yet, and may be given what was read before.
     assert!(!subjects.sweep().await.unwrap());
-    let more = vec![vec![SearchTerm::new(SearchField::Kind, SUBJECT_ERASED)]];
+    let more = vec![vec![tag(SearchField::Kind, SUBJECT_ERASED)]];
     index.extend(org(), leaf.0, more).await.unwrap();
     assert!(subjects.sweep().await.unwrap());
     let name = person(who).to_string();
@@ -348,7 +348,7 @@ async fn what_is_kept_of_a_person_beside_the_log_goes_as_well() {
         .unwrap()
         .leaf()
         .unwrap();
-    let more = vec![vec![SearchTerm::new(SearchField::Kind, SUBJECT_ERASED)]];
+    let more = vec![vec![tag(SearchField::Kind, SUBJECT_ERASED)]];
     index.extend(org, leaf.0, more).await.unwrap();
     // One runs still.
     assert!(!subjects.sweep().await.unwrap());

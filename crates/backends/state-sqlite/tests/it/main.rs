@@ -19,6 +19,7 @@ mod nhi;
 mod oversight;
 mod payloads;
 mod retention;
+mod search;
 
 /// Changes a database that nobody has open, as a broken or hostile machine would.
 pub(crate) fn sqlite(path: &std::path::Path, statements: &str) {

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use creto_audit::conformance::tag;
 use creto_audit::{
-    Journal as _, RecordClass, SUBJECT_ERASED, SearchField, SearchIndex as _, SearchTerm, Withheld,
-    conformance,
+    Journal as _, RecordClass, SUBJECT_ERASED, SearchField, SearchIndex as _, Withheld, conformance,
 };
 use creto_governor::{Expiry, SubjectStore as _};
 use creto_state_sqlite::{Database, SqliteIndex, SqliteJournal, SqliteSubjects};
@@ -113,20 +113,20 @@ async fn what_was_kept_long_enough_is_in_no_file() {
     assert_eq!(expired(&journal).await, of_first);
 
     let index = SqliteIndex::new(db.clone());
-    let terms = (0..=EACH).map(|_| {
+    let tags = (0..=EACH).map(|_| {
         vec![
-            SearchTerm::new(SearchField::Agent, "release-bot"),
-            SearchTerm::new(SearchField::Kind, "resource.read"),
+            tag(SearchField::Agent, "release-bot"),
+            tag(SearchField::Kind, "resource.read"),
         ]
     });
-    index.extend(org(), 0, terms.collect()).await.unwrap();
+    index.extend(org(), 0, tags.collect()).await.unwrap();
     assert!(subjects.sweep().await.unwrap());
     for (field, value, count) in [
         (SearchField::Agent, "release-bot", EACH + 1 - EACH / 3),
         (SearchField::Kind, "resource.read", EACH + 1),
     ] {
-        let terms = vec![SearchTerm::new(field, value)];
-        let found = index.find(org(), 0..9 * EACH, terms, 10_000).await.unwrap();
+        let tags = vec![tag(field, value)];
+        let found = index.find(org(), 0..9 * EACH, tags, 10_000).await.unwrap();
         assert_eq!(found.leaves.len() as u64, count, "{field:?}");
     }
     assert!(!found_in_files(dir.path(), &first));

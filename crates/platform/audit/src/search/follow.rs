@@ -1,6 +1,7 @@
 //! Keeping the index behind the journal, not far.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::SearchIndex;
-use super::terms::Reader;
+use super::terms::{Known, Reader};
+use super::{Found, IndexKeys, SearchIndex, SearchTerm};
 use crate::{AuditError, Journal};
 
 /// Leaves that enter the index in one transaction. Small: appends wait for it.
@@ -34,7 +35,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Brings leaves into the index, in the background.
 pub(crate) struct Follower {
     pub(super) journal: Arc<dyn Journal>,
-    pub(super) index: Arc<dyn SearchIndex>,
+    index: Arc<dyn SearchIndex>,
+    keys: Arc<dyn IndexKeys>,
     /// Logs that grew, each once.
     behind: Mutex<VecDeque<OrgId>>,
     /// Something is behind.
@@ -48,10 +50,15 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    pub(crate) fn new(journal: Arc<dyn Journal>, index: Arc<dyn SearchIndex>) -> Arc<Self> {
+    pub(crate) fn new(
+        journal: Arc<dyn Journal>,
+        index: Arc<dyn SearchIndex>,
+        keys: Arc<dyn IndexKeys>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             journal,
             index,
+            keys,
             behind: Mutex::default(),
             wake: Notify::new(),
             hurry: Notify::new(),
@@ -75,6 +82,22 @@ impl Follower {
         }
         drop(behind);
         self.wake.notify_one();
+    }
+
+    /// What the index has of the span by these terms.
+    pub(super) async fn find(
+        &self,
+        org: OrgId,
+        span: Range<u64>,
+        terms: &[SearchTerm],
+        max: usize,
+    ) -> Result<Found, AuditError> {
+        // Of a log without leaves nothing is asked, its key neither.
+        if span.is_empty() {
+            return Ok(Found::default());
+        }
+        let tags = self.keys.key(org).await?.tags(terms);
+        Ok(self.index.find(org, span, tags, max).await?)
     }
 
     /// Waits until the index has `size` leaves, but not long, and gives how many it has.
@@ -143,8 +166,15 @@ impl Follower {
         if leaves.is_empty() {
             return Ok(false);
         }
-        let terms = reader.read(org, from, &leaves, journal, index).await?;
-        index.extend(org, from, terms).await?;
+        let key = self.keys.key(org).await?;
+        let known = Known {
+            journal,
+            index,
+            key: &key,
+        };
+        let terms = reader.read(org, from, &leaves, &known).await?;
+        let tags = terms.iter().map(|terms| key.tags(terms)).collect();
+        index.extend(org, from, tags).await?;
         Ok(leaves.len() == BATCH)
     }
 

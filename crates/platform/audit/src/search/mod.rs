@@ -3,8 +3,12 @@
 //! The index is made from the journal, outside the transactions that append to it, and
 //! can be made again: it may be behind, and says how far it is. Leaves never move, so the
 //! place of a leaf is a cursor that stays right whatever is appended.
+//!
+//! What leaves say is sealed beside the log, so an index has none of it in clear: it is
+//! given tags, made under a key of the organization before it is asked.
 
 mod follow;
+mod tag;
 mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +21,7 @@ use serde::Deserialize;
 pub(crate) use follow::Follower;
 #[cfg(feature = "test-util")]
 pub use follow::index_all;
+pub use tag::{IndexKey, IndexKeys, SearchTag, TAG_BYTES};
 pub(crate) use terms::own_terms;
 pub use terms::{MAX_VALUE_BYTES, SearchField, SearchTerm};
 
@@ -30,28 +35,28 @@ const LOOKS: usize = 10_000;
 /// How often an index that is behind is waited for by who needs all that is found.
 const ANEW: usize = 20;
 
-/// What leaves say, by what they say.
+/// The leaves of logs, by the tags of what they say.
 #[async_trait]
 pub trait SearchIndex: Send + Sync {
     /// How many leaves of the log, from its beginning, are in the index.
     async fn covered(&self, org: OrgId) -> Result<u64, StoreError>;
 
-    /// Adds the leaves from `from` on, each by its terms, if it has exactly those before;
+    /// Adds the leaves from `from` on, each by its tags, if it has exactly those before;
     /// otherwise it changes nothing, so that a second attempt does no harm. Gives how many
     /// leaves it has then. Durable on return.
     async fn extend(
         &self,
         org: OrgId,
         from: u64,
-        leaves: Vec<Vec<SearchTerm>>,
+        leaves: Vec<Vec<SearchTag>>,
     ) -> Result<u64, StoreError>;
 
-    /// The leaves within the span that say all of the terms, as [`intersect`] does it.
+    /// The leaves within the span that have all of the tags, as [`intersect`] does it.
     async fn find(
         &self,
         org: OrgId,
         span: Range<u64>,
-        terms: Vec<SearchTerm>,
+        tags: Vec<SearchTag>,
         max: usize,
     ) -> Result<Found, StoreError>;
 }
@@ -65,38 +70,38 @@ pub struct Found {
     pub rest: Option<u64>,
 }
 
-/// Up to `max` leaves of the span that say all of the terms, newest first, in a bounded
-/// number of looks. `seek` gives the last leaf before a place that says a term.
+/// Up to `max` leaves of the span that have all of the tags, newest first, in a bounded
+/// number of looks. `seek` gives the last leaf before a place that has a tag.
 ///
-/// Each look skips everything between two leaves of the term, so that the rarest term
+/// Each look skips everything between two leaves of the tag, so that the rarest tag
 /// decides how long it takes, whichever that is.
 pub fn intersect<E>(
     span: Range<u64>,
-    terms: &[SearchTerm],
+    tags: &[SearchTag],
     max: usize,
-    mut seek: impl FnMut(&SearchTerm, u64) -> Result<Option<u64>, E>,
+    mut seek: impl FnMut(&SearchTag, u64) -> Result<Option<u64>, E>,
 ) -> Result<Found, E> {
     let mut leaves = Vec::new();
     let mut below = span.end;
     let mut looks = LOOKS;
-    let mut turn = terms.iter().cycle();
+    let mut turn = tags.iter().cycle();
     while below > span.start {
         if leaves.len() >= max {
             let rest = Some(below);
             return Ok(Found { leaves, rest });
         }
-        // The only leaf that can be next. `agreed` terms in turn say it.
+        // The only leaf that can be next. It has `agreed` tags in turn.
         let mut candidate = below - 1;
         let mut agreed = 0;
-        while agreed < terms.len()
-            && let Some(term) = turn.next()
+        while agreed < tags.len()
+            && let Some(tag) = turn.next()
         {
             if looks == 0 {
                 let rest = Some(candidate + 1);
                 return Ok(Found { leaves, rest });
             }
             looks -= 1;
-            match seek(term, candidate + 1)? {
+            match seek(tag, candidate + 1)? {
                 Some(leaf) if leaf == candidate => agreed += 1,
                 Some(leaf) if leaf >= span.start => {
                     candidate = leaf;
@@ -161,7 +166,7 @@ pub(crate) async fn search(
     org: OrgId,
     query: SearchQuery,
 ) -> Result<SearchPage, AuditError> {
-    let (journal, index) = (&*follower.journal, &*follower.index);
+    let journal = &*follower.journal;
     let size = journal.size(org).await?;
     let searched = follower.reach(org, size).await?.min(size);
     let below = query.before.map_or(searched, |leaf| leaf.0.min(searched));
@@ -170,7 +175,7 @@ pub(crate) async fn search(
         .terms
         .iter()
         .all(|term| term.field == SearchField::Kind);
-    let found = index.find(org, span, query.terms, query.limit).await?;
+    let found = follower.find(org, span, &query.terms, query.limit).await?;
     let mut records = Vec::with_capacity(found.leaves.len());
     for leaf in found.leaves {
         let stored = journal.records(org, leaf.0, 1).await?.pop();
@@ -214,8 +219,9 @@ pub(crate) async fn all(
     let mut span = within(&*follower.journal, org, query, size).await?;
     let mut leaves = BTreeSet::new();
     loop {
-        let terms = query.terms.clone();
-        let found = follower.index.find(org, span.clone(), terms, LOOKS).await?;
+        let found = follower
+            .find(org, span.clone(), &query.terms, LOOKS)
+            .await?;
         leaves.extend(found.leaves.into_iter().map(|leaf| leaf.0));
         match found.rest {
             Some(rest) => span.end = rest,

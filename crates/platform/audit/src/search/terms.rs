@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use creto_types::{LeafIndex, OrgId};
 use serde_json::Value;
 
-use super::SearchIndex;
+use super::{IndexKey, SearchIndex};
 use crate::error::corrupt;
 use crate::{AuditError, Journal, StoredRecord};
 
@@ -98,6 +98,13 @@ struct Origin {
     parent: Option<String>,
 }
 
+/// Where it is looked up what leaves before said.
+pub(super) struct Known<'a> {
+    pub(super) journal: &'a dyn Journal,
+    pub(super) index: &'a dyn SearchIndex,
+    pub(super) key: &'a IndexKey,
+}
+
 /// Reads the terms of leaves, in the order of one log after another.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
@@ -112,8 +119,7 @@ impl Reader {
         org: OrgId,
         from: u64,
         leaves: &[StoredRecord],
-        journal: &dyn Journal,
-        index: &dyn SearchIndex,
+        known: &Known<'_>,
     ) -> Result<Vec<Vec<SearchTerm>>, AuditError> {
         if self.origins.len() > REMEMBERED {
             self.origins.clear();
@@ -135,7 +141,7 @@ impl Reader {
                 for _ in 0..MAX_HOPS {
                     let Some(id) = above.take() else { break };
                     add(&mut terms, SearchField::Member, &id);
-                    let origin = self.origin(org, id, from, journal, index).await?;
+                    let origin = self.origin(org, id, from, known).await?;
                     for member in &origin.members {
                         add(&mut terms, SearchField::Member, member);
                     }
@@ -153,23 +159,23 @@ impl Reader {
         org: OrgId,
         id: String,
         covered: u64,
-        journal: &dyn Journal,
-        index: &dyn SearchIndex,
+        known: &Known<'_>,
     ) -> Result<&Origin, AuditError> {
         let key = (org, id);
         if !self.origins.contains_key(&key) {
             let term = SearchTerm::new(SearchField::Origin, key.1.clone());
-            let found = index.find(org, 0..covered, vec![term], 1).await?;
+            let tags = vec![known.key.tag(&term)];
+            let found = known.index.find(org, 0..covered, tags, 1).await?;
             let stored = match found.leaves.first() {
-                Some(LeafIndex(leaf)) => journal.records(org, *leaf, 1).await?.pop(),
+                Some(LeafIndex(leaf)) => known.journal.records(org, *leaf, 1).await?.pop(),
                 None => None,
             };
-            let known = stored
+            let origin = stored
                 .and_then(|stored| stored.read().ok())
                 .and_then(|record| origin(record.value()))
                 .map(|(_, origin)| origin)
                 .unwrap_or_default();
-            self.origins.insert(key.clone(), known);
+            self.origins.insert(key.clone(), origin);
         }
         Ok(self.origins.entry(key).or_default())
     }

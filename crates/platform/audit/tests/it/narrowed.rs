@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use creto_audit::conformance::{org, record};
-use creto_audit::memory::{MemoryIndex, MemoryJournal};
+use creto_audit::memory::{MemoryIndex, MemoryIndexKeys, MemoryJournal};
 use creto_audit::{
     Audit, Journal as _, LogKeySource as _, RecordClass, SUBJECT_ERASED, SearchField, SearchQuery,
     SearchTerm, Trust, VerifyReport, Withheld, verify_bundle,
@@ -41,7 +41,7 @@ async fn world() -> (World, Arc<Audit>) {
     let append = world.journal.append(RecordClass::Evidence, records);
     append.await.unwrap();
     let audit = world.open().await.unwrap();
-    audit.index_with(Arc::new(MemoryIndex::new()));
+    audit.index_with(Arc::new(MemoryIndex::new()), Arc::new(MemoryIndexKeys));
     (world, audit)
 }
 
@@ -311,7 +311,7 @@ async fn without_a_whole_index_nothing_is_exported() {
     assert_eq!(export.await.unwrap_err().code(), "log_not_indexed");
     let index = Arc::new(MemoryIndex::new());
     index.fail_extensions(1, usize::MAX, false);
-    audit.index_with(index);
+    audit.index_with(index, Arc::new(MemoryIndexKeys));
     let export = audit.export_matching(org(1), vec![], &query, &refers);
     assert_eq!(export.await.unwrap_err().code(), "log_index_behind");
 }

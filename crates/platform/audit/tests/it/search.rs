@@ -1,16 +1,18 @@
 //! Searching, over an index that follows the journal.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use creto_audit::conformance::{index_finds, org};
-use creto_audit::memory::MemoryIndex;
+use creto_audit::memory::{MemoryIndex, MemoryIndexKeys};
 use creto_audit::{
-    Audit, Journal as _, RecordClass, SearchField, SearchIndex as _, SearchPage, SearchQuery,
-    SearchTerm,
+    Audit, IndexKey, IndexKeys, Journal as _, RecordClass, SearchField, SearchIndex as _,
+    SearchPage, SearchQuery, SearchTerm,
 };
 use creto_errors::Classify as _;
-use creto_types::{Evidence, LeafIndex, Timestamp};
+use creto_types::{Evidence, LeafIndex, OrgId, StoreError, Timestamp};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -85,6 +87,44 @@ async fn without_an_index_there_is_no_search() {
     assert_eq!(refused.unwrap_err().code(), "log_not_indexed");
 }
 
+/// Keys that may be away.
+#[derive(Default)]
+struct Keys(AtomicBool);
+
+#[async_trait]
+impl IndexKeys for Keys {
+    async fn key(&self, org: OrgId) -> Result<IndexKey, StoreError> {
+        match self.0.load(Ordering::SeqCst) {
+            true => MemoryIndexKeys.key(org).await,
+            false => Err(StoreError::Unavailable("away".into())),
+        }
+    }
+}
+
+/// Nothing is indexed without the key, nor found; with it all is.
+#[tokio::test]
+async fn an_index_waits_for_its_key() {
+    let world = World::new();
+    let (audit, index) = (world.open().await.unwrap(), Arc::new(MemoryIndex::new()));
+    let keys = Arc::new(Keys::default());
+    audit.index_with(index.clone(), keys.clone());
+    let bot = [(SearchField::Agent, "bot")];
+    // Of a log without leaves there is nothing to ask for.
+    assert_eq!(places(&audit, &bot).await, [0_u64; 0]);
+    append(&world, vec![decided("bot", 0, "allow", &[])]).await;
+    let page = audit.search(org(1), wanted(&bot, 1)).await.unwrap();
+    assert_eq!((page.searched, page.size), (0, 1));
+    assert_eq!(index.covered(org(1)).await.unwrap(), 0);
+    keys.0.store(true, Ordering::SeqCst);
+    while index.covered(org(1)).await.unwrap() == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(places(&audit, &bot).await, [0]);
+    keys.0.store(false, Ordering::SeqCst);
+    let refused = audit.search(org(1), wanted(&bot, 1)).await.unwrap_err();
+    assert_eq!(refused.code(), "store_unavailable");
+}
+
 #[tokio::test]
 async fn whoever_stands_in_a_chain_is_found_by_what_came_of_it() {
     use SearchField::{Agent, Member, Resource};
@@ -119,7 +159,7 @@ async fn whoever_stands_in_a_chain_is_found_by_what_came_of_it() {
     )
     .await;
     let audit = world.open().await.unwrap();
-    audit.index_with(Arc::new(MemoryIndex::new()));
+    audit.index_with(Arc::new(MemoryIndex::new()), Arc::new(MemoryIndexKeys));
     for (field, value, expected) in [
         (Member, "alice", vec![8, 5, 4, 3, 2, 1, 0]),
         (Member, "planner", vec![8, 5, 4, 3, 2, 1, 0]),
@@ -144,7 +184,7 @@ async fn whoever_stands_in_a_chain_is_found_by_what_came_of_it() {
 async fn what_was_written_just_now_is_found() {
     let world = World::new();
     let audit = world.open().await.unwrap();
-    audit.index_with(Arc::new(MemoryIndex::new()));
+    audit.index_with(Arc::new(MemoryIndex::new()), Arc::new(MemoryIndexKeys));
     for n in 0..20 {
         append(&world, vec![decided("bot", n, "allow", &[])]).await;
         // Nobody told the log.
@@ -164,7 +204,7 @@ async fn an_index_that_is_behind_says_how_far_it_is_and_goes_on_after_a_restart(
         let index = Arc::new(MemoryIndex::new());
         index.fail_extensions(1, usize::MAX, applied);
         let audit = world.open().await.unwrap();
-        audit.index_with(index.clone());
+        audit.index_with(index.clone(), Arc::new(MemoryIndexKeys));
         let bot = [(SearchField::Agent, "bot")];
         let page = audit.search(org(1), wanted(&bot, 1)).await.unwrap();
         assert_eq!(page.size, 1_000);
@@ -179,7 +219,7 @@ async fn an_index_that_is_behind_says_how_far_it_is_and_goes_on_after_a_restart(
 
         index.fail_extensions(0, 0, false);
         let audit = world.open().await.unwrap();
-        audit.index_with(index.clone());
+        audit.index_with(index.clone(), Arc::new(MemoryIndexKeys));
         let page = audit.search(org(1), wanted(&bot, 1_000)).await.unwrap();
         assert_eq!((page.searched, page.records.len()), (1_000, 1_000));
     }
@@ -201,7 +241,7 @@ async fn a_rare_match_among_many_takes_more_pages_and_is_found() {
     }
     append(&world, records).await;
     let audit = world.open().await.unwrap();
-    audit.index_with(Arc::new(MemoryIndex::new()));
+    audit.index_with(Arc::new(MemoryIndex::new()), Arc::new(MemoryIndexKeys));
     let mut query = wanted(&[(Agent, "bot"), (Outcome, "deny")], 10);
     while audit.search(org(1), query.clone()).await.unwrap().searched < 12_001 {}
     let page = audit.search(org(1), query.clone()).await.unwrap();
@@ -263,7 +303,7 @@ proptest! {
             expected.reverse();
             append(&world, records).await;
             let audit = world.open().await.unwrap();
-            audit.index_with(Arc::new(MemoryIndex::new()));
+            audit.index_with(Arc::new(MemoryIndex::new()), Arc::new(MemoryIndexKeys));
             let mut terms = vec![(SearchField::Kind, "action.decided")];
             terms.extend(agent.map(|n| (SearchField::Agent, WHO[n])));
             terms.extend(member.map(|n| (SearchField::Member, WHO[n])));
