@@ -52,7 +52,7 @@ fn appending(report: &mut Report) -> Result<(), Box<dyn Error>> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let (rate, sample) = runtime.block_on(appends(&journal, org))?;
+    let (rate, sample) = runtime.block_on(appends(&journal, org, filler, || ()))?;
     let sync = sync.micros().median;
     let hashes = hashes();
     report.add(
@@ -68,7 +68,7 @@ fn appending(report: &mut Report) -> Result<(), Box<dyn Error>> {
         let at = |leaves| {
             let leaves = fill(&runtime, &journal, org, leaves)?;
             put_away(directory.path())?;
-            let (rate, _) = runtime.block_on(appends(&journal, org))?;
+            let (rate, _) = runtime.block_on(appends(&journal, org, filler, || ()))?;
             eprintln!("  at {leaves} leaves: {rate:.1} 1/s");
             Ok::<f64, Box<dyn Error>>(rate)
         };
@@ -78,24 +78,28 @@ fn appending(report: &mut Report) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Appends a second, and how long each took.
+/// Appends of such records a second, and how long each took. Once one is acknowledged that is
+/// told.
 async fn appends(
     journal: &Arc<SqliteJournal>,
     org: OrgId,
+    body: fn() -> serde_json::Value,
+    acknowledged: impl Fn() + Clone + Send + 'static,
 ) -> Result<(f64, Sample), Box<dyn Error>> {
     let start = Instant::now();
     let callers: Vec<_> = (0..CALLERS)
         .map(|_| {
-            let journal = Arc::clone(journal);
+            let (journal, acknowledged) = (Arc::clone(journal), acknowledged.clone());
             tokio::spawn(async move {
                 let mut took = Vec::with_capacity(APPENDS_EACH);
                 for _ in 0..APPENDS_EACH {
                     let start = Instant::now();
                     let appended = journal
-                        .append(RecordClass::Evidence, vec![record(org, filler())])
+                        .append(RecordClass::Evidence, vec![record(org, body())])
                         .await;
                     appended.map_err(|error| error.to_string())?;
                     took.push(start.elapsed());
+                    acknowledged();
                 }
                 Ok::<Vec<Duration>, String>(took)
             })

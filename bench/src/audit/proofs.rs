@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use creto_audit::{
     Audit, AuditConfig, AuditError, Journal as _, LogKeySource, LogKeys, RecordClass,
+    SearchIndex as _,
 };
 use creto_crypto::{AwsLcProvider, CryptoProvider as _, LocalSigner, SignatureAlgorithm, Signer};
-use creto_state_sqlite::{Database, SqliteJournal};
+use creto_state_sqlite::{Database, SqliteIndex, SqliteIndexKeys, SqliteJournal};
 use creto_tiles_fs::FsTiles;
 use creto_tlog::ProofPlan;
 use creto_types::{
@@ -51,6 +52,9 @@ pub(crate) fn run(report: &mut Report) -> Outcome<()> {
             inclusion(report, name, callers)?;
         }
     }
+    if report.wants("audit/append/served") || report.wants("audit/index") {
+        served(report)?;
+    }
     let ten = report.wants("audit/proof_10m") || report.wants("audit/log_memory");
     if ten || report.wants("audit/proof_1m") {
         proofs(report, ten)?;
@@ -62,6 +66,7 @@ pub(crate) fn run(report: &mut Report) -> Outcome<()> {
 struct Site {
     directory: tempfile::TempDir,
     runtime: Runtime,
+    database: Arc<Database>,
     journal: Arc<SqliteJournal>,
     tiles: Arc<FsTiles>,
     keys: Arc<Keys>,
@@ -114,13 +119,14 @@ impl Site {
         let clock = Arc::new(SystemClock::new());
         let ids = SystemIds::new(clock, Arc::new(SystemRandom));
         let database = Database::open(&directory.path().join("bench.db"))?;
-        let journal = Arc::new(SqliteJournal::new(database));
+        let journal = Arc::new(SqliteJournal::new(Arc::clone(&database)));
         let tiles = Arc::new(FsTiles::open(&directory.path().join("log"))?);
         let keys = Arc::new(keys()?);
         let audit = runtime.block_on(open(&journal, &tiles, &keys))?;
         Ok(Self {
             directory,
             runtime,
+            database,
             journal,
             tiles,
             keys,
@@ -152,6 +158,44 @@ impl Site {
             Ok(())
         })
     }
+}
+
+/// What a record of a decision says, as long as the records of other measurements.
+fn decision() -> serde_json::Value {
+    serde_json::json!({
+        "agent": "release-bot", "delegation": "lnk_019b76daa800770db259e4e1cb631c66",
+        "action": "deploy.run", "resource": { "type": "Env", "id": "production" },
+        "outcome": "allow", "filler": "x".repeat(170),
+    })
+}
+
+/// Appends while the log is signed and published and the search index follows, as in the
+/// server, which does both on the same two processors.
+fn served(report: &mut Report) -> Outcome<()> {
+    let bare = Site::new()?;
+    let appended = super::appends(&bare.journal, bare.org, decision, || ());
+    let (without, _) = bare.runtime.block_on(appended)?;
+    drop(bare);
+    let site = Site::new()?;
+    let (rate, indexed) = site.runtime.block_on(async {
+        let index = Arc::new(SqliteIndex::new(site.database.clone()));
+        let keys = Arc::new(SqliteIndexKeys::new(site.database.clone()));
+        site.audit.index_with(index.clone(), keys);
+        let (audit, org) = (Arc::clone(&site.audit), site.org);
+        let start = Instant::now();
+        let notify = move || audit.notify(org);
+        let (rate, _) = super::appends(&site.journal, org, decision, notify).await?;
+        let size = site.journal.size(org).await?;
+        while index.covered(org).await? < size {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Outcome::Ok((rate, size as f64 / start.elapsed().as_secs_f64()))
+    })?;
+    let entry = Entry::rate("audit/append/served", rate);
+    report.add(entry.beside("without the log and its index", without));
+    let entry = Entry::rate("audit/index", indexed);
+    report.add(entry.beside("appends meanwhile", rate));
+    Ok(())
 }
 
 /// From the acknowledgement of a leaf to the public checkpoint that covers it.

@@ -9,12 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use creto_audit::{
-    PAYLOADS_EXPIRED, RecordClass, Sealer, SearchField, SearchIndex as _, SearchQuery, SearchTerm,
-    Withheld, index_all,
+    IndexKeys as _, PAYLOADS_EXPIRED, RecordClass, Sealer, SearchField, SearchIndex as _,
+    SearchQuery, SearchTerm, Withheld, index_all,
 };
 use creto_governor::{Erasure, Expiry, SubjectStore as _};
 use creto_nhi::{NhiError, NhiStore as _};
-use creto_state_sqlite::{Database, SqliteIndex, SqliteNhi};
+use creto_state_sqlite::{Database, SqliteIndex, SqliteIndexKeys, SqliteNhi};
 use creto_types::{LeafIndex, Receipt, StoreError};
 
 use crate::check::Leaf;
@@ -111,10 +111,15 @@ impl Opened {
         SqliteIndex::new(self.db.clone())
     }
 
+    fn index_keys(&self) -> Arc<SqliteIndexKeys> {
+        Arc::new(SqliteIndexKeys::new(self.db.clone()))
+    }
+
     /// What is done in the background otherwise, and pauses there after a failure.
     async fn index_all(&self) {
         again("index", async || {
-            index_all(self.org, self.journal.clone(), Arc::new(self.index())).await
+            let index = Arc::new(self.index());
+            index_all(self.org, self.journal.clone(), index, self.index_keys()).await
         })
         .await;
     }
@@ -297,7 +302,8 @@ pub(crate) async fn check(dir: &Path, told: &Told, log: &Opened, leaves: &[Leaf]
     expect_on_record(log, leaves).await;
     let retired = log.wrapping_versions().await == [2];
     assert!(retired || !told.has("retired"), "that was acknowledged");
-    log.audit.index_with(Arc::new(log.index()));
+    log.audit
+        .index_with(Arc::new(log.index()), log.index_keys());
     expect_found(log, leaves).await;
 }
 
@@ -345,7 +351,8 @@ pub(crate) async fn expect_ended(dir: &Path, told: &Told, log: &Opened) {
     }
     expect_found(log, &leaves).await;
     // And the index itself says no more of what is gone.
-    let agent = |name| vec![SearchTerm::new(SearchField::Agent, name)];
+    let key = log.index_keys().key(log.org).await.unwrap();
+    let agent = |name| key.tags(&[SearchTerm::new(SearchField::Agent, name)]);
     for (name, first) in [("release-bot", OLD + 1), ("carol", u64::MAX)] {
         let end = leaves.len() as u64;
         let found = log.index().find(log.org, 0..end, agent(name), ALL).await;

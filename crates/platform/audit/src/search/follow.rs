@@ -207,8 +207,9 @@ pub async fn index_all(
     org: OrgId,
     journal: Arc<dyn Journal>,
     index: Arc<dyn SearchIndex>,
+    keys: Arc<dyn IndexKeys>,
 ) -> Result<(), AuditError> {
-    let follower = Follower::new(journal, index);
+    let follower = Follower::new(journal, index, keys);
     let mut reader = Reader::default();
     while follower.advance(org, &mut reader).await? {}
     Ok(())
