@@ -73,15 +73,25 @@ impl MlDsaKey {
         Ok(match set {
             Set::MlDsa44 => {
                 let mut pair = ml_dsa_44::generate_key_pair(*seed);
-                let key = Self::MlDsa44(Box::new(pair.signing_key.clone()));
-                pair.signing_key.as_ref_mut().zeroize();
-                (key, pair.verification_key.as_slice().to_vec())
+                let bytes = pair.signing_key.as_ref_mut();
+                let mut key = Box::new(MLDSA44SigningKey::zero());
+                key.as_ref_mut().copy_from_slice(bytes);
+                bytes.zeroize();
+                (
+                    Self::MlDsa44(key),
+                    pair.verification_key.as_slice().to_vec(),
+                )
             }
             Set::MlDsa65 => {
                 let mut pair = ml_dsa_65::generate_key_pair(*seed);
-                let key = Self::MlDsa65(Box::new(pair.signing_key.clone()));
-                pair.signing_key.as_ref_mut().zeroize();
-                (key, pair.verification_key.as_slice().to_vec())
+                let bytes = pair.signing_key.as_ref_mut();
+                let mut key = Box::new(MLDSA65SigningKey::zero());
+                key.as_ref_mut().copy_from_slice(bytes);
+                bytes.zeroize();
+                (
+                    Self::MlDsa65(key),
+                    pair.verification_key.as_slice().to_vec(),
+                )
             }
         })
     }
