@@ -95,8 +95,11 @@ pub(crate) enum CliError {
         /// Why.
         why: String,
     },
-    /// A bundle names a file outside its directory.
-    #[error("the server's bundle names a file outside of it: {name}")]
+    /// An export ended before the bundle was whole.
+    #[error("the export broke off before the bundle was whole; nothing of it was kept")]
+    ExportInterrupted(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A bundle has a file that none has.
+    #[error("the server's bundle has a file that no bundle has: {name}")]
     UnsafeName {
         /// The name.
         name: String,
@@ -230,6 +233,7 @@ impl Classify for CliError {
             Self::NotAccepted(error) => error.class(),
             Self::Demo(error) => error.class(),
             Self::Runtime(_) | Self::Output(_) | Self::Undumpable(_) => Class::Transient,
+            Self::ExportInterrupted(_) => Class::Transient,
             Self::UnsafeName { .. } => Class::Security,
             Self::NoCredential { .. }
             | Self::NoConfig { .. }
@@ -259,6 +263,7 @@ impl Classify for CliError {
             Self::Output(_) => "output_failed",
             Self::Answer { .. } => "answer_incomplete",
             Self::NoOpening { .. } => "opening_absent",
+            Self::ExportInterrupted(_) => "export_interrupted",
             Self::UnsafeName { .. } => "bundle_name_unsafe",
             Self::KeysDigest => "keys_digest_malformed",
             Self::Time(_) => "time_out_of_range",

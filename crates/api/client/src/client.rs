@@ -1,5 +1,6 @@
 //! The calls.
 
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use ureq::{Agent, Body, RequestBuilder};
 use crate::{ClientError, Pages, Problem, ProofKey, ServerAddress};
 
 /// The longest call: the server holds one for at most a minute when asked to
-/// wait, and an export of a large log takes its time.
+/// wait, and what goes through all payloads takes its time. Of a download it is how long
+/// its beginning may take.
 const LONGEST_CALL: Duration = Duration::from_secs(300);
 
 /// Where the server tells the nonce for the next proof (RFC 9449, section 8).
@@ -21,8 +23,8 @@ const NONCE_HEADER: &str = "dpop-nonce";
 /// The server's code for a proof without its newest nonce.
 const USE_NONCE: &str = "use_dpop_nonce";
 
-/// The largest answer: 1 GiB, an export with some millions of leaves.
-const MAX_ANSWER_BYTES: u64 = 1024 * 1024 * 1024;
+/// The largest answer that is held: 256 MiB, more than any has.
+const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Reads a credential from a file that nobody but its owner may read.
 pub fn read_credential(path: &Path) -> Result<Secret, ClientError> {
@@ -109,10 +111,27 @@ impl Client {
     /// Reads anything.
     pub fn get_bytes(&self, path: &str) -> Result<Vec<u8>, ClientError> {
         let url = self.server.url(path);
-        self.call(|| {
+        let answer = self.call(|| {
             let request = self.agent.get(&url);
             Ok(self.authorized(request, "GET", &url)?.call())
-        })
+        })?;
+        self.held(answer)
+    }
+
+    /// Reads anything, however much it is and however long it takes, as it comes. It ends
+    /// with an error when the connection does before the answer.
+    pub fn download(&self, path: &str) -> Result<impl Read + use<>, ClientError> {
+        let url = self.server.url(path);
+        let answer = self.call(|| {
+            let request = self.agent.get(&url).config();
+            let request = request
+                .timeout_global(None)
+                .timeout_recv_response(Some(LONGEST_CALL))
+                .build();
+            Ok(self.authorized(request, "GET", &url)?.call())
+        })?;
+        let body = answer.into_body().into_with_config();
+        Ok(body.limit(u64::MAX).reader())
     }
 
     /// Changes something, under a fresh key.
@@ -128,7 +147,7 @@ impl Client {
             let request = self.agent.post(&url).header("Idempotency-Key", key);
             Ok(self.authorized(request, "POST", &url)?.send_json(body))
         })?;
-        json(&answer)
+        json(&self.held(answer)?)
     }
 
     fn authorized<B>(
@@ -154,7 +173,7 @@ impl Client {
     fn call(
         &self,
         send: impl Fn() -> Result<Result<Response<Body>, ureq::Error>, ClientError>,
-    ) -> Result<Vec<u8>, ClientError> {
+    ) -> Result<Response<Body>, ClientError> {
         match self.answer(send()?) {
             Err(error) if self.proof_key.is_some() && error.reported_code() == USE_NONCE => {
                 self.answer(send()?)
@@ -169,15 +188,27 @@ impl Client {
         Pages::new(self, path)
     }
 
-    fn answer(&self, result: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, ClientError> {
-        let mut response = result.map_err(|error| self.failed(error))?;
+    /// An answer that is no refusal.
+    fn answer(
+        &self,
+        result: Result<Response<Body>, ureq::Error>,
+    ) -> Result<Response<Body>, ClientError> {
+        let response = result.map_err(|error| self.failed(error))?;
         let status = response.status();
         let nonce = response.headers().get(NONCE_HEADER);
         let nonce = nonce.and_then(|value| value.to_str().ok());
         if let (Some(key), Some(nonce)) = (&self.proof_key, nonce) {
             key.told(nonce);
         }
-        let body = response
+        if status.is_success() {
+            return Ok(response);
+        }
+        let problem = Problem::from_body(status.as_u16(), &self.held(response)?);
+        Err(ClientError::Refused(Box::new(problem)))
+    }
+
+    fn held(&self, mut response: Response<Body>) -> Result<Vec<u8>, ClientError> {
+        response
             .body_mut()
             .with_config()
             .limit(MAX_ANSWER_BYTES)
@@ -185,13 +216,7 @@ impl Client {
             .map_err(|source| ClientError::Interrupted {
                 server: self.server,
                 source: Box::new(source),
-            })?;
-        if status.is_success() {
-            Ok(body)
-        } else {
-            let problem = Problem::from_body(status.as_u16(), &body);
-            Err(ClientError::Refused(Box::new(problem)))
-        }
+            })
     }
 
     /// Whether anything was sent makes the difference between the two.

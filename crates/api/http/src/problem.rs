@@ -1,6 +1,8 @@
 //! Errors on the wire: problem documents (RFC 9457), and the statuses of what is
 //! refused. Which kind of refusal an error is stands in `creto-ingress`.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +18,9 @@ use crate::error::ApiError;
 
 /// The media type of a problem document.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// When to ask again for an export that has to wait for others.
+const EXPORTS_TAKE: Duration = Duration::from_secs(30);
 
 /// The same for everybody, whatever was wrong with a bearer token.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"creto\"");
@@ -115,7 +120,10 @@ impl IntoResponse for ApiError {
 
 /// Whole seconds (RFC 9110, section 10.2.3), none too few.
 fn retry_after(error: &ApiError) -> u64 {
-    let wait = dpop(error).and_then(DpopError::retry_after);
+    let wait = match error {
+        ApiError::Govern(GovernError::TooManyExports) => Some(EXPORTS_TAKE),
+        _ => dpop(error).and_then(DpopError::retry_after),
+    };
     wait.map_or(1, |wait| {
         (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
     })

@@ -110,7 +110,7 @@ fn govern(error: &GovernError) -> Kind {
         GovernError::Forbidden { .. } => Kind::Forbidden,
         GovernError::Identity(error) => identity(error),
         GovernError::NotFound { .. } => Kind::NotFound,
-        GovernError::TooManyRequests { .. } => Kind::TooMany,
+        GovernError::TooManyRequests { .. } | GovernError::TooManyExports => Kind::TooMany,
         GovernError::Unsupported { .. } => Kind::Unsupported,
         GovernError::IdempotencyKeyReused | GovernError::Policies(_) => Kind::Unprocessable,
         GovernError::PolicyVersion { .. } | GovernError::PolicyDirectory { .. } => Kind::Conflict,

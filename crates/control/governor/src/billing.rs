@@ -2,7 +2,7 @@
 
 use creto_metering::{Invoice, InvoiceId};
 use creto_nhi::Hop;
-use creto_types::{Commit, Money, OrgId, Period, PrincipalName, Timestamp};
+use creto_types::{Commit, Money, Period, PrincipalName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -157,20 +157,6 @@ impl Governor {
             .as_ref()
             .map(invoice_answer)
             .ok_or(GovernError::NotFound { what: "invoice" })
-    }
-
-    pub(crate) async fn all_invoices(&self, org: OrgId) -> Result<Vec<Invoice>, GovernError> {
-        const PAGE: usize = 256;
-        let mut all: Vec<Invoice> = Vec::new();
-        loop {
-            let after = all.last().map(|invoice| invoice.id);
-            let page = self.parts.meter.invoices(org, after, PAGE).await?;
-            let last = page.len() < PAGE;
-            all.extend(page);
-            if last {
-                return Ok(all);
-            }
-        }
     }
 
     pub(crate) fn balance(&self, hop: &Hop, now: Timestamp) -> Option<BalanceAnswer> {

@@ -46,6 +46,9 @@ pub enum GovernError {
         /// When the next one is heard.
         retry_after: std::time::Duration,
     },
+    /// As many evidence bundles are made as may be at once.
+    #[error("other exports are under way; try again when one of them is done")]
+    TooManyExports,
     /// The question is about an agent that acts by several delegations, and does
     /// not say which.
     #[error("{holder} holds several delegations; name the one that is meant")]
@@ -167,7 +170,7 @@ impl Classify for GovernError {
             Self::PolicyVersion { .. } | Self::PolicyDirectory { .. } => Class::Permanent,
             Self::Policies(error) => error.class(),
             Self::Forbidden { .. } => Class::Security,
-            Self::TooManyRequests { .. } => Class::Transient,
+            Self::TooManyRequests { .. } | Self::TooManyExports => Class::Transient,
             Self::Identity(error) => error.class(),
             Self::Nhi(error) => error.class(),
             Self::Metering(error) => error.class(),
@@ -189,6 +192,7 @@ impl Classify for GovernError {
             Self::NotFound { .. } => "not_found",
             Self::Unsupported { .. } => "unsupported",
             Self::TooManyRequests { .. } => "too_many_requests",
+            Self::TooManyExports => "too_many_exports",
             Self::DelegationAmbiguous { .. } => "delegation_ambiguous",
             Self::NotRequestable { .. } => "access_not_requestable",
             Self::PrekeyOwnerSuspended { .. } => "prekey_owner_suspended",

@@ -16,26 +16,23 @@ use creto_runtime::{Limits, SandboxId, SandboxRuntime};
 use creto_telemetry::{CheckTotals, LeafClass, Metrics};
 use creto_types::{
     ActionId, Clock, Commit, Evidence, IdSource, LeafIndex, OrgId, PrincipalName, Reading, Receipt,
-    StoreError, Timestamp,
+    Timestamp,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use crate::algorithms::ConfiguredAlgorithms;
 use crate::caller::{Caller, Origin};
+use crate::export::EXPORTS_AT_ONCE;
 use crate::idempotency::Turns;
 use crate::policies::{InForce, PolicyShadow};
 use crate::ports::{ActionRecords, CommitStore, PolicyStore, Replies, SandboxStore, SubjectStore};
 use crate::roles::Call;
 use crate::sandboxes::{Bindings, Sandboxes};
 use crate::timestamps::Taken;
-use crate::verify::{invoice_path, policies_path, refers_to};
 use crate::{GovernError, HopAnswer, SelfAnswer};
-
-/// How often evidence is exported anew because invoices or policies came meanwhile.
-const EXPORTED_ANEW: usize = 8;
 
 /// What the governor ties together.
 pub struct Parts {
@@ -109,6 +106,8 @@ pub struct Governor {
     pub(crate) turns: Arc<Turns>,
     pub(crate) limiting: Limiting,
     pub(crate) timestamps: Taken,
+    /// What bundles that are made hold.
+    pub(crate) exports: Arc<Semaphore>,
     /// Whom the tokens stand for that were verified.
     pub(crate) verified: VerifiedTokens<Bound>,
 }
@@ -140,6 +139,7 @@ impl Governor {
             turns: Arc::default(),
             limiting: Limiting::default(),
             timestamps: Taken::default(),
+            exports: Arc::new(Semaphore::new(EXPORTS_AT_ONCE)),
             verified: VerifiedTokens::new(),
         })
     }
@@ -318,56 +318,6 @@ impl Governor {
             })
     }
 
-    /// The evidence bundle: relative paths and contents. See
-    /// `docs/formats/evidence-bundle.md`. With a query that asks for something, of the
-    /// payloads only those of records that say it, and the files that these refer to.
-    pub async fn export(
-        &self,
-        caller: &Caller,
-        only: Option<&SearchQuery>,
-    ) -> Result<BTreeMap<String, Vec<u8>>, GovernError> {
-        caller.may(Call::ExportEvidence, self.now())?;
-        caller.require_person("export evidence")?;
-        if let Some(query) = only {
-            searchable(query)?;
-        }
-        let org = caller.org();
-        let mut attachments = self.attachments(org).await?;
-        for _ in 0..EXPORTED_ANEW {
-            let (audit, files) = (&self.parts.audit, attachments.clone());
-            let files = match only {
-                None => audit.export(org, files).await?,
-                Some(query) => {
-                    let matching = audit.export_matching(org, files, query, &refers_to);
-                    matching.await?
-                }
-            };
-            // What came meanwhile may be in the log already, and has to come with it.
-            let now = self.attachments(org).await?;
-            if now == attachments {
-                return Ok(files);
-            }
-            attachments = now;
-        }
-        Err(StoreError::Conflict { what: "evidence" }.into())
-    }
-
-    /// What the log refers to: names and contents.
-    async fn attachments(&self, org: OrgId) -> Result<Vec<(String, Vec<u8>)>, GovernError> {
-        let mut found = Vec::new();
-        for invoice in self.all_invoices(org).await? {
-            let path = invoice_path(invoice.id);
-            found.push((path, creto_types::canonical_json(&invoice)?));
-        }
-        let mut after: Option<String> = None;
-        while let Some((digest, files)) = self.parts.policies.bundle(org, after.as_deref()).await? {
-            let bytes = creto_types::canonical_json(files.files())?;
-            found.push((policies_path(&digest), bytes));
-            after = Some(digest);
-        }
-        Ok(found)
-    }
-
     /// What time alone brings about: reservations and requests for a human that
     /// ran out, and what is to be notified. Called about once a second.
     pub async fn sweep(&self) -> Result<(), GovernError> {
@@ -434,7 +384,7 @@ impl Governor {
 }
 
 /// What is longer than an index holds would never be found.
-fn searchable(query: &SearchQuery) -> Result<(), GovernError> {
+pub(crate) fn searchable(query: &SearchQuery) -> Result<(), GovernError> {
     let unusable = |term: &&SearchTerm| !(1..=MAX_VALUE_BYTES).contains(&term.value.len());
     match query.terms.iter().find(unusable) {
         None => Ok(()),

@@ -720,8 +720,8 @@ pub(crate) fn refers_to(record: &Value) -> Option<String> {
     }
 }
 
-const INVOICE_FILES: &str = "invoices/";
-const POLICY_FILES: &str = "policies/";
+pub(crate) const INVOICE_FILES: &str = "invoices/";
+pub(crate) const POLICY_FILES: &str = "policies/";
 
 /// Where a bundle carries an invoice.
 pub(crate) fn invoice_path(id: InvoiceId) -> String {

@@ -61,7 +61,7 @@ pub(crate) enum AuditCommand {
     ///
     /// Example: creto audit export bundle --member planner --since 2026-01-31T00:00:00Z
     Export {
-        /// The directory to write; it must not exist
+        /// The directory to write; it must not exist. Until the bundle is whole it is DIR.partial
         dir: PathBuf,
         #[command(flatten)]
         filter: FilterArgs,

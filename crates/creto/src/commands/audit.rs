@@ -1,7 +1,7 @@
 //! `creto audit`.
 
 use std::io::Write as _;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use creto_client::{Client, encode};
 use serde_json::{Value, json};
 
 use crate::cli::{AuditCommand, FilterArgs, SearchArgs};
-use crate::commands::transparency;
+use crate::commands::{export, transparency};
 use crate::context::{Context, file_error};
 use crate::error::CliError;
 use crate::output::{Reply, at, fields, instant, printable_lines, table};
@@ -106,7 +106,9 @@ pub(crate) fn run(context: &Context, command: AuditCommand) -> Result<Reply, Cli
             }
             Ok(Reply::new(text, answer))
         }
-        AuditCommand::Export { dir, filter } => export(&context.client()?, &dir, &filter),
+        AuditCommand::Export { dir, filter } => {
+            export::export(&context.client()?, &dir, &parameters(&filter))
+        }
         AuditCommand::Action { action } => {
             let path = format!("/v1/actions/{}", encode(&action));
             let answer = context.client()?.get(&path)?;
@@ -186,85 +188,4 @@ fn search(client: &Client, args: &SearchArgs) -> Result<Reply, CliError> {
         ));
     }
     Ok(Reply::new(text, answer))
-}
-
-/// Writes the bundle beside its place and moves it there whole.
-fn export(client: &Client, dir: &Path, filter: &FilterArgs) -> Result<Reply, CliError> {
-    if dir.exists() {
-        return Err(CliError::Exists {
-            path: dir.to_owned(),
-        });
-    }
-    let given = parameters(filter);
-    let path = if given.is_empty() {
-        "/v1/audit/export".to_owned()
-    } else {
-        format!("/v1/audit/export?{}", given.join("&"))
-    };
-    let answer = client.get(&path)?;
-    let files = answer
-        .pointer("/files")
-        .and_then(Value::as_object)
-        .ok_or(CliError::Answer { what: "files" })?;
-    let mut name = dir.as_os_str().to_owned();
-    name.push(".partial");
-    let partial = Path::new(&name);
-    if partial.exists() {
-        std::fs::remove_dir_all(partial).map_err(file_error("remove", partial))?;
-    }
-    let mut bytes_written = 0_usize;
-    for (name, content) in files {
-        let path = partial.join(inside(name)?);
-        let bytes = content
-            .as_str()
-            .and_then(|text| STANDARD.decode(text).ok())
-            .ok_or(CliError::Answer { what: "files" })?;
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(file_error("make", parent))?;
-        }
-        std::fs::write(&path, &bytes).map_err(file_error("write", &path))?;
-        bytes_written += bytes.len();
-    }
-    std::fs::rename(partial, dir).map_err(file_error("write", dir))?;
-    let text = format!(
-        "{}\nCheck it anywhere, offline: creto verify {}\n",
-        fields(&[
-            ("bundle", dir.display().to_string()),
-            ("files", files.len().to_string()),
-            ("bytes", bytes_written.to_string()),
-        ]),
-        dir.display()
-    );
-    let json = json!({"bundle": dir, "files": files.len(), "bytes": bytes_written});
-    Ok(Reply::new(text, json))
-}
-
-/// The name, if it stays inside the directory it is joined to.
-fn inside(name: &str) -> Result<&Path, CliError> {
-    let path = Path::new(name);
-    let plain = path
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)));
-    if plain && !name.is_empty() {
-        Ok(path)
-    } else {
-        Err(CliError::UnsafeName {
-            name: name.to_owned(),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bundle_cannot_write_outside_its_directory() {
-        for good in ["checkpoint", "tile/0/x001/000.p/7"] {
-            assert!(inside(good).is_ok(), "{good}");
-        }
-        for bad in ["", "/etc/passwd", "../x", "a/../../x", "./a"] {
-            assert!(inside(bad).is_err(), "{bad}");
-        }
-    }
 }

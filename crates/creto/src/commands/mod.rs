@@ -6,6 +6,7 @@ mod audit;
 mod billing;
 mod crypto;
 mod delegate;
+mod export;
 mod handed;
 mod human;
 mod identity;

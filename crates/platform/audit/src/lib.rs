@@ -81,8 +81,9 @@ mod witness;
 mod witness_key;
 
 pub use bundle::{
-    AttachmentCheck, BundleReader, DirectoryBundle, Finding, LeafCheck, Trust, Unread,
-    VerifyReport, is_kept, is_reason, verify_bundle,
+    ARCHIVE_END, ArchiveError, AttachmentCheck, BundleArchive, BundleFile, BundleReader,
+    DirectoryBundle, Export, Finding, LeafCheck, Trust, Unread, VerifyReport, entry_header,
+    entry_padding, is_kept, is_reason, verify_bundle,
 };
 pub use cosign::{AskedWitness, WitnessAnswer, WitnessClient};
 pub use error::{AuditError, LeafError, RecordFault};
@@ -91,7 +92,7 @@ pub use monitor::{Alarm, AlarmKind, LogReader, Monitor, Observation, Seen, Unpro
 #[cfg(feature = "test-util")]
 pub use noting::NotingKeystore;
 pub use payload::{Commitment, Content, Opening, Record, StoredRecord, UnknownWithheld, Withheld};
-pub use ports::{FormerLogKeys, Journal, LogKeySource, LogKeys, TileStore};
+pub use ports::{Attachments, FormerLogKeys, Journal, LogKeySource, LogKeys, TileStore};
 pub use proven::{Proven, UnprovenError, check_proof};
 pub use record::{LeafForm, RecordClass, SealedHead, UnknownClass, leaf_bytes, sealed_leaf_bytes};
 pub use seal::{NewSubject, Sealer, SubjectKey, sealed_by, unreadable};

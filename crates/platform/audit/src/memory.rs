@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 
 use crate::record::{ReadLeaf, read_leaf};
 use crate::{
-    Commitment, Content, Found, IndexKey, IndexKeys, Journal, LeafError, Opening, RecordClass,
-    SealedHead, SearchIndex, SearchTag, StoredRecord, TileStore, Withheld, intersect, leaf_bytes,
-    sealed_leaf_bytes,
+    Attachments, Commitment, Content, Found, IndexKey, IndexKeys, Journal, LeafError, Opening,
+    RecordClass, SealedHead, SearchIndex, SearchTag, StoredRecord, TileStore, Withheld, intersect,
+    leaf_bytes, sealed_leaf_bytes,
 };
 
 /// A journal in memory. Payloads lie beside their leaves; the key that erasing destroys
@@ -37,6 +37,57 @@ pub struct MemoryJournal {
 pub struct MemoryTiles {
     files: Mutex<BTreeMap<(OrgId, String), Vec<u8>>>,
     failures: Failures,
+}
+
+/// Files beside a log, in memory.
+pub struct MemoryAttachments {
+    files: Mutex<Vec<(String, Vec<u8>)>>,
+    refers: fn(&serde_json::Value) -> Option<String>,
+    reads: AtomicUsize,
+}
+
+impl MemoryAttachments {
+    /// These files, of which a record refers to the one that `refers` gives.
+    #[must_use]
+    pub fn new(
+        files: Vec<(String, Vec<u8>)>,
+        refers: fn(&serde_json::Value) -> Option<String>,
+    ) -> Self {
+        Self {
+            files: Mutex::new(files),
+            refers,
+            reads: AtomicUsize::new(0),
+        }
+    }
+
+    /// Keeps one more.
+    pub fn keep(&self, name: &str, bytes: &[u8]) {
+        self.files.lock().push((name.to_owned(), bytes.to_vec()));
+    }
+
+    /// How many were read so far.
+    pub fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Attachments for MemoryAttachments {
+    async fn names(&self, _org: OrgId) -> Result<Vec<String>, StoreError> {
+        let files = self.files.lock();
+        Ok(files.iter().map(|(name, _)| name.clone()).collect())
+    }
+
+    async fn read(&self, _org: OrgId, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let files = self.files.lock();
+        let found = files.iter().find(|(kept, _)| kept == name);
+        Ok(found.map(|(_, bytes)| bytes.clone()))
+    }
+
+    fn referred(&self, record: &serde_json::Value) -> Option<String> {
+        (self.refers)(record)
+    }
 }
 
 /// Writes that are made to fail.

@@ -74,6 +74,20 @@ pub trait TileStore: Send + Sync {
     async fn remove_partials(&self, org: OrgId, full: &str) -> Result<(), StoreError>;
 }
 
+/// The files beside a log that its records refer to. One that is kept stays as it is, and
+/// is kept in the transaction of the first record that refers to it.
+#[async_trait]
+pub trait Attachments: Send + Sync {
+    /// The names of all that are kept, each once.
+    async fn names(&self, org: OrgId) -> Result<Vec<String>, StoreError>;
+
+    /// One of them.
+    async fn read(&self, org: OrgId, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The name of the one that a record refers to.
+    fn referred(&self, record: &serde_json::Value) -> Option<String>;
+}
+
 /// The keys that sign for one organization's log.
 #[derive(Clone)]
 pub struct LogKeys {

@@ -1,6 +1,6 @@
 //! The audit log as its callers see it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use creto_tlog::{
     Hash, InclusionProof, Note, ProofPlan, Resource, verify_consistency, verify_inclusion,
 };
-use creto_types::{Clock, Evidence, LeafIndex, OrgId};
+use creto_types::{Clock, Evidence, LeafIndex, OrgId, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -16,12 +16,12 @@ use crate::cosign::{AskedWitness, WITNESSED, Witnessing};
 use crate::error::{corrupt, proof_fault};
 use crate::head::HASHER;
 use crate::log::{Log, Stores};
-use crate::search::Follower;
+use crate::search::{Follower, LeafSet};
 use crate::signing::Signing;
 use crate::trace::Tracer;
 use crate::{
-    AuditError, Checkpointed, Content, IndexKeys, Journal, LogKeySource, Record, SearchIndex,
-    SearchPage, SearchQuery, StoredRecord, TileStore, bundle, search,
+    Attachments, AuditError, Checkpointed, Content, Export, IndexKeys, Journal, LogKeySource,
+    Record, SearchIndex, SearchPage, SearchQuery, StoredRecord, TileStore, search,
 };
 
 /// How soon leaves that could not be brought into a log are tried again, when no further
@@ -33,9 +33,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// syncs, and ten of them a second are no burden. Nobody who needs a proof waits this
 /// long: asking for one publishes.
 const TOGETHER: Duration = Duration::from_millis(100);
-
-/// How often a bundle is begun anew when payloads were destroyed while it was made.
-const EXPORTED_ANEW: usize = 3;
 
 /// How the log is run.
 #[derive(Clone, Debug)]
@@ -377,69 +374,20 @@ impl Audit {
         Ok(self.shared.stores.tiles.get(org, path).await?)
     }
 
-    /// The evidence bundle of everything recorded until now, as relative paths
-    /// and bytes; see `docs/formats/evidence-bundle.md`. Pending trace records
-    /// are written first. `attachments` are files that leaves refer to, under
-    /// `attachments/`.
+    /// Begins the evidence bundle of everything recorded until now; see
+    /// `docs/formats/evidence-bundle.md`. Pending trace records are written first.
+    ///
+    /// With a query that asks for something, it has the payloads of those records alone that
+    /// say it, and the attachments that these refer to; the pages of the query are not looked
+    /// at. Every leaf is there, so that the bundle proves as much as a whole one.
     pub async fn export(
         &self,
         org: OrgId,
-        attachments: Vec<(String, Vec<u8>)>,
-    ) -> Result<BTreeMap<String, Vec<u8>>, AuditError> {
-        self.export_some(org, attachments, None).await
-    }
-
-    /// As [`Audit::export`], with the payloads of those records alone that say what is
-    /// asked for, which are all when nothing is; the pages of the query are not looked at.
-    /// Every leaf is there, so that the bundle proves as much as a whole one. `refers` gives
-    /// the name of the attachment that a record refers to: others stay out.
-    pub async fn export_matching(
-        &self,
-        org: OrgId,
-        attachments: Vec<(String, Vec<u8>)>,
-        query: &SearchQuery,
-        refers: &(dyn Fn(&serde_json::Value) -> Option<String> + Send + Sync),
-    ) -> Result<BTreeMap<String, Vec<u8>>, AuditError> {
-        let narrowed = Some((query, refers)).filter(|_| !query.named().is_empty());
-        self.export_some(org, attachments, narrowed).await
-    }
-
-    async fn export_some(
-        &self,
-        org: OrgId,
-        attachments: Vec<(String, Vec<u8>)>,
-        narrowed: Option<(&SearchQuery, bundle::Refers<'_>)>,
-    ) -> Result<BTreeMap<String, Vec<u8>>, AuditError> {
+        attachments: Arc<dyn Attachments>,
+        query: Option<&SearchQuery>,
+    ) -> Result<Export, AuditError> {
         self.tracer.flush().await?;
-        for _ in 0..EXPORTED_ANEW {
-            // Keys and checkpoint of a bundle go together.
-            let published = self.shared.publish(org, Keys::ReadAnew).await?;
-            let Published { head, signing } = published;
-            let only = match narrowed {
-                None => None,
-                Some((query, refers)) => {
-                    let follower = self.shared.follower.get().ok_or(AuditError::NotIndexed)?;
-                    Some(bundle::Only {
-                        leaves: search::all(follower, org, query, head.size).await?,
-                        filter: query.named(),
-                        refers,
-                    })
-                }
-            };
-            let source = bundle::Source {
-                org,
-                journal: &*self.shared.stores.journal,
-                signing: &signing,
-                head,
-                at: self.shared.clock.now(),
-                only,
-            };
-            if let Some(files) = bundle::export(source, attachments.clone()).await? {
-                return Ok(files);
-            }
-        }
-        let detail = "a payload is missing, and nothing in the log says why";
-        Err(corrupt(org, "payloads", detail))
+        Export::begin(Arc::clone(&self.shared), org, attachments, query).await
     }
 
     /// Makes pending trace records durable and brings every log up to date; to
@@ -498,6 +446,29 @@ impl Shared {
 
     pub(crate) fn signed(&self, org: OrgId) -> Option<Published> {
         self.heads.lock().get(&org).cloned()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Every leaf below `size` that says what is asked for.
+    pub(crate) async fn matching(
+        &self,
+        org: OrgId,
+        query: &SearchQuery,
+        size: u64,
+    ) -> Result<LeafSet, AuditError> {
+        let follower = self.follower.get().ok_or(AuditError::NotIndexed)?;
+        search::all(follower, org, query, size).await
+    }
+
+    /// Brings everything durable into the tree, signed by the keys that are in force now.
+    pub(crate) async fn signed_in_force(
+        self: &Arc<Self>,
+        org: OrgId,
+    ) -> Result<Published, AuditError> {
+        self.publish(org, Keys::ReadAnew).await
     }
 
     async fn advance(self: &Arc<Self>, org: OrgId) -> Result<Checkpointed, AuditError> {

@@ -1,6 +1,4 @@
-//! The log: leaves, proofs, files, and the bundle to take away.
-
-use std::collections::BTreeMap;
+//! The log: leaves, proofs, files.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -131,31 +129,6 @@ pub(crate) struct RecordsQuery {
     limit: Option<usize>,
 }
 
-/// Of which records an export is to have the payloads: those that say all of what is
-/// given. Of all when nothing is.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ExportQuery {
-    /// Who did it, or the agent that the record is about.
-    agent: Option<String>,
-    /// Somebody in the chain of delegations behind it, or the id of one of them.
-    member: Option<String>,
-    /// The name of an action.
-    action: Option<String>,
-    /// The id of a resource; one with a type also as `TYPE::ID`.
-    resource: Option<String>,
-    /// What was decided, for example `allow` or `deny`.
-    outcome: Option<String>,
-    /// The kind of the record, for example `action.decided`.
-    kind: Option<String>,
-    /// Only what has its place in the log since then.
-    #[schemars(with = "Option<String>")]
-    since: Option<Timestamp>,
-    /// Only what had its place in the log before then.
-    #[schemars(with = "Option<String>")]
-    until: Option<Timestamp>,
-}
-
 /// A record and its place.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct FoundRecord {
@@ -181,13 +154,6 @@ pub(crate) struct RecordsAnswer {
     searched: u64,
     /// How many there were. More than `searched` when the index is behind.
     size: u64,
-}
-
-/// An evidence bundle.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct ExportAnswer {
-    /// Relative paths, and contents in base64.
-    files: BTreeMap<String, String>,
 }
 
 pub(crate) async fn checkpoint(
@@ -305,35 +271,9 @@ pub(crate) async fn records(
 }
 
 /// What is asked for, out of what may be.
-fn terms<const N: usize>(given: [(SearchField, Option<String>); N]) -> Vec<SearchTerm> {
+pub(crate) fn terms<const N: usize>(given: [(SearchField, Option<String>); N]) -> Vec<SearchTerm> {
     let given = given.into_iter();
     given
         .filter_map(|(field, value)| Some(SearchTerm::new(field, value?)))
         .collect()
-}
-
-pub(crate) async fn export(
-    State(app): State<Shared>,
-    Authenticated(caller): Authenticated,
-    Params(query): Params<ExportQuery>,
-) -> Reply<ExportAnswer> {
-    let query = SearchQuery {
-        terms: terms([
-            (SearchField::Agent, query.agent),
-            (SearchField::Member, query.member),
-            (SearchField::Action, query.action),
-            (SearchField::Resource, query.resource),
-            (SearchField::Outcome, query.outcome),
-            (SearchField::Kind, query.kind),
-        ]),
-        since: query.since,
-        until: query.until,
-        ..SearchQuery::default()
-    };
-    let files = app.governor.export(&caller, Some(&query)).await?;
-    let encoded = files
-        .into_iter()
-        .map(|(path, bytes)| (path, STANDARD.encode(bytes)))
-        .collect();
-    Ok(Json(ExportAnswer { files: encoded }))
 }

@@ -4,6 +4,7 @@ pub(crate) mod actions;
 pub(crate) mod authority;
 pub(crate) mod authzen;
 pub(crate) mod billing;
+pub(crate) mod export;
 pub(crate) mod limits;
 pub(crate) mod log;
 pub(crate) mod metadata;

@@ -92,7 +92,8 @@ const USUAL: Duration = Duration::from_secs(30);
 /// Longer than the longest wait that may be asked for.
 const WAITS: Duration = Duration::from_secs(60);
 
-/// An export reads every leaf; a retirement seals payloads anew.
+/// An export may have to search the whole log before its first byte, from where on no limit
+/// is; a retirement seals payloads anew.
 const WHOLE_LOG: Duration = Duration::from_secs(280);
 
 /// A bundle of policies as JSON: twice its text, for what has to be escaped.

@@ -21,8 +21,8 @@ use crate::authzen::{
 };
 use crate::extract::{List, ListQuery};
 use crate::handlers::{
-    actions, authority, authzen as evaluate, billing, limits, log, metadata, oversight, policies,
-    sandboxes, secrets, system,
+    actions, authority, authzen as evaluate, billing, export, limits, log, metadata, oversight,
+    policies, sandboxes, secrets, system,
 };
 use crate::oauth;
 use crate::pages;
@@ -598,10 +598,10 @@ fn log_routes() -> [Route; 7] {
             "/v1/audit/export",
             "export_evidence",
             "The evidence bundle that `creto verify` checks offline; of some payloads only, if asked",
-            |f| on(f, log::export),
+            |f| on(f, export::export),
         )
-        .query::<log::ExportQuery>()
-        .gives::<log::ExportAnswer>()
+        .query::<export::ExportQuery>()
+        .gives_other(export::ARCHIVE)
         .within(WHOLE_LOG),
     ]
 }

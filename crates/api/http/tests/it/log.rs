@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 use crate::world::World;
 
 /// The organization, whose log has this many leaves.
-async fn with_leaves(world: &World, count: u64) -> OrgId {
+pub(crate) async fn with_leaves(world: &World, count: u64) -> OrgId {
     let org = world.governor.authenticate(&world.owner).unwrap().org();
     let records = (0..count).map(|n| record(org, n)).collect();
     world

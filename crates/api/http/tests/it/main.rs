@@ -14,6 +14,7 @@ mod authzen;
 mod description;
 mod dpop;
 mod exchange;
+mod export;
 mod log;
 mod pages;
 mod problems;

@@ -146,11 +146,15 @@ async fn what_cannot_be_revoked_changes_nothing() {
     revoke(&world, &operator, "planner", None)
         .await
         .expect("an operator revokes an agent");
+    let mut begun = governor.export(&auditor, None).await.expect("she may");
+    begun.next().await.expect("she may").expect("a file");
     revoke(&world, owner, "ada", None)
         .await
         .expect("an owner revokes a person");
     let late = governor.export(&auditor, None).await;
     assert_eq!(refused(late), "principal_revoked");
+    // Nor is what was begun before given to its end.
+    assert_eq!(refused(begun.next().await), "principal_revoked");
     world.check_records().await.expect("the records hold");
 }
 

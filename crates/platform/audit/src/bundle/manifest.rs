@@ -119,18 +119,18 @@ fn pae(payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The signed manifest of these files.
+/// The signed manifest of the files with these SHA-256.
 pub(crate) fn sign(
-    files: &BTreeMap<String, Vec<u8>>,
+    digests: BTreeMap<String, [u8; 32]>,
     predicate: Predicate,
     signer: &dyn Signer,
 ) -> Result<Vec<u8>, AuditError> {
-    let subject = files
-        .iter()
-        .map(|(name, bytes)| Subject {
-            name: name.clone(),
+    let subject = digests
+        .into_iter()
+        .map(|(name, digest)| Subject {
+            name,
             digest: SubjectDigest {
-                sha256: digest(bytes),
+                sha256: hex::encode(digest),
             },
         })
         .collect();

@@ -1,6 +1,7 @@
 //! Evidence bundles: a log and what its leaves refer to, as files that a
 //! stranger checks offline. `docs/formats/evidence-bundle.md` describes them.
 
+mod archive;
 mod export;
 mod filter;
 mod keys;
@@ -12,10 +13,13 @@ mod verify;
 
 use std::fmt;
 
-pub(crate) use export::{Only, Refers, Source, export};
+pub use archive::{ARCHIVE_END, ArchiveError, BundleArchive, entry_header, entry_padding};
+pub use export::{BundleFile, Export};
 pub use payloads::{Unread, is_kept, is_reason};
 pub use reader::{BundleReader, DirectoryBundle};
 pub use verify::{AttachmentCheck, LeafCheck, Trust, VerifyReport, verify_bundle};
+
+use creto_tlog::Resource;
 
 use crate::head::expect_of_organization;
 use crate::{AuditError, LogKeys};
@@ -65,4 +69,13 @@ pub(crate) fn is_attachment_name(name: &str) -> bool {
         && name
             .split('/')
             .all(|part| !part.is_empty() && !part.starts_with('.') && part.chars().all(plain))
+}
+
+/// Whether a file of a bundle may have this path. None of them leads out of the directory
+/// that the bundle is in.
+pub(crate) fn is_bundle_name(path: &str) -> bool {
+    if let Some(name) = path.strip_prefix(ATTACHMENTS) {
+        return is_attachment_name(name);
+    }
+    matches!(path, KEYS | MANIFEST) || path.parse::<Resource>().is_ok() || payloads::is_path(path)
 }

@@ -1,8 +1,8 @@
 //! The payloads of a bundle, and why some are not in it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use creto_tlog::Entries;
+use creto_tlog::{Entries, Resource};
 use creto_types::{HybridTimestamp, SubjectId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::filter::Filter;
 use crate::payload::Record;
 use crate::record::SealedHead;
-use crate::{PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED, Withheld};
+use crate::{PAYLOADS_EXPIRED, RecordClass, SUBJECT_ERASED};
 
 const ENTRIES: &str = "tile/entries/";
 const PAYLOADS: &str = "payloads/";
@@ -27,6 +27,12 @@ pub(crate) fn path_of(entries: Entries) -> String {
     let path = entries.to_string();
     let place = path.strip_prefix(ENTRIES).unwrap_or(&path);
     format!("{PAYLOADS}{place}")
+}
+
+/// Whether payloads may lie there.
+pub(crate) fn is_path(path: &str) -> bool {
+    path.strip_prefix(PAYLOADS)
+        .is_some_and(|place| format!("{ENTRIES}{place}").parse::<Resource>().is_ok())
 }
 
 /// Which payloads a bundle is to have; its manifest says it.
@@ -79,7 +85,16 @@ impl Unread {
 pub(crate) struct Absent {
     /// In a bundle that has only some payloads, which.
     asked: Option<Filter>,
-    missing: Vec<Missing>,
+    /// Whether those that the bundle was made without are left out of the count.
+    uncounted: bool,
+    /// In the order of their leaves, as long as nothing has explained them: those that are
+    /// kept whatever their age, and those of each class.
+    kept: Vec<Missing>,
+    missing: HashMap<RecordClass, VecDeque<Missing>>,
+    /// How many were kept long enough, of each subject that was not erased so far.
+    ended: HashMap<SubjectId, u64>,
+    /// How many of those are of a subject that was.
+    ended_and_erased: u64,
     /// The leaf that erased a subject.
     erased: HashMap<SubjectId, u64>,
     /// Of each class the last end.
@@ -91,12 +106,14 @@ pub(crate) struct Absent {
     founder: Option<SubjectId>,
 }
 
-/// A payload that is not there.
+/// A payload that is not there. There may be as many as leaves.
 #[derive(Debug)]
 struct Missing {
     index: u64,
-    head: SealedHead,
+    subject: SubjectId,
     ts: HybridTimestamp,
+    /// Whether it would say why others are gone.
+    reason: bool,
     /// Whether its leaf alone shows that it was asked for.
     asked_for: bool,
 }
@@ -110,12 +127,26 @@ struct Ended {
     before: HybridTimestamp,
 }
 
+impl Ended {
+    fn has(&self, missing: &Missing) -> bool {
+        missing.index <= self.through && missing.ts < self.before
+    }
+}
+
 impl Absent {
     /// Of a bundle with the payloads that this filter chooses; with all when there is none.
     pub(crate) fn new(asked: Option<Filter>) -> Self {
         Self {
             asked,
             ..Self::default()
+        }
+    }
+
+    /// The same for who only asks whether there are some that nothing explains.
+    pub(crate) fn unexplained_only(asked: Option<Filter>) -> Self {
+        Self {
+            uncounted: true,
+            ..Self::new(asked)
         }
     }
 
@@ -141,12 +172,22 @@ impl Absent {
         }
         let Record::Whole(whole) = record else {
             let asked = self.asked.as_ref();
-            self.missing.push(Missing {
+            let missing = Missing {
                 index,
-                head: head.clone(),
+                subject: head.subject,
                 ts,
+                reason: is_reason(&head.kind),
                 asked_for: asked.is_none_or(|asked| asked.asks_for(leaf)),
-            });
+            };
+            if self.uncounted && !missing.asked_for && !missing.reason {
+                return Ok(());
+            }
+            if is_kept(&head.kind) {
+                self.kept.push(missing);
+            } else {
+                let of_class = self.missing.entry(head.class).or_default();
+                of_class.push_back(missing);
+            }
             return Ok(());
         };
         if is_reason(&head.kind) {
@@ -184,6 +225,7 @@ impl Absent {
                 return Err("erases the founder, who cannot be erased".to_owned());
             }
             self.erased.entry(erased.subject).or_insert(index);
+            self.ended_and_erased += self.ended.remove(&erased.subject).unwrap_or_default();
             return Ok(());
         }
         let expired: Expired = serde_json::from_value(body).map_err(said)?;
@@ -195,42 +237,56 @@ impl Absent {
             return Err("ends payloads of what comes after it".to_owned());
         }
         let before = self.expired.insert(expired.class, ended);
+        self.end(expired.class, ended);
         if before.is_some_and(|before| before.through >= ended.through) {
             return Err("ends payloads that a record before it ended".to_owned());
         }
         Ok(())
     }
 
-    /// Why the payload is gone by what the log itself says.
-    fn why(&self, missing: &Missing) -> Option<Withheld> {
-        let Missing {
-            index, head, ts, ..
-        } = missing;
-        // What follows the record of an end is not part of it.
-        if self.erased.get(&head.subject).is_some_and(|by| index < by) {
-            return Some(Withheld::Erased);
+    /// Counts those that were kept long enough, so that no more are held than there are
+    /// between a leaf and what ends it. Timestamps rise, so they are the first ones.
+    fn end(&mut self, class: RecordClass, ended: Ended) {
+        let Some(of_class) = self.missing.get_mut(&class) else {
+            return;
+        };
+        while let Some(missing) = of_class.pop_front_if(|missing| ended.has(missing)) {
+            match self.erased.get(&missing.subject) {
+                Some(_) => self.ended_and_erased += 1,
+                None => *self.ended.entry(missing.subject).or_default() += 1,
+            }
         }
-        // Each end reaches further than those before it.
-        let ended = self.expired.get(&head.class)?;
-        let has = *index <= ended.through && *ts < ended.before && !is_kept(&head.kind);
-        has.then_some(Withheld::Expired)
     }
 
     /// How many payloads are not there for each reason, and the leaves of those that
-    /// nothing explains, with what is wrong.
+    /// nothing explains in their order, with what is wrong.
     pub(crate) fn explained(&self) -> (Unread, Vec<(u64, &'static str)>) {
-        let (mut unread, mut unexplained) = (Unread::default(), Vec::new());
-        for missing in &self.missing {
-            match self.why(missing) {
+        let mut unread = Unread {
+            erased: self.ended_and_erased,
+            expired: self.ended.values().sum(),
+            not_disclosed: 0,
+        };
+        let mut unexplained = Vec::new();
+        let of_classes = self.missing.iter().flat_map(|(class, of_class)| {
+            // Each end reaches further than those before it.
+            let ended = self.expired.get(class);
+            of_class.iter().map(move |missing| (missing, ended))
+        });
+        let kept = self.kept.iter().map(|missing| (missing, None));
+        for (missing, ended) in kept.chain(of_classes) {
+            let by = self.erased.get(&missing.subject);
+            match ended {
                 // What says why others are gone is in every bundle.
-                _ if is_reason(&missing.head.kind) => unexplained.push((missing.index, NOTHING)),
-                Some(Withheld::Erased) => unread.erased += 1,
-                Some(_) => unread.expired += 1,
-                None if self.asked.is_none() => unexplained.push((missing.index, NOTHING)),
-                None if missing.asked_for => unexplained.push((missing.index, ASKED_FOR)),
-                None => unread.not_disclosed += 1,
+                _ if missing.reason => unexplained.push((missing.index, NOTHING)),
+                // What follows the record of an end is not part of it.
+                _ if by.is_some_and(|by| missing.index < *by) => unread.erased += 1,
+                Some(ended) if ended.has(missing) => unread.expired += 1,
+                _ if self.asked.is_none() => unexplained.push((missing.index, NOTHING)),
+                _ if missing.asked_for => unexplained.push((missing.index, ASKED_FOR)),
+                _ => unread.not_disclosed += 1,
             }
         }
+        unexplained.sort_unstable();
         (unread, unexplained)
     }
 }
@@ -256,7 +312,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::Commitment;
+    use crate::{Commitment, Withheld};
 
     fn head(subject: u8, class: RecordClass, kind: &str) -> SealedHead {
         SealedHead {
@@ -380,6 +436,6 @@ mod tests {
         gone(&mut absent, 0, &head(2, Trace, GRANT)).unwrap();
         let ended = head(3, Evidence, PAYLOADS_EXPIRED);
         there(&mut absent, 8, &ended, &expired("trace", 3, 2)).unwrap();
-        assert_eq!(counts(&absent), ((0, 2, 0), vec![2, 3, 0]));
+        assert_eq!(counts(&absent), ((0, 2, 0), vec![0, 2, 3]));
     }
 }

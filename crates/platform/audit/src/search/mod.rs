@@ -11,7 +11,7 @@ mod follow;
 mod tag;
 mod terms;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -201,7 +201,7 @@ pub(crate) async fn all(
     org: OrgId,
     query: &SearchQuery,
     size: u64,
-) -> Result<BTreeSet<u64>, AuditError> {
+) -> Result<LeafSet, AuditError> {
     let mut searched = 0;
     for _ in 0..ANEW {
         searched = follower.reach(org, size).await?;
@@ -217,16 +217,44 @@ pub(crate) async fn all(
         });
     }
     let mut span = within(&*follower.journal, org, query, size).await?;
-    let mut leaves = BTreeSet::new();
+    let mut leaves = LeafSet::default();
     loop {
         let found = follower
             .find(org, span.clone(), &query.terms, LOOKS)
             .await?;
-        leaves.extend(found.leaves.into_iter().map(|leaf| leaf.0));
+        for leaf in found.leaves {
+            leaves.insert(leaf.0);
+        }
         match found.rest {
             Some(rest) => span.end = rest,
             None => return Ok(leaves),
         }
+    }
+}
+
+/// Some leaves of a log, which may be most of them: a bit each.
+#[derive(Debug, Default)]
+pub(crate) struct LeafSet(Vec<u64>);
+
+impl LeafSet {
+    fn place(leaf: u64) -> (usize, u64) {
+        let word = usize::try_from(leaf / u64::from(u64::BITS)).unwrap_or(usize::MAX);
+        (word, 1 << (leaf % u64::from(u64::BITS)))
+    }
+
+    fn insert(&mut self, leaf: u64) {
+        let (word, bit) = Self::place(leaf);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        if let Some(bits) = self.0.get_mut(word) {
+            *bits |= bit;
+        }
+    }
+
+    pub(crate) fn contains(&self, leaf: u64) -> bool {
+        let (word, bit) = Self::place(leaf);
+        self.0.get(word).is_some_and(|bits| bits & bit != 0)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Evidence bundles: whole ones verify, and not one byte of them is free.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use creto_audit::conformance::{org, record};
-use creto_audit::memory::MemoryJournal;
+use creto_audit::memory::{MemoryAttachments, MemoryJournal};
 use creto_audit::{
-    DirectoryBundle, Finding, Journal as _, RecordClass, SealedHead, Trust, VerifyReport, Withheld,
-    leaf_bytes, verify_bundle,
+    Audit, AuditError, DirectoryBundle, Export, Finding, Journal as _, RecordClass, SealedHead,
+    Trust, VerifyReport, Withheld, leaf_bytes, verify_bundle,
 };
 use creto_crypto::{Allowed, AllowedAlgorithms, SignatureAlgorithm, sha256};
 use creto_errors::Classify as _;
@@ -18,10 +19,30 @@ pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 const ATTACHMENT: &str = "policies/spending.cedar";
 
+/// Every file of a bundle, the manifest last.
+pub(crate) async fn collected(mut export: Export) -> Result<Files, AuditError> {
+    let mut files = Files::new();
+    while let Some(file) = export.next().await? {
+        assert!(!files.contains_key("manifest.json"), "the manifest is last");
+        let before = files.insert(file.path.clone(), file.bytes);
+        assert!(before.is_none(), "{} came twice", file.path);
+    }
+    Ok(files)
+}
+
+/// A bundle with all payloads and these files.
+pub(crate) async fn whole(
+    audit: &Audit,
+    attachments: Vec<(String, Vec<u8>)>,
+) -> Result<Files, AuditError> {
+    let attachments = Arc::new(MemoryAttachments::new(attachments, |_| None));
+    collected(audit.export(org(1), attachments, None).await?).await
+}
+
 async fn export(world: &World) -> Files {
     let audit = world.open().await.unwrap();
     let attachments = vec![(ATTACHMENT.to_owned(), b"permit(principal);".to_vec())];
-    audit.export(org(1), attachments).await.unwrap()
+    whole(&audit, attachments).await.unwrap()
 }
 
 async fn bundle(leaves: u64) -> Files {
@@ -411,7 +432,7 @@ async fn an_attachment_is_named_with_the_leaf_that_records_it() {
     append.await.unwrap();
     let audit = world.open().await.unwrap();
     let attachments = vec![("invoices/inv_7.json".to_owned(), b"{}".to_vec())];
-    let files = audit.export(org(1), attachments).await.unwrap();
+    let files = whole(&audit, attachments).await.unwrap();
     verify(&files).unwrap();
     let path = "attachments/invoices/inv_7.json";
     let changed = with(&files, path, |bytes| bytes[0] ^= 1);
@@ -423,7 +444,7 @@ async fn an_attachment_is_named_with_the_leaf_that_records_it() {
     );
 }
 
-fn erased(subject: creto_types::SubjectId) -> creto_types::Evidence {
+pub(crate) fn erased(subject: creto_types::SubjectId) -> creto_types::Evidence {
     creto_types::Evidence {
         kind: creto_audit::SUBJECT_ERASED.to_owned(),
         actor: "owner".parse().unwrap(),
@@ -444,12 +465,12 @@ async fn payloads_may_be_gone_for_a_reason_in_the_log() {
     };
     lose();
     let audit = world.open().await.unwrap();
-    let refused = audit.export(org(1), vec![]).await.unwrap_err();
+    let refused = whole(&audit, vec![]).await.unwrap_err();
     assert_eq!(refused.code(), "log_corrupt");
     let records = vec![erased(subject)];
     let append = world.journal.append(RecordClass::Evidence, records);
     append.await.unwrap();
-    let files = audit.export(org(1), vec![]).await.unwrap();
+    let files = whole(&audit, vec![]).await.unwrap();
     let mut seen = 0;
     let report = verify_bundle(
         &files,
@@ -469,7 +490,7 @@ async fn payloads_may_be_gone_for_a_reason_in_the_log() {
     let append = world.journal.append(RecordClass::Evidence, records);
     append.await.unwrap();
     lose();
-    let refused = audit.export(org(1), vec![]).await.unwrap_err();
+    let refused = whole(&audit, vec![]).await.unwrap_err();
     assert_eq!(refused.code(), "log_corrupt");
 }
 
@@ -519,7 +540,7 @@ async fn attachments_have_plain_names() {
         vec!["same", "same"],
     ] {
         let attachments = names.iter().map(|n| ((*n).to_owned(), vec![])).collect();
-        let error = audit.export(org(1), attachments).await.unwrap_err();
+        let error = whole(&audit, attachments).await.unwrap_err();
         assert_eq!(error.code(), "attachment_name_invalid", "{names:?}");
     }
 }

@@ -12,6 +12,7 @@ mod bundle;
 mod consistency;
 mod contracts;
 mod cosigners;
+mod exports;
 mod log;
 mod monitors;
 mod narrowed;

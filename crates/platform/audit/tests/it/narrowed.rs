@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use creto_audit::conformance::{org, record};
-use creto_audit::memory::{MemoryIndex, MemoryIndexKeys, MemoryJournal};
+use creto_audit::memory::{MemoryAttachments, MemoryIndex, MemoryIndexKeys, MemoryJournal};
 use creto_audit::{
     Audit, Journal as _, LogKeySource as _, RecordClass, SUBJECT_ERASED, SearchField, SearchQuery,
     SearchTerm, Trust, VerifyReport, Withheld, verify_bundle,
@@ -16,7 +16,7 @@ use creto_types::{Evidence, HybridTimestamp, Timestamp};
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::bundle::accepted;
+use crate::bundle::{accepted, collected, whole};
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -67,8 +67,9 @@ fn attachments() -> Vec<(String, Vec<u8>)> {
 }
 
 async fn narrowed(audit: &Audit, query: &SearchQuery) -> Files {
-    let export = audit.export_matching(org(1), attachments(), query, &refers);
-    export.await.unwrap()
+    let files = Arc::new(MemoryAttachments::new(attachments(), refers));
+    let export = audit.export(org(1), files, Some(query)).await.unwrap();
+    collected(export).await.unwrap()
 }
 
 /// What can be read in a bundle, and which attachments it has.
@@ -95,7 +96,7 @@ fn read(files: &Files) -> (VerifyReport, BTreeSet<u64>, BTreeSet<u64>) {
 #[tokio::test]
 async fn what_is_asked_for_is_disclosed_and_nothing_else() {
     let (_, audit) = world().await;
-    let whole = audit.export(org(1), attachments()).await.unwrap();
+    let whole = whole(&audit, attachments()).await.unwrap();
     let planner = wanted(&[(SearchField::Agent, "planner")]);
     let both = wanted(&[(SearchField::Agent, "planner"), (SearchField::Action, "a1")]);
     let nobody = wanted(&[(SearchField::Agent, "nobody")]);
@@ -130,7 +131,7 @@ async fn what_is_asked_for_is_disclosed_and_nothing_else() {
 #[tokio::test]
 async fn a_narrowed_bundle_is_no_whole_one() {
     let (_, audit) = world().await;
-    let whole = audit.export(org(1), attachments()).await.unwrap();
+    let whole = whole(&audit, attachments()).await.unwrap();
     let query = wanted(&[(SearchField::Agent, "planner")]);
     let files = narrowed(&audit, &query).await;
     let verify = |files: &Files| {
@@ -252,7 +253,7 @@ async fn the_payloads_are_those_that_the_manifest_says() {
 #[tokio::test]
 async fn whoever_asks_for_nothing_in_particular_gets_all() {
     let (_, audit) = world().await;
-    let mut whole = audit.export(org(1), attachments()).await.unwrap();
+    let mut whole = whole(&audit, attachments()).await.unwrap();
     let mut all = narrowed(&audit, &SearchQuery::default()).await;
     // Which says when it was made.
     for files in [&mut whole, &mut all] {
@@ -307,11 +308,13 @@ async fn without_a_whole_index_nothing_is_exported() {
     append.await.unwrap();
     let query = wanted(&[(SearchField::Agent, "planner")]);
     let audit = world.open().await.unwrap();
-    let export = audit.export_matching(org(1), vec![], &query, &refers);
+    let files = Arc::new(MemoryAttachments::new(vec![], refers));
+    let export = audit.export(org(1), files, Some(&query));
     assert_eq!(export.await.unwrap_err().code(), "log_not_indexed");
     let index = Arc::new(MemoryIndex::new());
     index.fail_extensions(1, usize::MAX, false);
     audit.index_with(index, Arc::new(MemoryIndexKeys));
-    let export = audit.export_matching(org(1), vec![], &query, &refers);
+    let files = Arc::new(MemoryAttachments::new(vec![], refers));
+    let export = audit.export(org(1), files, Some(&query));
     assert_eq!(export.await.unwrap_err().code(), "log_index_behind");
 }

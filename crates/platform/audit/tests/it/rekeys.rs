@@ -13,7 +13,7 @@ use creto_tlog::{Checkpoint, Note};
 use creto_types::LeafIndex;
 
 use crate::World;
-use crate::bundle::{verify, verify_as};
+use crate::bundle::{verify, verify_as, whole};
 use crate::log::{CORRUPT, code, expect_whole, root_of};
 use crate::monitors::files;
 
@@ -436,7 +436,7 @@ async fn nobody_who_appends_notices() {
 #[tokio::test]
 async fn a_bundle_has_the_lines_of_the_pair_in_force_alone() {
     let (world, audit) = grown().await;
-    let export = || audit.export(org(1), Vec::new());
+    let export = || whole(&audit, Vec::new());
     let old = pair(&audit);
     let files = export().await.unwrap();
     expect_lines(&files["checkpoint"], &[&old]);
@@ -486,7 +486,7 @@ async fn a_bundle_without_the_lines_it_needs_is_not_made() {
     let (world, audit) = grown().await;
     world.keys.replace(org(1));
     world.tiles.fail_puts(0, 1, false);
-    assert!(audit.export(org(1), Vec::new()).await.is_err());
-    let files = audit.export(org(1), Vec::new()).await.unwrap();
+    assert!(whole(&audit, Vec::new()).await.is_err());
+    let files = whole(&audit, Vec::new()).await.unwrap();
     verify(&files).unwrap();
 }

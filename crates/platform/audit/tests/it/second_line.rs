@@ -8,7 +8,7 @@ use creto_errors::Classify as _;
 use creto_tlog::{Checkpoint, Hasher, Note, NoteKey};
 
 use crate::World;
-use crate::bundle::Files;
+use crate::bundle::{Files, whole};
 use crate::log::expect_whole;
 use crate::rekeys::{pair, replaced, retired};
 
@@ -48,7 +48,7 @@ async fn a_log_is_signed_by_ml_dsa_alone_beside_ed25519() {
     let audit = world.open().await.unwrap();
     assert_eq!(audit.checkpoint(org(1)).await.unwrap().root, head.root);
 
-    let files = audit.export(org(1), Vec::new()).await.unwrap();
+    let files = whole(&audit, Vec::new()).await.unwrap();
     let report = verified(&files, &[ML_DSA, ED25519]).unwrap();
     assert_eq!(report.size, 5);
     let refused = verified(&files, &[COMPOSITE, ED25519]).unwrap_err();
@@ -88,7 +88,7 @@ async fn a_log_moves_to_another_algorithm_and_back() {
         let all: Vec<&NoteVerifier> = new.iter().collect();
         assert!(signed(&after.note, &all));
         assert!(!signed(&after.note, &[&old[1]]));
-        let files = audit.export(org(1), Vec::new()).await.unwrap();
+        let files = whole(&audit, Vec::new()).await.unwrap();
         verified(&files, &accepted).unwrap();
         let opened = world.open().await.unwrap();
         let again = opened.checkpoint(org(1)).await.unwrap();

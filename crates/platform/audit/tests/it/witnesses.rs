@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use crate::World;
+use crate::bundle::whole;
 
 pub(crate) const NOW: i64 = 1_700_000_100;
 
@@ -428,7 +429,7 @@ async fn a_published_checkpoint_is_cosigned_in_the_background() {
     // What lies at the log's own path, and what is exported, has its two lines.
     let stored = audit.resource(org(1), "checkpoint").await.unwrap().unwrap();
     assert_eq!(Note::parse(&stored).unwrap().signatures().len(), 2);
-    let bundle = audit.export(org(1), Vec::new()).await.unwrap();
+    let bundle = whole(&audit, Vec::new()).await.unwrap();
     let exported = Note::parse(&bundle["checkpoint"]).unwrap();
     assert_eq!(exported.signatures().len(), 2);
 
