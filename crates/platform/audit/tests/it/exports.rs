@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use creto_audit::conformance::{org, record};
-use creto_audit::memory::{MemoryAttachments, MemoryIndex, MemoryJournal};
+use creto_audit::memory::{MemoryAttachments, MemoryIndex, MemoryIndexKeys, MemoryJournal};
 use creto_audit::{
     ARCHIVE_END, Audit, BundleArchive, Export, Journal, RecordClass, SealedHead, SearchField,
     SearchQuery, SearchTerm, StoredRecord, Withheld, entry_header, entry_padding,
@@ -139,7 +139,7 @@ async fn what_goes_meanwhile_is_explained_by_a_later_head() {
     let world = World::new();
     world.commit(org(1), 600).await;
     let audit = world.open().await.unwrap();
-    audit.index_with(Arc::new(MemoryIndex::new()));
+    audit.index_with(Arc::new(MemoryIndex::new()), Arc::new(MemoryIndexKeys));
     let actor = record(org(1), 0).actor;
     let query = SearchQuery {
         terms: vec![SearchTerm::new(SearchField::Kind, record(org(1), 0).kind)],
@@ -149,7 +149,7 @@ async fn what_goes_meanwhile_is_explained_by_a_later_head() {
         let world = World::new();
         world.commit(org(1), 600).await;
         let audit = world.open().await.unwrap();
-        audit.index_with(Arc::new(MemoryIndex::new()));
+        audit.index_with(Arc::new(MemoryIndex::new()), Arc::new(MemoryIndexKeys));
         let mut export = audit.export(org(1), nothing(), query).await.unwrap();
         let first = export.next().await.unwrap().unwrap();
         erase(&world, actor.as_str(), 0).await;
