@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use creto_errors::{Class, Classify as _};
@@ -22,8 +22,8 @@ const BATCH: usize = 256;
 /// How long new leaves wait for others, while nobody searches.
 const TOGETHER: Duration = Duration::from_millis(200);
 
-/// While nobody searches, the follower pauses this many times as long as its batch took:
-/// it then takes at most a fifth of what appends could have.
+/// While nobody searches and the log grows, the follower pauses this many times as long as its
+/// batch took: it then takes at most a fifth of what appends could have.
 const PAUSES: u32 = 4;
 
 /// How long a search waits for the index to have what was written before it.
@@ -39,6 +39,8 @@ pub(crate) struct Follower {
     keys: Arc<dyn IndexKeys>,
     /// Logs that grew, each once.
     behind: Mutex<VecDeque<OrgId>>,
+    /// Grows with every log.
+    growth: AtomicU64,
     /// Something is behind.
     wake: Notify,
     /// Somebody waits.
@@ -60,6 +62,7 @@ impl Follower {
             index,
             keys,
             behind: Mutex::default(),
+            growth: AtomicU64::new(0),
             wake: Notify::new(),
             hurry: Notify::new(),
             waiting: AtomicUsize::new(0),
@@ -76,6 +79,11 @@ impl Follower {
 
     /// Says that the log grew.
     pub(crate) fn notify(&self, org: OrgId) {
+        self.growth.fetch_add(1, Ordering::Relaxed);
+        self.go_on(org);
+    }
+
+    fn go_on(&self, org: OrgId) {
         let mut behind = self.behind.lock();
         if !behind.contains(&org) {
             behind.push_back(org);
@@ -108,7 +116,7 @@ impl Follower {
         }
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let _waiting = Waiting(&self.waiting);
-        self.notify(org);
+        self.go_on(org);
         self.hurry.notify_one();
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -126,7 +134,7 @@ impl Follower {
     /// The background task.
     pub(crate) async fn run(self: Arc<Self>) {
         match self.journal.organizations().await {
-            Ok(orgs) => orgs.into_iter().for_each(|org| self.notify(org)),
+            Ok(orgs) => orgs.into_iter().for_each(|org| self.go_on(org)),
             Err(error) => failed(&error.into(), None),
         }
         let mut reader = Reader::default();
@@ -136,13 +144,15 @@ impl Follower {
                 self.pause(TOGETHER).await;
                 continue;
             };
-            let begun = Instant::now();
+            let (begun, growth) = (Instant::now(), self.growth.load(Ordering::Relaxed));
             match self.advance(org, &mut reader).await {
                 Ok(more) => {
                     self.grown.notify_waiters();
                     if more {
-                        self.notify(org);
-                        self.pause((begun.elapsed() * PAUSES).min(RETRY)).await;
+                        self.go_on(org);
+                        if self.growth.load(Ordering::Relaxed) != growth {
+                            self.pause((begun.elapsed() * PAUSES).min(RETRY)).await;
+                        }
                     }
                 }
                 Err(error) => {
@@ -150,7 +160,7 @@ impl Follower {
                     // What contradicts itself does so the next time too: the index stays
                     // where it is, and every search says where that is.
                     if error.class() == Class::Transient {
-                        self.notify(org);
+                        self.go_on(org);
                     }
                     tokio::time::sleep(RETRY).await;
                 }
