@@ -1,12 +1,13 @@
 //! The leaves of a bundle, and the tree over them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use creto_tlog::{
     Checkpoint, Entries, EntryError, Frontier, Hash, TILE_WIDTH, Tile, parse_entries,
 };
 use creto_types::{LeafIndex, OrgId};
 
+use super::files::Files;
 use super::payloads::{Absent, path_of};
 use super::{CHECKPOINT, Finding, LeafCheck};
 use crate::head::HASHER;
@@ -33,7 +34,7 @@ pub(crate) struct Checked {
 
 /// Checks every leaf with its payload, and that leaves, tiles and root are of one tree.
 pub(crate) fn check(
-    files: &BTreeMap<String, Vec<u8>>,
+    files: &mut Files<'_>,
     org: OrgId,
     head: &Checkpoint,
     absent: Absent,
@@ -42,7 +43,9 @@ pub(crate) fn check(
     let mut pass = Pass {
         files,
         org,
+        size: head.size,
         frontier: Frontier::new(HASHER),
+        stored: None,
         tiles: Vec::new(),
         suspects: Vec::new(),
         findings: Vec::new(),
@@ -63,12 +66,16 @@ pub(crate) fn check(
     }
 }
 
-struct Pass<'a> {
-    files: &'a BTreeMap<String, Vec<u8>>,
+struct Pass<'a, 'b> {
+    files: &'a mut Files<'b>,
     org: OrgId,
+    size: u64,
     frontier: Frontier,
-    /// The full tiles that the leaves lead to.
-    tiles: Vec<(Tile, Vec<u8>)>,
+    /// The tile over the entries that were read last.
+    stored: Option<(Tile, Vec<u8>)>,
+    /// Tiles that the leaves do not lead to: those were changed, if the leaves are the ones
+    /// that were signed.
+    tiles: Vec<Finding>,
     /// Leaves whose hash is not the one in the tile; which of the two was
     /// changed shows when the root is known.
     suspects: Vec<u64>,
@@ -88,24 +95,42 @@ struct Beside<'a> {
     fault: Option<EntryError>,
 }
 
-impl<'a> Pass<'a> {
+impl<'a> Beside<'a> {
+    fn of(entries: Entries, width: usize, bytes: Option<&'a [u8]>) -> Self {
+        let (list, fault) = match bytes.map(|bytes| parse_entries(bytes, width)) {
+            None => (None, None),
+            Some(Ok(list)) => (Some(list), None),
+            Some(Err((fault, list))) => (Some(list), Some(fault)),
+        };
+        Self {
+            path: path_of(entries),
+            list,
+            fault,
+        }
+    }
+}
+
+impl Pass<'_, '_> {
     fn bundle(&mut self, entries: Entries, check_leaf: &mut LeafCheck<'_>) {
         let path = entries.to_string();
-        let Some(bytes) = self.files.get(&path) else {
+        let Some(bytes) = self.files.take(&path) else {
             // The missing file is found by its path.
             self.whole = false;
             return;
         };
         let width = usize::try_from(entries.width()).unwrap_or(usize::MAX);
-        let (list, fault) = match parse_entries(bytes, width) {
+        let (list, fault) = match parse_entries(&bytes, width) {
             Ok(list) => (list, None),
             Err((fault, list)) => (list, Some(fault)),
         };
         let stored = self.stored_hashes(entries);
-        let beside = self.beside(entries, width);
+        let payloads = self.files.take(&path_of(entries));
+        let beside = Beside::of(entries, width, payloads.as_deref());
         for (offset, (index, entry)) in (entries.start()..).zip(list).take(width).enumerate() {
             let hash = HASHER.leaf(entry);
-            self.tiles.extend(self.frontier.push(hash));
+            for (tile, expected) in self.frontier.push(hash) {
+                self.compare(tile, &expected);
+            }
             if stored.get(offset).is_some_and(|stored| *stored != hash) {
                 self.suspects.push(index);
                 if fault.is_some() {
@@ -138,26 +163,6 @@ impl<'a> Pass<'a> {
                 }
                 _ => Finding::new(path, &fault),
             });
-        }
-    }
-
-    fn beside(&self, entries: Entries, width: usize) -> Beside<'a> {
-        let path = path_of(entries);
-        let Some(bytes) = self.files.get(&path) else {
-            return Beside {
-                path,
-                list: None,
-                fault: None,
-            };
-        };
-        let (list, fault) = match parse_entries(bytes, width) {
-            Ok(list) => (list, None),
-            Err((fault, list)) => (list, Some(fault)),
-        };
-        Beside {
-            path,
-            list: Some(list),
-            fault,
         }
     }
 
@@ -197,13 +202,38 @@ impl<'a> Pass<'a> {
     }
 
     /// The hashes of these leaves as their tile has them, when it is readable.
-    fn stored_hashes(&self, entries: Entries) -> Vec<Hash> {
-        Tile::new(0, entries.index(), entries.width())
-            .and_then(|tile| {
-                let bytes = self.files.get(&tile.to_string())?;
-                tile.hashes(bytes).ok()
-            })
-            .unwrap_or_default()
+    fn stored_hashes(&mut self, entries: Entries) -> Vec<Hash> {
+        self.stored = Tile::new(0, entries.index(), entries.width())
+            .and_then(|tile| Some((tile, self.files.take(&tile.to_string())?)));
+        let hashes = |(tile, bytes): &(Tile, Vec<u8>)| tile.hashes(bytes).ok();
+        self.stored.as_ref().and_then(hashes).unwrap_or_default()
+    }
+
+    /// Holds a tile against what the leaves lead to. When leaves are missing that is another
+    /// one, and nothing is said.
+    fn compare(&mut self, tile: Tile, expected: &[u8]) {
+        let path = tile.to_string();
+        if !self.whole {
+            return;
+        }
+        let stored = match self.stored.take_if(|(stored, _)| *stored == tile) {
+            Some((_, bytes)) => bytes,
+            // The missing file is found by its path.
+            None => match self.files.take(&path) {
+                Some(bytes) => bytes,
+                None => return,
+            },
+        };
+        if stored != expected {
+            let message = match first_difference(&stored, expected) {
+                Some(place) => {
+                    let leaves = leaves_below(&tile, place, self.size);
+                    format!("its hash {place} is not that of {leaves}")
+                }
+                None => "it is not as long as its name says".to_owned(),
+            };
+            self.tiles.push(Finding::new(path, message));
+        }
     }
 
     fn finish(mut self, head: &Checkpoint) -> Vec<Finding> {
@@ -211,22 +241,11 @@ impl<'a> Pass<'a> {
         if self.whole && root == head.root {
             // The leaves are the ones that were signed: a tile that differs is
             // what was changed.
-            self.tiles.extend(self.frontier.partial_tiles());
-            for (tile, expected) in &self.tiles {
-                let path = tile.to_string();
-                if let Some(stored) = self.files.get(&path)
-                    && stored != expected
-                {
-                    let message = match first_difference(stored, expected) {
-                        Some(place) => {
-                            let leaves = leaves_below(tile, place, head.size);
-                            format!("its hash {place} is not that of {leaves}")
-                        }
-                        None => "it is not as long as its name says".to_owned(),
-                    };
-                    self.findings.push(Finding::new(path, message));
-                }
+            let partial: Vec<_> = self.frontier.partial_tiles().collect();
+            for (tile, expected) in partial {
+                self.compare(tile, &expected);
             }
+            self.findings.append(&mut self.tiles);
             return self.findings;
         }
         if self.whole && self.suspects.is_empty() {

@@ -3,6 +3,7 @@
 
 mod archive;
 mod export;
+mod files;
 mod filter;
 mod keys;
 mod leaves;

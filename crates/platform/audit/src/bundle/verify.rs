@@ -6,6 +6,7 @@ use creto_crypto::{Allowed, SignatureAlgorithm, sha256};
 use creto_tlog::{Checkpoint, TILE_WIDTH};
 use creto_types::LeafIndex;
 
+use super::files::Files;
 use super::filter::Filter;
 use super::keys::{self, BundleKeys};
 use super::manifest::{self, Manifest};
@@ -64,32 +65,30 @@ pub type AttachmentCheck<'a> = dyn FnMut(&str, &[u8]) -> Result<(), String> + 'a
 /// `check_attachment` (which gets the name without `attachments/`) add what leaves and
 /// attachments mean.
 ///
-/// All that is wrong is returned, what names its place most exactly first. The
-/// bundle is held in memory.
+/// All that is wrong is returned, what names its place most exactly first. Each file is
+/// read once, when it is needed, so that what is hashed is what is checked; in memory are
+/// the manifest, the digests of the files, and those that one file of entries goes with.
 pub fn verify_bundle(
-    files: &dyn BundleReader,
+    reader: &dyn BundleReader,
     trust: &Trust,
     accepted: &Allowed<SignatureAlgorithm>,
     check_leaf: &mut LeafCheck<'_>,
     check_attachment: &mut AttachmentCheck<'_>,
 ) -> Result<VerifyReport, Vec<Finding>> {
     let mut check = Check::default();
-    let files = check.read(files);
-    let keys = check.keys(&files, trust, accepted);
-    let manifest = check.manifest(&files, keys.as_ref());
-    if let Some(manifest) = &manifest {
-        check.listed(&files, manifest);
-    }
-    let head = keys.as_ref().and_then(|keys| check.head(&files, keys));
+    let mut files = check.list(reader);
+    let keys = check.keys(&mut files, trust, accepted);
+    let manifest = check.manifest(&mut files, keys.as_ref());
+    let head = keys.as_ref().and_then(|keys| check.head(&mut files, keys));
     let (mut unread, mut filter) = (Unread::default(), None);
     if let (Some(keys), Some(head)) = (&keys, &head) {
         let listed = manifest.iter().flat_map(|(m, _)| m.digests.keys());
-        let mut records = Records::of(files.keys().chain(listed));
+        let mut records = Records::of(files.paths().chain(listed));
         let about = manifest.as_ref().map(|(manifest, _)| &manifest.predicate);
         let scope = about.and_then(|about| about.payloads.clone());
         filter = scope.and_then(|scope| scope.filter);
         let absent = Absent::new(check.filter(filter.as_ref()));
-        let checked = leaves::check(&files, keys.org, head, absent, &mut |index, leaf| {
+        let checked = leaves::check(&mut files, keys.org, head, absent, &mut |index, leaf| {
             records.leaf(index, leaf);
             check_leaf(index, leaf)
         });
@@ -103,7 +102,9 @@ pub fn verify_bundle(
             check.exact.push(Finding::leaf(index, message));
         }
     }
-    check.attachments(&files, check_attachment);
+    check.attachments(&mut files, check_attachment);
+    let listed = manifest.as_ref().map(|(manifest, _)| manifest);
+    let keys_digest = check.finish(files, listed);
     let (Some((manifest, key_id)), Some(keys), Some(head)) = (
         manifest.and_then(|(manifest, key_id)| Some((manifest, key_id?))),
         keys,
@@ -136,14 +137,9 @@ pub fn verify_bundle(
         unread,
         filter,
         signatures: vec![ed25519, composite, evidence],
-        keys_digest: files
-            .get(KEYS)
-            .map(|bytes| sha256(bytes))
-            .unwrap_or_default(),
+        keys_digest,
     })
 }
-
-type Files = BTreeMap<String, Vec<u8>>;
 
 /// The leaves that record attachments: an attachment is named by the id of what
 /// its leaf is about, or by its digest.
@@ -218,48 +214,35 @@ impl Check {
         self.whole_files.push(Finding::new(path, message));
     }
 
-    /// Reads every file once, so that what is hashed is what is checked.
-    fn read(&mut self, reader: &dyn BundleReader) -> Files {
-        let paths = match reader.paths() {
-            Ok(paths) => paths,
-            Err(error) => {
-                self.exact(".", format!("the bundle cannot be listed: {error}"));
-                return Files::new();
-            }
-        };
-        let mut files = Files::new();
-        for path in paths {
-            match reader.read(&path) {
-                Ok(bytes) => {
-                    files.insert(path, bytes);
-                }
-                Err(error) => self.file(path, format!("it cannot be read: {error}")),
-            }
+    fn list<'a>(&mut self, reader: &'a dyn BundleReader) -> Files<'a> {
+        let (files, fault) = Files::list(reader);
+        if let Some(error) = fault {
+            self.exact(".", format!("the bundle cannot be listed: {error}"));
         }
         files
     }
 
     fn keys(
         &mut self,
-        files: &Files,
+        files: &mut Files<'_>,
         trust: &Trust,
         accepted: &Allowed<SignatureAlgorithm>,
     ) -> Option<BundleKeys> {
-        let Some(bytes) = files.get(KEYS) else {
+        let Some(bytes) = files.take(KEYS) else {
             self.file(KEYS, "the file is missing");
             self.unchecked(&keys::PLACES, "keys.json is missing");
             return None;
         };
         if let Trust::Pinned(expected) = trust
-            && expected.as_slice() != sha256(bytes)
+            && expected.as_slice() != sha256(&bytes)
         {
             let message = format!(
                 "these are not the pinned keys: its SHA-256 is {}",
-                manifest::digest(bytes)
+                manifest::digest(&bytes)
             );
             self.exact(KEYS, message);
         }
-        match keys::parse(bytes, accepted) {
+        match keys::parse(&bytes, accepted) {
             Ok(keys) => Some(keys),
             Err(message) => {
                 self.exact(KEYS, message);
@@ -271,15 +254,15 @@ impl Check {
 
     fn manifest(
         &mut self,
-        files: &Files,
+        files: &mut Files<'_>,
         keys: Option<&BundleKeys>,
     ) -> Option<(Manifest, Option<String>)> {
-        let Some(bytes) = files.get(MANIFEST) else {
+        let Some(bytes) = files.take(MANIFEST) else {
             self.file(MANIFEST, "the file is missing");
             self.unchecked(&[manifest::SIGNATURE_PLACE], "the manifest is missing");
             return None;
         };
-        let manifest = match manifest::parse(bytes) {
+        let manifest = match manifest::parse(&bytes) {
             Ok(manifest) => manifest,
             Err(finding) => {
                 self.exact.push(finding);
@@ -308,33 +291,17 @@ impl Check {
         }))
     }
 
-    /// Every file is listed, every listed file is there, and they are equal.
-    fn listed(&mut self, files: &Files, (manifest, _): &(Manifest, Option<String>)) {
-        for (path, expected) in &manifest.digests {
-            match files.get(path) {
-                Some(bytes) if manifest::digest(bytes) == *expected => {}
-                Some(_) => self.file(path, "its SHA-256 is not the one in the manifest"),
-                None => self.file(path, "the file is missing"),
-            }
-        }
-        for path in files.keys() {
-            if path != MANIFEST && !manifest.digests.contains_key(path) {
-                self.file(path, "the manifest does not list it");
-            }
-        }
-    }
-
-    fn head(&mut self, files: &Files, keys: &BundleKeys) -> Option<Checkpoint> {
-        let Some(bytes) = files.get(CHECKPOINT) else {
+    fn head(&mut self, files: &mut Files<'_>, keys: &BundleKeys) -> Option<Checkpoint> {
+        let Some(bytes) = files.take(CHECKPOINT) else {
             self.file(CHECKPOINT, "the file is missing");
             return None;
         };
-        let (head, mut findings) = keys.head.check(bytes);
+        let (head, mut findings) = keys.head.check(&bytes);
         self.exact.append(&mut findings);
         let head = head?;
         // A size that the files cannot hold is not worth walking through.
         let bundles = files
-            .keys()
+            .paths()
             .filter(|path| path.starts_with("tile/entries/"))
             .count() as u64;
         if head.size.div_ceil(TILE_WIDTH) > bundles {
@@ -349,33 +316,58 @@ impl Check {
     }
 
     /// A bundle has no file besides those of its log and its attachments.
-    fn unexpected(&mut self, files: &Files, head: &Checkpoint, payloads: &BTreeSet<String>) {
+    fn unexpected(&mut self, files: &Files<'_>, head: &Checkpoint, payloads: &BTreeSet<String>) {
         let mut expected = leaves::paths(head.size);
         expected.extend(payloads.iter().cloned());
         for path in &expected {
-            if !files.contains_key(path) {
+            if !files.contains(path) {
                 self.file(path, "the file is missing");
             }
         }
         expected.extend([CHECKPOINT, KEYS, MANIFEST].map(str::to_owned));
-        for path in files.keys() {
+        for path in files.paths() {
             if !expected.contains(path) && !path.starts_with(ATTACHMENTS) {
                 self.file(path, "a bundle of this log has no such file");
             }
         }
     }
 
-    fn attachments(&mut self, files: &Files, check_attachment: &mut AttachmentCheck<'_>) {
-        for (path, bytes) in files {
-            let Some(name) = path.strip_prefix(ATTACHMENTS) else {
-                continue;
-            };
+    fn attachments(&mut self, files: &mut Files<'_>, check_attachment: &mut AttachmentCheck<'_>) {
+        let paths = files.paths().filter(|path| path.starts_with(ATTACHMENTS));
+        let paths: Vec<String> = paths.cloned().collect();
+        for path in paths {
+            let name = path.strip_prefix(ATTACHMENTS).unwrap_or_default();
             if !is_attachment_name(name) {
-                self.file(path, "it is not a name of an attachment");
-            } else if let Err(message) = check_attachment(name, bytes) {
-                self.exact(path, message);
+                self.file(&path, "it is not a name of an attachment");
+            } else if let Some(bytes) = files.take(&path)
+                && let Err(message) = check_attachment(name, &bytes)
+            {
+                self.exact(&path, message);
             }
         }
+    }
+
+    /// Every file can be read and is listed, every listed file is there, and they are equal.
+    /// Gives the digest of `keys.json`.
+    fn finish(&mut self, files: Files<'_>, manifest: Option<&Manifest>) -> [u8; 32] {
+        let (digests, unreadable) = files.finish();
+        let others = std::mem::replace(&mut self.whole_files, unreadable);
+        for (path, expected) in manifest.iter().flat_map(|manifest| &manifest.digests) {
+            match digests.get(path) {
+                Some(digest) if hex::encode(digest) == *expected => {}
+                Some(_) => self.file(path, "its SHA-256 is not the one in the manifest"),
+                None => self.file(path, "the file is missing"),
+            }
+        }
+        if let Some(manifest) = manifest {
+            for path in digests.keys() {
+                if path != MANIFEST && !manifest.digests.contains_key(path) {
+                    self.file(path, "the manifest does not list it");
+                }
+            }
+        }
+        self.whole_files.extend(others);
+        digests.get(KEYS).copied().unwrap_or_default()
     }
 
     /// Manifest, keys and checkpoint are about the same log.

@@ -18,6 +18,7 @@ mod monitors;
 mod narrowed;
 mod others;
 mod proofs;
+mod reading;
 mod rekeyed_readers;
 mod rekeys;
 mod search;
