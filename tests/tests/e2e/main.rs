@@ -16,6 +16,7 @@ mod demo;
 mod dpop;
 mod erasure;
 mod evidence;
+mod exports;
 mod expulsion;
 mod full_disk;
 mod grpc;

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use creto_errors::Classify as _;
 use creto_governor::{
     BudgetRequest, DelegationState, ExchangeRequest, OutcomeKind, PrincipalRequest, TokenRequest,
@@ -284,6 +286,18 @@ async fn agents_do_not_administer() {
         above.expect("its own subtree").delegatee.as_str(),
         "release-bot"
     );
+}
+
+/// A token is for beginning an export, however long that takes.
+#[tokio::test]
+async fn a_token_that_ends_breaks_no_export_off() {
+    let world = World::new().await;
+    let export = world.governor.export(&world.owner, None).await;
+    let mut export = export.expect("an owner may");
+    world.clock.advance(Duration::from_secs(400 * 86_400));
+    let late = world.governor.export(&world.owner, None).await;
+    assert_eq!(late.expect_err("it ended").code(), "delegation_expired");
+    while export.next().await.expect("goes on").is_some() {}
 }
 
 #[tokio::test]
