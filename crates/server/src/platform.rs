@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use creto_audit::{AuditError, FormerLogKeys, LogKeySource, LogKeys, Sealer};
 use creto_consensus::{HybridTimestamp, LocalOracle, OracleError, TimestampOracle};
-use creto_crypto::{AwsLcProvider, CryptoError, CryptoProvider, InForce, LocalKeystore};
+use creto_crypto::{
+    AwsLcProvider, CryptoError, CryptoProvider, InForce, Keystore, LocalKeystore, RootKey,
+};
 use creto_governor::SubjectStore as _;
 use creto_nhi::{Nhi, NhiConfig, NhiError};
 use creto_state_sqlite::{Database, SqliteNhi, SqliteSubjects, SqliteWindow};
@@ -67,6 +69,11 @@ pub(crate) fn provider() -> Arc<dyn CryptoProvider> {
     Arc::new(AwsLcProvider::new(Arc::new(SystemRandom)))
 }
 
+/// Who keeps a root key that is in a file or behind a reference.
+pub(crate) fn keystore(root: RootKey) -> Arc<dyn Keystore> {
+    Arc::new(LocalKeystore::new(root, provider()))
+}
+
 impl Platform {
     pub(crate) async fn open(config: &ServerConfig) -> Result<Self, InitError> {
         Self::open_until(config, None).await
@@ -78,6 +85,15 @@ impl Platform {
         config: &ServerConfig,
         until: Option<Timestamp>,
     ) -> Result<Self, InitError> {
+        Self::open_with(config, || Ok(keystore(config.root_key.load()?)), until).await
+    }
+
+    /// The same, where this keeps the root key. It is asked for once the clock is believed.
+    pub(crate) async fn open_with(
+        config: &ServerConfig,
+        keystore: impl FnOnce() -> Result<Arc<dyn Keystore>, InitError>,
+        until: Option<Timestamp>,
+    ) -> Result<Self, InitError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let now = clock.now();
         let ahead_of = look_at_clock(config, now, until)?;
@@ -85,10 +101,13 @@ impl Platform {
         let ids: Arc<dyn IdSource> =
             Arc::new(SystemIds::new(Arc::clone(&clock), Arc::clone(&random)));
         let provider = provider();
-        let root = config.root_key.load()?;
-        let keystore = Arc::new(LocalKeystore::new(root, Arc::clone(&provider)));
+        let keystore = keystore()?;
         let algorithms = InForce::new(config.algorithms.clone());
-        let sealer = Sealer::new(keystore.clone(), Arc::clone(&provider), algorithms.clone());
+        let sealer = Sealer::new(
+            Arc::clone(&keystore),
+            Arc::clone(&provider),
+            algorithms.clone(),
+        );
         let database = Database::open_with(&config.database(), sealer)?;
         // Before anything is read or made by them.
         database.reads_what_is_stored().await?;

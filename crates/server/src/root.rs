@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use creto_audit::Sealer;
-use creto_crypto::{CryptoError, CryptoProvider, Keystore, LocalKeystore, RootKey, RootKeyError};
+use creto_crypto::{CryptoError, CryptoProvider, Keystore, RootKey, RootKeyError};
 use creto_nhi::{NhiStore as _, WrappingKey};
 use creto_state_sqlite::{Database, SqliteNhi};
 use creto_types::{Clock as _, Commit, Evidence, OrgId, SystemClock};
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::config::{RootKeyPlace, ServerConfig};
 use crate::init::{InitError, instant, owner_of};
-use crate::platform::{Platform, look_at_clock, provider};
+use crate::platform::{Platform, keystore, look_at_clock, provider};
 
 /// What a change of the root key did.
 #[derive(Clone, Debug)]
@@ -42,11 +42,10 @@ pub async fn rotate_root(config_path: &Path, new: Option<&str>) -> Result<RootRo
     let config = ServerConfig::load(config_path)?;
     // Before a key is made.
     look_at_clock(&config, SystemClock::new().now(), None)?;
-    let provider = provider();
     match (&config.root_key, new) {
-        (RootKeyPlace::File(path), None) => in_file(&config, path, &provider).await,
+        (RootKeyPlace::File(path), None) => in_file(&config, path, provider().as_ref()).await,
         (RootKeyPlace::Reference(_), Some(hex)) => {
-            let new = keystore(RootKey::from_hex(hex)?, &provider);
+            let new = keystore(RootKey::from_hex(hex)?);
             if let Some(count) = opened_by(&config, &new).await?
                 && count > 0
             {
@@ -56,10 +55,10 @@ pub async fn rotate_root(config_path: &Path, new: Option<&str>) -> Result<RootRo
                     resumed: true,
                 });
             }
-            let old = keystore(config.root_key.load()?, &provider);
+            let old = keystore(config.root_key.load()?);
             Ok(RootRotation {
                 root_key: None,
-                wrapping_keys: move_under(&config, old.as_ref(), new.as_ref()).await?,
+                wrapping_keys: move_under(&config, &old, &new).await?,
                 resumed: false,
             })
         }
@@ -71,12 +70,12 @@ pub async fn rotate_root(config_path: &Path, new: Option<&str>) -> Result<RootRo
 async fn in_file(
     config: &ServerConfig,
     path: &Path,
-    provider: &Arc<dyn CryptoProvider>,
+    provider: &dyn CryptoProvider,
 ) -> Result<RootRotation, InitError> {
     let next = next_of(path);
     remove_unfinished(&next)?;
     if next.exists() {
-        let new = keystore(RootKey::load(&next)?, provider);
+        let new = keystore(RootKey::load(&next)?);
         if let Some(count) = opened_by(config, &new).await?
             && count > 0
         {
@@ -88,15 +87,15 @@ async fn in_file(
             });
         }
         // Nothing was wrapped under it yet, if all is under the other one.
-        let old = keystore(RootKey::load(path)?, provider);
+        let old = keystore(RootKey::load(path)?);
         if opened_by(config, &old).await?.is_none() {
             return Err(wrap_failed(CryptoError::OpenFailed));
         }
         fs::remove_file(&next).map_err(RootKeyError::io("remove", &next))?;
     }
-    let old = keystore(RootKey::load(path)?, provider);
-    let new = keystore(RootKey::create_new(&next, provider.as_ref())?, provider);
-    let count = move_under(config, old.as_ref(), new.as_ref()).await?;
+    let old = keystore(RootKey::load(path)?);
+    let new = keystore(RootKey::create_new(&next, provider)?);
+    let count = move_under(config, &old, &new).await?;
     replace(&next, path)?;
     Ok(RootRotation {
         root_key: Some(path.to_owned()),
@@ -132,10 +131,6 @@ pub(crate) fn next_of(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn keystore(root: RootKey, provider: &Arc<dyn CryptoProvider>) -> Arc<dyn Keystore> {
-    Arc::new(LocalKeystore::new(root, Arc::clone(provider)))
-}
-
 /// How many wrapping keys the database has, if all of them are under this root key.
 async fn opened_by(
     config: &ServerConfig,
@@ -154,7 +149,11 @@ async fn opened_by(
             let purpose = WrappingKey::purpose(stored.organization.id, key.version);
             match keystore.unwrap(&purpose, &key.wrapped) {
                 Ok(_) => count += 1,
-                Err(CryptoError::OpenFailed) => return Ok(None),
+                Err(
+                    CryptoError::OpenFailed
+                    | CryptoError::UnknownAlgorithm { .. }
+                    | CryptoError::KeystoreForeign { .. },
+                ) => return Ok(None),
                 Err(error) => return Err(wrap_failed(error)),
             }
         }
@@ -164,10 +163,10 @@ async fn opened_by(
 
 async fn move_under(
     config: &ServerConfig,
-    old: &dyn Keystore,
-    new: &dyn Keystore,
+    old: &Arc<dyn Keystore>,
+    new: &Arc<dyn Keystore>,
 ) -> Result<usize, InitError> {
-    let platform = &Platform::open(config).await?;
+    let platform = &Platform::open_with(config, || Ok(Arc::clone(old)), None).await?;
     platform.record_algorithms().await?;
     for organization in platform.nhi.organizations() {
         leave_the_root(platform, organization.id).await?;
@@ -180,7 +179,7 @@ async fn move_under(
     for stored in &snapshot.organizations {
         let org = stored.organization.id;
         for key in &stored.wrapping {
-            let moved = key.rewrap(org, old, new, algorithm);
+            let moved = key.rewrap(org, old.as_ref(), new.as_ref(), algorithm);
             keys.push((org, moved.map_err(wrap_failed)?));
         }
         let body = json!({ "wrapping_keys": stored.wrapping.len() });
@@ -246,4 +245,73 @@ fn replace(next: &Path, path: &Path) -> Result<(), InitError> {
         .and_then(|directory| directory.sync_all())
         .map_err(RootKeyError::io("flush the directory of", path))?;
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use creto_errors::{Class, Classify as _};
+    use creto_nhi::test_util::Device;
+
+    use super::*;
+    use crate::init::{InitOptions, init};
+
+    async fn under(
+        config: &ServerConfig,
+        keystore: &Arc<dyn Keystore>,
+    ) -> Result<Platform, InitError> {
+        Platform::open_with(config, || Ok(Arc::clone(keystore)), None).await
+    }
+
+    async fn rotate_and_retire(platform: &Platform, org: OrgId) {
+        let nhi = &platform.nhi;
+        let record = async |kind| {
+            let made = evidence(platform, org, kind, json!({})).await;
+            Commit::of(made.unwrap())
+        };
+        let draft = nhi.draft_rotation(org).unwrap();
+        let rotated = record("keys.rotated").await;
+        nhi.commit_rotation(draft, rotated).await.unwrap();
+        nhi.rewrap_keys(org).await.unwrap();
+        let retiring = nhi.retiring(org).unwrap();
+        let retired = record("keys.retired").await;
+        nhi.retire_keys(org, retiring, retired).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn another_kind_of_keystore_takes_over_and_gives_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = init(InitOptions {
+            config_path: dir.path().join("creto.toml"),
+            data_dir: dir.path().join("data"),
+            org_name: "Acme".to_owned(),
+            owner: "alice".parse().unwrap(),
+        });
+        let made = made.await.unwrap();
+        let config = ServerConfig::load(&made.config_path).unwrap();
+        let local = keystore(config.root_key.load().unwrap());
+        let kept = Arc::new(Device::new());
+        let device: Arc<dyn Keystore> = kept.clone();
+
+        assert_eq!(move_under(&config, &local, &device).await.unwrap(), 1);
+        assert_eq!(opened_by(&config, &local).await.unwrap(), None);
+        assert_eq!(opened_by(&config, &device).await.unwrap(), Some(1));
+        let error = Platform::open(&config).await.err().unwrap();
+        assert_eq!(error.code(), "unknown_algorithm");
+        kept.is_away();
+        let error = under(&config, &device).await.err().unwrap();
+        let judged = (error.code(), error.class());
+        assert_eq!(judged, ("keystore_unavailable", Class::Transient));
+        kept.works();
+        let platform = under(&config, &device).await.unwrap();
+        rotate_and_retire(&platform, made.org).await;
+        drop(platform);
+
+        assert_eq!(move_under(&config, &device, &local).await.unwrap(), 1);
+        assert_eq!(opened_by(&config, &device).await.unwrap(), None);
+        let error = under(&config, &device).await.err().unwrap();
+        assert_eq!(error.code(), "keystore_foreign");
+        let platform = Platform::open(&config).await.unwrap();
+        rotate_and_retire(&platform, made.org).await;
+    }
 }

@@ -164,6 +164,7 @@ fn nhi(error: &NhiError) -> Kind {
         | NhiError::TokenNotAllowed(_)
         | NhiError::TokenExpired { .. }
         | NhiError::TokenSuperseded { .. } => Kind::Unauthenticated,
+        NhiError::Crypto { source, .. } if source.class() == Class::Transient => Kind::Unavailable,
         NhiError::Chain(_) | NhiError::TrustDomainChanged { .. } | NhiError::Crypto { .. } => {
             Kind::Internal
         }
@@ -294,7 +295,10 @@ fn store(error: &StoreError) -> Kind {
         StoreError::AlreadyClaimed { .. } => Kind::Forbidden,
         StoreError::NotFound { .. } => Kind::NotFound,
         StoreError::TooLarge { .. } => Kind::TooLarge,
-        StoreError::Corrupt { .. } | StoreError::Algorithm { .. } => Kind::Internal,
+        StoreError::Keystore { class, .. } if *class == Class::Transient => Kind::Unavailable,
+        StoreError::Corrupt { .. } | StoreError::Algorithm { .. } | StoreError::Keystore { .. } => {
+            Kind::Internal
+        }
         StoreError::Unavailable(_)
         | StoreError::NotDone(_)
         | StoreError::Full(_)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use creto_audit::{AlgorithmsInUse, AllowedAlgorithms, unreadable};
+use creto_audit::{AlgorithmsInUse, AllowedAlgorithms, Sealer};
 use creto_governor::{ListsAnswer, ListsChange};
 use creto_types::{Commit, OrgId, PrincipalName, StoreError, Timestamp};
 use rusqlite::Connection;
@@ -26,9 +26,9 @@ const SIGNATURES: &str = "
         )
     )";
 
-/// Keys and secrets at rest.
+/// Keys and secrets at rest, and whether they are under the root key itself.
 const WRAPPINGS: &str = "
-    SELECT DISTINCT json_extract(wrapped, '$.alg') FROM (
+    SELECT DISTINCT json_extract(wrapped, '$.alg'), json_extract(wrapped, '$.key') IS NULL FROM (
         SELECT wrapped FROM wrapping_keys
         UNION ALL SELECT private FROM organization_keys
         UNION ALL SELECT private FROM former_log_keys
@@ -42,10 +42,10 @@ const CIPHERS: &str = "SELECT name FROM payload_ciphers";
 impl Database {
     /// Whether everything that is stored can be read by the lists that are in force:
     /// [`StoreError::Algorithm`] names what cannot. Reads no payload, however many there
-    /// are.
+    /// are, and asks no device: whether its keystore knows a name is all that counts here.
     pub async fn reads_what_is_stored(&self) -> Result<(), StoreError> {
-        let lists = self.algorithms().clone();
-        self.read(move |connection| readable(connection, &lists.now()))
+        let (lists, subjects) = (self.algorithms().clone(), self.subjects());
+        self.read(move |connection| readable(connection, &lists.now(), subjects.sealer()))
             .await
     }
 
@@ -67,7 +67,7 @@ impl Database {
         let (in_force, new) = (self.algorithms().clone(), lists.clone());
         let put = move |change: &Change<'_>| {
             let recorded = record(change, &lists, at)?;
-            readable(change, &lists)?;
+            readable(change, &lists, change.sealer())?;
             Ok(recorded)
         };
         self.write_then(put, move || in_force.replace(new)).await
@@ -146,15 +146,28 @@ fn on_record(
     Ok(all)
 }
 
-fn readable(connection: &Connection, lists: &AllowedAlgorithms) -> Result<(), StoreError> {
-    let stored = AlgorithmsInUse {
+fn readable(
+    connection: &Connection,
+    lists: &AllowedAlgorithms,
+    sealer: &Sealer,
+) -> Result<(), StoreError> {
+    let mut stored = AlgorithmsInUse {
         signature: names(connection, SIGNATURES)?,
-        wrapping: names(connection, WRAPPINGS)?,
         aead: names(connection, CIPHERS)?,
+        ..AlgorithmsInUse::default()
     };
-    lists
-        .read_all_of(&stored)
-        .map_err(|error| unreadable("data", error))
+    let mut statement = connection.prepare(WRAPPINGS).map_err(sql)?;
+    let mut rows = statement.query([]).map_err(sql)?;
+    while let Some(row) = rows.next().map_err(sql)? {
+        let under_root: bool = row.get(1).map_err(sql)?;
+        let names = if under_root {
+            &mut stored.root
+        } else {
+            &mut stored.wrapping
+        };
+        names.insert(row.get(0).map_err(sql)?);
+    }
+    sealer.reads_all_of(lists, &stored)
 }
 
 fn names(connection: &Connection, query: &str) -> Result<BTreeSet<String>, StoreError> {

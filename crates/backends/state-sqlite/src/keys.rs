@@ -21,7 +21,7 @@ pub(crate) fn add_wrapping_key(
     org: &str,
     key: &WrappingKey,
 ) -> Result<(), StoreError> {
-    accepted(tx, |lists| lists.wrapping.check(key.wrapped.algorithm()))?;
+    accepted(tx, |lists| lists.check_wrapped(&key.wrapped))?;
     let added = tx
         .prepare_cached(
             "INSERT INTO wrapping_keys (org, version, wrapped)
@@ -42,7 +42,7 @@ pub(crate) fn may_be_stored(
     org: &str,
     wrapped: &WrappedKey,
 ) -> Result<(), StoreError> {
-    accepted(tx, |lists| lists.wrapping.check(wrapped.algorithm()))?;
+    accepted(tx, |lists| lists.check_wrapped(wrapped))?;
     let Some(version) = wrapped.version() else {
         return Ok(());
     };

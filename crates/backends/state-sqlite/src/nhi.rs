@@ -41,6 +41,19 @@ impl SqliteNhi {
     pub(crate) fn database(&self) -> &Database {
         &self.db
     }
+
+    /// Opens wrapping keys before the change that takes them into use, which is not made
+    /// when the keystore fails. A thread waits for it that nobody else waits for.
+    async fn open_wrapping(&self, org: OrgId, keys: Vec<WrappingKey>) -> Result<(), StoreError> {
+        let subjects = self.db.subjects();
+        let open = move || {
+            keys.iter()
+                .try_for_each(|key| subjects.open_wrapping(org, key))
+        };
+        tokio::task::spawn_blocking(open)
+            .await
+            .map_err(|error| StoreError::NotDone(Box::new(error)))?
+    }
 }
 
 #[async_trait]
@@ -93,8 +106,7 @@ impl NhiStore for SqliteNhi {
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
         let (org, wrapping) = (organization.organization.id, &organization.wrapping);
-        let opened = wrapping.iter().map(|key| (org, key));
-        self.db.subjects().open_wrapping(opened);
+        self.open_wrapping(org, wrapping.clone()).await?;
         self.db
             .write(move |tx| {
                 admit_commit(tx, &commit)?;
@@ -389,8 +401,8 @@ impl NhiStore for SqliteNhi {
         rotation: StoredRotation,
         commit: Commit,
     ) -> Result<Receipt, StoreError> {
-        let opened = [(rotation.org, &rotation.wrapping)];
-        self.db.subjects().open_wrapping(opened);
+        let wrapping = vec![rotation.wrapping.clone()];
+        self.open_wrapping(rotation.org, wrapping).await?;
         let work = move |tx: &Change<'_>| keys::rotate(tx, &rotation, &commit);
         self.db.write(work).await
     }

@@ -59,6 +59,10 @@ impl<'a> Change<'a> {
         self.subjects.algorithms()
     }
 
+    pub(crate) const fn sealer(&self) -> &Sealer {
+        self.subjects.sealer()
+    }
+
     pub(crate) fn subject(&self, org: OrgId, whose: &Whose) -> Result<Subject, StoreError> {
         let (person, _) = self.subjects.person(self, org, whose)?;
         if let Some(subject) = self.subjects.stored(self, org, &person)? {
@@ -73,7 +77,7 @@ impl<'a> Change<'a> {
             .map_err(sql)?;
         let newest = newest.map(wrapping_key).transpose()?;
         let made = self.subjects.sealer.make(org, newest.as_ref());
-        let NewSubject { id, key, wrapped } = made.map_err(|e| corrupt("wrapping key", e))?;
+        let NewSubject { id, key, wrapped } = made.map_err(|e| unreadable("wrapping key", e))?;
         self.prepare_cached(
             "INSERT INTO subjects (id, org, person, private) VALUES (?1, ?2, ?3, ?4)",
         )
@@ -241,14 +245,18 @@ impl Subjects {
         self.sealer.algorithms()
     }
 
-    /// Opens wrapping keys before anything is under them: the keystore, which may be slow,
-    /// is asked outside of changes. One that does not open is named where it is needed.
-    pub(crate) fn open_wrapping<'k>(
-        &self,
-        keys: impl IntoIterator<Item = (OrgId, &'k WrappingKey)>,
-    ) {
-        for (org, key) in keys {
-            let _ = self.sealer.open_wrapping(org, key);
+    pub(crate) const fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// Opens a wrapping key before anything is under it: the keystore, which may be slow,
+    /// is asked outside of changes. Fails when the keystore does; a key that does not open
+    /// is named where it is needed.
+    pub(crate) fn open_wrapping(&self, org: OrgId, key: &WrappingKey) -> Result<(), StoreError> {
+        let opened = self.sealer.open_wrapping(org, key);
+        match opened.map_err(|error| unreadable("wrapping key", error)) {
+            Err(error @ StoreError::Keystore { .. }) => Err(error),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Moving the organization to other keys and algorithms, and ending the old ones.
 
+use std::sync::Arc;
+
 use creto_nhi::NhiError;
 use creto_types::{Commit, LeafIndex, StoreError, Timestamp};
 use schemars::JsonSchema;
@@ -115,7 +117,11 @@ impl Governor {
             Begun::Fresh(ticket) => ticket,
         };
         let org = caller.org();
-        let draft = self.parts.nhi.draft_rotation(org)?;
+        let nhi = Arc::clone(&self.parts.nhi);
+        // The keystore may be a device, which others need not wait for.
+        let draft = tokio::task::spawn_blocking(move || nhi.draft_rotation(org))
+            .await
+            .map_err(|error| StoreError::NotDone(Box::new(error)))??;
         let made = draft.summary();
         let body = json!({
             "wrapping_version": made.wrapping_version,

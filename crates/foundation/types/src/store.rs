@@ -82,7 +82,22 @@ pub enum StoreError {
     Algorithm {
         /// The kind of thing.
         what: &'static str,
+        /// Whether it is unknown or not accepted.
+        code: &'static str,
         /// Which algorithm.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Who keeps the root key did not open what is under it. Nothing was changed.
+    #[error("the keystore gave no key for stored {what}")]
+    Keystore {
+        /// The kind of thing.
+        what: &'static str,
+        /// What the keystore's error is called.
+        code: &'static str,
+        /// And its class.
+        class: Class,
+        /// Why not.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
@@ -122,6 +137,7 @@ impl Classify for StoreError {
             Self::Unavailable(_) | Self::NotDone(_) | Self::Full(_) | Self::InUse { .. } => {
                 Class::Transient
             }
+            Self::Keystore { class, .. } => *class,
         }
     }
 
@@ -135,7 +151,7 @@ impl Classify for StoreError {
             Self::Fenced { .. } => "fenced",
             Self::TooLarge { .. } => "record_too_large",
             Self::Corrupt { .. } => "stored_data_corrupt",
-            Self::Algorithm { .. } => "algorithm_not_allowed",
+            Self::Algorithm { code, .. } | Self::Keystore { code, .. } => code,
             Self::NotDone(_) => "store_not_done",
             Self::Full(_) => "storage_full",
             Self::Unavailable(_) => "store_unavailable",

@@ -51,4 +51,8 @@ impl Keystore for NotingKeystore {
         self.note();
         self.inner.unwrap(purpose, wrapped)
     }
+
+    fn reads(&self, name: &str) -> bool {
+        self.inner.reads(name)
+    }
 }

@@ -5,9 +5,10 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use creto_crypto::{
-    AeadAlgorithm, AeadKey, CryptoError, CryptoProvider, InForce, KdfAlgorithm, KeyRing, Keystore,
-    MAC_LENGTH, Sealed, Secret, WrappedKey, WrappingKey,
+    AeadAlgorithm, AeadKey, AlgorithmsInUse, AllowedAlgorithms, CryptoError, CryptoProvider,
+    InForce, KdfAlgorithm, KeyRing, Keystore, MAC_LENGTH, Sealed, Secret, WrappedKey, WrappingKey,
 };
+use creto_errors::Classify as _;
 use creto_types::{OrgId, StoreError, SubjectId};
 
 use crate::{Commitment, IndexKey, Opening};
@@ -105,7 +106,7 @@ impl Sealer {
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "tests name what there is")]
     pub fn for_tests_with(digit: &str, cipher: &str) -> Self {
-        use creto_crypto::{Allowed, AllowedAlgorithms};
+        use creto_crypto::Allowed;
 
         let random = Arc::new(creto_types::SystemRandom);
         let provider = Arc::new(creto_crypto::AwsLcProvider::new(random));
@@ -132,8 +133,17 @@ impl Sealer {
         let provider = Arc::new(creto_crypto::AwsLcProvider::new(random));
         let root = creto_crypto::RootKey::from_hex(&"7".repeat(64)).expect("it is hexadecimal");
         let keystore = Arc::new(crate::NotingKeystore::new(root, provider.clone()));
-        let algorithms = creto_crypto::AllowedAlgorithms::default().into();
+        let algorithms = AllowedAlgorithms::default().into();
         (Self::new(keystore.clone(), provider, algorithms), keystore)
+    }
+
+    /// Where this keeps the root key.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn for_tests_on(keystore: Arc<dyn Keystore>) -> Self {
+        let random = Arc::new(creto_types::SystemRandom);
+        let provider = Arc::new(creto_crypto::AwsLcProvider::new(random));
+        Self::new(keystore, provider, AllowedAlgorithms::default().into())
     }
 
     /// As [`Sealer::for_tests_with`], and accepts no other cipher.
@@ -141,7 +151,7 @@ impl Sealer {
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "tests name what there is")]
     pub fn for_tests_only_with(digit: &str, cipher: &str) -> Self {
-        use creto_crypto::{Allowed, AllowedAlgorithms};
+        use creto_crypto::Allowed;
 
         let new = cipher.parse().expect("it is a cipher");
         let sealer = Self::for_tests_with(digit, cipher);
@@ -199,6 +209,17 @@ impl Sealer {
     #[must_use]
     pub const fn algorithms(&self) -> &InForce {
         &self.algorithms
+    }
+
+    /// Whether these lists and the keystore read everything of what is stored.
+    pub fn reads_all_of(
+        &self,
+        lists: &AllowedAlgorithms,
+        stored: &AlgorithmsInUse,
+    ) -> Result<(), StoreError> {
+        lists
+            .read_all_of(stored, self.ring.keystore())
+            .map_err(|error| unreadable("data", error))
     }
 
     /// A fresh salt.
@@ -285,19 +306,28 @@ fn bound(org: OrgId, subject: SubjectId, commitment: Commitment) -> Vec<u8> {
     bytes
 }
 
-/// A thing of the store that does not open: by an algorithm that is not accepted, or
-/// because it is broken.
+/// A thing of the store that does not open: by an algorithm that is not accepted, for the
+/// keystore does not open it, or because it is broken.
 #[must_use]
 pub fn unreadable(what: &'static str, error: CryptoError) -> StoreError {
-    let algorithm = matches!(
-        error,
-        CryptoError::UnknownAlgorithm { .. } | CryptoError::AlgorithmNotAllowed { .. }
-    );
-    let source = Box::new(error);
-    if algorithm {
-        StoreError::Algorithm { what, source }
-    } else {
-        StoreError::Corrupt { what, source }
+    let (code, class) = (error.code(), error.class());
+    match error {
+        CryptoError::UnknownAlgorithm { .. } | CryptoError::AlgorithmNotAllowed { .. } => {
+            let source = Box::new(error);
+            StoreError::Algorithm { what, code, source }
+        }
+        CryptoError::KeystoreUnavailable { .. }
+        | CryptoError::KeystoreRefused { .. }
+        | CryptoError::KeystoreForeign { .. } => StoreError::Keystore {
+            what,
+            code,
+            class,
+            source: Box::new(error),
+        },
+        error => StoreError::Corrupt {
+            what,
+            source: Box::new(error),
+        },
     }
 }
 

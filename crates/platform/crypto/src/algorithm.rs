@@ -40,9 +40,7 @@ macro_rules! named {
                     .iter()
                     .copied()
                     .find(|algorithm| algorithm.as_str() == text)
-                    .ok_or_else(|| $crate::CryptoError::UnknownAlgorithm {
-                        name: text.chars().take(64).collect(),
-                    })
+                    .ok_or_else(|| $crate::CryptoError::unknown(text))
             }
         }
     };

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use crate::{
     AeadAlgorithm, Algorithm, CryptoError, HashAlgorithm, HolderAlgorithm, KemAlgorithm,
-    SignatureAlgorithm, WrapAlgorithm,
+    SignatureAlgorithm, WrapAlgorithm, WrappedKey,
 };
 
 /// The algorithms of one kind. The one for new objects is always among those that
@@ -126,6 +126,15 @@ pub struct AllowedAlgorithms {
 }
 
 impl AllowedAlgorithms {
+    /// Whether a wrapped key is by an algorithm that is read here. What a keystore wrapped
+    /// in a way of its own is the keystore's to judge.
+    pub fn check_wrapped(&self, wrapped: &WrappedKey) -> Result<(), CryptoError> {
+        match wrapped.algorithm() {
+            Some(algorithm) => self.wrapping.check(algorithm).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// The same, which reads objects of this algorithm as well. For whoever verifies by
     /// hand what a deployment made: it has no configuration.
     ///

@@ -94,6 +94,29 @@ pub enum CryptoError {
         /// Which one the object names.
         version: u32,
     },
+    /// A wrapped key is in neither of its forms.
+    #[error(
+        "a wrapped key has a salt and a ciphertext, or a name of its keystore's own and a blob"
+    )]
+    WrappedForm,
+    /// The keystore cannot be reached, or does not answer now.
+    #[error("the keystore does not answer: {why}")]
+    KeystoreUnavailable {
+        /// In its words.
+        why: String,
+    },
+    /// The keystore does not let this process use the root key.
+    #[error("the keystore refuses: {why}")]
+    KeystoreRefused {
+        /// In its words.
+        why: String,
+    },
+    /// What is under the root key was wrapped by a keystore of another kind.
+    #[error("what is wrapped by `{name}` is not of this keystore")]
+    KeystoreForeign {
+        /// By what it was wrapped.
+        name: String,
+    },
     /// Wrong key, wrong associated data, or changed bytes: which one is not
     /// knowable.
     #[error("the sealed bytes do not open")]
@@ -106,6 +129,15 @@ pub enum CryptoError {
     },
 }
 
+impl CryptoError {
+    /// No algorithm is called so.
+    pub(crate) fn unknown(name: &str) -> Self {
+        Self::UnknownAlgorithm {
+            name: name.chars().take(64).collect(),
+        }
+    }
+}
+
 impl Classify for CryptoError {
     fn class(&self) -> Class {
         match self {
@@ -113,12 +145,16 @@ impl Classify for CryptoError {
             | Self::AlgorithmMismatch { .. }
             | Self::AlgorithmNotAllowed { .. }
             | Self::KeyRejected { .. }
+            | Self::KeystoreRefused { .. }
             | Self::OpenFailed => Class::Security,
+            Self::KeystoreUnavailable { .. } => Class::Transient,
             Self::Malformed { .. }
             | Self::Encoding { .. }
             | Self::DigestForm
             | Self::UnknownAlgorithm { .. }
             | Self::WrappingKeyMissing { .. }
+            | Self::WrappedForm
+            | Self::KeystoreForeign { .. }
             | Self::DerivedKeyTooLong { .. }
             | Self::ContextTooLong { .. }
             | Self::ContextUnsupported { .. }
@@ -129,7 +165,7 @@ impl Classify for CryptoError {
     fn code(&self) -> &'static str {
         match self {
             Self::SignatureInvalid => "signature_invalid",
-            Self::Malformed { .. } => "malformed_crypto_object",
+            Self::Malformed { .. } | Self::WrappedForm => "malformed_crypto_object",
             Self::Encoding { .. } => "invalid_base64url",
             Self::DigestForm => "digest_malformed",
             Self::AlgorithmMismatch { .. } => "algorithm_mismatch",
@@ -140,6 +176,9 @@ impl Classify for CryptoError {
             Self::ContextTooLong { .. } => "context_too_long",
             Self::ContextUnsupported { .. } => "context_unsupported",
             Self::WrappingKeyMissing { .. } => "wrapping_key_missing",
+            Self::KeystoreUnavailable { .. } => "keystore_unavailable",
+            Self::KeystoreRefused { .. } => "keystore_refused",
+            Self::KeystoreForeign { .. } => "keystore_foreign",
             Self::OpenFailed => "open_failed",
             Self::Engine { .. } => "crypto_engine_failed",
         }

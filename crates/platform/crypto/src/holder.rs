@@ -60,9 +60,7 @@ impl FromStr for HolderAlgorithm {
         match text {
             "ES256" => Ok(Self::Es256),
             "Ed25519" | "EdDSA" => Ok(Self::Ed25519),
-            _ => Err(CryptoError::UnknownAlgorithm {
-                name: text.chars().take(64).collect(),
-            }),
+            _ => Err(CryptoError::unknown(text)),
         }
     }
 }

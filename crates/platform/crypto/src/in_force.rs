@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::{Algorithm, Allowed, AllowedAlgorithms, CryptoError};
+use crate::{Algorithm, Allowed, AllowedAlgorithms, CryptoError, Keystore, WrapAlgorithm};
 
 /// The lists that are in force. Every clone is of the same lists: another one is in force
 /// for all of them at once, and whoever asks never waits.
@@ -53,18 +53,35 @@ impl From<AllowedAlgorithms> for InForce {
 pub struct AlgorithmsInUse {
     /// Of keys by which something is signed or verified.
     pub signature: BTreeSet<String>,
-    /// Of keys and secrets at rest.
+    /// Of what is under the root key itself, the names of its keystore among them.
+    pub root: BTreeSet<String>,
+    /// Of keys and secrets under the wrapping keys of organizations.
     pub wrapping: BTreeSet<String>,
     /// Of payloads of records.
     pub aead: BTreeSet<String>,
 }
 
 impl AllowedAlgorithms {
-    /// Whether what is stored can be read by these lists: the first name that is not
-    /// among them is [`CryptoError::AlgorithmNotAllowed`], one that this build does not
-    /// know [`CryptoError::UnknownAlgorithm`].
-    pub fn read_all_of(&self, stored: &AlgorithmsInUse) -> Result<(), CryptoError> {
+    /// Whether what is stored can be read by these lists and, where it is under the root
+    /// key, by this keystore: the first name that is not among them is
+    /// [`CryptoError::AlgorithmNotAllowed`], one that is known and that this keystore does
+    /// not read [`CryptoError::KeystoreForeign`], one that neither this build nor the
+    /// keystore knows [`CryptoError::UnknownAlgorithm`].
+    pub fn read_all_of(
+        &self,
+        stored: &AlgorithmsInUse,
+        keystore: &dyn Keystore,
+    ) -> Result<(), CryptoError> {
         reads(&self.signature, &stored.signature)?;
+        for name in &stored.root {
+            let algorithm = name.parse::<WrapAlgorithm>();
+            if keystore.reads(name) {
+                algorithm.map_or(Ok(()), |known| self.wrapping.check(known).map(drop))?;
+            } else {
+                let name = name.clone();
+                algorithm.and(Err(CryptoError::KeystoreForeign { name }))?;
+            }
+        }
         reads(&self.wrapping, &stored.wrapping)?;
         reads(&self.aead, &stored.aead)
     }
@@ -82,9 +99,26 @@ where
 
 #[cfg(test)]
 mod tests {
-    use crate::{AeadAlgorithm, SignatureAlgorithm};
+    use crate::{AeadAlgorithm, Secret, SignatureAlgorithm, WrappedKey};
 
     use super::*;
+
+    /// A keystore that can read what is called so, and is asked for nothing else.
+    struct Reading(&'static str);
+
+    impl Keystore for Reading {
+        fn wrap(&self, _: WrapAlgorithm, _: &str, _: &Secret) -> Result<WrappedKey, CryptoError> {
+            Err(CryptoError::OpenFailed)
+        }
+
+        fn unwrap(&self, _: &str, _: &WrappedKey) -> Result<Secret, CryptoError> {
+            Err(CryptoError::OpenFailed)
+        }
+
+        fn reads(&self, name: &str) -> bool {
+            name == self.0
+        }
+    }
 
     #[test]
     fn every_clone_has_the_lists_that_were_put_in_force_last() {
@@ -107,25 +141,74 @@ mod tests {
         let lists = AllowedAlgorithms::default();
         let mut stored = AlgorithmsInUse {
             signature: names(&["Ed25519", "ML-DSA-65-Ed25519"]),
+            root: names(&["HKDF-SHA256+A256GCM"]),
             wrapping: names(&["HKDF-SHA256+A256GCM"]),
             aead: names(&["A256GCM"]),
         };
-        lists.read_all_of(&stored).unwrap();
+        let keystore = Reading("HKDF-SHA256+A256GCM");
+        lists.read_all_of(&stored, &keystore).unwrap();
         stored.aead = names(&["A256GCM", "ChaCha20-Poly1305"]);
-        let error = lists.read_all_of(&stored).unwrap_err().to_string();
+        let error = lists
+            .read_all_of(&stored, &keystore)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("ChaCha20-Poly1305"), "{error}");
         stored.wrapping = names(&["HKDF-SHA256+ChaCha20-Poly1305"]);
-        let error = lists.read_all_of(&stored).unwrap_err().to_string();
+        let error = lists
+            .read_all_of(&stored, &keystore)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("HKDF-SHA256+ChaCha20-Poly1305"), "{error}");
         stored.signature = names(&[SignatureAlgorithm::MlDsa65.as_str()]);
-        let error = lists.read_all_of(&stored).unwrap_err().to_string();
+        let error = lists
+            .read_all_of(&stored, &keystore)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("`ML-DSA-65`"), "{error}");
         stored.signature = names(&["RS256"]);
         assert_eq!(
-            lists.read_all_of(&stored),
+            lists.read_all_of(&stored, &keystore),
             Err(CryptoError::UnknownAlgorithm {
                 name: "RS256".to_owned()
             })
         );
+    }
+
+    #[test]
+    fn what_is_under_the_root_key_is_read_by_the_keystore_it_is_of() {
+        let aes = "HKDF-SHA256+A256GCM";
+        let under = |root: &str| AlgorithmsInUse {
+            root: [root.to_owned()].into(),
+            wrapping: [aes.to_owned()].into(),
+            ..AlgorithmsInUse::default()
+        };
+        let lists = AllowedAlgorithms::default();
+        let device = Reading("a device");
+        lists.read_all_of(&under("a device"), &device).unwrap();
+        let (name, unknown) = (aes.to_owned(), "another device".to_owned());
+        assert_eq!(
+            lists.read_all_of(&under(aes), &device),
+            Err(CryptoError::KeystoreForeign { name })
+        );
+        for keystore in [device, Reading(aes)] {
+            let name = unknown.clone();
+            assert_eq!(
+                lists.read_all_of(&under(&unknown), &keystore),
+                Err(CryptoError::UnknownAlgorithm { name })
+            );
+        }
+        // The lists are asked, too, where they have something to say.
+        let chacha = "HKDF-SHA256+ChaCha20-Poly1305";
+        let refused = lists.read_all_of(&under(chacha), &Reading(chacha));
+        assert!(matches!(
+            refused,
+            Err(CryptoError::AlgorithmNotAllowed { .. })
+        ));
+        // And what is under wrapping keys is no keystore's.
+        let stored = AlgorithmsInUse {
+            wrapping: ["a device".to_owned()].into(),
+            ..AlgorithmsInUse::default()
+        };
+        assert!(lists.read_all_of(&stored, &Reading("a device")).is_err());
     }
 }

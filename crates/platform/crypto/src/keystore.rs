@@ -18,8 +18,19 @@ use crate::{CryptoError, CryptoProvider, InForce, RootKey, Secret, WrapAlgorithm
 /// Asked at starts and at rotations alone, for each wrapping key of an organization; never
 /// while a request is decided. What an organization has from before it had a wrapping key
 /// is under the root key itself, and is asked for one by one.
+///
+/// Its calls block until they have an answer, which takes a device milliseconds: rotations
+/// ask on threads for such, and at a start nobody waits. Were they asynchronous, everything
+/// that opens a key would be, for the sake of a handful of calls in the life of a process.
+/// A device bounds by itself how long it waits.
+///
+/// What cannot be reached now is [`CryptoError::KeystoreUnavailable`], a device that does
+/// not let this process use the key [`CryptoError::KeystoreRefused`], what another kind of
+/// keystore wrapped [`CryptoError::KeystoreForeign`], and what this one wrapped for another
+/// purpose, or which was changed since, [`CryptoError::OpenFailed`].
 pub trait Keystore: Send + Sync + 'static {
-    /// Encrypts a secret so that only the same `purpose` opens it again.
+    /// Encrypts a secret so that only the same `purpose` opens it again. A keystore with a
+    /// way of its own ([`WrappedKey::opaque`]) passes over `algorithm`.
     fn wrap(
         &self,
         algorithm: WrapAlgorithm,
@@ -29,6 +40,11 @@ pub trait Keystore: Send + Sync + 'static {
 
     /// Decrypts what [`Keystore::wrap`] made for the same purpose.
     fn unwrap(&self, purpose: &str, wrapped: &WrappedKey) -> Result<Secret, CryptoError>;
+
+    /// Whether it reads what bears this name ([`WrappedKey::name`]): its own, or that of an
+    /// algorithm if it wraps by such. Says so by itself: a device is not asked. Which of
+    /// the algorithms are accepted is not its to say.
+    fn reads(&self, name: &str) -> bool;
 }
 
 /// The root key in this process, from a file or the environment.
@@ -58,6 +74,10 @@ impl Keystore for LocalKeystore {
 
     fn unwrap(&self, purpose: &str, wrapped: &WrappedKey) -> Result<Secret, CryptoError> {
         self.root.unwrap(purpose, wrapped)
+    }
+
+    fn reads(&self, name: &str) -> bool {
+        name.parse::<WrapAlgorithm>().is_ok()
     }
 }
 
@@ -109,6 +129,8 @@ pub struct KeyRing {
     provider: Arc<dyn CryptoProvider>,
     algorithms: InForce,
     orgs: RwLock<HashMap<OrgId, Opened>>,
+    /// The last draft of each organization, until it is added.
+    drafts: Mutex<HashMap<OrgId, (WrappedKey, Arc<RootKey>)>>,
     /// Held while the keystore is asked: whoever waits finds what the first one opened.
     opening: Mutex<()>,
 }
@@ -136,22 +158,45 @@ impl KeyRing {
             provider,
             algorithms,
             orgs: RwLock::default(),
+            drafts: Mutex::default(),
             opening: Mutex::default(),
         }
     }
 
+    /// Who keeps the root key.
+    #[must_use]
+    pub fn keystore(&self) -> &dyn Keystore {
+        self.keystore.as_ref()
+    }
+
     /// A new wrapping key for an organization, after those it has. It is used once it
     /// was added, which is for when it is durable.
+    ///
+    /// The keystore opens it once here: what it does not give back would be lost with
+    /// everything under it, and an addition that follows a durable change has to succeed.
     pub fn draft(&self, org: OrgId) -> Result<WrappingKey, CryptoError> {
         let version = self.version(org).unwrap_or(0).saturating_add(1);
         let mut bytes = Zeroizing::new([0_u8; ROOT_LEN]);
         self.provider.random(bytes.as_mut());
+        let drawn = RootKey::from_secret(Secret::copy_of(bytes.as_ref()))?;
         let wrapped = self.keystore.wrap(
             self.algorithms.now().wrapping.for_new(),
             &WrappingKey::purpose(org, version),
             &Secret::copy_of(bytes.as_ref()),
         )?;
-        Ok(WrappingKey { version, wrapped })
+        let key = WrappingKey { version, wrapped };
+        let opened = self.open(org, &key)?;
+        if opened != drawn {
+            return Err(CryptoError::OpenFailed);
+        }
+        let draft = (key.wrapped.clone(), Arc::new(opened));
+        self.drafts.lock().insert(org, draft);
+        Ok(key)
+    }
+
+    fn open(&self, org: OrgId, key: &WrappingKey) -> Result<RootKey, CryptoError> {
+        let purpose = WrappingKey::purpose(org, key.version);
+        RootKey::from_secret(self.keystore.unwrap(&purpose, &key.wrapped)?)
     }
 
     /// Opens a wrapping key and takes it into use: the highest version wraps what is
@@ -161,10 +206,7 @@ impl KeyRing {
     }
 
     fn opened(&self, org: OrgId, key: &WrappingKey) -> Result<Arc<RootKey>, CryptoError> {
-        self.algorithms
-            .now()
-            .wrapping
-            .check(key.wrapped.algorithm())?;
+        self.algorithms.now().check_wrapped(&key.wrapped)?;
         if let Some(known) = self.known(org, key) {
             return Ok(known);
         }
@@ -172,9 +214,15 @@ impl KeyRing {
         if let Some(known) = self.known(org, key) {
             return Ok(known);
         }
-        let purpose = WrappingKey::purpose(org, key.version);
-        let secret = self.keystore.unwrap(&purpose, &key.wrapped)?;
-        let opened = Arc::new(RootKey::from_secret(key.wrapped.algorithm(), secret)?);
+        let drafted = {
+            let mut drafts = self.drafts.lock();
+            let is_it = drafts.get(&org).is_some_and(|(of, _)| *of == key.wrapped);
+            is_it.then(|| drafts.remove(&org)).flatten()
+        };
+        let opened = match drafted {
+            Some((_, opened)) => opened,
+            None => Arc::new(self.open(org, key)?),
+        };
         let mut orgs = self.orgs.write();
         let kept = orgs.entry(org).or_default();
         if key.version >= kept.oldest {
@@ -224,8 +272,8 @@ impl KeyRing {
         match newest {
             None => self.keystore.wrap(algorithm, purpose, secret),
             Some((version, key)) => {
-                let wrapped = key.wrap(self.provider.as_ref(), algorithm, purpose, secret)?;
-                Ok(wrapped.under(version))
+                let provider = self.provider.as_ref();
+                key.wrap_under(Some(version), provider, algorithm, purpose, secret)
             }
         }
     }
@@ -237,7 +285,7 @@ impl KeyRing {
         purpose: &str,
         wrapped: &WrappedKey,
     ) -> Result<Secret, CryptoError> {
-        self.algorithms.now().wrapping.check(wrapped.algorithm())?;
+        self.algorithms.now().check_wrapped(wrapped)?;
         let Some(version) = wrapped.version() else {
             return self.keystore.unwrap(purpose, wrapped);
         };
@@ -265,8 +313,8 @@ impl KeyRing {
             return self.keystore.wrap(algorithm, purpose, secret);
         };
         let key = self.opened(org, wrapping)?;
-        let wrapped = key.wrap(self.provider.as_ref(), algorithm, purpose, secret)?;
-        Ok(wrapped.under(wrapping.version))
+        let (version, provider) = (Some(wrapping.version), self.provider.as_ref());
+        key.wrap_under(version, provider, algorithm, purpose, secret)
     }
 
     /// Decrypts what names this wrapping key, or none.
@@ -277,7 +325,7 @@ impl KeyRing {
         purpose: &str,
         wrapped: &WrappedKey,
     ) -> Result<Secret, CryptoError> {
-        self.algorithms.now().wrapping.check(wrapped.algorithm())?;
+        self.algorithms.now().check_wrapped(wrapped)?;
         let Some(version) = wrapped.version() else {
             return self.keystore.unwrap(purpose, wrapped);
         };
@@ -290,8 +338,9 @@ impl KeyRing {
     /// Whether this would be wrapped otherwise if it were new.
     #[must_use]
     pub fn is_old(&self, org: OrgId, wrapped: &WrappedKey) -> bool {
-        wrapped.version() != self.version(org)
-            || wrapped.algorithm() != self.algorithms.now().wrapping.for_new()
+        let new = self.algorithms.now().wrapping.for_new();
+        let of_another = wrapped.algorithm().is_some_and(|own| own != new);
+        of_another || wrapped.version() != self.version(org)
     }
 }
 
@@ -391,6 +440,10 @@ mod tests {
             self.1.fetch_add(1, Ordering::SeqCst);
             self.0.unwrap(purpose, wrapped)
         }
+
+        fn reads(&self, name: &str) -> bool {
+            self.0.reads(name)
+        }
     }
 
     #[test]
@@ -401,7 +454,8 @@ mod tests {
         let ring = KeyRing::new(keystore.clone(), provider(), wrapping(Allowed::only(AES)));
         let secret = Secret::new(vec![9; 32]);
         let [first, other] = [(); 2].map(|()| ring.draft(org).unwrap());
-        assert_eq!((first.version, other.version, asked()), (1, 1, 2));
+        // To wrap it, and whether it opens again.
+        assert_eq!((first.version, other.version, asked()), (1, 1, 4));
         let wrapped = ring.wrap_under(org, Some(&first), "p", &secret).unwrap();
         assert_eq!((wrapped.version(), asked()), (Some(1), 1));
         for _ in 0..3 {
@@ -414,11 +468,14 @@ mod tests {
 
         // Another key of the same version is another key.
         let refused = ring.unwrap_under(org, Some(&other), "p", &wrapped);
-        assert_eq!((refused, asked()), (Err(CryptoError::OpenFailed), 1));
+        assert_eq!((refused, asked()), (Err(CryptoError::OpenFailed), 0));
 
         // The one that is named, not the newest one; and no other in its place.
         let second = ring.draft(org).unwrap();
+        // Nor for the draft that was made last.
+        asked();
         ring.add(org, &second).unwrap();
+        assert_eq!(asked(), 0);
         let named = ring.wrap_under(org, Some(&first), "p", &secret).unwrap();
         assert_eq!(named.version(), Some(1));
         for wrong in [None, Some(&second)] {
@@ -448,7 +505,8 @@ mod tests {
         let (one, two) = (keystore("1"), keystore("2"));
         let moved = key.rewrap(org, one.as_ref(), two.as_ref(), AES).unwrap();
         let algorithms = (key.wrapped.algorithm(), moved.wrapped.algorithm());
-        assert_eq!((algorithms, moved.version), ((CHACHA, AES), key.version));
+        let expected = (Some(CHACHA), Some(AES));
+        assert_eq!((algorithms, moved.version), (expected, key.version));
         assert_eq!(old.add(org, &moved), Err(CryptoError::OpenFailed));
         let new = ring("2", AES);
         assert_eq!(new.add(org, &key), Err(CryptoError::OpenFailed));
@@ -473,7 +531,8 @@ mod tests {
             ring.add(org, &ring.draft(org).unwrap()).unwrap();
             let after = ring.wrap(org, "p", &secret).unwrap();
             assert!(!ring.is_old(org, &after));
-            assert_eq!((before.algorithm(), after.algorithm()), (old, new));
+            let made = (before.algorithm(), after.algorithm());
+            assert_eq!(made, (Some(old), Some(new)));
             for wrapped in [&before, &after] {
                 assert_eq!(ring.unwrap(org, "p", wrapped).unwrap(), secret);
             }

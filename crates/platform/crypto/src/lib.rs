@@ -52,6 +52,7 @@ mod root_key;
 mod secret;
 mod signature;
 mod signer;
+mod wrapped;
 mod xwing;
 
 pub use aead::{AeadAlgorithm, AeadKey, Sealed};
@@ -67,7 +68,8 @@ pub use kem::{DecapsulationKey, EncapsulationKey, KemAlgorithm, KemCiphertext};
 pub use keystore::{KeyRing, Keystore, LocalKeystore, WrappingKey};
 pub use mac::{MAC_LENGTH, MacKey};
 pub use provider::{AwsLcProvider, CryptoProvider};
-pub use root_key::{RootKey, WrapAlgorithm, WrappedKey};
+pub use root_key::{RootKey, WrapAlgorithm};
 pub use secret::Secret;
 pub use signature::{Signature, SignatureAlgorithm, SigningKey, VerifyingKey};
 pub use signer::{LocalSigner, Signer};
+pub use wrapped::WrappedKey;

@@ -11,8 +11,10 @@ use zeroize::Zeroizing;
 
 use crate::aead::{self, KEY_LEN, NONCE_LEN};
 use crate::algorithm::named;
+use crate::wrapped::Derived;
 use crate::{
-    AeadAlgorithm, CryptoError, CryptoProvider, KdfAlgorithm, RootKeyError, Secret, encoding,
+    AeadAlgorithm, CryptoError, CryptoProvider, KdfAlgorithm, RootKeyError, Secret, WrappedKey,
+    encoding,
 };
 
 pub(crate) const ROOT_LEN: usize = 32;
@@ -89,40 +91,6 @@ impl WrapAlgorithm {
     }
 }
 
-/// A private key at rest: useless without the root key and the purpose it was
-/// wrapped for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WrappedKey {
-    #[serde(rename = "alg")]
-    algorithm: WrapAlgorithm,
-    /// Under which wrapping key of its organization; absent under the root key.
-    #[serde(rename = "key", default, skip_serializing_if = "Option::is_none")]
-    version: Option<u32>,
-    salt: String,
-    ciphertext: String,
-}
-
-impl WrappedKey {
-    /// How it was wrapped.
-    #[must_use]
-    pub const fn algorithm(&self) -> WrapAlgorithm {
-        self.algorithm
-    }
-
-    /// Under which version of the organization's wrapping key; `None` under the root
-    /// key.
-    #[must_use]
-    pub const fn version(&self) -> Option<u32> {
-        self.version
-    }
-
-    pub(crate) const fn under(mut self, version: u32) -> Self {
-        self.version = Some(version);
-        self
-    }
-}
-
 /// 32 secret bytes from a file that only its owner can read, or from the
 /// environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,13 +114,9 @@ impl RootKey {
         Ok(Self(Secret::copy_of(&bytes)))
     }
 
-    /// A wrapping key, which was itself wrapped by `algorithm`.
-    pub(crate) fn from_secret(
-        algorithm: WrapAlgorithm,
-        secret: Secret,
-    ) -> Result<Self, CryptoError> {
-        let name = algorithm.as_str();
-        encoding::expect_len("wrapping key", name, ROOT_LEN, secret.expose())?;
+    /// A wrapping key.
+    pub(crate) fn from_secret(secret: Secret) -> Result<Self, CryptoError> {
+        encoding::expect_len("wrapping key", "HKDF", ROOT_LEN, secret.expose())?;
         Ok(Self(secret))
     }
 
@@ -208,22 +172,36 @@ impl RootKey {
         purpose: &str,
         secret: &Secret,
     ) -> Result<WrappedKey, CryptoError> {
+        self.wrap_under(None, provider, algorithm, purpose, secret)
+    }
+
+    /// The same, as the wrapping key of this version.
+    pub(crate) fn wrap_under(
+        &self,
+        version: Option<u32>,
+        provider: &dyn CryptoProvider,
+        algorithm: WrapAlgorithm,
+        purpose: &str,
+        secret: &Secret,
+    ) -> Result<WrappedKey, CryptoError> {
         let mut salt = [0_u8; SALT_LEN];
         provider.random(&mut salt);
         let binding = algorithm.binding(purpose);
         let (key, nonce) = self.derive(algorithm, &salt, &binding)?;
         let key = aead::expand(algorithm.aead(), key.as_ref())?;
         let ciphertext = aead::seal(&key, nonce, binding.as_bytes(), secret.expose())?;
-        Ok(WrappedKey {
+        Ok(Derived {
             algorithm,
-            version: None,
+            version,
             salt: encoding::encode(&salt),
             ciphertext: encoding::encode(&ciphertext),
-        })
+        }
+        .into())
     }
 
     /// Decrypts what [`RootKey::wrap`] made for the same purpose.
     pub fn unwrap(&self, purpose: &str, wrapped: &WrappedKey) -> Result<Secret, CryptoError> {
+        let wrapped = wrapped.derived()?;
         let algorithm = wrapped.algorithm;
         let salt = encoding::decode("salt", &wrapped.salt)?;
         let salt: [u8; SALT_LEN] = encoding::fixed("salt", algorithm.as_str(), &salt)?;

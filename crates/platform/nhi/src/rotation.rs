@@ -34,7 +34,7 @@ pub struct RotationDraft {
 pub struct RotationSummary {
     /// The version of its wrapping key.
     pub wrapping_version: u32,
-    /// How that key and what is under it are wrapped.
+    /// How what is under that key is wrapped.
     pub wrapping: WrapAlgorithm,
     /// By which algorithm its tokens are signed.
     pub issuer: SignatureAlgorithm,
@@ -77,7 +77,8 @@ pub struct Retiring {
 }
 
 impl Nhi {
-    /// Makes a wrapping key and an issuer key of the algorithms for new keys.
+    /// Makes a wrapping key and an issuer key of the algorithms for new keys. Waits for the
+    /// keystore: not for a thread that others wait for.
     pub fn draft_rotation(&self, org: OrgId) -> Result<RotationDraft, NhiError> {
         let inner = &self.inner;
         let former_kid = inner.registry.read().org(org)?.issuer_kid.clone();
@@ -94,7 +95,7 @@ impl Nhi {
         let signer: SharedSigner = Arc::new(inner.keys.signer(org, &issuer, &purpose)?);
         let summary = RotationSummary {
             wrapping_version: wrapping.version,
-            wrapping: wrapping.wrapped.algorithm(),
+            wrapping: inner.config.algorithms.now().wrapping.for_new(),
             issuer: issuer.public.algorithm(),
             issuer_kid: key_id(&issuer.public)?,
             former_kid,

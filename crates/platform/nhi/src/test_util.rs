@@ -1,5 +1,6 @@
 //! Builders for tests of this crate and of those above it.
 
+mod device;
 mod holder;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::{
     Right, Snapshot, Standing, StoredPrincipal, TokenEnds,
 };
 
+pub use device::Device;
 pub use holder::Holder;
 
 /// The trust domain of tests.
@@ -241,7 +243,7 @@ impl World {
         let ids: Arc<dyn IdSource> =
             Arc::new(SystemIds::new(Arc::clone(&clock) as Arc<dyn Clock>, random));
         let config = NhiConfig::new(trust_domain);
-        let nhi = open(&store, &clock, &ids, 1, '7', config)
+        let nhi = open(&store, &clock, &ids, 1, local('7'), config)
             .await
             .expect("an empty store opens");
         Self {
@@ -265,21 +267,31 @@ impl World {
     /// the right one.
     pub async fn reopen(&self, root_digit: char) -> Result<Arc<Nhi>, NhiError> {
         let config = NhiConfig::new(TRUST_DOMAIN);
-        open(&self.store, &self.clock, &self.ids, 2, root_digit, config).await
+        let keystore = local(root_digit);
+        open(&self.store, &self.clock, &self.ids, 2, keystore, config).await
+    }
+
+    /// Opens the same store where this keeps the root key.
+    pub async fn reopen_on(&self, keystore: Arc<dyn Keystore>) -> Result<Arc<Nhi>, NhiError> {
+        let config = NhiConfig::new(TRUST_DOMAIN);
+        let keystore = |_| keystore;
+        open(&self.store, &self.clock, &self.ids, 5, keystore, config).await
     }
 
     /// Opens the same store under other algorithms.
     pub async fn reopen_under(&self, algorithms: impl Into<InForce>) -> Result<Arc<Nhi>, NhiError> {
         let mut config = NhiConfig::new(TRUST_DOMAIN);
         config.algorithms = algorithms.into();
-        open(&self.store, &self.clock, &self.ids, 3, '7', config).await
+        let keystore = local('7');
+        open(&self.store, &self.clock, &self.ids, 3, keystore, config).await
     }
 
     /// Opens the same store where every token of an agent has to be bound to a key.
     pub async fn reopen_requiring_proof(&self) -> Result<Arc<Nhi>, NhiError> {
         let mut config = NhiConfig::new(TRUST_DOMAIN);
         config.require_proof = true;
-        open(&self.store, &self.clock, &self.ids, 4, '7', config).await
+        let keystore = local('7');
+        open(&self.store, &self.clock, &self.ids, 4, keystore, config).await
     }
 
     /// The present of this world.
@@ -443,22 +455,26 @@ pub fn cheap_agent(nhi: &Nhi, org: OrgId, name: PrincipalName) -> StoredPrincipa
     }
 }
 
+/// The root key that repeats this digit.
+fn local(digit: char) -> impl FnOnce(Arc<AwsLcProvider>) -> Arc<dyn Keystore> {
+    let root = RootKey::from_hex(&digit.to_string().repeat(64)).expect("64 digits are a root key");
+    move |provider| Arc::new(LocalKeystore::new(root, provider))
+}
+
 async fn open(
     store: &Arc<dyn NhiStore>,
     clock: &Arc<ManualClock>,
     ids: &Arc<dyn IdSource>,
     seed: u64,
-    root_digit: char,
+    keystore: impl FnOnce(Arc<AwsLcProvider>) -> Arc<dyn Keystore>,
     config: NhiConfig,
 ) -> Result<Arc<Nhi>, NhiError> {
-    let root =
-        RootKey::from_hex(&root_digit.to_string().repeat(64)).expect("64 digits are a root key");
     let provider: Arc<AwsLcProvider> =
         Arc::new(AwsLcProvider::new(Arc::new(SeededRandom::new(seed))));
     Nhi::open(
         Arc::clone(store),
         provider.clone(),
-        Arc::new(LocalKeystore::new(root, provider)),
+        keystore(provider),
         Arc::clone(ids),
         Arc::clone(clock) as Arc<dyn Clock>,
         config,

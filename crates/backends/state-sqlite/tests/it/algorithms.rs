@@ -43,8 +43,12 @@ async fn sealed_by(path: &Path, cipher: &str) {
 }
 
 fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>, name: &str) {
+    refused_as("algorithm_not_allowed", outcome, name);
+}
+
+fn refused_as<T: std::fmt::Debug>(code: &str, outcome: Result<T, StoreError>, name: &str) {
     let error = outcome.unwrap_err();
-    assert_eq!(error.code(), "algorithm_not_allowed", "{error:?}");
+    assert_eq!(error.code(), code, "{error:?}");
     let why = creto_errors::chain(&error);
     assert!(why.contains(name), "{why}");
 }
@@ -72,7 +76,8 @@ async fn lists_without_the_cipher_of_a_payload_are_told_at_the_start() {
     }
     // One that a later build has.
     sqlite(&path, "INSERT INTO payload_ciphers (name) VALUES ('New')");
-    refused(check(Sealer::for_tests_with("1", "A256GCM")).await, "New");
+    let new = check(Sealer::for_tests_with("1", "A256GCM")).await;
+    refused_as("unknown_algorithm", new, "New");
 }
 
 #[tokio::test]

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use creto_audit::{Journal as _, NotingKeystore, RecordClass, Sealer};
-use creto_nhi::NhiStore;
-use creto_nhi::test_util::{World, commit};
+use creto_audit::{AllowedAlgorithms, Journal as _, NotingKeystore, RecordClass, Sealer};
+use creto_errors::{Class, Classify as _};
+use creto_nhi::test_util::{Device, World, commit};
+use creto_nhi::{NhiError, NhiStore};
 use creto_state_sqlite::{Database, SqliteJournal, SqliteNhi};
 use creto_types::{Evidence, OrgId, Timestamp};
 use serde_json::json;
@@ -88,4 +89,145 @@ async fn the_keystore_is_asked_at_starts_and_rotations_alone() {
     read_by_all(&journal, org).await;
     of_new_people(&journal, org, "fourth").await;
     assert_eq!(asked(&keystore), 0);
+}
+
+/// Everything is opened anew, under a device.
+async fn start(path: &Path, device: &Arc<Device>) -> Result<(World, SqliteJournal), NhiError> {
+    let db = Database::open_with(path, Sealer::for_tests_on(device.clone()))?;
+    db.reads_what_is_stored().await?;
+    let mut world = World {
+        store: Arc::new(SqliteNhi::new(Arc::clone(&db))),
+        ..World::new().await
+    };
+    world.nhi = world.reopen_on(device.clone()).await?;
+    Ok((world, SqliteJournal::new(db)))
+}
+
+async fn rotate(world: &World, org: OrgId) -> Result<(), NhiError> {
+    let draft = world.nhi.draft_rotation(org)?;
+    let record = commit(org, "keys.rotated");
+    world.nhi.commit_rotation(draft, record).await.map(drop)
+}
+
+/// By what the wrapping keys are wrapped, oldest first.
+async fn names(world: &World) -> Vec<String> {
+    let snapshot = world.store.load().await.unwrap();
+    let keys = snapshot.organizations.into_iter().flat_map(|o| o.wrapping);
+    keys.map(|key| key.wrapped.name().to_owned()).collect()
+}
+
+fn judged<T>(outcome: Result<T, NhiError>) -> (&'static str, Class) {
+    let error = outcome.err().unwrap();
+    (error.code(), error.class())
+}
+
+#[tokio::test]
+async fn an_organization_lives_under_a_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let device = Arc::new(Device::new());
+    let (world, journal) = start(&path, &device).await.unwrap();
+    let org = world.organization("alice").await;
+    of_new_people(&journal, org, "first").await;
+    assert_eq!(names(&world).await, [Device::NAME]);
+
+    drop((world, journal));
+    let (world, journal) = start(&path, &device).await.unwrap();
+    rotate(&world, org).await.unwrap();
+    of_new_people(&journal, org, "second").await;
+    assert_eq!(names(&world).await, [Device::NAME; 2]);
+    world.nhi.rewrap_keys(org).await.unwrap();
+    let retiring = world.nhi.retiring(org).unwrap();
+    let record = commit(org, "keys.retired");
+    world.nhi.retire_keys(org, retiring, record).await.unwrap();
+    assert_eq!(names(&world).await, [Device::NAME]);
+
+    // What is open stays so, whatever becomes of the device.
+    device.is_away();
+    of_new_people(&journal, org, "third").await;
+    let away = ("keystore_unavailable", Class::Transient);
+    assert_eq!(judged(rotate(&world, org).await), away);
+    device.works();
+    rotate(&world, org).await.unwrap();
+    // Between the draft and the change: nothing is under a key that did not open.
+    let draft = world.nhi.draft_rotation(org).unwrap();
+    device.refuses();
+    let refused = ("keystore_refused", Class::Security);
+    let record = commit(org, "keys.rotated");
+    let outcome = world.nhi.commit_rotation(draft, record).await;
+    assert_eq!(judged(outcome), refused);
+    assert_eq!(names(&world).await.len(), 2);
+    let leaves = read_by_all(&journal, org).await;
+    drop((world, journal));
+
+    assert_eq!(judged(start(&path, &device).await), refused);
+    device.is_away();
+    assert_eq!(judged(start(&path, &device).await), away);
+    device.works();
+    let (world, journal) = start(&path, &device).await.unwrap();
+    assert_eq!(read_by_all(&journal, org).await, leaves);
+    drop((world, journal));
+
+    // Another device has no such keys, and a key in a file no such way.
+    let other = judged(start(&path, &Arc::new(Device::new())).await);
+    assert_eq!(other, ("open_failed", Class::Security));
+    let (sealer, _) = Sealer::for_tests_noting();
+    let db = Database::open_with(&path, sealer).unwrap();
+    let error = db.reads_what_is_stored().await.unwrap_err();
+    assert_eq!(error.code(), "unknown_algorithm");
+}
+
+#[tokio::test]
+async fn wrapping_keys_move_to_a_device_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let device = Arc::new(Device::new());
+    let algorithm = AllowedAlgorithms::default().wrapping.for_new();
+    let (local, store, journal) = open(&path);
+    let mut world = World::on(store).await;
+    let org = world.organization("alice").await;
+    of_new_people(&journal, org, "first").await;
+    rotate(&world, org).await.unwrap();
+    let before = world.store.load().await.unwrap();
+    let local_names = names(&world).await;
+
+    let mut moved = Vec::new();
+    for key in &before.organizations[0].wrapping {
+        let there = key.rewrap(org, &*local, &*device, algorithm).unwrap();
+        moved.push((org, there));
+    }
+    let back = moved.iter().map(|(org, key)| {
+        let back = key.rewrap(*org, &*device, &*local, algorithm);
+        (*org, back.unwrap())
+    });
+    let back: Vec<_> = back.collect();
+    let records = vec![commit(org, "root_key.rotated")];
+    world.store.replace_wrapping(moved, records).await.unwrap();
+    drop((world, journal));
+
+    let (sealer, _) = Sealer::for_tests_noting();
+    let db = Database::open_with(&path, sealer).unwrap();
+    let error = db.reads_what_is_stored().await.unwrap_err();
+    assert_eq!(error.code(), "unknown_algorithm");
+    drop(db);
+    let (under, journal) = start(&path, &device).await.unwrap();
+    assert_eq!(names(&under).await, [Device::NAME; 2]);
+    read_by_all(&journal, org).await;
+    of_new_people(&journal, org, "second").await;
+    let records = vec![commit(org, "root_key.rotated")];
+    under.store.replace_wrapping(back, records).await.unwrap();
+    drop((under, journal));
+
+    assert_eq!(
+        judged(start(&path, &device).await),
+        ("keystore_foreign", Class::Permanent)
+    );
+    let (_, store, journal) = open(&path);
+    world = World {
+        store,
+        ..World::new().await
+    };
+    world.restart().await;
+    assert_eq!(names(&world).await, local_names);
+    read_by_all(&journal, org).await;
 }

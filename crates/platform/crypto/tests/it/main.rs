@@ -8,6 +8,7 @@
 
 mod acvp;
 mod composite;
+mod keystore;
 mod properties;
 mod provider;
 mod root_key;

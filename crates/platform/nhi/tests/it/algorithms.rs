@@ -201,7 +201,7 @@ async fn keys_are_wrapped_by_the_new_algorithm_and_read_by_the_accepted() {
     for stored in &snapshot.principals {
         let new = stored.principal.name.as_str() == "newcomer";
         let expected = if new { other } else { aes };
-        assert_eq!(stored.key.wrapped.algorithm(), expected);
+        assert_eq!(stored.key.wrapped.algorithm(), Some(expected));
     }
     assert_eq!(
         code(world.reopen_under(AllowedAlgorithms::default()).await),

@@ -111,7 +111,7 @@ async fn what_was_made_before_a_rotation_holds_until_it_is_retired() {
     }
     for stored in &snapshot.principals {
         assert_eq!(stored.key.wrapped.version(), Some(2));
-        assert_eq!(stored.key.wrapped.algorithm(), CHACHA);
+        assert_eq!(stored.key.wrapped.algorithm(), Some(CHACHA));
     }
 }
 
