@@ -132,6 +132,19 @@ fn a_signature_holds_for_a_stranger_and_is_on_record_after_a_crash() {
         let other = id.replace("reviewer", "planner");
         check("report", &other, "review", "signed_by_another");
         let text = fs::read_to_string(dir.join("report.sig")).unwrap();
+        // What a later version signs with is named, and its keys beside ours harm nobody.
+        let named = format!("\"alg\": \"{algorithm}\"");
+        let later = text.replace(&named, "\"alg\": \"ML-DSA-87\"");
+        assert_ne!(later, text);
+        fs::write(dir.join("report.sig"), later).unwrap();
+        check("report", &id, "review", "unknown_algorithm");
+        fs::write(dir.join("report.sig"), &text).unwrap();
+        let keys = fs::read_to_string(dir.join("reviewer.keys")).unwrap();
+        let mut keys: Value = serde_json::from_str(&keys).unwrap();
+        let later = json!({"kty": "AKP", "alg": "ML-DSA-87", "kid": "later", "pub": "AA"});
+        keys["keys"].as_array_mut().unwrap().insert(0, later);
+        fs::write(dir.join("reviewer.keys"), keys.to_string()).unwrap();
+        assert!(good(&dir, &offline).contains("valid"));
         fs::write(
             dir.join("report.sig"),
             text.replace("\"review\"", "\"release\""),

@@ -191,7 +191,7 @@ pub(crate) fn refusal(problem: Problem) -> Response {
         (Some("invalid_client"), _) => (StatusCode::UNAUTHORIZED, "invalid_client"),
         (Some(error), _) => (StatusCode::BAD_REQUEST, error),
         // RFC 9449 has one word for whatever is wrong with a proof.
-        (None, _) if problem.code == "dpop_proof_replayed" => {
+        (None, _) if problem.oauth == Some("invalid_dpop_proof") => {
             (StatusCode::BAD_REQUEST, "invalid_dpop_proof")
         }
         (None, status @ StatusCode::TOO_MANY_REQUESTS) => (status, "slow_down"),

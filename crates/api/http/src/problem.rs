@@ -50,6 +50,9 @@ pub struct Problem {
     pub findings: Vec<FindingAnswer>,
     /// Names this request in the server's log.
     pub request_id: String,
+    /// What is wrong with a proof, as RFC 9449 names it; for the token endpoint.
+    #[serde(skip)]
+    pub(crate) oauth: Option<&'static str>,
 }
 
 impl Problem {
@@ -65,6 +68,7 @@ impl Problem {
             field: field(error),
             findings: findings(error),
             request_id: String::new(),
+            oauth: dpop(error).and_then(DpopError::oauth_code),
         }
     }
 

@@ -161,7 +161,7 @@ fn nhi(error: &NhiError) -> Kind {
         NhiError::Identity(error) => identity(error),
         NhiError::InvalidToken { .. }
         | NhiError::TokenForged(_)
-        | NhiError::TokenNotAllowed(_)
+        | NhiError::TokenAlgorithm(_)
         | NhiError::TokenExpired { .. }
         | NhiError::TokenSuperseded { .. } => Kind::Unauthenticated,
         NhiError::Crypto { source, .. } if source.class() == Class::Transient => Kind::Unavailable,

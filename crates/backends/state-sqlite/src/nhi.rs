@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-
+use creto_audit::unparsed;
 use creto_nhi::{
     DelegationLink, LinkId, NhiStore, Part, PrekeyStore, PrincipalType, Rewrapped, SecretStore,
     SignedLink, Snapshot, StoredEpoch, StoredExpulsion, StoredKey, StoredKeyChange,
@@ -666,5 +666,5 @@ pub(crate) fn from_json<T: DeserializeOwned>(
     what: &'static str,
     text: &str,
 ) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|error| corrupt(what, error))
+    serde_json::from_str(text).map_err(|error| unparsed(what, text, error))
 }

@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_client::{Client, ClientError, encode};
 use creto_crypto::{
-    Algorithm as _, AwsLcProvider, CryptoError, CryptoProvider as _, DecapsulationKey, KemAlgorithm,
+    Algorithm as _, AwsLcProvider, CryptoError, CryptoProvider as _, DecapsulationKey,
+    KemAlgorithm, unknown_algorithm,
 };
 use creto_nhi::{NhiError, Prekey, PrekeyId, PrekeyKind};
 use creto_types::SystemRandom;
@@ -259,7 +260,10 @@ fn take(client: &Client, args: &TakeArgs) -> Result<Reply, CliError> {
         return Ok(refused(answer));
     };
     let prekey: Prekey =
-        serde_json::from_value(found.clone()).map_err(|_| CliError::Answer { what: "prekey" })?;
+        serde_json::from_value(found.clone()).map_err(|_| match unknown_algorithm(found) {
+            Some(unknown) => CliError::server(unknown),
+            None => CliError::Answer { what: "prekey" },
+        })?;
     prekey.verify(&keys, &lists).map_err(CliError::verifying)?;
     let document = format!("{found:#}\n");
     let Some(path) = &args.out else {

@@ -7,7 +7,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_client::{Client, encode};
-use creto_crypto::{Digest, HashAlgorithm, Hasher};
+use creto_crypto::{Digest, HashAlgorithm, Hasher, unknown_algorithm};
 use creto_nhi::{MAX_SIGNED_LEN, PublicKeys, SignedStatement, StatementError};
 use serde_json::{Value, json};
 
@@ -239,10 +239,17 @@ fn read_json<T: serde::de::DeserializeOwned>(
     what: &'static str,
 ) -> Result<T, CliError> {
     let bytes = std::fs::read(path).map_err(file_error("read", path))?;
-    serde_json::from_slice(&bytes).map_err(|source| CliError::NotReadable {
-        what,
-        path: path.to_owned(),
-        source,
+    serde_json::from_slice(&bytes).map_err(|source| {
+        let document = serde_json::from_slice(&bytes);
+        let unknown = document.map(|document| unknown_algorithm(&document));
+        match unknown {
+            Ok(Some(unknown)) => CliError::server(unknown),
+            _ => CliError::NotReadable {
+                what,
+                path: path.to_owned(),
+                source,
+            },
+        }
     })
 }
 

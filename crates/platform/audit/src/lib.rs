@@ -95,7 +95,7 @@ pub use payload::{Commitment, Content, Opening, Record, StoredRecord, UnknownWit
 pub use ports::{Attachments, FormerLogKeys, Journal, LogKeySource, LogKeys, TileStore};
 pub use proven::{Proven, UnprovenError, check_proof};
 pub use record::{LeafForm, RecordClass, SealedHead, UnknownClass, leaf_bytes, sealed_leaf_bytes};
-pub use seal::{NewSubject, Sealer, SubjectKey, sealed_by, unreadable};
+pub use seal::{NewSubject, Sealer, SubjectKey, sealed_by, unparsed, unreadable};
 #[cfg(feature = "test-util")]
 pub use search::index_all;
 // What a store is asked for, and asks.

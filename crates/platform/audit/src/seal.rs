@@ -7,6 +7,7 @@ use std::sync::Arc;
 use creto_crypto::{
     AeadAlgorithm, AeadKey, AlgorithmsInUse, AllowedAlgorithms, CryptoError, CryptoProvider,
     InForce, KdfAlgorithm, KeyRing, Keystore, MAC_LENGTH, Sealed, Secret, WrappedKey, WrappingKey,
+    unknown_algorithm,
 };
 use creto_errors::Classify as _;
 use creto_types::{OrgId, StoreError, SubjectId};
@@ -325,6 +326,21 @@ pub fn unreadable(what: &'static str, error: CryptoError) -> StoreError {
             source: Box::new(error),
         },
         error => StoreError::Corrupt {
+            what,
+            source: Box::new(error),
+        },
+    }
+}
+
+/// A document of the store that does not parse: for it names an algorithm that is unknown
+/// here, or because it is broken.
+#[must_use]
+pub fn unparsed(what: &'static str, text: &str, error: serde_json::Error) -> StoreError {
+    let unknown = serde_json::from_str(text);
+    let unknown = unknown.map(|document| unknown_algorithm(&document));
+    match unknown {
+        Ok(Some(unknown)) => unreadable(what, unknown),
+        _ => StoreError::Corrupt {
             what,
             source: Box::new(error),
         },

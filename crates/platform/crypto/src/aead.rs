@@ -13,13 +13,11 @@ use crate::{CryptoError, Secret, encoding};
 
 /// An authenticated cipher. Both take a key of 32 bytes, a nonce of 12 and give a
 /// tag of 16.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AeadAlgorithm {
     /// AES-256-GCM, named `A256GCM` as in RFC 7518.
-    #[serde(rename = "A256GCM")]
     Aes256Gcm,
     /// ChaCha20-Poly1305, named as in RFC 8439: JOSE has no name for it.
-    #[serde(rename = "ChaCha20-Poly1305")]
     ChaCha20Poly1305,
 }
 

@@ -14,7 +14,8 @@ pub trait Algorithm: Copy + Eq + fmt::Debug + fmt::Display + Send + Sync + 'stat
     fn name(self) -> &'static str;
 }
 
-/// Names both ways: what is not in the list is [`crate::CryptoError::UnknownAlgorithm`].
+/// Names both ways, in text and in documents: what is not in the list is
+/// [`crate::CryptoError::UnknownAlgorithm`].
 macro_rules! named {
     ($type:ident, $kind:literal, [$($variant:ident),+ $(,)?]) => {
         impl $crate::Algorithm for $type {
@@ -41,6 +42,19 @@ macro_rules! named {
                     .copied()
                     .find(|algorithm| algorithm.as_str() == text)
                     .ok_or_else(|| $crate::CryptoError::unknown(text))
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let name = String::deserialize(from)?;
+                name.parse().map_err(serde::de::Error::custom)
             }
         }
     };
@@ -80,7 +94,11 @@ mod tests {
                     Err(CryptoError::UnknownAlgorithm { .. })
                 ));
                 let json = serde_json::to_string(&other).unwrap();
-                assert!(serde_json::from_str::<A>(&json).is_err());
+                let error = serde_json::from_str::<A>(&json).unwrap_err().to_string();
+                assert!(
+                    error.contains(&format!("unknown algorithm `{other}`")),
+                    "{error}"
+                );
             }
         }
     }

@@ -12,22 +12,17 @@ use crate::CryptoError;
 use crate::algorithm::named;
 
 /// A hash function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HashAlgorithm {
     /// SHA-256, 32 bytes.
-    #[serde(rename = "sha-256")]
     Sha256,
     /// SHA-384, 48 bytes.
-    #[serde(rename = "sha-384")]
     Sha384,
     /// SHA-512, 64 bytes.
-    #[serde(rename = "sha-512")]
     Sha512,
     /// SHA3-256, 32 bytes.
-    #[serde(rename = "sha3-256")]
     Sha3_256,
     /// BLAKE3, 32 bytes.
-    #[serde(rename = "blake3")]
     Blake3,
 }
 

@@ -1,22 +1,18 @@
 //! HKDF (RFC 5869) with SHA-256, SHA-384 and SHA-512.
 
 use aws_lc_rs::hkdf::{self, HKDF_SHA256, HKDF_SHA384, HKDF_SHA512, KeyType, Salt};
-use serde::{Deserialize, Serialize};
 
 use crate::CryptoError;
 use crate::algorithm::named;
 
 /// A key derivation function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KdfAlgorithm {
     /// HKDF with SHA-256.
-    #[serde(rename = "HKDF-SHA256")]
     HkdfSha256,
     /// HKDF with SHA-384.
-    #[serde(rename = "HKDF-SHA384")]
     HkdfSha384,
     /// HKDF with SHA-512.
-    #[serde(rename = "HKDF-SHA512")]
     HkdfSha512,
 }
 

@@ -13,16 +13,13 @@ use crate::mlkem::{self, Set};
 use crate::{CryptoError, Secret, encoding, xwing};
 
 /// A key encapsulation mechanism.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KemAlgorithm {
     /// ML-KEM-768.
-    #[serde(rename = "ML-KEM-768")]
     MlKem768,
     /// ML-KEM-1024.
-    #[serde(rename = "ML-KEM-1024")]
     MlKem1024,
     /// X25519 and ML-KEM-768 of draft-connolly-cfrg-xwing-kem.
-    #[serde(rename = "X-Wing")]
     XWing,
 }
 

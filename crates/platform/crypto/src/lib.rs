@@ -52,6 +52,7 @@ mod root_key;
 mod secret;
 mod signature;
 mod signer;
+mod unknown;
 mod wrapped;
 mod xwing;
 
@@ -72,4 +73,5 @@ pub use root_key::{RootKey, WrapAlgorithm};
 pub use secret::Secret;
 pub use signature::{Signature, SignatureAlgorithm, SigningKey, VerifyingKey};
 pub use signer::{LocalSigner, Signer};
+pub use unknown::unknown_algorithm;
 pub use wrapped::WrappedKey;

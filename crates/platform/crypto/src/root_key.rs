@@ -6,7 +6,6 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::aead::{self, KEY_LEN, NONCE_LEN};
@@ -31,11 +30,10 @@ macro_rules! wrap_algorithms {
     ($($variant:ident = $name:literal: $kdf:ident, $aead:ident;)+) => {
         /// How a [`WrappedKey`] was made: a key derivation (RFC 5869) gives each wrap a key
         /// and a nonce of its own, a cipher encrypts with them. Named `<kdf>+<cipher>`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum WrapAlgorithm {
             $(
                 #[doc = concat!("`", $name, "`.")]
-                #[serde(rename = $name)]
                 $variant,
             )+
         }

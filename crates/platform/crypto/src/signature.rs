@@ -13,20 +13,16 @@ use crate::mldsa::{self, HEDGE_LEN, MlDsaKey, Set};
 use crate::{CryptoError, Secret, encoding};
 
 /// A signature algorithm, named as in JOSE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SignatureAlgorithm {
     /// Ed25519 (RFC 8032), `Ed25519` of RFC 9864.
-    #[serde(rename = "Ed25519")]
     Ed25519,
     /// ML-DSA-44 (FIPS 204), `ML-DSA-44` of RFC 9964. Of the lowest security category; what
     /// cosignatures of witnesses are made by (C2SP tlog-cosignature).
-    #[serde(rename = "ML-DSA-44")]
     MlDsa44,
     /// ML-DSA-65 (FIPS 204), `ML-DSA-65` of RFC 9964.
-    #[serde(rename = "ML-DSA-65")]
     MlDsa65,
     /// Composite ML-DSA-65 + Ed25519.
-    #[serde(rename = "ML-DSA-65-Ed25519")]
     MlDsa65Ed25519,
 }
 

@@ -351,9 +351,9 @@ pub enum NhiError {
     /// The token's signature does not verify.
     #[error("the token is not valid: its signature does not verify")]
     TokenForged(#[source] CryptoError),
-    /// The token is signed by an algorithm that is not accepted here.
-    #[error("the token is signed by an algorithm that is not accepted here")]
-    TokenNotAllowed(#[source] CryptoError),
+    /// The token names an algorithm that is not known, or not accepted, here.
+    #[error("the token cannot be read: {0}")]
+    TokenAlgorithm(CryptoError),
     /// The token has expired.
     #[error("the token expired at {at}")]
     TokenExpired {
@@ -425,7 +425,7 @@ impl Classify for NhiError {
             | Self::InstanceBound { .. }
             | Self::InvalidToken { .. }
             | Self::TokenForged(_)
-            | Self::TokenNotAllowed(_)
+            | Self::TokenAlgorithm(_)
             | Self::TokenExpired { .. }
             | Self::TokenSuperseded { .. } => Class::Security,
             Self::Escalation(error) => error.class(),
@@ -469,7 +469,7 @@ impl Classify for NhiError {
             Self::Identity(error) => error.code(),
             Self::Chain(error) => error.code(),
             Self::InvalidToken { .. } | Self::TokenForged(_) => "invalid_token",
-            Self::TokenNotAllowed(source) => source.code(),
+            Self::TokenAlgorithm(source) => source.code(),
             Self::TokenExpired { .. } => "token_expired",
             Self::TokenSuperseded { .. } => "token_superseded",
             Self::TrustDomainChanged { .. } => "trust_domain_changed",

@@ -211,6 +211,9 @@ impl KeyMaker {
     }
 }
 
+/// The kind of key in a JWK that has an algorithm and a public half (RFC 9964).
+pub(crate) const KEY_TYPE: &str = "AKP";
+
 /// A signer that is shared.
 pub(crate) type SharedSigner = Arc<dyn Signer>;
 
@@ -225,7 +228,7 @@ pub fn key_id(key: &VerifyingKey) -> Result<String, NhiError> {
 pub(crate) fn thumbprint(algorithm: &str, public: &str) -> Result<String, NhiError> {
     let members = json!({
         "alg": algorithm,
-        "kty": "AKP",
+        "kty": KEY_TYPE,
         "pub": public,
     });
     Ok(URL_SAFE_NO_PAD.encode(sha256(&canonical_json(&members)?)))
@@ -234,7 +237,7 @@ pub(crate) fn thumbprint(algorithm: &str, public: &str) -> Result<String, NhiErr
 /// The key as a JWK for checking tokens; `purpose` is its `use`.
 pub(crate) fn jwk(key: &VerifyingKey, kid: &str, purpose: &str) -> serde_json::Value {
     json!({
-        "kty": "AKP",
+        "kty": KEY_TYPE,
         "alg": key.algorithm().as_str(),
         "kid": kid,
         "use": purpose,

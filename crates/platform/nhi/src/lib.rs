@@ -128,7 +128,8 @@ pub use secrets::{
 };
 pub use service::Nhi;
 pub use signing::{
-    KnownPrincipal, MAX_SIGNED_LEN, PublicKey, PublicKeys, RevokedKey, SIGNED_DIGEST_LABEL,
-    SIGNED_LABEL, Signable, SignedStatement, SigningPurpose, SigningPurposeError, StatementError,
+    KnownPrincipal, MAX_SIGNED_LEN, PassedOver, PublicKey, PublicKeys, RevokedKey,
+    SIGNED_DIGEST_LABEL, SIGNED_LABEL, Signable, SignedStatement, SigningPurpose,
+    SigningPurposeError, StatementError,
 };
 pub use verified::{TokensEnded, VerifiedTokens};

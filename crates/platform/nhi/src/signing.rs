@@ -9,14 +9,16 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use creto_crypto::{
-    Allowed, AllowedAlgorithms, CryptoError, Digest, HashAlgorithm, Signature, Signer, VerifyingKey,
+    Allowed, AllowedAlgorithms, CryptoError, Digest, HashAlgorithm, Signature, SignatureAlgorithm,
+    Signer, VerifyingKey,
 };
 use creto_errors::{Class, Classify};
 use creto_types::{Commit, OrgId, PrincipalName, Receipt, StoreError, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::instance::instance_in;
-use crate::keys::key_id;
+use crate::keys::{KEY_TYPE, key_id};
 use crate::principal::organization_id;
 use crate::service::to_completion;
 use crate::{AgentIdentity, Nhi, NhiError, PrincipalKey, PrincipalType, framing};
@@ -209,8 +211,18 @@ impl From<&PrincipalKey> for RevokedKey {
     }
 }
 
+/// A key in a document that is not understood here: RFC 7517, section 5, passes over it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// What it is called.
+    pub kid: String,
+    /// The algorithm that it names.
+    pub algorithm: String,
+}
+
 /// Whose keys these are. What else stands in such a document is not read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ReadKeys")]
 pub struct PublicKeys {
     /// The SPIFFE id of the principal.
     pub spiffe_id: String,
@@ -219,8 +231,60 @@ pub struct PublicKeys {
     pub keys: Vec<PublicKey>,
     /// Those that were revoked. Apart, so that whoever does not know that there are such
     /// finds no key.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revoked_keys: Vec<RevokedKey>,
+    /// Those of the document that are of no use here, so that whoever needs one is told
+    /// why it is not there.
+    #[serde(skip)]
+    pub passed_over: Vec<PassedOver>,
+}
+
+#[derive(Deserialize)]
+struct ReadKeys {
+    spiffe_id: String,
+    keys: Vec<ReadKey>,
+    #[serde(default)]
+    revoked_keys: Vec<RevokedKey>,
+}
+
+enum ReadKey {
+    Known(PublicKey),
+    PassedOver(PassedOver),
+}
+
+impl<'de> Deserialize<'de> for ReadKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let key = Value::deserialize(deserializer)?;
+        let text = |name| key.get(name).and_then(Value::as_str);
+        let (kind, algorithm) = (text("kty"), text("alg").unwrap_or_default());
+        let known = algorithm.parse::<SignatureAlgorithm>().is_ok();
+        if known && kind.is_none_or(|kind| kind == KEY_TYPE) {
+            let read = serde_json::from_value(key).map(Self::Known);
+            return read.map_err(serde::de::Error::custom);
+        }
+        Ok(Self::PassedOver(PassedOver {
+            kid: text("kid").unwrap_or_default().to_owned(),
+            algorithm: algorithm.to_owned(),
+        }))
+    }
+}
+
+impl From<ReadKeys> for PublicKeys {
+    fn from(read: ReadKeys) -> Self {
+        let (mut keys, mut passed_over) = (Vec::new(), Vec::new());
+        for key in read.keys {
+            match key {
+                ReadKey::Known(key) => keys.push(key),
+                ReadKey::PassedOver(key) => passed_over.push(key),
+            }
+        }
+        Self {
+            spiffe_id: read.spiffe_id,
+            keys,
+            revoked_keys: read.revoked_keys,
+            passed_over,
+        }
+    }
 }
 
 /// A statement does not hold.
@@ -352,11 +416,15 @@ impl PublicKeys {
                 kid: kid.to_owned(),
             });
         }
-        let key = self.keys.iter().find(|key| key.kid == kid);
-        let key = key.ok_or_else(|| StatementError::UnknownKey {
+        if let Some(key) = self.keys.iter().find(|key| key.kid == kid) {
+            return Ok(&key.key);
+        }
+        if let Some(key) = self.passed_over.iter().find(|key| key.kid == kid) {
+            key.algorithm.parse::<SignatureAlgorithm>()?;
+        }
+        Err(StatementError::UnknownKey {
             kid: kid.to_owned(),
-        })?;
-        Ok(&key.key)
+        })
     }
 }
 
@@ -489,6 +557,7 @@ impl Nhi {
                 spiffe_id: principal.spiffe_id.clone(),
                 keys: in_force.into_iter().map(PublicKey::from).collect(),
                 revoked_keys: revoked.into_iter().map(RevokedKey::from).collect(),
+                passed_over: Vec::new(),
             },
             keys,
         }))

@@ -181,13 +181,10 @@ pub(crate) fn parse<'a>(
         &decode(header)?,
         "its header is not exactly `alg`, `kid` and `typ`",
     )?;
-    let algorithm: SignatureAlgorithm = header
-        .alg
-        .parse()
-        .map_err(|_| invalid("its algorithm is not known"))?;
-    allowed
-        .check(algorithm)
-        .map_err(NhiError::TokenNotAllowed)?;
+    let algorithm = header.alg.parse::<SignatureAlgorithm>();
+    let algorithm = algorithm
+        .and_then(|named| allowed.check(named))
+        .map_err(NhiError::TokenAlgorithm)?;
     if header.typ != TYPE {
         return Err(invalid("its type is not at+jwt"));
     }

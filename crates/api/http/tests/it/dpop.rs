@@ -2,6 +2,8 @@
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use creto_crypto::{Accepted, AllowedAlgorithms, HolderAlgorithm};
 use creto_nhi::test_util::Holder;
 use creto_types::Clock as _;
@@ -39,6 +41,13 @@ async fn get(world: &World, path: &str, scheme: &str, token: &str, proofs: &[&st
     world.send(request.body(Body::empty()).unwrap()).await
 }
 
+/// The header of a proof by what no version of this server knows.
+fn of_another_algorithm(holder: &Holder) -> Value {
+    let mut header = holder.header();
+    header["alg"] = json!("PS512");
+    header
+}
+
 /// The challenge of the scheme.
 fn challenge(answer: &Answer) -> String {
     let all = answer.headers.get_all(header::WWW_AUTHENTICATE).iter();
@@ -68,6 +77,25 @@ async fn a_bound_token_takes_a_proof_of_every_request() {
         challenge(&again),
         "DPoP realm=\"creto\", error=\"invalid_dpop_proof\", algs=\"ES256 Ed25519 EdDSA\""
     );
+    // An algorithm that is unknown is named, in a proof and in a token.
+    let nonce = world.governor.proof_nonce();
+    let claims = holder.claims(
+        ("GET", &at_host("/v1/self")),
+        Some(&token),
+        &nonce,
+        world.clock.now(),
+    );
+    let unknown = holder.sign(&of_another_algorithm(&holder), &claims);
+    let answer = get(&world, "/v1/self", "DPoP", &token, &[&unknown]).await;
+    assert_eq!(answer.problem(), (401, "unknown_algorithm".to_owned()));
+    assert!(answer.body.contains("`PS512`"), "{}", answer.body);
+    assert!(challenge(&answer).contains("error=\"invalid_dpop_proof\""));
+    let (_, rest) = token.split_once('.').unwrap();
+    let header = json!({"alg": "PS512", "kid": "x", "typ": "at+jwt"}).to_string();
+    let other = format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header));
+    let answer = get(&world, "/v1/self", "Bearer", &other, &[]).await;
+    assert_eq!(answer.problem(), (401, "unknown_algorithm".to_owned()));
+    assert!(answer.body.contains("`PS512`"), "{}", answer.body);
     // The query is of no concern to a proof, the path is.
     let good = proof(&world, &holder, whoami, &token);
     let answer = get(&world, "/v1/limits?limit=1", "DPoP", &token, &[&good]).await;
@@ -212,6 +240,7 @@ async fn the_token_endpoint_binds_and_keeps_bound() {
         &holder.header(),
         &json!({"jti": "x", "htm": "POST", "htu": here, "iat": world.clock.now().as_second()}),
     );
+    let unknown = holder.sign(&of_another_algorithm(&holder), &json!({}));
     for (token, proof, error, code) in [
         (&token, None, "invalid_request", "dpop_proof_required"),
         (
@@ -221,6 +250,12 @@ async fn the_token_endpoint_binds_and_keeps_bound() {
             "dpop_proof_replayed",
         ),
         (&token, Some(&without), "use_dpop_nonce", "use_dpop_nonce"),
+        (
+            &token,
+            Some(&unknown),
+            "invalid_dpop_proof",
+            "unknown_algorithm",
+        ),
         (
             &token,
             Some(&prove(&child)),

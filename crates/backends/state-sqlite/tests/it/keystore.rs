@@ -11,6 +11,8 @@ use creto_state_sqlite::{Database, SqliteJournal, SqliteNhi};
 use creto_types::{Evidence, OrgId, Timestamp};
 use serde_json::json;
 
+use crate::sqlite;
+
 const PEOPLE: usize = 100;
 
 fn open(path: &Path) -> (Arc<NotingKeystore>, Arc<dyn NhiStore>, SqliteJournal) {
@@ -230,4 +232,30 @@ async fn wrapping_keys_move_to_a_device_and_back() {
     world.restart().await;
     assert_eq!(names(&world).await, local_names);
     read_by_all(&journal, org).await;
+}
+
+#[tokio::test]
+async fn what_a_later_version_wrapped_is_told_by_the_name_of_its_algorithm() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let (_, store, journal) = open(&path);
+    let world = World::on(store).await;
+    world.organization("alice").await;
+    drop((world, journal));
+    for alg in ["HKDF-SHA3-256+A256GCM", "a device"] {
+        let named = format!("json_set(wrapped, '$.alg', '{alg}')");
+        sqlite(
+            &path,
+            &format!("UPDATE wrapping_keys SET wrapped = {named}"),
+        );
+        let (sealer, _) = Sealer::for_tests_noting();
+        let error = Database::open_with(&path, sealer).unwrap_err();
+        assert_eq!(error.code(), "unknown_algorithm", "{error:?}");
+        assert!(creto_errors::chain(&error).contains(alg), "{error:?}");
+    }
+    let cut = "UPDATE wrapping_keys SET wrapped = json_remove(wrapped, '$.salt')";
+    sqlite(&path, cut);
+    let (sealer, _) = Sealer::for_tests_noting();
+    let error = Database::open_with(&path, sealer).unwrap_err();
+    assert_eq!(error.code(), "stored_data_corrupt", "{error:?}");
 }

@@ -1,6 +1,6 @@
 //! `keys.json`: the public keys that a bundle is checked with.
 
-use creto_crypto::{Allowed, SignatureAlgorithm, VerifyingKey};
+use creto_crypto::{Allowed, SignatureAlgorithm, VerifyingKey, unknown_algorithm};
 use creto_errors::Classify as _;
 use creto_types::{OrgId, canonical_json};
 use serde::{Deserialize, Serialize};
@@ -131,7 +131,12 @@ pub(crate) fn parse(
     accepted: &Allowed<SignatureAlgorithm>,
 ) -> Result<BundleKeys, String> {
     let file: KeysFile = serde_json::from_slice(bytes).map_err(|error| {
-        let why = format!("it cannot be read: {error}");
+        let document = serde_json::from_slice(bytes);
+        let unknown = document.map(|document| unknown_algorithm(&document));
+        let why = match unknown {
+            Ok(Some(unknown)) => format!("{unknown} ({})", unknown.code()),
+            _ => format!("it cannot be read: {error}"),
+        };
         match place_at(bytes, &error) {
             Some(place) => of_key(place, why),
             None => why,

@@ -15,7 +15,7 @@ pub enum DpopError {
         /// Why, without quoting it.
         why: &'static str,
     },
-    /// It is by an algorithm that this server knows and does not accept.
+    /// It is by an algorithm that this server does not know, or not accept.
     #[error("the DPoP proof cannot be read: {0}")]
     Algorithm(CryptoError),
     /// It was accepted before.
@@ -94,8 +94,8 @@ impl Classify for DpopError {
             // The next request can be right: its client just learned how.
             Self::UseNonce => Class::Permanent,
             Self::TooManyProofs { .. } => Class::Transient,
-            Self::Algorithm(error) => error.class(),
             Self::Invalid { .. }
+            | Self::Algorithm(_)
             | Self::Replayed
             | Self::ProofRequired
             | Self::NotBound

@@ -129,10 +129,11 @@ fn holder(
     if header.contains_key("crit") {
         return Err(DpopError::invalid("its header has critical members"));
     }
-    let algorithm: HolderAlgorithm = text(header, "alg")?
-        .and_then(|name| name.parse().ok())
-        .ok_or(DpopError::invalid("its algorithm is not known here"))?;
-    let algorithm = accepted.check(algorithm).map_err(DpopError::Algorithm)?;
+    let algorithm = text(header, "alg")?.ok_or(DpopError::invalid("it names no algorithm"))?;
+    let algorithm = algorithm
+        .parse::<HolderAlgorithm>()
+        .and_then(|named| accepted.check(named))
+        .map_err(DpopError::Algorithm)?;
     let Some(Value::Object(jwk)) = header.get("jwk") else {
         return Err(DpopError::invalid("its header has no `jwk`"));
     };

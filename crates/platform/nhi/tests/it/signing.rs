@@ -240,7 +240,7 @@ async fn a_document_of_keys_is_read_with_what_stands_beside_them() {
     assert_eq!(read, keys);
     read.verify(&signed(nhi, &world, agent, b"m"), b"m", &lists())
         .unwrap();
-    document["keys"][0]["alg"] = json!("RS256");
+    document["keys"][0]["pub"] = json!("AAAA");
     assert!(serde_json::from_value::<PublicKeys>(document).is_err());
     let long = vec![0; creto_nhi::MAX_SIGNED_LEN + 1];
     let purpose = "p".parse().unwrap();
@@ -359,4 +359,42 @@ async fn a_digest_is_signed_by_the_name_of_its_function() {
             assert_eq!(code(nhi.digest("digest", &text)), expected);
         }
     }
+}
+
+/// RFC 7517, section 5: a key of a later version, or of another kind, is passed over.
+#[tokio::test]
+async fn a_document_of_keys_is_read_without_those_that_are_not_understood() {
+    let (world, org, agents) = agents().await;
+    let (nhi, agent) = &agents[0];
+    let signed = signed(nhi, &world, agent, b"m");
+    let known = keys(nhi, org, &agent.spiffe_id());
+    let mut document = serde_json::to_value(&known).unwrap();
+    let ours = document["keys"][0].clone();
+    let others = [
+        json!({ "kty": "AKP", "alg": "ML-DSA-87-Ed448", "kid": "later", "pub": "AAAA" }),
+        json!({ "kty": "EC", "crv": "P-256", "kid": "curve", "x": "AA", "y": "AA" }),
+        json!({ "kty": "OKP", "alg": "Ed25519", "crv": "Ed25519", "kid": "own", "x": "AA" }),
+        json!({}),
+    ];
+    document["keys"] = json!([&others[..2], &[ours], &others[2..]].concat());
+    let read: PublicKeys = serde_json::from_value(document).unwrap();
+    assert_eq!((&read.keys, read.passed_over.len()), (&known.keys, 4));
+    read.verify(&signed, b"m", &lists()).unwrap();
+    // What is by one of them is refused by the name of its algorithm, where that is unknown.
+    for (kid, expected) in [
+        ("later", "unknown_algorithm"),
+        ("curve", "unknown_algorithm"),
+        ("own", "signing_key_unknown"),
+        ("nobody's", "signing_key_unknown"),
+    ] {
+        let by = SignedStatement {
+            kid: kid.to_owned(),
+            ..signed.clone()
+        };
+        assert_eq!(code(read.verify(&by, b"m", &lists())), expected, "{kid}");
+    }
+    assert_eq!(
+        serde_json::to_value(&read).unwrap(),
+        serde_json::to_value(&known).unwrap()
+    );
 }
