@@ -244,10 +244,16 @@ fn digests(other: Other) {
         // Which `cryptography` has not.
         .filter(|hash| other == Other::Noble || *hash != HashAlgorithm::Blake3)
         .collect();
-    let mut tasks: Vec<Value> = hashes
-        .iter()
-        .map(|hash| json!({ "do": "hash", "alg": hash.name(), "data": text(MESSAGE) }))
-        .collect();
+    // Of every length around the blocks of all of them, and of many blocks.
+    let long = random(1 << 20);
+    let lengths: Vec<usize> = (0..=300).chain([1024, 1025, 4096, 1 << 20]).collect();
+    let mut tasks = Vec::new();
+    for hash in &hashes {
+        for length in &lengths {
+            let data = text(&long[..*length]);
+            tasks.push(json!({ "do": "hash", "alg": hash.name(), "data": data }));
+        }
+    }
     for kdf in KdfAlgorithm::ALL {
         tasks.push(json!({
             "do": "derive", "alg": kdf.name(), "salt": text(b"salt"), "secret": text(b"secret"),
@@ -255,10 +261,12 @@ fn digests(other: Other) {
         }));
     }
     let answers = other.answers(&tasks);
-    let (of_hashes, of_kdfs) = answers.split_at(hashes.len());
-    for (hash, answer) in hashes.iter().zip(of_hashes) {
-        let ours = provider().hash(*hash, MESSAGE);
-        assert_eq!(ours.as_bytes(), bytes(answer, "digest"), "{hash}");
+    let (of_hashes, of_kdfs) = answers.split_at(hashes.len() * lengths.len());
+    for (hash, answers) in hashes.iter().zip(of_hashes.chunks(lengths.len())) {
+        for (length, answer) in lengths.iter().zip(answers) {
+            let ours = provider().hash(*hash, &long[..*length]);
+            assert_eq!(ours.as_bytes(), bytes(answer, "digest"), "{hash} {length}");
+        }
     }
     for (kdf, answer) in KdfAlgorithm::ALL.iter().zip(of_kdfs) {
         let mut okm = [0; 77];

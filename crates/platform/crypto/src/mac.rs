@@ -78,6 +78,40 @@ mod tests {
         assert!(key.verify(data, &tag));
     }
 
+    /// Project Wycheproof's, with keys of every length that it has; what was cut off, which
+    /// it has too, is no tag here.
+    #[test]
+    fn tags_are_those_of_wycheproof() {
+        use wycheproof::mac::{TestName, TestSet};
+        let (mut right, mut wrong, mut cut) = (0, 0, 0);
+        for group in TestSet::load(TestName::HmacSha256).unwrap().test_groups {
+            for test in group.tests {
+                let key = MacKey(hmac::Key::new(hmac::HMAC_SHA256, &test.key));
+                let whole = group.tag_size == 8 * MAC_LENGTH;
+                let holds = !test.result.must_fail();
+                assert_eq!(
+                    key.verify(&test.msg, &test.tag),
+                    holds && whole,
+                    "{}",
+                    test.tc_id
+                );
+                let tag = key.tag(&test.msg);
+                assert_eq!(
+                    tag[..test.tag.len()] == test.tag[..],
+                    holds,
+                    "{}",
+                    test.tc_id
+                );
+                *match (whole, holds) {
+                    (false, _) => &mut cut,
+                    (true, true) => &mut right,
+                    (true, false) => &mut wrong,
+                } += 1;
+            }
+        }
+        assert_eq!((right, wrong, cut), (33, 54, 87));
+    }
+
     #[test]
     fn nothing_else_verifies() {
         let random = creto_types::SystemRandom;

@@ -8,6 +8,7 @@
 
 mod acvp;
 mod composite;
+mod hashes;
 mod keystore;
 mod properties;
 mod provider;

