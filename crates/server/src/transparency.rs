@@ -227,17 +227,21 @@ fn steady() -> Result<Steady, TransparencyError> {
     })
 }
 
-/// Checks a proof against the log's key and those of witnesses, of which `quorum` must
-/// have cosigned.
+/// Checks a proof against the log's key and those of witnesses, of which `quorum`, or else
+/// all, must have cosigned. Keys of one name are of one witness.
 pub fn check_proof(
     proof: &str,
     leaf: &[u8],
     key: &str,
     witnesses: &[String],
-    quorum: usize,
+    quorum: Option<usize>,
 ) -> Result<Proven, TransparencyError> {
     let key = log_key(key)?;
     let witnesses = witness_keys(witnesses)?;
+    let quorum = match quorum {
+        Some(quorum) => quorum,
+        None => Cosigners::new(witnesses.clone(), None)?.quorum(),
+    };
     Ok(creto_audit::check_proof(
         proof, leaf, &key, &witnesses, quorum,
     )?)

@@ -18,6 +18,8 @@ pub(crate) fn export(
     dir: &Path,
     parameters: &[String],
 ) -> Result<Reply, CliError> {
+    // Without a slash at its end, behind which there would be another name.
+    let dir = &*dir.components().collect::<PathBuf>();
     // A link that leads nowhere is something, too.
     if fs::symlink_metadata(dir).is_ok() {
         return Err(CliError::Exists {
@@ -97,6 +99,9 @@ impl Partial {
         if !same(&path).map_err(file_error("read", &path))? {
             return Err(CliError::Exists { path });
         }
+        if !is_begun(&path).map_err(file_error("read", &path))? {
+            return Err(CliError::Exists { path });
+        }
         empty(&path).map_err(file_error("remove", &path))?;
         Ok(Self { path, _lock: lock })
     }
@@ -115,6 +120,28 @@ impl Drop for Partial {
             let _ = fs::remove_dir_all(&self.path);
         }
     }
+}
+
+/// What a bundle has at its top.
+const TOP: [&str; 6] = [
+    "attachments",
+    "checkpoint",
+    "keys.json",
+    "manifest.json",
+    "payloads",
+    "tile",
+];
+
+/// Whether all that is there may be of a bundle that was not finished. What is somebody's own
+/// is left alone.
+fn is_begun(dir: &Path) -> std::io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if !TOP.iter().any(|known| name == **known) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn empty(dir: &Path) -> std::io::Result<()> {
@@ -188,6 +215,19 @@ mod tests {
     ];
 
     #[test]
+    fn what_is_somebodys_own_is_left_alone() {
+        let at = tempfile::tempdir().unwrap();
+        let own = at.path().join("bundle.partial");
+        fs::create_dir(&own).unwrap();
+        fs::write(own.join("notes"), "mine").unwrap();
+        let dir = at.path().join("bundle");
+        let refused = exported(&dir, &archive(&FILES), true).err().unwrap();
+        assert_eq!(refused.code(), "file_exists");
+        assert_eq!(fs::read(own.join("notes")).unwrap(), b"mine");
+        assert!(!dir.exists());
+    }
+
+    #[test]
     fn what_is_whole_is_there() {
         let at = tempfile::tempdir().unwrap();
         let dir = at.path().join("bundle");
@@ -198,6 +238,10 @@ mod tests {
         for (path, bytes) in FILES {
             assert_eq!(fs::read(dir.join(path)).unwrap(), bytes);
         }
+        let other = at.path().join("other");
+        exported(&other.join(""), &archive(&FILES), true).unwrap();
+        assert_eq!(fs::read(other.join("checkpoint")).unwrap(), b"note");
+        assert!(!at.path().join("other.partial").exists());
         assert_eq!((left(at.path()), left(&dir)), (1, 3));
         let again = exported_nothing(&dir);
         assert_eq!(again.code(), "file_exists");

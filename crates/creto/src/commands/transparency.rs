@@ -175,8 +175,8 @@ fn alarmed(alarm: &Alarm) -> Reply {
 pub(crate) fn check_proof(args: &CheckProofArgs) -> Result<Reply, CliError> {
     let proof = std::fs::read_to_string(&args.proof).map_err(file_error("read", &args.proof))?;
     let leaf = std::fs::read(&args.leaf).map_err(file_error("read", &args.leaf))?;
-    let quorum = args.quorum.unwrap_or(args.witnesses.len());
-    let proven = creto_server::check_proof(&proof, &leaf, &args.key, &args.witnesses, quorum)
+    let (key, witnesses) = (&args.key, &args.witnesses);
+    let proven = creto_server::check_proof(&proof, &leaf, key, witnesses, args.quorum)
         .map_err(CliError::server)?;
     let record = match &args.opening {
         None => None,

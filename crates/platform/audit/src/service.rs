@@ -114,6 +114,8 @@ pub(crate) struct Shared {
     dirty: Mutex<BTreeSet<OrgId>>,
     /// Why leaves were not brought into a log when that was tried last.
     failing: Mutex<HashMap<OrgId, String>>,
+    /// Those that are tried again in a moment.
+    retrying: Mutex<BTreeSet<OrgId>>,
     wake: Notify,
     pub(crate) closed: AtomicBool,
     witnessing: OnceLock<Arc<Witnessing>>,
@@ -154,6 +156,7 @@ impl Audit {
             heads: Mutex::default(),
             dirty: Mutex::default(),
             failing: Mutex::default(),
+            retrying: Mutex::default(),
             wake: Notify::new(),
             closed: AtomicBool::new(false),
             witnessing: OnceLock::new(),
@@ -554,11 +557,12 @@ impl Shared {
             creto_errors::Classify::class(&error),
             creto_errors::Class::Transient
         );
-        if retry {
+        if retry && self.retrying.lock().insert(org) {
             let shared = Arc::downgrade(self);
             tokio::spawn(async move {
                 tokio::time::sleep(AGAIN).await;
                 if let Some(shared) = shared.upgrade() {
+                    shared.retrying.lock().remove(&org);
                     shared.notify(org);
                 }
             });

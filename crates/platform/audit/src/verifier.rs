@@ -93,8 +93,8 @@ enum Kind {
 }
 
 impl NoteVerifier {
-    /// Reads a verifier key: Ed25519 (0x01), a cosigner's Ed25519 (0x04) or ML-DSA-44 (0x06), or one of the
-    /// second lines of this product's logs (0xff and the name of its algorithm).
+    /// Reads a verifier key: Ed25519 (0x01), a cosigner's Ed25519 (0x04) or ML-DSA-44 (0x06),
+    /// or one of the second lines of this product's logs (0xff and the algorithm's name).
     pub fn parse(text: &str) -> Result<Self, VerifierError> {
         let name = NoteKey::parse(HASHER, text)?;
         let (kind, algorithm, bytes) = match name.material() {

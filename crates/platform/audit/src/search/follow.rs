@@ -1,6 +1,6 @@
 //! Keeping the index behind the journal, not far.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -138,6 +138,8 @@ impl Follower {
             Err(error) => failed(&error.into(), None),
         }
         let mut reader = Reader::default();
+        // It is tried again and again: what is new is said once.
+        let mut failing: HashMap<OrgId, String> = HashMap::new();
         while !self.closed() {
             let Some(org) = self.behind.lock().pop_front() else {
                 self.wake.notified().await;
@@ -147,6 +149,7 @@ impl Follower {
             let (begun, growth) = (Instant::now(), self.growth.load(Ordering::Relaxed));
             match self.advance(org, &mut reader).await {
                 Ok(more) => {
+                    failing.remove(&org);
                     self.grown.notify_waiters();
                     if more {
                         self.go_on(org);
@@ -156,13 +159,16 @@ impl Follower {
                     }
                 }
                 Err(error) => {
-                    failed(&error, Some(org));
+                    let why = creto_errors::chain(&error);
+                    if failing.insert(org, why.clone()) != Some(why) {
+                        failed(&error, Some(org));
+                    }
                     // What contradicts itself does so the next time too: the index stays
                     // where it is, and every search says where that is.
                     if error.class() == Class::Transient {
                         self.go_on(org);
+                        tokio::time::sleep(RETRY).await;
                     }
-                    tokio::time::sleep(RETRY).await;
                 }
             }
         }
