@@ -268,7 +268,7 @@ fn a_log_is_public_cosigned_and_followed_until_it_forks() {
     assert!(printed.status.success(), "{}", said(&printed));
     std::fs::write(dir.join("1.tlog-proof"), printed.stdout).unwrap();
     let (key, witness) = (public.key.clone(), public.witness_key.clone());
-    let check = |leaf: &str, witness: &str| {
+    let check = |leaf: &str, witness: &str, more: &[&str]| {
         let words = [
             "audit",
             "check-proof",
@@ -280,22 +280,27 @@ fn a_log_is_public_cosigned_and_followed_until_it_forks() {
             "--witness",
             witness,
         ];
-        answer(&dir, &words)
+        answer(&dir, &[&words[..], more].concat())
     };
-    let (status, proven) = check("1.json", &witness);
+    let (status, proven) = check("1.json", &witness, &[]);
     assert_eq!(status, Some(0), "{proven}");
     assert_eq!(
         (&proven["index"], &proven["size"]),
         (&1.into(), &size.into())
     );
     assert_eq!(proven["cosigned_by"], json!(["witness.example/w1"]));
+    // All that are named is one witness, by whichever of its keys.
+    let plain = format!("--witness={}", public.plain_witness_key);
+    let (status, proven) = check("1.json", &witness, &[&plain]);
+    assert_eq!(status, Some(0), "{proven}");
+    assert_eq!(proven["cosigned_by"], json!(["witness.example/w1"]));
     std::fs::write(dir.join("other.json"), "{}").unwrap();
-    let (status, refused) = check("other.json", &witness);
+    let (status, refused) = check("other.json", &witness, &[]);
     assert_eq!(
         (status, &refused["error"]["code"]),
         (Some(1), &"proof_wrong_root".into())
     );
-    let (_, refused) = check("1.json", &key);
+    let (_, refused) = check("1.json", &key, &[]);
     assert_eq!(refused["error"]["code"], "note_key_type");
 
     let key = public.key.clone();

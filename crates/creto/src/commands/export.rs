@@ -238,13 +238,13 @@ mod tests {
         for (path, bytes) in FILES {
             assert_eq!(fs::read(dir.join(path)).unwrap(), bytes);
         }
+        assert_eq!((left(at.path()), left(&dir)), (1, 3));
+        let again = exported_nothing(&dir);
+        assert_eq!(again.code(), "file_exists");
         let other = at.path().join("other");
         exported(&other.join(""), &archive(&FILES), true).unwrap();
         assert_eq!(fs::read(other.join("checkpoint")).unwrap(), b"note");
         assert!(!at.path().join("other.partial").exists());
-        assert_eq!((left(at.path()), left(&dir)), (1, 3));
-        let again = exported_nothing(&dir);
-        assert_eq!(again.code(), "file_exists");
     }
 
     fn exported_nothing(dir: &Path) -> CliError {
