@@ -364,7 +364,7 @@ impl Governor {
     ) -> Result<Vec<SecretAnswer>, GovernError> {
         let now = self.now();
         caller.may(Call::ListSecrets, now)?;
-        let (org, nhi) = (caller.org(), &self.parts.nhi);
+        let org = caller.org();
         let mut leased = BTreeSet::new();
         if let Some(link) = caller.link() {
             self.each_lease(org, Some(link), None, |lease| {
@@ -379,19 +379,36 @@ impl Governor {
             let leased = || leased.contains(&secret.name) && secret.reaches(caller.identity());
             caller.is_human() || secret.is_of(caller.identity()) || leased()
         };
+        let after = after.map(secret_name).transpose()?;
         let mut found = Vec::new();
-        let mut after = match after {
-            Some(after) => Some(secret_name(after)?),
-            None => None,
-        };
+        self.each_secret(org, after, |secret| {
+            if visible(&secret) && found.len() < limit {
+                found.push(SecretAnswer::from(&secret));
+            }
+            found.len() < limit
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Shows the newest version of each secret, by name, as [`Self::each_lease`] does.
+    async fn each_secret(
+        &self,
+        org: OrgId,
+        mut after: Option<SecretName>,
+        mut see: impl FnMut(StoredSecret) -> bool,
+    ) -> Result<(), GovernError> {
         loop {
-            let page = nhi.newest_secrets(org, after, AT_ONCE).await?;
+            let page = self.parts.nhi.newest_secrets(org, after, AT_ONCE).await?;
             let last = page.len() < AT_ONCE;
             after = page.last().map(|secret| secret.name.clone());
-            let page = page.iter().filter(|secret| visible(secret));
-            found.extend(page.map(SecretAnswer::from).take(limit - found.len()));
-            if last || found.len() == limit {
-                return Ok(found);
+            for secret in page {
+                if !see(secret) {
+                    return Ok(());
+                }
+            }
+            if last {
+                return Ok(());
             }
         }
     }
@@ -518,21 +535,16 @@ impl Governor {
         limit: usize,
     ) -> Result<Vec<LeaseAnswer>, GovernError> {
         caller.may(Call::ListLeases, self.now())?;
-        let (org, nhi) = (caller.org(), &self.parts.nhi);
+        let org = caller.org();
         let mut own = BTreeSet::new();
         if !caller.is_human() {
-            let mut after = None;
-            loop {
-                let page = nhi.newest_secrets(org, after, AT_ONCE).await?;
-                let last = page.len() < AT_ONCE;
-                after = page.last().map(|secret| secret.name.clone());
-                let page = page.into_iter();
-                let page = page.filter(|secret| secret.is_of(caller.identity()));
-                own.extend(page.map(|secret| secret.name));
-                if last {
-                    break;
+            self.each_secret(org, None, |secret| {
+                if secret.is_of(caller.identity()) {
+                    own.insert(secret.name);
                 }
-            }
+                true
+            })
+            .await?;
         }
         let after = after.map(lease_id).transpose()?;
         let mut found = Vec::new();
