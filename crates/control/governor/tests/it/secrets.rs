@@ -417,3 +417,50 @@ async fn what_is_kept_in_one_chain_is_read_in_no_other() {
     scene.put(&scene.planner, "notes").await.expect("puts");
     scene.world.check_records().await.expect("the log is sound");
 }
+
+/// More than are looked at together, of secrets and of leases: what is behind the first of them
+/// is found as well.
+#[tokio::test]
+async fn however_many_there_are_each_is_found() {
+    const MANY: usize = 70;
+    let scene = scene().await;
+    let owner = &scene.world.owner;
+    for n in 0..MANY {
+        let name = format!("s-{n:03}");
+        scene.put(owner, &name).await.expect("puts");
+        let lease = scene.lease(owner, &name, &scene.bot_link, None);
+        lease.await.expect("leases");
+    }
+    let own = scene.put(&scene.planner, "zz-own").await.expect("puts");
+    let lease = scene.lease(&scene.planner, "zz-own", &scene.bot_link, None);
+    let last = lease.await.expect("leases");
+
+    let governor = &scene.world.governor;
+    let names = async |caller, after, limit| {
+        let found = governor.secrets(caller, after, limit).await;
+        let found = found.expect("lists").into_iter();
+        found.map(|secret| secret.name).collect::<Vec<_>>()
+    };
+    let all = names(owner, None, 100).await;
+    assert_eq!(all.len(), MANY + 1);
+    assert!(all.is_sorted());
+    assert_eq!(names(owner, None, 68).await, all[..68]);
+    assert_eq!(names(owner, Some("s-067"), 2).await, all[68..70]);
+    assert_eq!(names(&scene.bot, None, 100).await, all);
+    assert_eq!(names(&scene.planner, None, 100).await, ["zz-own"]);
+    assert_eq!(own.version, 1);
+
+    let leases = async |caller, after, limit| {
+        let found = governor.leases(caller, after, limit).await;
+        let found = found.expect("lists").into_iter();
+        found.map(|lease| lease.id).collect::<Vec<_>>()
+    };
+    let all = leases(owner, None, 100).await;
+    assert_eq!(all.len(), MANY + 1);
+    assert_eq!(leases(owner, None, 68).await, all[..68]);
+    assert_eq!(leases(owner, Some(&*all[67]), 2).await, all[68..70]);
+    // Of the last of its own secrets.
+    assert_eq!(leases(&scene.planner, None, 100).await, [last.id]);
+    // And its lease is behind the others.
+    assert!(scene.reads(&scene.bot, "zz-own").await);
+}
