@@ -70,7 +70,17 @@ fn plays(extra: &[&str]) {
     let report = std::fs::read(run.join("report.json")).unwrap();
     let report: Value = serde_json::from_slice(&report).unwrap();
     let steps = report["steps"].as_array().unwrap();
-    assert!(steps.len() >= 39, "{} steps", steps.len());
+    assert!(steps.len() >= 40, "{} steps", steps.len());
+    let readme = std::fs::read_to_string(repository.join("README.md")).unwrap();
+    let shown = readme
+        .lines()
+        .filter(|line| line.starts_with("ok  "))
+        .count();
+    let counted = format!("(shortened: {shown} of its {} steps)", steps.len());
+    assert!(
+        readme.contains(&counted),
+        "the README does not say: {counted}"
+    );
     for step in steps {
         assert_eq!(step["outcome"], step["expected"], "{step}");
     }
